@@ -1,0 +1,36 @@
+"""Smoothing of reward curves, as dashboards do it."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# The dashboards' range: decay per thousandth of the x axis, at most this close to 1.
+_MAX_WEIGHT = 0.999
+_AXIS_PARTS = 1000
+
+
+def time_weighted_ema(steps: ArrayLike, values: ArrayLike, weight: float) -> NDArray[np.float64]:
+    """Exponential moving average whose decay follows the distance between points.
+
+    steps (N,) non-decreasing; values (N,) finite; weight in [0, 1], the dashboards' smoothing slider.
+    With w = min(sqrt(weight), 0.999) and dx the step distance in thousandths of the whole range,
+    a = w**dx; last = last * a + y; debias = debias * a + 1; the output is last / debias.
+    Returns (N,) float64. Raises ValueError for unequal lengths, a weight outside [0, 1],
+    decreasing steps or values that are not finite.
+    Source: the time-weighted EMA that experiment dashboards document; used for Figure 3 of WeFT."""
+    x, y = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(f"steps and values must be equally long lists, got {x.shape}, {y.shape}")
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight={weight}: must be in [0, 1]")
+    if not np.isfinite(y).all():
+        raise ValueError("values must be finite; drop missing points first")
+    gaps = np.diff(x, prepend=x[:1])
+    if (gaps < 0).any():
+        raise ValueError("steps must not decrease")
+    span = gaps.sum()
+    decay = min(weight**0.5, _MAX_WEIGHT) ** (gaps / span * _AXIS_PARTS if span > 0 else gaps)
+    smoothed, last, debias = np.empty_like(y), 0.0, 0.0
+    for i, (a, value) in enumerate(zip(decay, y, strict=True)):
+        last, debias = last * a + value, debias * a + 1.0
+        smoothed[i] = last / debias
+    return smoothed

@@ -1,0 +1,9 @@
+"""The two exceptions that the command line treats apart from bugs."""
+
+
+class UserError(ValueError):
+    """The user's mistake: one line naming the key or file, the value and the cure. Exit status 2."""
+
+
+class Interrupted(Exception):
+    """The run stopped before its end and can be resumed; the text says how. Exit status 3."""
