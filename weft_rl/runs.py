@@ -1,0 +1,93 @@
+"""A run folder: its paths, its metric lines, and writing that is complete or absent."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+CONFIG, METRICS, EVAL = "config.yaml", "metrics.jsonl", "eval.json"
+CURVES, REPORT = "curves.png", "report.html"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: beside the target, flushed to disk, then renamed."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON whole or not at all. Raises ValueError for NaN and infinity."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, default: Any) -> Any:
+    """The file's JSON value, or `default` when there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Append one JSON line. Non-finite floats become null: NaN is not JSON."""
+    clean = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(clean, allow_nan=False) + "\n")
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a .jsonl file; unreadable lines (a run may be writing) are passed over.
+
+    Yields nothing when there is no such file."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield row
+
+
+def cut_lines(path: Path, stage: str, last_step: int) -> None:
+    """Drop the lines of `stage` after `last_step`, so that a resumed run writes them once."""
+    if path.exists():
+        kept = (r for r in read_lines(path) if r["stage"] != stage or r["step"] <= last_step)
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def checkpoint_path(run: Path, stage: str, step: int) -> Path:
+    """Where the checkpoint of a stage's step lies."""
+    return run / "checkpoints" / stage / f"step-{step}"
+
+
+def newest_checkpoint(run: Path, stage: str) -> Path | None:
+    """The stage's checkpoint of the highest step; None when there is none.
+
+    Folders being written have other names, so whatever is found is complete."""
+    found = [
+        (int(path.name.removeprefix("step-")), path)
+        for path in (run / "checkpoints" / stage).glob("step-*")
+        if path.name.removeprefix("step-").isdecimal()
+    ]
+    return max(found)[1] if found else None
+
+
+def publish(scratch: Path, final: Path) -> None:
+    """Rename a finished folder to its place, replacing an older one of the same name."""
+    if final.exists():
+        shutil.rmtree(final)  # a rename onto a full folder fails
+    scratch.replace(final)
