@@ -1,0 +1,48 @@
+"""The weighted cross-entropy of masked tokens."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from weft_rl.diffusion.shapes import require_shape
+
+Normalizer = Literal["answer", "masked", "none"]
+
+
+def denoising_loss(
+    logits: Tensor,
+    x0: Tensor,
+    masked: Tensor,
+    probability: Tensor,
+    answer: Tensor,
+    token_weight: Tensor | None = None,
+    normalizer: Normalizer = "answer",
+) -> Tensor:
+    """Mean over sequences of sum over masked i of weight_i / probability_i * (-log p(x0_i)).
+
+    logits (B, L, V); x0 (B, L) long; masked (B, L) bool; probability (B, L), > 0 where masked;
+    answer (B, L) bool; token_weight (B, L) or None for 1. normalizer: each sequence's sum is
+    divided by its answer length ("answer", LLaDA's), by its number of masked tokens ("masked", as
+    WeFT's Algorithm 1 prints it, minus sign restored) or by 1 ("none", the bound itself).
+    Returns a scalar, float32; a sequence without masked tokens adds 0.
+    Raises ValueError for an unknown normalizer and for shapes that do not fit.
+    Source: WeFT Eq. 10 and Algorithm 1, with its indicator read as "is masked"."""
+    require_shape("logits", logits, (*x0.shape, logits.shape[-1]))
+    for name, value in (("masked", masked), ("probability", probability), ("answer", answer)):
+        require_shape(name, value, x0.shape)
+    if normalizer not in get_args(Normalizer):
+        raise ValueError(f"normalizer={normalizer!r}: one of {', '.join(get_args(Normalizer))}")
+    nll = F.cross_entropy(logits.float().flatten(0, 1), x0.flatten(), reduction="none")
+    # the inner where keeps 1 / 0 of unmasked tokens out of the graph: 0 * inf would be NaN
+    weight = 1 / torch.where(masked, probability.float(), 1.0)
+    if token_weight is not None:
+        require_shape("token_weight", token_weight, x0.shape)
+        weight = weight * token_weight.float()
+    total = torch.where(masked, weight * nll.view(x0.shape), 0.0).sum(-1)  # (B,)
+    if normalizer == "answer":
+        total = total / answer.sum(-1).clamp(min=1)
+    elif normalizer == "masked":
+        total = total / masked.sum(-1).clamp(min=1)
+    return total.mean()

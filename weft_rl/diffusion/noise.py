@@ -1,0 +1,68 @@
+"""The forward process: how likely each token is masked, and masking it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from weft_rl.diffusion.shapes import require_shape
+
+# t stays this far from 0, where the loss divides by 0, and from 1, where the slope is 0 or infinite
+TIME_MARGIN = 1e-3
+
+
+def mask_probability(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
+    """Chance that each token is masked at time t: 1 - (1 - t)^(beta / beta_ref). Source: WeFT Eq. 21.
+
+    t (B, 1) in (0, 1); beta (B, L) >= 0, any unit; beta_ref (B, 1) > 0, same unit.
+    Returns (B, L) in [0, 1), float32. Raises ValueError when the shapes do not fit."""
+    require_shape("t", t, (len(beta), 1))
+    require_shape("beta_ref", beta_ref, (len(beta), 1))
+    # expm1/log1p: in float32 1 - (1 - t)^r is 0 at t = 1e-8, and the loss divides by it
+    return -torch.expm1((beta.float() / beta_ref.float()) * torch.log1p(-t.float()))
+
+
+def mask_slope(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
+    """Derivative of mask_probability by t: r (1 - t)^(r - 1), r = beta / beta_ref.
+
+    As a token weight it turns the loss under one shared t into the exact negative ELBO; without it
+    each token is integrated over the wrong measure. Shapes as for mask_probability.
+    Source: the substitution dt_i = (dt_i/dt) dt in WeFT's Theorem 1, which its Algorithm 1 omits."""
+    require_shape("t", t, (len(beta), 1))
+    require_shape("beta_ref", beta_ref, (len(beta), 1))
+    ratio = beta.float() / beta_ref.float()
+    return ratio * torch.exp((ratio - 1) * torch.log1p(-t.float()))
+
+
+def sample_time(generators: Sequence[torch.Generator]) -> Tensor:
+    """One uniform time for each sequence from its own generator: (B, 1) in [margin, 1 - margin]."""
+    t = torch.stack([torch.rand(1, generator=generator) for generator in generators])
+    return TIME_MARGIN + (1 - 2 * TIME_MARGIN) * t
+
+
+def mask_tokens(
+    x0: Tensor,
+    probability: Tensor,
+    maskable: Tensor,
+    mask_id: int,
+    generator: torch.Generator | Sequence[torch.Generator],
+) -> tuple[Tensor, Tensor]:
+    """Replace tokens by the mask token, each by itself with its probability.
+
+    x0 (B, L) long; probability (B, L) in [0, 1]; maskable (B, L) bool; generator: one for the
+    batch, or one for each row, which makes a row's draw independent of its neighbours and of
+    padding: draws are made for its maskable tokens only, in order.
+    Returns xt (B, L) long and masked (B, L) bool. Raises ValueError when the shapes do not fit."""
+    require_shape("probability", probability, x0.shape)
+    require_shape("maskable", maskable, x0.shape)
+    if isinstance(generator, torch.Generator):
+        draw = torch.rand(x0.shape, generator=generator, device=generator.device).to(x0.device)
+    else:
+        if len(generator) != len(x0):
+            raise ValueError(f"{len(generator)} generators for {len(x0)} rows")
+        draw = torch.ones(x0.shape, device=x0.device)
+        for row, own in enumerate(generator):
+            count = int(maskable[row].sum())
+            draw[row, maskable[row]] = torch.rand(count, generator=own).to(x0.device)
+    masked = maskable & (draw < probability)
+    return x0.masked_fill(masked, mask_id), masked

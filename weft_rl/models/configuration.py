@@ -1,0 +1,73 @@
+"""LLaDA's configuration under transformers' names; upstream's names are accepted as aliases."""
+
+from typing import Any, ClassVar
+
+from transformers import PreTrainedConfig
+
+# Upstream fields that this implementation has no variant of, with the only value it accepts.
+_FIXED: dict[str, Any] = {
+    "alibi": False,
+    "attention_layer_norm": False,
+    "block_type": "llama",
+    "include_bias": False,
+    "include_qkv_bias": False,
+    "input_emb_norm": False,
+    "layer_norm_type": "rms",
+    "rope": True,
+    "scale_logits": False,
+    "weight_tying": False,
+}
+
+
+class LLaDAConfig(PreTrainedConfig):
+    """Architecture of a masked diffusion language model of LLaDA's family.
+
+    The defaults are LLaDA-8B's. `d_model`, `n_layers`, `n_heads`, `mlp_hidden_size`,
+    `max_sequence_length` and `activation_type` are read and can be read back as well.
+    Raises ValueError for an upstream option that the architecture here does not have.
+    Source: the published configuration of LLaDA-8B."""
+
+    model_type = "llada"
+    attribute_map: ClassVar[dict[str, str]] = {
+        "d_model": "hidden_size",
+        "n_layers": "num_hidden_layers",
+        "n_heads": "num_attention_heads",
+        "mlp_hidden_size": "intermediate_size",
+        "max_sequence_length": "max_position_embeddings",
+        "activation_type": "hidden_act",
+    }
+    # TRL looks this up before it reloads a reference model
+    auto_map: ClassVar[dict[str, str]] = {}
+
+    vocab_size: int = 126464
+    hidden_size: int = 4096
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    intermediate_size: int = 12288
+    max_position_embeddings: int = 4096
+    hidden_act: str = "silu"
+    rope_theta: float = 500000.0
+    rms_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+    mask_token_id: int = 126336
+    bos_token_id: int | None = 126080
+    eos_token_id: int | list[int] | None = 126081
+    eot_token_id: int | None = 126348  # ends a turn; ends a completion as well
+    pad_token_id: int | None = 126081
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name, value in _FIXED.items():
+            if kwargs.pop(name, value) != value:
+                raise ValueError(f"LLaDAConfig: {name} must be {value!r}, no other form is built")
+        if kwargs.get("n_kv_heads", None) not in (None, kwargs.get("n_heads")):
+            raise ValueError("LLaDAConfig: n_kv_heads must equal n_heads, no grouped attention")
+        kwargs.pop("n_kv_heads", None)
+        super().__post_init__(**kwargs)
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError(
+                f"LLaDAConfig: hidden_size={self.hidden_size} must be an even multiple of "
+                f"num_attention_heads={self.num_attention_heads}: rotary positions pair dimensions"
+            )
+        if self.pad_token_id == self.mask_token_id:
+            raise ValueError("LLaDAConfig: pad_token_id and mask_token_id must differ")

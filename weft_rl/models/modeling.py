@@ -1,0 +1,154 @@
+"""LLaDA's network: a Llama-shaped transformer without a causal mask.
+
+Modules carry upstream's tensor names, so that its checkpoints and adapters load as they are.
+B batch, L sequence, D hidden, H heads, d head width, K kept positions, V vocabulary."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import MaskedLMOutput
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from weft_rl.models.configuration import LLaDAConfig
+
+
+def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device) -> Tensor:
+    """Angles of rotary positions 0 .. length-1: (L, d) float32, both halves alike.
+
+    Source: RoFormer, in the half-split layout of Llama."""
+    # in float32 whatever the model's dtype: bfloat16 cannot tell position 256 from 257
+    exponent = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
+    angles = torch.arange(length, device=device, dtype=torch.float32)[:, None] / theta**exponent
+    return torch.cat([angles, angles], dim=-1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair (i, i + d/2) of x (B, H, L, d) by its angle, in float32, in x's dtype.
+
+    cos, sin (L, d) float32."""
+    first, second = x.float().chunk(2, dim=-1)
+    return (x.float() * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
+
+
+class LLaDABlock(GradientCheckpointingLayer):
+    """Pre-norm attention and gated feed-forward layer."""
+
+    def __init__(self, config: LLaDAConfig) -> None:
+        super().__init__()
+        width, inner = config.hidden_size, config.intermediate_size
+        self.head_dim = width // config.num_attention_heads
+        self.attn_norm = LlamaRMSNorm(width, config.rms_norm_eps)
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
+        self.attn_out = nn.Linear(width, width, bias=False)
+        self.ff_norm = LlamaRMSNorm(width, config.rms_norm_eps)
+        self.ff_proj = nn.Linear(width, inner, bias=False)  # the gate
+        self.up_proj = nn.Linear(width, inner, bias=False)
+        self.ff_out = nn.Linear(inner, width, bias=False)
+        self.act = ACT2FN[config.hidden_act]
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, visible: Tensor | None) -> Tensor:
+        """x (B, L, D); visible (B, 1, 1, L) bool or None. Returns (B, L, D)."""
+        n = self.attn_norm(x)
+        q, k, v = (
+            projection(n).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, L, d)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        attended = F.scaled_dot_product_attention(
+            rotate(q, cos, sin), rotate(k, cos, sin), v, attn_mask=visible
+        )
+        x = x + self.attn_out(attended.transpose(1, 2).flatten(2))
+        n = self.ff_norm(x)
+        return x + self.ff_out(self.act(self.ff_proj(n)) * self.up_proj(n))
+
+
+class LLaDAForMaskedLM(PreTrainedModel):
+    """Predicts every token from all others: logits at position i are for token i, unshifted.
+
+    Source: LLaDA (architecture); the tensor names are the published checkpoint's."""
+
+    config_class = LLaDAConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _no_split_modules: ClassVar[list[str]] = ["LLaDABlock"]
+
+    def __init__(self, config: LLaDAConfig) -> None:
+        super().__init__(config)
+        self.model = nn.Module()
+        self.model.transformer = nn.ModuleDict(
+            {
+                "wte": nn.Embedding(config.vocab_size, config.hidden_size),
+                "blocks": nn.ModuleList(
+                    LLaDABlock(config) for _ in range(config.num_hidden_layers)
+                ),
+                "ln_f": LlamaRMSNorm(config.hidden_size, config.rms_norm_eps),
+                "ff_out": nn.Linear(config.hidden_size, config.vocab_size, bias=False),
+            }
+        )
+        # TRL writes into it, and a plain PreTrainedModel has none
+        self.generation_config = GenerationConfig(
+            eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
+        )
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embedding."""
+        return self.model.transformer["wte"]
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the token embedding."""
+        self.model.transformer["wte"] = value
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The vocabulary head."""
+        return self.model.transformer["ff_out"]
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Replace the vocabulary head."""
+        self.model.transformer["ff_out"] = new_embeddings
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        logit_positions: Tensor | None = None,
+        **_: Any,
+    ) -> MaskedLMOutput:
+        """Logits for every position, or only for those asked for.
+
+        input_ids (B, L) long; attention_mask (B, L), 0 hides a position from all others;
+        logit_positions (K,) or (B, K) long: where the head is computed.
+        Returns an output whose logits are (B, L, V), or (B, K, V).
+        Raises ValueError for shapes that do not fit and for L over max_position_embeddings."""
+        batch, length = input_ids.shape
+        if length > self.config.max_position_embeddings:
+            raise ValueError(
+                f"{length} tokens are more than the model's "
+                f"max_position_embeddings={self.config.max_position_embeddings}"
+            )
+        visible = None
+        if attention_mask is not None:
+            if attention_mask.shape != (batch, length):
+                raise ValueError(
+                    f"attention_mask {tuple(attention_mask.shape)} must be {(batch, length)}"
+                )
+            # without a mask attention takes its fast path
+            visible = None if attention_mask.all() else attention_mask.bool()[:, None, None, :]
+        parts = self.model.transformer
+        x = parts["wte"](input_ids)
+        theta, head_dim = self.config.rope_theta, parts["blocks"][0].head_dim
+        angles = rotary_angles(length, head_dim, theta, x.device)
+        cos, sin = angles.cos(), angles.sin()
+        for block in parts["blocks"]:
+            x = block(x, cos, sin, visible)
+        if logit_positions is not None:
+            index = logit_positions.expand(batch, -1)  # (B, K)
+            x = x.take_along_dim(index[:, :, None], dim=1)
+        return MaskedLMOutput(logits=parts["ff_out"](parts["ln_f"](x)))

@@ -1,0 +1,84 @@
+"""The tiny world's tokenizer: every symbol of its language is one token."""
+
+import re
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from weft_rl.models.configuration import LLaDAConfig
+
+BOS, EOS, EOT, MASK, UNKNOWN = (
+    "<|startoftext|>",
+    "<|endoftext|>",
+    "<|eot_id|>",
+    "<|mdm_mask|>",
+    "<|unknown|>",
+)
+_HEADERS = [f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ("user", "assistant")]
+_TAGS = ["<reasoning>", "</reasoning>", "<answer>", "</answer>"]
+_TASKS = ["Sudoku: ", "Latin: ", "Countdown: ", "Compute: ", "Sort: ", "Reverse: "]
+_CELLS = [f" r{row}c{column}=" for row in range(1, 5) for column in range(1, 5)]
+SYMBOLS = [
+    *(MASK, EOS, BOS, EOT, UNKNOWN),
+    *_HEADERS,
+    *_TAGS,
+    *_TASKS,
+    *_CELLS,
+    *"0123456789+-*/()= ",
+]
+
+# LLaDA's form, but the assistant header only where it is asked for: upstream's template appends
+# one after every conversation, and fine-tuning then learns to write it.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
+    "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of whole symbols with LLaDA's special tokens and chat form.
+
+    Text outside the language becomes one unknown token a character."""
+    backend = Tokenizer(
+        models.WordLevel({text: i for i, text in enumerate(SYMBOLS)}, unk_token=UNKNOWN)
+    )
+    longest_first = sorted(SYMBOLS, key=len, reverse=True)
+    pattern = "|".join([*map(re.escape, longest_first), r"[\s\S]"])
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
+    backend.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=EOS,
+        mask_token=MASK,
+        unk_token=UNKNOWN,
+        extra_special_tokens=[EOT, *_HEADERS],
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def tiny_config(*, hidden_size: int, num_hidden_layers: int, num_attention_heads: int,
+                intermediate_size: int, rope_theta: float, max_position_embeddings: int) -> LLaDAConfig:
+    """A small LLaDA over the tiny world's vocabulary."""
+    ids = {text: i for i, text in enumerate(SYMBOLS)}
+    return LLaDAConfig(
+        vocab_size=len(SYMBOLS),
+        hidden_size=hidden_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        intermediate_size=intermediate_size,
+        max_position_embeddings=max_position_embeddings,
+        rope_theta=rope_theta,
+        mask_token_id=ids[MASK],
+        bos_token_id=ids[BOS],
+        eos_token_id=ids[EOS],
+        eot_token_id=ids[EOT],
+        pad_token_id=ids[EOS],
+    )

@@ -1,0 +1,173 @@
+"""What every training stage does beside its loss: metric lines, progress, stopping on a signal."""
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from weft_rl.ema import time_weighted_ema
+from weft_rl.runs import METRICS, append_line, read_lines
+
+# The smoothing slider's value at which the reward of a few hundred rollouts reads as a line.
+REWARD_SMOOTHING = 0.6
+
+# What TRL calls a metric, and what the run folder does.
+_RENAMED = {"completions/mean_length": "completion_length", "clip_ratio/region_mean": "clip_ratio"}
+_KEPT = (
+    *("loss", "grad_norm", "learning_rate", "epoch", "token_entropy", "beta_ref", "mask_fraction"),
+    *("reward", "reward_std", "kl", "clip_ratio", "entropy", "completion_length"),
+    *("frac_reward_zero_std", "finished_share"),
+)
+
+
+def metric_row(logs: Mapping[str, float]) -> dict[str, float]:
+    """The run folder's metrics from a trainer's logs, under the run folder's names."""
+    row: dict[str, float] = {}
+    for key, value in logs.items():
+        name = _RENAMED.get(key, key)
+        if name.startswith("rewards/") and name.endswith("/mean"):
+            row[name.removesuffix("/mean")] = value
+        elif name in _KEPT:
+            row[name] = value
+    return row
+
+
+class MetricsWriter(TrainerCallback):
+    """Appends the trainer's logs to metrics.jsonl, with the smoothed reward beside the raw one."""
+
+    def __init__(self, run: Path, stage: str) -> None:
+        self.path, self.stage, self.start = run / METRICS, stage, time.monotonic()
+        rows = [row for row in read_lines(self.path) if row["stage"] == stage and "reward" in row]
+        self.steps = [row["step"] for row in rows]
+        self.rewards = [row["reward"] for row in rows]
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Write one line; the summary after the last step has no loss and is passed over."""
+        if not state.is_world_process_zero or logs is None or "loss" not in logs:
+            return
+        row = metric_row(logs)
+        if "reward" in row:
+            self.steps.append(state.global_step)
+            self.rewards.append(row["reward"])
+            ema = time_weighted_ema(self.steps, self.rewards, REWARD_SMOOTHING)
+            row["reward_ema"] = float(ema[-1])
+        seconds = round(time.monotonic() - self.start, 3)
+        head = {"stage": self.stage, "step": state.global_step, "time_s": seconds}
+        append_line(self.path, head | row)
+
+
+class ProgressLine(TrainerCallback):
+    """One live line: stage, step, the last reward or loss, rate, time left."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage, self.begun_at = stage, 0
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[shown]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Show the bar, already advanced where the run is resumed."""
+        self.begun_at = state.global_step
+        self.task = self.progress.add_task(
+            self.stage, total=state.max_steps, completed=state.global_step, shown="", rate=""
+        )
+        if state.is_world_process_zero:
+            self.progress.start()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Advance."""
+        elapsed = self.progress.tasks[0].elapsed or 0.0
+        done = state.global_step - self.begun_at
+        rate = f"{done / elapsed:.2f} steps/s" if elapsed > 0 else ""
+        self.progress.update(self.task, completed=state.global_step, rate=rate)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Show the newest reward, or the loss where there is no reward."""
+        for name in ("reward", "loss"):
+            if logs is not None and logs.get(name) is not None:
+                self.progress.update(self.task, shown=f"{name} {logs[name]:.3f}")
+                return
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Leave the finished line on the screen."""
+        self.progress.stop()
+
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+class StopOnSignal(TrainerCallback):
+    """SIGINT or SIGTERM: finish the step, save a checkpoint, stop. A second one ends at once."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.before: dict[int, Handler] = {}
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.stopped = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Listen."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.before[number] = signal.signal(number, self._on_signal)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Ask for a checkpoint and the end of training once a signal has come."""
+        if self.stopped:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Stop listening."""
+        self._restore()
