@@ -6,15 +6,21 @@ from torch import Tensor
 from weft_rl.diffusion.shapes import require_shape
 
 
-def token_log_probs(logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability of each given token, and the entropy of its prediction, in nats.
+def token_log_probs(logits: Tensor, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability of each token of each row, and the entropy of its prediction, in nats.
 
-    logits (B, T, V); tokens (B, T) long. Returns two (B, T) float32.
+    logits (M, T, V): one prediction for each group of rows; tokens (N, T) long; places (N,) long:
+    which prediction a row belongs to. Returns two (N, T) float32, the entropy without gradient.
     Raises ValueError when the shapes do not fit."""
-    require_shape("logits", logits, (*tokens.shape, logits.shape[-1]))
+    require_shape("logits", logits, (len(logits), tokens.shape[1], logits.shape[-1]))
+    require_shape("places", places, (len(tokens),))
     log_p = logits.float().log_softmax(-1)
-    entropy = -(log_p.exp() * log_p.nan_to_num(neginf=0.0)).sum(-1).detach()
-    return log_p.gather(-1, tokens[..., None])[..., 0], entropy
+    positions = torch.arange(tokens.shape[1], device=tokens.device)
+    # indexed, not logits[places]: a copy per row would be N * T * V
+    picked = log_p[places[:, None], positions[None, :], tokens]
+    with torch.no_grad():
+        entropy = -(log_p.exp() * log_p.nan_to_num(neginf=0.0)).sum(-1)
+    return picked, entropy[places]
 
 
 def distinct_rows(keys: Tensor) -> tuple[Tensor, Tensor]:

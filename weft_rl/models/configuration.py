@@ -71,3 +71,9 @@ class LLaDAConfig(PreTrainedConfig):
             )
         if self.pad_token_id == self.mask_token_id:
             raise ValueError("LLaDAConfig: pad_token_id and mask_token_id must differ")
+
+    @property
+    def end_token_ids(self) -> list[int]:
+        """What ends a completion: end of text, and end of turn where the family has one."""
+        eos = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
+        return [token for token in (*eos, self.eot_token_id) if token is not None]

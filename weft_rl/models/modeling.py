@@ -94,7 +94,7 @@ class LLaDAForMaskedLM(PreTrainedModel):
         )
         # TRL writes into it, and a plain PreTrainedModel has none
         self.generation_config = GenerationConfig(
-            eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
+            eos_token_id=config.end_token_ids, pad_token_id=config.pad_token_id
         )
         self.post_init()
 

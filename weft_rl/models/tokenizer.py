@@ -5,6 +5,7 @@ import re
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from weft_rl.config.schema import BaseConfig
 from weft_rl.models.configuration import LLaDAConfig
 
 BOS, EOS, EOT, MASK, UNKNOWN = (
@@ -26,6 +27,12 @@ SYMBOLS = [
     *_CELLS,
     *"0123456789+-*/()= ",
 ]
+
+_POSITIONS = 256  # prompt and canvas take about 60
+# The longest wavelength is about 2 pi * 100 tokens: LLaDA's 500,000 leaves most dimensions idle here.
+_ROPE_THETA = 100.0
+# At LLaDA's 0.02 a network this narrow needs four times as many steps before it learns to copy.
+_INITIALIZER_RANGE = 0.1
 
 # LLaDA's form, but the assistant header only where it is asked for: upstream's template appends
 # one after every conversation, and fine-tuning then learns to write it.
@@ -64,18 +71,18 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def tiny_config(*, hidden_size: int, num_hidden_layers: int, num_attention_heads: int,
-                intermediate_size: int, rope_theta: float, max_position_embeddings: int) -> LLaDAConfig:
+def tiny_config(options: BaseConfig) -> LLaDAConfig:
     """A small LLaDA over the tiny world's vocabulary."""
     ids = {text: i for i, text in enumerate(SYMBOLS)}
     return LLaDAConfig(
         vocab_size=len(SYMBOLS),
-        hidden_size=hidden_size,
-        num_hidden_layers=num_hidden_layers,
-        num_attention_heads=num_attention_heads,
-        intermediate_size=intermediate_size,
-        max_position_embeddings=max_position_embeddings,
-        rope_theta=rope_theta,
+        hidden_size=options.hidden_size,
+        num_hidden_layers=options.num_hidden_layers,
+        num_attention_heads=options.num_attention_heads,
+        intermediate_size=options.intermediate_size,
+        max_position_embeddings=_POSITIONS,
+        rope_theta=_ROPE_THETA,
+        initializer_range=_INITIALIZER_RANGE,
         mask_token_id=ids[MASK],
         bos_token_id=ids[BOS],
         eos_token_id=ids[EOS],

@@ -3,7 +3,7 @@
 N rows of a rollout, B of a micro-batch, P prompt, C longest completion, T generation length,
 G completions per prompt, mu passes over a rollout."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,6 +17,10 @@ from weft_rl.diffusion.policy import distinct_rows, token_log_probs
 from weft_rl.sampler import SamplerConfig, generate
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
+
+
+# Called after each rollout with the step, its rows, completions and rewards.
+RolloutHook = Callable[[int, list[dict[str, Any]], list[Any], list[float]], None]
 
 
 class EpochSampler(RepeatSampler):
@@ -45,18 +49,19 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         prompt_mask_probability: float,
         kl_coef: float,
         ref_model: PreTrainedModel | None,
+        on_rollout: RolloutHook | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.sampler, self.seed = sampler, seed
-        self.prompt_mask_probability = prompt_mask_probability
+        self.prompt_mask_probability, self.on_rollout = prompt_mask_probability, on_rollout
         # set after TRL's own set-up, which would reload the reference from `_name_or_path`: the
         # wrong weights for a model that was merged or never saved
         self.beta = kl_coef
         if kl_coef and ref_model is not None:
             self.ref_model = self.accelerator.prepare_model(ref_model.eval(), evaluation_mode=True)
         self._rollout: tuple[int | str, ...] = ()
-        self._mask_seeds = torch.empty(0)
+        self._mask_seeds, self._in_loss = torch.empty(0), False
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *_: Any, **__: Any
@@ -100,6 +105,10 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
             ]
         )  # (N, mu)
         scored = super()._generate_and_score_completions(inputs)
+        if training and self.on_rollout is not None and self.accelerator.is_main_process:
+            # TRL keeps the newest rollout of all ranks here, this rank's rows first
+            rewards = [sum(row) for row in zip(*self._logs["rewards"].values(), strict=True)]
+            self.on_rollout(self.state.global_step, inputs, [*self._logs["completion"]], rewards)
         return scored | {"mask_seeds": self._mask_seeds}
 
     def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
@@ -135,13 +144,12 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
     ) -> tuple[Tensor, Tensor, None]:
         """TRL passes input_ids (N, P+C) and wants log-probs, entropies: (N, C), or (N, mu, C) when
         a rollout is scored, where every pass has its own prompt mask."""
-        passes = self._mask_seeds.shape[1]
         columns = [
             self._one_pass(model, input_ids, attention_mask, logits_to_keep, self._mask_seeds[:, k])
-            for k in range(passes)
+            for k in range(self._mask_seeds.shape[1])
         ]
         log_probs, entropies = (torch.stack(part, dim=1) for part in zip(*columns, strict=True))
-        if passes == 1 and model.training:
+        if self._in_loss:
             return log_probs[:, 0], entropies[:, 0], None
         return log_probs, entropies, None
 
@@ -165,7 +173,7 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
             attention_mask=torch.cat([shown, torch.ones_like(masks)], dim=1),
             logit_positions=torch.arange(width, width + keep, device=ids.device),
         ).logits
-        return token_log_probs(logits[places], tokens)
+        return token_log_probs(logits, tokens, places)
 
     def _compute_loss(self, model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
         """TRL passes one slice and wants its loss; ours picks the pass that this step belongs to."""
@@ -175,8 +183,11 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         for name in ("old_per_token_logps", "ref_per_token_logps"):
             if picked.get(name) is not None:
                 picked[name] = picked[name][:, k]
-        self._mask_seeds = picked["mask_seeds"][:, k : k + 1]
-        return super()._compute_loss(model, picked)
+        self._mask_seeds, self._in_loss = picked["mask_seeds"][:, k : k + 1], True
+        try:
+            return super()._compute_loss(model, picked)
+        finally:
+            self._in_loss = False
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         """TRL's sampler with the same arguments, seeded by epoch."""

@@ -1,0 +1,110 @@
+"""Pretraining of the tiny model, once per configuration: later runs take it from the cache."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from hashlib import blake2b
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import TrainingArguments
+
+import weft_rl
+from stages.context import Context, common_arguments, train
+from weft_rl.data.tiny_world import pretraining_texts
+from weft_rl.data.traces import Example, pad_answers, prompt_ids
+from weft_rl.models.loading import fresh_model
+from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
+from weft_rl.runs import METRICS, append_line, checkpoint_path, publish, read_lines
+from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer, Objective
+
+# Raised when the pretraining data or the network change in a way that the options do not show.
+_RECIPE = 1
+
+
+def cache_folder(context: Context) -> Path:
+    """Where this configuration's base model is kept, whether or not it is there yet."""
+    root = os.environ.get("WEFT_RL_CACHE") or Path.home() / ".cache" / "weft-rl"
+    content = {
+        "recipe": _RECIPE,
+        "base": asdict(context.config.base),
+        "canvas": context.config.sampler.gen_length,
+        "device": context.device.type,
+        "threads": torch.get_num_threads(),
+        "versions": [weft_rl.__version__, torch.__version__, transformers.__version__],
+    }
+    digest = blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return Path(root) / f"base-{digest}"
+
+
+def run(context: Context) -> Path:
+    """Train the base model, or copy it from the cache; returns its checkpoint in the run folder."""
+    kept = cache_folder(context)
+    if not kept.exists():
+        _store(_pretrain(context), context, kept)
+    step = int((kept / "step").read_text(encoding="utf-8"))
+    final = checkpoint_path(context.run, context.stage, step)
+    if not final.exists():
+        _restore(kept, context, final)
+    return final
+
+
+def _pretrain(context: Context) -> Path:
+    options = context.config.base
+    tokenizer = tiny_tokenizer()
+    model = fresh_model(tiny_config(options), options.seed)
+    examples = []
+    for index, (prompt, text) in enumerate(pretraining_texts(options.examples, options.seed)):
+        ids = prompt_ids(tokenizer, prompt)
+        end = model.config.eot_token_id
+        whole = [*ids, *tokenizer.encode(text, add_special_tokens=False), end]
+        examples.append(Example(index, whole, len(ids)))
+    canvas = context.config.sampler.gen_length
+    trainer = ColdStartTrainer(
+        model=model,
+        args=TrainingArguments(
+            **common_arguments(context) | {"seed": options.seed},
+            max_steps=options.max_steps,
+            per_device_train_batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=options.warmup_steps,
+            weight_decay=0.01,
+            logging_steps=options.logging_steps,
+            save_steps=options.max_steps,
+        ),
+        train_dataset=pad_answers(examples, model.config.eos_token_id, canvas),
+        data_collator=AnswerCollator(model.config.pad_token_id),
+        processing_class=tokenizer,
+        objective=Objective("uniform"),
+        seed=options.seed,
+    )
+    return train(trainer, context)
+
+
+def _store(checkpoint: Path, context: Context, kept: Path) -> None:
+    """Put a trained base into the cache, complete or not at all, with its metric lines."""
+    scratch = kept.with_name(f".{kept.name}.{os.getpid()}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        shutil.copy(checkpoint / name, scratch / name)
+    tiny_tokenizer().save_pretrained(scratch)
+    for row in read_lines(context.run / METRICS):
+        if row["stage"] == context.stage:
+            append_line(scratch / METRICS, row)
+    (scratch / "step").write_text(checkpoint.name.removeprefix("step-"), encoding="utf-8")
+    publish(scratch, kept)
+
+
+def _restore(kept: Path, context: Context, final: Path) -> None:
+    scratch = context.scratch
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.copytree(kept, scratch, ignore=shutil.ignore_patterns(METRICS, "step"))
+    for row in read_lines(kept / METRICS):
+        append_line(context.run / METRICS, row)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    publish(scratch, final)
+

@@ -1,0 +1,80 @@
+"""What every stage is handed: the run folder, its configuration and the model to start from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+
+from weft_rl.config.schema import RunConfig
+from weft_rl.errors import Interrupted
+from weft_rl.models.loading import resolve_device
+from weft_rl.runs import METRICS, checkpoint_path, cut_lines, newest_checkpoint
+from weft_rl.trainers.callbacks import MetricsWriter, ProgressLine, StopOnSignal
+from weft_rl.trainers.checkpoints import AtomicCheckpoints
+
+
+@dataclass(frozen=True)
+class Context:
+    """A stage's surroundings."""
+
+    config: RunConfig
+    run: Path
+    stage: str
+    start: str  # folder or hub id of the model that the stage starts from
+
+    @property
+    def device(self) -> torch.device:
+        """Where the stage runs."""
+        return resolve_device(self.config.device)
+
+    @property
+    def scratch(self) -> Path:
+        """Where a checkpoint is written before it is renamed to its place."""
+        return self.run / "checkpoints" / f".{self.stage}"
+
+
+def train(trainer: AtomicCheckpoints, context: Context) -> Path:
+    """Run a prepared trainer to its end, from the newest checkpoint; returns the last checkpoint.
+
+    Raises Interrupted after a signal, once a checkpoint has been written."""
+    trainer.run, trainer.stage = context.run, context.stage
+    trainer.remove_callback(PrinterCallback)
+    newest = newest_checkpoint(context.run, context.stage)
+    done = int(newest.name.removeprefix("step-")) if newest else -1
+    for file in (METRICS, f"completions/{context.stage}.jsonl"):
+        cut_lines(context.run / file, context.stage, done)
+    stop = StopOnSignal()
+    callbacks: list[TrainerCallback] = [
+        MetricsWriter(context.run, context.stage),
+        ProgressLine(context.stage),
+        stop,
+    ]
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    step = trainer.state.global_step
+    if stop.stopped and step < trainer.state.max_steps:
+        raise Interrupted(
+            f"stopped in stage {context.stage} after step {step} of {trainer.state.max_steps}"
+        )
+    return checkpoint_path(context.run, context.stage, step)
+
+
+def common_arguments(context: Context) -> dict[str, object]:
+    """Arguments that every stage's trainer shares."""
+    return {
+        "output_dir": str(context.scratch),
+        "use_cpu": context.device.type == "cpu",
+        "seed": context.config.seed,
+        "bf16": context.device.type == "cuda",
+        "disable_tqdm": True,
+        "report_to": "none",
+        "save_strategy": "steps",
+        "logging_nan_inf_filter": False,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": context.device.type == "cuda",
+    }
+
+

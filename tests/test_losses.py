@@ -1,0 +1,148 @@
+"""The weighted loss, against hand-worked sums and exact enumeration over all masks."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch import tensor
+from torch.testing import assert_close
+
+from weft_rl.diffusion.losses import denoising_loss
+from weft_rl.diffusion.noise import mask_probability, mask_slope
+from weft_rl.diffusion.rates import mean_rate
+
+# two tokens, probabilities (1/2, 1/2) and (1/4, 3/4); x0 is token 0 both times
+LOGITS = tensor([[[0.0, 0.0], [0.0, 1.0986122886681098]]])
+X0 = tensor([[0, 0]])
+ALL = tensor([[True, True]])
+LN2 = 0.6931471805599453
+
+
+@pytest.mark.parametrize(("normalizer", "divisor"), [("answer", 2), ("masked", 1), ("none", 1)])
+def test_one_masked_token(normalizer, divisor):
+    masked, probability = tensor([[False, True]]), tensor([[0.0, 0.25]])
+    # -ln(1/4) / 0.25 = 8 ln 2, over 2 answer tokens, 1 masked token, or 1
+    found = denoising_loss(LOGITS, X0, masked, probability, ALL, normalizer=normalizer)
+    assert_close(found, tensor(8 * LN2 / divisor))
+
+
+def test_token_weights():
+    probability, weight = tensor([[0.5, 0.5]]), tensor([[3.0, 0.5]])
+    # 3 / .5 * ln 2 + .5 / .5 * 2 ln 2 = 8 ln 2, over 2 answer tokens
+    assert_close(denoising_loss(LOGITS, X0, ALL, probability, ALL, weight), tensor(4 * LN2))
+
+
+@pytest.mark.parametrize("normalizer", ["answer", "masked", "none"])
+def test_nothing_masked_is_zero_with_a_finite_gradient(normalizer):
+    logits = LOGITS.clone().requires_grad_()
+    none, zero = torch.zeros_like(ALL), torch.zeros(1, 2)
+    loss = denoising_loss(logits, X0, none, zero, ALL, normalizer=normalizer)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert (logits.grad == 0).all()
+
+
+def test_rows_are_normalised_by_themselves():
+    """A batch of two lengths is the mean of its rows alone."""
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(2, 4, 5, generator=generator)
+    x0 = torch.randint(0, 5, (2, 4), generator=generator)
+    answer = tensor([[False, True, True, True], [False, False, False, True]])
+    masked = tensor([[False, True, False, True], [False, False, False, True]])
+    probability = torch.full((2, 4), 0.5)
+    rows = [
+        denoising_loss(*(part[i : i + 1] for part in (logits, x0, masked, probability, answer)))
+        for i in range(2)
+    ]
+    both = denoising_loss(logits, x0, masked, probability, answer)
+    assert_close(both, torch.stack(rows).mean())
+
+
+def test_minus_infinity_on_another_token_is_finite():
+    logits = LOGITS.clone()
+    logits[0, 0, 1] = -torch.inf
+    # token 0 is then certain (0 nats); 2 ln 2 of the other over 2 answer tokens
+    assert_close(denoising_loss(logits, X0, ALL, torch.ones(1, 2), ALL), tensor(LN2))
+
+
+def test_bfloat16_logits_are_summed_in_float32():
+    logits = torch.randn(1, 3, 20000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    x0, full = torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.bool)
+    expected = -logits.double().log_softmax(-1)[..., 0].mean()
+    assert abs(denoising_loss(logits, x0, full, torch.ones(1, 3), full) - expected) < 1e-3
+
+
+def test_an_unknown_normalizer_is_named():
+    with pytest.raises(ValueError, match="normalizer='tokens'"):
+        denoising_loss(LOGITS, X0, ALL, torch.ones(1, 2), ALL, normalizer="tokens")
+
+
+def expected_loss(joint, x0, beta, slope):
+    """Expectation over all 2^L masks and over t (Gauss-Legendre) of the loss of one sequence.
+
+    joint (V,) * L: probabilities; the model is its exact conditionals, so that the bound is tight.
+    """
+    length = joint.dim()
+    assert beta.shape == (1, length)
+    u, weights = torch.tensor(GAUSS, dtype=torch.float64).T
+    # t = 1 - u^3: powers of 1 - t below 1 are not smooth at t = 1
+    nodes, weights = 1 - u**3, weights * 3 * u**2
+    answer = torch.ones(1, length, dtype=torch.bool)
+    beta_ref = mean_rate(beta, answer)
+    total = 0.0
+    for masked in product([False, True], repeat=length):
+        visible = tuple(slice(None) if m else x for m, x in zip(masked, x0, strict=True))
+        given = joint[visible]  # over the masked tokens, unnormalised
+        logits = torch.zeros(1, length, joint.shape[0])
+        for axis, i in enumerate(i for i, m in enumerate(masked) if m):
+            others = tuple(a for a in range(given.dim()) if a != axis)
+            logits[0, i] = (given.sum(others) if others else given).log()
+        for t, weight in zip(nodes, weights, strict=True):
+            time = t.float().reshape(1, 1)
+            probability = mask_probability(time, beta, beta_ref)
+            chance = torch.where(tensor(masked), probability, 1 - probability).prod()
+            loss = denoising_loss(
+                logits,
+                tensor([x0]),
+                tensor([masked]),
+                probability,
+                answer,
+                mask_slope(time, beta, beta_ref) if slope else None,
+                "none",
+            )
+            total += float(weight * chance * loss)
+    return total
+
+
+def gauss_legendre(count):
+    """Nodes and weights on [0, 1] from the eigenvalues of the Jacobi matrix (Golub-Welsch)."""
+    k = torch.arange(1, count, dtype=torch.float64)
+    off = k / torch.sqrt(4 * k * k - 1)
+    values, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
+    return list(zip(((values + 1) / 2).tolist(), (vectors[0] ** 2).tolist(), strict=True))
+
+
+GAUSS = gauss_legendre(16)
+RATES = [[1.0, 1.0, 1.0], [0.5, 1.0, 2.0], [1.5, 0.9, 0.8]]
+
+
+@pytest.mark.parametrize("beta", RATES)
+def test_with_slope_the_expectation_is_the_likelihood(beta):
+    """For a consistent model the negative ELBO equals -log p(x0), whatever the rates."""
+    joint = torch.rand(3, 3, 3, generator=torch.Generator().manual_seed(5))
+    joint /= joint.sum()
+    x0 = (2, 0, 1)
+    found = expected_loss(joint, x0, tensor([beta]), slope=True)
+    assert found == pytest.approx(-joint[x0].log().item(), abs=5e-5)
+
+
+def test_without_slope_it_is_not_unless_the_rates_are_equal():
+    joint = torch.rand(3, 3, 3, generator=torch.Generator().manual_seed(5))
+    joint /= joint.sum()
+    x0 = (2, 0, 1)
+    exact = -joint[x0].log().item()
+    equal = expected_loss(joint, x0, tensor([[1.0, 1.0, 1.0]]), slope=False)
+    unequal = expected_loss(joint, x0, tensor([[0.3, 1.0, 2.5]]), slope=False)
+    assert equal == pytest.approx(exact, abs=5e-5)
+    assert abs(unequal - exact) > 0.02

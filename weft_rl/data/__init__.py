@@ -1,0 +1,1 @@
+"""Records: puzzles, problems and reasoning traces."""

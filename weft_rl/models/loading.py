@@ -1,0 +1,133 @@
+"""From `model=` or a checkpoint folder to a model and its tokenizer."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel, get_peft_model
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from weft_rl.config.schema import LoraConfig
+from weft_rl.errors import UserError
+from weft_rl.models.configuration import LLaDAConfig
+from weft_rl.models.modeling import LLaDAForMaskedLM
+
+# Where a preset's name stands for published weights.
+PUBLISHED = {"llada_8b": "GSAI-ML/LLaDA-8B-Instruct"}
+_ADAPTER = "adapter_config.json"
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device for `device=`. Raises UserError for one that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device={name}: no such device; use auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device={name}: no CUDA device is available; use device=cpu")
+    return device
+
+
+def check_model(name: str) -> str:
+    """The local folder or hub id that `model=` stands for, before anything is loaded.
+
+    Raises UserError for a folder that does not exist or holds no model."""
+    place = PUBLISHED.get(name, name)
+    folder = Path(place)
+    if folder.is_dir():
+        if not any((folder / file).exists() for file in ("config.json", _ADAPTER)):
+            raise UserError(f"model={name}: no config.json in this folder; name a model's folder")
+    elif place.startswith((".", "/", "~")) or place.count("/") != 1:
+        raise UserError(f"model={name}: no such folder, nor a hub id (owner/name)")
+    return place
+
+
+def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub id; an adapter's folder has its own copy."""
+    try:
+        return AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model={place}: no tokenizer could be loaded: {_line(error)}") from error
+
+
+def load_model(place: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """The model of a folder or hub id; an adapter is loaded on its base and merged in float32.
+
+    Raises UserError naming the place when no model can be loaded from it."""
+    folder = Path(place)
+    try:
+        if (folder / _ADAPTER).exists():
+            model = load_model(_adapter_base(folder), device, torch.float32)
+            # trainable adapters merge the same; peft freezes them otherwise, and says nothing
+            adapted = PeftModel.from_pretrained(model, place, is_trainable=True)
+            return adapted.merge_and_unload().to(dtype)
+        model = AutoModelForMaskedLM.from_pretrained(place, dtype=dtype)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"model={place}: cannot be loaded: {_line(error)}") from error
+    return model.to(device)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _adapter_base(folder: Path) -> str:
+    """What an adapter was trained on; a path is relative to the adapter's folder."""
+    base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    beside = folder / base
+    return str(beside.resolve()) if beside.is_dir() else base
+
+
+def with_lora(
+    model: PreTrainedModel, lora: LoraConfig, start: str, output: Path
+) -> PreTrainedModel | PeftModel:
+    """The model with a fresh adapter, or as it is for lora.r = 0.
+
+    The adapter remembers `start` relative to `output`, where its checkpoints will lie, so that a
+    run folder can be moved. Raises UserError for target names that no module has."""
+    if lora.r == 0:
+        return model
+    names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    for target in lora.targets:
+        if target not in names:
+            raise UserError(
+                f"lora.targets: no module is called {target}; there are "
+                + ", ".join(sorted(n for n in names if n.endswith(("proj", "out"))))
+            )
+    is_folder = Path(start).is_dir()
+    model.config._name_or_path = os.path.relpath(start, output) if is_folder else start
+    # full paths keep the vocabulary head out: upstream calls it ff_out like the feed-forward layer
+    targets = [
+        name
+        for name, _ in model.named_modules()
+        if ".blocks." in name and name.rsplit(".", 1)[-1] in lora.targets
+    ]
+    config = PeftLoraConfig(
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
+    )
+    return get_peft_model(model, config)
+
+
+def fresh_model(config: LLaDAConfig, seed: int) -> LLaDAForMaskedLM:
+    """A model with random weights drawn from the seed alone, float32.
+
+    Matrices are normal with the configuration's initializer_range, norms are one."""
+    generator = torch.Generator().manual_seed(seed)
+    # transformers initialises from the global random state, which stays as it was
+    with torch.random.fork_rng():
+        model = LLaDAForMaskedLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(std=config.initializer_range, generator=generator)
+    return model
