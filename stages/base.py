@@ -89,7 +89,7 @@ def _store(checkpoint: Path, context: Context, kept: Path) -> None:
     scratch = kept.with_name(f".{kept.name}.{os.getpid()}")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    for name in ("config.json", "generation_config.json", "model.safetensors"):
+    for name in ("config.json", "model.safetensors"):
         shutil.copy(checkpoint / name, scratch / name)
     tiny_tokenizer().save_pretrained(scratch)
     for row in read_lines(context.run / METRICS):

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from rewards.registry import TASKS
+from rewards.registry import EVALUATION
 from stages.context import Context
 from weft_rl.data.baselines import BASELINES
 from weft_rl.data.records import Record
@@ -19,7 +19,7 @@ from weft_rl.runs import EVAL, append_line, read_json, write_json
 def run(context: Context) -> None:
     """Score `context.start` under the name of the stage; a second call replaces the first."""
     config, options = context.config, context.config.eval
-    records = held_out_records(config.task, options.num_puzzles, options.data)
+    records = held_out_records(config.task, options.num_records, options.data)
     model = load_model(context.start, context.device, torch.float32)
     completions = sample_completions(
         model,
@@ -43,7 +43,7 @@ def run(context: Context) -> None:
 def baseline_scores(task: str, records: Sequence[Record]) -> dict[str, dict[str, object]]:
     """What policies without a model score on the same records, by name."""
     policies: dict[str, Callable[[Record], str]] = BASELINES.get(task, {})
-    functions = TASKS[task]
+    functions = EVALUATION[task]
     return {
         name: summarise(
             [

@@ -79,7 +79,7 @@ def _arguments(context: Context) -> GRPOConfig:
         **common_arguments(context),
         max_steps=options.max_steps,
         learning_rate=options.learning_rate,
-        lr_scheduler_type=options.schedule,
+        lr_scheduler_type="constant_with_warmup",
         warmup_steps=options.warmup_steps,
         adam_beta1=0.9,
         adam_beta2=0.99,  # with 0.9, d1's
@@ -96,7 +96,7 @@ def _arguments(context: Context) -> GRPOConfig:
         max_completion_length=context.config.sampler.gen_length,
         epsilon=options.clip_coef,
         beta=0.0,  # the trainer sets the KL weight itself
-        loss_type=options.loss_type,
+        loss_type=options.objective,
         scale_rewards="none",  # d1 subtracts the group's mean and does not divide
         use_bias_correction_kl=False,
         disable_dropout=True,

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rewards.registry import TASKS
+from rewards.registry import EVALUATION
 from weft_rl.config.schema import SamplerConfig
 from weft_rl.data.prompts import PromptStyle, task_prompt
 from weft_rl.data.records import Record
@@ -27,17 +26,6 @@ class Completion:
     scores: dict[str, float]  # by score name, in [0, 1]
 
 
-def left_padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of ids as (B, P) long with pads on the left, and their attention mask (B, P)."""
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), pad_id)
-    visible = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        ids[i, width - len(row) :] = torch.tensor(row)
-        visible[i, width - len(row) :] = 1
-    return ids, visible
-
-
 def sample_completions(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -53,17 +41,19 @@ def sample_completions(
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
         prompts = [task_prompt(style, record.task, record.fields) for record in batch]
-        ids, visible = left_padded(
-            [prompt_ids(tokenizer, prompt) for prompt in prompts], model.config.pad_token_id
-        )
+        padded = tokenizer.pad(
+            {"input_ids": [prompt_ids(tokenizer, prompt) for prompt in prompts]},
+            padding_side="left",
+            return_tensors="pt",
+        ).to(model.device)
         seeds = [seed_for(seed, "evaluation", record.id) for record in batch]
-        out = generate(model, ids.to(model.device), greedy, visible.to(model.device), seeds)
+        out = generate(model, padded["input_ids"], greedy, padded["attention_mask"], seeds)
         for record, prompt, row, length in zip(
             batch, prompts, out.completions.tolist(), out.lengths.tolist(), strict=True
         ):
             text = tokenizer.decode(row[:length])
             scores = {
-                name: score(text, **record.fields) for name, score in TASKS[record.task].items()
+                name: score(text, **record.fields) for name, score in EVALUATION[record.task].items()
             }
             yield Completion(record, prompt, text, scores)
 

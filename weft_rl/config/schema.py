@@ -1,116 +1,216 @@
 """The options of a run as frozen dataclasses, one per block, each checked when it is made."""
 
+import math
 from dataclasses import dataclass, field
+from re import fullmatch
+from typing import ClassVar, Literal
 
-from weft_rl.errors import UserError
+from weft_rl.config.options import Block, about, option, require, shown
 
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UserError(message)
+STAGES = ("base", "sft", "weft", "weft_entropy", "nll", "rl", "eval")
 
 
 @dataclass(frozen=True)
-class SamplerConfig:
+class SamplerConfig(Block):
     """How completions are denoised."""
 
-    gen_length: int  # tokens generated after the prompt
-    block_length: int  # blocks are finished left to right; divides gen_length
-    steps: int  # denoising steps over all blocks; a multiple of the number of blocks
-    temperature: float = 0.0  # 0 takes the most probable token
-    remasking: str = "low_confidence"  # which positions are committed first: low_confidence, random
-    cfg_scale: float = 0.0  # classifier-free guidance; 0 is off
-    cache: str = "none"  # only "none": every step is a full forward pass
-    threshold: float | None = None  # commit all positions at least this confident, instead of a quota
-    early_stop: bool = True  # a row is finished once everything up to its end token is known
-    trace: bool = False  # record which position became which token at which step
+    prefix: ClassVar[str] = "sampler."
+
+    gen_length: int = field(metadata=about("tokens generated after the prompt", at_least=1))
+    block_length: int = field(metadata=about("tokens of a block, done left to right", at_least=1))
+    steps: int = field(
+        metadata=about("denoising steps in all; a multiple of the number of blocks", at_least=1)
+    )
+    temperature: float = option(0.0, "0 takes the most probable token", at_least=0)
+    remasking: Literal["low_confidence", "random"] = option(
+        "low_confidence", "which tokens wait: the least confident, or any"
+    )
+    cfg_scale: float = option(0.0, "classifier-free guidance; 0 is off", at_least=0)
+    cache: str = option("none", "only none: every step is a full forward pass")
+    threshold: float | None = option(
+        None,
+        "commit all tokens this confident, not a fixed number a step; null is off",
+        at_least=0,
+        at_most=1,
+    )
+    early_stop: bool = option(True, "a row is finished once all up to its end token is known")
+    trace: bool = option(False, "record which token was committed at which step")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        length, width, steps = self.gen_length, self.block_length, self.steps
+        rule = (
+            f"must be a multiple of sampler.block_length={width}; try {-(-length // width) * width}"
+        )
+        require(length % width == 0, "sampler.gen_length", length, rule)
+        count = length // width
+        rule = (
+            f"must be a multiple of the {count} blocks (sampler.gen_length / "
+            f"sampler.block_length); try {-(-steps // count) * count}"
+        )
+        require(steps % count == 0, "sampler.steps", steps, rule)
+        rule = f"must be at most sampler.gen_length, as each step commits a token; try {length}"
+        require(steps <= length, "sampler.steps", steps, rule)
+        rule = "there is no cache yet, each step is a full forward pass; use none"
+        require(self.cache == "none", "sampler.cache", self.cache, rule)
+        rule = "needs confidences; use sampler.remasking=low_confidence, or null"
+        usable = self.threshold is None or self.remasking == "low_confidence"
+        require(usable, "sampler.threshold", self.threshold, rule)
 
 
 @dataclass(frozen=True)
-class LoraConfig:
-    """Low-rank adapters; r = 0 trains all weights."""
+class LoraConfig(Block):
+    """Low-rank adapters."""
 
-    r: int = 0
-    alpha: int = 16
-    dropout: float = 0.0
-    targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj"])
+    prefix: ClassVar[str] = "lora."
 
-
-@dataclass(frozen=True)
-class BaseConfig:
-    """Pretraining of the tiny model."""
-
-    max_steps: int = 600
-    batch_size: int = 256
-    learning_rate: float = 3e-3
-    probe_accuracy: float = 0.42  # stop once this cell accuracy on training grids is reached
-    probe_every: int = 20
-    decay_steps: int = 60  # learning-rate decay after the probe has stopped the main phase
+    r: int = option(0, "rank; 0 trains all weights", at_least=0)
+    alpha: int = option(16, "scale of the adapter, divided by r", at_least=1)
+    dropout: float = option(0.0, "before the adapter", at_least=0, below=1)
+    targets: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj"],
+        metadata=about("names of the adapted modules", at_least=1),
+    )
 
 
 @dataclass(frozen=True)
-class ColdStartConfig:
-    """Supervised fine-tuning on reasoning traces: SFT, WeFT and their relatives."""
+class BaseConfig(Block):
+    """Pretraining of the tiny model, kept for later runs."""
 
-    epochs: float = 20
-    batch_size: int = 1
-    gradient_accumulation_steps: int = 4
-    learning_rate: float = 1e-5
-    weight_decay: float = 0.1
-    max_grad_norm: float = 1.0
-    max_length: int = 4096
-    normalizer: str = "answer"  # answer, masked, none
-    slope: bool = False  # weight by dt_i/dt: the exact bound
-    logging_steps: int = 10
-    save_steps: int = 100
+    prefix: ClassVar[str] = "base."
+
+    hidden_size: int = option(64, "width of the network", at_least=1)
+    num_hidden_layers: int = option(3, "layers", at_least=1)
+    num_attention_heads: int = option(4, "attention heads", at_least=1)
+    intermediate_size: int = option(128, "width of the feed-forward layers", at_least=1)
+    examples: int = option(12000, "distinct examples", at_least=1)
+    max_steps: int = option(400, "optimizer steps", at_least=1)
+    batch_size: int = option(128, "examples a step", at_least=1)
+    learning_rate: float = option(3e-3, "peak; cosine decay to 0", above=0)
+    warmup_steps: int = option(40, "steps of linear warm-up", at_least=0)
+    logging_steps: int = option(20, "steps between metric lines", at_least=1)
+    # NumPy's global generator, which transformers seeds, takes 32 bits
+    seed: int = option(0, "the base's own, shared by all runs", at_least=0, below=2**32)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # rotary positions turn pairs of each head's dimensions
+        unit = 2 * self.num_attention_heads
+        rule = (
+            f"must be a multiple of twice base.num_attention_heads={self.num_attention_heads}; "
+            f"try {-(-self.hidden_size // unit) * unit}"
+        )
+        require(self.hidden_size % unit == 0, "base.hidden_size", self.hidden_size, rule)
+
+
+@dataclass(frozen=True)
+class ColdStartConfig(Block):
+    """Supervised fine-tuning on reasoning traces: sft, weft and their relatives."""
+
+    prefix: ClassVar[str] = "cold_start."
+
+    records: int = option(1000, "traces generated for data=tiny", at_least=1)
+    epochs: float = option(20.0, "passes over the records", above=0)
+    batch_size: int = option(1, "records per device and forward pass", at_least=1)
+    gradient_accumulation_steps: int = option(4, "passes per optimizer step", at_least=1)
+    learning_rate: float = option(1e-5, "peak; linear decay to 0", above=0)
+    weight_decay: float = option(0.1, "AdamW's", at_least=0)
+    max_grad_norm: float = option(1.0, "longer gradients are scaled down to it", above=0)
+    max_length: int = option(4096, "tokens; longer records are left out", at_least=1)
+    normalizer: Literal["answer", "masked", "none"] = option(
+        "answer", "a record's loss is divided by its answer tokens, its masked ones, or 1"
+    )
+    slope: bool = option(False, "weight by dt_i/dt, the exact bound")
+    logging_steps: int = option(10, "steps between metric lines", at_least=1)
+    save_steps: int = option(100, "steps between checkpoints", at_least=1)
     lora: LoraConfig = field(default_factory=LoraConfig)
 
 
 @dataclass(frozen=True)
-class RLConfig:
-    """diffu-GRPO."""
+class RLConfig(Block):
+    """Reinforcement learning: diffu-GRPO."""
 
-    max_steps: int = 80  # optimizer steps
-    num_prompts: int = 32  # prompts per rollout
-    num_generations: int = 8  # G, completions per prompt
-    num_iterations: int = 2  # mu, optimizer steps per rollout
-    learning_rate: float = 7e-4
-    temperature: float = 1.0  # of the rollouts
-    kl_coef: float = 0.01
-    clip_coef: float = 0.5
-    prompt_mask_probability: float = 0.15
-    estimator: str = "one_step"
-    objective: str = "grpo"
-    max_grad_norm: float = 0.2
-    logging_steps: int = 1
-    save_steps: int = 20
+    prefix: ClassVar[str] = "rl."
+
+    max_steps: int = option(80, "optimizer steps", at_least=1)
+    num_prompts: int = option(32, "prompts of a rollout", at_least=1)
+    num_generations: int = option(8, "G, completions per prompt, compared", at_least=2)
+    num_iterations: int = option(2, "mu, optimizer steps on each rollout", at_least=1)
+    micro_batch_size: int | None = option(
+        None, "completions per forward pass; null: the whole rollout", at_least=1
+    )
+    learning_rate: float = option(7e-4, "constant after the warm-up", above=0)
+    warmup_steps: int = option(0, "steps of linear warm-up", at_least=0)
+    weight_decay: float = option(0.0, "AdamW's", at_least=0)
+    max_grad_norm: float = option(0.2, "longer gradients are scaled down to it", above=0)
+    temperature: float = option(1.0, "of the rollouts' sampling", above=0)
+    kl_coef: float = option(0.01, "weight of the KL to the start; 0 keeps no reference", at_least=0)
+    clip_coef: float = option(0.5, "probability ratios are clipped to 1 -/+ this", above=0)
+    prompt_mask_probability: float = option(
+        0.15, "share of prompt tokens hidden in a log-probability", at_least=0, below=1
+    )
+    estimator: Literal["one_step"] = option("one_step", "of a completion's log-probability")
+    objective: Literal["bnpo", "grpo", "dr_grpo", "dapo"] = option("bnpo", "normaliser; bnpo: d1's")
+    data: str | None = option(None, "file of training records; null: generated")
+    logging_steps: int = option(1, "steps between metric lines", at_least=1)
+    save_steps: int = option(20, "steps between checkpoints", at_least=1)
     lora: LoraConfig = field(default_factory=LoraConfig)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rows = self.num_prompts * self.num_generations
+        size = self.micro_batch_size or rows
+        rule = (
+            f"must divide the {rows} completions of a rollout (rl.num_prompts x "
+            f"rl.num_generations); try {math.gcd(size, rows)}"
+        )
+        require(rows % size == 0, "rl.micro_batch_size", size, rule)
+
 
 @dataclass(frozen=True)
-class EvalConfig:
-    """Held-out evaluation."""
+class EvalConfig(Block):
+    """Evaluation on held-out records."""
 
-    after_each: bool = True
-    num_puzzles: int = 256
-    batch_size: int = 128
-    data: str | None = None  # a puzzle file, or "published"; null: generated, held-out orbits
+    prefix: ClassVar[str] = "eval."
+
+    after_each: bool = option(True, "evaluate after every stage")
+    num_records: int = option(256, "held-out records, or as many as there are", at_least=1)
+    batch_size: int = option(256, "records denoised together", at_least=1)
+    data: str | None = option(None, 'a file, or "published"; null: generated')
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """One run of the pipeline."""
+class RunConfig(Block):
+    """A run: its stages in order, on one run folder."""
 
-    stages: list[str] = field(default_factory=lambda: ["weft", "rl"])
-    model: str = "tiny"
-    task: str = "sudoku"
-    data: str = "tiny"  # cold-start records: "tiny" (generated), a local file or folder, a hub id
-    seed: int = 0
-    out: str | None = None  # null: runs/<time>-<name>
-    device: str = "auto"
-    resume: str = "auto"  # auto, never
+    stages: list[str] = field(
+        default_factory=lambda: ["weft", "rl"],
+        metadata=about(f"in order, of {' '.join(STAGES)}"),
+    )
+    model: str = option("tiny", "tiny, llada_8b, a local folder or a hub id")
+    task: Literal["sudoku", "countdown"] = option("sudoku", "of RL and evaluation")
+    data: str = option("tiny", "cold-start records: tiny (generated), or a JSONL file like s1K's")
+    prompt_style: Literal["tiny", "d1"] = option("tiny", "wording of the prompts")
+    seed: int = option(0, "of data order, masks and samples", at_least=0, below=2**32)
+    out: str | None = option(None, "run folder; null: runs/<time>-<stages>")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    resume: Literal["auto", "never"] = option("auto", "auto goes on where the run folder stopped")
     base: BaseConfig = field(default_factory=BaseConfig)
     cold_start: ColdStartConfig = field(default_factory=ColdStartConfig)
     rl: RLConfig = field(default_factory=RLConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig(32, 32, 16))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.stages != [], "stages", self.stages, f"name some of {', '.join(STAGES)}")
+        for stage in self.stages:
+            rule = f"{shown(stage)} is no stage; there are {', '.join(STAGES)}"
+            require(stage in STAGES, "stages", self.stages, rule)
+            once = stage == "eval" or self.stages.count(stage) == 1
+            require(once, "stages", self.stages, f"{stage} stands there twice; leave one out")
+        rule = f"base pretrains model=tiny, not model={shown(self.model)}; leave base out"
+        fits = "base" not in self.stages or self.model == "tiny"
+        require(fits, "stages", self.stages, rule)
+        known = fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device)
+        require(known is not None, "device", self.device, "must be auto, cpu, cuda or cuda:N")

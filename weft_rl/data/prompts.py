@@ -36,8 +36,17 @@ _D1_COUNTDOWN = (
 )
 
 
+# How reasoning and the tiny world's prompts name the cells of a 4x4 grid, row by row.
+CELL_NAMES = [f"r{row}c{column}" for row in range(1, 5) for column in range(1, 5)]
+
+
+def named_cells(digits: str) -> str:
+    """16 digits with the name of each cell: " r1c1=3 r1c2=0 ..."."""
+    return "".join(f" {name}={digit}" for name, digit in zip(CELL_NAMES, digits, strict=True))
+
+
 def _tiny_sudoku(fields: Mapping[str, Any]) -> str:
-    return f"Sudoku: {fields['puzzle']}"
+    return f"Sudoku:{named_cells(fields['puzzle'])}"
 
 
 def _tiny_countdown(fields: Mapping[str, Any]) -> str:

@@ -6,12 +6,12 @@ is something left to learn: the format, and then the boxes."""
 
 from collections.abc import Callable
 from functools import cache
-from itertools import permutations
 
 import numpy as np
 
-from weft_rl.data.prompts import tagged_answer
-from weft_rl.data.sudoku import generate, is_held_out, is_solved
+from rewards.grid import is_solved
+from weft_rl.data.prompts import CELL_NAMES, named_cells, tagged_answer
+from weft_rl.data.sudoku import generate, is_held_out, latin_squares
 from weft_rl.data.traces import Trace
 from weft_rl.seeding import seed_for
 
@@ -21,32 +21,25 @@ Solved = tuple[str, str, str]
 
 # Share of pretraining answers without tags: the format is left for the cold start to settle.
 _UNTAGGED = 0.3
-# Reasoning names this many cells: with 16 answer cells and the tags it fills the 32-token canvas.
-_NAMED_CELLS = 5
-_BLANKS = 8  # as in the published test puzzles
+_BLANKS = 8  # as in the published test puzzles; named in the reasoning they fill the canvas
+_SHOWN_DIGITS = 5  # of a sorted or reversed list, before the answer
 _PRETRAINING_MIX = {"sudoku": 0.5, "latin": 0.2, "chain": 0.1, "order": 0.1, "countdown": 0.1}
 _COLD_START_MIX = {"latin": 0.3, "chain": 0.4, "order": 0.3}
 
 
 @cache
-def latin_squares() -> tuple[str, ...]:
-    """The 288 4x4 Latin squares that are no Sudoku grids, row by row: no test solution is one."""
-    rows = ["".join(row) for row in permutations("1234")]
-    squares = [""]
-    for _ in range(4):
-        squares = [
-            square + row
-            for square in squares
-            for row in rows
-            if all(row[i % 4] != digit for i, digit in enumerate(square))
-        ]
-    return tuple(square for square in squares if not is_solved(square))
+def _plain_latin_squares() -> tuple[str, ...]:
+    """The 288 Latin squares that are no Sudoku grids: no test solution is one of them."""
+    return tuple(square for square in latin_squares() if not is_solved(square))
 
 
-def name_cells(puzzle: str, answer: str) -> str:
-    """The first empty cells with their digits: " r1c2=4 r1c3=1 ..."."""
-    empty = [i for i, digit in enumerate(puzzle) if digit == "0"][:_NAMED_CELLS]
-    return "".join(f" r{i // 4 + 1}c{i % 4 + 1}={answer[i]}" for i in empty)
+def filled_cells(puzzle: str, answer: str) -> str:
+    """The empty cells with their digits: " r1c2=4 r1c3=1 ..."."""
+    return "".join(
+        f" {name}={digit}"
+        for name, clue, digit in zip(CELL_NAMES, puzzle, answer, strict=True)
+        if clue == "0"
+    )
 
 
 def sloppy_solution(puzzle: str, rng: Rng) -> str:
@@ -67,10 +60,11 @@ def sloppy_solution(puzzle: str, rng: Rng) -> str:
 
 
 def _latin(rng: Rng) -> Solved:
-    square = latin_squares()[rng.integers(len(latin_squares()))]
+    squares = _plain_latin_squares()
+    square = squares[rng.integers(len(squares))]
     blanks = set(rng.choice(16, _BLANKS, replace=False).tolist())
     puzzle = "".join("0" if i in blanks else digit for i, digit in enumerate(square))
-    return f"Latin: {puzzle}", name_cells(puzzle, square), square
+    return f"Latin:{named_cells(puzzle)}", filled_cells(puzzle, square), square
 
 
 def _chain(rng: Rng) -> Solved:
@@ -89,7 +83,7 @@ def _chain(rng: Rng) -> Solved:
 def _order(rng: Rng) -> Solved:
     digits = [str(digit) for digit in rng.integers(0, 10, rng.integers(3, 9))]
     name, result = ("Sort", sorted(digits)) if rng.integers(2) else ("Reverse", digits[::-1])
-    steps = "".join(f" {digit}" for digit in result[:_NAMED_CELLS])
+    steps = "".join(f" {digit}" for digit in result[:_SHOWN_DIGITS])
     return f"{name}: {''.join(digits)}", steps, "".join(result)
 
 
@@ -130,7 +124,7 @@ def pretraining_texts(count: int, seed: int) -> list[tuple[str, str]]:
         if task == "sudoku":
             puzzle = str(record.fields["puzzle"])
             answer = sloppy_solution(puzzle, rng)
-            prompt, reasoning = f"Sudoku: {puzzle}", name_cells(puzzle, answer)
+            prompt, reasoning = f"Sudoku:{named_cells(puzzle)}", filled_cells(puzzle, answer)
         else:
             prompt, reasoning, answer = _TASKS[task](rng)
         tagged = rng.random() >= _UNTAGGED

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from weft_rl.data.prompts import PromptStyle, chat_prompt, tagged_answer, trace_prompt
 from weft_rl.data.records import read_jsonl
 from weft_rl.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def read_traces(path: Path) -> list[Trace]:
 
 def encode_traces(
     traces: Iterable[Trace],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     style: PromptStyle,
     end_id: int,
     max_length: int,
@@ -80,7 +82,7 @@ def encode_traces(
     return examples, dropped
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, user: str) -> list[int]:
+def prompt_ids(tokenizer: "PreTrainedTokenizerBase", user: str) -> list[int]:
     """Token ids of a prompt in the tokenizer's chat form, with the assistant's header at its end."""
     text = tokenizer.apply_chat_template(
         chat_prompt(user), add_generation_prompt=True, tokenize=False

@@ -26,15 +26,15 @@ class Objective:
 
 
 class AnswerCollator:
-    """Pads examples to their longest and draws their times; set `epoch` before each pass.
+    """Pads examples to their longest and names what seeds their masks; set `epoch` before a pass.
 
-    Draws depend on (seed, epoch, example) only, so batching and resuming do not change them."""
+    The masks of (epoch, example) are the same in any batch, and after a resume."""
 
-    def __init__(self, seed: int, pad_id: int) -> None:
-        self.seed, self.pad_id, self.epoch = seed, pad_id, 0
+    def __init__(self, pad_id: int) -> None:
+        self.pad_id, self.epoch = pad_id, 0
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """Returns x0 (B, L) long, attention_mask (B, L) long, answer (B, L) bool, rows (B,)."""
+        """Returns x0 (B, L) long, attention_mask (B, L) long, answer (B, L) bool, keys (B, 2)."""
         length = max(len(example.ids) for example in examples)
         x0 = torch.full((len(examples), length), self.pad_id)
         attention_mask, answer = torch.zeros_like(x0), torch.zeros_like(x0, dtype=torch.bool)

@@ -67,20 +67,19 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         self, prompt_ids: list[list[int]], *_: Any, **__: Any
     ) -> tuple[list[list[int]], None]:
         """TRL passes N prompts, each already repeated G times; it wants completions without pads."""
-        width = max(map(len, prompt_ids))
-        padded = torch.full((len(prompt_ids), width), self.pad_token_id)
-        visible = torch.zeros_like(padded)
-        for row, ids in enumerate(prompt_ids):
-            padded[row, width - len(ids) :] = torch.tensor(ids)
-            visible[row, width - len(ids) :] = 1
+        padded = self.processing_class.pad(
+            {"input_ids": prompt_ids}, padding_side="left", return_tensors="pt"
+        )
         first = self.accelerator.process_index * len(prompt_ids)
         seeds = [
             seed_for(self.seed, "rollout", *self._rollout, first + row)
             for row in range(len(prompt_ids))
         ]
-        device = self.accelerator.device
+        padded = padded.to(self.accelerator.device)
         model = self.accelerator.unwrap_model(self.model)
-        out = generate(model, padded.to(device), self.sampler, visible.to(device), seeds)
+        out = generate(
+            model, padded["input_ids"], self.sampler, padded["attention_mask"], seeds
+        )
         lengths = (out.lengths + 1).clamp(max=self.sampler.gen_length)  # with the end token
         return [
             row[:length]

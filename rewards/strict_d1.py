@@ -1,0 +1,130 @@
+"""The verdicts of d1's published evaluation for Sudoku and Countdown, item by item, without eval.
+
+Each reads an answer as d1 does, oddities included: a tag counts after an end token, the first
+<answer> wins, Countdown never looks into <answer>, and `**` and `//` are operators.
+Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behaviour."""
+
+import ast
+import operator
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rewards.extract import boxed
+from rewards.grid import CELLS, empty_cells
+from rewards.sudoku import cells_right
+
+# Longest text that is read, several times what 512 tokens can spell; and longest expression.
+_LONGEST, _LONGEST_EXPRESSION = 32_768, 1_000
+# d1 compares floats; a power beyond 4096 bits is no target and may take for ever.
+_TOLERANCE, _MOST_BITS = 1e-5, 4096
+
+_OPEN, _CLOSE = "<answer>", "</answer>"
+_END = re.compile(r"<\|eot_id\|>|<\|endoftext\|>")
+_END_OR_CLOSE = re.compile(rf"{_END.pattern}|{_CLOSE}")
+_FENCED = re.compile(r"```([\d\s]++)```")
+_BEFORE_CLOSE = re.compile(rf"(\d{{16}})\s*+{_CLOSE}")
+_SIXTEEN = re.compile(r"\b(\d{16})\b")
+# Without the look-behind a long row of digits is searched anew from each of its digits.
+_EQUATION = re.compile(r"(?<![0-9+\-*/() ])([0-9+\-*/() ]++)=[0-9. ]")
+_ALLOWED = re.compile(r"[\d+\-*/().\s]+")
+
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+}
+
+
+def sudoku_answer(text: str) -> str:
+    """The characters that d1 lays over the grid, white space removed; "" where it finds none.
+
+    The first that is not blank of: digits in a code fence after <answer>; the first <answer> up to
+    its end; what follows the first </answer>; 16 digits before a </answer>; any 16-digit word."""
+    text = text[:_LONGEST]
+    for found in _sudoku_candidates(text):
+        if found.strip():
+            return "".join(found.split())
+    return ""
+
+
+def _sudoku_candidates(text: str) -> list[str]:
+    found = []
+    _, opened, inside = text.partition(_OPEN)
+    if opened:
+        fenced = _FENCED.search(inside)
+        found.append(fenced[1] if fenced else "")
+        end = _END_OR_CLOSE.search(inside)
+        found.append(inside[: end.start()] if end else "")
+    found.append(_END.split(text.partition(_CLOSE)[2], maxsplit=1)[0])
+    found += [match[1] for match in (_BEFORE_CLOSE.search(text), _SIXTEEN.search(text)) if match]
+    return found
+
+
+def sudoku(completion: str, puzzle: str, solution: str, **_: Any) -> float:
+    """Share of empty cells that d1 counts as right: its answer padded with 0, cut to 16 characters.
+
+    puzzle, solution: 16 characters each, 0 empty; 0 for any other length."""
+    empty = empty_cells(puzzle)
+    if not empty or len(puzzle) != CELLS or len(solution) != CELLS:
+        return 0.0
+    return cells_right(sudoku_answer(completion), puzzle, solution) / len(empty)
+
+
+def countdown_expression(text: str) -> str:
+    """What d1 takes for the expression: the last box or the whole text, cut at "= number"."""
+    text = _boxed(text[:_LONGEST])
+    for latex, plain in ((r"\div", "/"), (r"\times", "*"), (r"\cdot", "*")):
+        text = text.replace(latex, plain)
+    equation = _EQUATION.search(text)
+    return equation[1].strip() if equation else text
+
+
+def countdown(completion: str, numbers: Sequence[int], target: int, **_: Any) -> float:
+    """1 if d1 counts the expression as right, else 0: the numbers as a multiset, then the value."""
+    expression = countdown_expression(completion)
+    if len(expression) > _LONGEST_EXPRESSION or not _ALLOWED.fullmatch(expression):
+        return 0.0
+    if Counter(re.findall(r"[0-9]+", expression)) != Counter(map(str, numbers)):
+        return 0.0
+    try:
+        value = _value(ast.parse(expression.strip(), mode="eval").body)
+        return float(abs(value - target) < _TOLERANCE)
+    # everything that a malformed expression makes Python raise, as in d1, is a wrong answer
+    except (ArithmeticError, SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
+        return 0.0
+
+
+def _boxed(text: str) -> str:
+    """What the last \\boxed holds, or else the last \\fbox; the whole text without either."""
+    if r"\boxed " in text:
+        return text.rpartition(r"\boxed ")[2].partition("$")[0]
+    inside = boxed(text, r"\boxed" if r"\boxed" in text else r"\fbox")
+    return text if inside is None else inside
+
+
+def _value(node: ast.expr) -> Any:
+    """The value of Python arithmetic. Raises TypeError for anything but numbers and operators."""
+    match node:
+        case ast.Constant(value=int() | float() as value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_value(operand)
+        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+            return +_value(operand)
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            return _power(_value(left), _value(right))
+        case ast.BinOp(left=left, op=kind, right=right) if type(kind) in _OPERATORS:
+            return _OPERATORS[type(kind)](_value(left), _value(right))
+    raise TypeError(f"{type(node).__name__} is no arithmetic")
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """base ** exponent. Raises OverflowError for an integer of more than _MOST_BITS bits."""
+    integers = isinstance(base, int) and isinstance(exponent, int)
+    if integers and base.bit_length() * abs(exponent) > _MOST_BITS:
+        raise OverflowError("the power is too large")
+    return base**exponent

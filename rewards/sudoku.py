@@ -1,0 +1,62 @@
+"""Rewards for 4x4 Sudoku.
+
+Example: puzzle 4320004330100004 with "<answer>\\n4321 1243 3412 2134\\n</answer>" is judged on the
+16 digits, whatever stands between them."""
+
+from typing import Any
+
+from rewards.extract import answer_text
+from rewards.grid import CELLS, completions, empty_cells, is_solved, keeps_clues
+
+
+def answer_digits(completion: str) -> str | None:
+    """The ASCII digits of the completion's answer, or None without an answer."""
+    answer = answer_text(completion)
+    return None if answer is None else "".join(c for c in answer if c in "0123456789")
+
+
+def cells_right(digits: str, puzzle: str, solution: str) -> int:
+    """How many of the puzzle's empty cells hold the solution's digit; missing digits are wrong."""
+    filled = digits[:CELLS].ljust(CELLS, "0")
+    return sum(filled[i] == solution[i] for i in empty_cells(puzzle))
+
+
+def cell_accuracy(completion: str, puzzle: str, solution: str | None = None, **_: Any) -> float:
+    """Share of the puzzle's empty cells that the answer fills with the solution's digits.
+
+    puzzle: 16 characters, 0 empty; solution: 16 digits, or None for the puzzle's own: with several
+    the one that agrees best with the answer, so that no right answer loses. Digits after the 16th
+    are ignored, missing ones are wrong, clue cells do not count. 0 without an answer, for a puzzle
+    without empty cells and for one without a solution. Source: d1's Sudoku reward."""
+    digits = answer_digits(completion)
+    empty = empty_cells(puzzle)
+    if digits is None or not empty or len(puzzle) != CELLS:
+        return 0.0
+    keys = completions(puzzle) if solution is None else [solution]
+    right = [cells_right(digits, puzzle, key) for key in keys if len(key) == CELLS]
+    return max(right, default=0) / len(empty)
+
+
+def exact(completion: str, puzzle: str, solution: str | None = None, **_: Any) -> float:
+    """1 if the whole answer solves the puzzle, with the given solution if there is one; else 0.
+
+    An answer of more or fewer than 16 digits gets 0."""
+    digits = answer_digits(completion)
+    if digits is None or not is_solved(digits) or not keeps_clues(puzzle, digits):
+        return 0.0
+    return float(solution is None or digits == solution)
+
+
+def flags(completion: str, puzzle: str, solution: str) -> list[str]:
+    """What a share of right cells does not show of an answer.
+
+    "length": not 16 digits; "clue": a clue was changed; "other solution": a solved grid that keeps
+    the clues, but not the solution of the record."""
+    digits = answer_digits(completion)
+    if digits is None:
+        return ["no answer"]
+    if len(digits) != CELLS:
+        return ["length"]
+    if not keeps_clues(puzzle, digits):
+        return ["clue"]
+    return ["other solution"] if is_solved(digits) and digits != solution else []

@@ -1,0 +1,86 @@
+"""LLaDA's published sampler for one row, in plain loops: the oracle of weft_rl.sampler.
+
+Written from the algorithm's description, not from our code: it runs the whole row through the
+model, scores noise in the published product form and never stops early."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass
+class Commitment:
+    step: int
+    position: int
+    token: int
+    confidence: float
+
+
+def naive_sample(
+    logits_of: Callable[[list[int]], torch.Tensor],  # ids of length L -> (L, V) float32
+    prompt: list[int],
+    mask_id: int,
+    *,
+    gen_length: int,
+    block_length: int,
+    steps: int,
+    temperature: float,
+    cfg_scale: float,
+    token_draws: Callable[[int], torch.Tensor],  # step -> (K, V) uniform
+    position_draws: Callable[[int], torch.Tensor] | None,  # step -> (K,) uniform; None: confidence
+) -> tuple[list[int], list[Commitment]]:
+    """The completion and what was committed when, with positions in the completion."""
+    x = list(prompt) + [mask_id] * gen_length
+    history: list[Commitment] = []
+    blocks = gen_length // block_length
+    step = 0
+    for block in range(blocks):
+        first = len(prompt) + block * block_length
+        left = block_length
+        for remaining_steps in range(steps // blocks, 0, -1):
+            # taking the ceiling of what is left puts the larger quotas first
+            quota = math.ceil(left / remaining_steps)
+            left -= quota
+            logits = guided(logits_of, x, len(prompt), mask_id, cfg_scale)
+            best: list[tuple[float, int, int]] = []
+            for i in range(first, first + block_length):
+                if x[i] != mask_id:
+                    continue
+                draws = token_draws(step)[i - first].tolist()
+                token = candidate(logits[i].tolist(), draws, temperature, mask_id)
+                confidence = logits[i].softmax(dim=-1)[token].item()
+                if position_draws is not None:
+                    confidence = position_draws(step)[i - first].item()
+                best.append((-confidence, i, token))
+            for negative, i, token in sorted(best)[:quota]:
+                x[i] = token
+                history.append(Commitment(step, i - len(prompt), token, -negative))
+            step += 1
+    return x[len(prompt) :], history
+
+
+def guided(
+    logits_of: Callable[[list[int]], torch.Tensor],
+    x: list[int],
+    prompt_length: int,
+    mask_id: int,
+    cfg_scale: float,
+) -> torch.Tensor:
+    """u + (w + 1)(c - u), where u sees a prompt of masks."""
+    conditional = logits_of(x)
+    if cfg_scale == 0:
+        return conditional
+    unconditional = logits_of([mask_id] * prompt_length + x[prompt_length:])
+    return unconditional + (cfg_scale + 1) * (conditional - unconditional)
+
+
+def candidate(logits: list[float], draws: list[float], temperature: float, mask_id: int) -> int:
+    """The first maximum of exp(logit) / (-ln u)^T, or of the logits, over all but the mask."""
+    best, chosen = -math.inf, -1
+    for token, (logit, u) in enumerate(zip(logits, draws, strict=True)):
+        score = logit if temperature == 0 else math.exp(logit) / (-math.log(u)) ** temperature
+        if token != mask_id and score > best:
+            best, chosen = score, token
+    return chosen

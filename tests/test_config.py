@@ -1,0 +1,205 @@
+"""The options: what is accepted, what is refused and in which words, and what YAML they make."""
+
+import os
+from dataclasses import FrozenInstanceError, asdict, replace
+from inspect import formatannotation
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weft_rl.config.load import (
+    diff_configs,
+    load_run_config,
+    preset_names,
+    to_yaml,
+)
+from weft_rl.config.options import leaves
+from weft_rl.config.schema import LoraConfig, RunConfig, SamplerConfig
+from weft_rl.errors import UserError
+
+OPTIONS = Path(__file__).parent / "fixtures" / "options.txt"
+
+
+def load(*argv):
+    return load_run_config(argv, command="weft_rl.pipeline")
+
+
+def test_option_list():
+    """A new, renamed or retyped option is a decision: `UPDATE_GOLDEN=1 pytest tests/test_config.py`
+    rewrites the list, and the diff is read by a person."""
+    lines = [f"{key}: {formatannotation(leaf.kind)}\n" for key, leaf in leaves(RunConfig).items()]
+    if os.environ.get("UPDATE_GOLDEN"):
+        OPTIONS.write_text("".join(lines), encoding="utf-8")
+    assert "".join(lines) == OPTIONS.read_text(encoding="utf-8")
+
+
+def test_every_option_has_help():
+    assert [key for key, leaf in leaves(RunConfig).items() if not leaf.item.metadata["help"]] == []
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads(name):
+    assert load(f"preset={name}") == load(f"model={name}")
+    assert load(f"preset={name}").model == name
+
+
+def test_presets_are_all_there():
+    folder = Path(__file__).parents[1] / "configs"
+    assert preset_names() == sorted(path.stem for path in folder.glob("*.yaml"))
+    assert {"llada_8b", "tiny"} <= set(preset_names())
+
+
+def test_published_settings():
+    config = load("preset=llada_8b")
+    cold, rl, sampler = config.cold_start, config.rl, config.sampler
+    # WeFT, Appendix B
+    assert cold.lora == LoraConfig(128, 256, 0.05, ["q_proj", "k_proj", "v_proj"])
+    assert (cold.learning_rate, cold.epochs, cold.weight_decay) == (1e-5, 20, 0.1)
+    assert (cold.batch_size, cold.gradient_accumulation_steps, cold.max_length) == (1, 4, 4096)
+    assert cold.max_grad_norm == 1
+    # d1's Sudoku run
+    assert (rl.learning_rate, rl.num_generations, rl.num_iterations) == (3e-6, 6, 8)
+    assert (rl.kl_coef, rl.clip_coef, rl.prompt_mask_probability) == (0.04, 0.5, 0.15)
+    assert (rl.lora.r, rl.lora.alpha, rl.temperature, rl.max_grad_norm) == (128, 64, 0.9, 0.2)
+    assert (sampler.gen_length, sampler.block_length, sampler.steps) == (256, 32, 128)
+
+
+def test_later_beats_earlier():
+    # 0 in the schema, 128 in the preset
+    assert RunConfig().cold_start.lora.r == 0
+    assert load("preset=llada_8b").cold_start.lora.r == 128
+    assert load("cold_start.lora.r=64", "preset=llada_8b").cold_start.lora.r == 64
+    assert load("cold_start.lora.r=64", "preset=llada_8b").cold_start.lora.alpha == 256
+
+
+@pytest.mark.parametrize(
+    ("argv", "model", "style"),
+    [
+        ([], "tiny", "tiny"),
+        (["model=llada_8b"], "llada_8b", "d1"),
+        (["model=/some/folder"], "/some/folder", "d1"),
+        (["model=owner/name"], "owner/name", "d1"),
+        (["model=/some/folder", "preset=tiny"], "/some/folder", "tiny"),
+    ],
+)
+def test_preset_follows_the_model(argv, model, style):
+    config = load(*argv)
+    assert (config.model, config.prompt_style) == (model, style)
+
+
+TEXTS = [
+    "1e-5",
+    "010",
+    "1:30",
+    "null",
+    "true",
+    "${seed}",
+    "${",
+    r"\${a}",
+    "???",
+    "a, b: c",
+    "[a]",
+    "0\x85",
+]
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "a=b", " ü/é ", "'q'", "~", "- x", "#", "*a", "\udc80"])
+def test_texts_stay_as_typed(text):
+    assert load(f"model={text}").model == text
+    assert yaml.safe_load(to_yaml(load(f"model={text}")))["model"] == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-5", 1e-5), ("3E-6", 3e-6), (".5", 0.5), ("2", 2.0), ("1e5", 1e5)]
+)
+def test_numbers_with_a_point(text, value):
+    assert load(f"rl.learning_rate={text}").rl.learning_rate == value
+    assert isinstance(load(f"rl.learning_rate={text}").rl.learning_rate, float)
+
+
+@pytest.mark.parametrize(("text", "value"), [("12", 12), ("010", 10), ("1_000", 1000), ("+4", 4)])
+def test_whole_numbers(text, value):
+    # YAML reads 010 as 8
+    assert load(f"rl.max_steps={text}").rl.max_steps == value
+
+
+@pytest.mark.parametrize("text", ["[sft,rl]", "sft,rl", "[sft, rl]", "[ sft ,rl ]"])
+def test_lists(text):
+    assert load(f"stages={text}").stages == ["sft", "rl"]
+
+
+def test_null_and_truth_values():
+    config = load("out=null", "sampler.threshold=0.9", "eval.after_each=false")
+    assert (config.out, config.sampler.threshold, config.eval.after_each) == (None, 0.9, False)
+    assert load("sampler.threshold=null").sampler.threshold is None
+
+
+def test_frozen_and_replaceable():
+    config = SamplerConfig(32, 32, 16)
+    with pytest.raises(FrozenInstanceError):
+        config.steps = 8
+    assert replace(config, steps=8).steps == 8
+    with pytest.raises(UserError):
+        replace(config, steps=0)
+    # each run has lists of its own
+    assert RunConfig().stages is not RunConfig().stages
+
+
+TEXT = st.sampled_from(TEXTS) | st.text(st.characters(exclude_categories=[]), min_size=1).filter(
+    str.strip
+)
+
+
+@settings(deadline=None)
+@given(TEXT)
+def test_any_text_stays_as_typed(text):
+    assert load(f"data={text}").data == text
+
+
+@settings(deadline=None)
+@given(model=TEXT, out=st.none() | TEXT, rate=st.floats(1e-300, 1e300), seed=st.integers(0, 99))
+def test_yaml_round_trip(model, out, rate, seed):
+    config = RunConfig(model=model, out=out, seed=seed, rl=replace(RunConfig().rl, kl_coef=rate))
+    assert yaml.safe_load(to_yaml(config)) == asdict(config)
+
+
+def test_print_config(capsys):
+    with pytest.raises(SystemExit) as caught:
+        load("--print-config", "seed=7", "out=r/é")
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == to_yaml(load("seed=7", "out=r/é"))
+
+
+def test_help_shows_the_preset_and_every_key(capsys):
+    with pytest.raises(SystemExit) as caught:
+        load("model=llada_8b", "nonsense", "--help")
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith("usage: python -m weft_rl.pipeline key=value ...\n")
+    assert all(f"  {key}=" in out for key in leaves(RunConfig))
+    assert "  cold_start.lora.r=128  " in out
+    assert "(above 0)" in out
+    assert "(one of sudoku, countdown)" in out
+
+
+def test_differences_are_named():
+    config = load("seed=1")
+    saved = to_yaml(config) + "versions:\n  torch: 2.11\nrevision: abc\n"
+    assert diff_configs(saved, config) == []
+    moved = replace(config, out="elsewhere", resume="never", stages=["rl", "eval"])
+    assert diff_configs(saved, moved) == []
+    other = load("seed=2", "rl.lora.r=4", "sampler.threshold=0.5")
+    assert diff_configs(saved, other) == ["seed", "rl.lora.r", "sampler.threshold"]
+    # an option that the older file does not have
+    assert diff_configs(saved.replace("task:", "tusk:"), config) == ["task"]
+    assert diff_configs("", config)[:2] == ["model", "task"]
+
+
+def test_a_torn_file_is_named():
+    with pytest.raises(
+        UserError, match=r"^config\.yaml: cannot be read \(.*\); choose another out"
+    ):
+        diff_configs("stages: [weft\nmodel: ", load())

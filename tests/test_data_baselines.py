@@ -1,0 +1,38 @@
+"""What policies without a model score."""
+
+from statistics import mean
+
+import pytest
+
+from rewards.registry import EVALUATION, headline
+from weft_rl.data.baselines import BASELINES, all_ones, random_digits, row_filling, sum_of_numbers
+from weft_rl.data.records import Record, load_records
+from weft_rl.data.sudoku import generate
+
+RECORD = Record("x", "sudoku", {"puzzle": "4320004330100004", "solution": "4321124334122134"})
+
+
+def test_answers_by_hand():
+    # rows lack 1; 1 2; 2 4; 1 2 3
+    wanted = "<reasoning></reasoning><answer>4321124332141234</answer>"
+    assert row_filling(RECORD) == wanted
+    assert "<answer>1111111111111111<" in all_ones(RECORD)
+    assert random_digits(RECORD) == random_digits(RECORD)
+    numbers = Record("y", "countdown", {"numbers": [1, 2, 3], "target": 6})
+    assert "<answer>1+2+3<" in sum_of_numbers(numbers)
+    assert headline("countdown")(sum_of_numbers(numbers), **numbers.fields) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("all ones", 0.25), ("random digits", 0.25), ("row filling", 0.48)]
+)
+def test_what_sudoku_answers_are_worth(name, expected):
+    policy = BASELINES["sudoku"][name]
+    records = [*generate("test", 1000, 0), *load_records("sudoku", "published")]
+    scores = [headline("sudoku")(policy(record), **record.fields) for record in records]
+    # a puzzle's score has a deviation of about 0.18: 0.02 is four standard errors of 1500
+    assert mean(scores) == pytest.approx(expected, abs=0.02)
+
+
+def test_every_task_has_a_baseline():
+    assert list(BASELINES) == list(EVALUATION)

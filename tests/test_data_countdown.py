@@ -1,0 +1,88 @@
+"""The Countdown generator: solvable, split by content, stateless."""
+
+from fractions import Fraction
+from itertools import permutations, product
+
+import pytest
+
+from rewards.arithmetic import NotAnExpression, evaluate
+from weft_rl.data.countdown import generate, is_held_out, reachable
+
+
+def by_expressions(numbers):
+    """Positive integer values of all written-out expressions: the naive way."""
+    values = set()
+    for a, b, c in permutations(numbers):
+        for one, two in product("+-*/", repeat=2):
+            for text in (f"({a}{one}{b}){two}{c}", f"{a}{one}({b}{two}{c})"):
+                try:
+                    value = evaluate(text)[0]
+                except NotAnExpression:  # division by zero
+                    continue
+                if value > 0 and value.denominator == 1:
+                    values.add(int(value))
+    return tuple(sorted(values))
+
+
+@pytest.mark.parametrize(
+    "numbers", [(2, 3, 4), (1, 1, 1), (1, 3, 3), (5, 5, 9), (8, 8, 3), (30, 93, 100)]
+)
+def test_reachable_against_written_expressions(numbers):
+    assert reachable(*numbers) == by_expressions(numbers)
+
+
+def test_reachable_by_hand():
+    # 1+1+1, 1*1+1, (1+1)*1, 1+1-1, 1*1*1 and their like
+    assert reachable(1, 1, 1) == (1, 2, 3)
+    # 8 / (3 - 8/3) needs a fraction on the way, with four numbers; here 6 / (1/2) = 12
+    assert Fraction(6) / Fraction(1, 2) in reachable(1, 2, 6)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize(("number", "target"), [(9, 99), (99, 100)])
+def test_problems_are_solvable_and_within_limits(split, number, target):
+    records = generate(split, 100, 5, number, target)
+    for record in records:
+        numbers = record.fields["numbers"]
+        assert record.fields["target"] in by_expressions(numbers)
+        assert all(1 <= value <= number for value in numbers)
+        assert 1 <= record.fields["target"] <= target
+    assert records[3].id == f"{split}-5-3"
+
+
+def content(record):
+    return tuple(sorted(record.fields["numbers"])), record.fields["target"]
+
+
+def test_no_problem_is_in_both_splits():
+    train = {content(record) for seed in range(5) for record in generate("train", 1000, seed)}
+    test = [content(record) for record in generate("test", 300, 0)]
+    assert len(set(test)) == 300
+    assert not train & set(test)
+    assert all(is_held_out(list(numbers), target) for numbers, target in test)
+    # 1728 training problems exist with these limits: most have been seen
+    assert len(train) > 1000
+
+
+def test_split_does_not_depend_on_the_order_of_numbers():
+    for target in range(1, 50):
+        assert len({is_held_out(list(order), target) for order in permutations((2, 3, 7))}) == 1
+
+
+def test_a_longer_list_starts_with_the_shorter():
+    for split in ("train", "test"):
+        assert generate(split, 30, 1)[:10] == generate(split, 10, 1)
+        assert list(map(content, generate(split, 10, 1))) != list(
+            map(content, generate(split, 10, 2))
+        )
+
+
+def test_limits_that_leave_too_few():
+    # 416 test problems exist with numbers to 9 and targets to 99
+    assert len(generate("test", 416, 0)) == 416
+    with pytest.raises(ValueError, match="too few test problems for another one after 416"):
+        generate("test", 417, 0)
+    with pytest.raises(ValueError, match="must be at least 1"):
+        generate("train", 1, 0, 0)
+    with pytest.raises(ValueError, match="split=dev: must be one of train, test"):
+        generate("dev", 1, 0)

@@ -1,0 +1,148 @@
+"""Sudoku rewards, on a puzzle worked by hand and on every puzzle by enumeration."""
+
+from itertools import permutations, product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewards.grid import completions, empty_cells, is_solved, keeps_clues, solved_grids
+from rewards.sudoku import answer_digits, cell_accuracy, exact, flags
+
+# 43|20    43|21
+# 00|43    12|43    eight empty cells
+# 30|10 -> 34|12
+# 00|04    21|34
+PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
+# rows 1 and 3 hold 12 and 21 or the reverse, and so do rows 2 and 4: 2 x 2 solutions
+MANY = "0034340000434300"
+
+
+def tagged(answer):
+    return f"<reasoning>\nlook\n</reasoning>\n<answer>\n{answer}\n</answer><|eot_id|>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "cells", "whole"),
+    [
+        (SOLUTION, 1, 1),
+        (PUZZLE, 0, 0),
+        ("1" * 16, 3 / 8, 0),  # the solution's empty cells read 1 1 2 4 2 2 1 3
+        ("4321 1243\n3412|2134", 1, 1),  # only digits are read
+        (f"```\n{SOLUTION}\n```", 1, 1),
+        (f"{SOLUTION}1", 1, 0),  # 17 digits: cut for the cells, no whole answer
+        (SOLUTION[:15], 1, 0),  # the missing 16th cell is a clue
+        (SOLUTION[:12], 5 / 8, 0),  # the three empty cells of row 4 are missing
+        ("1" + SOLUTION[1:], 1, 0),  # a changed clue costs the whole, not the cells
+        (SOLUTION[:-1] + "٤", 1, 0),  # an Arabic 4 is no digit: 15 are left
+        ("", 0, 0),
+    ],
+)
+def test_hand_worked(answer, cells, whole):
+    assert cell_accuracy(tagged(answer), PUZZLE, SOLUTION) == cells
+    assert exact(tagged(answer), PUZZLE, SOLUTION) == whole
+
+
+def test_hand_worked_empty_cells():
+    assert "".join(SOLUTION[i] for i in empty_cells(PUZZLE)) == "11242213"
+
+
+def test_only_ascii_digits_are_digits():
+    assert answer_digits("<answer>1٤2²3５4</answer>") == "1234"  # noqa: RUF001
+
+
+def test_without_a_solution_the_clues_must_stand():
+    assert exact(tagged(SOLUTION), PUZZLE) == 1
+    assert exact(tagged(SOLUTION[::-1]), PUZZLE) == 0  # a solved grid of another puzzle
+
+
+def test_without_a_tag_there_is_no_answer():
+    assert cell_accuracy(SOLUTION, PUZZLE, SOLUTION) == 0
+    assert exact(SOLUTION, PUZZLE, SOLUTION) == 0
+
+
+def test_unclosed_tag_counts():
+    assert exact(f"<answer>{SOLUTION}", PUZZLE, SOLUTION) == 1
+
+
+def test_other_columns_of_a_record_are_ignored():
+    assert cell_accuracy(tagged(SOLUTION), puzzle=PUZZLE, solution=SOLUTION, prompt="x") == 1
+    assert exact(tagged(SOLUTION), puzzle=PUZZLE, solution=SOLUTION, prompt="x") == 1
+
+
+def test_without_a_solution_the_best_of_all_counts():
+    solutions = completions(MANY)
+    assert len(solutions) == 4
+    for solution in solutions:
+        assert cell_accuracy(tagged(solution), MANY) == 1
+        assert exact(tagged(solution), MANY) == 1
+    first, other = solutions[:2]
+    assert cell_accuracy(tagged(other), MANY, first) < 1
+    assert exact(tagged(other), MANY, first) == 0
+    assert cell_accuracy(tagged(SOLUTION), PUZZLE) == 1
+    assert cell_accuracy(tagged("1" * 16), PUZZLE) == 3 / 8
+
+
+@pytest.mark.parametrize("puzzle", [SOLUTION, "1100000000000000", "432", "", "x" * 20])
+def test_a_puzzle_without_empty_cells_or_solution_gives_nothing(puzzle):
+    assert cell_accuracy(tagged(SOLUTION), puzzle) == 0
+
+
+def test_flags_say_what_the_cells_do_not_show():
+    first, other = completions(MANY)[:2]
+    assert flags(tagged(first), MANY, first) == []
+    assert flags(tagged(other), MANY, first) == ["other solution"]
+    assert flags(tagged("2" + SOLUTION[1:]), PUZZLE, SOLUTION) == ["clue"]
+    assert flags(tagged(SOLUTION + "1"), PUZZLE, SOLUTION) == ["length"]
+    assert flags("no tag", PUZZLE, SOLUTION) == ["no answer"]
+
+
+def test_all_grids_by_enumeration_of_rows():
+    # the naive way: every three of the 24 rows below 1234; renaming digits gives the other grids
+    rows = ["".join(row) for row in permutations("1234")]
+    naive = ["1234" + "".join(three) for three in product(rows, repeat=3)]
+    naive = [grid for grid in naive if is_solved(grid)]
+    assert [grid for grid in solved_grids() if grid.startswith("1234")] == naive
+    assert len(naive) == 12
+    assert len(set(solved_grids())) == len(solved_grids()) == 288
+    assert all(map(is_solved, solved_grids()))
+    assert list(solved_grids()) == sorted(solved_grids())
+
+
+def test_rules_of_a_grid():
+    assert is_solved(SOLUTION)
+    assert not is_solved("1234123412341234")  # columns
+    assert not is_solved("1234234134124123")  # rows and columns hold, boxes do not
+    assert not is_solved(SOLUTION[:15])
+    assert keeps_clues(PUZZLE, SOLUTION)
+    assert not keeps_clues(PUZZLE, "1" + SOLUTION[1:])
+    assert not keeps_clues(PUZZLE, SOLUTION[:15])
+
+
+@settings(deadline=None)
+@given(text=st.text(), answer=st.text("01234 \n", max_size=30))
+def test_any_text_is_between_zero_and_one(text, answer):
+    for completion in (text, f"<answer>{text}</answer>", f"<answer>{answer}</answer>"):
+        assert 0 <= cell_accuracy(completion, PUZZLE, SOLUTION) <= 1
+        assert exact(completion, PUZZLE, SOLUTION) in (0, 1)
+        assert cell_accuracy(completion, MANY) >= cell_accuracy(
+            completion, MANY, completions(MANY)[0]
+        )
+
+
+@settings(deadline=None)
+@given(
+    grid=st.sampled_from(solved_grids()),
+    clues=st.lists(st.booleans(), min_size=16, max_size=16),
+    answer=st.text("01234 ", max_size=20),
+    names=st.permutations("1234"),
+    key=st.booleans(),
+)
+def test_renaming_digits_changes_nothing(grid, clues, answer, names, key):
+    renamed = str.maketrans("1234", "".join(names))
+    puzzle = "".join(digit if kept else "0" for digit, kept in zip(grid, clues, strict=True))
+    here, there = (tagged(answer), tagged(answer.translate(renamed)))
+    solution = (grid, grid.translate(renamed)) if key else (None, None)
+    for reward in (cell_accuracy, exact):
+        before = reward(here, puzzle, solution[0])
+        assert before == reward(there, puzzle.translate(renamed), solution[1])

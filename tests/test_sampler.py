@@ -1,0 +1,239 @@
+"""Generation against the published algorithm in plain loops, and against frequencies."""
+
+import random
+
+import pytest
+import torch
+from naive_sampler import naive_sample
+from sampler_models import END, MASK, TURN, Fixed, TinyNet, llada, prompts
+
+from weft_rl.sampler import SamplerConfig, generate
+from weft_rl.seeding import seed_for
+
+
+def some_config(rng, **options):
+    width, blocks = rng.randint(1, 6), rng.randint(1, 3)
+    return SamplerConfig(width * blocks, width, blocks * rng.randint(1, width), **options)
+
+
+def naive(model, prompt, seed, config, vocab_size):
+    """The oracle on one prompt without padding, with the draws that our law gives this row."""
+
+    def draws(purpose, step, *shape):
+        generator = torch.Generator().manual_seed(seed_for(seed, purpose, step))
+        return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+    def logits_of(ids):
+        with torch.no_grad():
+            return model(input_ids=torch.tensor([ids])).logits[0].float()
+
+    width = config.block_length
+    return naive_sample(
+        logits_of,
+        prompt.tolist(),
+        MASK,
+        gen_length=config.gen_length,
+        block_length=width,
+        steps=config.steps,
+        temperature=config.temperature,
+        cfg_scale=config.cfg_scale,
+        token_draws=lambda step: draws("token", step, width, vocab_size),
+        position_draws=(
+            (lambda step: draws("position", step, width)) if config.remasking == "random" else None
+        ),
+    )
+
+
+def assert_equals_naive(model, rng, vocab_size, batch, **options):
+    config = some_config(rng, early_stop=False, trace=True, **options)
+    ids, visible = prompts(rng, batch, vocab_size)
+    seeds = [rng.randrange(1000) for _ in range(batch)]
+    out = generate(model, ids, config, visible, seeds)
+    for row in range(batch):
+        prompt = ids[row][visible[row].bool()]
+        tokens, history = naive(model, prompt, seeds[row], config, vocab_size)
+        assert out.completions[row].tolist() == tokens, (config, ids, visible, seeds)
+        ours = sorted((e["step"], e["position"], e["token"]) for e in out.trace[row])
+        assert ours == sorted((e.step, e.position, e.token) for e in history)
+        sure = {e.position: e.confidence for e in history}
+        for entry in out.trace[row]:
+            assert entry["confidence"] == pytest.approx(sure[entry["position"]], rel=1e-4)
+    assert out.forwards == config.steps
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("cfg_scale", [0.0, 0.7])
+@pytest.mark.parametrize("remasking", ["low_confidence", "random"])
+def test_equals_the_published_algorithm(temperature, cfg_scale, remasking):
+    options = {"temperature": temperature, "cfg_scale": cfg_scale, "remasking": remasking}
+    for case in range(50):
+        rng = random.Random(case)
+        vocab_size = rng.randint(5, 12)
+        assert_equals_naive(
+            TinyNet(vocab_size, case), rng, vocab_size, rng.randint(1, 4), **options
+        )
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("cfg_scale", [0.0, 0.7])
+def test_equals_the_published_algorithm_with_llada(temperature, cfg_scale):
+    for case in range(3):
+        options = {"temperature": temperature, "cfg_scale": cfg_scale}
+        assert_equals_naive(llada(case), random.Random(case), 13, 3, **options)
+
+
+@pytest.mark.parametrize("remasking", ["low_confidence", "random"])
+def test_a_row_is_the_same_alone_and_in_any_batch(remasking):
+    rng, model = random.Random(0), TinyNet(12, 0)
+    ids, visible = prompts(rng, 6, 12)
+    seeds = [5, 0, 7, 7, 2**40, -1]
+    config = SamplerConfig(8, 4, 6, temperature=1.0, remasking=remasking, cfg_scale=0.5)
+    together = generate(model, ids, config, visible, torch.tensor(seeds))
+    order = [3, 1, 5, 0, 4, 2]
+    shuffled = generate(model, ids[order], config, visible[order], [seeds[i] for i in order])
+    assert shuffled.completions.tolist() == together.completions[order].tolist()
+    for row, seed in enumerate(seeds):
+        alone = generate(model, ids[row][visible[row].bool()][None], config, seeds=[seed])
+        assert alone.completions[0].tolist() == together.completions[row].tolist()
+        assert alone.lengths[0] == together.lengths[row]
+
+
+def test_default_seeds_are_the_row_numbers():
+    model, ids = TinyNet(9, 0), torch.full((4, 2), 5)
+    config = SamplerConfig(6, 6, 3, temperature=1.0)
+    found = generate(model, ids, config).completions
+    assert found.equal(generate(model, ids, config, seeds=range(4)).completions)
+    assert len(set(map(tuple, found.tolist()))) > 1
+
+
+# what 4 degrees of freedom exceed once in a thousand
+CHI_SQUARE_4 = 18.47
+
+
+@pytest.mark.parametrize(
+    ("rows", "length", "steps"), [(50, 400, 1), (4000, 4, 4)], ids=["positions", "rows and steps"]
+)
+def test_tokens_follow_the_softmax_at_the_temperature(rows, length, steps):
+    logits = torch.tensor([0.5, -1.0, 0.0, 9.0, 1.0, -0.5])  # the mask token's is 9
+    # random remasking, because the most confident of several draws is not distributed like a draw
+    options = {"temperature": 0.7, "remasking": "random", "early_stop": False}
+    config = SamplerConfig(length, length, steps, **options)
+    out = generate(Fixed(logits), torch.zeros(rows, 1, dtype=torch.long), config)
+    allowed = [0, 1, 2, 4, 5]
+    expected = (logits[allowed] / 0.7).softmax(dim=0) * rows * length
+    found = out.completions.flatten().bincount(minlength=6)[allowed]
+    assert ((found - expected) ** 2 / expected).sum() < CHI_SQUARE_4
+
+
+def test_temperature_to_zero_is_the_argmax():
+    rng, model = random.Random(1), TinyNet(12, 1)
+    ids, visible = prompts(rng, 8, 12)
+    exact = generate(model, ids, SamplerConfig(8, 4, 8), visible)
+    cold = generate(model, ids, SamplerConfig(8, 4, 8, temperature=1e-9), visible)
+    assert exact.tokens.equal(cold.tokens)
+
+
+def test_huge_logits_do_not_overflow():
+    logits = torch.tensor([1e4, -1e4, 0.0, 1e4, 9e3])
+    config = SamplerConfig(50, 50, 1, temperature=1.0)
+    out = generate(Fixed(logits), torch.zeros(1, 1, dtype=torch.long), config)
+    assert out.completions.unique().tolist() == [0]
+
+
+def test_confidence_is_the_drawn_tokens_probability_over_the_whole_vocabulary():
+    logits = torch.tensor([0.5, -1.0, 0.0, 2.0, 1.0])
+    config = SamplerConfig(40, 40, 10, temperature=3.0, trace=True, early_stop=False)
+    out = generate(Fixed(logits), torch.zeros(1, 1, dtype=torch.long), config)
+    probability = logits.softmax(dim=0)  # with the mask token, at temperature 1, without noise
+    assert {entry["token"] for entry in out.trace[0]} == {0, 1, 2, 4}
+    for entry in out.trace[0]:
+        assert entry["confidence"] == pytest.approx(probability[entry["token"]].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_mask_token_is_never_written(temperature):
+    logits = [0.0, -3.0, 0.0, 50.0, 0.0]
+    config = SamplerConfig(12, 4, 6, temperature=temperature)
+    out = generate(Fixed(logits), torch.zeros(20, 1, dtype=torch.long), config)
+    assert not (out.completions == MASK).any()
+
+
+def test_ties_go_to_the_lowest_token_and_position():
+    config = SamplerConfig(40, 40, 10, trace=True)
+    for rows in (1, 8):
+        out = generate(Fixed([0.0, -1.0, 0.0, 5.0, 0.0]), torch.zeros(rows, 1).long(), config)
+        assert out.completions.unique().tolist() == [0]
+        for trace in out.trace:
+            assert [entry["position"] for entry in trace] == list(range(40))
+
+
+def test_quotas_and_blocks_in_the_trace():
+    ids = torch.full((2, 3), 5)
+    config = SamplerConfig(14, 7, 6, early_stop=False, trace=True)
+    for trace in generate(TinyNet(9, 2), ids, config).trace:
+        steps = [entry["step"] for entry in trace]
+        # 7 masks in 3 steps: 3, 2, 2, in either block
+        assert [steps.count(step) for step in range(6)] == [3, 2, 2, 3, 2, 2]
+        assert all(entry["position"] // 7 == entry["step"] // 3 for entry in trace)
+
+
+@pytest.mark.parametrize("options", [{}, {"remasking": "random"}, {"threshold": 0.4}])
+def test_early_stop_changes_nothing_up_to_the_end(options):
+    stopped_early = 0
+    for case in range(25):
+        rng, model = random.Random(case), TinyNet(6, case)
+        ids, visible = prompts(rng, 4, 6)
+        config = SamplerConfig(12, 4, 12, temperature=1.0, **options)
+        full = SamplerConfig(12, 4, 12, temperature=1.0, early_stop=False, **options)
+        short, whole = (generate(model, ids, form, visible) for form in (config, full))
+        assert short.lengths.equal(whole.lengths)
+        assert short.forwards <= whole.forwards
+        stopped_early += short.forwards < whole.forwards
+        for row, length in enumerate(short.lengths.tolist()):
+            end = whole.completions[row, : length + 1]
+            assert short.completions[row, : length + 1].equal(end)
+            assert MASK not in short.completions[row]
+            assert not set(end[:length].tolist()) & {END, TURN}
+    assert stopped_early > 5
+
+
+def test_a_finished_row_costs_nothing():
+    model, sizes = llada(), []
+    model.register_forward_hook(lambda _, __, out: sizes.append(tuple(out.logits.shape)))
+    ids, config = torch.full((32, 3), 5), SamplerConfig(12, 4, 12, temperature=1.0)
+    out = generate(model, ids, config)
+    # the head is computed on the active block only, for the rows that are still open
+    assert {shape[1:] for shape in sizes} == {(4, 13)}
+    rows = [shape[0] for shape in sizes]
+    assert rows[0] == 32
+    assert rows == sorted(rows, reverse=True)
+    assert rows[-1] < 32
+    assert len(rows) == out.forwards
+
+
+def test_threshold_zero_is_a_step_per_block():
+    ids = torch.full((3, 2), 5)
+    out = generate(TinyNet(9, 0), ids, SamplerConfig(12, 4, 3, threshold=0.0, early_stop=False))
+    assert out.forwards == 3
+
+
+def test_threshold_one_is_one_token_a_step():
+    ids, visible = prompts(random.Random(3), 4, 9)
+    config = SamplerConfig(12, 4, 3, threshold=1.0, early_stop=False)
+    out = generate(TinyNet(9, 0), ids, config, visible)
+    greedy = generate(TinyNet(9, 0), ids, SamplerConfig(12, 4, 12, early_stop=False), visible)
+    assert out.forwards == 12
+    assert out.tokens.equal(greedy.tokens)
+
+
+def test_threshold_rows_go_on_at_their_own_pace():
+    ids, visible = prompts(random.Random(4), 6, 9)
+    config = SamplerConfig(12, 4, 3, threshold=0.5, early_stop=False)
+    together = generate(TinyNet(9, 1), ids, config, visible)
+    alone = [
+        generate(TinyNet(9, 1), ids[row : row + 1], config, visible[row : row + 1])
+        for row in range(6)
+    ]
+    assert len({out.forwards for out in alone}) > 1
+    assert together.forwards == max(out.forwards for out in alone)
+    assert together.tokens.equal(torch.cat([out.tokens for out in alone]))

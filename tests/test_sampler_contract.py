@@ -1,0 +1,166 @@
+"""What generate promises around the algorithm: outputs, side effects, other models, refusals."""
+
+import random
+from types import SimpleNamespace
+
+import pytest
+import torch
+from sampler_models import END, MASK, TURN, Fixed, TinyNet, bert, llada, prompts
+
+from weft_rl.sampler import SamplerConfig, generate
+
+
+def test_output_shapes_and_the_untouched_prompt():
+    ids, visible = prompts(random.Random(5), 3, 12)
+    out = generate(TinyNet(12, 0), ids, SamplerConfig(6, 3, 4), visible)
+    width = ids.shape[1]
+    assert out.tokens.shape == (3, width + 6)
+    assert out.tokens[:, :width].equal(ids)
+    assert out.tokens[:, width:].equal(out.completions)
+    assert out.tokens.dtype == out.lengths.dtype == torch.long
+    assert out.lengths.shape == (3,)
+    assert out.trace is None
+
+
+def test_end_of_turn_ends_a_completion():
+    model = TinyNet(6, 0)
+    out = generate(model, torch.full((64, 1), 5), SamplerConfig(6, 2, 6, temperature=1.0))
+    ends = [row[n] for row, n in zip(out.completions.tolist(), out.lengths, strict=True) if n < 6]
+    assert {END, TURN} == set(ends)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_modes_random_state_and_graph_are_left_alone(training):
+    model = llada().train(training)
+    frozen = model.model.transformer["blocks"][0].eval()
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    seen = []
+    model.register_forward_hook(
+        lambda module, _, out: seen.append((module.training, out.logits.requires_grad))
+    )
+    out = generate(model, torch.full((2, 3), 5), SamplerConfig(4, 4, 2, temperature=1.0))
+    assert torch.get_rng_state().equal(before)
+    assert set(seen) == {(False, False)}
+    assert model.training is training
+    assert not frozen.training
+    # a later training step may save the tokens for its backward pass
+    assert not out.tokens.is_inference()
+
+
+def test_modes_come_back_after_an_error():
+    model = llada().train()
+    model.model.transformer["ff_out"].weight.data.fill_(torch.nan)
+    with pytest.raises(ValueError, match="row 0, step 0: the model's logits are not finite"):
+        generate(model, torch.full((2, 3), 5), SamplerConfig(4, 4, 2))
+    assert all(module.training for module in model.modules())
+
+
+class FailsLater(TinyNet):
+    """Ends the row whose prompt starts with a 4; NaN for the one with a 7, from the third call."""
+
+    calls = 0
+
+    def forward(self, input_ids, attention_mask=None):
+        self.calls += 1
+        out = super().forward(input_ids, attention_mask)
+        out.logits[..., [END, TURN]] = -100.0
+        out.logits[input_ids[:, 0] == 4, :, END] = 100.0
+        if self.calls > 2:
+            out.logits[input_ids[:, 0] == 7, :, 5] = torch.nan
+        return out
+
+
+def test_broken_logits_name_row_and_step():
+    # row 0 has left the batch by then: the number is the caller's
+    ids = torch.tensor([[4, 5], [7, 5], [5, 5]])
+    with pytest.raises(ValueError, match="row 1, step 2: the model's logits are not finite"):
+        generate(FailsLater(9, 0), ids, SamplerConfig(6, 1, 6))
+
+
+@pytest.mark.parametrize(
+    "logits", [[0.0, torch.inf, 0, 0], [-torch.inf] * 3 + [0.0], [-torch.inf] * 4]
+)
+def test_logits_that_allow_no_token_are_refused(logits):
+    with pytest.raises(ValueError, match="not finite"):
+        generate(Fixed(logits), torch.zeros(1, 1, dtype=torch.long), SamplerConfig(2, 2, 2))
+
+
+def test_an_unused_token_may_be_ruled_out():
+    logits = [0.0, -torch.inf, -torch.inf, 0.0, 1.0]
+    config = SamplerConfig(50, 50, 1, temperature=1.0)
+    out = generate(Fixed(logits), torch.zeros(1, 1, dtype=torch.long), config)
+    assert out.completions.unique().tolist() == [0, 4]
+
+
+def test_any_masked_language_model_works_with_padding():
+    # BERT has learned positions: without position ids the padding would move them
+    model, rng = bert(), random.Random(6)
+    ids, visible = prompts(rng, 5, 11, spare=4)
+    config = SamplerConfig(8, 4, 8, temperature=0.5, cfg_scale=0.5)
+    out = generate(model, ids, config, visible)
+    for row in range(5):
+        alone = generate(model, ids[row][visible[row].bool()][None], config, seeds=[row])
+        assert alone.completions[0].equal(out.completions[row])
+
+
+def test_adapters_keep_the_cheap_head():
+    from peft import LoraConfig, get_peft_model
+
+    ids, config = torch.full((2, 3), 5), SamplerConfig(8, 4, 4)
+    expected = generate(llada(), ids, config)
+    model, shapes = get_peft_model(llada(), LoraConfig(target_modules=["q_proj"])), []
+    model.register_forward_hook(lambda _, __, out: shapes.append(out.logits.shape[1]))
+    assert generate(model, ids, config).tokens.equal(expected.tokens)
+    assert set(shapes) == {4}
+
+
+OK = torch.full((2, 4), 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompt_ids": torch.full((4,), 5)}, r"prompt_ids must be \(B, P\)"),
+        (
+            {"prompt_ids": torch.full((1, 35), 5)},
+            r"35 tokens and gen_length=6 .*embeddings=40; cut",
+        ),
+        ({"prompt_ids": torch.zeros(2, 0).long()}, "row 0 is empty"),
+        ({"attention_mask": torch.tensor([[1] * 4, [0] * 4])}, "row 1 is empty"),
+        (
+            {"attention_mask": torch.tensor([[0, 1, 1, 1], [1, 1, 1, 0]])},
+            "row 1 is padded on the r",
+        ),
+        ({"attention_mask": torch.ones(2, 10)}, r"attention_mask must have shape \(2, 4\)"),
+        ({"prompt_ids": torch.tensor([[5, 5], [MASK, 5]])}, "row 1 holds the mask token 3"),
+        ({"seeds": [1, 2, 3]}, "seeds: 3 for 2 prompts"),
+    ],
+)
+def test_wrong_input_is_refused_before_the_first_forward(arguments, message):
+    model, calls = llada(), []
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    with pytest.raises(ValueError, match=message):
+        generate(model, **{"prompt_ids": OK, "config": SamplerConfig(6, 3, 2), **arguments})
+    assert not calls
+
+
+def test_a_model_without_special_tokens_is_refused():
+    model = TinyNet(9, 0)
+    model.config = SimpleNamespace(eos_token_id=END)
+    with pytest.raises(ValueError, match="mask_token_id=None"):
+        generate(model, OK, SamplerConfig(6, 3, 2))
+    model.config = SimpleNamespace(mask_token_id=MASK, eos_token_id=None)
+    with pytest.raises(ValueError, match="eos_token_id=None"):
+        generate(model, OK, SamplerConfig(6, 3, 2))
+
+
+def test_a_model_without_logits_is_refused():
+    with pytest.raises(ValueError, match="BertModel returned no logits"):
+        generate(bert().bert, OK, SamplerConfig(6, 3, 2))
+
+
+def test_no_rows_are_no_work():
+    out = generate(TinyNet(9, 0), OK[:0], SamplerConfig(6, 3, 2))
+    assert out.tokens.shape == (0, 10)
+    assert out.forwards == 0

@@ -1,0 +1,70 @@
+"""What every command shares: exceptions become exit statuses and one line on standard error.
+
+The module of a command has `main(argv: Sequence[str]) -> int` and ends with
+
+    if __name__ == "__main__":
+        sys.exit(execute("weft_rl.plot", main, sys.argv[1:]))
+"""
+
+import errno
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from weft_rl.errors import Interrupted, UserError
+
+_STDOUT = 1
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def execute(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
+    """The exit status of `body(argv)`: 2 the user's mistake, 3 interrupted but resumable.
+
+    SIGTERM, a full disk and a reader of standard output that goes away (`| head`, without a word)
+    interrupt as Ctrl-C does. Anything else is a bug and keeps its traceback, status 1."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        status = body(argv)
+        sys.stdout.flush()
+        return status
+    except UserError as error:
+        return _say(command, str(error), 2)
+    except Interrupted as stop:
+        return _say(command, str(stop), 3)
+    except KeyboardInterrupt:
+        return _say(command, "interrupted; repeat the command to go on", 3)
+    except BrokenPipeError:
+        if not _reader_gone():
+            raise
+        _drop_output()
+        return 3
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
+        where = f" ({error.filename})" if error.filename else ""
+        return _say(command, f"the disk is full{where}; free space and repeat the command", 3)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(command: str, message: str, status: int) -> int:
+    sys.stderr.write(f"{command}: {' '.join(message.split())}\n")
+    return status
+
+
+def _reader_gone() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(_STDOUT, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _drop_output() -> None:
+    """Standard output to nowhere: Python flushes it on leaving, fails, and exits with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)

@@ -1,0 +1,91 @@
+"""Countdown: reach a target with three numbers, each used once; generated with a split."""
+
+from fractions import Fraction
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Literal, get_args
+
+import numpy as np
+
+from weft_rl.data.records import Record
+from weft_rl.seeding import seed_for
+
+Split = Literal["train", "test"]
+
+# One problem in five is held out, by a hash of its content: no problem is in both splits.
+_TEST_SHARE = 5
+# Draws before giving up on another problem: limits this narrow have too few for the count.
+_MOST_DRAWS = 10_000
+
+
+def is_held_out(numbers: list[int], target: int) -> bool:
+    """Whether a problem belongs to the test split; the order of its numbers does not matter."""
+    content = repr((sorted(numbers), target)).encode()
+    return int.from_bytes(blake2b(content, digest_size=4).digest(), "big") % _TEST_SHARE == 0
+
+
+@lru_cache(maxsize=4096)
+def reachable(a: int, b: int, c: int) -> tuple[int, ...]:
+    """Every positive integer that + - * / and parentheses make of three numbers, each used once."""
+    found = set()
+    for one, two, last in ((a, b, c), (a, c, b), (b, c, a)):
+        for pair in _combined(Fraction(one), Fraction(two)):
+            found |= _combined(pair, Fraction(last))
+    return tuple(sorted(int(value) for value in found if value > 0 and value.denominator == 1))
+
+
+def _combined(left: Fraction, right: Fraction) -> set[Fraction]:
+    quotients = {one / two for one, two in ((left, right), (right, left)) if two}
+    return {left + right, left - right, right - left, left * right} | quotients
+
+
+def generate(
+    split: Split, count: int, seed: int, max_number: int = 9, max_target: int = 99
+) -> list[Record]:
+    """Solvable problems of three numbers from 1 to max_number, targets from 1 to max_target.
+
+    A training problem depends on (seed, its index, the limits) only; test problems are distinct, so
+    one depends on those before it too, and a longer list starts with the shorter one. The defaults
+    suit a model that reads digit by digit. Raises ValueError for an unknown split, for limits below
+    1, and for limits that leave too few problems for the count."""
+    if split not in get_args(Split):
+        raise ValueError(f"split={split}: must be one of {', '.join(get_args(Split))}")
+    if min(max_number, max_target) < 1:
+        raise ValueError(f"max_number={max_number}, max_target={max_target}: must be at least 1")
+    records: list[Record] = []
+    seen: set[tuple[tuple[int, ...], int]] = set()
+    for i in range(count):
+        numbers, target = _draw(split, seed, i, (max_number, max_target), seen)
+        if split == "test":
+            seen.add((tuple(sorted(numbers)), target))
+        fields = {"numbers": numbers, "target": target}
+        records.append(Record(f"{split}-{seed}-{i}", "countdown", fields))
+    return records
+
+
+def _draw(
+    split: Split,
+    seed: int,
+    index: int,
+    limits: tuple[int, int],
+    seen: set[tuple[tuple[int, ...], int]],
+) -> tuple[list[int], int]:
+    """Numbers and target of a problem of the split that has not been seen."""
+    max_number, max_target = limits
+    rng = np.random.default_rng(seed_for(seed, "countdown", split, index))
+    for _ in range(_MOST_DRAWS):
+        numbers = [int(number) for number in rng.integers(1, max_number + 1, 3)]
+        key = tuple(sorted(numbers))
+        targets = [
+            target
+            for target in reachable(*key)
+            if target <= max_target
+            and is_held_out(numbers, target) == (split == "test")
+            and (key, target) not in seen
+        ]
+        if targets:
+            return numbers, targets[rng.integers(len(targets))]
+    raise ValueError(
+        f"max_number={max_number}, max_target={max_target}: too few {split} problems for another "
+        f"one after {index}; raise a limit"
+    )

@@ -1,0 +1,130 @@
+"""4x4 Sudoku: puzzles with one solution, and a split that leaks no solution.
+
+There are only 288 grids. Relabelling the digits sorts them into 12 orbits of 24, and whole orbits
+are held out: no test solution, nor a relabelling of one, is ever trained on."""
+
+from functools import cache
+from itertools import permutations
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rewards.grid import CELLS, SIZE, solved_grids
+from weft_rl.data.records import Record
+from weft_rl.seeding import seed_for
+
+Split = Literal["train", "test"]
+
+# Every fourth orbit in the order of their smallest grids: 3 of 12, 72 of 288 grids.
+_HELD_OUT_EVERY = 4
+# No 4x4 puzzle with fewer than 4 clues has one solution.
+_MOST_BLANKS = 12
+
+
+@cache
+def latin_squares() -> tuple[str, ...]:
+    """All 576 4x4 Latin squares, row by row, in order."""
+    squares = [""]
+    rows = ["".join(row) for row in permutations("1234")]
+    for _ in range(SIZE):
+        squares = [
+            square + row
+            for square in squares
+            for row in rows
+            if all(row[i % SIZE] != digit for i, digit in enumerate(square))
+        ]
+    return tuple(squares)
+
+
+def orbit(grid: str) -> str:
+    """The smallest relabelling of a grid: digits renamed in order of appearance."""
+    names: dict[str, str] = {}
+    return "".join(names.setdefault(digit, str(len(names) + 1)) for digit in grid)
+
+
+@cache
+def held_out_orbits() -> frozenset[str]:
+    """The three orbits, each by its smallest grid, whose puzzles are for testing only."""
+    return frozenset(sorted({orbit(grid) for grid in solved_grids()})[::_HELD_OUT_EVERY])
+
+
+def is_held_out(grid: str) -> bool:
+    """Whether a solved grid belongs to the test split."""
+    return orbit(grid) in held_out_orbits()
+
+
+def solutions(puzzle: str) -> list[str]:
+    """Every grid that agrees with the puzzle's clues, 0 or any other character being empty.
+
+    Raises ValueError unless the puzzle has 16 characters."""
+    if len(puzzle) != CELLS:
+        raise ValueError(f"puzzle={puzzle[:40]!r}: must have {CELLS} characters")
+    clues = np.array([int(digit) if digit in "1234" else 0 for digit in puzzle], dtype=np.int8)
+    fits = ((_table() == clues) | (clues == 0)).all(axis=1)
+    return [solved_grids()[i] for i in np.flatnonzero(fits)]
+
+
+def generate(split: Split, count: int, seed: int, blanks: tuple[int, int] = (8, 8)) -> list[Record]:
+    """Puzzles with exactly one solution; the i-th depends on (split, seed, blanks, i) only.
+
+    All puzzles of the split with a given number of blanks are shuffled by the seed and dealt one
+    after the other, the numbers of blanks by turns. So puzzles are distinct until all are dealt;
+    training then deals them again. blanks: fewest and most empty cells, both included; the
+    published test puzzles have 8. Raises ValueError for an unknown split, for blanks outside 1 to
+    12, and for more test puzzles than there are."""
+    if split not in get_args(Split):
+        raise ValueError(f"split={split}: must be one of {', '.join(get_args(Split))}")
+    fewest, most = blanks
+    if not 1 <= fewest <= most <= _MOST_BLANKS:
+        raise ValueError(f"blanks={blanks}: must be 1 <= fewest <= most <= {_MOST_BLANKS}")
+    puzzles = [_puzzles(split, number) for number in range(fewest, most + 1)]
+    available = min(map(len, puzzles)) * len(puzzles)
+    if split == "test" and count > available:
+        raise ValueError(f"count={count}: only {available} test puzzles have blanks={blanks}")
+    orders = [
+        np.random.default_rng(seed_for(seed, "puzzle", split, number)).permutation(len(deck))
+        for number, deck in enumerate(puzzles, fewest)
+    ]
+    records = []
+    for i in range(count):
+        turn, number = divmod(i, len(puzzles))
+        drawn = orders[number][turn % len(orders[number])]
+        grid, empty = (int(value) for value in puzzles[number][drawn])
+        solution = solved_grids()[grid]
+        puzzle = "".join("0" if empty >> k & 1 else digit for k, digit in enumerate(solution))
+        fields = {"puzzle": puzzle, "solution": solution}
+        records.append(Record(f"{split}-{seed}-{i}", "sudoku", fields))
+    return records
+
+
+@cache
+def _puzzles(split: Split, blanks: int) -> NDArray[np.uint16]:
+    """(N, 2) puzzles with one solution: index of the grid, and its empty cells as a 16-bit mask."""
+    rows = []
+    for i, grid in enumerate(solved_grids()):
+        if is_held_out(grid) == (split == "test"):
+            masks = _unique_masks(orbit(grid), blanks)
+            rows.append(np.stack([np.full_like(masks, i), masks], axis=1).astype(np.uint16))
+    return np.concatenate(rows)
+
+
+@cache
+def _unique_masks(grid: str, blanks: int) -> NDArray[np.int64]:
+    """(M,) which sets of cells may be emptied without letting in a second solution.
+
+    A second grid fits when all cells in which it differs are empty. Renaming digits changes no such
+    set, so the sets of an orbit's smallest grid serve the whole orbit."""
+    places = 1 << np.arange(CELLS)
+    differing = ((_table() != _table()[solved_grids().index(grid)]) * places).sum(axis=1)
+    masks = np.arange(1 << CELLS)
+    masks = masks[np.bitwise_count(masks) == blanks]
+    kept_clues = ~masks[:, None]
+    unique = ((kept_clues & differing[differing > 0]) != 0).all(axis=1)
+    return masks[unique]
+
+
+@cache
+def _table() -> NDArray[np.int8]:
+    """(288, 16) the digits of all solved grids."""
+    return np.array([[int(digit) for digit in grid] for grid in solved_grids()], dtype=np.int8)

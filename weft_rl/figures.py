@@ -1,0 +1,192 @@
+"""Drawing curves and bars with matplotlib's objects, as image files or as SVG inside a page.
+
+matplotlib is imported inside the functions: it takes most of a second, and a help text must not
+wait for it. No global state of pyplot is touched, and equal data gives equal bytes."""
+
+import io
+import re
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
+
+from weft_rl.config.options import shown
+from weft_rl.ema import time_weighted_ema
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, told apart by colour-blind readers; without yellow and black, which
+# vanish on a white and on a dark page. Beyond six lines the dashes tell them apart.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_DASHES = ("-", "--", ":", "-.")
+# Text and axes; in a page this very value becomes the page's own text colour.
+_INK, _GREY = "#1b1b1f", "#8a8a8a"
+# With more points than this, dots on the raw curve run together.
+_DOTTED = 60
+_STYLE: dict[Any, Any] = {
+    "text.parse_math": False,  # a folder may be called a$b
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "figure.constrained_layout.w_pad": 0.1,
+    "figure.constrained_layout.h_pad": 0.1,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "grid.color": _GREY,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "savefig.dpi": 150,
+    "svg.fonttype": "none",  # text stays text: smaller, and a screen reader can read it
+    "svg.hashsalt": "weft-rl",  # the ids in a file would be random without it
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: steps (N,) increasing, values (N,) finite, N > 0."""
+
+    label: str
+    steps: list[float]
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The curves of one metric, sharing their axes."""
+
+    title: str
+    lines: list[Line]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A score with its interval, in percent; a baseline is drawn apart from the stages."""
+
+    label: str
+    score: float
+    low: float
+    high: float
+    is_baseline: bool = False
+
+
+@contextmanager
+def _style() -> Generator[None, None, None]:
+    """matplotlib's defaults and ours, whatever the user's matplotlibrc says."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def draw_curves(
+    panels: Sequence[Panel],
+    smoothing: float,
+    *,
+    columns: int,
+    panel_size: tuple[float, float],
+    note: str = "",
+) -> "Figure":
+    """Each panel's curves: the raw values faint, their time-weighted EMA bold.
+
+    smoothing in [0, 1] as time_weighted_ema takes it; panel_size: width and height in inches;
+    note: a line below all panels."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(panels) // columns)
+    size = (panel_size[0] * columns, panel_size[1] * rows)
+    with _style():
+        figure = Figure(figsize=size, layout="constrained")
+        for place, panel in enumerate(panels, 1):
+            _draw_panel(figure.add_subplot(rows, columns, place), panel, smoothing)
+        if note:
+            figure.supxlabel(note, fontsize=8, color=_GREY)
+    return figure
+
+
+def _draw_panel(axes: "Axes", panel: Panel, smoothing: float) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    bold = []
+    for i, line in enumerate(panel.lines):
+        colour = _COLOURS[i % len(_COLOURS)]
+        dashes = _DASHES[i // len(_COLOURS) % len(_DASHES)]
+        smoothed = time_weighted_ema(line.steps, line.values, smoothing)
+        dot = "." if len(line.steps) <= _DOTTED else ""
+        axes.plot(line.steps, line.values, color=colour, alpha=0.4, linewidth=1, marker=dot)
+        bold += axes.plot(line.steps, smoothed, color=colour, linewidth=2, linestyle=dashes)
+    axes.set_title(panel.title)
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.ticklabel_format(axis="y", useOffset=False)  # 31.02, not 2e-2 beside a +31 in a corner
+    axes.grid(axis="y")
+    if len(panel.lines) > 1:
+        # matplotlib hides labels that start with an underscore
+        labels = [re.sub("^_", " _", shown(line.label)) for line in panel.lines]
+        columns = max(1, 70 // (max(map(len, labels)) + 6))  # what fits below seven inches
+        axes.figure.legend(bold, labels, loc="outside upper left", ncols=columns)
+
+
+def draw_bars(bars: Sequence[Bar], axis: str) -> "Figure":
+    """Horizontal bars with error bars from 0 to 100 percent, the first one on top."""
+    from matplotlib.figure import Figure
+
+    with _style():
+        # half an inch a bar keeps the labels apart; one inch is for the axis
+        figure = Figure(figsize=(4.8, 0.42 * len(bars) + 0.75), layout="constrained")
+        axes = figure.add_subplot()
+        for place, bar in enumerate(bars):
+            colour = _GREY if bar.is_baseline else _COLOURS[0]
+            # a hatch as well, for those who do not see the colour
+            hatch = "////" if bar.is_baseline else ""
+            alpha = 0.45 if bar.is_baseline else 0.85
+            axes.barh(place, bar.score, 0.62, color=colour, alpha=alpha, hatch=hatch)
+            # rounding may put a score a hair outside its own interval
+            sides = [[max(bar.score - bar.low, 0)], [max(bar.high - bar.score, 0)]]
+            axes.errorbar(bar.score, place, xerr=sides, color=_INK, capsize=4, linewidth=1.4)
+            axes.annotate(
+                f"{bar.score:.1f}",
+                (max(bar.high, bar.score), place),
+                xytext=(6, 0),
+                textcoords="offset points",
+                verticalalignment="center",
+            )
+        axes.set_yticks(range(len(bars)), [shown(bar.label) for bar in bars])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 109)  # room for the number behind a full bar
+        axes.set_xticks(range(0, 101, 20))
+        axes.set_xlabel(axis)
+        axes.grid(axis="x")
+    return figure
+
+
+def render(figure: "Figure", kind: Literal["png", "svg"], *, transparent: bool = False) -> bytes:
+    """The figure as the bytes of an image file, the same ones whenever it is drawn."""
+    names = ("Software",) if kind == "png" else ("Date", "Creator", "Format", "Type")
+    buffer = io.BytesIO()
+    with _style():
+        figure.savefig(buffer, format=kind, metadata=dict.fromkeys(names), transparent=transparent)
+    return buffer.getvalue()
+
+
+def figure_svg(figure: "Figure", label: str) -> str:
+    """The figure as an SVG element for a page: it takes the page's width and text colour.
+
+    label says for a screen reader what is drawn."""
+    text = render(figure, "svg", transparent=True).decode()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    # pages hold several figures: ids that nothing refers to would stand there more than once
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    (box,) = re.findall(r'viewBox="[^"]*"', text)
+    opening = f'<svg {box} role="img" aria-label="{escape(label)}">'
+    return re.sub(r"<svg [^>]*>", lambda _: opening, text, count=1)

@@ -1,0 +1,216 @@
+"""`plot`: the curves of one or more runs, from their metrics.jsonl."""
+
+import errno
+import math
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from weft_rl import figures
+from weft_rl.cli import execute
+from weft_rl.config.load import parse_options
+from weft_rl.config.options import Block, about, option, require, shown
+from weft_rl.errors import UserError
+from weft_rl.figures import Line, Panel
+from weft_rl.runs import METRICS, read_lines
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_KINDS = (".png", ".svg", ".html")
+# Not metrics, though they are numbers.
+_PLACES = ("step", "time_s")
+# What a run's own figure shows of RL, in this order, with the titles.
+_RL = {
+    "reward": "reward",
+    "kl": "KL to the start",
+    "entropy": "entropy",
+    "completion_length": "completion length (tokens)",
+}
+# The dashboards' slider at which a few hundred points read as a line.
+SMOOTHING = 0.6
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ margin: 1rem auto; max-width: 60rem; padding: 0 1rem; font-family: system-ui, sans-serif; }}
+svg {{ width: 100%; height: auto; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{svg}
+</body>
+</html>
+"""
+
+
+@dataclass(frozen=True)
+class PlotConfig(Block):
+    """Options of `plot`."""
+
+    runs: list[str] = field(metadata=about("run folders, each drawn as a curve", at_least=1))
+    out: str = option("curves.png", "image to write: .png, .svg or .html")
+    metric: str = option("reward", "which metric of metrics.jsonl")
+    smoothing: float = option(
+        SMOOTHING, "weight of the bold moving average; 0 is none", at_least=0, at_most=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rule = f"must end in {', '.join(_KINDS)}; try curves.png"
+        require(Path(self.out).suffix in _KINDS, "out", self.out, rule)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Plot what the arguments name; returns the exit status."""
+    about_it = "Curves of runs: raw values faint, their time-weighted average bold."
+    options = parse_options(
+        PlotConfig, argv, command="weft_rl.plot", description=about_it, positional="runs"
+    )
+    return run(options)
+
+
+def run(config: PlotConfig) -> int:
+    """Draw the runs' curves and say where; returns 0. Raises UserError like plot_runs."""
+    folders, out = [Path(name) for name in config.runs], Path(config.out)
+    plot_runs(folders, out, config.metric, config.smoothing)
+    sys.stdout.write(f"{out}\n")
+    return 0
+
+
+def plot_runs(
+    runs: Sequence[Path], out: Path, metric: str = "reward", smoothing: float = SMOOTHING
+) -> None:
+    """Draw a metric of several runs into one image: a curve for each stage that logged it.
+
+    Runs without it are named below the curves. Raises UserError for a folder that does not exist,
+    when no run has the metric, and for an image that cannot be written."""
+    found: dict[Path, dict[str, Line]] = {}
+    for folder in dict.fromkeys(runs):
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; name run folders")
+        found[folder] = read_curves(folder, metric)
+    if not any(found.values()):
+        raise UserError(_nothing(list(found), metric))
+    names = _names(list(found))
+    lines = [
+        replace(line, label=names[folder] if len(stages) == 1 else f"{names[folder]} ({stage})")
+        for folder, stages in found.items()
+        for stage, line in stages.items()
+    ]
+    note = f"faint: as logged; bold: time-weighted average (smoothing {smoothing:g})"
+    without = ", ".join(names[folder] for folder, stages in found.items() if not stages)
+    note += f"\nno {metric} in {shown(without)}" if without else ""
+    panels = [Panel(f"{metric}, {lines[0].label}" if len(lines) == 1 else metric, lines)]
+    figure = figures.draw_curves(panels, smoothing, columns=1, panel_size=(7.2, 4.4), note=note)
+    _save(figure, out, title=f"{metric} of {', '.join(names.values())}")
+
+
+def plot_run(run: Path, out: Path) -> None:
+    """Draw a run's own curves: reward, losses, and what else RL logged.
+
+    Writes nothing for a run without curves: one that evaluates only has none."""
+    panels = run_panels(run)
+    if panels:
+        columns = min(len(panels), 3)
+        note = f"faint: as logged; bold: time-weighted average (smoothing {SMOOTHING:g})"
+        figure = figures.draw_curves(
+            panels, SMOOTHING, columns=columns, panel_size=(4.4, 3.0), note=note
+        )
+        _save(figure, out, title=f"curves of {run.resolve().name}")
+
+
+def run_panels(run: Path) -> list[Panel]:
+    """One panel for the reward, one for each training loss before RL, and RL's other metrics."""
+    rows = list(read_lines(run / METRICS))
+    losses = _curves(rows, "loss")
+    panels = [Panel(f"loss, {stage}", [line]) for stage, line in losses.items() if stage != "rl"]
+    rl = [
+        Panel(f"{title}, rl", [line])
+        for metric, title in _RL.items()
+        for stage, line in _curves(rows, metric).items()
+        if stage == "rl"
+    ]
+    return rl[:1] + panels + rl[1:]
+
+
+def read_curves(run: Path, metric: str) -> dict[str, Line]:
+    """A metric's curve in each stage that logged it, by stage; steps without it are left out."""
+    return _curves(read_lines(run / METRICS), metric)
+
+
+def _curves(rows: Iterable[dict[str, Any]], metric: str) -> dict[str, Line]:
+    points: dict[str, dict[float, float]] = {}
+    for row in rows:
+        step, value = row.get("step"), row.get(metric)
+        if _is_number(step) and _is_number(value):
+            # of a step that stands there twice the later line holds: a run repeated it
+            points.setdefault(str(row.get("stage")), {})[step] = value
+    return {
+        stage: Line(stage, sorted(values), [values[step] for step in sorted(values)])
+        for stage, values in points.items()
+    }
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _names(runs: Sequence[Path]) -> dict[Path, str]:
+    """The folders' names, or their paths where two have one name."""
+    names = {run: run.resolve().name for run in runs}
+    alike = len(set(names.values())) < len(names)
+    return {run: str(run) for run in runs} if alike else names
+
+
+def _nothing(runs: Sequence[Path], metric: str) -> str:
+    """Why nothing can be drawn, and what could be."""
+    logged = {
+        key
+        for run in runs
+        for row in read_lines(run / METRICS)
+        for key, value in row.items()
+        if _is_number(value) and key not in _PLACES
+    }
+    where = f"{', '.join(map(str, runs))}: no {metric} in {METRICS}"
+    return (
+        f"{where}; try metric= one of {', '.join(sorted(logged))}"
+        if logged
+        else (f"{where}, nor any other metric; name a run that has trained")
+    )
+
+
+def _save(figure: "Figure", out: Path, title: str) -> None:
+    """Write the image whole or not at all, as its ending says."""
+    if out.suffix == ".png":
+        image = figures.render(figure, "png")
+    elif out.suffix == ".svg":
+        image = figures.render(figure, "svg")
+    else:
+        svg = figures.figure_svg(figure, title)
+        image = _PAGE.format(title=escape(title), svg=svg).encode("utf-8", "replace")
+    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(image)
+        beside.replace(out)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # no mistake of the user's
+        raise UserError(
+            f"out={out}: cannot be written ({error.strerror}); choose another"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(execute("weft_rl.plot", main, sys.argv[1:]))
