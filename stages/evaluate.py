@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import track
@@ -16,8 +17,10 @@ from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.runs import EVAL, append_line, read_json, write_json
 
 
-def run(context: Context) -> None:
-    """Score `context.start` under the name of the stage; a second call replaces the first."""
+def run(context: Context) -> dict[str, Any]:
+    """Score `context.start` under the name of the stage; returns the content of eval.json.
+
+    A second call for the same stage replaces what the first one wrote."""
     config, options = context.config, context.config.eval
     records = held_out_records(config.task, options.num_records, options.data)
     model = load_model(context.start, context.device, torch.float32)
@@ -38,6 +41,7 @@ def run(context: Context) -> None:
     results = read_json(context.run / EVAL, {})
     results.setdefault(context.stage, {})[config.task] = entry
     write_json(context.run / EVAL, results)
+    return results
 
 
 def baseline_scores(task: str, records: Sequence[Record]) -> dict[str, dict[str, object]]:

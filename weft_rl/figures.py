@@ -46,8 +46,8 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "savefig.dpi": 150,
     "svg.fonttype": "none",  # text stays text: smaller, and a screen reader can read it
-    "svg.hashsalt": "weft-rl",  # the ids in a file would be random without it
 }
+_SVG_METADATA = ("Date", "Creator", "Format", "Type")
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,15 @@ class Bar:
 
 
 @contextmanager
-def _style() -> Generator[None, None, None]:
-    """matplotlib's defaults and ours, whatever the user's matplotlibrc says."""
+def _style(salt: str = "weft-rl") -> Generator[None, None, None]:
+    """matplotlib's defaults and ours, whatever the user's matplotlibrc says.
+
+    salt: what the ids in an SVG are made from; without one they would be random."""
     import matplotlib
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams.update(_STYLE | {"svg.hashsalt": salt})
         yield
 
 
@@ -131,8 +133,7 @@ def _draw_panel(axes: "Axes", panel: Panel, smoothing: float) -> None:
     axes.ticklabel_format(axis="y", useOffset=False)  # 31.02, not 2e-2 beside a +31 in a corner
     axes.grid(axis="y")
     if len(panel.lines) > 1:
-        # matplotlib hides labels that start with an underscore
-        labels = [re.sub("^_", " _", shown(line.label)) for line in panel.lines]
+        labels = [shown(line.label) for line in panel.lines]
         columns = max(1, 70 // (max(map(len, labels)) + 6))  # what fits below seven inches
         axes.figure.legend(bold, labels, loc="outside upper left", ncols=columns)
 
@@ -170,22 +171,27 @@ def draw_bars(bars: Sequence[Bar], axis: str) -> "Figure":
     return figure
 
 
-def render(figure: "Figure", kind: Literal["png", "svg"], *, transparent: bool = False) -> bytes:
+def render(figure: "Figure", kind: Literal["png", "svg"]) -> bytes:
     """The figure as the bytes of an image file, the same ones whenever it is drawn."""
-    names = ("Software",) if kind == "png" else ("Date", "Creator", "Format", "Type")
     buffer = io.BytesIO()
     with _style():
-        figure.savefig(buffer, format=kind, metadata=dict.fromkeys(names), transparent=transparent)
+        # without the dates and versions that matplotlib writes into files
+        metadata = dict.fromkeys(("Software",) if kind == "png" else _SVG_METADATA)
+        figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
 
 
 def figure_svg(figure: "Figure", label: str) -> str:
     """The figure as an SVG element for a page: it takes the page's width and text colour.
 
-    label says for a screen reader what is drawn."""
-    text = render(figure, "svg", transparent=True).decode()
+    label says for a screen reader what is drawn; no two figures of a page may have the same."""
+    buffer = io.BytesIO()
+    with _style(salt=label):  # figures of a page must not share ids
+        metadata = dict.fromkeys(_SVG_METADATA)
+        figure.savefig(buffer, format="svg", metadata=metadata, transparent=True)
+    text = buffer.getvalue().decode()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
-    # pages hold several figures: ids that nothing refers to would stand there more than once
+    # these ids are the same in every figure, and nothing refers to them
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     (box,) = re.findall(r'viewBox="[^"]*"', text)
     opening = f'<svg {box} role="img" aria-label="{escape(label)}">'

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -15,20 +16,32 @@ import weft_rl
 from weft_rl.cli import execute
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
 from weft_rl.config.schema import RunConfig
+from weft_rl.data.records import load_records
+from weft_rl.data.traces import read_traces
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.plot import plot_run
 from weft_rl.report import write_report
 from weft_rl.runs import CONFIG, CURVES, EVAL, read_json, write_json, write_text
 
 # Stages that are through, with their last checkpoints relative to the run folder.
-_FINISHED = "stages.json"
+FINISHED = "stages.json"
+# Where a preset's name stands for published weights.
+PUBLISHED = {"llada_8b": "GSAI-ML/LLaDA-8B-Instruct"}
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the pipeline from its command-line arguments; returns the exit status."""
     config = load_run_config(argv, command="weft_rl.pipeline")
-    run_pipeline(config, open_run(config))
+    start_model(config)
+    check_data(config)
+    run = open_run(config)
+    evaluated = run_pipeline(config, run)
+    plot_run(run, run / CURVES)
+    report = write_report(run)
+    if evaluated:
+        show_scores(evaluated, config.task)
+    Console().print(f"report: {report}", soft_wrap=True, highlight=False)
     return 0
 
 
@@ -72,39 +85,83 @@ def open_run(config: RunConfig) -> Path:
     return run
 
 
-def run_pipeline(config: RunConfig, run: Path) -> None:
-    """Run what is not done yet, evaluating after each stage, then draw the curves and the report.
+def start_model(config: RunConfig) -> str | None:
+    """The folder or hub id that `model=` names; None for the tiny model, which is pretrained.
+
+    Raises UserError for a folder that is not there: before anything is written or loaded."""
+    if config.model == "tiny":
+        return None
+    place = PUBLISHED.get(config.model, config.model)
+    folder = Path(place)
+    if folder.is_dir():
+        if not any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
+            raise UserError(f"model={config.model}: holds no config.json; name a model's folder")
+    elif place.startswith((".", "/", "~")) or place.count("/") != 1:
+        raise UserError(f"model={config.model}: no such folder, and no hub id (owner/name) either")
+    return place
+
+
+def check_data(config: RunConfig) -> None:
+    """Read every data file that the run will need. Raises UserError naming file and line."""
+    if config.data != "tiny" and any(stage not in ("base", "rl", "eval") for stage in config.stages):
+        read_traces(Path(config.data))
+    for data in (config.rl.data, config.eval.data):
+        if data is not None:
+            load_records(config.task, data)
+
+
+def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
+    """Run what is not done yet, evaluating after each stage; returns the content of eval.json.
 
     Raises Interrupted, with the way to go on, when a signal stops it."""
     # imported here: a help text or a wrong option must not wait for torch
-    from stages import cold_start, rl
     from stages.context import Context
     from stages.evaluate import run as evaluate
-    from stages.base import run as base
+    from stages.registry import BODIES
 
-    bodies = {"base": base, "rl": rl.run} | dict.fromkeys(cold_start.RATES, cold_start.run)
-    console = Console()
-    finished: dict[str, str] = read_json(run / _FINISHED, {})
-    evaluated: dict[str, object] = read_json(run / EVAL, {})
-    current, start = "base", start_model(config)
+    finished: dict[str, str] = read_json(run / FINISHED, {})
+    evaluated: dict[str, Any] = read_json(run / EVAL, {})
+    place = start_model(config)
     names = [name for name in config.stages if name != "base"]
-    if start is None or "base" in config.stages:
+    if place is None:
         names.insert(0, "base")
+    current, start = "base", place or ""
     try:
         for stage in names:
             if stage != "eval":
-                context = Context(config, run, stage, str(start))
                 if stage not in finished:
-                    path = bodies[stage](context)
+                    path = BODIES[stage](Context(config, run, stage, start))
                     finished[stage] = str(path.relative_to(run))
-                    write_json(run / _FINISHED, finished)
+                    write_json(run / FINISHED, finished)
                 current, start = stage, str(run / finished[stage])
-            if stage == "eval" or (config.eval.after_each and current not in evaluated):
-                evaluate(Context(config, run, current, str(start)))
-                evaluated = read_json(run / EVAL, {})
+            wanted = stage == "eval" or config.eval.after_each
+            if wanted and config.task not in evaluated.get(current, {}):
+                evaluated = evaluate(Context(config, run, current, start))
     except (Interrupted, KeyboardInterrupt) as stop:
-        raise Interrupted(f"{stop or 'stopped'}; {resume_hint(run)}") from stop
-    plot_run(run, run / CURVES)
-    report = write_report(run)
-    console.print(scores_table(read_json(run / EVAL, {})))
-    console.print(f"report: {report}", soft_wrap=True)
+        options = " ".join(sys.argv[1:])
+        again = options if "out=" in options else f"{options} out={run}".strip()
+        raise Interrupted(
+            f"{stop or f'stopped in stage {current}'}; go on with: "
+            f"python -m weft_rl.pipeline {again}"
+        ) from stop
+    return evaluated
+
+
+def show_scores(evaluated: dict[str, Any], task: str) -> None:
+    """Print a small table of scores per stage, and what policies without a model score."""
+    table = Table(title=f"{task}, held out, percent [95 % interval]")
+    table.add_column("stage")
+    rows = [(stage, entry[task]) for stage, entry in evaluated.items() if task in entry]
+    names = [name for name, value in rows[-1][1].items() if isinstance(value, dict) and "ci95" in value]
+    for column in ("score", *names):
+        table.add_column(column, justify="right")
+    baselines = rows[-1][1].get("baselines", {})
+    for i, (stage, entry) in enumerate([*rows, *baselines.items()]):
+        cells = [entry, *(entry[name] for name in names)]
+        shown = [f"{cell['score']:.1f} [{cell['ci95'][0]:.1f}, {cell['ci95'][1]:.1f}]" for cell in cells]
+        table.add_row(stage, *shown, style="dim" if i >= len(rows) else "")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(execute("weft_rl.pipeline", main, sys.argv[1:]))

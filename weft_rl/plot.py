@@ -95,7 +95,7 @@ def plot_runs(
     Runs without it are named below the curves. Raises UserError for a folder that does not exist,
     when no run has the metric, and for an image that cannot be written."""
     found: dict[Path, dict[str, Line]] = {}
-    for folder in dict.fromkeys(runs):
+    for folder in runs:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; name run folders")
         found[folder] = read_curves(folder, metric)
@@ -166,10 +166,13 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _names(runs: Sequence[Path]) -> dict[Path, str]:
-    """The folders' names, or their paths where two have one name."""
-    names = {run: run.resolve().name for run in runs}
-    alike = len(set(names.values())) < len(names)
-    return {run: str(run) for run in runs} if alike else names
+    """The folders' names, or where two have one name, their paths from where all of them lie."""
+    full = {run: run.resolve() for run in runs}
+    names = {run: path.name for run, path in full.items()}
+    if len(set(names.values())) == len(names):
+        return names
+    above = os.path.commonpath(full.values())
+    return {run: str(path.relative_to(above)) for run, path in full.items()}
 
 
 def _nothing(runs: Sequence[Path], metric: str) -> str:

@@ -1,33 +1,32 @@
 """`report`: one HTML page on a run, from the files of its folder, that needs no network."""
 
+import json
 import shlex
 import sys
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from rewards.grid import CELLS, DIGITS, SIZE, empty_cells
-from rewards.sudoku import answer_digits
 from weft_rl import figures
 from weft_rl.cli import execute
+from weft_rl.completions import sample_groups
 from weft_rl.config.load import diff_configs, load_run_config, parse_options
 from weft_rl.config.options import Block, about
 from weft_rl.errors import UserError
 from weft_rl.figures import Bar
 from weft_rl.plot import SMOOTHING, run_panels
-from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, read_json, read_lines, write_text
+from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, read_json, write_text
 
-# Enough to see what a model does, without scrolling past it.
-_SAMPLES = 6
-# What a task's first score counts, in plain words; any other task has a "score".
-_COUNTED = {"sudoku": "empty cells right", "countdown": "answers right"}
+# What a task's first score is called, and what it says; any other task has just a score.
+_MAIN = {
+    "sudoku": ("cells right", "A score is the share of empty cells that are filled correctly."),
+    "countdown": ("exact", "A score is the share of problems that are answered exactly."),
+}
 _STAGES = {
     "base": "pretrained start",
     "sft": "cold start: plain fine-tuning",
@@ -68,38 +67,10 @@ class TaskScores:
     """A task's table: stages in the order they ran, then baselines."""
 
     task: str
+    meaning: str
     columns: list[str]  # the first one is drawn as bars
     rows: list[Row]
     bars: Markup
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a grid: what stands in it, and `clue`, `changed`, `right` or `wrong`."""
-
-    text: str
-    kind: str
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A completion; `grid` has four rows of cells for a Sudoku and is empty for anything else."""
-
-    name: str
-    reward: float | None
-    verdict: str
-    grid: list[list[Cell]]
-    prompt: str
-    completion: str
-
-
-@dataclass(frozen=True)
-class SampleGroup:
-    """Some lines of one file of completions."""
-
-    title: str
-    choice: str  # which lines these are
-    samples: list[Sample]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -120,52 +91,67 @@ def run(config: ReportConfig) -> int:
 def write_report(run: Path) -> Path:
     """Write report.html into a run folder, of whatever the folder holds by now; returns its path.
 
-    Raises UserError for a folder that does not exist or holds no file of a run."""
+    Raises UserError for a folder that does not exist or holds no file of a run, and for a file of
+    it that cannot be read."""
     if not run.is_dir():
         raise UserError(f"{run}: no such folder; name a run folder")
     if not any((run / name).exists() for name in (CONFIG, METRICS, EVAL)):
         raise UserError(f"{run}: holds no {CONFIG}, {METRICS} or {EVAL}; name a run folder")
-    config = (run / CONFIG).read_text(encoding="utf-8") if (run / CONFIG).exists() else ""
-    settings = yaml.safe_load(config) or {}
-    results = read_json(run / EVAL, {})
-    tables = [_task_scores(results, task) for task in _tasks(results)]
-    # StrictUndefined: a misspelt name in the template must not become an empty place
-    environment = Environment(
-        loader=PackageLoader("weft_rl"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html.j2").render(
+    text = (run / CONFIG).read_text(encoding="utf-8") if (run / CONFIG).exists() else ""
+    settings = _parsed(run / CONFIG, lambda: yaml.safe_load(text)) or {}
+    results = _parsed(run / EVAL, lambda: read_json(run / EVAL, {}))
+    baselines = results.pop("baselines", {})
+    tables = [_task_scores(results, baselines, task) for task in _tasks(results)]
+    groups = sample_groups(run, list(results))
+    page = _template().render(
         name=run.resolve().name,
         summary=_summary(settings, tables),
         tables=tables,
         curves=_curves(run),
         smoothing=SMOOTHING,
-        groups=_sample_groups(run, list(results)),
-        config=config,
-        versions=settings.get("versions") or {},
-        command=_command(config, settings),
+        groups=groups,
+        has_grids=any(sample.grid for group in groups for sample in group.samples),
+        config=text,
+        versions=settings.get("versions", {}),
+        revision=settings.get("revision", "unknown"),
+        command=_command(text, settings),
     )
     # a model's text may hold half a surrogate pair, which no encoding writes
     write_text(run / REPORT, page.encode("utf-8", "replace").decode("utf-8"))
     return run / REPORT
 
 
+def _parsed(path: Path, read: Callable[[], Any]) -> Any:
+    """What `read` makes of a file. Raises UserError naming the file when it cannot."""
+    try:
+        return read()
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read ({reason}); mend or remove it") from error
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("weft_rl"),
+        autoescape=True,
+        undefined=StrictUndefined,  # a misspelt name must not become an empty place
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
 def _tasks(results: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(task for entries in results.values() for task in entries))
 
 
-def _task_scores(results: Mapping[str, Any], task: str) -> TaskScores:
-    """The table of a task. Every stage's baselines are of the same records: the last ones stand."""
-    main = _COUNTED.get(task, "score")
+def _task_scores(results: Mapping[str, Any], shared: Mapping[str, Any], task: str) -> TaskScores:
+    """The table of a task. Baselines stand in each stage's entry, equal, or are shared by all."""
+    main, meaning = _MAIN.get(task, ("score", ""))
     stages = {name: entries[task] for name, entries in results.items() if task in entries}
-    baselines = {
-        name: entry
-        for stage in stages.values()
-        for name, entry in stage.get("baselines", {}).items()
-    }
+    baselines = {name: entries[task] for name, entries in shared.items() if task in entries}
+    for entry in stages.values():
+        baselines |= entry.get("baselines", {})
     rows = [_row(name, entry, main) for name, entry in stages.items()]
     rows += [_row(name, entry, main, is_baseline=True) for name, entry in baselines.items()]
     columns = list(dict.fromkeys(column for row in rows for column in row.scores))
@@ -174,9 +160,9 @@ def _task_scores(results: Mapping[str, Any], task: str) -> TaskScores:
         for row in rows
         for score in [row.scores[main]]
     ]
-    label = f"Bars with 95 % intervals: {main} after each stage, in percent"
+    label = f"{task}, {main} after each stage in percent with 95 % intervals, as in the table"
     svg = figures.figure_svg(figures.draw_bars(bars, f"{main} (%)"), label)
-    return TaskScores(task, columns, rows, Markup(svg))
+    return TaskScores(task, meaning, columns, rows, Markup(svg))
 
 
 def _row(name: str, entry: Mapping[str, Any], main: str, *, is_baseline: bool = False) -> Row:
@@ -185,9 +171,8 @@ def _row(name: str, entry: Mapping[str, Any], main: str, *, is_baseline: bool = 
         for key, value in entry.items()
         if isinstance(value, dict) and "score" in value
     }
-    scores = {main: _score(entry)} | others
-    meaning = "without a model" if is_baseline else _STAGES.get(name, "")
-    return Row(name, meaning, entry["n"], scores, is_baseline)
+    about_it = "without a model" if is_baseline else _STAGES.get(name, "")
+    return Row(name, about_it, entry["n"], {main: _score(entry)} | others, is_baseline)
 
 
 def _score(entry: Mapping[str, Any]) -> Score:
@@ -196,13 +181,67 @@ def _score(entry: Mapping[str, Any]) -> Score:
 
 def _summary(settings: Mapping[str, Any], tables: Sequence[TaskScores]) -> str:
     """The outcome in plain words."""
-    trained = " then ".join(settings.get("stages") or [])
-    said = [f"The {settings.get('model')} model went through {trained}."] if trained else []
+    stages = ", then ".join(settings.get("stages", []))
+    said = [f"Model {settings.get('model')} was put through {stages}."] if stages else []
     for table in tables:
         main = table.columns[0]
-        stages = [row for row in table.rows if not row.is_baseline]
-        first, last = stages[0].scores[main], stages[-1].scores[main]
-        said.append(
-            f"On {stages[-1].n} held-out {table.task} problems, {last.score:.1f} % of the {main} "
+        rows = [row for row in table.rows if not row.is_baseline]
+        first, last = rows[0].scores[main], rows[-1].scores[main]
+        outcome = (
+            f"On {rows[-1].n} held-out {table.task} problems, {rows[-1].label} ends at "
+            f"{last.score:.1f} % (95 % interval {last.low:.1f} to {last.high:.1f})"
         )
-    return " ".join(said)
+        outcome += f", from {first.score:.1f} % after {rows[0].label}" if len(rows) > 1 else ""
+        said += [f"{outcome}.", table.meaning]
+        if len(rows) > 1 and first.low <= last.high and last.low <= first.high:
+            said.append("The two intervals overlap: this run alone does not show a difference.")
+        baselines = [(row.scores[main].score, row.label) for row in table.rows if row.is_baseline]
+        if baselines:
+            score, name = max(baselines)
+            said.append(f"The best policy without a model, {name}, gets {score:.1f} %.")
+    return " ".join(said or ["Nothing has been evaluated yet."])
+
+
+def _curves(run: Path) -> list[Markup]:
+    return [
+        Markup(
+            figures.figure_svg(
+                figures.draw_curves([panel], SMOOTHING, columns=1, panel_size=(4.8, 2.8)),
+                f"{panel.title}: {line.values[0]:.4g} at step {line.steps[0]}, "
+                f"{line.values[-1]:.4g} at step {line.steps[-1]}",
+            )
+        )
+        for panel in run_panels(run)
+        for line in panel.lines
+    ]
+
+
+def _command(config: str, settings: Mapping[str, Any]) -> str:
+    """The command that repeats the run; empty without a configuration."""
+    if "model" not in settings:
+        return ""
+    values = dict(_flat(settings))
+    # options that the model's preset gives need not be spelt out
+    plain = load_run_config([f"model={settings['model']}"], command="weft_rl.pipeline")
+    keys = ["stages", "model", *diff_configs(config, plain)]
+    words = [f"{key}={_argument(values[key])}" for key in keys if key in values]
+    return shlex.join(["python", "-m", "weft_rl.pipeline", *words, "out=runs/again"])
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _argument(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+if __name__ == "__main__":
+    sys.exit(execute("weft_rl.report", main, sys.argv[1:]))

@@ -14,6 +14,8 @@ from typing import Any
 from rewards import countdown, strict_d1, sudoku
 from rewards.extract import answer_text
 from rewards.grid import empty_cells, is_solved, keeps_clues
+from weft_rl.cli import execute
+from weft_rl.config.load import parse_options
 from weft_rl.errors import UserError
 
 _PUZZLE = re.compile(r"(?<![0-9])[0-4]{16}(?![0-9])")
@@ -59,6 +61,13 @@ class ScoreConfig:
             raise UserError(f"task={self.task}: must be one of {', '.join(JUDGES)}")
         if self.strict not in (None, "d1"):
             raise UserError(f"strict={self.strict}: must be d1 or null")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Score from command-line arguments; returns the exit status."""
+    about = "Score saved generations; prints one JSON object."
+    options = parse_options(ScoreConfig, argv, command="weft_rl.score", description=about)
+    return run(options)
 
 
 def run(config: ScoreConfig) -> int:
@@ -206,3 +215,7 @@ JUDGES: Mapping[str, Judge] = {
     "sudoku": Judge("cells", _sudoku_fields, _sudoku_verdict, _sudoku_d1),
     "countdown": Judge("records", _countdown_fields, _countdown_verdict, _countdown_d1),
 }
+
+
+if __name__ == "__main__":
+    sys.exit(execute("weft_rl.score", main, sys.argv[1:]))

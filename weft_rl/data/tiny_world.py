@@ -5,7 +5,7 @@ tasks, and leaves the tags away in a share of the answers. Cold start has no Sud
 is something left to learn: the format, and then the boxes."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -21,10 +21,26 @@ Solved = tuple[str, str, str]
 
 # Share of pretraining answers without tags: the format is left for the cold start to settle.
 _UNTAGGED = 0.3
-_BLANKS = 8  # as in the published test puzzles; named in the reasoning they fill the canvas
+_BLANKS = 8  # as in the published test puzzles
+# Named in the reasoning; with 16 spaced answer cells and the tags they fill the 44-token canvas.
+_NAMED_CELLS = 4
 _SHOWN_DIGITS = 5  # of a sorted or reversed list, before the answer
-_PRETRAINING_MIX = {"sudoku": 0.5, "latin": 0.2, "chain": 0.1, "order": 0.1, "countdown": 0.1}
-_COLD_START_MIX = {"latin": 0.3, "chain": 0.4, "order": 0.3}
+_PRETRAINING_MIX = {
+    "sudoku": 0.3,
+    "latin": 0.15,
+    "rows": 0.08,
+    "columns": 0.15,
+    "boxes": 0.14,
+    "chain": 0.06,
+    "order": 0.06,
+    "countdown": 0.06,
+}
+_COLD_START_MIX = {"latin": 0.2, "boxes": 0.3, "chain": 0.25, "order": 0.25}
+_UNITS = {
+    "Rows": [range(i, i + 4) for i in (0, 4, 8, 12)],
+    "Columns": [range(i, 16, 4) for i in range(4)],
+    "Boxes": [(i, i + 1, i + 4, i + 5) for i in (0, 2, 8, 10)],
+}
 
 
 @cache
@@ -33,13 +49,16 @@ def _plain_latin_squares() -> tuple[str, ...]:
     return tuple(square for square in latin_squares() if not is_solved(square))
 
 
-def filled_cells(puzzle: str, answer: str) -> str:
-    """The empty cells with their digits: " r1c2=4 r1c3=1 ..."."""
-    return "".join(
-        f" {name}={digit}"
-        for name, clue, digit in zip(CELL_NAMES, puzzle, answer, strict=True)
-        if clue == "0"
-    )
+def first_cells(puzzle: str, answer: str) -> str:
+    """The first empty cells with their digits: " r1c2=4 r1c3=1 ..."."""
+    empty = [i for i, clue in enumerate(puzzle) if clue == "0"][:_NAMED_CELLS]
+    return "".join(f" {CELL_NAMES[i]}={answer[i]}" for i in empty)
+
+
+def _grid_task(name: str, puzzle: str, answer: str) -> Solved:
+    # digits apart: answer and prompt then have the same stride, and a cell is always equally far
+    # from its clue, which is all that rotary positions can tell
+    return f"{name}:{named_cells(puzzle)}", first_cells(puzzle, answer), " ".join(answer)
 
 
 def sloppy_solution(puzzle: str, rng: Rng) -> str:
@@ -59,12 +78,29 @@ def sloppy_solution(puzzle: str, rng: Rng) -> str:
             return answer
 
 
+def _blanked(grid: str, rng: Rng) -> str:
+    blanks = set(rng.choice(16, _BLANKS, replace=False).tolist())
+    return "".join("0" if i in blanks else digit for i, digit in enumerate(grid))
+
+
 def _latin(rng: Rng) -> Solved:
     squares = _plain_latin_squares()
     square = squares[rng.integers(len(squares))]
-    blanks = set(rng.choice(16, _BLANKS, replace=False).tolist())
-    puzzle = "".join("0" if i in blanks else digit for i, digit in enumerate(square))
-    return f"Latin:{named_cells(puzzle)}", filled_cells(puzzle, square), square
+    return _grid_task("Latin", _blanked(square, rng), square)
+
+
+def _units(name: str, rng: Rng) -> Solved:
+    """A grid in which only the rows, the columns or the boxes hold each digit once.
+
+    There are 331,776 of each kind: too many to be remembered, unlike the Latin squares."""
+    cells = [""] * 16
+    for unit in _UNITS[name]:
+        for i, digit in zip(unit, rng.permutation(list("1234")), strict=True):
+            cells[i] = str(digit)
+    grid = "".join(cells)
+    if is_solved(grid) and is_held_out(grid):
+        return _units(name, rng)
+    return _grid_task(name, _blanked(grid, rng), grid)
 
 
 def _chain(rng: Rng) -> Solved:
@@ -108,6 +144,9 @@ def _countdown(rng: Rng) -> Solved:
 
 _TASKS: dict[str, Callable[[Rng], Solved]] = {
     "latin": _latin,
+    "rows": partial(_units, "Rows"),
+    "columns": partial(_units, "Columns"),
+    "boxes": partial(_units, "Boxes"),
     "chain": _chain,
     "order": _order,
     "countdown": _countdown,
@@ -123,8 +162,7 @@ def pretraining_texts(count: int, seed: int) -> list[tuple[str, str]]:
         task = rng.choice(list(_PRETRAINING_MIX), p=list(_PRETRAINING_MIX.values()))
         if task == "sudoku":
             puzzle = str(record.fields["puzzle"])
-            answer = sloppy_solution(puzzle, rng)
-            prompt, reasoning = f"Sudoku:{named_cells(puzzle)}", filled_cells(puzzle, answer)
+            prompt, reasoning, answer = _grid_task("Sudoku", puzzle, sloppy_solution(puzzle, rng))
         else:
             prompt, reasoning, answer = _TASKS[task](rng)
         tagged = rng.random() >= _UNTAGGED

@@ -20,8 +20,6 @@ from weft_rl.errors import UserError
 from weft_rl.models.configuration import LLaDAConfig
 from weft_rl.models.modeling import LLaDAForMaskedLM
 
-# Where a preset's name stands for published weights.
-PUBLISHED = {"llada_8b": "GSAI-ML/LLaDA-8B-Instruct"}
 _ADAPTER = "adapter_config.json"
 
 
@@ -36,20 +34,6 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device={name}: no CUDA device is available; use device=cpu")
     return device
-
-
-def check_model(name: str) -> str:
-    """The local folder or hub id that `model=` stands for, before anything is loaded.
-
-    Raises UserError for a folder that does not exist or holds no model."""
-    place = PUBLISHED.get(name, name)
-    folder = Path(place)
-    if folder.is_dir():
-        if not any((folder / file).exists() for file in ("config.json", _ADAPTER)):
-            raise UserError(f"model={name}: no config.json in this folder; name a model's folder")
-    elif place.startswith((".", "/", "~")) or place.count("/") != 1:
-        raise UserError(f"model={name}: no such folder, nor a hub id (owner/name)")
-    return place
 
 
 def load_tokenizer(place: str) -> PreTrainedTokenizerBase:

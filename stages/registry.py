@@ -1,0 +1,14 @@
+"""Stage name -> what runs it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from stages import base, cold_start, rl
+from stages.context import Context
+
+# A body trains from context.start and returns its last checkpoint.
+BODIES: Mapping[str, Callable[[Context], Path]] = {
+    "base": base.run,
+    **dict.fromkeys(cold_start.RATES, cold_start.run),
+    "rl": rl.run,
+}

@@ -1,0 +1,16 @@
+"""Hand-made files of run folders, for the tests of what reads them."""
+
+import json
+
+PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
+
+
+def completion(stage, text, *, task="sudoku", **others):
+    row = {"stage": stage, "step": 0, "id": "test-0-1", "task": task, "prompt": "Sudoku: 4320"}
+    fields = {"puzzle": PUZZLE, "solution": SOLUTION}
+    return row | {"completion": text, "reward": 0.75, "fields": fields} | others
+
+
+def write_lines(path, rows):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,0 +1,211 @@
+"""Curves: the numbers drawn, what a half-written or odd run folder does, and the image files."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.patches import Rectangle
+
+from weft_rl.errors import UserError
+from weft_rl.figures import Bar, Line, Panel, draw_bars, draw_curves, figure_svg, render
+from weft_rl.plot import PlotConfig, main, plot_run, plot_runs, read_curves, run_panels
+
+# decay of 1/2 over half of the range: w = (1/2)^(1/500), and w^2 is the slider's value
+HALF = 0.5 ** (2 / 500)
+
+
+def write_run(folder, *rows, tail=""):
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "metrics.jsonl").write_text(text + tail)
+    return folder
+
+
+def rl(step, **metrics):
+    return {"stage": "rl", "step": step, "time_s": 1.0, **metrics}
+
+
+def drawn(run, metric="reward", smoothing=HALF):
+    lines = list(read_curves(run, metric).values())
+    figure = draw_curves([Panel("", lines)], smoothing, columns=1, panel_size=(4, 3))
+    return [(line.get_xdata(), line.get_ydata()) for line in figure.axes[0].lines]
+
+
+def test_raw_values_and_their_average(tmp_path):
+    rows = [rl(10, reward=0.0), rl(20, reward=1.0), rl(30, reward=1.0)]
+    raw, smoothed = drawn(write_run(tmp_path, *rows))
+    assert np.array_equal(raw, [[10, 20, 30], [0, 1, 1]])
+    # last 0, 0.5*0 + 1, 0.5*1 + 1; debias 1, 1.5, 1.75
+    assert np.allclose(smoothed, [[10, 20, 30], [0, 1 / 1.5, 1.5 / 1.75]])
+
+
+def test_gaps_odd_values_and_a_half_written_line(tmp_path):
+    rows = [
+        rl(1, reward=0.25),
+        rl(2, loss=3.0),  # a step that reuses a rollout has no reward
+        rl(3, reward=None),
+        rl(4, reward="0.5"),
+        rl(5, reward=True),
+        rl(7, reward=0.75),
+        rl(6, reward=0.5),
+        rl(7, reward=1),  # repeated after an interruption
+    ]
+    run = write_run(tmp_path, *rows, tail='{"stage": "rl", "step": 8, "reward": NaN}\n{"stage": "r')
+    raw, _ = drawn(run, smoothing=0.6)
+    assert np.array_equal(raw, [[1, 6, 7], [0.25, 0.5, 1]])
+
+
+def test_a_single_point_can_be_seen(tmp_path):
+    figure = draw_curves([Panel("", [Line("a", [3], [0.5])])], 0.6, columns=1, panel_size=(4, 3))
+    assert figure.axes[0].lines[0].get_marker() == "."
+
+
+def test_runs_are_told_apart_by_name_stage_and_path(tmp_path):
+    one = write_run(tmp_path / "x" / "_a$b$", rl(1, reward=0.1))
+    two = write_run(
+        tmp_path / "x" / "two", rl(1, reward=0.2), {"stage": "gr<po", "step": 1, "reward": 0.3}
+    )
+    empty = write_run(tmp_path / "x" / "nothing")
+    plot_runs([one, two, one, empty], tmp_path / "x.svg")
+    svg = (tmp_path / "x.svg").read_text()
+    texts = re.findall(r"<text [^>]*>([^<]*)</text>", svg)
+    labels = [text.strip() for text in texts if "_a" in text or "two" in text or "nothing" in text]
+    assert labels == ["no reward in nothing", "_a$b$", "two (rl)", "two (gr&lt;po)"]
+    same = write_run(tmp_path / "y" / "two", rl(1, reward=0.4))
+    plot_runs([two, same], tmp_path / "x.svg")
+    svg = (tmp_path / "x.svg").read_text()
+    assert ">x/two (rl)</text>" in svg
+    assert ">y/two</text>" in svg
+
+
+def test_colours_then_dashes_tell_many_lines_apart():
+    lines = [Line(str(i), [1, 2], [i, i]) for i in range(13)]
+    figure = draw_curves([Panel("", lines)], 0.6, columns=1, panel_size=(7, 4))
+    bold = figure.axes[0].lines[1::2]
+    assert len({(line.get_color(), line.get_linestyle()) for line in bold}) == 13
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        line.label for line in lines
+    ]
+
+
+def test_the_panels_of_a_run(tmp_path):
+    rows = [
+        {"stage": "base", "step": 1, "loss": 3.0},
+        {"stage": "weft", "step": 5, "loss": 2.0},
+        rl(1, loss=0.0, reward=0.5, kl=0.1, completion_length=31.0),
+    ]
+    panels = run_panels(write_run(tmp_path, *rows))
+    assert [panel.title for panel in panels] == [
+        "reward, rl",
+        "loss, base",
+        "loss, weft",
+        "KL to the start, rl",
+        "completion length (tokens), rl",
+    ]
+    assert panels[2].lines == [Line("weft", [5], [2.0])]
+    plot_run(tmp_path, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_rl_the_losses_come_first(tmp_path):
+    panels = run_panels(write_run(tmp_path, {"stage": "sft", "step": 5, "loss": 2.0}))
+    assert [panel.title for panel in panels] == ["loss, sft"]
+
+
+def test_a_run_that_only_evaluates_has_no_curves(tmp_path):
+    plot_run(tmp_path, tmp_path / "curves.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "html"])
+def test_equal_data_gives_equal_bytes(tmp_path, ending):
+    run = write_run(tmp_path / "r", *(rl(step, reward=step / 100) for step in range(100)))
+    images = []
+    for name in ("a", "b"):
+        plot_runs([run], tmp_path / f"{name}.{ending}")
+        images.append((tmp_path / f"{name}.{ending}").read_bytes())
+    assert images[0] == images[1]
+    assert len(images[0]) < 100_000
+    assert re.search(rb"\b20\d\d-\d\d-\d\d", images[0]) is None  # no date
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_page_needs_nothing_else(tmp_path):
+    run = write_run(tmp_path / "a<b", rl(1, reward=0.5))
+    plot_runs([run], tmp_path / "c.html")
+    page = (tmp_path / "c.html").read_text()
+    assert "<title>reward of a&lt;b</title>" in page
+    assert "://" not in page
+    assert page.count("<svg") == 1
+
+
+def test_an_svg_for_a_page_takes_its_colour_and_width():
+    figure = draw_curves([Panel("t", [Line("a", [1], [1])])], 0.6, columns=1, panel_size=(4, 3))
+    svg = figure_svg(figure, 'a "label"')
+    assert svg.startswith('<svg viewBox="0 0 288 216" role="img" aria-label="a &quot;label&quot;">')
+    assert "fill: currentColor" in svg
+    assert "<g id=" not in svg
+    assert b"fill: currentColor" not in render(figure, "svg")
+
+
+def test_bars_and_their_intervals():
+    bars = [Bar("weft", 60.0, 55.0, 66.0), Bar("all ones", 0.0, 0.0, 1.5, is_baseline=True)]
+    axes = draw_bars(bars, "cells right (%)").axes[0]
+    drawn = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert [(bar.get_width(), bar.get_hatch()) for bar in drawn] == [(60.0, ""), (0.0, "////")]
+    errors = [lines for lines in axes.collections if isinstance(lines, LineCollection)]
+    ends = [segment[:, 0].tolist() for lines in errors for segment in lines.get_segments()]
+    assert ends == [[55.0, 66.0], [0.0, 1.5]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["weft", "all ones"]
+    assert axes.yaxis_inverted()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone"], "gone: no such folder; name run folders"),
+        (["empty"], "empty: no reward in metrics.jsonl, nor any other metric; name a run that"),
+        (["r", "metric=los"], "r: no los in metrics.jsonl; try metric= one of loss, reward"),
+        (["r", "out=a.pdf"], "out=a.pdf: must end in .png, .svg, .html; try curves.png"),
+        (["r", "out=no/a.png"], "out=no/a.png: cannot be written (No such file or directory)"),
+        (["r", "out=folder.png"], "out=folder.png: cannot be written (Is a directory)"),
+        (["r", "smoothing=2"], "smoothing=2.0: must be at least 0, at most 1; try 0.6"),
+        ([], "runs: "),
+    ],
+)
+def test_mistakes_name_their_cure(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "r", rl(1, reward=0.5, loss=1.0))
+    for folder in ("empty", "folder.png"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(UserError, match=re.escape(message)):
+        main(arguments)
+    assert {path.name for path in tmp_path.iterdir()} == {"r", "empty", "folder.png"}
+
+
+def test_options_are_checked_without_the_command_line():
+    with pytest.raises(UserError, match=r"runs=\[\]: must be a list of length at least 1"):
+        PlotConfig([])
+
+
+def test_no_torch_for_a_plot_and_no_matplotlib_for_help(tmp_path):
+    run = write_run(tmp_path / "r", rl(1, reward=0.5))
+    code = """
+import sys
+from weft_rl.plot import main
+try:
+    main(["--help"])
+except SystemExit as done:
+    print(done.code)
+print("matplotlib" in sys.modules)
+main(sys.argv[1:])
+print("torch" in sys.modules, "matplotlib.pyplot" in sys.modules)
+"""
+    arguments = [sys.executable, "-c", code, str(run), f"out={tmp_path / 'c.png'}"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert "usage: python -m weft_rl.plot RUNS ..." in done.stdout
+    assert done.stdout.splitlines()[-4:] == ["0", "False", str(tmp_path / "c.png"), "False False"]

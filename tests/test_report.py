@@ -1,0 +1,299 @@
+"""The report: what it says of hand-made run folders, that it is safe, whole and self-contained."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from run_folders import PUZZLE, SOLUTION, completion, write_lines
+
+from weft_rl.completions import sample_groups
+from weft_rl.config.load import diff_configs, load_run_config, to_yaml
+from weft_rl.errors import UserError
+from weft_rl.report import ReportConfig, run, write_report
+
+VOID = {"meta", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects ids, attributes that could fetch, tables and texts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.links, self.texts = [], [], [], []
+        self.tables = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
+                self.links.append(value)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if {"td", "th"} & set(self.open):
+            self.tables[-1][-1][-1] += data
+        elif data.strip():
+            self.texts.append(" ".join(data.split()))
+
+
+def entry(score, low, high, **others):
+    return {"n": 256, "score": score, "ci95": [low, high], **others}
+
+
+RESULTS = {
+    "weft": {"sudoku": entry(52.34, 49.9, 55.2, exact={"score": 2.73, "ci95": [1.3, 5.54]})},
+    "rl": {"sudoku": entry(79.4, 76.9, 81.8, exact={"score": 38.3, "ci95": [32.5, 44.4]})},
+}
+BASELINES = {"row filling": entry(47.2, 44.6, 49.7), "all ones": entry(25.0, 23.7, 26.3)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "weft-rl"
+    path.mkdir()
+    config = load_run_config(["stages=[weft,rl]", "seed=7", "rl.max_steps=6"], command="x")
+    versions = "versions:\n  python: 3.11.7\n  torch: 2.11.0\nrevision: abc123-dirty\n"
+    (path / "config.yaml").write_text(to_yaml(config) + versions)
+    (path / "eval.json").write_text(json.dumps(RESULTS))
+    rows = [
+        {"stage": "weft", "step": 10, "loss": 2.0},
+        {"stage": "weft", "step": 20, "loss": 1.5},
+        {"stage": "rl", "step": 1, "reward": 0.5, "kl": 0.0},
+        {"stage": "rl", "step": 3, "reward": 0.625, "kl": 0.1},
+    ]
+    write_lines(path / "metrics.jsonl", rows)
+    answer = completion("rl", f"<reasoning> r1c4=1</reasoning><answer>{SOLUTION}</answer>")
+    for name in ("eval-rl", "eval-weft", "rl"):
+        write_lines(path / "completions" / f"{name}.jsonl", [answer] * 256)
+    return path
+
+
+def read(path):
+    text = write_report(path).read_text()
+    return text, Page(text)
+
+
+def test_scores_with_their_intervals(folder):
+    _, page = read(folder)
+    assert page.tables[0] == [
+        ["stage", "cells right", "exact", "n"],
+        ["weftcold start: WeFT", "52.3" + "49.9 to 55.2", "2.7" + "1.3 to 5.5", "256"],
+        ["rlreinforcement learning", "79.4" + "76.9 to 81.8", "38.3" + "32.5 to 44.4", "256"],
+    ]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_baselines_of_each_stage_or_of_all(folder, shared):
+    results = json.loads(json.dumps(RESULTS))
+    if shared:
+        results["baselines"] = {name: {"sudoku": entry} for name, entry in BASELINES.items()}
+    else:
+        for stage in results.values():
+            stage["sudoku"]["baselines"] = BASELINES
+    (folder / "eval.json").write_text(json.dumps(results))
+    text, page = read(folder)
+    assert page.tables[0][3:] == [
+        ["row fillingwithout a model", "47.2" + "44.6 to 49.7", "", "256"],
+        ["all oneswithout a model", "25.0" + "23.7 to 26.3", "", "256"],
+    ]
+    assert "The best policy without a model, row filling, gets 47.2 %." in text
+
+
+def test_the_summary_says_how_it_ended(folder):
+    _, page = read(folder)
+    assert (
+        "Model tiny was put through weft, then rl. On 256 held-out sudoku problems, rl ends at "
+        "79.4 % (95 % interval 76.9 to 81.8), from 52.3 % after weft. A score is the share of "
+        "empty cells that are filled correctly."
+    ) in page.texts
+
+
+@pytest.mark.parametrize(("low", "overlaps"), [(55.2, True), (55.21, False)])
+def test_the_summary_owns_up_to_overlapping_intervals(folder, low, overlaps):
+    results = RESULTS | {"rl": {"sudoku": entry(60.0, low, 65.0)}}
+    (folder / "eval.json").write_text(json.dumps(results))
+    text, _ = read(folder)
+    assert ("intervals overlap: this run alone does not show a difference" in text) == overlaps
+
+
+def test_one_page_that_fetches_nothing(folder):
+    text, page = read(folder)
+    assert {link[0] for link in page.links} == {"#"}
+    assert len(set(page.ids)) == len(page.ids)
+    assert {link[1:] for link in page.links} <= set(page.ids)
+    assert "://" not in text
+    assert "@import" not in text
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
+    assert "default-src 'none'" in text
+    assert 'name="viewport"' in text
+    assert "prefers-color-scheme: dark" in text
+    assert len(text) < 250_000
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {
+        "config.yaml",
+        "eval.json",
+        "metrics.jsonl",
+        "report.html",
+    }
+
+
+def test_equal_folders_give_equal_pages(folder):
+    assert read(folder)[0] == read(folder)[0]
+
+
+def test_curves_are_described_for_those_who_do_not_see_them(folder):
+    text, _ = read(folder)
+    for label in (
+        "reward, rl: 0.5 at step 1, 0.625 at step 3",
+        "loss, weft: 2 at step 10, 1.5 at step 20",
+        "KL to the start, rl: 0 at step 1, 0.1 at step 3",
+    ):
+        assert f'aria-label="{label}"' in text
+
+
+HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=y>\ud800{{ 7*7 }}"
+
+
+def test_whatever_a_model_wrote_is_text(folder):
+    hostile = completion("rl", HOSTILE, id=HOSTILE, prompt=HOSTILE)
+    write_lines(folder / "completions" / "eval-rl.jsonl", [hostile])
+    results = {"<script>s": {"<script>t": entry(1, 0, 2, baselines={"<script>b": entry(1, 0, 2)})}}
+    (folder / "eval.json").write_text(json.dumps(results))
+    write_lines(
+        folder / "metrics.jsonl", [{"stage": '"><script>', "step": 1, "loss": 1.0, "reward": 1.0}]
+    )
+    text, page = read(folder)
+    assert "<script" not in text
+    assert "<img" not in text
+    assert HOSTILE.replace("\ud800", "?") in page.texts
+    assert {link[0] for link in page.links} == {"#"}
+
+
+def test_the_folder_name_is_text(folder):
+    renamed = folder.with_name("<script>a")
+    shutil.move(folder, renamed)
+    assert "<script" not in read(renamed)[0]
+
+
+def test_marks_do_not_rest_on_colour(folder):
+    wrong = completion("rl", "<answer>4322124334122134</answer>")
+    write_lines(folder / "completions" / "eval-rl.jsonl", [wrong])
+    _, page = read(folder)
+    grids = [table for table in page.tables[1:] if table[0][3] == "2✗"]
+    assert "given" in page.texts
+    assert grids == [
+        [
+            ["4", "3", "2", "2✗"],
+            ["1✓", "2✓", "4", "3"],
+            ["3", "4✓", "1", "2✓"],
+            ["2✓", "1✓", "3✓", "4"],
+        ]
+    ]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        completion("rl", "1+2", task="countdown", fields={"numbers": [1, 2], "target": 3}),
+        completion("rl", "text", fields={"puzzle": "12"}),
+        completion("rl", "text", fields={"puzzle": "12", "solution": SOLUTION}),
+        completion("rl", "text", fields={"puzzle": PUZZLE, "solution": "12"}),
+        completion("rl", "text", fields={}),
+    ],
+)
+def test_what_is_no_grid_is_text(folder, row):
+    shutil.rmtree(folder / "completions")
+    write_lines(folder / "completions" / "eval-rl.jsonl", [row, {"completion": "no fields"}])
+    [group] = sample_groups(folder, ["rl"])
+    assert [sample.grid for sample in group.samples] == [[], []]
+    _, page = read(folder)
+    assert row["completion"] in page.texts
+    assert "given" not in page.texts  # the grids' legend
+
+
+def test_the_command_repeats_the_run(folder):
+    _, page = read(folder)
+    (line,) = [text for text in page.texts if text.startswith("python -m weft_rl.pipeline")]
+    words = shlex.split(line)[3:]
+    again = load_run_config(words, command="x")
+    assert diff_configs((folder / "config.yaml").read_text(), again) == []
+    assert again.stages == ["weft", "rl"]
+    assert words == ["stages=[weft,rl]", "model=tiny", "seed=7", "rl.max_steps=6", "out=runs/again"]
+
+
+def test_configuration_and_versions(folder):
+    _, page = read(folder)
+    assert page.texts[page.texts.index("torch") + 1] == "2.11.0"
+    assert page.texts[page.texts.index("revision") + 1] == "abc123-dirty"
+    assert " ".join((folder / "config.yaml").read_text().split()) in page.texts
+
+
+@pytest.mark.parametrize("only", ["config.yaml", "metrics.jsonl", "eval.json"])
+def test_whatever_is_there_is_shown(folder, only):
+    for path in folder.iterdir():
+        if path.name == "completions":
+            shutil.rmtree(path)
+        elif path.name != only:
+            path.unlink()
+    _, page = read(folder)
+    missing = {
+        "No stage has been evaluated yet.": "eval.json",
+        "No stage has been trained yet.": "metrics.jsonl",
+        "The folder holds no configuration.": "config.yaml",
+    }
+    said = {message for message in missing if message in page.texts}
+    assert said == {message for message, name in missing.items() if name != only}
+    assert "None have been logged yet." in page.texts
+
+
+def test_mistakes_name_the_file(tmp_path):
+    with pytest.raises(UserError, match=r"gone: no such folder; name a run folder"):
+        write_report(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"holds no config.yaml, metrics.jsonl or eval.json"):
+        write_report(tmp_path)
+    (tmp_path / "eval.json").write_text('{"rl"')
+    with pytest.raises(UserError, match=r"eval\.json: cannot be read \(.*\); mend or remove it"):
+        write_report(tmp_path)
+    (tmp_path / "eval.json").unlink()
+    (tmp_path / "config.yaml").write_text("a: [")
+    with pytest.raises(UserError, match=r"config\.yaml: cannot be read \(.*\); mend or remove it"):
+        write_report(tmp_path)
+
+
+def test_the_command_prints_where_the_report_is(folder, capsys):
+    assert run(ReportConfig(str(folder))) == 0
+    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
+
+
+def test_no_torch_for_a_report(folder):
+    code = "from weft_rl.report import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {code}", str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "False"
