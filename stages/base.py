@@ -65,7 +65,7 @@ def _pretrain(context: Context) -> Path:
     trainer = ColdStartTrainer(
         model=model,
         args=TrainingArguments(
-            **common_arguments(context) | {"seed": options.seed},
+            **common_arguments(context, options.seed),
             max_steps=options.max_steps,
             per_device_train_batch_size=options.batch_size,
             learning_rate=options.learning_rate,
@@ -107,4 +107,3 @@ def _restore(kept: Path, context: Context, final: Path) -> None:
         append_line(context.run / METRICS, row)
     final.parent.mkdir(parents=True, exist_ok=True)
     publish(scratch, final)
-

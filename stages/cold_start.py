@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from stages.context import Context, common_arguments, train
 from weft_rl.data.tiny_world import cold_start_traces
@@ -50,14 +50,17 @@ def run(context: Context) -> Path:
 
 
 def _trainer(
-    context: Context, model: torch.nn.Module, tokenizer: object, examples: list[Example]
+    context: Context,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: list[Example],
 ) -> ColdStartTrainer:
     config, options = context.config, context.config.cold_start
     adapted = with_lora(model, options.lora, context.start, context.scratch / "step")
     return ColdStartTrainer(
         model=adapted,
         args=TrainingArguments(
-            **common_arguments(context),
+            **common_arguments(context, context.config.seed),
             num_train_epochs=options.epochs,
             per_device_train_batch_size=options.batch_size,
             gradient_accumulation_steps=options.gradient_accumulation_steps,
@@ -69,7 +72,7 @@ def _trainer(
             save_steps=options.save_steps,
         ),
         train_dataset=examples,
-        data_collator=AnswerCollator(model.config.pad_token_id),
+        data_collator=AnswerCollator(int(model.config.pad_token_id)),
         processing_class=tokenizer,
         objective=Objective(RATES[context.stage], options.normalizer, options.slope),
         seed=config.seed,

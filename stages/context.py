@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainerCallback
@@ -62,12 +63,12 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
     return checkpoint_path(context.run, context.stage, step)
 
 
-def common_arguments(context: Context) -> dict[str, object]:
+def common_arguments(context: Context, seed: int) -> dict[str, Any]:
     """Arguments that every stage's trainer shares."""
     return {
         "output_dir": str(context.scratch),
         "use_cpu": context.device.type == "cpu",
-        "seed": context.config.seed,
+        "seed": seed,
         "bf16": context.device.type == "cuda",
         "disable_tqdm": True,
         "report_to": "none",
@@ -76,5 +77,3 @@ def common_arguments(context: Context) -> dict[str, object]:
         "remove_unused_columns": False,
         "dataloader_pin_memory": context.device.type == "cuda",
     }
-
-

@@ -63,7 +63,7 @@ def run(context: Context) -> Path:
 
 
 def _reference(context: Context) -> PreTrainedModel | None:
-    """A frozen copy of the start for the KL term; with LoRA the start is the adapter switched off."""
+    """A frozen copy of the start for the KL term; with LoRA it is the adapter switched off."""
     options = context.config.rl
     if options.kl_coef == 0 or options.lora.r > 0:
         return None
@@ -76,7 +76,7 @@ def _arguments(context: Context) -> GRPOConfig:
     rows = options.num_prompts * options.num_generations
     micro_batch = options.micro_batch_size or rows
     return GRPOConfig(
-        **common_arguments(context),
+        **common_arguments(context, context.config.seed),
         max_steps=options.max_steps,
         learning_rate=options.learning_rate,
         lr_scheduler_type="constant_with_warmup",

@@ -11,7 +11,7 @@ _AXIS_PARTS = 1000
 def time_weighted_ema(steps: ArrayLike, values: ArrayLike, weight: float) -> NDArray[np.float64]:
     """Exponential moving average whose decay follows the distance between points.
 
-    steps (N,) non-decreasing; values (N,) finite; weight in [0, 1], the dashboards' smoothing slider.
+    steps (N,) non-decreasing; values (N,) finite; weight in [0, 1], the dashboards' slider.
     With w = min(sqrt(weight), 0.999) and dx the step distance in thousandths of the whole range,
     a = w**dx; last = last * a + y; debias = debias * a + 1; the output is last / debias.
     Returns (N,) float64. Raises ValueError for unequal lengths, a weight outside [0, 1],

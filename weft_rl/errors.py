@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """The user's mistake: one line naming the key or file, the value and the cure. Exit status 2."""
+    """The user's mistake: one line with the key or file, the value and the cure. Exit status 2."""
 
 
 class Interrupted(Exception):

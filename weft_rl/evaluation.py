@@ -51,9 +51,10 @@ def sample_completions(
         for record, prompt, row, length in zip(
             batch, prompts, out.completions.tolist(), out.lengths.tolist(), strict=True
         ):
-            text = tokenizer.decode(row[:length])
+            text = str(tokenizer.decode(row[:length]))
             scores = {
-                name: score(text, **record.fields) for name, score in EVALUATION[record.task].items()
+                name: score(text, **record.fields)
+                for name, score in EVALUATION[record.task].items()
             }
             yield Completion(record, prompt, text, scores)
 

@@ -52,7 +52,11 @@ def environment() -> str:
     if (root / ".git").exists():
         git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
         revision = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    lines = ["versions:", f"  weft_rl: {weft_rl.__version__}", f"  python: {platform.python_version()}"]
+    lines = [
+        "versions:",
+        f"  weft_rl: {weft_rl.__version__}",
+        f"  python: {platform.python_version()}",
+    ]
     lines += [f"  {name}: {version(name)}" for name in _PACKAGES]
     return "\n".join([*lines, f"revision: {revision or 'unknown'}", ""])
 
@@ -103,7 +107,9 @@ def start_model(config: RunConfig) -> str | None:
 
 def check_data(config: RunConfig) -> None:
     """Read every data file that the run will need. Raises UserError naming file and line."""
-    if config.data != "tiny" and any(stage not in ("base", "rl", "eval") for stage in config.stages):
+    if config.data != "tiny" and any(
+        stage not in ("base", "rl", "eval") for stage in config.stages
+    ):
         read_traces(Path(config.data))
     for data in (config.rl.data, config.eval.data):
         if data is not None:
@@ -152,13 +158,17 @@ def show_scores(evaluated: dict[str, Any], task: str) -> None:
     table = Table(title=f"{task}, held out, percent [95 % interval]")
     table.add_column("stage")
     rows = [(stage, entry[task]) for stage, entry in evaluated.items() if task in entry]
-    names = [name for name, value in rows[-1][1].items() if isinstance(value, dict) and "ci95" in value]
+    names = [
+        name for name, value in rows[-1][1].items() if isinstance(value, dict) and "ci95" in value
+    ]
     for column in ("score", *names):
         table.add_column(column, justify="right")
     baselines = rows[-1][1].get("baselines", {})
     for i, (stage, entry) in enumerate([*rows, *baselines.items()]):
         cells = [entry, *(entry[name] for name in names)]
-        shown = [f"{cell['score']:.1f} [{cell['ci95'][0]:.1f}, {cell['ci95'][1]:.1f}]" for cell in cells]
+        shown = [
+            f"{cell['score']:.1f} [{cell['ci95'][0]:.1f}, {cell['ci95'][1]:.1f}]" for cell in cells
+        ]
         table.add_row(stage, *shown, style="dim" if i >= len(rows) else "")
     Console().print(table)
 

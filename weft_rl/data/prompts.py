@@ -8,8 +8,7 @@ PromptStyle = Literal["tiny", "d1"]
 # Wording kept verbatim from d1 (dllm-reasoning/d1, Apache-2.0), so that scores compare with the
 # literature's: d1's diffu-grpo/data_utils.py and SFT/sft_train.py.
 _D1_FORMAT = (
-    "\nRespond in the following format:\n<reasoning>\n...\n</reasoning>\n"
-    "<answer>\n...\n</answer>\n"
+    "\nRespond in the following format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n"
 )
 _D1_SFT_FORMAT = (
     "\nRespond in the following format:\n<reasoning>\nYour reasoning here\n</reasoning>\n"

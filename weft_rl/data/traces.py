@@ -83,7 +83,7 @@ def encode_traces(
 
 
 def prompt_ids(tokenizer: "PreTrainedTokenizerBase", user: str) -> list[int]:
-    """Token ids of a prompt in the tokenizer's chat form, with the assistant's header at its end."""
+    """Token ids of a prompt in the tokenizer's chat form, the assistant's header at its end."""
     text = tokenizer.apply_chat_template(
         chat_prompt(user), add_generation_prompt=True, tokenize=False
     )

@@ -12,10 +12,11 @@ TIME_MARGIN = 1e-3
 
 
 def mask_probability(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
-    """Chance that each token is masked at time t: 1 - (1 - t)^(beta / beta_ref). Source: WeFT Eq. 21.
+    """Chance that each token is masked at time t: 1 - (1 - t)^(beta / beta_ref).
 
     t (B, 1) in (0, 1); beta (B, L) >= 0, any unit; beta_ref (B, 1) > 0, same unit.
-    Returns (B, L) in [0, 1), float32. Raises ValueError when the shapes do not fit."""
+    Returns (B, L) in [0, 1), float32. Raises ValueError when the shapes do not fit.
+    Source: WeFT Eq. 21."""
     require_shape("t", t, (len(beta), 1))
     require_shape("beta_ref", beta_ref, (len(beta), 1))
     # expm1/log1p: in float32 1 - (1 - t)^r is 0 at t = 1e-8, and the loss divides by it
@@ -27,7 +28,7 @@ def mask_slope(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
 
     As a token weight it turns the loss under one shared t into the exact negative ELBO; without it
     each token is integrated over the wrong measure. Shapes as for mask_probability.
-    Source: the substitution dt_i = (dt_i/dt) dt in WeFT's Theorem 1, which its Algorithm 1 omits."""
+    Source: the substitution dt_i = (dt_i/dt) dt of WeFT's Theorem 1, left out in Algorithm 1."""
     require_shape("t", t, (len(beta), 1))
     require_shape("beta_ref", beta_ref, (len(beta), 1))
     ratio = beta.float() / beta_ref.float()

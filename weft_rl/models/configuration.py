@@ -60,7 +60,7 @@ class LLaDAConfig(PreTrainedConfig):
         for name, value in _FIXED.items():
             if kwargs.pop(name, value) != value:
                 raise ValueError(f"LLaDAConfig: {name} must be {value!r}, no other form is built")
-        if kwargs.get("n_kv_heads", None) not in (None, kwargs.get("n_heads")):
+        if kwargs.get("n_kv_heads") not in (None, kwargs.get("n_heads")):
             raise ValueError("LLaDAConfig: n_kv_heads must equal n_heads, no grouped attention")
         kwargs.pop("n_kv_heads", None)
         super().__post_init__(**kwargs)

@@ -39,9 +39,12 @@ def resolve_device(name: str) -> torch.device:
 def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or hub id; an adapter's folder has its own copy."""
     try:
-        return AutoTokenizer.from_pretrained(place)
+        tokenizer = AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError) as error:
         raise UserError(f"model={place}: no tokenizer could be loaded: {_line(error)}") from error
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise UserError(f"model={place}: holds no tokenizer; copy its tokenizer files there")
+    return tokenizer
 
 
 def load_model(place: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:

@@ -3,7 +3,7 @@
 Modules carry upstream's tensor names, so that its checkpoints and adapters load as they are.
 B batch, L sequence, D hidden, H heads, d head width, K kept positions, V vocabulary."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,25 @@ class LLaDABlock(GradientCheckpointingLayer):
         return x + self.ff_out(self.act(self.ff_proj(n)) * self.up_proj(n))
 
 
+class LLaDATransformer(nn.Module):
+    """Embedding, blocks, last norm and vocabulary head, under upstream's names."""
+
+    def __init__(self, config: LLaDAConfig) -> None:
+        super().__init__()
+        self.wte: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.blocks = nn.ModuleList(LLaDABlock(config) for _ in range(config.num_hidden_layers))
+        self.ln_f = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.ff_out: nn.Module = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+
+class LLaDAModel(nn.Module):
+    """Upstream's outer module: it adds the word `model` to the tensor names."""
+
+    def __init__(self, config: LLaDAConfig) -> None:
+        super().__init__()
+        self.transformer = LLaDATransformer(config)
+
+
 class LLaDAForMaskedLM(PreTrainedModel):
     """Predicts every token from all others: logits at position i are for token i, unshifted.
 
@@ -77,21 +96,11 @@ class LLaDAForMaskedLM(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
-    _no_split_modules: ClassVar[list[str]] = ["LLaDABlock"]
+    _no_split_modules = ["LLaDABlock"]  # noqa: RUF012 - an instance variable in the base class
 
     def __init__(self, config: LLaDAConfig) -> None:
         super().__init__(config)
-        self.model = nn.Module()
-        self.model.transformer = nn.ModuleDict(
-            {
-                "wte": nn.Embedding(config.vocab_size, config.hidden_size),
-                "blocks": nn.ModuleList(
-                    LLaDABlock(config) for _ in range(config.num_hidden_layers)
-                ),
-                "ln_f": LlamaRMSNorm(config.hidden_size, config.rms_norm_eps),
-                "ff_out": nn.Linear(config.hidden_size, config.vocab_size, bias=False),
-            }
-        )
+        self.model = LLaDAModel(config)
         # TRL writes into it, and a plain PreTrainedModel has none
         self.generation_config = GenerationConfig(
             eos_token_id=config.end_token_ids, pad_token_id=config.pad_token_id
@@ -100,19 +109,19 @@ class LLaDAForMaskedLM(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding."""
-        return self.model.transformer["wte"]
+        return self.model.transformer.wte
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the token embedding."""
-        self.model.transformer["wte"] = value
+        self.model.transformer.wte = value
 
     def get_output_embeddings(self) -> nn.Module:
         """The vocabulary head."""
-        return self.model.transformer["ff_out"]
+        return self.model.transformer.ff_out
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         """Replace the vocabulary head."""
-        self.model.transformer["ff_out"] = new_embeddings
+        self.model.transformer.ff_out = new_embeddings
 
     def forward(
         self,
@@ -142,13 +151,13 @@ class LLaDAForMaskedLM(PreTrainedModel):
             # without a mask attention takes its fast path
             visible = None if attention_mask.all() else attention_mask.bool()[:, None, None, :]
         parts = self.model.transformer
-        x = parts["wte"](input_ids)
-        theta, head_dim = self.config.rope_theta, parts["blocks"][0].head_dim
-        angles = rotary_angles(length, head_dim, theta, x.device)
+        x = parts.wte(input_ids)
+        head_dim = self.config.hidden_size // self.config.num_attention_heads
+        angles = rotary_angles(length, head_dim, self.config.rope_theta, x.device)
         cos, sin = angles.cos(), angles.sin()
-        for block in parts["blocks"]:
+        for block in parts.blocks:
             x = block(x, cos, sin, visible)
         if logit_positions is not None:
             index = logit_positions.expand(batch, -1)  # (B, K)
             x = x.take_along_dim(index[:, :, None], dim=1)
-        return MaskedLMOutput(logits=parts["ff_out"](parts["ln_f"](x)))
+        return MaskedLMOutput(logits=parts.ff_out(parts.ln_f(x)))

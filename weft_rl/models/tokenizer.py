@@ -18,7 +18,7 @@ BOS, EOS, EOT, MASK, UNKNOWN = (
 )
 _HEADERS = [f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ("user", "assistant")]
 _TAGS = ["<reasoning>", "</reasoning>", "<answer>", "</answer>"]
-_GRIDS = ["Sudoku:", "Latin:", "Rows:", "Columns:", "Boxes:"]
+_GRIDS = ["Sudoku:", "Latin:", "Eliminate:"]
 _TASKS = ["Countdown: ", "Compute: ", "Sort: ", "Reverse: "]
 _CELLS = [f" {cell}=" for cell in CELL_NAMES]
 SYMBOLS = [
@@ -32,8 +32,8 @@ SYMBOLS = [
 ]
 
 _POSITIONS = 256  # prompt and canvas take about 60
-# Wavelengths of 6 to 17 tokens: neighbouring cells must be told apart, and nothing is far away. With
-# 100 and more the columns of a grid are learned later, or not at all in the steps that there are.
+# Wavelengths of 6 to 17 tokens: neighbouring cells must be told apart, and nothing is far away.
+# With 100 and more a grid's columns are learned later, or not at all in the steps that there are.
 _ROPE_THETA = 3.0
 # At LLaDA's 0.02 a network this narrow had not learned to copy the clues after 400 steps.
 _INITIALIZER_RANGE = 0.1

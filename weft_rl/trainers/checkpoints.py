@@ -14,7 +14,7 @@ from weft_rl.runs import checkpoint_path, publish
 class AtomicCheckpoints(Trainer):
     """Writes each checkpoint into a scratch folder and renames it to checkpoints/<stage>/step-N.
 
-    `args.output_dir` is that scratch folder; the run folder and the stage are set after building."""
+    `args.output_dir` is that scratch folder; run folder and stage are set after building."""
 
     run: Path
     stage: str
@@ -24,7 +24,7 @@ class AtomicCheckpoints(Trainer):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
-            scratch = Path(self.args.output_dir)
+            scratch = Path(str(self.args.output_dir))
             step = self.state.global_step
             final = checkpoint_path(self.run, self.stage, step)
             final.parent.mkdir(parents=True, exist_ok=True)

@@ -52,17 +52,19 @@ class ColdStartTrainer(AtomicCheckpoints):
 
     # the loss is a mean over the micro-batch's sequences: the Trainer divides by the window
     loss_is_scaled_for_ga = False
+    data_collator: AnswerCollator
 
     def __init__(self, *args: Any, objective: Objective, seed: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.objective, self.seed = objective, seed
+        # not `objective`: the Trainer keeps a number of its own under that name
+        self.method, self.seed = objective, seed
         self._sums: dict[str, list[float]] = {}
 
     @torch.no_grad()
     def estimate_rates(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
         """Rates (B, L) from one forward with the whole answer masked, dropout off."""
         x0, answer = batch["x0"], batch["answer"]
-        if self.objective.rates == "uniform":
+        if self.method.rates == "uniform":
             return answer.float()
         mask_id, training = model.config.mask_token_id, model.training
         model.eval()
@@ -71,9 +73,9 @@ class ColdStartTrainer(AtomicCheckpoints):
             logits = model(input_ids=xt, attention_mask=batch["attention_mask"]).logits
         finally:
             model.train(training)
-        return token_rates(self.objective.rates, logits, x0, answer)
+        return token_rates(self.method.rates, logits, x0, answer)
 
-    def compute_loss(
+    def compute_loss(  # ty: ignore[incompatible-method-override] - never asked for outputs here
         self,
         model: PreTrainedModel,
         inputs: dict[str, Tensor],
@@ -91,16 +93,16 @@ class ColdStartTrainer(AtomicCheckpoints):
         beta_ref = mean_rate(beta, answer)
         t = sample_time(generators).to(x0.device)
         probability = mask_probability(t, beta, beta_ref)
-        weight = mask_slope(t, beta, beta_ref) if self.objective.slope else None
+        weight = mask_slope(t, beta, beta_ref) if self.method.slope else None
         mask_id = model.config.mask_token_id
         xt, masked = mask_tokens(x0, probability, answer, mask_id, generators)
         logits = model(input_ids=xt, attention_mask=inputs["attention_mask"]).logits
         self._record(beta_ref=beta_ref.mean(), mask_fraction=masked.sum() / answer.sum())
-        if self.objective.rates in ("sqrt_entropy", "entropy"):
-            power = 2 if self.objective.rates == "sqrt_entropy" else 1
+        if self.method.rates in ("sqrt_entropy", "entropy"):
+            power = 2 if self.method.rates == "sqrt_entropy" else 1
             self._record(token_entropy=(estimate**power).sum() / answer.sum())
         return denoising_loss(
-            logits, x0, masked, probability, answer, weight, self.objective.normalizer
+            logits, x0, masked, probability, answer, weight, self.method.normalizer
         )
 
     def _record(self, **values: Tensor) -> None:

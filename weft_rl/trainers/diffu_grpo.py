@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
-from trl import GRPOTrainer
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from weft_rl.diffusion.noise import mask_tokens
@@ -17,7 +17,6 @@ from weft_rl.diffusion.policy import distinct_rows, token_log_probs
 from weft_rl.sampler import SamplerConfig, generate
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
-
 
 # Called after each rollout with the step, its rows, completions and rewards.
 RolloutHook = Callable[[int, list[dict[str, Any]], list[Any], list[float]], None]
@@ -29,7 +28,7 @@ class EpochSampler(RepeatSampler):
     epoch = 0
 
     def __iter__(self) -> Iterator[int]:
-        self.generator.manual_seed(seed_for(self.seed, "order", self.epoch))
+        self.generator.manual_seed(seed_for(int(self.seed or 0), "order", self.epoch))
         return super().__iter__()
 
 
@@ -39,7 +38,11 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
     The policy's log-probability of a completion is d1's one-step estimate: all T completion tokens
     masked, prompt tokens masked with a small probability, one forward. The prompt's mask is drawn
     per (rollout, prompt, pass over the rollout) and shared by the prompt's G completions, where d1
-    draws one per completion; the expected gradient is the same, and one forward serves the group."""
+    draws one per completion: the expected gradient is the same, one forward serves the group."""
+
+    args: GRPOConfig
+    model: nn.Module
+    processing_class: PreTrainedTokenizerBase
 
     def __init__(
         self,
@@ -54,6 +57,10 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.sampler, self.seed = sampler, seed
+        # optional in the type, but TRL's config has filled them in by now
+        self.slices = int(self.args.steps_per_generation or 0)
+        self.rollout_rows = int(self.args.generation_batch_size or 0)
+        self.group = int(self.num_generations or 0)
         self.prompt_mask_probability, self.on_rollout = prompt_mask_probability, on_rollout
         # set after TRL's own set-up, which would reload the reference from `_name_or_path`: the
         # wrong weights for a model that was merged or never saved
@@ -66,7 +73,7 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *_: Any, **__: Any
     ) -> tuple[list[list[int]], None]:
-        """TRL passes N prompts, each already repeated G times; it wants completions without pads."""
+        """TRL passes N prompts, each repeated G times; it wants completions without pads."""
         padded = self.processing_class.pad(
             {"input_ids": prompt_ids}, padding_side="left", return_tensors="pt"
         )
@@ -77,9 +84,7 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         ]
         padded = padded.to(self.accelerator.device)
         model = self.accelerator.unwrap_model(self.model)
-        out = generate(
-            model, padded["input_ids"], self.sampler, padded["attention_mask"], seeds
-        )
+        out = generate(model, padded["input_ids"], self.sampler, padded["attention_mask"], seeds)
         lengths = (out.lengths + 1).clamp(max=self.sampler.gen_length)  # with the end token
         return [
             row[:length]
@@ -87,7 +92,7 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         ], None
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """TRL passes N raw rows and wants the rollout's tensors; ours adds the prompt-mask seeds."""
+        """TRL passes N raw rows and wants the rollout's tensors; we add the prompt-mask seeds."""
         training, rows = self.model.training, len(inputs)
         passes = self.num_iterations if training else 1
         group = self.num_generations if training else self.num_generations_eval
@@ -106,19 +111,21 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         scored = super()._generate_and_score_completions(inputs)
         if training and self.on_rollout is not None and self.accelerator.is_main_process:
             # TRL keeps the newest rollout of all ranks here, this rank's rows first
-            rewards = [sum(row) for row in zip(*self._logs["rewards"].values(), strict=True)]
+            scores: Any = self._logs["rewards"]
+            rewards = [sum(row) for row in zip(*scores.values(), strict=True)]
             self.on_rollout(self.state.global_step, inputs, [*self._logs["completion"]], rewards)
         return scored | {"mask_seeds": self._mask_seeds}
 
-    def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Any]:
+    def _prepare_inputs(  # ty: ignore[incompatible-method-override] - TRL's own takes raw rows as well
+        self, generation_batch: list[dict[str, Any]]
+    ) -> dict[str, Any]:
         """TRL passes raw rows and wants one slice; ours leaves the rows in order.
 
         Each optimizer step takes in the whole rollout, so shuffling rows over its slices would
         change no gradient, draw from the global random state and scatter the groups."""
         if not self.model.training:
             return self._generate_and_score_completions(generation_batch)
-        slices = self.args.steps_per_generation
-        if self._step % (slices * self.num_iterations) == 0 or self._buffered_inputs is None:
+        if self._step % (self.slices * self.num_iterations) == 0 or self._buffered_inputs is None:
             scored = self._generate_and_score_completions(generation_batch)
             size = self.args.per_device_train_batch_size
             self._buffered_inputs = [
@@ -128,9 +135,9 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
                     else value
                     for name, value in scored.items()
                 }
-                for i in range(slices)
+                for i in range(self.slices)
             ]
-        return self._buffered_inputs[self._step % slices]
+        return self._buffered_inputs[self._step % self.slices]
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -175,8 +182,8 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         return token_log_probs(logits, tokens, places)
 
     def _compute_loss(self, model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
-        """TRL passes one slice and wants its loss; ours picks the pass that this step belongs to."""
-        step = self._step // self.args.steps_per_generation
+        """TRL passes one slice and wants its loss; we pick the pass that this step belongs to."""
+        step = self._step // self.slices
         k = step % self.num_iterations if self.model.training else 0
         picked = dict(inputs)  # a copy: the slice stays in the buffer for the other passes
         for name in ("old_per_token_logps", "ref_per_token_logps"):
@@ -189,13 +196,14 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
             self._in_loss = False
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
-        """TRL's sampler with the same arguments, seeded by epoch."""
+        """TRL's sampler, its order seeded by epoch."""
+        source: Any = self.train_dataset if dataset is None else dataset
         self._order = EpochSampler(
-            data_source=self.train_dataset if dataset is None else dataset,
-            mini_repeat_count=self.num_generations,
-            batch_size=self.args.generation_batch_size // self.num_generations,
-            repeat_count=self.num_iterations * self.args.steps_per_generation,
-            shuffle=self.shuffle_dataset,
+            data_source=source,
+            mini_repeat_count=self.group,
+            batch_size=self.rollout_rows // self.group,
+            repeat_count=self.num_iterations * self.slices,
+            shuffle=bool(self.shuffle_dataset),
             seed=self.args.seed,
         )
         return self._order

@@ -32,7 +32,7 @@ def _in_trl_form(name: str, function: Reward) -> Callable[..., list[float]]:
 
 
 class CompletionLog:
-    """Appends some completions of each rollout, with their rewards, to completions/<stage>.jsonl."""
+    """Appends some of each rollout's completions to completions/<stage>.jsonl."""
 
     def __init__(self, run: Path, stage: str, task: str) -> None:
         self.path, self.stage, self.task = run / "completions" / f"{stage}.jsonl", stage, task
