@@ -1,0 +1,39 @@
+# Everything runs from .venv, which `make setup` creates; nothing is installed elsewhere.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint compare golden wheel-check
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: $(READY)  ## create .venv with the pinned dependencies
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## train base -> WeFT -> RL on the tiny model and say where the report lies
+	$(BIN)/python -m weft_rl.pipeline stages=[weft,rl]
+
+compare: setup  ## SFT then RL against WeFT then RL, three seeds each
+	$(BIN)/python -m weft_rl.compare arms=[sft,weft] seeds=[0,1,2]
+
+test: setup  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: setup  ## formatter, linter, type checker, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/ty check weft_rl stages rewards
+	$(BIN)/lint-imports
+
+golden: setup  ## rewrite the golden option list; read the difference before committing it
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/test_config.py
+
+wheel-check: setup  ## the built wheel holds exactly the four packages and works elsewhere
+	PATH="$(CURDIR)/$(BIN):$$PATH" .ci/wheel_check

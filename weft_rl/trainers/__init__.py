@@ -1,0 +1,1 @@
+"""Trainers: wiring between the mathematics, transformers and TRL."""
