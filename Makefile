@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint compare golden wheel-check
@@ -14,7 +15,8 @@ setup: $(READY)  ## create .venv with the pinned dependencies
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) setuptools
+	$(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@
 
 demo: setup  ## train base -> WeFT -> RL on the tiny model and say where the report lies
@@ -29,7 +31,7 @@ test: setup  ## run the tests
 lint: setup  ## formatter, linter, type checker, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/ty check weft_rl stages rewards
+	$(BIN)/ty check --python $(VENV) weft_rl stages rewards
 	$(BIN)/lint-imports
 
 golden: setup  ## rewrite the golden option list; read the difference before committing it

@@ -20,16 +20,19 @@ from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.runs import METRICS, append_line, checkpoint_path, publish, read_lines
 from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer, Objective
 
-# Raised when the pretraining data or the network change in a way that the options do not show.
-_RECIPE = 1
+# So many texts stand for the whole pretraining set in the cache's key: a change of how they are
+# made shows in the first few already.
+_KEY_TEXTS = 64
 
 
 def cache_folder(context: Context) -> Path:
     """Where this configuration's base model is kept, whether or not it is there yet."""
+    options = context.config.base
     root = os.environ.get("WEFT_RL_CACHE") or Path.home() / ".cache" / "weft-rl"
     content = {
-        "recipe": _RECIPE,
-        "base": asdict(context.config.base),
+        "base": asdict(options),
+        "network": tiny_config(options).to_dict(),
+        "texts": pretraining_texts(_KEY_TEXTS, options.seed),
         "canvas": context.config.sampler.gen_length,
         "device": context.device.type,
         "threads": torch.get_num_threads(),

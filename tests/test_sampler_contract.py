@@ -32,7 +32,7 @@ def test_end_of_turn_ends_a_completion():
 @pytest.mark.parametrize("training", [True, False])
 def test_modes_random_state_and_graph_are_left_alone(training):
     model = llada().train(training)
-    frozen = model.model.transformer["blocks"][0].eval()
+    frozen = model.model.transformer.blocks[0].eval()
     torch.manual_seed(1)
     before = torch.get_rng_state()
     seen = []
@@ -50,7 +50,7 @@ def test_modes_random_state_and_graph_are_left_alone(training):
 
 def test_modes_come_back_after_an_error():
     model = llada().train()
-    model.model.transformer["ff_out"].weight.data.fill_(torch.nan)
+    model.model.transformer.ff_out.weight.data.fill_(torch.nan)
     with pytest.raises(ValueError, match="row 0, step 0: the model's logits are not finite"):
         generate(model, torch.full((2, 3), 5), SamplerConfig(4, 4, 2))
     assert all(module.training for module in model.modules())

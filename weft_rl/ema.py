@@ -3,6 +3,10 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+# Where the slider stands for reward curves: a rollout's reward then keeps about half its weight
+# over 7 % of the axis, which turns some tens of noisy rollouts into a line.
+SMOOTHING = 0.98
+
 # The dashboards' range: decay per thousandth of the x axis, at most this close to 1.
 _MAX_WEIGHT = 0.999
 _AXIS_PARTS = 1000

@@ -14,6 +14,7 @@ from weft_rl import figures
 from weft_rl.cli import execute
 from weft_rl.config.load import parse_options
 from weft_rl.config.options import Block, about, option, require, shown
+from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.figures import Line, Panel
 from weft_rl.runs import METRICS, read_lines
@@ -31,8 +32,6 @@ _RL = {
     "entropy": "entropy",
     "completion_length": "completion length (tokens)",
 }
-# The dashboards' slider at which a few hundred points read as a line.
-SMOOTHING = 0.6
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>

@@ -17,9 +17,10 @@ from weft_rl.cli import execute
 from weft_rl.completions import sample_groups
 from weft_rl.config.load import diff_configs, load_run_config, parse_options
 from weft_rl.config.options import Block, about
+from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.figures import Bar
-from weft_rl.plot import SMOOTHING, run_panels
+from weft_rl.plot import run_panels
 from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, read_json, write_text
 
 # What a task's first score is called, and what it says; any other task has just a score.

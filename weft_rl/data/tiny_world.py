@@ -5,7 +5,7 @@ tasks, and leaves the tags away in a share of the answers. Cold start has no Sud
 is something left to learn: the format, and then the boxes."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -20,20 +20,27 @@ Rng = np.random.Generator
 Solved = tuple[str, str, str]
 
 # Share of pretraining answers without tags: the format is left for the cold start to settle.
-_UNTAGGED = 0.3
-_BLANKS = 8  # as in the published test puzzles
+_UNTAGGED = 0.5
+_BLANKS = 6
 # Named in the reasoning; with 16 spaced answer cells and the tags they fill the 44-token canvas.
 _NAMED_CELLS = 4
 _SHOWN_DIGITS = 5  # of a sorted or reversed list, before the answer
 _PRETRAINING_MIX = {
-    "sudoku": 0.35,
-    "latin": 0.2,
-    "eliminate": 0.25,
-    "chain": 0.07,
-    "order": 0.07,
+    "sudoku": 0.3,
+    "latin": 0.15,
+    "rows": 0.08,
+    "columns": 0.15,
+    "boxes": 0.14,
+    "chain": 0.06,
+    "order": 0.06,
     "countdown": 0.06,
 }
-_COLD_START_MIX = {"latin": 0.2, "eliminate": 0.3, "chain": 0.25, "order": 0.25}
+_COLD_START_MIX = {"latin": 0.2, "boxes": 0.3, "chain": 0.25, "order": 0.25}
+_UNITS = {
+    "Rows": [range(i, i + 4) for i in (0, 4, 8, 12)],
+    "Columns": [range(i, 16, 4) for i in range(4)],
+    "Boxes": [(i, i + 1, i + 4, i + 5) for i in (0, 2, 8, 10)],
+}
 
 
 @cache
@@ -55,9 +62,8 @@ def _grid_task(name: str, puzzle: str, answer: str) -> Solved:
 
 
 def sloppy_solution(puzzle: str, rng: Rng) -> str:
-    """The puzzle filled cell by cell in random order with digits new to row and column.
-
-    A dead end takes any digit. Never a grid that is held out for testing."""
+    """The puzzle filled cell by cell in random order with digits new to row and column, whatever
+    the boxes hold. A dead end takes any digit. Never a grid that is held out for testing."""
     while True:
         cells = list(puzzle)
         empty = [i for i, digit in enumerate(puzzle) if digit == "0"]
@@ -82,34 +88,18 @@ def _latin(rng: Rng) -> Solved:
     return _grid_task("Latin", _blanked(square, rng), square)
 
 
-@cache
-def _peers() -> tuple[tuple[int, ...], ...]:
-    """For each cell, the seven others in its row, column or box."""
+def _units(name: str, rng: Rng) -> Solved:
+    """A grid in which only the rows, the columns or the boxes hold each digit once.
 
-    def meet(a: int, b: int) -> bool:
-        box_a, box_b = (a // 8, a % 4 // 2), (b // 8, b % 4 // 2)
-        return a // 4 == b // 4 or a % 4 == b % 4 or box_a == box_b
-
-    return tuple(tuple(b for b in range(16) if b != a and meet(a, b)) for a in range(16))
-
-
-def _eliminate(rng: Rng) -> Solved:
-    """Random digits; an empty cell takes the one digit that no clue in sight of it shows.
-
-    The technique without the puzzle: the grid obeys no rule, and there are far too many to learn by
-    heart."""
-    cells = [str(digit) for digit in rng.integers(1, 5, 16)]
-    empty: set[int] = set()
-    for i in rng.permutation(16).tolist():
-        trial = empty | {i}
-        in_sight = [{cells[k] for k in _peers()[j] if k not in trial} for j in trial]
-        if len(empty) < _BLANKS and all(len(digits) == 3 for digits in in_sight):
-            empty = trial
-    clues = list(cells)
-    for i in empty:
-        (cells[i],) = set("1234") - {clues[k] for k in _peers()[i] if k not in empty}
-    puzzle = "".join("0" if i in empty else clues[i] for i in range(16))
-    return _grid_task("Eliminate", puzzle, "".join(cells))
+    There are 331,776 of each kind: too many to be remembered, unlike the Latin squares."""
+    cells = [""] * 16
+    for unit in _UNITS[name]:
+        for i, digit in zip(unit, rng.permutation(list("1234")), strict=True):
+            cells[i] = str(digit)
+    grid = "".join(cells)
+    if is_solved(grid) and is_held_out(grid):
+        return _units(name, rng)
+    return _grid_task(name, _blanked(grid, rng), grid)
 
 
 def _chain(rng: Rng) -> Solved:
@@ -153,7 +143,9 @@ def _countdown(rng: Rng) -> Solved:
 
 _TASKS: dict[str, Callable[[Rng], Solved]] = {
     "latin": _latin,
-    "eliminate": _eliminate,
+    "rows": partial(_units, "Rows"),
+    "columns": partial(_units, "Columns"),
+    "boxes": partial(_units, "Boxes"),
     "chain": _chain,
     "order": _order,
     "countdown": _countdown,

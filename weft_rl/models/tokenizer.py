@@ -18,7 +18,7 @@ BOS, EOS, EOT, MASK, UNKNOWN = (
 )
 _HEADERS = [f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ("user", "assistant")]
 _TAGS = ["<reasoning>", "</reasoning>", "<answer>", "</answer>"]
-_GRIDS = ["Sudoku:", "Latin:", "Eliminate:"]
+_GRIDS = ["Sudoku:", "Latin:", "Rows:", "Columns:", "Boxes:"]
 _TASKS = ["Countdown: ", "Compute: ", "Sort: ", "Reverse: "]
 _CELLS = [f" {cell}=" for cell in CELL_NAMES]
 SYMBOLS = [

@@ -17,11 +17,8 @@ from rich.progress import (
 )
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from weft_rl.ema import time_weighted_ema
+from weft_rl.ema import SMOOTHING, time_weighted_ema
 from weft_rl.runs import METRICS, append_line, read_lines
-
-# The smoothing slider's value at which the reward of a few hundred rollouts reads as a line.
-REWARD_SMOOTHING = 0.6
 
 # What TRL calls a metric, and what the run folder does.
 _RENAMED = {"completions/mean_length": "completion_length", "clip_ratio/region_mean": "clip_ratio"}
@@ -68,7 +65,7 @@ class MetricsWriter(TrainerCallback):
         if "reward" in row:
             self.steps.append(state.global_step)
             self.rewards.append(row["reward"])
-            ema = time_weighted_ema(self.steps, self.rewards, REWARD_SMOOTHING)
+            ema = time_weighted_ema(self.steps, self.rewards, SMOOTHING)
             row["reward_ema"] = float(ema[-1])
         seconds = round(time.monotonic() - self.start, 3)
         head = {"stage": self.stage, "step": state.global_step, "time_s": seconds}

@@ -1,0 +1,216 @@
+"""`compare`: mistakes in its options, its folder, the processes of its runs, and all of it once."""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from run_folders import write_lines
+
+from weft_rl.compare import main, open_comparison, read_options
+from weft_rl.errors import UserError
+from weft_rl.jobs import Job, last_line, run_jobs
+from weft_rl.runs import read_json, write_json
+
+ARMS = "arms=[sft,weft]"
+SMALL = [
+    *("base.max_steps=5", "base.batch_size=8", "base.examples=50", "rl.max_steps=2"),
+    *("rl.num_prompts=2", "rl.num_generations=2", "cold_start.records=8", "cold_start.epochs=1"),
+    *("eval.num_records=4", "device=cpu"),
+]
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        ([], "arms: is missing"),
+        (["arms=[]"], "arms=[]: must be a list of length at least 1"),
+        (["arms=[sft,rl]"], "arms=[sft,rl]: rl is no cold start; there are sft, weft"),
+        (["arms=[sft,sft]"], "arms=[sft,sft]: sft stands there twice"),
+        ([ARMS, "seeds=[0,a]"], "seeds=[0,a]: must be a list like [a,b], each a whole number"),
+        ([ARMS, "seeds=[1,1]"], "seeds=[1,1]: 1 stands there twice"),
+        ([ARMS, "seeds=[-1]"], "seeds=[-1]: -1 is not from 0"),
+        ([ARMS, "workers=0"], "workers=0: must be at least 1"),
+        ([ARMS, "seed=1"], "seed=1: compare sets it for each run; write seeds=[...]"),
+        ([ARMS, "stages=[rl]"], "stages=[rl]: compare sets it for each run; write arms=[...]"),
+        ([ARMS, "eval.after_each=false"], "eval.after_each=false: compare needs"),
+        ([ARMS, "rl.max_step=3"], "rl.max_step=3: no such option; did you mean rl.max_steps?"),
+        ([ARMS, "seedz=[0]"], "seedz=[0]: no such option; did you mean seeds?"),
+        ([ARMS, "rl.num_prompts=0"], "rl.num_prompts=0: must be at least 1"),
+        ([ARMS, "model=./none"], "model=./none: no such folder"),
+        ([ARMS, "data=none.jsonl"], "none.jsonl"),
+        ([ARMS, "--fast"], "--fast: no such flag"),
+    ],
+)
+def test_mistakes_stop_it_before_anything_runs(argv, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        main(argv)
+    assert line in str(error.value)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_mistake_is_one_line_without_torch():
+    code = (
+        "import sys; from weft_rl.__main__ import main; status = main(sys.argv[1:]); "
+        "sys.exit(9 if 'torch' in sys.modules else status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "compare", ARMS, "seed=1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_print_config(capsys):
+    assert main([ARMS, "seeds=[4,5]", "rl.max_steps=3", "--print-config"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["arms"], shown["seeds"], shown["workers"]) == (["sft", "weft"], [4, 5], None)
+    assert shown["run"]["rl"]["max_steps"] == 3
+    assert {"stages", "seed"}.isdisjoint(shown["run"])
+
+
+def opened(folder, *argv, threads=1):
+    options, config, _ = read_options([f"out={folder}", *argv])
+    return open_comparison(options, config, threads)
+
+
+def test_a_folder_of_the_same_options_is_taken_up(tmp_path):
+    folder = tmp_path / "a"
+    assert opened(folder, ARMS, "rl.max_steps=3", threads=2) == (folder, 2)
+    # with the threads of the first call, which the results depend on
+    assert opened(folder, ARMS, "rl.max_steps=3", "workers=2", threads=1) == (folder, 2)
+    assert yaml.safe_load((folder / "config.yaml").read_text())["versions"]["torch"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["arms=[weft,sft]", "seeds=[0]"], "another comparison (different: arms); choose"),
+        ([ARMS, "seeds=[0,1]", "rl.max_steps=4"], "(different: seeds, rl.max_steps); choose"),
+        ([ARMS, "seeds=[0]", "resume=never"], "holds a comparison already"),
+    ],
+)
+def test_a_folder_of_another_comparison_is_refused(argv, line, tmp_path):
+    opened(tmp_path, ARMS, "seeds=[0]")
+    before = (tmp_path / "config.yaml").read_text()
+    with pytest.raises(UserError) as error:
+        opened(tmp_path, *argv)
+    assert line in str(error.value)
+    assert (tmp_path / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("config.yaml", "stages: [sft]\nseed: 0\n", "holds a run, not a comparison"),
+        ("config.yaml", "a: [", "config.yaml: cannot be read"),
+        ("notes.txt", "", "is not empty and holds no comparison"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused(name, text, line, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=line):
+        opened(tmp_path, ARMS)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\)"):
+        opened(tmp_path / "file" / "in", ARMS)
+
+
+def test_failing_jobs(tmp_path):
+    (tmp_path / "logs").mkdir()
+    jobs = [Job("one", ["seed=x"]), Job("two", ["sede=1"])]
+    assert run_jobs(jobs, tmp_path, 1, 1, 2) == {"one": 2, "two": 2}
+    assert last_line(tmp_path / "logs" / "one.log").startswith("weft_rl.pipeline: seed=x: must be")
+    assert "sede=1: no such option" in last_line(tmp_path / "logs" / "two.log")
+    assert last_line(tmp_path / "logs" / "three.log") == ""
+
+
+def test_a_job_in_hand_is_not_started_again(tmp_path):
+    (tmp_path / "logs").mkdir()
+    with (tmp_path / "logs" / "one.log").open("w") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process is running one; wait for it"):
+            run_jobs([Job("one", ["seed=x"])], tmp_path, 1, 1, 1)
+    assert run_jobs([Job("one", ["seed=x"])], tmp_path, 1, 1, 1) == {"one": 2}
+
+
+def test_sigterm_stops_the_runs_too(tmp_path):
+    out = tmp_path / "a"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "weft_rl.compare", ARMS, "seeds=[0]", f"out={out}", *SMALL],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"WEFT_RL_CACHE": str(tmp_path / "cache")},
+    )
+    deadline = time.monotonic() + 30
+    while not (out / "base" / "config.yaml").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert "stopped with 0 of 2 runs done; go on with: python -m weft_rl.compare" in said
+    assert not (out / "base" / "stages.json").exists()
+    with (out / "logs" / "base.log").open("a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody holds it: the run has ended
+
+
+def test_end_to_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "a"
+    argv = [ARMS, "seeds=[3]", f"out={out}", *SMALL]
+    assert main(argv) == 0
+    result = read_json(out / "comparison.json", {})
+    assert (result["missing"], result["n"], result["task"]) == ([], 4, "sudoku")
+    for arm in ("sft", "weft"):
+        evaluated = read_json(out / f"{arm}-seed3" / "eval.json", {})
+        for part, stage in zip(("base", "cold_start", "rl"), ("base", arm, "rl"), strict=True):
+            there = evaluated[stage]["sudoku"]
+            assert result["results"][arm][part]["score"] == pytest.approx(there["score"], abs=0.01)
+        assert yaml.safe_load((out / f"{arm}-seed3" / "config.yaml").read_text())["seed"] == 3
+    assert [e["stage"] for e in result["differences"]] == ["rl", "cold_start"]
+    assert (out / "curves.png").stat().st_size > 1000
+    assert "WeFT then RL against SFT then RL" in (out / "comparison.md").read_text()
+    # again: nothing is run
+    logs = {path: path.stat().st_size for path in (out / "logs").iterdir()}
+    assert main(argv) == 0
+    assert {path: path.stat().st_size for path in (out / "logs").iterdir()} == logs
+
+
+def test_a_failed_run_is_told_and_missed(tmp_path, capsys):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    out = tmp_path / "a"
+    argv = [ARMS, "seeds=[3]", f"model={tmp_path / 'model'}", "data=tiny", "device=cpu"]
+    opened(out, *argv)
+    # one run is through; the other's folder is not its own, which it finds out by itself
+    done, broken = out / "sft-seed3", out / "weft-seed3"
+    done.mkdir()
+    write_json(done / "eval.json", {"rl": {"sudoku": {"n": 1, "score": 50.0, "ci95": [50, 50]}}})
+    row = {"id": "a", "task": "sudoku", "scores": {"cell_accuracy": 0.5, "exact": 0.0}}
+    write_lines(done / "completions" / "eval-rl.jsonl", [row])
+    broken.mkdir()
+    (broken / "notes.txt").write_text("")
+    assert main([*argv, f"out={out}"]) == 1
+    said = capsys.readouterr()
+    assert "weft-seed3: failed with status 2: weft_rl.pipeline: out=" in said.err
+    assert f"(see {out / 'logs' / 'weft-seed3.log'})" in said.err
+    assert "Missing: weft-seed3." in said.out
+    result = read_json(out / "comparison.json", {})
+    assert result["missing"] == ["weft-seed3"]
+    assert result["results"]["sft"]["rl"]["score"] == 50.0
+    # without any run there is nothing to compare, and nothing is written
+    shutil.rmtree(done)
+    done.mkdir()
+    (done / "notes.txt").write_text("")
+    (out / "comparison.json").unlink()
+    assert main([*argv, f"out={out}"]) == 1
+    assert not (out / "comparison.json").exists()

@@ -1,0 +1,237 @@
+"""Paired tables from made-up run folders, with the numbers worked by hand."""
+
+import json
+
+import pytest
+from run_folders import write_lines
+
+from weft_rl.comparison import (
+    Unit,
+    compare_units,
+    difference_rows,
+    notes,
+    read_unit,
+    score_rows,
+    sentences,
+    to_markdown,
+)
+from weft_rl.errors import UserError
+from weft_rl.stats import bootstrap_mean, crossed_mean
+
+BASELINES = {
+    "all ones": {
+        "n": 2,
+        "score": 25.0,
+        "ci95": [0.0, 50.0],
+        "exact": {"score": 0.0, "ci95": [0, 66]},
+    }
+}
+
+
+def scores(*values):
+    """Records 0, 1, ... with these cell accuracies, exact where all cells are right."""
+    return {f"test-{i}": {"cell_accuracy": v, "exact": float(v == 1)} for i, v in enumerate(values)}
+
+
+def unit(arm, seed, base, cold, rl=None):
+    stages = {"base": base, "cold_start": cold, "rl": rl}
+    return Unit(arm, seed, {k: scores(*v) for k, v in stages.items() if v}, BASELINES)
+
+
+# base is one model; after RL, WeFT - SFT is (.25, .5) for seed 0 and (.25, .25) for seed 1
+UNITS = [
+    unit("sft", 0, [0.0, 0.5], [0.25, 0.5], [0.5, 0.5]),
+    unit("sft", 1, [0.0, 0.5], [0.25, 0.75], [0.5, 0.75]),
+    unit("weft", 0, [0.0, 0.5], [0.0, 0.5], [0.75, 1.0]),
+    unit("weft", 1, [0.0, 0.5], [0.5, 0.5], [0.75, 1.0]),
+]
+
+
+def percent(interval):
+    return pytest.approx([100 * interval.low, 100 * interval.high], abs=0.006)
+
+
+def entry(result, kind, **keys):
+    found = [e for e in result[kind] if keys.items() <= e.items()]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.fixture
+def result():
+    return compare_units(UNITS, ["sft", "weft"], [0, 1], "sudoku")
+
+
+def test_head(result):
+    head = ["arms", "seeds", "task", "n", "metric", "others", "missing"]
+    expected = [["sft", "weft"], [0, 1], "sudoku", 2, "cell_accuracy", ["exact"], []]
+    assert [result[key] for key in head] == expected
+    assert result["baselines"] == BASELINES
+    json.dumps(result, allow_nan=False)
+
+
+def test_scores_by_hand(result):
+    found = result["results"]["sft"]["rl"]
+    # seed 0: (.5 + .5) / 2 = 50 %, seed 1: (.5 + .75) / 2 = 62.5 %
+    assert (found["score"], found["by_seed"]) == (56.25, {"0": 50.0, "1": 62.5})
+    assert found["ci95"] == percent(crossed_mean([[0.5, 0.5], [0.5, 0.75]]))
+    # one of WeFT's two records is exact for both seeds
+    exact = result["results"]["weft"]["rl"]["exact"]
+    assert (exact["score"], exact["by_seed"]) == (50.0, {"0": 50.0, "1": 50.0})
+
+
+def test_the_base_is_one_measurement(result):
+    found = result["results"]["sft"]["base"]
+    assert (found["score"], found["by_seed"]) == (25.0, {"0": 25.0, "1": 25.0})
+    assert found["ci95"] == percent(bootstrap_mean([0.0, 0.5]))
+
+
+def test_differences_by_hand(result):
+    found = entry(result, "differences", stage="rl", arm="weft", reference="sft")
+    # (.25 + .5 + .25 + .25) / 4 = .3125; seed means .375, .25: variance .0078125, / 2 = .00390625;
+    # item means .25, .375: the same; residuals +-.0625: 4 * .00390625 / 1 / 4 = .00390625;
+    # variance .00390625, half 12.706 * .0625 = .794125
+    assert (found["difference"], found["seeds"]) == (31.25, [0, 1])
+    assert found["ci95"] == pytest.approx([31.25 - 79.41, 31.25 + 79.41], abs=0.01)
+    assert found["verdict"] == "not distinguishable"
+    # exactly solved: SFT none, WeFT the second record for each seed
+    assert found["exact"]["difference"] == 50.0
+    # before RL: (-.25, 0) and (.25, -.25), mean -.0625
+    assert entry(result, "differences", stage="cold_start")["difference"] == -6.25
+
+
+def test_gains_by_hand(result):
+    # SFT: (.25, 0) and (.25, 0) after RL against its cold start
+    found = entry(result, "gains", arm="sft", stage="rl")
+    assert (found["before"], found["difference"]) == ("cold_start", 12.5)
+    # and (.25, 0), (.25, .25) of the cold start against the base: .75 / 4
+    assert entry(result, "gains", arm="sft", stage="cold_start")["difference"] == 18.75
+    assert [e["arm"] for e in result["gains"]] == ["sft", "sft", "weft", "weft"]
+
+
+def test_the_first_arm_is_the_reference():
+    swapped = compare_units(UNITS, ["weft", "sft"], [0, 1], "sudoku")
+    found = entry(swapped, "differences", stage="rl")
+    assert (found["arm"], found["reference"], found["difference"]) == ("sft", "weft", -31.25)
+    three = [*UNITS, unit("nll", 0, [0.0, 0.5], [0.0, 0.5], [0.0, 0.5])]
+    found = compare_units(three, ["sft", "weft", "nll"], [0, 1], "sudoku")["differences"]
+    pairs = [(e["arm"], e["reference"]) for e in found if e["stage"] == "rl"]
+    assert pairs == [("weft", "sft"), ("nll", "sft"), ("nll", "weft")]
+
+
+def test_records_are_paired_by_id(result):
+    mixed = [
+        Unit(u.arm, u.seed, {k: dict(reversed(v.items())) for k, v in u.scores.items()}, BASELINES)
+        if u.seed
+        else u
+        for u in UNITS
+    ]
+    assert compare_units(mixed, ["sft", "weft"], [0, 1], "sudoku") == result
+    backwards = dict(reversed(scores(0.75, 1.0).items()))
+    other = Unit("weft", 0, {"rl": backwards}, {})
+    found = compare_units([UNITS[0], other], ["sft", "weft"], [0], "sudoku")
+    # (.25, .5), not (.5, .25): with one seed, over records alone
+    found = entry(found, "differences", stage="rl")
+    assert (found["difference"], found["ci95"]) == (37.5, [25.0, 50.0])
+
+
+def test_clear_verdicts():
+    def rows(shift):
+        return [0.25 + shift + 0.01 * i for i in range(8)]
+
+    units = [
+        unit(arm, seed, rows(0), rows(0), rows(shift + 0.001 * seed * (arm == "nll")))
+        for seed in range(3)
+        for arm, shift in (("sft", 0.0), ("weft", 0.25), ("nll", -0.25))
+    ]
+    found = compare_units(units, ["sft", "weft", "nll"], [0, 1, 2], "sudoku")
+    words = [e["verdict"] for e in found["differences"] if e["stage"] == "rl"]
+    assert words == ["better", "worse", "worse"]
+    assert sentences(found)[0] == (
+        "WeFT then RL against SFT then RL: +25.0 points [25.0, 25.0] of cell accuracy "
+        "over 3 seeds: better."
+    )
+
+
+def test_a_missing_run():
+    # WeFT's seed 1 has not got to RL: its cold start still counts
+    units = [*UNITS[:3], unit("weft", 1, [0.0, 0.5], [0.5, 0.5])]
+    result = compare_units(units, ["sft", "weft"], [0, 1], "sudoku")
+    assert result["missing"] == ["weft-seed1"]
+    found = entry(result, "differences", stage="rl")
+    # seed 0 alone on both sides: (.25, .5)
+    assert (found["seeds"], found["difference"]) == ([0], 37.5)
+    assert entry(result, "differences", stage="cold_start")["seeds"] == [0, 1]
+    assert result["results"]["sft"]["rl"]["by_seed"].keys() == {"0", "1"}
+    assert "over 1 of 2 seeds (0): " in sentences(result)[0]
+    assert "Missing: weft-seed1." in to_markdown(result)
+
+
+def test_no_seed_in_common():
+    units = [UNITS[0], Unit("weft", 0, {}, {}), Unit("sft", 1, {}, {}), UNITS[3]]
+    result = compare_units(units, ["sft", "weft"], [0, 1], "sudoku")
+    assert (result["missing"], result["differences"]) == (["sft-seed1", "weft-seed0"], [])
+    assert len(result["gains"]) == 4
+    with pytest.raises(ValueError, match="none has been evaluated"):
+        compare_units(units[1:3], ["sft", "weft"], [0, 1], "sudoku")
+
+
+def test_a_model_without_a_base_run():
+    units = [Unit(u.arm, u.seed, {k: u.scores[k] for k in ("cold_start", "rl")}, {}) for u in UNITS]
+    result = compare_units(units, ["sft", "weft"], [0, 1], "sudoku")
+    assert [*result["results"]["sft"]] == ["cold_start", "rl"]
+    assert [e["stage"] for e in result["gains"]] == ["rl", "rl"]
+
+
+def test_other_records_are_refused():
+    other = Unit("weft", 0, {"rl": {"x-0": {"cell_accuracy": 1.0, "exact": 1.0}}}, {})
+    with pytest.raises(
+        UserError, match=r"weft-seed0: its stage rl .* other records than sft-seed0"
+    ):
+        compare_units([UNITS[0], other], ["sft", "weft"], [0], "sudoku")
+
+
+def test_tables_and_page(result):
+    head, *rows = score_rows(result)
+    assert head == ["arm", "stage", "cell accuracy", "exact", "cell accuracy by seed"]
+    stages = ["base", "cold start", "then RL"]
+    arms = [("SFT", stage) for stage in stages] + [("WeFT", stage) for stage in stages]
+    assert [tuple(row[:2]) for row in rows] == [*arms, ("no model", "all ones")]
+    assert rows[2][-1] == "50.0, 62.5"
+    assert rows[-1][2:] == ["25.0 [0.0, 50.0]", "0.0 [0.0, 66.0]", ""]
+    head, first, *_ = difference_rows(result)
+    assert head == ["points", "cell accuracy", "exact"]
+    assert first[1] == "+31.2 [-48.2, 110.7] not distinguishable"
+    page = to_markdown(result)
+    assert all(f"\n- {sentence}\n" in page for sentence in sentences(result))
+    assert {line.count("|") for line in page.split("\n\n")[-2].splitlines()} == {6}
+    assert notes(result) == []
+    one = compare_units(UNITS[::2], ["sft", "weft"], [0], "sudoku")
+    assert "not for new seeds" in to_markdown(one)
+
+
+def write_unit(folder, stage, rows, n, task="sudoku"):
+    done = folder / "eval.json"
+    known = json.loads(done.read_text()) if done.exists() else {}
+    known[stage] = {task: {"n": n, "score": 0.0, "ci95": [0, 0], "baselines": BASELINES}}
+    folder.mkdir(exist_ok=True)
+    done.write_text(json.dumps(known))
+    lines = [{"id": name, "task": task, "scores": values} for name, values in rows.items()]
+    write_lines(folder / "completions" / f"eval-{stage}.jsonl", lines)
+
+
+def test_reading_a_run_folder(tmp_path):
+    write_unit(tmp_path, "base", scores(0.0, 0.5), 2)
+    write_unit(tmp_path, "weft", scores(0.25, 0.5), 2)
+    # RL is being evaluated: lines, but nothing in eval.json
+    write_lines(tmp_path / "completions" / "eval-rl.jsonl", [{"id": "a", "task": "sudoku"}])
+    expected = {"base": scores(0.0, 0.5), "cold_start": scores(0.25, 0.5)}
+    assert read_unit(tmp_path, "weft", 3, "sudoku") == Unit("weft", 3, expected, BASELINES)
+    assert read_unit(tmp_path, "weft", 3, "countdown").scores == {}
+    assert read_unit(tmp_path / "none", "weft", 3, "sudoku").scores == {}
+
+
+def test_a_damaged_run_folder(tmp_path):
+    write_unit(tmp_path, "rl", scores(0.0, 0.5), 3)
+    with pytest.raises(UserError, match=r"eval-rl\.jsonl: holds 2 records, eval\.json speaks of 3"):
+        read_unit(tmp_path, "weft", 0, "sudoku")

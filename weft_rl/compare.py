@@ -1,0 +1,258 @@
+"""`compare`: several cold starts, each with RL after it, paired over seeds."""
+
+import errno
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from weft_rl.cli import execute
+from weft_rl.comparison import (
+    compare_units,
+    notes,
+    read_unit,
+    score_rows,
+    sentences,
+    to_markdown,
+    unit_name,
+)
+from weft_rl.config.load import diff_configs, load_run_config, parse_options
+from weft_rl.config.options import Block, about, leaves, option, require, shown
+from weft_rl.config.schema import STAGES, RunConfig
+from weft_rl.errors import Interrupted, UserError
+from weft_rl.jobs import LOGS, Job, has_cuda, last_line, run_jobs
+from weft_rl.pipeline import check_data, environment, start_model
+from weft_rl.plot import plot_runs, read_curves
+from weft_rl.runs import CONFIG, CURVES, EVAL, read_json, write_json, write_text
+
+RESULT, PAGE = "comparison.json", "comparison.md"
+ARMS = tuple(stage for stage in STAGES if stage not in ("base", "rl", "eval"))
+# Of the options of a run, those that differ between the runs of a comparison or make it one.
+_SET_HERE = {
+    "stages": "compare sets it for each run; write arms=[...]",
+    "seed": "compare sets it for each run; write seeds=[...]",
+    "eval.after_each": "compare needs every stage's evaluation; leave it out",
+}
+_ABOUT = f"""Several cold starts, each with RL after it, paired over seeds.
+
+Any option of weft_rl.pipeline may be given too and holds for every run (its --help lists them),
+but {", ".join(_SET_HERE)}: compare sets these."""
+
+
+@dataclass(frozen=True)
+class CompareConfig(Block):
+    """Options of `compare` beside those of the runs."""
+
+    arms: list[str] = field(
+        metadata=about(f"cold starts, the first is the reference; of {' '.join(ARMS)}", at_least=1)
+    )
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2],
+        metadata=about("each is a run of every arm", at_least=1),
+    )
+    out: str | None = option(None, "folder; null: runs/<time>-compare-<arms>")
+    workers: int | None = option(
+        None, "runs at a time; null: one a core, or one in all on a GPU", at_least=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for arm in self.arms:
+            rule = f"{shown(arm)} is no cold start; there are {', '.join(ARMS)}"
+            require(arm in ARMS, "arms", self.arms, rule)
+            require(self.arms.count(arm) == 1, "arms", self.arms, f"{arm} stands there twice")
+        for seed in self.seeds:
+            require(0 <= seed < 2**32, "seeds", self.seeds, f"{seed} is not from 0 to 2**32 - 1")
+            require(self.seeds.count(seed) == 1, "seeds", self.seeds, f"{seed} stands there twice")
+
+    def units(self) -> list[tuple[str, int]]:
+        """Arm and seed of every run; all arms of a seed before the next seed."""
+        return [(arm, seed) for seed in self.seeds for arm in self.arms]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the comparison that the arguments ask for; returns the exit status."""
+    options, config, words = read_options(argv)
+    if "--print-config" in argv:
+        sys.stdout.write(_as_yaml(options, config))
+        return 0
+    base = start_model(config) is None
+    check_data(config)
+    workers = _workers(options, config)
+    folder, threads = open_comparison(options, config, max(1, (os.cpu_count() or 1) // workers))
+    jobs = [
+        Job(unit_name(arm, seed), [*words, f"stages=[{arm},rl]", f"seed={seed}"])
+        for arm, seed in options.units()
+        if not is_done(folder / unit_name(arm, seed), config.task)
+    ]
+    total = len(options.units())
+    again = shlex.join([*argv, *([] if options.out else [f"out={folder}"])])
+    again = f"go on with: python -m weft_rl.compare {again}"
+    try:
+        statuses = _train_base(folder, words, threads) if base and jobs else {}
+        if not any(statuses.values()):
+            statuses = run_jobs(jobs, folder, workers, threads, total)
+    except KeyboardInterrupt as stop:
+        done = sum(is_done(folder / unit_name(*unit), config.task) for unit in options.units())
+        raise Interrupted(f"stopped with {done} of {total} runs done; {again}") from stop
+    failed = {name: status for name, status in statuses.items() if status != 0}
+    for name, status in failed.items():
+        sys.stderr.write(f"weft_rl.compare: {_failure(folder, name, status)}\n")
+    write_results(folder, options, config.task)
+    # 3 is what a run says that can go on, for instance after a full disk
+    if failed and set(failed.values()) == {3}:
+        raise Interrupted(f"{', '.join(failed)} stopped before the end; {again}")
+    return 1 if failed else 0
+
+
+def read_options(argv: Sequence[str]) -> tuple[CompareConfig, RunConfig, list[str]]:
+    """The comparison's options, those of its first run, and the arguments that every run gets.
+
+    Raises UserError for a mistake in either and SystemExit(0) after --help."""
+    if any(word in ("--help", "-h") for word in argv):
+        parse_options(CompareConfig, ["--help"], command="weft_rl.compare", description=_ABOUT)
+    own, words = [], []
+    of_run = leaves(RunConfig)
+    for word in argv:
+        key, equals, _ = word.partition("=")
+        if word == "--print-config":
+            continue
+        if key in _SET_HERE and equals:
+            raise UserError(f"{shown(word)}: {_SET_HERE[key]}")
+        # a misspelt option of the comparison is told so, not that runs have no such option
+        near = key not in of_run and get_close_matches(key[:100], leaves(CompareConfig), 1)
+        (own if key in leaves(CompareConfig) or near else words).append(word)
+    options = parse_options(CompareConfig, own, command="weft_rl.compare", description=_ABOUT)
+    first = [f"stages=[{options.arms[0]},rl]", f"seed={options.seeds[0]}"]
+    return options, load_run_config([*words, *first], command="weft_rl.compare"), words
+
+
+def open_comparison(options: CompareConfig, config: RunConfig, threads: int) -> tuple[Path, int]:
+    """Create the comparison's folder, or take up one of the same options; and its runs' threads.
+
+    A folder keeps the threads that it was made with: they change the last digits of a sum, and so
+    what a seed gives. Raises UserError when the folder cannot be written or holds anything else."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-compare-{'-'.join(options.arms)}"
+    folder = Path(options.out or f"runs/{name}")
+    try:
+        (folder / LOGS).mkdir(parents=True, exist_ok=True)
+        known = folder / CONFIG
+        if known.exists():
+            threads = _check_same(known, options, config)
+        elif any(path.name != LOGS for path in folder.iterdir()):
+            raise UserError(f"out={folder}: is not empty and holds no comparison; choose another")
+        text = yaml.safe_dump({"threads": threads}) + _as_yaml(options, config) + environment()
+        write_text(known, text)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # no mistake of the user's
+        raise UserError(
+            f"out={folder}: cannot be written ({error.strerror}); choose another out"
+        ) from error
+    return folder, threads
+
+
+def _check_same(known: Path, options: CompareConfig, config: RunConfig) -> int:
+    """The threads of the comparison in a folder, which must be of the same options."""
+    folder = known.parent
+    if config.resume == "never":
+        raise UserError(f"out={folder}: holds a comparison already; choose another out")
+    try:
+        saved = yaml.safe_load(known.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{known}: cannot be read; choose another out") from error
+    if not isinstance(saved, dict) or not {"arms", "seeds", "threads", "run"} <= saved.keys():
+        raise UserError(f"out={folder}: holds a run, not a comparison; choose another out")
+    own = asdict(options)
+    different = [key for key in ("arms", "seeds") if saved[key] != own[key]]
+    different += diff_configs(yaml.safe_dump(saved["run"]), config)
+    # stages and seed are each run's own
+    different = [key for key in different if key not in _SET_HERE]
+    if different:
+        raise UserError(
+            f"out={folder}: holds another comparison (different: {', '.join(different)}); "
+            "choose another out, or repeat its options"
+        )
+    return int(saved["threads"])
+
+
+def _as_yaml(options: CompareConfig, config: RunConfig) -> str:
+    run = {key: value for key, value in asdict(config).items() if key not in ("stages", "seed")}
+    return yaml.safe_dump({**asdict(options), "run": run}, sort_keys=False)
+
+
+def _workers(options: CompareConfig, config: RunConfig) -> int:
+    """How many runs to have at a time."""
+    wanted = options.workers
+    if wanted is None:
+        gpu = config.device.startswith("cuda") or (config.device == "auto" and has_cuda())
+        wanted = 1 if gpu else os.cpu_count() or 1
+    return min(wanted, len(options.units()))
+
+
+def is_done(unit: Path, task: str) -> bool:
+    """Whether a run folder has been evaluated after RL."""
+    return task in read_json(unit / EVAL, {}).get("rl", {})
+
+
+def _train_base(folder: Path, words: Sequence[str], threads: int) -> dict[str, int]:
+    """Train the base model that all runs start from, or find it in the cache; its exit status.
+
+    Left to the runs, those that start together would each train it. Raises UserError when the run
+    finds a mistake that only shows once torch is there: a device that is not."""
+    job = Job("base", [*words, "stages=[base]", "eval.after_each=false"])
+    statuses = run_jobs([job], folder, 1, threads, 1)
+    if statuses[job.name] == 2:
+        line = last_line(folder / LOGS / f"{job.name}.log")
+        raise UserError(line.removeprefix("weft_rl.pipeline: "))
+    return statuses
+
+
+def _failure(folder: Path, name: str, status: int) -> str:
+    log = folder / LOGS / f"{name}.log"
+    return f"{name}: failed with status {status}: {last_line(log)} (see {log})"
+
+
+def write_results(folder: Path, options: CompareConfig, task: str) -> None:
+    """Write comparison.json, comparison.md and the curves, and print the tables.
+
+    Nothing when no run has come as far as an evaluation."""
+    paths = {unit: folder / unit_name(*unit) for unit in options.units()}
+    units = [read_unit(path, arm, seed, task) for (arm, seed), path in paths.items()]
+    if not any(unit.scores for unit in units):
+        return
+    result = compare_units(units, options.arms, options.seeds, task)
+    write_json(folder / RESULT, result)
+    write_text(folder / PAGE, to_markdown(result))
+    curves = [path for path in paths.values() if read_curves(path, "reward")]
+    if curves:
+        plot_runs(curves, folder / CURVES)
+    show(result)
+    written = [name for name in (RESULT, PAGE, CURVES) if (folder / name).exists()]
+    Console().print(f"{folder}: {', '.join(written)}", soft_wrap=True, highlight=False)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the scores and what they say."""
+    console = Console(highlight=False)
+    head, *rows = score_rows(result)
+    title = f"{result['task']}, {result['n']} held out, percent [95 % interval]"
+    table = Table(*head, title=title)
+    for row in rows:
+        table.add_row(*row, style="dim" if row[0] == "no model" else "")
+    console.print(table)
+    for line in [*notes(result), *sentences(result)]:
+        console.print(line, soft_wrap=True, markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(execute("weft_rl.compare", main, sys.argv[1:]))
