@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint compare golden wheel-check
+.PHONY: help setup demo test lint compare experiments golden wheel-check
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,6 +24,10 @@ demo: setup  ## train base -> WeFT -> RL on the tiny model and say where the rep
 
 compare: setup  ## SFT then RL against WeFT then RL, three seeds each
 	$(BIN)/python -m weft_rl.compare arms=[sft,weft] seeds=[0,1,2]
+
+experiments: setup  ## the comparison behind docs/experiments.md, and that page
+	$(BIN)/python -m weft_rl.compare arms=[sft,weft] seeds=[0,1,2] out=runs/experiments
+	$(BIN)/python benchmarks/experiments.py runs/experiments
 
 test: setup  ## run the tests
 	$(BIN)/python -m pytest

@@ -21,10 +21,8 @@ from weft_rl.data.traces import read_traces
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.plot import plot_run
 from weft_rl.report import write_report
-from weft_rl.runs import CONFIG, CURVES, EVAL, read_json, write_json, write_text
+from weft_rl.runs import CONFIG, CURVES, EVAL, FINISHED, read_json, write_json, write_text
 
-# Stages that are through, with their last checkpoints relative to the run folder.
-FINISHED = "stages.json"
 # Where a preset's name stands for published weights.
 PUBLISHED = {"llada_8b": "GSAI-ML/LLaDA-8B-Instruct"}
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")

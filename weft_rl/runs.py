@@ -10,6 +10,8 @@ from typing import Any
 
 CONFIG, METRICS, EVAL = "config.yaml", "metrics.jsonl", "eval.json"
 CURVES, REPORT = "curves.png", "report.html"
+# Stages that are through, with their last checkpoints relative to the run folder.
+FINISHED = "stages.json"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -22,8 +22,7 @@ from weft_rl.config.schema import SamplerConfig
 from weft_rl.data.prompts import PromptStyle, task_prompt
 from weft_rl.data.traces import prompt_ids
 from weft_rl.errors import UserError
-from weft_rl.pipeline import FINISHED
-from weft_rl.runs import CONFIG, read_json, write_json
+from weft_rl.runs import CONFIG, FINISHED, read_json, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

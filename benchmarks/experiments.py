@@ -1,0 +1,57 @@
+"""docs/experiments.md from a finished comparison: `make experiments` runs both.
+
+Usage: python benchmarks/experiments.py COMPARISON_FOLDER. The tables are the comparison's own; this
+adds how they were made, and keeps its numbers with the machine beside them."""
+
+import json
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).parents[1]
+HEAD = """# Experiments
+
+How well the tiny world learns, over seeds: `make experiments` regenerates this page. Puzzles have six
+empty cells and one solution; the held-out ones come from three of the twelve orbits under relabelling of
+digits, none of whose grids is ever trained on. The same {n} puzzles and one base model serve every run.
+
+Made on {cpus} x {machine}, Python {python}, torch {torch}, {units}.
+
+![Rewards of the runs](experiments.png)
+
+"""
+
+
+def main(folder: Path) -> None:
+    """Write docs/experiments.md and .png, and benchmarks/results/experiments.json."""
+    result = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    config = OmegaConf.load(folder / "config.yaml")
+    machine = {
+        "machine": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "versions": OmegaConf.to_container(config.versions),
+    }
+    head = HEAD.format(
+        n=result["n"],
+        cpus=machine["cpus"],
+        machine=machine["machine"],
+        python=config.versions.python,
+        torch=config.versions.torch,
+        units=f"{len(result['arms']) * len(result['seeds'])} runs",
+    )
+    page = (folder / "comparison.md").read_text(encoding="utf-8")
+    (ROOT / "docs" / "experiments.md").write_text(head + page.replace("\n# ", "\n## ", 1))
+    shutil.copy(folder / "curves.png", ROOT / "docs" / "experiments.png")
+    kept = ROOT / "benchmarks" / "results" / "experiments.json"
+    kept.write_text(json.dumps(machine | {"comparison": result}, indent=2) + "\n")
+    print(f"written: {ROOT / 'docs' / 'experiments.md'}, {kept}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python benchmarks/experiments.py COMPARISON_FOLDER")
+    main(Path(sys.argv[1]))
