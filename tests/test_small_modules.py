@@ -1,0 +1,146 @@
+"""Seeds, the smoothed curve, the run folder, and log-probabilities of groups."""
+
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import tensor
+from torch.testing import assert_close
+
+from weft_rl.diffusion.policy import distinct_rows, token_log_probs
+from weft_rl.ema import time_weighted_ema
+from weft_rl.runs import append_line, cut_lines, newest_checkpoint, publish, read_lines, write_text
+from weft_rl.seeding import seed_for
+from weft_rl.trainers.callbacks import metric_row
+
+
+def test_seeds_are_the_same_on_any_day():
+    assert seed_for(0, "mask", 3, 1) == 82207324
+    assert seed_for(1, 23) != seed_for(12, 3)
+    assert seed_for(1) != seed_for("1")
+    with pytest.raises(TypeError, match="True"):
+        seed_for(True)
+
+
+def test_smoothing_by_hand():
+    # weight .25: w = .5; steps 0, 1, 2: each gap is 500 thousandths, a = .5^500, as good as 0
+    assert time_weighted_ema([0, 1, 2], [1, 2, 6], 0.25).tolist() == pytest.approx([1, 2, 6])
+    # 1,001 equal steps: each gap is 1 thousandth, a = .5: (1 * .5 + 4) / (.5 + 1) = 3
+    steps = list(range(1001))
+    smoothed = time_weighted_ema(steps, [1, 4] + [0] * 999, 0.25)
+    assert smoothed[:2].tolist() == pytest.approx([1, 3])
+    # then (4.5 * .5 + 0) / (1.5 * .5 + 1) = 2.25 / 1.75
+    assert smoothed[2] == pytest.approx(2.25 / 1.75)
+
+
+def test_smoothing_follows_distance_not_count():
+    even = time_weighted_ema([0, 500, 1000], [0, 1, 1], 0.9999)
+    uneven = time_weighted_ema([0, 10, 1000], [0, 1, 1], 0.9999)
+    # weight capped at .999: .999^500 = .6064, .999^10 = .990
+    assert even[1] == pytest.approx(1 / (1 + 0.999**500))
+    assert uneven[1] == pytest.approx(1 / (1 + 0.999**10))
+
+
+@pytest.mark.parametrize(
+    ("steps", "values"), [([0], [1, 2]), ([1, 0], [1, 2]), ([0, 1], [1, math.nan])]
+)
+def test_smoothing_refuses(steps, values):
+    with pytest.raises(ValueError, match=r"steps|values"):
+        time_weighted_ema(steps, values, 0.5)
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=20), st.floats(0, 1))
+def test_smoothing_stays_between_the_extremes(values, weight):
+    smoothed = time_weighted_ema(range(len(values)), values, weight)
+    assert min(values) - 1e-9 <= smoothed.min()
+    assert smoothed.max() <= max(values) + 1e-9
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "new \ud800")
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_lines_survive_a_torn_end_and_nan(tmp_path):
+    path = tmp_path / "m.jsonl"
+    append_line(path, {"stage": "rl", "step": 1, "kl": math.inf})
+    with path.open("a") as file:
+        file.write('{"stage": "rl", "st')
+    assert list(read_lines(path)) == [{"stage": "rl", "step": 1, "kl": None}]
+
+
+def test_cutting_keeps_other_stages_and_earlier_steps(tmp_path):
+    path = tmp_path / "m.jsonl"
+    rows = [("weft", 9), ("rl", 1), ("rl", 2), ("rl", 3)]
+    path.write_text("".join(json.dumps({"stage": s, "step": n}) + "\n" for s, n in rows))
+    cut_lines(path, "rl", 2)
+    assert [(row["stage"], row["step"]) for row in read_lines(path)] == rows[:3]
+
+
+def test_the_newest_checkpoint_is_the_highest_step(tmp_path):
+    assert newest_checkpoint(tmp_path, "rl") is None
+    for name in ("step-9", "step-10", "step-x", ".step-11"):
+        (tmp_path / "checkpoints" / "rl" / name).mkdir(parents=True)
+    found = newest_checkpoint(tmp_path, "rl")
+    assert found is not None
+    assert found.name == "step-10"
+
+
+def test_publishing_replaces_a_full_folder(tmp_path):
+    for name, text in (("new", "2"), ("final", "1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(text)
+    publish(tmp_path / "new", tmp_path / "final")
+    assert (tmp_path / "final" / "file").read_text() == "2"
+    assert not (tmp_path / "new").exists()
+
+
+def test_metric_names_are_the_run_folders():
+    logs = {
+        "loss": 1.0,
+        "rewards/cell_accuracy/mean": 0.5,
+        "rewards/cell_accuracy/std": 0.1,
+        "completions/mean_length": 40.0,
+        "clip_ratio/region_mean": 0.2,
+        "clip_ratio/low_mean": 0.1,
+        "step_time": 3.0,
+    }
+    assert metric_row(logs) == {
+        "loss": 1.0,
+        "rewards/cell_accuracy": 0.5,
+        "completion_length": 40.0,
+        "clip_ratio": 0.2,
+    }
+
+
+def test_log_probs_of_two_rows_of_one_group():
+    # probabilities 3/4 and 1/4, then 1/2 and 1/2
+    logits = tensor([[[math.log(3), 0.0], [0.0, 0.0]]])
+    tokens, places = tensor([[0, 1], [1, 1]]), tensor([0, 0])
+    log_probs, entropy = token_log_probs(logits, tokens, places)
+    ln2 = math.log(2)
+    assert_close(log_probs, tensor([[math.log(0.75), -ln2], [-2 * ln2, -ln2]]))
+    # .75 ln(4/3) + .25 ln 4 = .5623
+    assert_close(entropy, tensor([[0.56233514, ln2], [0.56233514, ln2]]))
+
+
+def test_log_probs_refuse_places_that_do_not_fit():
+    with pytest.raises(ValueError, match="places"):
+        token_log_probs(torch.zeros(1, 2, 3), torch.zeros(2, 2).long(), torch.zeros(1).long())
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=2), min_size=1, max_size=8))
+def test_distinct_rows_put_back_are_the_rows(rows):
+    keys = tensor(rows)
+    first, places = distinct_rows(keys)
+    assert torch.equal(keys[first][places], keys)
+    assert len(first) == len({tuple(row) for row in rows})
+    # the first of each kind, so that what belongs to it is in the batch's order
+    assert all(rows.index(rows[int(i)]) == int(i) for i in first)
