@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
         units=f"{len(result['arms']) * len(result['seeds'])} runs",
     )
     page = (folder / "comparison.md").read_text(encoding="utf-8")
-    (ROOT / "docs" / "experiments.md").write_text(head + page.replace("\n# ", "\n## ", 1))
+    (ROOT / "docs" / "experiments.md").write_text(head + page.replace("# ", "## ", 1))
     shutil.copy(folder / "curves.png", ROOT / "docs" / "experiments.png")
     kept = ROOT / "benchmarks" / "results" / "experiments.json"
     kept.write_text(json.dumps(machine | {"comparison": result}, indent=2) + "\n")

@@ -97,8 +97,9 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         passes = self.num_iterations if training else 1
         group = self.num_generations if training else self.num_generations_eval
         first = self.accelerator.process_index * rows
-        # free of the world size and of any counter that a resumed run would not have
-        self._rollout = ("train", self._step) if training else ("eval", self.state.global_step)
+        # counts optimizer steps: free of micro-batches, ranks, and what a resumed run has not seen
+        step = self._step // self.slices
+        self._rollout = ("train", step) if training else ("eval", self.state.global_step)
         self._mask_seeds = torch.tensor(
             [
                 [
