@@ -1,5 +1,6 @@
 """What every stage is handed: the run folder, its configuration and the model to start from."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
+from transformers.utils import logging
 
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import Interrupted
@@ -34,6 +36,14 @@ class Context:
     def scratch(self) -> Path:
         """Where a checkpoint is written before it is renamed to its place."""
         return self.run / "checkpoints" / f".{self.stage}"
+
+
+def quiet_libraries() -> None:
+    """Leave the terminal to our own lines: no bars for files of kilobytes, no words of transformers
+    to itself about what it will rename."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def train(trainer: AtomicCheckpoints, context: Context) -> Path:

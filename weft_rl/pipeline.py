@@ -119,10 +119,11 @@ def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
 
     Raises Interrupted, with the way to go on, when a signal stops it."""
     # imported here: a help text or a wrong option must not wait for torch
-    from stages.context import Context
+    from stages.context import Context, quiet_libraries
     from stages.evaluate import run as evaluate
     from stages.registry import BODIES
 
+    quiet_libraries()
     finished: dict[str, str] = read_json(run / FINISHED, {})
     evaluated: dict[str, Any] = read_json(run / EVAL, {})
     place = start_model(config)

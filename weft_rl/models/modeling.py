@@ -103,7 +103,9 @@ class LLaDAForMaskedLM(PreTrainedModel):
         self.model = LLaDAModel(config)
         # TRL writes into it, and a plain PreTrainedModel has none
         self.generation_config = GenerationConfig(
-            eos_token_id=config.end_token_ids, pad_token_id=config.pad_token_id
+            bos_token_id=config.bos_token_id,
+            eos_token_id=config.end_token_ids,
+            pad_token_id=config.pad_token_id,
         )
         self.post_init()
 
