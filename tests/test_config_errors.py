@@ -98,8 +98,8 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
             "or null",
         ),
         (
-            "base.hidden_size=60",
-            "base.hidden_size=60: must be a multiple of twice base.num_attention_heads=4; try 64",
+            "base.hidden_size=62",
+            "base.hidden_size=62: must be a multiple of base.num_attention_heads=4; try 64",
         ),
         ("rl.lora.targets=[]", "rl.lora.targets=[]: must be a list of length at least 1"),
         (

@@ -29,8 +29,8 @@ SMALL = {
 }
 
 
-def small():
-    return fresh_model(LLaDAConfig(**SMALL), 0).eval()
+def small(**options):
+    return fresh_model(LLaDAConfig(**SMALL, **options), 0).eval()
 
 
 def some_ids(rows=2, length=7):
@@ -81,8 +81,35 @@ def test_logits_equal_the_architecture_written_out():
         assert_close(found[row], wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_saved_and_loaded_by_the_auto_classes_it_is_the_same(tmp_path):
-    model, ids = small(), some_ids()
+def test_learned_positions_are_added_to_the_tokens():
+    model, ids = small(rope=False), some_ids()
+    table = model.state_dict()["model.transformer.wpe.weight"]
+    assert table.shape == (32, 24)
+    # without a rotation, a model whose token at place i is (token + position i) and nothing else
+    tokens = model.state_dict()["model.transformer.wte.weight"]
+    moved = small(rope=False)
+    with torch.no_grad():
+        moved.model.transformer.wpe.weight.zero_()
+        moved.model.transformer.wte.weight[:7] = tokens[ids[0]] + table[:7]
+        wanted = moved(torch.arange(7)[None]).logits
+        found = model(ids[:1]).logits
+    assert_close(found, wanted)
+
+
+def test_without_positions_the_order_does_not_matter():
+    """With rotary or learned positions it does."""
+    ids, order = some_ids(1), torch.tensor([3, 0, 6, 1, 5, 2, 4])
+    none, learned, rotary = small(rope=False), small(rope=False), small()
+    with torch.no_grad():
+        none.model.transformer.wpe.weight.zero_()
+        for model, equal in ((none, True), (learned, False), (rotary, False)):
+            found, wanted = model(ids[:, order]).logits, model(ids).logits[:, order]
+            assert torch.allclose(found, wanted, atol=1e-4) == equal
+
+
+@pytest.mark.parametrize("rope", [True, False])
+def test_saved_and_loaded_by_the_auto_classes_it_is_the_same(tmp_path, rope):
+    model, ids = small(rope=rope), some_ids()
     model.save_pretrained(tmp_path)
     loaded = AutoModelForMaskedLM.from_pretrained(tmp_path)
     assert type(loaded) is LLaDAForMaskedLM
@@ -135,8 +162,9 @@ def test_upstreams_count_of_tensors_and_of_parameters():
     assert sum(p.numel() for p in large.parameters()) == 8_015_581_184
 
 
-def test_left_padding_changes_nothing():
-    model, ids = small(), some_ids(1)
+@pytest.mark.parametrize("rope", [True, False])
+def test_left_padding_changes_nothing(rope):
+    model, ids = small(rope=rope), some_ids(1)
     padded = torch.cat([torch.full((1, 3), 38), ids], dim=1)
     mask = torch.tensor([[0, 0, 0] + [1] * 7])
     with torch.no_grad():

@@ -83,7 +83,7 @@ class BaseConfig(Block):
     num_hidden_layers: int = option(3, "layers", at_least=1)
     num_attention_heads: int = option(4, "attention heads", at_least=1)
     intermediate_size: int = option(128, "width of the feed-forward layers", at_least=1)
-    examples: int = option(12000, "distinct examples", at_least=1)
+    examples: int = option(24000, "distinct examples", at_least=1)
     max_steps: int = option(400, "optimizer steps", at_least=1)
     batch_size: int = option(128, "examples a step", at_least=1)
     learning_rate: float = option(3e-3, "peak; cosine decay to 0", above=0)
@@ -94,10 +94,9 @@ class BaseConfig(Block):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # rotary positions turn pairs of each head's dimensions
-        unit = 2 * self.num_attention_heads
+        unit = self.num_attention_heads
         rule = (
-            f"must be a multiple of twice base.num_attention_heads={self.num_attention_heads}; "
+            f"must be a multiple of base.num_attention_heads={self.num_attention_heads}; "
             f"try {-(-self.hidden_size // unit) * unit}"
         )
         require(self.hidden_size % unit == 0, "base.hidden_size", self.hidden_size, rule)

@@ -13,7 +13,6 @@ _FIXED: dict[str, Any] = {
     "include_qkv_bias": False,
     "input_emb_norm": False,
     "layer_norm_type": "rms",
-    "rope": True,
     "scale_logits": False,
     "weight_tying": False,
 }
@@ -22,7 +21,8 @@ _FIXED: dict[str, Any] = {
 class LLaDAConfig(PreTrainedConfig):
     """Architecture of a masked diffusion language model of LLaDA's family.
 
-    The defaults are LLaDA-8B's. `d_model`, `n_layers`, `n_heads`, `mlp_hidden_size`,
+    The defaults are LLaDA-8B's; with `rope=False`, upstream's other form, positions are learned
+    vectors added to the tokens. `d_model`, `n_layers`, `n_heads`, `mlp_hidden_size`,
     `max_sequence_length` and `activation_type` are read and can be read back as well.
     Raises ValueError for an upstream option that the architecture here does not have.
     Source: the published configuration of LLaDA-8B."""
@@ -46,6 +46,7 @@ class LLaDAConfig(PreTrainedConfig):
     intermediate_size: int = 12288
     max_position_embeddings: int = 4096
     hidden_act: str = "silu"
+    rope: bool = True
     rope_theta: float = 500000.0
     rms_norm_eps: float = 1e-5
     initializer_range: float = 0.02
@@ -64,10 +65,11 @@ class LLaDAConfig(PreTrainedConfig):
             raise ValueError("LLaDAConfig: n_kv_heads must equal n_heads, no grouped attention")
         kwargs.pop("n_kv_heads", None)
         super().__post_init__(**kwargs)
-        if self.hidden_size % (2 * self.num_attention_heads):
+        unit = self.num_attention_heads * (2 if self.rope else 1)
+        if self.hidden_size % unit:
             raise ValueError(
-                f"LLaDAConfig: hidden_size={self.hidden_size} must be an even multiple of "
-                f"num_attention_heads={self.num_attention_heads}: rotary positions pair dimensions"
+                f"LLaDAConfig: hidden_size={self.hidden_size} must be a multiple of {unit}: "
+                f"num_attention_heads={self.num_attention_heads}, rotary positions pair dimensions"
             )
         if self.pad_token_id == self.mask_token_id:
             raise ValueError("LLaDAConfig: pad_token_id and mask_token_id must differ")

@@ -53,16 +53,19 @@ class LLaDABlock(GradientCheckpointingLayer):
         self.ff_out = nn.Linear(inner, width, bias=False)
         self.act = ACT2FN[config.hidden_act]
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, visible: Tensor | None) -> Tensor:
-        """x (B, L, D); visible (B, 1, 1, L) bool or None. Returns (B, L, D)."""
+    def forward(
+        self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, visible: Tensor | None
+    ) -> Tensor:
+        """x (B, L, D); rotation: cosines and sines (L, d), or None where positions are learned;
+        visible (B, 1, 1, L) bool or None. Returns (B, L, D)."""
         n = self.attn_norm(x)
         q, k, v = (
             projection(n).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, L, d)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        attended = F.scaled_dot_product_attention(
-            rotate(q, cos, sin), rotate(k, cos, sin), v, attn_mask=visible
-        )
+        if rotation is not None:
+            q, k = rotate(q, *rotation), rotate(k, *rotation)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
         x = x + self.attn_out(attended.transpose(1, 2).flatten(2))
         n = self.ff_norm(x)
         return x + self.ff_out(self.act(self.ff_proj(n)) * self.up_proj(n))
@@ -74,6 +77,8 @@ class LLaDATransformer(nn.Module):
     def __init__(self, config: LLaDAConfig) -> None:
         super().__init__()
         self.wte: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size)
+        if not config.rope:
+            self.wpe = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.blocks = nn.ModuleList(LLaDABlock(config) for _ in range(config.num_hidden_layers))
         self.ln_f = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.ff_out: nn.Module = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -154,12 +159,23 @@ class LLaDAForMaskedLM(PreTrainedModel):
             visible = None if attention_mask.all() else attention_mask.bool()[:, None, None, :]
         parts = self.model.transformer
         x = parts.wte(input_ids)
-        head_dim = self.config.hidden_size // self.config.num_attention_heads
-        angles = rotary_angles(length, head_dim, self.config.rope_theta, x.device)
-        cos, sin = angles.cos(), angles.sin()
+        rotation = None
+        if self.config.rope:
+            head_dim = self.config.hidden_size // self.config.num_attention_heads
+            angles = rotary_angles(length, head_dim, self.config.rope_theta, x.device)
+            rotation = angles.cos(), angles.sin()
+        else:
+            x = x + parts.wpe(self._positions(input_ids, attention_mask))
         for block in parts.blocks:
-            x = block(x, cos, sin, visible)
+            x = block(x, rotation, visible)
         if logit_positions is not None:
             index = logit_positions.expand(batch, -1)  # (B, K)
             x = x.take_along_dim(index[:, :, None], dim=1)
         return MaskedLMOutput(logits=parts.ff_out(parts.ln_f(x)))
+
+    @staticmethod
+    def _positions(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """Learned positions are absolute, so they count visible tokens only: (L,) or (B, L)."""
+        if attention_mask is None:
+            return torch.arange(input_ids.shape[1], device=input_ids.device)
+        return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)

@@ -18,7 +18,7 @@ BOS, EOS, EOT, MASK, UNKNOWN = (
 )
 _HEADERS = [f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ("user", "assistant")]
 _TAGS = ["<reasoning>", "</reasoning>", "<answer>", "</answer>"]
-_GRIDS = ["Sudoku:", "Latin:", "Rows:", "Columns:", "Boxes:"]
+_GRIDS = ["Sudoku:", "Latin:", "Bands:", "Stacks:"]
 _TASKS = ["Countdown: ", "Compute: ", "Sort: ", "Reverse: "]
 _CELLS = [f" {cell}=" for cell in CELL_NAMES]
 SYMBOLS = [
@@ -32,9 +32,6 @@ SYMBOLS = [
 ]
 
 _POSITIONS = 256  # prompt and canvas take about 60
-# Wavelengths of 6 to 17 tokens: neighbouring cells must be told apart, and nothing is far away.
-# With 100 and more a grid's columns are learned later, or not at all in the steps that there are.
-_ROPE_THETA = 3.0
 # At LLaDA's 0.02 a network this narrow had not learned to copy the clues after 400 steps.
 _INITIALIZER_RANGE = 0.1
 
@@ -85,7 +82,9 @@ def tiny_config(options: BaseConfig) -> LLaDAConfig:
         num_attention_heads=options.num_attention_heads,
         intermediate_size=options.intermediate_size,
         max_position_embeddings=_POSITIONS,
-        rope_theta=_ROPE_THETA,
+        # a masked cell is told by its place on the canvas alone. With rotary positions 48 % of the
+        # empty cells were right in one pass after 600 steps of pretraining, with learned ones 68 %
+        rope=False,
         initializer_range=_INITIALIZER_RANGE,
         mask_token_id=ids[MASK],
         bos_token_id=ids[BOS],
