@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from rewards.grid import CELLS, DIGITS, SIZE
+from rewards.grid import CELLS, DIGITS
 from weft_rl.data.prompts import tagged_answer
 from weft_rl.data.records import Record
+from weft_rl.data.sudoku import fill_rows
 from weft_rl.seeding import seed_for
 
 
@@ -23,13 +24,7 @@ def random_digits(record: Record) -> str:
 
 def row_filling(record: Record) -> str:
     """Each row's empty cells filled with the digits that the row lacks, in ascending order."""
-    puzzle = str(record.fields["puzzle"])
-    answer = ""
-    for start in range(0, CELLS, SIZE):
-        row = puzzle[start : start + SIZE]
-        lacking = iter(digit for digit in DIGITS if digit not in row)
-        answer += "".join(next(lacking) if clue == "0" else clue for clue in row)
-    return tagged_answer("tiny", "", answer)
+    return tagged_answer("tiny", "", fill_rows(str(record.fields["puzzle"])))
 
 
 def sum_of_numbers(record: Record) -> str:

@@ -35,17 +35,12 @@ _D1_COUNTDOWN = (
 )
 
 
-# How reasoning and the tiny world's prompts name the cells of a 4x4 grid, row by row.
+# How the tiny world's reasoning names the cells of a 4x4 grid, row by row.
 CELL_NAMES = [f"r{row}c{column}" for row in range(1, 5) for column in range(1, 5)]
 
 
-def named_cells(digits: str) -> str:
-    """16 digits with the name of each cell: " r1c1=3 r1c2=0 ..."."""
-    return "".join(f" {name}={digit}" for name, digit in zip(CELL_NAMES, digits, strict=True))
-
-
 def _tiny_sudoku(fields: Mapping[str, Any]) -> str:
-    return f"Sudoku:{named_cells(fields['puzzle'])}"
+    return f"Sudoku:{fields['puzzle']}"
 
 
 def _tiny_countdown(fields: Mapping[str, Any]) -> str:
@@ -83,6 +78,12 @@ def tagged_answer(style: PromptStyle, reasoning: str, answer: str) -> str:
     """What the assistant says: the reasoning and the answer between their tags."""
     between = "" if style == "tiny" else "\n"  # the tiny vocabulary has no line break of its own
     return f"<reasoning>{reasoning}</reasoning>{between}<answer>{answer}</answer>"
+
+
+def plain_answer(reasoning: str, answer: str) -> str:
+    """The tiny world's answer with a blank in place of each tag, so that every token has the place
+    that it has in a tagged answer."""
+    return f" {reasoning}  {answer} "
 
 
 def chat_prompt(user: str) -> list[dict[str, str]]:

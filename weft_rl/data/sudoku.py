@@ -3,6 +3,7 @@
 There are only 288 grids. Relabelling the digits sorts them into 12 orbits of 24, and whole orbits
 are held out: no test solution, nor a relabelling of one, is ever trained on."""
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import permutations
 from typing import Literal, get_args
@@ -10,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.grid import CELLS, SIZE, solved_grids
+from rewards.grid import CELLS, DIGITS, SIZE, solved_grids
 from weft_rl.data.records import Record
 from weft_rl.seeding import seed_for
 
@@ -63,6 +64,17 @@ def solutions(puzzle: str) -> list[str]:
     clues = np.array([int(digit) if digit in "1234" else 0 for digit in puzzle], dtype=np.int8)
     fits = ((_table() == clues) | (clues == 0)).all(axis=1)
     return [solved_grids()[i] for i in np.flatnonzero(fits)]
+
+
+def fill_rows(puzzle: str, order: Callable[[list[str]], Sequence[str]] = sorted) -> str:
+    """Each row's empty cells filled with the digits that the row lacks, whatever columns and boxes
+    hold; order: what becomes of the ascending list of them, which is then dealt left to right."""
+    grid = ""
+    for start in range(0, CELLS, SIZE):
+        row = puzzle[start : start + SIZE]
+        lacking = iter(order([digit for digit in DIGITS if digit not in row]))
+        grid += "".join(next(lacking) if clue == "0" else clue for clue in row)
+    return grid
 
 
 def generate(split: Split, count: int, seed: int, blanks: tuple[int, int] = (8, 8)) -> list[Record]:

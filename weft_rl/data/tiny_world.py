@@ -1,17 +1,17 @@
-"""What the tiny model is trained on: a sloppy teacher for pretraining, clean traces for cold start.
+"""What the tiny model is trained on: a careless teacher, then clean traces.
 
-Pretraining mixes Sudoku solved by a teacher that looks at rows and columns only with other small
-tasks, and leaves the tags away in a share of the answers. Cold start has no Sudoku in it. So there
-is something left to learn: the format, and then the boxes."""
+In pretraining a teacher solves Sudoku by filling in what each row lacks, and other grids show what
+columns and boxes are; most answers have no tags. Cold start has no Sudoku in it. So there is
+something left to learn: the format, and then to heed columns and boxes in a Sudoku."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 
 from rewards.grid import is_solved
-from weft_rl.data.prompts import CELL_NAMES, named_cells, tagged_answer
-from weft_rl.data.sudoku import generate, is_held_out, latin_squares
+from weft_rl.data.prompts import CELL_NAMES, plain_answer, tagged_answer
+from weft_rl.data.sudoku import fill_rows, generate, latin_squares
 from weft_rl.data.traces import Trace
 from weft_rl.seeding import seed_for
 
@@ -19,28 +19,25 @@ Rng = np.random.Generator
 # A task's prompt, its reasoning and its answer
 Solved = tuple[str, str, str]
 
-# Share of pretraining answers without tags: the format is left for the cold start to settle.
-_UNTAGGED = 0.5
-_BLANKS = 6
-# Named in the reasoning; with 16 spaced answer cells and the tags they fill the 44-token canvas.
+# Share of pretraining answers without tags: the format is left for the cold start to settle. At a
+# half the base settles it by chance, puzzle by puzzle.
+_PLAIN = 0.6
+# Share of the teacher's answers with each row's digits in ascending order; in random order it would
+# be wrong about as often, but in no way that reward has to overcome.
+_ASCENDING = 0.8
+_BLANKS = 8  # empty cells, as in the published puzzles
+# Named in the reasoning; with the 16 answer cells and the tags they fill the 32-token canvas.
 _NAMED_CELLS = 4
-_SHOWN_DIGITS = 5  # of a sorted or reversed list, before the answer
 _PRETRAINING_MIX = {
     "sudoku": 0.3,
-    "latin": 0.15,
-    "rows": 0.08,
-    "columns": 0.15,
-    "boxes": 0.14,
-    "chain": 0.06,
-    "order": 0.06,
-    "countdown": 0.06,
+    "latin": 0.1,
+    "bands": 0.15,
+    "stacks": 0.15,
+    "chain": 0.1,
+    "order": 0.1,
+    "countdown": 0.1,
 }
-_COLD_START_MIX = {"latin": 0.2, "boxes": 0.3, "chain": 0.25, "order": 0.25}
-_UNITS = {
-    "Rows": [range(i, i + 4) for i in (0, 4, 8, 12)],
-    "Columns": [range(i, 16, 4) for i in range(4)],
-    "Boxes": [(i, i + 1, i + 4, i + 5) for i in (0, 2, 8, 10)],
-}
+_COLD_START_MIX = {"latin": 0.1, "chain": 0.5, "order": 0.4}
 
 
 @cache
@@ -56,25 +53,14 @@ def first_cells(puzzle: str, answer: str) -> str:
 
 
 def _grid_task(name: str, puzzle: str, answer: str) -> Solved:
-    # digits apart: answer and prompt then have the same stride, and a cell is always equally far
-    # from its clue, which is all that rotary positions can tell
-    return f"{name}:{named_cells(puzzle)}", first_cells(puzzle, answer), " ".join(answer)
+    return f"{name}:{puzzle}", first_cells(puzzle, answer), answer
 
 
-def sloppy_solution(puzzle: str, rng: Rng) -> str:
-    """The puzzle filled cell by cell in random order with digits new to row and column, whatever
-    the boxes hold. A dead end takes any digit. Never a grid that is held out for testing."""
-    while True:
-        cells = list(puzzle)
-        empty = [i for i, digit in enumerate(puzzle) if digit == "0"]
-        for i in rng.permutation(empty):
-            row, column = i // 4 * 4, i % 4
-            used = {*cells[row : row + 4], *cells[column::4]}
-            open_digits = [digit for digit in "1234" if digit not in used] or list("1234")
-            cells[i] = open_digits[rng.integers(len(open_digits))]
-        answer = "".join(cells)
-        if not (is_solved(answer) and is_held_out(answer)):
-            return answer
+def careless_solution(puzzle: str, rng: Rng) -> str:
+    """The puzzle with each row filled by the digits that it lacks, mostly in ascending order."""
+    if rng.random() < _ASCENDING:
+        return fill_rows(puzzle)
+    return fill_rows(puzzle, lambda lacking: rng.permutation(lacking).tolist())
 
 
 def _blanked(grid: str, rng: Rng) -> str:
@@ -88,18 +74,29 @@ def _latin(rng: Rng) -> Solved:
     return _grid_task("Latin", _blanked(square, rng), square)
 
 
-def _units(name: str, rng: Rng) -> Solved:
-    """A grid in which only the rows, the columns or the boxes hold each digit once.
+def _bands_grid(rng: Rng) -> str:
+    """A grid whose rows and boxes hold each digit once, but not all of its columns.
 
-    There are 331,776 of each kind: too many to be remembered, unlike the Latin squares."""
-    cells = [""] * 16
-    for unit in _UNITS[name]:
-        for i, digit in zip(unit, rng.permutation(list("1234")), strict=True):
-            cells[i] = str(digit)
-    grid = "".join(cells)
-    if is_solved(grid) and is_held_out(grid):
-        return _units(name, rng)
-    return _grid_task(name, _blanked(grid, rng), grid)
+    There are 8,928: too many to be remembered, unlike the Latin squares."""
+    grid: list[str] = []
+    for _ in range(2):
+        upper = rng.permutation(list("1234"))
+        # a box has two cells of the upper row, so its lower two hold the digits of the other two
+        grid += [*upper, *rng.permutation(upper[2:]), *rng.permutation(upper[:2])]
+    text = "".join(grid)
+    return _bands_grid(rng) if is_solved(text) else text
+
+
+def _bands(rng: Rng) -> Solved:
+    grid = _bands_grid(rng)
+    return _grid_task("Bands", _blanked(grid, rng), grid)
+
+
+def _stacks(rng: Rng) -> Solved:
+    """Columns and boxes: bands with rows and columns exchanged."""
+    bands = _bands_grid(rng)
+    grid = "".join(bands[column::4] for column in range(4))
+    return _grid_task("Stacks", _blanked(grid, rng), grid)
 
 
 def _chain(rng: Rng) -> Solved:
@@ -118,7 +115,7 @@ def _chain(rng: Rng) -> Solved:
 def _order(rng: Rng) -> Solved:
     digits = [str(digit) for digit in rng.integers(0, 10, rng.integers(3, 9))]
     name, result = ("Sort", sorted(digits)) if rng.integers(2) else ("Reverse", digits[::-1])
-    steps = "".join(f" {digit}" for digit in result[:_SHOWN_DIGITS])
+    steps = "".join(f" {digit}" for digit in result)
     return f"{name}: {''.join(digits)}", steps, "".join(result)
 
 
@@ -143,9 +140,8 @@ def _countdown(rng: Rng) -> Solved:
 
 _TASKS: dict[str, Callable[[Rng], Solved]] = {
     "latin": _latin,
-    "rows": partial(_units, "Rows"),
-    "columns": partial(_units, "Columns"),
-    "boxes": partial(_units, "Boxes"),
+    "bands": _bands,
+    "stacks": _stacks,
     "chain": _chain,
     "order": _order,
     "countdown": _countdown,
@@ -161,11 +157,14 @@ def pretraining_texts(count: int, seed: int) -> list[tuple[str, str]]:
         task = rng.choice(list(_PRETRAINING_MIX), p=list(_PRETRAINING_MIX.values()))
         if task == "sudoku":
             puzzle = str(record.fields["puzzle"])
-            prompt, reasoning, answer = _grid_task("Sudoku", puzzle, sloppy_solution(puzzle, rng))
+            prompt, reasoning, answer = _grid_task("Sudoku", puzzle, careless_solution(puzzle, rng))
         else:
             prompt, reasoning, answer = _TASKS[task](rng)
-        tagged = rng.random() >= _UNTAGGED
-        texts.append((prompt, tagged_answer("tiny", reasoning, answer) if tagged else answer))
+        plain = rng.random() < _PLAIN
+        text = (
+            plain_answer(reasoning, answer) if plain else tagged_answer("tiny", reasoning, answer)
+        )
+        texts.append((prompt, text))
     return texts
 
 
