@@ -178,6 +178,7 @@ def test_end_to_end(tmp_path, monkeypatch):
         assert yaml.safe_load((out / f"{arm}-seed3" / "config.yaml").read_text())["seed"] == 3
     assert [e["stage"] for e in result["differences"]] == ["rl", "cold_start"]
     assert (out / "curves.png").stat().st_size > 1000
+    assert "weft-seed3/report.html" in (out / "report.html").read_text()
     assert "WeFT then RL against SFT then RL" in (out / "comparison.md").read_text()
     # again: nothing is run
     logs = {path: path.stat().st_size for path in (out / "logs").iterdir()}

@@ -7,6 +7,7 @@ import pytest
 
 from rewards.arithmetic import NotAnExpression, evaluate
 from weft_rl.data.countdown import generate, is_held_out, reachable
+from weft_rl.data.records import load_records
 
 
 def by_expressions(numbers):
@@ -86,3 +87,14 @@ def test_limits_that_leave_too_few():
         generate("train", 1, 0, 0)
     with pytest.raises(ValueError, match="split=dev: must be one of train, test"):
         generate("dev", 1, 0)
+
+
+def test_published_problems_are_never_trained_on():
+    published = [record.fields for record in load_records("countdown", "published")]
+    assert len(published) == 256
+    assert all(is_held_out(row["numbers"][::-1], row["target"]) for row in published)
+    # most of them would be in the training split by their hash alone
+    keys = {(tuple(sorted(row["numbers"])), row["target"]) for row in published}
+    drawn = generate("train", 3000, 0, max_number=100, max_target=100)
+    shown = {(tuple(sorted(r.fields["numbers"])), r.fields["target"]) for r in drawn}
+    assert not keys & shown

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from weft_rl.cli import execute
 from weft_rl.pipeline import main
@@ -196,3 +197,39 @@ def test_a_file_in_the_way_is_refused(tmp_path, capsys):
     assert status(f"out={out}") == 2
     assert f"out={out}" in capsys.readouterr().err
     assert out.read_text() == "mine"
+
+
+def test_a_folder_that_the_system_refuses(capsys):
+    """/proc takes no folders, not even root's."""
+    assert status("out=/proc/weft-rl/run") == 2
+    error = capsys.readouterr().err
+    assert "out=/proc/weft-rl/run: cannot be written" in error
+    assert error.count("\n") == 1
+
+
+def test_low_rank_adapters_through_both_stages(tmp_path):
+    out, adapters = tmp_path / "lora", ["cold_start.lora.r=2", "rl.lora.r=2"]
+    assert main([*SMALL, *adapters, f"out={out}"]) == 0
+    for stage in ("weft", "rl"):
+        last = out / "checkpoints" / stage / "step-6"
+        assert not (last / "model.safetensors").exists()
+        weights = load_file(last / "adapter_model.safetensors")
+        # 3 layers, three targets, two matrices each; the second starts at zero and has moved
+        assert len(weights) == 3 * 3 * 2
+        moved = [bool(value.any()) for name, value in weights.items() if "lora_B" in name]
+        # a start that no reward was given to has nothing to learn from
+        assert all(moved) if stage == "weft" else not any(moved)
+    # the reference is the start, which is the adapter switched off
+    assert {row["kl"] for row in metrics(out) if "kl" in row} == {0.0}
+    assert list(json.loads((out / "eval.json").read_text())) == ["base", "weft", "rl"]
+
+
+def test_countdown_and_published_problems(tmp_path):
+    out = tmp_path / "countdown"
+    assert main([*SMALL, "task=countdown", "eval.data=published", f"out={out}"]) == 0
+    scores = json.loads((out / "eval.json").read_text())
+    assert [stage["countdown"]["n"] for stage in scores.values()] == [6, 6, 6]
+    rows = [json.loads(row) for row in (out / "completions" / "rl.jsonl").read_text().splitlines()]
+    assert {row["task"] for row in rows} == {"countdown"}
+    held_out = (out / "completions" / "eval-rl.jsonl").read_text().splitlines()
+    assert json.loads(held_out[0])["fields"] == {"numbers": [30, 100, 93], "target": 23}

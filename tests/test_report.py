@@ -6,58 +6,15 @@ import shlex
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import pytest
+from html_page import Page
 from run_folders import PUZZLE, SOLUTION, completion, write_lines
 
 from weft_rl.completions import sample_groups
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
 from weft_rl.errors import UserError
 from weft_rl.report import ReportConfig, run, write_report
-
-VOID = {"meta", "br"}
-
-
-class Page(HTMLParser):
-    """Checks that tags nest, and collects ids, attributes that could fetch, tables and texts."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.ids, self.links, self.texts = [], [], [], []
-        self.tables = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        for name, value in attrs:
-            if name == "id":
-                self.ids.append(value)
-            if name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
-                self.links.append(value)
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if {"td", "th"} & set(self.open):
-            self.tables[-1][-1][-1] += data
-        elif data.strip():
-            self.texts.append(" ".join(data.split()))
 
 
 def entry(score, low, high, **others):

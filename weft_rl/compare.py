@@ -17,6 +17,7 @@ from rich.table import Table
 
 from weft_rl.cli import execute
 from weft_rl.comparison import (
+    RESULT,
     compare_units,
     notes,
     read_unit,
@@ -25,6 +26,7 @@ from weft_rl.comparison import (
     to_markdown,
     unit_name,
 )
+from weft_rl.comparison_report import write_comparison_report
 from weft_rl.config.load import diff_configs, load_run_config, parse_options
 from weft_rl.config.options import Block, about, leaves, option, require, shown
 from weft_rl.config.schema import STAGES, RunConfig
@@ -34,7 +36,7 @@ from weft_rl.pipeline import check_data, environment, start_model
 from weft_rl.plot import plot_runs, read_curves
 from weft_rl.runs import CONFIG, CURVES, EVAL, read_json, write_json, write_text
 
-RESULT, PAGE = "comparison.json", "comparison.md"
+PAGE = "comparison.md"
 ARMS = tuple(stage for stage in STAGES if stage not in ("base", "rl", "eval"))
 # Of the options of a run, those that differ between the runs of a comparison or make it one.
 _SET_HERE = {
@@ -223,7 +225,7 @@ def _failure(folder: Path, name: str, status: int) -> str:
 
 
 def write_results(folder: Path, options: CompareConfig, task: str) -> None:
-    """Write comparison.json, comparison.md and the curves, and print the tables.
+    """Write comparison.json, comparison.md, the curves and the report, and print the tables.
 
     Nothing when no run has come as far as an evaluation."""
     paths = {unit: folder / unit_name(*unit) for unit in options.units()}
@@ -236,9 +238,11 @@ def write_results(folder: Path, options: CompareConfig, task: str) -> None:
     curves = [path for path in paths.values() if read_curves(path, "reward")]
     if curves:
         plot_runs(curves, folder / CURVES)
+    report = write_comparison_report(folder)
     show(result)
     written = [name for name in (RESULT, PAGE, CURVES) if (folder / name).exists()]
     Console().print(f"{folder}: {', '.join(written)}", soft_wrap=True, highlight=False)
+    Console().print(f"report: {report}", soft_wrap=True, highlight=False)
 
 
 def show(result: dict[str, Any]) -> None:

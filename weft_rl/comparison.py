@@ -12,9 +12,10 @@ from weft_rl.errors import UserError
 from weft_rl.runs import EVAL, read_json, read_lines
 from weft_rl.stats import Interval, crossed_mean, verdict
 
+RESULT = "comparison.json"
 # A run's stages by their part in a comparison: what the cold start is called differs by arm.
 STAGES = ("base", "cold_start", "rl")
-_TITLES = {"base": "base", "cold_start": "cold start", "rl": "then RL"}
+TITLES = {"base": "base", "cold_start": "cold start", "rl": "then RL"}
 _LABELS = {"sft": "SFT", "weft": "WeFT", "weft_entropy": "WeFT (entropy)", "nll": "NLL"}
 
 Table = Mapping[int, Mapping[str, float]]  # seed -> record's id -> value
@@ -199,7 +200,7 @@ def score_rows(result: Mapping[str, Any]) -> list[list[str]]:
     for arm, stages in result["results"].items():
         for stage, entry in stages.items():
             by_seed = ", ".join(f"{value:.1f}" for value in entry["by_seed"].values())
-            rows.append([label(arm), _TITLES[stage], *_cells(entry, result["others"]), by_seed])
+            rows.append([label(arm), TITLES[stage], *_cells(entry, result["others"]), by_seed])
     for name, entry in result["baselines"].items():
         rows.append(["no model", name, *_cells(entry, result["others"]), ""])
     return rows

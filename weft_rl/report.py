@@ -1,27 +1,29 @@
-"""`report`: one HTML page on a run, from the files of its folder, that needs no network."""
+"""`report`: one HTML page on a run or a comparison, from its files, that needs no network."""
 
-import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from weft_rl import figures
 from weft_rl.cli import execute
+from weft_rl.comparison import RESULT
+from weft_rl.comparison_report import write_comparison_report
 from weft_rl.completions import sample_groups
-from weft_rl.config.load import diff_configs, load_run_config, parse_options
+from weft_rl.config.load import parse_options
 from weft_rl.config.options import Block, about
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.figures import Bar
+from weft_rl.page import write_page
 from weft_rl.plot import run_panels
-from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, read_json, write_text
+from weft_rl.rerun import argument, options_of
+from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, read_json
 
 # What a task's first score is called, and what it says; any other task has just a score.
 _MAIN = {
@@ -40,7 +42,7 @@ _STAGES = {
 class ReportConfig(Block):
     """Options of `report`."""
 
-    path: str = field(metadata=about("run folder"))
+    path: str = field(metadata=about("folder of a run or of a comparison"))
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class TaskScores:
 
 def main(argv: Sequence[str]) -> int:
     """Write the report that the arguments ask for; returns the exit status."""
-    about_it = "A run's report: one HTML page, written into its folder."
+    about_it = "The report of a run or a comparison: one HTML page, written into its folder."
     options = parse_options(
         ReportConfig, argv, command="weft_rl.report", description=about_it, positional="path"
     )
@@ -90,12 +92,14 @@ def run(config: ReportConfig) -> int:
 
 
 def write_report(run: Path) -> Path:
-    """Write report.html into a run folder, of whatever the folder holds by now; returns its path.
+    """Write report.html into the folder of a run or a comparison, of whatever it holds by now.
 
-    Raises UserError for a folder that does not exist or holds no file of a run, and for a file of
-    it that cannot be read."""
+    Returns its path. Raises UserError for a folder that does not exist or holds no file of a run,
+    and for a file of it that cannot be read."""
     if not run.is_dir():
         raise UserError(f"{run}: no such folder; name a run folder")
+    if (run / RESULT).exists():
+        return write_comparison_report(run)
     if not any((run / name).exists() for name in (CONFIG, METRICS, EVAL)):
         raise UserError(f"{run}: holds no {CONFIG}, {METRICS} or {EVAL}; name a run folder")
     text = (run / CONFIG).read_text(encoding="utf-8") if (run / CONFIG).exists() else ""
@@ -104,7 +108,9 @@ def write_report(run: Path) -> Path:
     baselines = results.pop("baselines", {})
     tables = [_task_scores(results, baselines, task) for task in _tasks(results)]
     groups = sample_groups(run, list(results))
-    page = _template().render(
+    return write_page(
+        "report.html.j2",
+        run / REPORT,
         name=run.resolve().name,
         summary=_summary(settings, tables),
         tables=tables,
@@ -115,11 +121,8 @@ def write_report(run: Path) -> Path:
         config=text,
         versions=settings.get("versions", {}),
         revision=settings.get("revision", "unknown"),
-        command=_command(text, settings),
+        command=_command(settings),
     )
-    # a model's text may hold half a surrogate pair, which no encoding writes
-    write_text(run / REPORT, page.encode("utf-8", "replace").decode("utf-8"))
-    return run / REPORT
 
 
 def _parsed(path: Path, read: Callable[[], Any]) -> Any:
@@ -129,17 +132,6 @@ def _parsed(path: Path, read: Callable[[], Any]) -> Any:
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: cannot be read ({reason}); mend or remove it") from error
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("weft_rl"),
-        autoescape=True,
-        undefined=StrictUndefined,  # a misspelt name must not become an empty place
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")
 
 
 def _tasks(results: Mapping[str, Any]) -> list[str]:
@@ -217,31 +209,12 @@ def _curves(run: Path) -> list[Markup]:
     ]
 
 
-def _command(config: str, settings: Mapping[str, Any]) -> str:
+def _command(settings: Mapping[str, Any]) -> str:
     """The command that repeats the run; empty without a configuration."""
-    if "model" not in settings:
+    if "stages" not in settings:
         return ""
-    values = dict(_flat(settings))
-    # options that the model's preset gives need not be spelt out
-    plain = load_run_config([f"model={settings['model']}"], command="weft_rl.pipeline")
-    keys = ["stages", "model", *diff_configs(config, plain)]
-    words = [f"{key}={_argument(values[key])}" for key in keys if key in values]
+    words = [f"stages={argument(settings['stages'])}", *options_of(settings)]
     return shlex.join(["python", "-m", "weft_rl.pipeline", *words, "out=runs/again"])
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _argument(value: Any) -> str:
-    """A value as the command line takes it."""
-    if isinstance(value, list):
-        return f"[{','.join(map(str, value))}]"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 if __name__ == "__main__":

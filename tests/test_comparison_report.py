@@ -1,0 +1,97 @@
+"""The page on a comparison, from hand-made files."""
+
+import shlex
+
+import pytest
+import yaml
+from html_page import Page
+from run_folders import write_lines
+
+from weft_rl.compare import read_options
+from weft_rl.comparison import Unit, compare_units
+from weft_rl.errors import UserError
+from weft_rl.report import write_report
+from weft_rl.runs import write_json
+
+BASELINES = {"all <ones>": {"n": 2, "score": 25.0, "ci95": [0.0, 50.0]}}
+ARGV = ["arms=[sft,weft]", "seeds=[0,1]", "rl.max_steps=6"]
+
+
+def unit(arm, seed, *stages):
+    scores = {
+        stage: {f"test-{i}": {"cell_accuracy": value} for i, value in enumerate(values)}
+        for stage, values in zip(("base", "cold_start", "rl"), stages, strict=True)
+    }
+    return Unit(arm, seed, scores, BASELINES)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    units = [
+        unit("sft", 0, [0.0, 0.5], [0.25, 0.5], [0.5, 0.5]),
+        unit("sft", 1, [0.0, 0.5], [0.25, 0.5], [0.5, 0.5]),
+        unit("weft", 0, [0.0, 0.5], [0.25, 0.5], [0.75, 0.75]),
+        unit("weft", 1, [0.0, 0.5], [0.25, 0.5], [0.75, 0.75]),
+    ]
+    path = tmp_path / "two arms"
+    path.mkdir()
+    write_json(path / "comparison.json", compare_units(units, ["sft", "weft"], [0, 1], "sudoku"))
+    return path
+
+
+def read(folder):
+    text = write_report(folder).read_text()
+    return text, Page(text)
+
+
+def test_the_verdict_comes_first(folder):
+    _, page = read(folder)
+    # every pair of runs and records is .25 apart: no spread at all
+    verdict = (
+        "WeFT then RL against SFT then RL: +25.0 points [25.0, 25.0] of cell accuracy over "
+        "2 seeds: better."
+    )
+    assert page.texts.index(verdict) < page.texts.index("What differs")
+
+
+def test_the_tables_are_the_comparisons(folder):
+    text, page = read(folder)
+    differences, scores = page.tables
+    assert differences[1] == ["WeFT then RL against SFT then RL", "+25.0 [25.0, 25.0] better"]
+    assert ["WeFT", "then RL", "75.0 [75.0, 75.0]", "75.0, 75.0"] in scores
+    assert scores[-1] == ["no model", "all <ones>", "25.0 [0.0, 50.0]", ""]
+    assert "<ones>" not in text
+
+
+def test_curves_and_reports_of_the_runs_that_are_there(folder):
+    _, page = read(folder)
+    assert "No run has come to reinforcement learning yet." in page.texts
+    assert "sft-seed0: no report yet" in page.texts
+    rows = [{"stage": "rl", "step": step, "reward": 0.1 * step} for step in (1, 2)]
+    for name in ("sft-seed0", "weft-seed1"):
+        (folder / name).mkdir()
+        write_lines(folder / name / "metrics.jsonl", rows)
+    (folder / "weft-seed1" / "report.html").write_text("")
+    text, page = read(folder)
+    assert 'aria-label="reward over RL steps of 2 runs"' in text
+    assert {"SFT, seed 0", "WeFT, seed 1"} <= set(page.texts)
+    assert [link for link in page.links if not link.startswith("#")] == ["weft-seed1/report.html"]
+
+
+def test_the_command_repeats_the_comparison(folder):
+    assert "The folder holds no configuration." in read(folder)[1].texts
+    options, config, _ = read_options(ARGV)
+    run = yaml.safe_load(yaml.safe_dump({"model": "tiny", "rl": {"max_steps": 6}}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"run": run, "versions": {"torch": "2"}}))
+    _, page = read(folder)
+    (line,) = [text for text in page.texts if text.startswith("python -m weft_rl.compare")]
+    words = shlex.split(line)[3:]
+    assert words == [*ARGV[:2], "model=tiny", "rl.max_steps=6", "out=runs/again"]
+    again, same, _ = read_options(words)
+    assert (again.arms, again.seeds, same) == (options.arms, options.seeds, config)
+
+
+def test_a_broken_file_is_named(folder):
+    (folder / "comparison.json").write_text("{")
+    with pytest.raises(UserError, match=r"two arms: comparison.json or config.yaml cannot be read"):
+        write_report(folder)

@@ -1,0 +1,109 @@
+"""The page on a comparison: verdicts, rewards, scores and runs, from its folder's files."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+
+from weft_rl import figures
+from weft_rl.comparison import (
+    RESULT,
+    TITLES,
+    difference_rows,
+    label,
+    notes,
+    score_rows,
+    sentences,
+    unit_name,
+)
+from weft_rl.ema import SMOOTHING
+from weft_rl.errors import UserError
+from weft_rl.figures import Bar, Line, Panel
+from weft_rl.page import write_page
+from weft_rl.plot import read_curves
+from weft_rl.rerun import options_of
+from weft_rl.runs import CONFIG, REPORT, read_json
+
+
+def write_comparison_report(folder: Path) -> Path:
+    """Write report.html into a comparison's folder; returns its path.
+
+    Raises UserError for a file that cannot be read."""
+    try:
+        result = read_json(folder / RESULT, {})
+        path = folder / CONFIG
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        settings = yaml.safe_load(text) or {}
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder}: {RESULT} or {CONFIG} cannot be read ({reason})") from error
+    return write_page(
+        "comparison.html.j2",
+        folder / REPORT,
+        name=folder.resolve().name,
+        result=result,
+        notes=notes(result),
+        sentences=sentences(result),
+        scores=score_rows(result),
+        differences=difference_rows(result),
+        bars=_bars(result),
+        curves=_curves(folder, result),
+        smoothing=SMOOTHING,
+        runs=_runs(folder, result),
+        config=text,
+        versions=settings.get("versions", {}),
+        revision=settings.get("revision", "unknown"),
+        command=_command(result, settings.get("run", {})),
+    )
+
+
+def _bars(result: Mapping[str, Any]) -> Markup:
+    entries = {
+        f"{label(arm)}, {TITLES[stage]}": entry
+        for arm, stages in result["results"].items()
+        for stage, entry in stages.items()
+        if stage != "base"  # the same for all arms
+    }
+    bars = [Bar(name, entry["score"], *entry["ci95"]) for name, entry in entries.items()]
+    bars += [
+        Bar(name, entry["score"], *entry["ci95"], is_baseline=True)
+        for name, entry in result["baselines"].items()
+    ]
+    metric = result["metric"].replace("_", " ")
+    figure = figures.draw_bars(bars, f"{metric} (%)")
+    spoken = f"{metric} of each arm in percent with 95 % intervals, as in the table"
+    return Markup(figures.figure_svg(figure, spoken))
+
+
+def _curves(folder: Path, result: Mapping[str, Any]) -> Markup | None:
+    """The rewards of all runs in RL; None before any."""
+    lines: list[Line] = []
+    for arm in result["arms"]:
+        for seed in result["seeds"]:
+            name = unit_name(arm, seed)
+            curve = read_curves(folder / name, "reward").get("rl")
+            if curve is not None:
+                lines.append(Line(f"{label(arm)}, seed {seed}", curve.steps, curve.values))
+    if not lines:
+        return None
+    panel = Panel("reward in RL", lines)
+    figure = figures.draw_curves([panel], SMOOTHING, columns=1, panel_size=(7.2, 4.2))
+    return Markup(figures.figure_svg(figure, f"reward over RL steps of {len(lines)} runs"))
+
+
+def _runs(folder: Path, result: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """Each run's name and, where it has been written, the path of its own report."""
+    names = [unit_name(arm, seed) for arm in result["arms"] for seed in result["seeds"]]
+    return [
+        (name, f"{name}/{REPORT}" if (folder / name / REPORT).exists() else None) for name in names
+    ]
+
+
+def _command(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """The command that repeats the comparison; run: the options that all its runs share."""
+    arms, seeds = ",".join(result["arms"]), ",".join(map(str, result["seeds"]))
+    words = [f"arms=[{arms}]", f"seeds=[{seeds}]", *options_of(run), "out=runs/again"]
+    return shlex.join(["python", "-m", "weft_rl.compare", *words])

@@ -1,0 +1,37 @@
+"""The command-line words that repeat a run, from its resolved configuration."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from weft_rl.config.load import diff_configs, load_run_config
+
+
+def options_of(settings: Mapping[str, Any]) -> list[str]:
+    """`key=value` for the model and all that differs from its preset; out is left out.
+
+    settings: a resolved configuration, as a run's config.yaml has it; empty gives no words."""
+    if "model" not in settings:
+        return []
+    values = dict(_flat(settings))
+    # options that the model's preset gives need not be spelt out
+    plain = load_run_config([f"model={settings['model']}"], command="weft_rl.pipeline")
+    keys = ["model", *diff_configs(yaml.safe_dump(dict(settings)), plain)]
+    return [f"{key}={argument(values[key])}" for key in keys if key in values and key != "out"]
+
+
+def argument(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
