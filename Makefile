@@ -26,7 +26,7 @@ compare: setup  ## SFT then RL against WeFT then RL, three seeds each
 	$(BIN)/python -m weft_rl.compare arms=[sft,weft] seeds=[0,1,2]
 
 experiments: setup  ## the comparison behind docs/experiments.md, and that page
-	$(BIN)/python -m weft_rl.compare arms=[sft,weft] seeds=[0,1,2] out=runs/experiments
+	$(BIN)/python -m weft_rl.compare arms=[sft,weft] seeds=[0,1,2,3,4] out=runs/experiments
 	$(BIN)/python benchmarks/experiments.py runs/experiments
 
 test: setup  ## run the tests

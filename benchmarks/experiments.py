@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 HEAD = """# Experiments
 
 How well the tiny world learns, over seeds: `make experiments` regenerates this page. Puzzles have
-six empty cells and one solution; the held-out ones come from three of the twelve orbits under
+eight empty cells and one solution; the held-out ones come from three of the twelve orbits under
 relabelling of digits, none of whose grids is ever trained on. The same {n} puzzles and one base
 model serve every run.
 
