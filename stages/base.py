@@ -18,7 +18,8 @@ from weft_rl.data.traces import Example, pad_answers, prompt_ids
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.runs import METRICS, append_line, checkpoint_path, publish, read_lines
-from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer, Objective
+from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.objectives import Objective
 
 # So many texts stand for the whole pretraining set in the cache's key: a change of how they are
 # made shows in the first few already.

@@ -9,18 +9,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from stages.context import Context, common_arguments, train
 from weft_rl.data.tiny_world import cold_start_traces
 from weft_rl.data.traces import Example, Trace, encode_traces, read_traces
-from weft_rl.diffusion.rates import RateKind
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, load_tokenizer, with_lora
-from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer, Objective
-
-# Stage name -> how fast each token is masked.
-RATES: dict[str, RateKind] = {
-    "sft": "uniform",
-    "weft": "sqrt_entropy",
-    "weft_entropy": "entropy",
-    "nll": "nll",
-}
+from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.objectives import objective_of
 
 
 def load_traces(context: Context) -> list[Trace]:
@@ -46,7 +38,12 @@ def run(context: Context) -> Path:
             f"cold_start.max_length={options.max_length} tokens; raise it"
         )
     Console().print(f"{context.stage}: {len(examples)} records, {dropped} too long and left out")
-    return train(_trainer(context, model, tokenizer, examples), context)
+    trainer = _trainer(context, model, tokenizer, examples)
+    last = train(trainer, context)
+    if trainer.method.estimated == "entropy" and trainer.is_world_process_zero():
+        path = context.run / f"token_entropy-{context.stage}.csv"
+        trainer.token_table.write(path, lambda token: str(tokenizer.decode([token])))
+    return last
 
 
 def _trainer(
@@ -56,6 +53,7 @@ def _trainer(
     examples: list[Example],
 ) -> ColdStartTrainer:
     config, options = context.config, context.config.cold_start
+    estimate = options.estimate
     adapted = with_lora(model, options.lora, context.start, context.scratch / "step")
     return ColdStartTrainer(
         model=adapted,
@@ -74,6 +72,13 @@ def _trainer(
         train_dataset=examples,
         data_collator=AnswerCollator(int(model.config.pad_token_id)),
         processing_class=tokenizer,
-        objective=Objective(RATES[context.stage], options.normalizer, options.slope),
+        objective=objective_of(context.stage, options.normalizer, options.slope),
         seed=config.seed,
+        times=options.times,
+        refresh_every=estimate.refresh_every if estimate.rates == "cached" else 1,
+        estimate_dropout=estimate.dropout,
+        estimate_bf16=estimate.bf16,
+        reference=load_model(estimate.reference, context.device, torch.float32)
+        if context.stage == "rho1" and estimate.reference is not None
+        else None,
     )

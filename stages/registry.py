@@ -5,10 +5,11 @@ from pathlib import Path
 
 from stages import base, cold_start, rl
 from stages.context import Context
+from weft_rl.trainers.objectives import RECIPES
 
 # A body trains from context.start and returns its last checkpoint.
 BODIES: Mapping[str, Callable[[Context], Path]] = {
     "base": base.run,
-    **dict.fromkeys(cold_start.RATES, cold_start.run),
+    **dict.fromkeys(RECIPES, cold_start.run),
     "rl": rl.run,
 }

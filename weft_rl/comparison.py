@@ -16,7 +16,18 @@ RESULT = "comparison.json"
 # A run's stages by their part in a comparison: what the cold start is called differs by arm.
 STAGES = ("base", "cold_start", "rl")
 TITLES = {"base": "base", "cold_start": "cold start", "rl": "then RL"}
-_LABELS = {"sft": "SFT", "weft": "WeFT", "weft_entropy": "WeFT (entropy)", "nll": "NLL"}
+_LABELS = {
+    "sft": "SFT",
+    "weft": "WeFT",
+    "weft_paper": "WeFT (as printed)",
+    "weft_exact": "WeFT (exact bound)",
+    "weft_entropy": "WeFT (entropy)",
+    "nll": "NLL",
+    "weft_sw": "WeFT (SW)",
+    "dream": "Dream",
+    "dft": "DFT",
+    "rho1": "Rho-1",
+}
 
 Table = Mapping[int, Mapping[str, float]]  # seed -> record's id -> value
 Tables = Mapping[str, Table]  # by score name, the task's main score first

@@ -7,7 +7,11 @@ from typing import ClassVar, Literal
 
 from weft_rl.config.options import Block, about, option, require, shown
 
-STAGES = ("base", "sft", "weft", "weft_entropy", "nll", "rl", "eval")
+COLD_STARTS = (
+    *("sft", "weft", "weft_paper", "weft_exact", "weft_entropy", "nll", "weft_sw", "dream"),
+    *("dft", "rho1"),
+)
+STAGES = ("base", *COLD_STARTS, "rl", "eval")
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,23 @@ class BaseConfig(Block):
 
 
 @dataclass(frozen=True)
+class EstimateConfig(Block):
+    """What the cold start's rates and weights are estimated from."""
+
+    prefix: ClassVar[str] = "cold_start.estimate."
+
+    rates: Literal["fresh", "cached"] = option(
+        "fresh", "fresh: one forward without gradient every step; cached: kept for some epochs"
+    )
+    refresh_every: int = option(5, "epochs between estimates of a record, when cached", at_least=1)
+    dropout: bool = option(False, "estimate in train mode")
+    bf16: bool = option(
+        False, "estimate in bfloat16: cheaper, and the exact bound holds for any rates"
+    )
+    reference: str | None = option(None, "checkpoint that rho1 compares each token's loss with")
+
+
+@dataclass(frozen=True)
 class ColdStartConfig(Block):
     """Supervised fine-tuning on reasoning traces: sft, weft and their relatives."""
 
@@ -120,6 +141,10 @@ class ColdStartConfig(Block):
         "answer", "a record's loss is divided by its answer tokens, its masked ones, or 1"
     )
     slope: bool = option(False, "weight by dt_i/dt, the exact bound")
+    times: Literal["independent", "stratified", "antithetic"] = option(
+        "independent", "how a batch's times are drawn: the latter two lower the loss's variance"
+    )
+    estimate: EstimateConfig = field(default_factory=lambda: EstimateConfig())
     logging_steps: int = option(10, "steps between metric lines", at_least=1)
     save_steps: int = option(100, "steps between checkpoints", at_least=1)
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -211,5 +236,8 @@ class RunConfig(Block):
         rule = f"base pretrains model=tiny, not model={shown(self.model)}; leave base out"
         fits = "base" not in self.stages or self.model == "tiny"
         require(fits, "stages", self.stages, rule)
+        rule = "is needed by stage rho1: name a checkpoint, for instance of an sft run"
+        fits = "rho1" not in self.stages or self.cold_start.estimate.reference is not None
+        require(fits, "cold_start.estimate.reference", None, rule)
         known = fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device)
         require(known is not None, "device", self.device, "must be auto, cpu, cuda or cuda:N")

@@ -1,7 +1,7 @@
 """Supervised fine-tuning of a masked diffusion model on answers: SFT, WeFT and relatives."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,20 +9,26 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from weft_rl.data.traces import Example
-from weft_rl.diffusion.losses import Normalizer, denoising_loss
-from weft_rl.diffusion.noise import mask_probability, mask_slope, mask_tokens, sample_time
-from weft_rl.diffusion.rates import RateKind, mean_rate, token_rates, usable_rates
+from weft_rl.diffusion.losses import denoising_loss
+from weft_rl.diffusion.noise import (
+    antithetic_times,
+    mask_probability,
+    mask_slope,
+    mask_tokens,
+    sample_time,
+    stratified_times,
+)
+from weft_rl.diffusion.rates import mean_rate, token_entropy, token_nll, usable_rates
+from weft_rl.diffusion.weights import dream_weights, excess_loss_selection, own_probability
+from weft_rl.errors import UserError
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
+from weft_rl.trainers.estimates import EstimateCache, estimate
+from weft_rl.trainers.objectives import Objective, Times
+from weft_rl.trainers.token_table import TokenTable
 
-
-@dataclass(frozen=True)
-class Objective:
-    """What the cold start minimises: the rates, how a sequence is normalised, the slope."""
-
-    rates: RateKind
-    normalizer: Normalizer = "answer"
-    slope: bool = False
+# Rho-1 trains on the tokens with the highest excess loss; its authors keep 60 % of them.
+_SELECTED_SHARE = 0.6
 
 
 class AnswerCollator:
@@ -54,26 +60,73 @@ class ColdStartTrainer(AtomicCheckpoints):
     loss_is_scaled_for_ga = False
     data_collator: AnswerCollator
 
-    def __init__(self, *args: Any, objective: Objective, seed: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        objective: Objective,
+        seed: int,
+        times: Times = "independent",
+        refresh_every: int = 1,
+        estimate_dropout: bool = False,
+        estimate_bf16: bool = False,
+        reference: PreTrainedModel | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         # not `objective`: the Trainer keeps a number of its own under that name
-        self.method, self.seed = objective, seed
+        self.method, self.seed, self.times = objective, seed, times
+        self.estimates = EstimateCache(refresh_every)
+        self.estimate_dropout, self.estimate_bf16 = estimate_dropout, estimate_bf16
+        self.reference = None if reference is None else reference.to(self.args.device).eval()
+        self.token_table = TokenTable(int(self.accelerator.unwrap_model(self.model).config.vocab_size))
         self._sums: dict[str, list[float]] = {}
 
-    @torch.no_grad()
-    def estimate_rates(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
-        """Rates (B, L) from one forward with the whole answer masked, dropout off."""
-        x0, answer = batch["x0"], batch["answer"]
-        if self.method.rates == "uniform":
-            return answer.float()
-        mask_id, training = model.config.mask_token_id, model.training
-        model.eval()
-        try:
-            xt = x0.masked_fill(answer, mask_id)
-            logits = model(input_ids=xt, attention_mask=batch["attention_mask"]).logits
-        finally:
-            model.train(training)
-        return token_rates(self.method.rates, logits, x0, answer)
+    def estimated(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor | None:
+        """What the objective's estimate pass says of each token (B, L); None without such a pass."""
+        wanted = self.method.estimated
+        if wanted is None:
+            return None
+        mask_id = self._config(model).mask_token_id
+
+        def fresh() -> Tensor:
+            return estimate(
+                model,
+                batch,
+                mask_id,
+                lambda logits, x0, _: token_nll(logits, x0)
+                if wanted == "nll"
+                else token_entropy(logits),
+                train_mode=self.estimate_dropout,
+                bf16=self.estimate_bf16,
+            )
+
+        return self.estimates.get(batch["keys"], batch["answer"], fresh)
+
+    def rates(self, estimated: Tensor | None, answer: Tensor) -> Tensor:
+        """Masking rates (B, L) from the estimates, mended where they would break the loss."""
+        kind = self.method.rates
+        if estimated is None or kind == "uniform":
+            return usable_rates(answer.float(), answer)
+        return usable_rates(estimated.sqrt() if kind == "sqrt_entropy" else estimated, answer)
+
+    def token_weights(
+        self, inputs: dict[str, Tensor], xt: Tensor, masked: Tensor, logits: Tensor, estimated: Tensor | None
+    ) -> Tensor | None:
+        """Weights (B, L) of the masked tokens' losses; None is 1 for all."""
+        x0, answer = inputs["x0"], inputs["answer"]
+        match self.method.weights:
+            case "sqrt_entropy" if estimated is not None:
+                return estimated.sqrt()
+            case "dream":
+                return dream_weights(masked, inputs["attention_mask"].bool())
+            case "own_probability":
+                return own_probability(logits, x0)
+            case "excess_loss" if self.reference is not None:
+                with torch.no_grad():
+                    other = self.reference(input_ids=xt, attention_mask=inputs["attention_mask"])
+                    nll, reference_nll = token_nll(logits, x0), token_nll(other.logits, x0)
+                return excess_loss_selection(nll, reference_nll, masked & answer, _SELECTED_SHARE)
+        return None
 
     def compute_loss(  # ty: ignore[incompatible-method-override] - never asked for outputs here
         self,
@@ -82,28 +135,59 @@ class ColdStartTrainer(AtomicCheckpoints):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor:
-        """The Trainer passes a collated batch and gets the mean loss of its sequences."""
+        """The Trainer passes a collated batch and gets the mean loss of its sequences.
+
+        Raises UserError naming step and records when the loss is not finite."""
         x0, answer = inputs["x0"], inputs["answer"]
         generators = [
             torch.Generator().manual_seed(seed_for(self.seed, "mask", *key))
             for key in inputs["keys"].tolist()
         ]
-        estimate = self.estimate_rates(model, inputs)
-        beta = usable_rates(estimate, answer)
+        estimated = self.estimated(model, inputs)
+        beta = self.rates(estimated, answer)
         beta_ref = mean_rate(beta, answer)
-        t = sample_time(generators).to(x0.device)
+        t = self._times(generators, inputs["keys"]).to(x0.device)
         probability = mask_probability(t, beta, beta_ref)
-        weight = mask_slope(t, beta, beta_ref) if self.method.slope else None
-        mask_id = model.config.mask_token_id
-        xt, masked = mask_tokens(x0, probability, answer, mask_id, generators)
+        xt, masked = mask_tokens(
+            x0, probability, answer, self._config(model).mask_token_id, generators
+        )
         logits = model(input_ids=xt, attention_mask=inputs["attention_mask"]).logits
-        self._record(beta_ref=beta_ref.mean(), mask_fraction=masked.sum() / answer.sum())
-        if self.method.rates in ("sqrt_entropy", "entropy"):
-            power = 2 if self.method.rates == "sqrt_entropy" else 1
-            self._record(token_entropy=(estimate**power).sum() / answer.sum())
-        return denoising_loss(
+        weight = self.token_weights(inputs, xt, masked, logits, estimated)
+        if self.method.slope:
+            slope = mask_slope(t, beta, beta_ref)
+            weight = slope if weight is None else weight * slope
+        loss = denoising_loss(
             logits, x0, masked, probability, answer, weight, self.method.normalizer
         )
+        self._require_finite(loss, inputs["keys"])
+        self._record(beta_ref=beta_ref.mean(), mask_fraction=masked.sum() / answer.sum())
+        if self.method.estimated == "entropy" and estimated is not None:
+            self._record(token_entropy=estimated.sum() / answer.sum())
+            self.token_table.add(x0, answer, estimated)
+        return loss
+
+    @staticmethod
+    def _config(model: Any) -> Any:
+        """The configuration of a model that may be wrapped for several processes."""
+        return getattr(model, "module", model).config
+
+    def _times(self, generators: Sequence[torch.Generator], keys: Tensor) -> Tensor:
+        """One time a row (B, 1). Each row's own generator is drawn from whatever the option, so
+        that the masks of two runs that differ in it are still the same draws."""
+        own = sample_time(generators)
+        if self.times == "independent":
+            return own
+        shared = torch.Generator().manual_seed(seed_for(self.seed, "times", *keys[0].tolist()))
+        draw = stratified_times if self.times == "stratified" else antithetic_times
+        return draw(len(keys), shared)
+
+    def _require_finite(self, loss: Tensor, keys: Tensor) -> None:
+        if not loss.isfinite():
+            records = ", ".join(str(index) for _, index in keys.tolist())
+            raise UserError(
+                f"{self.stage}: the loss of step {self.state.global_step + 1} is not finite "
+                f"(records {records}); lower cold_start.learning_rate, or look at these records"
+            )
 
     def _record(self, **values: Tensor) -> None:
         for name, value in values.items():
@@ -120,3 +204,18 @@ class ColdStartTrainer(AtomicCheckpoints):
         """Transformers runs one epoch here; the collator must know which before it is iterated."""
         self.data_collator.epoch = int(kwargs["epoch"])
         return super()._run_epoch(*args, **kwargs)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Transformers saves random states here, on every rank: the estimates go along."""
+        super()._save_rng_state(output_dir)
+        rank = self.accelerator.process_index
+        self.estimates.save(Path(output_dir), rank)
+        if self.method.estimated == "entropy":
+            self.token_table.save(Path(output_dir), rank)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Transformers restores the optimizer here: the estimates are taken up as well."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.estimates.load(Path(checkpoint))
+            self.token_table.load(Path(checkpoint), self.accelerator.process_index)

@@ -1,0 +1,109 @@
+"""What a model expects of a wholly masked answer: one forward without gradient, fresh or kept.
+
+B batch, L sequence, K longest answer of the batch, V vocabulary."""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+# Estimates of an answer's tokens from logits (B, K, V), x0 (B, K) and answer (B, K): (B, K).
+Reduce = Callable[[Tensor, Tensor, Tensor], Tensor]
+_FILE = "estimates_{rank}.safetensors"
+
+
+def answer_positions(answer: Tensor) -> Tensor:
+    """Where each row's answer tokens are, in order: (B, L) bool -> (B, K) long.
+
+    Rows with a shorter answer are filled up with positions outside of it."""
+    longest = int(answer.sum(-1).max())
+    # a stable sort of "not in the answer" puts the answer's positions first, in order
+    return (~answer).long().argsort(dim=-1, stable=True)[:, :longest]
+
+
+@torch.no_grad()
+def estimate(
+    model: nn.Module,
+    batch: Mapping[str, Tensor],
+    mask_id: int,
+    reduce: Reduce,
+    *,
+    train_mode: bool = False,
+    bf16: bool = False,
+) -> Tensor:
+    """`reduce` of one forward with the whole answer masked: (B, L) float32, 0 outside the answer.
+
+    batch: x0, attention_mask (B, L) long, answer (B, L) bool. The head is computed on the answer's
+    rows only. train_mode: whether dropout is on; bf16: whether products are taken in bfloat16.
+    The model's mode is left as it was."""
+    x0, answer = batch["x0"], batch["answer"]
+    where, training = answer_positions(answer), model.training
+    model.train(train_mode)
+    precision = torch.autocast(x0.device.type, torch.bfloat16) if bf16 else nullcontext()
+    try:
+        with precision:
+            logits = model(
+                input_ids=x0.masked_fill(answer, mask_id),
+                attention_mask=batch["attention_mask"],
+                logit_positions=where,
+            ).logits
+    finally:
+        model.train(training)
+    there = answer.gather(1, where)
+    found = reduce(logits, x0.gather(1, where), there).float()
+    spread = torch.zeros(x0.shape, dtype=torch.float32, device=x0.device)
+    return spread.scatter(1, where, torch.where(there, found, 0.0))
+
+
+class EstimateCache:
+    """Estimates of each example's answer, kept for some epochs and with the checkpoint.
+
+    refresh_every: epochs between estimates of an example; 1 keeps none."""
+
+    def __init__(self, refresh_every: int) -> None:
+        self.refresh_every = refresh_every
+        self.kept: dict[int, Tensor] = {}  # example -> (its answer's length,) float32
+        self.since: dict[int, int] = {}  # example -> the epoch of its estimate
+
+    def get(self, keys: Tensor, answer: Tensor, fresh: Callable[[], Tensor]) -> Tensor:
+        """Estimates (B, L) of a batch: the kept ones, or where one of them is due, new ones of all.
+
+        keys (B, 2): epoch and example of each row; answer (B, L) bool; fresh: makes (B, L)."""
+        rows = keys.tolist()
+        if not all(self._holds(epoch, index) for epoch, index in rows):
+            values = fresh()
+            if self.refresh_every > 1:
+                for (epoch, index), row, inside in zip(rows, values, answer, strict=True):
+                    self.kept[index] = row[inside].cpu()
+                    self.since[index] = self._due(epoch)
+            return values
+        values = torch.zeros(answer.shape, dtype=torch.float32, device=answer.device)
+        for row, inside, (_, index) in zip(values, answer, rows, strict=True):
+            row[inside] = self.kept[index].to(answer.device)
+        return values
+
+    def _due(self, epoch: int) -> int:
+        """The newest epoch up to this one in which everything is estimated anew."""
+        return epoch - epoch % self.refresh_every
+
+    def _holds(self, epoch: int, index: int) -> bool:
+        return self.since.get(index, -1) == self._due(epoch)
+
+    def save(self, folder: Path, rank: int) -> None:
+        """Write the kept estimates into a checkpoint's folder; nothing when there are none."""
+        if self.kept:
+            named: dict[str, Any] = {
+                f"{index}.{self.since[index]}": value for index, value in self.kept.items()
+            }
+            save_file(named, folder / _FILE.format(rank=rank))
+
+    def load(self, folder: Path) -> None:
+        """Take up what every rank has kept: examples may come to another rank."""
+        for path in sorted(folder.glob(_FILE.format(rank="*"))):
+            for name, value in load_file(path).items():
+                index, since = map(int, name.split("."))
+                self.kept[index], self.since[index] = value, since

@@ -1,0 +1,50 @@
+"""The cold starts by name: what each masks faster and what it weights."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from weft_rl.diffusion.losses import Normalizer
+from weft_rl.diffusion.rates import RateKind
+
+WeightKind = Literal["none", "sqrt_entropy", "dream", "own_probability", "excess_loss"]
+# How a batch's times are drawn: row by row, one from each of B strata, or in pairs t and 1 - t.
+Times = Literal["independent", "stratified", "antithetic"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the cold start minimises: rates, token weights, how a sequence is normalised, slope."""
+
+    rates: RateKind = "uniform"
+    weights: WeightKind = "none"
+    normalizer: Normalizer = "answer"
+    slope: bool = False
+
+    @property
+    def estimated(self) -> Literal["entropy", "nll"] | None:
+        """What the estimate pass must tell of each answer token; None needs no such pass."""
+        if self.rates == "nll":
+            return "nll"
+        return "entropy" if "entropy" in self.rates + self.weights else None
+
+
+# Stage name -> objective; the normaliser and the slope are the options', but where _FIXED names them.
+RECIPES: dict[str, Objective] = {
+    "sft": Objective("uniform"),  # LLaDA's
+    "weft": Objective("sqrt_entropy"),
+    "weft_paper": Objective("sqrt_entropy", normalizer="masked"),  # Algorithm 1 as printed
+    "weft_exact": Objective("sqrt_entropy", slope=True),  # the bound of Theorem 1
+    "weft_entropy": Objective("entropy"),  # Table 5
+    "nll": Objective("nll"),  # Eq. 14, Table 3
+    "weft_sw": Objective("uniform", "sqrt_entropy"),  # Eq. 15-16, Table 4
+    "dream": Objective("uniform", "dream"),  # Eq. 17, Table 4
+    "dft": Objective("uniform", "own_probability"),  # arXiv 2508.05629
+    "rho1": Objective("uniform", "excess_loss"),  # in the manner of arXiv 2404.07965
+}
+_FIXED = ("weft_paper", "weft_exact")
+
+
+def objective_of(stage: str, normalizer: Normalizer, slope: bool) -> Objective:
+    """The objective of a cold start under the options. Raises KeyError for an unknown stage."""
+    recipe = RECIPES[stage]
+    return recipe if stage in _FIXED else replace(recipe, normalizer=normalizer, slope=slope)
