@@ -1,0 +1,174 @@
+"""What WeFT's estimate pass costs: step time and peak memory against SFT's, in one run.
+
+Usage: python benchmarks/cold_start_overhead.py [quick]. Every method takes the same optimizer steps
+on the same random records, in turns, so that a slow moment of the machine hits all of them alike;
+memory is each method's own process. Writes benchmarks/results/cold_start_overhead.json and .md."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+import transformers
+from transformers import TrainingArguments
+
+from weft_rl.data.traces import Example
+from weft_rl.models import LLaDAConfig
+from weft_rl.models.loading import fresh_model
+from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.objectives import Objective
+
+RESULTS = Path(__file__).parent / "results"
+BATCH, PROMPT_SHARE, EPOCHS_KEPT = 4, 0.1, 5  # s1K's prompts are a small part of its records
+WEFT = Objective("sqrt_entropy")
+METHODS = {
+    "SFT": (Objective("uniform"), {}),
+    "WeFT fresh": (WEFT, {}),
+    "WeFT fresh, bf16 estimate": (WEFT, {"estimate_bf16": True}),
+    "WeFT cached": (WEFT, {"refresh_every": EPOCHS_KEPT}),
+    "WeFT cached, bf16 estimate": (WEFT, {"refresh_every": EPOCHS_KEPT, "estimate_bf16": True}),
+}
+# (vocabulary, length): growth with both
+SHAPES = [(32768, 128), (32768, 256), (32768, 512), (65536, 256), (126464, 256)]
+
+
+def prepared(method: str, vocab_size: int, length: int, folder: str) -> ColdStartTrainer:
+    """A trainer whose optimizer exists, on EPOCHS_KEPT batches' worth of random records."""
+    config = LLaDAConfig(
+        vocab_size=vocab_size,
+        hidden_size=256,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        intermediate_size=704,
+        mask_token_id=vocab_size - 1,
+        eos_token_id=vocab_size - 2,
+        eot_token_id=vocab_size - 3,
+        pad_token_id=vocab_size - 2,
+    )
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, vocab_size - 4, (BATCH, length), generator=generator).tolist()
+    objective, options = METHODS[method]
+    trainer = ColdStartTrainer(
+        model=fresh_model(config, 0),
+        args=TrainingArguments(
+            output_dir=folder, use_cpu=True, report_to="none", remove_unused_columns=False
+        ),
+        train_dataset=[Example(i, row, int(PROMPT_SHARE * length)) for i, row in enumerate(ids)],
+        data_collator=AnswerCollator(config.pad_token_id),
+        objective=objective,
+        seed=0,
+        **options,
+    )
+    trainer.create_optimizer()
+    return trainer
+
+
+def step(trainer: ColdStartTrainer, epoch: int) -> float:
+    """Seconds of one optimizer step on the records, as the given epoch would take it."""
+    trainer.data_collator.epoch = epoch
+    begun = time.perf_counter()
+    batch = trainer.data_collator(trainer.train_dataset)
+    trainer.model.train()
+    trainer.compute_loss(trainer.model, batch).backward()
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
+    return time.perf_counter() - begun
+
+
+def timed(vocab_size: int, length: int, rounds: int) -> dict[str, float]:
+    """Median seconds of a step by method; a cached one's is its mean over the epochs it keeps."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainers = {name: prepared(name, vocab_size, length, folder) for name in METHODS}
+        seconds: dict[str, list[float]] = {name: [] for name in METHODS}
+        for name, trainer in trainers.items():
+            step(trainer, 0)
+            trainer.estimates.since.clear()
+            del name
+        for turn in range(rounds):
+            for name, trainer in trainers.items():
+                # every method is timed over the same epochs, one of which estimates anew
+                taken = [step(trainer, turn * EPOCHS_KEPT + k) for k in range(EPOCHS_KEPT)]
+                seconds[name].append(sum(taken) / EPOCHS_KEPT)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def peak_memory(method: str, vocab_size: int, length: int) -> float:
+    """MiB that two steps take at most in a process of their own, what it loaded before included."""
+    command = [sys.executable, __file__, "memory", method, str(vocab_size), str(length)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _memory(method: str, vocab_size: int, length: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = prepared(method, vocab_size, length, folder)
+        for epoch in range(2):
+            step(trainer, epoch)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def table(rows: list[dict]) -> str:
+    """The ratios to SFT as Markdown."""
+    names = [*METHODS][1:]
+    head = ["V", "L", "parameters (M)", "SFT (s)", *names, "peak memory, WeFT fresh"]
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        ratios = [f"{row['seconds'][name] / row['seconds']['SFT']:.2f}" for name in names]
+        memory = row["memory_mib"]
+        share = f"{memory['WeFT fresh'] / memory['SFT']:.2f}" if memory else ""
+        lines.append(
+            [
+                *(str(row["vocab_size"]), str(row["length"]), f"{row['parameters'] / 1e6:.1f}"),
+                *(f"{row['seconds']['SFT']:.2f}", *ratios, share),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def main(*, quick: bool) -> None:
+    """Measure all shapes, or with `quick` the first one, and write the results."""
+    rows = []
+    for vocab_size, length in SHAPES[: 1 if quick else None]:
+        with tempfile.TemporaryDirectory() as folder:
+            model = prepared("SFT", vocab_size, length, folder).model
+            parameters = sum(p.numel() for p in model.parameters())
+        memory = {name: peak_memory(name, vocab_size, length) for name in ("SFT", "WeFT fresh")}
+        seconds = timed(vocab_size, length, rounds=1 if quick else 3)
+        rows.append(
+            {
+                "vocab_size": vocab_size,
+                "length": length,
+                "parameters": parameters,
+                "seconds": seconds,
+                "memory_mib": memory,
+            }
+        )
+        print(table(rows[-1:]), flush=True)
+    machine = {
+        "machine": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "batch": BATCH,
+        "prompt_share": PROMPT_SHARE,
+        "epochs_kept": EPOCHS_KEPT,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps(machine | {"rows": rows}, indent=2)
+    (RESULTS / "cold_start_overhead.json").write_text(text + "\n")
+    (RESULTS / "cold_start_overhead.md").write_text(table(rows))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["memory"]:
+        _memory(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    else:
+        main(quick=sys.argv[1:] == ["quick"])
