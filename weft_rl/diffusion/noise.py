@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from weft_rl.diffusion.precision import widen
 from weft_rl.diffusion.shapes import require_shape
 
 # t stays this far from 0, where the loss divides by 0, and from 1, where the slope is 0 or infinite
@@ -15,24 +16,24 @@ def mask_probability(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
     """Chance that each token is masked at time t: 1 - (1 - t)^(beta / beta_ref).
 
     t (B, 1) in (0, 1); beta (B, L) >= 0, any unit; beta_ref (B, 1) > 0, same unit.
-    Returns (B, L) in [0, 1), float32. Raises ValueError when the shapes do not fit.
-    Source: WeFT Eq. 21."""
+    Returns (B, L) in [0, 1], 1 only by rounding; float64 when an argument is, else float32.
+    Raises ValueError when the shapes do not fit. Source: WeFT Eq. 21."""
     require_shape("t", t, (len(beta), 1))
     require_shape("beta_ref", beta_ref, (len(beta), 1))
     # expm1/log1p: in float32 1 - (1 - t)^r is 0 at t = 1e-8, and the loss divides by it
-    return -torch.expm1((beta.float() / beta_ref.float()) * torch.log1p(-t.float()))
+    return -torch.expm1(widen(beta) / widen(beta_ref) * torch.log1p(-widen(t)))
 
 
 def mask_slope(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
     """Derivative of mask_probability by t: r (1 - t)^(r - 1), r = beta / beta_ref.
 
     As a token weight it turns the loss under one shared t into the exact negative ELBO; without it
-    each token is integrated over the wrong measure. Shapes as for mask_probability.
+    each token is integrated over the wrong measure. Shapes and precision as for mask_probability.
     Source: the substitution dt_i = (dt_i/dt) dt of WeFT's Theorem 1, left out in Algorithm 1."""
     require_shape("t", t, (len(beta), 1))
     require_shape("beta_ref", beta_ref, (len(beta), 1))
-    ratio = beta.float() / beta_ref.float()
-    return ratio * torch.exp((ratio - 1) * torch.log1p(-t.float()))
+    ratio = widen(beta) / widen(beta_ref)
+    return ratio * torch.exp((ratio - 1) * torch.log1p(-widen(t)))
 
 
 def sample_time(generators: Sequence[torch.Generator]) -> Tensor:
