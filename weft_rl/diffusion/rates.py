@@ -33,7 +33,7 @@ def token_entropy(logits: Tensor) -> Tensor:
         # a token of probability 0 adds 0, not 0 * -inf
         torch.sum(log_p.exp().mul_(log_p.nan_to_num_(neginf=0.0)), -1, out=out)
     _require_distributions(entropy)
-    # rounding can leave -1e-8, whose root is NaN
+    # where a backend's log_softmax rounds above 0 the sum is -1e-8, whose root is NaN
     return entropy.neg_().clamp_(min=0)
 
 
