@@ -2,15 +2,19 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import tensor
 from torch.testing import assert_close
 
 from weft_rl.diffusion.noise import (
     TIME_MARGIN,
+    antithetic_times,
     mask_probability,
     mask_slope,
     mask_tokens,
     sample_time,
+    stratified_times,
 )
 
 MASK = 9
@@ -57,6 +61,31 @@ def test_slope_of_a_constant_rate_is_one():
     assert_close(mask_slope(tensor([[0.8]]), tensor([[2.0]]), tensor([[2.0]])), tensor([[1.0]]))
 
 
+RATE = st.floats(0, 2.0**100, width=32)
+
+
+@given(
+    rates=st.lists(RATE, min_size=2, max_size=6),
+    reference=st.floats(2.0**-100, 2.0**100, width=32),
+    t=st.floats(0, 1, exclude_min=True, exclude_max=True, width=32),
+)
+def test_probability_grows_with_the_rate_within_zero_and_one(rates, reference, t):
+    beta, t, beta_ref = tensor([sorted(rates)]), tensor([[t]]), tensor([[reference]])
+    probability = mask_probability(t, beta, beta_ref)
+    assert ((probability >= 0) & (probability <= 1)).all()
+    assert (probability.diff() >= 0).all()
+
+
+@given(rates=st.lists(st.floats(0.01, 100), min_size=1, max_size=6), t=st.floats(0.001, 0.999))
+def test_probability_depends_on_the_ratio_of_rates_alone(rates, t):
+    """float64: the same to rounding when the unit of the rates changes."""
+    beta, time = tensor([rates], dtype=torch.float64), tensor([[t]], dtype=torch.float64)
+    one = mask_probability(time, beta, beta.mean(-1, keepdim=True))
+    other = mask_probability(time, 7 * beta, (7 * beta).mean(-1, keepdim=True))
+    assert one.dtype == torch.float64
+    assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("function", [mask_probability, mask_slope])
 def test_times_without_their_column_are_refused(function):
     with pytest.raises(ValueError, match=r"t must have shape \(2, 1\)"):
@@ -69,6 +98,61 @@ def test_time_keeps_its_margin():
     assert TIME_MARGIN <= t.min() < 0.01
     assert 0.99 < t.max() <= 1 - TIME_MARGIN
     assert t.mean() == pytest.approx(0.5, abs=0.02)  # 3 standard errors: 3 * 0.289 / sqrt(2000)
+
+
+BATCHES = 4000
+DESIGNS = {
+    "independent": lambda count, generator: sample_time([generator] * count),
+    "stratified": stratified_times,
+    "antithetic": antithetic_times,
+}
+
+
+def times(design, count):
+    """(BATCHES, count): that many batches from one stream."""
+    generator = torch.Generator().manual_seed(11)
+    return torch.cat([DESIGNS[design](count, generator).T for _ in range(BATCHES)])
+
+
+@pytest.mark.parametrize("count", [1, 5, 8])
+@pytest.mark.parametrize("design", ["stratified", "antithetic"])
+def test_every_row_of_a_design_is_uniform(design, count):
+    """Kolmogorov-Smirnov for each row; 1.95 / sqrt(4000) is passed by chance once in 1,000."""
+    drawn = (times(design, count) - TIME_MARGIN) / (1 - 2 * TIME_MARGIN)
+    assert drawn.shape == (BATCHES, count)
+    assert drawn.min() >= -1e-6
+    assert drawn.max() <= 1 + 1e-6
+    expected = (torch.arange(BATCHES)[:, None] + 0.5) / BATCHES
+    assert (drawn.sort(dim=0).values - expected).abs().max() < 1.95 / BATCHES**0.5
+
+
+def test_strata_and_pairs():
+    drawn = ((times("stratified", 8) - TIME_MARGIN) / (1 - 2 * TIME_MARGIN) * 8).floor()
+    assert torch.equal(drawn.sort(dim=1).values, torch.arange(8.0).expand(BATCHES, 8))
+    paired = times("antithetic", 7)
+    assert_close(paired[:, 0:6:2] + paired[:, 1:6:2], torch.ones(BATCHES, 3))
+
+
+@pytest.mark.parametrize(("design", "ratio"), [("stratified", 0.03), ("antithetic", 0.18)])
+def test_a_design_keeps_the_expectation_of_a_loss_and_lowers_its_variance(design, ratio):
+    """f: the expected loss at t of a sequence whose tokens get harder as their context is masked.
+
+    Hand: on [a, b] = [margin, 1 - margin], the mean of 1 + 3 t^2 is 1 + (b^3 - a^3) / (b - a)."""
+    a, b = TIME_MARGIN, 1 - TIME_MARGIN
+    exact = 1 + (b**3 - a**3) / (b - a)
+    means = {name: (1 + 3 * times(name, 8).double() ** 2).mean(1) for name in DESIGNS}
+    for found in means.values():
+        assert abs(found.mean() - exact) < 4 * found.std() / BATCHES**0.5
+    # by hand, to first order in 1/8 for the strata: independent 9 (1/5 - 1/9) / 8 = 0.1, strata
+    # 12 / (12 * 8^3) = 0.00195, pairs var(3 (t^2 - t)) / 4 = 0.0125: ratios 0.02 and 0.125;
+    # a variance from 4,000 batches has a relative error of sqrt(2 / 4000) = 0.022
+    independent = means["independent"].var()
+    assert means[design].var() * (1 + 4 * 0.022) < ratio * independent * (1 - 4 * 0.022)
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_a_design_repeats_from_its_seed(design):
+    assert torch.equal(times(design, 3)[:10], times(design, 3)[:10])
 
 
 def test_masking_frequency_and_what_is_never_masked():
@@ -110,5 +194,6 @@ def test_the_global_random_state_is_left_alone():
     before = torch.random.get_rng_state()
     ones = torch.ones(1, 3)
     mask_tokens(ones.long(), ones, ones.bool(), MASK, generators(1))
-    sample_time(generators(1))
+    for draw in DESIGNS.values():
+        draw(3, torch.Generator().manual_seed(0))
     assert torch.equal(torch.random.get_rng_state(), before)

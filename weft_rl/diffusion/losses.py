@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from weft_rl.diffusion.precision import widen
 from weft_rl.diffusion.shapes import require_shape
 
 Normalizer = Literal["answer", "masked", "none"]
@@ -26,7 +27,8 @@ def denoising_loss(
     answer (B, L) bool; token_weight (B, L) or None for 1. normalizer: each sequence's sum is
     divided by its answer length ("answer", LLaDA's), by its number of masked tokens ("masked", as
     WeFT's Algorithm 1 prints it, minus sign restored) or by 1 ("none", the bound itself).
-    Returns a scalar, float32; a sequence without masked tokens adds 0.
+    Returns a scalar, float64 when the logits are, else float32; a sequence without masked tokens
+    adds 0.
     Raises ValueError for an unknown normalizer and for shapes that do not fit.
     Source: WeFT Eq. 10 and Algorithm 1, with its indicator read as "is masked"."""
     require_shape("logits", logits, (*x0.shape, logits.shape[-1]))
@@ -34,12 +36,12 @@ def denoising_loss(
         require_shape(name, value, x0.shape)
     if normalizer not in get_args(Normalizer):
         raise ValueError(f"normalizer={normalizer!r}: one of {', '.join(get_args(Normalizer))}")
-    nll = F.cross_entropy(logits.float().flatten(0, 1), x0.flatten(), reduction="none")
+    nll = F.cross_entropy(widen(logits).flatten(0, 1), x0.flatten(), reduction="none")
     # the inner where keeps 1 / 0 of unmasked tokens out of the graph: 0 * inf would be NaN
-    weight = 1 / torch.where(masked, probability.float(), 1.0)
+    weight = 1 / torch.where(masked, widen(probability), 1.0)
     if token_weight is not None:
         require_shape("token_weight", token_weight, x0.shape)
-        weight = weight * token_weight.float()
+        weight = weight * widen(token_weight)
     total = torch.where(masked, weight * nll.view(x0.shape), 0.0).sum(-1)  # (B,)
     if normalizer == "answer":
         total = total / answer.sum(-1).clamp(min=1)

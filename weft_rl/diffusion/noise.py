@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from weft_rl.diffusion.precision import widen
 from weft_rl.diffusion.shapes import require_shape
 
 # t stays this far from 0, where the loss divides by 0, and from 1, where the slope is 0 or infinite
@@ -15,30 +16,53 @@ def mask_probability(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
     """Chance that each token is masked at time t: 1 - (1 - t)^(beta / beta_ref).
 
     t (B, 1) in (0, 1); beta (B, L) >= 0, any unit; beta_ref (B, 1) > 0, same unit.
-    Returns (B, L) in [0, 1), float32. Raises ValueError when the shapes do not fit.
-    Source: WeFT Eq. 21."""
+    Returns (B, L) in [0, 1], 1 only by rounding; float64 when an argument is, else float32.
+    Raises ValueError when the shapes do not fit. Source: WeFT Eq. 21."""
     require_shape("t", t, (len(beta), 1))
     require_shape("beta_ref", beta_ref, (len(beta), 1))
     # expm1/log1p: in float32 1 - (1 - t)^r is 0 at t = 1e-8, and the loss divides by it
-    return -torch.expm1((beta.float() / beta_ref.float()) * torch.log1p(-t.float()))
+    return -torch.expm1(widen(beta) / widen(beta_ref) * torch.log1p(-widen(t)))
 
 
 def mask_slope(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
     """Derivative of mask_probability by t: r (1 - t)^(r - 1), r = beta / beta_ref.
 
     As a token weight it turns the loss under one shared t into the exact negative ELBO; without it
-    each token is integrated over the wrong measure. Shapes as for mask_probability.
+    each token is integrated over the wrong measure. Shapes and precision as for mask_probability.
     Source: the substitution dt_i = (dt_i/dt) dt of WeFT's Theorem 1, left out in Algorithm 1."""
     require_shape("t", t, (len(beta), 1))
     require_shape("beta_ref", beta_ref, (len(beta), 1))
-    ratio = beta.float() / beta_ref.float()
-    return ratio * torch.exp((ratio - 1) * torch.log1p(-t.float()))
+    ratio = widen(beta) / widen(beta_ref)
+    return ratio * torch.exp((ratio - 1) * torch.log1p(-widen(t)))
 
 
 def sample_time(generators: Sequence[torch.Generator]) -> Tensor:
     """One uniform time for each sequence from its own generator: (B, 1) in [margin, 1 - margin]."""
-    t = torch.stack([torch.rand(1, generator=generator) for generator in generators])
-    return TIME_MARGIN + (1 - 2 * TIME_MARGIN) * t
+    return _within_margin(torch.cat([torch.rand(1, generator=own) for own in generators]))
+
+
+def stratified_times(count: int, generator: torch.Generator) -> Tensor:
+    """Times for a batch, one from each of `count` equal parts of (0, 1), in random order.
+
+    Each row by itself is uniform, as from sample_time, but their mean of a smooth function has a
+    variance of order 1/count^3 instead of 1/count. Jittered within each part: one shift shared by
+    all parts keeps 1/count^2. Returns (count, 1) float32 in [margin, 1 - margin]."""
+    part = torch.randperm(count, generator=generator)
+    return _within_margin((part + torch.rand(count, generator=generator)) / count)
+
+
+def antithetic_times(count: int, generator: torch.Generator) -> Tensor:
+    """Times for a batch in pairs t, 1 - t, next to each other; an odd last row has no partner.
+
+    Each row by itself is uniform; a pair's mean of a monotone function varies less than that of
+    two draws. Returns (count, 1) float32 in [margin, 1 - margin]."""
+    t = torch.rand((count + 1) // 2, generator=generator)
+    return _within_margin(torch.stack([t, 1 - t], dim=1).flatten()[:count])
+
+
+def _within_margin(uniform: Tensor) -> Tensor:
+    """(B,) in [0, 1] -> (B, 1) in [margin, 1 - margin]."""
+    return TIME_MARGIN + (1 - 2 * TIME_MARGIN) * uniform[:, None]
 
 
 def mask_tokens(

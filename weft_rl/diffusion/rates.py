@@ -1,11 +1,13 @@
 """Token masking rates: how fast each answer token is noised."""
 
+from collections.abc import Iterator
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from weft_rl.diffusion.shapes import require_shape
+from weft_rl.diffusion.precision import widen
+from weft_rl.diffusion.shapes import require_everywhere, require_shape
 
 RateKind = Literal["uniform", "sqrt_entropy", "entropy", "nll"]
 
@@ -13,30 +15,79 @@ RateKind = Literal["uniform", "sqrt_entropy", "entropy", "nll"]
 # and its weight explodes: at 1/100 and t = 0.001 the weight is already 100,000.
 _FLOOR = 0.01
 
+# Logits reduced at a time: 16 MiB in float32, 33 rows of LLaDA's 126,464. A whole 4,096-token
+# sequence would take 2 GB beside the logits; fewer at a time leaves a GPU waiting for launches.
+_CHUNK = 2**22
+
+
+@torch.no_grad()
+def token_entropy(logits: Tensor) -> Tensor:
+    """Entropy of each prediction in nats: (..., V) -> (...), >= 0, without gradient.
+
+    float64 for float64 logits, else float32; never a wide copy of all the logits. A logit of -inf
+    is a token of probability 0. Raises ValueError, with the place, for logits that are no
+    distribution: NaN or +inf among them, or nothing but -inf. Source: WeFT Eq. 12."""
+    entropy = widen(logits.new_empty(logits.shape[:-1]))
+    for rows, out in _row_chunks(logits, entropy):
+        log_p = widen(rows).log_softmax(-1)
+        # a token of probability 0 adds 0, not 0 * -inf
+        torch.sum(log_p.exp().mul_(log_p.nan_to_num_(neginf=0.0)), -1, out=out)
+    _require_distributions(entropy)
+    # where a backend's log_softmax rounds above 0 the sum is -1e-8, whose root is NaN
+    return entropy.neg_().clamp_(min=0)
+
+
+@torch.no_grad()
+def token_nll(logits: Tensor, x0: Tensor) -> Tensor:
+    """-log p(x0) of each prediction in nats: (..., V), (...) long -> (...), without gradient.
+
+    Precision, memory and errors as for token_entropy; inf where x0 has probability 0."""
+    require_shape("x0", x0, logits.shape[:-1])
+    nll = widen(logits.new_empty(x0.shape))
+    for rows, ids, out in _row_chunks(logits, x0, nll):
+        out.copy_(-widen(rows).log_softmax(-1).gather(-1, ids[:, None])[:, 0])
+    _require_distributions(nll)
+    return nll
+
+
+def _row_chunks(logits: Tensor, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """A few rows of logits (..., V) at a time, with theirs of `beside` (...): views, no copies."""
+    if logits.dim() == 1:
+        yield from _row_chunks(logits[None], *(part[None] for part in beside))
+    elif logits.dim() > 2:
+        for parts in zip(logits, *beside, strict=True):
+            yield from _row_chunks(*parts)
+    else:
+        rows = max(1, _CHUNK // logits.shape[-1])
+        yield from zip(*(part.split(rows) for part in (logits, *beside)), strict=True)
+
+
+def _require_distributions(reduced: Tensor) -> None:
+    # log_softmax spreads one bad logit over its row, so its reduction shows it
+    require_everywhere("logits", ~reduced.isnan(), "NaN or +inf among them, or nothing but -inf")
+
 
 def token_rates(kind: RateKind, logits: Tensor, x0: Tensor, answer: Tensor) -> Tensor:
     """Masking rate of each answer token from a prediction with the whole answer masked.
 
     kind: "uniform" 1; "sqrt_entropy" root of the entropy in nats (WeFT); "entropy" the entropy
     (WeFT, Table 5); "nll" -log p(x0_i) (WeFT Eq. 14). logits (B, L, V); x0 (B, L) long;
-    answer (B, L) bool. Returns (B, L) float32 >= 0, 0 outside the answer.
-    Raises ValueError for an unknown kind and for shapes that do not fit."""
+    answer (B, L) bool. Returns (B, L) >= 0, 0 outside the answer, without gradient; float64 for
+    float64 logits, else float32.
+    As the token_weight of a uniformly masked loss, "sqrt_entropy" is WeFT (SW), Eq. 15-16.
+    Raises ValueError for an unknown kind, for shapes that do not fit and, naming row and position,
+    for logits that are no distribution; "uniform" does not look at them."""
     require_shape("logits", logits, (*x0.shape, logits.shape[-1]))
     require_shape("answer", answer, x0.shape)
     if kind not in get_args(RateKind):
         raise ValueError(f"kind={kind!r}: must be one of {', '.join(get_args(RateKind))}")
     if kind == "uniform":
-        rates = torch.ones(x0.shape, device=logits.device)
+        rates = widen(logits.new_ones(x0.shape))
+    elif kind == "nll":
+        rates = token_nll(logits, x0)
     else:
-        log_p = logits.float().log_softmax(-1)
-        if kind == "nll":
-            rates = -log_p.gather(-1, x0[..., None])[..., 0]
-        else:
-            # xlogy form: a token of probability 0 adds 0, not 0 * -inf
-            entropy = -(log_p.exp() * log_p.nan_to_num(neginf=0.0)).sum(-1)
-            # rounding can leave -1e-8, whose root is NaN
-            entropy = entropy.clamp(min=0)
-            rates = entropy.sqrt() if kind == "sqrt_entropy" else entropy
+        entropy = token_entropy(logits)
+        rates = entropy.sqrt() if kind == "sqrt_entropy" else entropy
     return torch.where(answer, rates, 0.0)
 
 
@@ -46,14 +97,19 @@ def mean_rate(beta: Tensor, answer: Tensor) -> Tensor:
     Source: WeFT, Section 4. An empty answer gives 0."""
     require_shape("answer", answer, beta.shape)
     count = answer.sum(-1, keepdim=True).clamp(min=1)
-    return (beta * answer).sum(-1, keepdim=True) / count
+    return torch.where(answer, beta, 0.0).sum(-1, keepdim=True) / count
 
 
 def usable_rates(beta: Tensor, answer: Tensor) -> Tensor:
     """The rates with what would break the loss mended: (B, L), (B, L) bool -> (B, L).
 
     A sequence whose rates are all zero falls back to uniform; within a sequence no answer token is
-    below 1/100 of the mean, where 1 / t_i would explode. Outside the answer the rate is 0."""
+    below 1/100 of the mean, where 1 / t_i would explode. Outside the answer the rate is 0.
+    Raises ValueError, with row and position, for an answer token's rate that is NaN, infinite (the
+    nll of an impossible token) or negative."""
+    require_shape("answer", answer, beta.shape)
+    good = ~answer | ((beta >= 0) & beta.isfinite())
+    require_everywhere("beta", good, "a rate must be finite and >= 0")
     mean = mean_rate(beta, answer)
     floored = torch.where(mean > 0, torch.maximum(beta, _FLOOR * mean), torch.ones_like(beta))
     return torch.where(answer, floored, 0.0)
