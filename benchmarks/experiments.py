@@ -18,9 +18,10 @@ HEAD = """# Experiments
 How well the tiny world learns, over seeds: `make experiments` regenerates this page. Puzzles have
 eight empty cells and one solution; the held-out ones come from three of the twelve orbits under
 relabelling of digits, none of whose grids is ever trained on. The same {n} puzzles and one base
-model serve every run.
+model serve every run. Most answers in the base's pretraining have no tags, and an answer without
+tags is none: what the base scores is how often it writes them.
 
-Made on {cpus} x {machine}, Python {python}, torch {torch}, {units}.
+Made on {cpus} x {machine}, Python {python}, torch {torch}, revision {revision}, {units}.
 
 ![Rewards of the runs](experiments.png)
 
@@ -35,6 +36,7 @@ def main(folder: Path) -> None:
         "machine": platform.processor() or platform.machine(),
         "cpus": os.cpu_count(),
         "versions": OmegaConf.to_container(config.versions),
+        "revision": config.revision,
     }
     head = HEAD.format(
         n=result["n"],
@@ -42,6 +44,7 @@ def main(folder: Path) -> None:
         machine=machine["machine"],
         python=config.versions.python,
         torch=config.versions.torch,
+        revision=config.revision,
         units=f"{len(result['arms']) * len(result['seeds'])} runs",
     )
     page = (folder / "comparison.md").read_text(encoding="utf-8")

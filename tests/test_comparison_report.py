@@ -67,14 +67,20 @@ def test_curves_and_reports_of_the_runs_that_are_there(folder):
     _, page = read(folder)
     assert "No run has come to reinforcement learning yet." in page.texts
     assert "sft-seed0: no report yet" in page.texts
-    rows = [{"stage": "rl", "step": step, "reward": 0.1 * step} for step in (1, 2)]
-    for name in ("sft-seed0", "weft-seed1"):
+    for name, scale in (("sft-seed0", 0.1), ("sft-seed1", 0.3), ("weft-seed1", 0.4)):
         (folder / name).mkdir()
+        # seed 0 has come further
+        steps = (1, 2, 3) if name == "sft-seed0" else (1, 2)
+        rows = [{"stage": "rl", "step": step, "reward": scale * step} for step in steps]
         write_lines(folder / name / "metrics.jsonl", rows)
     (folder / "weft-seed1" / "report.html").write_text("")
     text, page = read(folder)
-    assert 'aria-label="reward over RL steps of 2 runs"' in text
-    assert {"SFT, seed 0", "WeFT, seed 1"} <= set(page.texts)
+    # at step 2: (.1 + .3) / 2 * 2 = .4, and .4 * 2 = .8
+    assert (
+        'aria-label="reward in RL: SFT, mean of 2 runs, ends at 0.400; '
+        'WeFT, mean of 1 runs, ends at 0.800"'
+    ) in text
+    assert {"SFT, mean of 2 runs", "WeFT, mean of 1 runs"} <= set(page.texts)
     assert [link for link in page.links if not link.startswith("#")] == ["weft-seed1/report.html"]
 
 

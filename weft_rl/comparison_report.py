@@ -1,7 +1,7 @@
 """The page on a comparison: verdicts, rewards, scores and runs, from its folder's files."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,19 +79,27 @@ def _bars(result: Mapping[str, Any]) -> Markup:
 
 
 def _curves(folder: Path, result: Mapping[str, Any]) -> Markup | None:
-    """The rewards of all runs in RL; None before any."""
+    """Each arm's reward in RL, its mean over the seeds that have come to it; None before any."""
     lines: list[Line] = []
     for arm in result["arms"]:
-        for seed in result["seeds"]:
-            name = unit_name(arm, seed)
-            curve = read_curves(folder / name, "reward").get("rl")
-            if curve is not None:
-                lines.append(Line(f"{label(arm)}, seed {seed}", curve.steps, curve.values))
+        runs = [folder / unit_name(arm, seed) for seed in result["seeds"]]
+        found = [line for run in runs if (line := read_curves(run, "reward").get("rl"))]
+        if found and (mean := _mean_line(f"{label(arm)}, mean of {len(found)} runs", found)).steps:
+            lines.append(mean)
     if not lines:
         return None
     panel = Panel("reward in RL", lines)
     figure = figures.draw_curves([panel], SMOOTHING, columns=1, panel_size=(7.2, 4.2))
-    return Markup(figures.figure_svg(figure, f"reward over RL steps of {len(lines)} runs"))
+    said = "; ".join(f"{line.label}, ends at {line.values[-1]:.3f}" for line in lines)
+    return Markup(figures.figure_svg(figure, f"reward in RL: {said}"))
+
+
+def _mean_line(name: str, lines: Sequence[Line]) -> Line:
+    """The mean of several curves at the steps that all of them have."""
+    curves = [dict(zip(line.steps, line.values, strict=True)) for line in lines]
+    steps = [step for step in lines[0].steps if all(step in curve for curve in curves)]
+    values = [sum(curve[step] for curve in curves) / len(curves) for step in steps]
+    return Line(name, steps, values)
 
 
 def _runs(folder: Path, result: Mapping[str, Any]) -> list[tuple[str, str | None]]:
