@@ -6,15 +6,17 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from transformers import TrainingArguments
 
-from weft_rl.config.schema import BaseConfig
+from weft_rl.config.schema import COLD_STARTS, BaseConfig
 from weft_rl.data.tiny_world import cold_start_traces
 from weft_rl.data.traces import encode_traces
 from weft_rl.diffusion.noise import TIME_MARGIN
+from weft_rl.errors import UserError
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.runs import newest_checkpoint
 from weft_rl.seeding import seed_for
-from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer, Objective
+from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.objectives import RECIPES, Objective, objective_of
 
 
 def small_model():
@@ -37,6 +39,7 @@ def trainer(
     model=None,
     slope=False,
     optim="adamw_torch",
+    **options,
 ):
     made = ColdStartTrainer(
         model=model or small_model(),
@@ -57,8 +60,9 @@ def trainer(
         train_dataset=examples(),
         data_collator=AnswerCollator(1),
         processing_class=tiny_tokenizer(),
-        objective=Objective(rates, slope=slope),
+        objective=options.pop("objective", Objective(rates, slope=slope)),
         seed=7,
+        **options,
     )
     made.run, made.stage = tmp_path, "sft"
     return made
@@ -134,9 +138,7 @@ def test_the_estimate_pass_sees_no_answer_and_leaves_the_mode(tmp_path):
     made.model.train()
     batch = made.data_collator(examples()[:4])
     other = dict(batch, x0=batch["x0"].masked_fill(batch["answer"], 20))
-    assert torch.equal(
-        made.estimate_rates(made.model, batch), made.estimate_rates(made.model, other)
-    )
+    assert torch.equal(made.estimated(made.model, batch), made.estimated(made.model, other))
     assert made.model.training
 
 
@@ -165,3 +167,146 @@ def stop_after(step):
             control.should_training_stop = state.global_step == step
 
     return Stop()
+
+
+def by_hand(made, batch, weigh):
+    """The uniformly masked loss with `weigh(logits, x0, masked, xt)` as weights, row by row."""
+    total = []
+    for row in range(len(batch["x0"])):
+        x0, answer = batch["x0"][row], batch["answer"][row]
+        generator = torch.Generator().manual_seed(seed_for(7, "mask", *batch["keys"][row].tolist()))
+        t = TIME_MARGIN + (1 - 2 * TIME_MARGIN) * torch.rand(1, generator=generator)
+        masked = torch.zeros(len(x0), dtype=torch.bool)
+        masked[answer] = torch.rand(int(answer.sum()), generator=generator) < t
+        xt = x0.masked_fill(masked, made.model.config.mask_token_id)
+        visible = batch["attention_mask"][row]
+        logits = made.model(xt[None], attention_mask=visible[None]).logits[0]
+        nll = F.cross_entropy(logits, x0, reduction="none")
+        weight = weigh(logits, x0, masked, xt, row)
+        total.append((weight * nll)[masked].sum() / t / answer.sum())
+    return torch.cat(total).mean()
+
+
+def test_sw_weighs_by_the_root_of_the_entropy(tmp_path):
+    made = trainer(tmp_path, objective=Objective("uniform", "sqrt_entropy"))
+    batch = made.data_collator(examples()[:3])
+
+    def weigh(logits, x0, masked, xt, row):
+        hidden = x0.masked_fill(batch["answer"][row], made.model.config.mask_token_id)
+        visible = batch["attention_mask"][row][None]
+        p = made.model(hidden[None], attention_mask=visible).logits[0].softmax(-1)
+        return (-(p * p.log()).sum(-1)).sqrt().detach()
+
+    found = made.compute_loss(made.model, batch)
+    assert_close(found, by_hand(made, batch, weigh), atol=1e-5, rtol=1e-4)
+
+
+def test_dream_weighs_by_the_unmasked_around(tmp_path):
+    made = trainer(tmp_path, objective=Objective("uniform", "dream"))
+    batch = made.data_collator(examples()[:3])
+
+    def weigh(logits, x0, masked, xt, row):
+        there = range(int(batch["attention_mask"][row].sum()))
+        return torch.tensor(
+            [
+                0.5 * sum(0.3 * 0.7 ** (abs(i - j) - 1) for j in there if j != i and not masked[j])
+                for i in range(len(x0))
+            ]
+        )
+
+    found = made.compute_loss(made.model, batch)
+    assert_close(found, by_hand(made, batch, weigh), atol=1e-5, rtol=1e-4)
+
+
+def test_dft_weighs_by_the_tokens_own_probability(tmp_path):
+    made = trainer(tmp_path, objective=Objective("uniform", "own_probability"))
+    batch = made.data_collator(examples()[:3])
+
+    def weigh(logits, x0, masked, xt, row):
+        return logits.softmax(-1).gather(-1, x0[:, None])[:, 0].detach()
+
+    found, wanted = made.compute_loss(made.model, batch), by_hand(made, batch, weigh)
+    assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    # no gradient through the weight
+    one, other = (
+        torch.autograd.grad(loss, made.model.get_output_embeddings().weight)[0]
+        for loss in (found, wanted)
+    )
+    assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_rho1_keeps_the_highest_excess_over_the_reference(tmp_path):
+    reference = fresh_model(small_model().config, 5)
+    made = trainer(tmp_path, objective=Objective("uniform", "excess_loss"), reference=reference)
+    batch = made.data_collator(examples()[:3])
+
+    def weigh(logits, x0, masked, xt, row):
+        visible = batch["attention_mask"][row][None]
+        other = reference(xt[None], attention_mask=visible).logits[0]
+        excess = F.cross_entropy(logits, x0, reduction="none") - F.cross_entropy(
+            other, x0, reduction="none"
+        )
+        count = max(1, round(0.6 * int(masked.sum())))
+        best = sorted(masked.nonzero()[:, 0].tolist(), key=lambda i: -float(excess[i].detach()))[
+            :count
+        ]
+        return torch.tensor([float(i in best) for i in range(len(x0))])
+
+    found = made.compute_loss(made.model, batch)
+    assert_close(found, by_hand(made, batch, weigh), atol=1e-5, rtol=1e-4)
+
+
+def test_weights_that_are_not_finite_are_told_with_step_and_records(tmp_path):
+    for rates in ("uniform", "sqrt_entropy"):
+        broken = small_model()
+        with torch.no_grad():
+            broken.get_output_embeddings().weight[0, 0] = torch.nan
+        made = trainer(tmp_path, rates, model=broken)
+        batch = made.data_collator(examples()[2:4])
+        with pytest.raises(UserError, match=r"sft, step 1: .* not finite \(records 2, 3"):
+            made.compute_loss(broken, batch)
+
+
+def test_a_cached_run_estimates_once_in_the_epochs_it_keeps_and_resumes_to_the_bit(tmp_path):
+    """8 examples in batches of 4 are 2 steps an epoch; of the 3 epochs the third refreshes."""
+    whole = trainer(tmp_path / "whole", "sqrt_entropy", refresh_every=2)
+    calls = []
+    whole.model.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    whole.train()
+    assert calls.count(True) == 6
+    assert calls.count(False) == 4  # both batches of epochs 0 and 2
+    first = trainer(tmp_path / "cut", "sqrt_entropy", refresh_every=2)
+    first.add_callback(stop_after(3))
+    first.train()
+    kept = newest_checkpoint(tmp_path / "cut", "sft")
+    second = trainer(tmp_path / "cut", "sqrt_entropy", refresh_every=2)
+    second.train(resume_from_checkpoint=str(kept))
+    assert logs(second) == logs(whole)
+    assert second.token_table.rows() == whole.token_table.rows()
+    for one, other in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("times", ["stratified", "antithetic"])
+def test_times_of_a_batch(tmp_path, times):
+    made = trainer(tmp_path, times=times)
+    keys = torch.tensor([[0, i] for i in range(4)])
+
+    def drawn(keys):
+        generators = [torch.Generator().manual_seed(i) for i in range(len(keys))]
+        return made._times(generators, keys)[:, 0].sort().values
+
+    found = drawn(keys)
+    assert torch.equal(found, drawn(keys))
+    assert not torch.equal(found, drawn(keys + 1))
+    if times == "stratified":  # one in each quarter
+        assert (found * 4).floor().tolist() == [0, 1, 2, 3]
+    else:
+        assert_close(found + found.flip(0), torch.ones(4))
+
+
+def test_presets_fix_what_their_names_promise():
+    assert objective_of("weft_paper", "none", True) == Objective("sqrt_entropy", "none", "masked")
+    assert objective_of("weft_exact", "masked", False).slope
+    assert objective_of("weft", "masked", True) == Objective("sqrt_entropy", "none", "masked", True)
+    assert {*RECIPES} == {*COLD_STARTS}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
 from weft_rl.config.options import leaves
-from weft_rl.config.schema import RunConfig, SamplerConfig
+from weft_rl.config.schema import STAGES, RunConfig, SamplerConfig
 from weft_rl.errors import UserError
 
 WHOLE = "must be a whole number in plain digits (not 8.0 or 1e3)"
@@ -101,15 +101,19 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
             "base.hidden_size=62",
             "base.hidden_size=62: must be a multiple of base.num_attention_heads=4; try 64",
         ),
+        (
+            "stages=[rho1]",
+            "cold_start.estimate.reference=null: is needed by stage rho1: name a checkpoint, "
+            "for instance of an sft run",
+        ),
         ("rl.lora.targets=[]", "rl.lora.targets=[]: must be a list of length at least 1"),
         (
             "stages=[]",
-            "stages=[]: name some of base, sft, weft, weft_entropy, nll, rl, eval",
+            f"stages=[]: name some of {', '.join(STAGES)}",
         ),
         (
             "stages=[wfet,rl]",
-            "stages=[wfet,rl]: wfet is no stage; there are base, sft, weft, weft_entropy, nll, "
-            "rl, eval",
+            f"stages=[wfet,rl]: wfet is no stage; there are {', '.join(STAGES)}",
         ),
         ("stages=[rl,rl]", "stages=[rl,rl]: rl stands there twice; leave one out"),
         ("stages=[rl,]", "stages=[rl,]: must be a list like [a,b], each a text, not empty"),

@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from weft_rl.cli import execute
+from weft_rl.config.schema import COLD_STARTS
 from weft_rl.pipeline import main
 
 SMALL = [
@@ -233,3 +234,27 @@ def test_countdown_and_published_problems(tmp_path):
     assert {row["task"] for row in rows} == {"countdown"}
     held_out = (out / "completions" / "eval-rl.jsonl").read_text().splitlines()
     assert json.loads(held_out[0])["fields"] == {"numbers": [30, 100, 93], "target": 23}
+
+
+def test_every_cold_start_runs(tmp_path, first):
+    out, reference = tmp_path / "all", first / "checkpoints" / "weft" / "step-6"
+    stages = [stage for stage in COLD_STARTS if stage != "weft"]
+    arguments = [
+        f"stages=[{','.join(stages)}]",
+        "eval.after_each=false",
+        "cold_start.estimate.rates=cached",
+        "cold_start.estimate.refresh_every=2",
+        f"cold_start.estimate.reference={reference}",
+    ]
+    assert main([*SMALL, *arguments, f"out={out}"]) == 0
+    rows = metrics(out)
+    assert [row["step"] for row in rows if row["stage"] == "rho1"] == [1, 2, 3, 4, 5, 6]
+    # what the estimate pass tells, where there is one
+    for stage in stages:
+        told = any("token_entropy" in row for row in rows if row["stage"] == stage)
+        assert told == (stage in ("weft_paper", "weft_exact", "weft_entropy", "weft_sw"))
+        assert (out / f"token_entropy-{stage}.csv").exists() == told
+    lines = (out / "token_entropy-weft_sw.csv").read_text().splitlines()
+    assert lines[0] == "id,token,count,mean_entropy"
+    counts = [int(line.rsplit(",", 2)[1]) for line in lines[1:]]
+    assert counts == sorted(counts, reverse=True)

@@ -46,8 +46,8 @@ def excess_loss_selection(
 
     nll, reference_nll (B, L) in nats, of one masked input under the model and under a fixed
     reference; candidates (B, L) bool, its masked tokens; share in (0, 1]. Of n candidates
-    round(share n) are kept, at least one; among equals the lowest index. Use it as `masked` and
-    as `answer` of the loss, to normalise by the tokens kept.
+    round(share n) are kept, at least one; among equals the lowest index. It is a token weight of
+    1 or 0.
     Raises ValueError for shapes that do not fit, another share, and a candidate without a finite
     excess. Source: Rho-1 (arXiv 2404.07965); there over a batch, here within a sequence,
     so that its neighbours do not change what it trains."""

@@ -78,11 +78,13 @@ class ColdStartTrainer(AtomicCheckpoints):
         self.estimates = EstimateCache(refresh_every)
         self.estimate_dropout, self.estimate_bf16 = estimate_dropout, estimate_bf16
         self.reference = None if reference is None else reference.to(self.args.device).eval()
-        self.token_table = TokenTable(int(self.accelerator.unwrap_model(self.model).config.vocab_size))
+        self.token_table = TokenTable(
+            int(self.accelerator.unwrap_model(self.model).config.vocab_size)
+        )
         self._sums: dict[str, list[float]] = {}
 
     def estimated(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor | None:
-        """What the objective's estimate pass says of each token (B, L); None without such a pass."""
+        """What the estimate pass says of each token (B, L); None for an objective without one."""
         wanted = self.method.estimated
         if wanted is None:
             return None
@@ -93,9 +95,9 @@ class ColdStartTrainer(AtomicCheckpoints):
                 model,
                 batch,
                 mask_id,
-                lambda logits, x0, _: token_nll(logits, x0)
-                if wanted == "nll"
-                else token_entropy(logits),
+                lambda logits, x0, _: (
+                    token_nll(logits, x0) if wanted == "nll" else token_entropy(logits)
+                ),
                 train_mode=self.estimate_dropout,
                 bf16=self.estimate_bf16,
             )
@@ -110,7 +112,12 @@ class ColdStartTrainer(AtomicCheckpoints):
         return usable_rates(estimated.sqrt() if kind == "sqrt_entropy" else estimated, answer)
 
     def token_weights(
-        self, inputs: dict[str, Tensor], xt: Tensor, masked: Tensor, logits: Tensor, estimated: Tensor | None
+        self,
+        inputs: dict[str, Tensor],
+        xt: Tensor,
+        masked: Tensor,
+        logits: Tensor,
+        estimated: Tensor | None,
     ) -> Tensor | None:
         """Weights (B, L) of the masked tokens' losses; None is 1 for all."""
         x0, answer = inputs["x0"], inputs["answer"]
@@ -143,7 +150,10 @@ class ColdStartTrainer(AtomicCheckpoints):
             torch.Generator().manual_seed(seed_for(self.seed, "mask", *key))
             for key in inputs["keys"].tolist()
         ]
-        estimated = self.estimated(model, inputs)
+        try:
+            estimated = self.estimated(model, inputs)
+        except ValueError as error:
+            raise self._unusable(f"the estimate ({error})", inputs["keys"]) from error
         beta = self.rates(estimated, answer)
         beta_ref = mean_rate(beta, answer)
         t = self._times(generators, inputs["keys"]).to(x0.device)
@@ -159,7 +169,8 @@ class ColdStartTrainer(AtomicCheckpoints):
         loss = denoising_loss(
             logits, x0, masked, probability, answer, weight, self.method.normalizer
         )
-        self._require_finite(loss, inputs["keys"])
+        if not loss.isfinite():
+            raise self._unusable("the loss", inputs["keys"])
         self._record(beta_ref=beta_ref.mean(), mask_fraction=masked.sum() / answer.sum())
         if self.method.estimated == "entropy" and estimated is not None:
             self._record(token_entropy=estimated.sum() / answer.sum())
@@ -181,13 +192,12 @@ class ColdStartTrainer(AtomicCheckpoints):
         draw = stratified_times if self.times == "stratified" else antithetic_times
         return draw(len(keys), shared)
 
-    def _require_finite(self, loss: Tensor, keys: Tensor) -> None:
-        if not loss.isfinite():
-            records = ", ".join(str(index) for _, index in keys.tolist())
-            raise UserError(
-                f"{self.stage}: the loss of step {self.state.global_step + 1} is not finite "
-                f"(records {records}); lower cold_start.learning_rate, or look at these records"
-            )
+    def _unusable(self, what: str, keys: Tensor) -> UserError:
+        records = ", ".join(str(index) for _, index in keys.tolist())
+        return UserError(
+            f"{self.stage}, step {self.state.global_step + 1}: {what} is not finite (records "
+            f"{records}, counted from 0); lower cold_start.learning_rate, or look at these records"
+        )
 
     def _record(self, **values: Tensor) -> None:
         for name, value in values.items():

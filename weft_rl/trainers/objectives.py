@@ -28,7 +28,7 @@ class Objective:
         return "entropy" if "entropy" in self.rates + self.weights else None
 
 
-# Stage name -> objective; the normaliser and the slope are the options', but where _FIXED names them.
+# Stage name -> objective. Normaliser and slope are the options', but for the stages in _FIXED.
 RECIPES: dict[str, Objective] = {
     "sft": Objective("uniform"),  # LLaDA's
     "weft": Objective("sqrt_entropy"),

@@ -30,7 +30,7 @@ class TokenTable:
         self.total.index_add_(0, tokens, entropy[answer].double().cpu())
 
     def rows(self) -> list[tuple[int, int, float]]:
-        """Token, count and mean entropy in nats of the most frequent tokens, most frequent first."""
+        """Token, count and mean entropy in nats of the frequent tokens, most frequent first."""
         order = self.count.argsort(descending=True, stable=True)[:_LISTED]
         order = order[self.count[order] > 0]
         mean = self.total[order] / self.count[order]
