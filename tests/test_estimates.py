@@ -110,6 +110,7 @@ def test_kept_for_two_epochs_in_any_batch():
     assert asked(cache, 2, [2, 0]) == ([22, 20], 1)
     # one of them is due: all are estimated
     assert asked(cache, 3, [0, 1]) == ([30, 31], 1)
+    assert asked(cache, 3, [1]) == ([31], 0)  # kept, though estimated in the period's middle
 
 
 def test_one_epoch_keeps_nothing():
