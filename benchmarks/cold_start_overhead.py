@@ -87,10 +87,9 @@ def timed(vocab_size: int, length: int, rounds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         trainers = {name: prepared(name, vocab_size, length, folder) for name in METHODS}
         seconds: dict[str, list[float]] = {name: [] for name in METHODS}
-        for name, trainer in trainers.items():
+        for trainer in trainers.values():
             step(trainer, 0)
             trainer.estimates.since.clear()
-            del name
         for turn in range(rounds):
             for name, trainer in trainers.items():
                 # every method is timed over the same epochs, one of which estimates anew

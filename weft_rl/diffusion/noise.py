@@ -21,7 +21,7 @@ def mask_probability(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
     require_shape("t", t, (len(beta), 1))
     require_shape("beta_ref", beta_ref, (len(beta), 1))
     # expm1/log1p: in float32 1 - (1 - t)^r is 0 at t = 1e-8, and the loss divides by it
-    return -torch.expm1(widen(beta) / widen(beta_ref) * torch.log1p(-widen(t)))
+    return -torch.expm1(_rate_ratio(beta, beta_ref) * torch.log1p(-widen(t)))
 
 
 def mask_slope(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
@@ -32,8 +32,14 @@ def mask_slope(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
     Source: the substitution dt_i = (dt_i/dt) dt of WeFT's Theorem 1, left out in Algorithm 1."""
     require_shape("t", t, (len(beta), 1))
     require_shape("beta_ref", beta_ref, (len(beta), 1))
-    ratio = widen(beta) / widen(beta_ref)
+    ratio = _rate_ratio(beta, beta_ref)
     return ratio * torch.exp((ratio - 1) * torch.log1p(-widen(t)))
+
+
+def _rate_ratio(beta: Tensor, beta_ref: Tensor) -> Tensor:
+    """(B, L) beta / beta_ref, finite: an overflow times a log that rounds to 0 would be NaN."""
+    ratio = widen(beta) / widen(beta_ref)
+    return ratio.clamp(max=torch.finfo(ratio.dtype).max)
 
 
 def sample_time(generators: Sequence[torch.Generator]) -> Tensor:
