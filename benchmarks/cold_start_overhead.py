@@ -90,11 +90,15 @@ def timed(vocab_size: int, length: int, rounds: int) -> dict[str, float]:
         for trainer in trainers.values():
             step(trainer, 0)
             trainer.estimates.since.clear()
+        names = [*METHODS]
         for turn in range(rounds):
-            for name, trainer in trainers.items():
-                # every method is timed over the same epochs, one of which estimates anew
-                taken = [step(trainer, turn * EPOCHS_KEPT + k) for k in range(EPOCHS_KEPT)]
-                seconds[name].append(sum(taken) / EPOCHS_KEPT)
+            taken = dict.fromkeys(METHODS, 0.0)
+            for epoch in range(turn * EPOCHS_KEPT, (turn + 1) * EPOCHS_KEPT):
+                names = names[1:] + names[:1]  # nobody is always first
+                for name in names:
+                    taken[name] += step(trainers[name], epoch) / EPOCHS_KEPT
+            for name in METHODS:
+                seconds[name].append(taken[name])
     return {name: median(values) for name, values in seconds.items()}
 
 

@@ -12,6 +12,7 @@ from weft_rl.data.traces import Example, Trace, encode_traces, read_traces
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, load_tokenizer, with_lora
 from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.estimates import multiplies_bf16
 from weft_rl.trainers.objectives import objective_of
 
 
@@ -77,7 +78,8 @@ def _trainer(
         times=options.times,
         refresh_every=estimate.refresh_every if estimate.rates == "cached" else 1,
         estimate_dropout=estimate.dropout,
-        estimate_bf16=estimate.bf16,
+        estimate_bf16=estimate.precision == "bf16"
+        or (estimate.precision == "auto" and multiplies_bf16(context.device)),
         reference=load_model(estimate.reference, context.device, torch.float32)
         if context.stage == "rho1" and estimate.reference is not None
         else None,

@@ -1,5 +1,8 @@
 """The cold start's trainer against its formula assembled by hand, and against itself."""
 
+from dataclasses import replace
+from itertools import permutations
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -92,6 +95,44 @@ def test_sft_is_lladas_loss(tmp_path):
         wanted.append(nll[masked].sum() / t / length)
     found = made.compute_loss(made.model, batch)
     assert_close(found, torch.stack(wanted).mean().squeeze(), atol=1e-5, rtol=1e-5)
+
+
+def test_with_slope_the_mean_over_masks_is_the_negative_elbo(tmp_path):
+    """The trainer's own draws of t and masks, against the orders of masking enumerated."""
+    model = small_model()
+    with torch.no_grad():  # large weights: a prediction hangs on what else is masked
+        for weight in model.parameters():
+            weight.mul_(8 if weight.dim() > 1 else 1)
+        model.get_output_embeddings().weight.mul_(5)
+    objective = Objective("sqrt_entropy", normalizer="none", slope=True)
+    made = trainer(tmp_path, model=model, objective=objective)
+    whole = examples()[0]
+    row = made.data_collator([replace(whole, ids=whole.ids[: whole.prompt_length + 4])])
+    mask_id, places = model.config.mask_token_id, row["answer"][0].nonzero()[:, 0].tolist()
+    ids = row["x0"][0]
+    with torch.no_grad():
+        beta = made.rates(made.estimated(model, row), row["answer"])[0].double()
+        wanted = 0.0
+        for order in permutations(places):
+            chance, total = 1.0, 0.0
+            for k, i in enumerate(order):
+                chance *= float(beta[i] / beta[list(order[k:])].sum())
+                xt = ids.clone()
+                xt[list(order[: k + 1])] = mask_id
+                total -= float(model(xt[None]).logits[0, i].log_softmax(-1)[ids[i]])
+            wanted += chance * total
+        batch = {name: value.expand(64, -1) for name, value in row.items()}
+        losses = []
+        for draw in range(200):
+            epochs = torch.arange(64) + 64 * draw
+            keys = torch.stack([epochs, torch.zeros_like(epochs)], dim=1)
+            losses.append(made.compute_loss(model, dict(batch, keys=keys)).item())
+    found = torch.tensor(losses, dtype=torch.float64)
+    error = float(found.std() / len(found) ** 0.5)
+    assert beta[places].max() / beta[places].min() > 1.5
+    assert error < 0.02 * wanted
+    # the margin that keeps t from 0 and 1 leaves out two thousandths of its range
+    assert abs(float(found.mean()) - wanted) < 3 * error + 0.005 * wanted
 
 
 @pytest.mark.parametrize("rates", ["uniform", "sqrt_entropy"])

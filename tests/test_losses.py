@@ -1,6 +1,4 @@
-"""The weighted loss, against hand-worked sums and exact enumeration over all masks."""
-
-from itertools import product
+"""The weighted loss, against hand-worked sums; its expectation is in test_objective_exact.py."""
 
 import pytest
 import torch
@@ -8,8 +6,6 @@ from torch import tensor
 from torch.testing import assert_close
 
 from weft_rl.diffusion.losses import denoising_loss
-from weft_rl.diffusion.noise import mask_probability, mask_slope
-from weft_rl.diffusion.rates import mean_rate
 
 # two tokens, probabilities (1/2, 1/2) and (1/4, 3/4); x0 is token 0 both times
 LOGITS = tensor([[[0.0, 0.0], [0.0, 1.0986122886681098]]])
@@ -76,73 +72,3 @@ def test_bfloat16_logits_are_summed_in_float32():
 def test_an_unknown_normalizer_is_named():
     with pytest.raises(ValueError, match="normalizer='tokens'"):
         denoising_loss(LOGITS, X0, ALL, torch.ones(1, 2), ALL, normalizer="tokens")
-
-
-def expected_loss(joint, x0, beta, slope):
-    """Expectation over all 2^L masks and over t (Gauss-Legendre) of the loss of one sequence.
-
-    joint (V,) * L: probabilities; the model is its exact conditionals, so that the bound is tight.
-    """
-    length = joint.dim()
-    assert beta.shape == (1, length)
-    u, weights = torch.tensor(GAUSS, dtype=torch.float64).T
-    # t = 1 - u^2: powers of 1 - t below 1 are not smooth at t = 1
-    nodes, weights = 1 - u**2, weights * 2 * u
-    answer = torch.ones(1, length, dtype=torch.bool)
-    beta_ref = mean_rate(beta, answer)
-    total = 0.0
-    for masked in product([False, True], repeat=length):
-        visible = tuple(slice(None) if m else x for m, x in zip(masked, x0, strict=True))
-        given = joint[visible]  # over the masked tokens, unnormalised
-        logits = torch.zeros(1, length, joint.shape[0])
-        for axis, i in enumerate(i for i, m in enumerate(masked) if m):
-            others = tuple(a for a in range(given.dim()) if a != axis)
-            logits[0, i] = (given.sum(others) if others else given).log()
-        for t, weight in zip(nodes, weights, strict=True):
-            time = t.float().reshape(1, 1)
-            probability = mask_probability(time, beta, beta_ref)
-            chance = torch.where(tensor(masked), probability, 1 - probability).prod()
-            loss = denoising_loss(
-                logits,
-                tensor([x0]),
-                tensor([masked]),
-                probability,
-                answer,
-                mask_slope(time, beta, beta_ref) if slope else None,
-                "none",
-            )
-            total += float(weight * chance * loss)
-    return total
-
-
-def gauss_legendre(count):
-    """Nodes and weights on [0, 1] from the eigenvalues of the Jacobi matrix (Golub-Welsch)."""
-    k = torch.arange(1, count, dtype=torch.float64)
-    off = k / torch.sqrt(4 * k * k - 1)
-    values, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
-    return list(zip(((values + 1) / 2).tolist(), (vectors[0] ** 2).tolist(), strict=True))
-
-
-GAUSS = gauss_legendre(30)
-RATES = [[1.0, 1.0, 1.0], [0.5, 1.0, 2.0], [1.5, 0.9, 0.8]]
-
-
-@pytest.mark.parametrize("beta", RATES)
-def test_with_slope_the_expectation_is_the_likelihood(beta):
-    """For a consistent model the negative ELBO equals -log p(x0), whatever the rates."""
-    joint = torch.rand(3, 3, 3, generator=torch.Generator().manual_seed(5))
-    joint /= joint.sum()
-    x0 = (2, 0, 1)
-    found = expected_loss(joint, x0, tensor([beta]), slope=True)
-    assert found == pytest.approx(-joint[x0].log().item(), abs=5e-4)
-
-
-def test_without_slope_it_is_not_unless_the_rates_are_equal():
-    joint = torch.rand(3, 3, 3, generator=torch.Generator().manual_seed(5))
-    joint /= joint.sum()
-    x0 = (2, 0, 1)
-    exact = -joint[x0].log().item()
-    equal = expected_loss(joint, x0, tensor([[1.0, 1.0, 1.0]]), slope=False)
-    unequal = expected_loss(joint, x0, tensor([[0.3, 1.0, 2.5]]), slope=False)
-    assert equal == pytest.approx(exact, abs=5e-4)
-    assert abs(unequal - exact) > 0.02

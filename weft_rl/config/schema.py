@@ -117,8 +117,10 @@ class EstimateConfig(Block):
     )
     refresh_every: int = option(5, "epochs between estimates of a record, when cached", at_least=1)
     dropout: bool = option(False, "estimate in train mode")
-    bf16: bool = option(
-        False, "estimate in bfloat16: cheaper, and the exact bound holds for any rates"
+    precision: Literal["auto", "model", "bf16"] = option(
+        "auto",
+        "of its products; auto: bf16 where the processor multiplies it. Entropies are float32, "
+        "and any rates keep the bound exact",
     )
     reference: str | None = option(None, "checkpoint that rho1 compares each token's loss with")
 

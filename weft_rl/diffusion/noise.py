@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from weft_rl.diffusion.bound import clock_probability, rate_ratio
 from weft_rl.diffusion.precision import widen
 from weft_rl.diffusion.shapes import require_shape
 
@@ -19,27 +20,21 @@ def mask_probability(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
     Returns (B, L) in [0, 1], 1 only by rounding; float64 when an argument is, else float32.
     Raises ValueError when the shapes do not fit. Source: WeFT Eq. 21."""
     require_shape("t", t, (len(beta), 1))
-    require_shape("beta_ref", beta_ref, (len(beta), 1))
-    # expm1/log1p: in float32 1 - (1 - t)^r is 0 at t = 1e-8, and the loss divides by it
-    return -torch.expm1(_rate_ratio(beta, beta_ref) * torch.log1p(-widen(t)))
+    # log1p: in float32 1 - t is 1 at t = 1e-8
+    return clock_probability(-torch.log1p(-widen(t)), beta, beta_ref)
 
 
 def mask_slope(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
     """Derivative of mask_probability by t: r (1 - t)^(r - 1), r = beta / beta_ref.
 
-    As a token weight it turns the loss under one shared t into the exact negative ELBO; without it
-    each token is integrated over the wrong measure. Shapes and precision as for mask_probability.
+    As a token weight it turns the loss under one shared, uniform t into the exact negative ELBO;
+    without it each token is integrated over the wrong measure. Its variance under a uniform t is
+    infinite where r < 1/2: to train, see weft_rl.diffusion.bound. Shapes as for mask_probability.
     Source: the substitution dt_i = (dt_i/dt) dt of WeFT's Theorem 1, left out in Algorithm 1."""
     require_shape("t", t, (len(beta), 1))
     require_shape("beta_ref", beta_ref, (len(beta), 1))
-    ratio = _rate_ratio(beta, beta_ref)
+    ratio = rate_ratio(beta, beta_ref)
     return ratio * torch.exp((ratio - 1) * torch.log1p(-widen(t)))
-
-
-def _rate_ratio(beta: Tensor, beta_ref: Tensor) -> Tensor:
-    """(B, L) beta / beta_ref, finite: an overflow times a log that rounds to 0 would be NaN."""
-    ratio = widen(beta) / widen(beta_ref)
-    return ratio.clamp(max=torch.finfo(ratio.dtype).max)
 
 
 def sample_time(generators: Sequence[torch.Generator]) -> Tensor:

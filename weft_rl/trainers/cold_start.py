@@ -9,11 +9,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from weft_rl.data.traces import Example
+from weft_rl.diffusion.bound import bound_weights, clock_of_one_token, clock_probability
 from weft_rl.diffusion.losses import denoising_loss
 from weft_rl.diffusion.noise import (
     antithetic_times,
-    mask_probability,
-    mask_slope,
     mask_tokens,
     sample_time,
     stratified_times,
@@ -156,15 +155,15 @@ class ColdStartTrainer(AtomicCheckpoints):
             raise self._unusable(f"the estimate ({error})", inputs["keys"]) from error
         beta = self.rates(estimated, answer)
         beta_ref = mean_rate(beta, answer)
-        t = self._times(generators, inputs["keys"]).to(x0.device)
-        probability = mask_probability(t, beta, beta_ref)
+        clock = self._clock(generators, inputs, beta, beta_ref)
+        probability = clock_probability(clock, beta, beta_ref)
         xt, masked = mask_tokens(
             x0, probability, answer, self._config(model).mask_token_id, generators
         )
         logits = model(input_ids=xt, attention_mask=inputs["attention_mask"]).logits
         weight = self.token_weights(inputs, xt, masked, logits, estimated)
         if self.method.slope:
-            slope = mask_slope(t, beta, beta_ref)
+            slope = bound_weights(clock, beta, beta_ref, answer)
             weight = slope if weight is None else weight * slope
         loss = denoising_loss(
             logits, x0, masked, probability, answer, weight, self.method.normalizer
@@ -181,6 +180,24 @@ class ColdStartTrainer(AtomicCheckpoints):
     def _config(model: Any) -> Any:
         """The configuration of a model that may be wrapped for several processes."""
         return getattr(model, "module", model).config
+
+    def _clock(
+        self,
+        generators: Sequence[torch.Generator],
+        inputs: dict[str, Tensor],
+        beta: Tensor,
+        beta_ref: Tensor,
+    ) -> Tensor:
+        """-log(1 - t) of each row (B, 1): one t for all its tokens, or for the exact bound such
+        that the t_i of one of them is what was drawn."""
+        drawn = self._times(generators, inputs["keys"]).to(beta.device)
+        if not self.method.slope:
+            return -torch.log1p(-drawn)
+        tokens = [
+            torch.Generator().manual_seed(seed_for(self.seed, "token", *key))
+            for key in inputs["keys"].tolist()
+        ]
+        return clock_of_one_token(drawn, beta, beta_ref, inputs["answer"], tokens)
 
     def _times(self, generators: Sequence[torch.Generator], keys: Tensor) -> Tensor:
         """One time a row (B, 1). Each row's own generator is drawn from whatever the option, so

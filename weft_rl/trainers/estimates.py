@@ -59,6 +59,16 @@ def estimate(
     return spread.scatter(1, where, torch.where(there, found, 0.0))
 
 
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the processor has bfloat16 products of its own; without, they are slower than wide
+    ones."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch 2.11 does not tell of a CPU's
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 class EstimateCache:
     """Estimates of each example's answer, kept for some epochs and with the checkpoint.
 
