@@ -351,3 +351,17 @@ def test_presets_fix_what_their_names_promise():
     assert objective_of("weft_exact", "masked", False).slope
     assert objective_of("weft", "masked", True) == Objective("sqrt_entropy", "none", "masked", True)
     assert {*RECIPES} == {*COLD_STARTS}
+
+
+def test_the_gradient_norms_of_all_steps_are_summed_up(tmp_path):
+    each, window = trainer(tmp_path / "a"), trainer(tmp_path / "b")
+    window.args.logging_steps = 3
+    each.train()
+    window.train()
+    norms = [row["grad_norm"] for row in each.state.log_history if "loss" in row]
+    found = [row for row in window.state.log_history if "loss" in row]
+    for row, part in zip(found, (norms[:3], norms[3:]), strict=True):
+        low, middle, high = sorted(part)
+        assert row["grad_norm_max"] == pytest.approx(high, rel=1e-4)
+        assert row["grad_norm_median"] == pytest.approx(middle, rel=1e-4)
+        assert row["grad_norm_mean"] == pytest.approx((low + middle + high) / 3, rel=1e-4)

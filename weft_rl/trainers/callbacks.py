@@ -26,6 +26,7 @@ _KEPT = (
     *("loss", "grad_norm", "learning_rate", "epoch", "token_entropy", "beta_ref", "mask_fraction"),
     *("reward", "reward_std", "kl", "clip_ratio", "entropy", "completion_length"),
     *("frac_reward_zero_std", "finished_share"),
+    *("grad_norm_max", "grad_norm_median", "grad_norm_mean"),
 )
 
 

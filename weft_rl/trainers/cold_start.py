@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -81,6 +82,7 @@ class ColdStartTrainer(AtomicCheckpoints):
             int(self.accelerator.unwrap_model(self.model).config.vocab_size)
         )
         self._sums: dict[str, list[float]] = {}
+        self._norms: list[float] = []
 
     def estimated(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor | None:
         """What the estimate pass says of each token (B, L); None for an objective without one."""
@@ -223,9 +225,18 @@ class ColdStartTrainer(AtomicCheckpoints):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of what was recorded since the last line."""
         if "loss" in logs:
-            logs |= {name: sum(values) / len(values) for name, values in self._sums.items()}
-            self._sums = {}
+            logs |= {name: fmean(values) for name, values in self._sums.items()}
+            if self._norms:
+                logs["grad_norm_max"], logs["grad_norm_mean"] = max(self._norms), fmean(self._norms)
+                logs["grad_norm_median"] = median(self._norms)
+            self._sums, self._norms = {}, []
         super().log(logs, start_time)
+
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        """Transformers asks for each step's gradient norm here, before clipping, and logs one."""
+        norm = super()._get_grad_norm(*args, **kwargs)
+        self._norms.append(float(norm))
+        return norm
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
         """Transformers runs one epoch here; the collator must know which before it is iterated."""
