@@ -1,0 +1,55 @@
+"""A cold start on the tiny model in one or more processes: what test_distributed.py starts.
+
+Usage: python (or torchrun) cold_start_process.py FOLDER METHOD BATCH_PER_PROCESS"""
+
+import sys
+from pathlib import Path
+
+from safetensors.torch import save_file
+from transformers import TrainingArguments
+
+from weft_rl.config.schema import BaseConfig
+from weft_rl.data.tiny_world import cold_start_traces
+from weft_rl.data.traces import encode_traces
+from weft_rl.models.loading import fresh_model
+from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
+from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.objectives import objective_of
+
+
+def main(folder: Path, method: str, batch: int) -> None:
+    size = BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    model = fresh_model(tiny_config(size), 0)
+    end = model.config.eot_token_id
+    trainer = ColdStartTrainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(folder / "scratch"),
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+            max_steps=5,
+            optim="sgd",  # Adam turns rounding noise of tiny gradients into steps
+            per_device_train_batch_size=batch,
+            learning_rate=1e-1,
+            save_strategy="no",
+            remove_unused_columns=False,
+        ),
+        train_dataset=encode_traces(cold_start_traces(12, 0), tiny_tokenizer(), "tiny", end, 200)[
+            0
+        ],
+        data_collator=AnswerCollator(1),
+        objective=objective_of(method, "answer", False),
+        seed=7,
+        refresh_every=2,
+    )
+    trainer.run, trainer.stage = folder, method
+    trainer.train()
+    if trainer.is_world_process_zero():
+        weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.clone() for k, v in weights.items()}, folder / "weights.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
