@@ -146,6 +146,11 @@ def test_a_record_that_spells_the_mask_or_an_end_is_refused(part, token):
     assert ([example.index for example in examples], len(told)) == ([1], 1)
 
 
+def test_a_reserved_token_without_text_is_in_no_record():
+    none = replace(LONG, answer="None")
+    assert len(encoded(none, 200, "drop", reserved_ids=[9999]).examples) == 1
+
+
 def test_an_answer_without_tokens_is_refused():
     tokenizer = tiny_tokenizer()
     # as a tokenizer that strips what it does not know

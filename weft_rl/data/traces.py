@@ -66,7 +66,8 @@ def encode_traces(
     or without answer tokens, goes to `reject`."""
     examples: list[Example] = []
     dropped = cut = 0
-    reserved = [str(tokenizer.convert_ids_to_tokens(token)) for token in reserved_ids]
+    # a model may know end tokens that its tokenizer has no text for
+    reserved = [text for text in tokenizer.convert_ids_to_tokens([*reserved_ids]) if text]
     for index, trace in enumerate(traces):
         prompt = prompt_ids(tokenizer, _prompt(style, trace), trace.history)
         answer = _answer_ids(tokenizer, style, trace)
