@@ -66,14 +66,13 @@ def examples_of(
             f"cold_start.data.max_length={options.max_length}: the model has {positions} positions "
             f"and a record takes {longest}; try {positions}"
         )
-    say = Console().print
-    say(f"{context.stage}: {len(examples)} records, the longest of {longest} tokens", markup=False)
+    lines = [f"{context.stage}: {len(examples)} records, the longest of {longest} tokens"]
     if dropped or cut:
-        say(f"  {limit}: {dropped} left out, {cut} cut ({options.truncation})", markup=False)
+        lines.append(f"  {limit}: {dropped} left out, {cut} cut ({options.truncation})")
     if reject.reasons:
-        say(f"  cannot be used: {len(reject.reasons)} left out", markup=False)
-        for reason in reject.reasons[:_SHOWN]:
-            say(f"    {reason}", markup=False, soft_wrap=True)
+        lines.append(f"  cannot be used: {len(reject.reasons)} left out")
+        lines += [f"    {reason}" for reason in reject.reasons[:_SHOWN]]
+    Console().print("\n".join(lines), markup=False, soft_wrap=True)
     return examples
 
 

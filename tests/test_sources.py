@@ -143,14 +143,14 @@ def test_the_hub_without_a_network_is_a_users_mistake(tmp_path):
     code = (
         "from weft_rl.config.schema import DataConfig\n"
         "from weft_rl.data.choice import Rejects, read_traces\n"
-        "read_traces('owner/name', DataConfig(), Rejects('error'))"
+        "read_traces('s1k', DataConfig(), Rejects('error'))"
     )
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | offline
     )
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("weft_rl.errors.UserError: data=owner/name: could not be loaded")
+    assert last.startswith("weft_rl.errors.UserError: data=s1k: could not be loaded")
     assert "save it on this machine" in last
 
 

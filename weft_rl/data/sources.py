@@ -45,7 +45,7 @@ def read_rows(data: str, reject: Reject) -> Iterator[Row]:
     elif path.exists() or not _is_hub_id(data):
         yield from _file(path, reject)
     else:
-        yield from _hub(PUBLISHED[data].hub if data in PUBLISHED else data)
+        yield from _hub(data)
 
 
 def _is_hub_id(data: str) -> bool:
@@ -114,17 +114,18 @@ def _saved(path: Path) -> Iterator[Row]:
     yield from _numbered(str(path), saved)
 
 
-def _hub(name: str) -> Iterator[Row]:
+def _hub(data: str) -> Iterator[Row]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
+    name = PUBLISHED[data].hub if data in PUBLISHED else data
     place, _, configuration = name.partition(":")
     try:
         rows = load_dataset(place, configuration or None, split="train")
     # ValueError: an unknown configuration or split
     except (OSError, ValueError, DatasetsError) as error:
         raise UserError(
-            f"data={name}: could not be loaded from the hub ({_line(error)}); save it on this "
+            f"data={data}: could not be loaded from the hub ({_line(error)}); save it on this "
             "machine as JSONL or Parquet and name the file"
         ) from error
     yield from _numbered(name, rows)
