@@ -16,8 +16,8 @@ import weft_rl
 from weft_rl.cli import execute
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
 from weft_rl.config.schema import RunConfig
+from weft_rl.data.choice import Rejects, read_traces
 from weft_rl.data.records import load_records
-from weft_rl.data.traces import read_traces
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.plot import plot_run
 from weft_rl.report import write_report
@@ -108,7 +108,8 @@ def check_data(config: RunConfig) -> None:
     if config.data != "tiny" and any(
         stage not in ("base", "rl", "eval") for stage in config.stages
     ):
-        read_traces(Path(config.data))
+        options = config.cold_start.data
+        read_traces(config.data, options, Rejects(options.bad_records))
     for data in (config.rl.data, config.eval.data):
         if data is not None:
             load_records(config.task, data)

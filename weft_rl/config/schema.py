@@ -126,6 +126,34 @@ class EstimateConfig(Block):
 
 
 @dataclass(frozen=True)
+class DataConfig(Block):
+    """Which of the cold start's records are trained on, and how they are batched."""
+
+    prefix: ClassVar[str] = "cold_start.data."
+
+    max_length: int = option(4096, "tokens of a record, prompt and answer", at_least=1)
+    truncation: Literal["drop", "cut_trace", "right"] = option(
+        "drop",
+        "longer records are left out, lose the middle of their reasoning, or lose their end",
+    )
+    bad_records: Literal["error", "skip"] = option(
+        "error", "stop at a record that cannot be used, or leave it out and count it"
+    )
+    num_records: int | None = option(
+        None, "records drawn from the data set; null: all, or what data= names", at_least=1
+    )
+    below_tokens: int | None = option(
+        None, "only records whose num_tokens column is smaller; null: as num_records", at_least=1
+    )
+    # 42 as in WeFT, Appendix B
+    draw_seed: int = option(42, "of the draw of num_records, shared by all runs", at_least=0)
+    pad_in_answer: bool = option(
+        False, "padding up to a batch's longest record is trained on, as LLaDA's fine-tuning does"
+    )
+    group_by_length: bool = option(False, "batches of records of like length: less padding")
+
+
+@dataclass(frozen=True)
 class ColdStartConfig(Block):
     """Supervised fine-tuning on reasoning traces: sft, weft and their relatives."""
 
@@ -138,7 +166,7 @@ class ColdStartConfig(Block):
     learning_rate: float = option(1e-5, "peak; linear decay to 0", above=0)
     weight_decay: float = option(0.1, "AdamW's", at_least=0)
     max_grad_norm: float = option(1.0, "longer gradients are scaled down to it", above=0)
-    max_length: int = option(4096, "tokens; longer records are left out", at_least=1)
+    data: DataConfig = field(default_factory=DataConfig)
     normalizer: Literal["answer", "masked", "none"] = option(
         "answer", "a record's loss is divided by its answer tokens, its masked ones, or 1"
     )
@@ -150,6 +178,15 @@ class ColdStartConfig(Block):
     logging_steps: int = option(10, "steps between metric lines", at_least=1)
     save_steps: int = option(100, "steps between checkpoints", at_least=1)
     lora: LoraConfig = field(default_factory=LoraConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rule = (
+            "keeps one rate an answer token, and with cold_start.data.pad_in_answer their number "
+            "changes with the batch; use fresh"
+        )
+        fits = self.estimate.rates == "fresh" or not self.data.pad_in_answer
+        require(fits, "cold_start.estimate.rates", self.estimate.rates, rule)
 
 
 @dataclass(frozen=True)
@@ -215,7 +252,9 @@ class RunConfig(Block):
     )
     model: str = option("tiny", "tiny, llada_8b, a local folder or a hub id")
     task: Literal["sudoku", "countdown"] = option("sudoku", "of RL and evaluation")
-    data: str = option("tiny", "cold-start records: tiny (generated), or a JSONL file like s1K's")
+    data: str = option(
+        "tiny", "cold-start records: tiny, a file or folder, a hub id, s1k, openr1-3k"
+    )
     prompt_style: Literal["tiny", "d1"] = option("tiny", "wording of the prompts")
     seed: int = option(0, "of data order, masks and samples", at_least=0, below=2**32)
     out: str | None = option(None, "run folder; null: runs/<time>-<stages>")
