@@ -1,7 +1,7 @@
 """The page on a comparison: verdicts, rewards, scores and runs, from its folder's files."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.figures import Bar, Line, Panel
 from weft_rl.page import write_page
-from weft_rl.plot import read_curves
+from weft_rl.plot import mean_curve, read_curves
 from weft_rl.rerun import options_of
 from weft_rl.runs import CONFIG, REPORT, read_json
 
@@ -76,22 +76,14 @@ def _curves(folder: Path, result: Mapping[str, Any]) -> Markup | None:
     for arm in result["arms"]:
         runs = [folder / unit_name(arm, seed) for seed in result["seeds"]]
         found = [line for run in runs if (line := read_curves(run, "reward").get("rl"))]
-        if found and (mean := _mean_line(f"{label(arm)}, mean of {len(found)} runs", found)).steps:
-            lines.append(mean)
+        if found and set.intersection(*(set(line.steps) for line in found)):
+            lines.append(mean_curve(f"{label(arm)}, mean of {len(found)} runs", found, SMOOTHING))
     if not lines:
         return None
     panel = Panel("reward in RL", lines)
     figure = figures.draw_curves([panel], SMOOTHING, columns=1, panel_size=(7.2, 4.2))
     said = "; ".join(f"{line.label}, ends at {line.values[-1]:.3f}" for line in lines)
     return Markup(figures.figure_svg(figure, f"reward in RL: {said}"))
-
-
-def _mean_line(name: str, lines: Sequence[Line]) -> Line:
-    """The mean of several curves at the steps that all of them have."""
-    curves = [dict(zip(line.steps, line.values, strict=True)) for line in lines]
-    steps = [step for step in lines[0].steps if all(step in curve for curve in curves)]
-    values = [sum(curve[step] for curve in curves) / len(curves) for step in steps]
-    return Line(name, steps, values)
 
 
 def _runs(folder: Path, result: Mapping[str, Any]) -> list[tuple[str, str | None]]:
