@@ -2,7 +2,7 @@
 
 All of it is LLaDA-8B-Instruct, without intervals. Source: WeFT, Tables 1-5 and Figure 4."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 TASKS = ("sudoku", "countdown", "gsm8k", "math500")
 # The cold-start data sets of Table 1, by our names for them.
@@ -17,7 +17,7 @@ class Row:
 
     label: str
     arm: str
-    printed: dict[str, float]
+    printed: dict[str, float] = field(hash=False)
     data: str = "s1k"
     after_rl: bool = False
 

@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
     units = [unit for number in options.tables() for unit in _table(number, options, config)]
     units += [unit for number in options.figures() for unit in _figure(number, options, config)]
     units = list(dict.fromkeys([unit.trained for unit in units] + units))
-    check_data(load_run_config(units[0].words(given), command="weft_rl.reproduce"))
+    check_data(config)
     folder = Path(options.out)
     try:
         (folder / LOGS).mkdir(parents=True, exist_ok=True)
