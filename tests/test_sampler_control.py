@@ -30,7 +30,7 @@ def started(config, batch=1):
 
 
 def every(progress):
-    return progress.unfinished(np.arange(len(progress.tokens)))
+    return np.flatnonzero(progress.unfinished(np.arange(len(progress.tokens))))
 
 
 def commit(progress, rows, candidate, confidence):

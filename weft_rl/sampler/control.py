@@ -90,16 +90,17 @@ class Progress:
     """What is known of each row's completion, and where each row works next.
 
     Rows go on at their own pace and never see each other. tokens (N, T) int64, the mask token
-    where masked; masked (N, T); step (N,) forwards that each row has had, block_step (N,) those in
-    the block where it works."""
+    where masked; masked and end (N, T), where masks and end tokens are; step (N,) forwards that
+    each row has had, block_step (N,) those in the block where it works."""
 
     def __init__(
         self, rows: int, config: SamplerConfig, mask_id: int, end_ids: Sequence[int]
     ) -> None:
-        self.config, self.end_ids = config, list(end_ids)
+        self.config, self.end_ids = config, np.array(end_ids)
         shape = (rows, config.gen_length)
         self.tokens = np.full(shape, mask_id, dtype=np.int64)
         self.masked = np.ones(shape, dtype=bool)
+        self.end = np.zeros(shape, dtype=bool)
         self.step = np.zeros(rows, dtype=np.int64)
         self.block_step = np.zeros(rows, dtype=np.int64)
         steps_per_block = config.steps * config.block_length // config.gen_length
@@ -109,17 +110,13 @@ class Progress:
         self.committed_at = np.full(shape, -1, dtype=np.int64)
         self.confidence = np.zeros(shape, dtype=np.float64)
 
-    def ends(self, rows: Ints) -> Bools:
-        """Where the end tokens are: (A, T)."""
-        return np.isin(self.tokens[rows], self.end_ids)
-
-    def unfinished(self, rows: Ints) -> Ints:
-        """Those of `rows` that need another forward, in their order."""
+    def unfinished(self, rows: Ints) -> Bools:
+        """Which of `rows` need another forward: (A,)."""
         masked = self.masked[rows]
-        more = masked.any(axis=1)
+        more: Bools = np.asarray(masked.any(axis=1))
         if self.config.early_stop:
-            more &= ~reached_end(self.ends(rows), masked)
-        return rows[more]
+            more &= ~reached_end(self.end[rows], masked)
+        return more
 
     def starts(self, rows: Ints) -> Ints:
         """Where the block begins in which each of `rows` works: (A,).
@@ -155,6 +152,7 @@ class Progress:
         row = rows[index]
         self.tokens[row, position] = candidate[kept]
         self.masked[row, position] = False
+        self.end[row, position] = self._is_end(candidate[kept])
         self.committed_at[row, position] = self.step[row]
         self.confidence[row, position] = confidence[kept]
         self.step[rows] += 1
@@ -172,7 +170,10 @@ class Progress:
         """The confidences that decide: an end token waits for all others if it is to come late."""
         if self.config.end_tokens != "late":
             return confidence
-        return np.where(np.isin(candidate, self.end_ids), _LAST, confidence)
+        return np.where(self._is_end(candidate), _LAST, confidence)
+
+    def _is_end(self, tokens: Ints) -> Bools:
+        return (tokens[:, None] == self.end_ids).any(axis=1)
 
     def _choose(self, rows: Ints, confidence: Floats, masked: Bools) -> Bools:
         config = self.config
@@ -185,9 +186,9 @@ class Progress:
     def finish(self) -> Ints:
         """Fill what early stopping left open with the end token; tokens before the end: (N,)."""
         self.tokens[self.masked] = self.end_ids[0]
+        self.end |= self.masked
         self.masked[:] = False
-        ends = self.ends(np.arange(len(self.tokens)))
-        return np.where(ends.any(axis=1), ends.argmax(axis=1), self.config.gen_length)
+        return np.where(self.end.any(axis=1), self.end.argmax(axis=1), self.config.gen_length)
 
     def trace(self) -> list[list[TraceEntry]]:
         """Each row's commitments, by step and then by position."""

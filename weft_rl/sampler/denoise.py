@@ -118,7 +118,7 @@ class _Sampler:
             calls, where = self._step(rows)
             forwards, committed = forwards + calls, committed + len(where.index)
             worked_on, masked = rows, self.progress.masked[rows]
-            alive = np.isin(rows, self.progress.unfinished(rows), assume_unique=True)
+            alive = self.progress.unfinished(rows)
             rows, waiting = self._seat(rows, alive, waiting)
             if on_step is not None:
                 row, position = worked_on[where.index], where.position
