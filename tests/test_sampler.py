@@ -1,6 +1,8 @@
 """Generation against the published algorithm in plain loops, and against frequencies."""
 
 import random
+from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -121,6 +123,42 @@ def test_tokens_follow_the_softmax_at_the_temperature(rows, length, steps):
     expected = (logits[allowed] / 0.7).softmax(dim=0) * rows * length
     found = out.completions.flatten().bincount(minlength=6)[allowed]
     assert ((found - expected) ** 2 / expected).sum() < CHI_SQUARE_4
+
+
+def joint_law(model, prompt, temperature, words):
+    """Of two tokens, one a step, the more confident candidate first: {(first, second): p}."""
+
+    def laws(tokens):
+        """For each position: the law of its candidate, and each word's confidence."""
+        ids = torch.tensor([[*prompt, *tokens]])
+        logits = model(input_ids=ids).logits[0, len(prompt) :].float()
+        law = (logits[:, words] / temperature).softmax(dim=-1).tolist()
+        return law, logits.softmax(dim=-1)[:, words].tolist()
+
+    found = dict.fromkeys(product(words, words), 0.0)
+    (left, right), (sure_left, sure_right) = laws([MASK, MASK])
+    for i, j in product(range(len(words)), repeat=2):
+        p = left[i] * right[j]
+        if sure_left[i] >= sure_right[j]:
+            for k, q in enumerate(laws([words[i], MASK])[0][1]):
+                found[words[i], words[k]] += p * q
+        else:
+            for k, q in enumerate(laws([MASK, words[j]])[0][0]):
+                found[words[k], words[j]] += p * q
+    return found
+
+
+def test_completions_follow_the_law_by_enumeration():
+    model, prompt, words, rows = TinyNet(5, 4), [4, 0], [0, 1, 2, 4], 20_000
+    law = joint_law(model, prompt, 1.5, words)
+    assert sum(law.values()) == pytest.approx(1)
+    config = SamplerConfig(2, 2, 2, temperature=1.5, early_stop=False)
+    out = generate(model, torch.tensor(prompt).expand(rows, -1), config)
+    found = Counter(map(tuple, out.completions.tolist()))
+    statistic = sum((found[pair] - p * rows) ** 2 / (p * rows) for pair, p in law.items())
+    assert min(law.values()) * rows > 5
+    # what 15 degrees of freedom exceed once in a thousand
+    assert statistic < 37.7
 
 
 def test_temperature_to_zero_is_the_argmax():
