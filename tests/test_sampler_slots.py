@@ -1,12 +1,14 @@
 """Rows that take turns in a batch: the same results, what is reported, and peak memory."""
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from sampler_models import TinyNet, bert, llada, prompts
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from weft_rl.sampler import SamplerConfig, generate
 
@@ -70,6 +72,39 @@ def test_steps_tell_what_happened_and_how_far_it_is():
     assert (shares[-1], steps[-1].finished, steps[-1].total) == (1.0, 7, 7)
     times = [step.seconds for step in steps]
     assert times == sorted(times)
+
+
+class Waits(TorchDispatchMode):
+    """Counts what waits for the device: values read on the host, and shapes that depend on them."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (
+            torch.ops.aten._local_scalar_dense.default,
+            torch.ops.aten.nonzero.default,
+            torch.ops.aten.masked_select.default,
+        )
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("options", [{}, {"cache": "dual", "threshold": 0.5}])
+def test_one_transfer_a_step(options, monkeypatch):
+    transfers, copy = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda x: transfers.append(tuple(x.shape)) or copy(x))
+    ids, visible = prompts(random.Random(9), 4, 13)
+    model, seen = llada(), []
+    config = SamplerConfig(12, 4, 12, temperature=1.0, cfg_scale=0.5, early_stop=False, **options)
+    with Waits() as waits:
+
+        def on_step(step):
+            seen.append((len(transfers), waits.count))
+            assert transfers[-1][0] == 2
+            assert transfers[-1][1] <= 4 * 4
+
+        generate(model, ids, config, visible, on_step=on_step)
+    # between one step and the next
+    assert {(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(seen)} == {(1, 0)}
 
 
 def peak_bytes(model, prompt_length, config, rows=4):

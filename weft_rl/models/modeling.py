@@ -151,8 +151,9 @@ class LLaDAForMaskedLM(PreTrainedModel):
         """Logits for every position, or only for those asked for.
 
         input_ids (B, L) long, or (B, W) of a cache's window; attention_mask (B, L), 0 hides a
-        position from all others; logit_positions (K,) or (B, K) long: where in input_ids the head
-        is computed, or (M,), each in the row of logit_rows (M,).
+        position from all others, and a bool one is taken to hide some; logit_positions (K,) or
+        (B, K) long: where in input_ids the head is computed, or (M,), each in the row of
+        logit_rows (M,).
         Returns an output whose logits are (B, L, V), or (B, K, V), or (M, V).
         Raises ValueError for shapes that do not fit and for L over max_position_embeddings."""
         positions = None if cache is None else cache.positions
@@ -188,8 +189,11 @@ class LLaDAForMaskedLM(PreTrainedModel):
             raise ValueError(
                 f"attention_mask {tuple(attention_mask.shape)} must be {(batch, length)}"
             )
-        # without a mask attention takes its fast path
-        return None if attention_mask.all() else attention_mask.bool()[:, None, None, :]
+        # without a mask attention takes its fast path; looking whether it hides something waits for
+        # the device, which a sampler with its bool mask cannot afford at every step
+        if attention_mask.dtype != torch.bool and attention_mask.all():
+            return None
+        return attention_mask.bool()[:, None, None, :]
 
     def _embedded(
         self, input_ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None

@@ -50,15 +50,15 @@ def check_input(
             f"prompt_ids: {prompt_ids.shape[1]} tokens and gen_length={config.gen_length} are more "
             f"than max_position_embeddings={longest}; cut the prompt or generate less"
         )
-    size = getattr(model.config, "vocab_size", None) or prompt_ids.max() + 1 if len(seeds) else 1
     rules = {
         "is empty; a prompt needs a token": ~visible.bool().any(dim=1),
         "is padded on the right; pad on the left": (visible.diff(dim=1) < 0).any(dim=1),
         f"holds the mask token {mask_id}; pad with another": (prompt_ids == mask_id).any(dim=1),
-        f"holds a token outside of the vocabulary, 0 to {size - 1}": (
-            (prompt_ids < 0) | (prompt_ids >= size)
-        ).any(dim=1),
     }
+    size = getattr(model.config, "vocab_size", None)
+    if size is not None:
+        strange = ((prompt_ids < 0) | (prompt_ids >= size)).any(dim=1)
+        rules[f"holds a token outside of the vocabulary, 0 to {size - 1}"] = strange
     for complaint, rows in rules.items():
         if rows.any():
             raise ValueError(f"prompt_ids: row {int(rows.nonzero()[0])} {complaint}")

@@ -165,6 +165,7 @@ class Network:
             options["position_ids"] = (seen.cumsum(dim=1) - 1).clamp(min=0)
         flat = "logit_rows" in self.accepted
         if flat:
+            seen = None if seen is None else seen.bool()
             options |= {"logit_rows": index, "logit_positions": position}
         output = self.model(input_ids=canvas, attention_mask=seen, **options)
         logits = getattr(output, "logits", None)
