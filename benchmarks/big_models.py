@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers.modeling_outputs import MaskedLMOutput
 
 from weft_rl.models import LLaDAConfig, LLaDAForMaskedLM
+from weft_rl.models.cache import Cache
 from weft_rl.models.loading import fresh_model
 
 # d >= 512, 8 layers, LLaDA's vocabulary
@@ -31,12 +32,20 @@ class EndsWhereTold(LLaDAForMaskedLM):
 
     prompt_length = 0
 
-    def forward(self, input_ids: Tensor, **options: Any) -> MaskedLMOutput:
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        logit_positions: Tensor | None = None,
+        logit_rows: Tensor | None = None,
+        cache: Cache | None = None,
+        **_: Any,
+    ) -> MaskedLMOutput:
         """LLaDA's logits, the end token's raised where the row is over."""
-        output = super().forward(input_ids, **options)
+        output = super().forward(input_ids, attention_mask, logit_positions, logit_rows, cache)
         first = self.prompt_length + input_ids[:, 0]
-        if options.get("logit_rows") is not None:
-            over = options["logit_positions"] >= first[options["logit_rows"]]
+        if logit_rows is not None and logit_positions is not None:
+            over = logit_positions >= first[logit_rows]
         else:
             over = torch.arange(input_ids.shape[1]) >= first[:, None]
         output.logits[..., self.config.eos_token_id] += 1e4 * over

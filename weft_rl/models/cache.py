@@ -11,9 +11,10 @@ from torch import Tensor
 class Cache:
     """What a model is to keep or to use in one forward: the storage, and which part of it.
 
-    With positions=None the batch holds whole sequences, whose keys and values are kept. Otherwise
-    it holds a window: its own keys and values replace those kept at its positions, and everything
-    else is seen as it was kept. Keys are kept rotated, at the positions where they stand."""
+    With positions=None the batch holds all whole sequences, in order, and their keys and values are
+    kept. Otherwise it holds a window of some of them: its own keys and values replace those kept at
+    its positions, and everything else is seen as it was kept. Keys are kept rotated, at the
+    positions where they stand."""
 
     keys: Tensor  # (layers, N, H, L, d), written in place
     values: Tensor  # (layers, N, H, L, d)
@@ -31,10 +32,7 @@ class Cache:
 
     def _exchange(self, kept: Tensor, own: Tensor) -> Tensor:
         if self.positions is None:
-            if self.rows is None:
-                kept.copy_(own)
-            else:
-                kept[self.rows] = own.to(kept.dtype)
+            kept.copy_(own)
             return own
         # a window is computed anew as long as it is a window: overwriting its slots loses nothing
         seen = kept if self.rows is None else kept[self.rows]

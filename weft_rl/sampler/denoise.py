@@ -115,13 +115,13 @@ class _Sampler:
         rows, waiting = np.arange(slots), np.arange(slots, total)
         forwards = committed = 0
         while len(rows):
-            calls, where = self._step(rows)
-            forwards, committed = forwards + calls, committed + len(where.index)
-            worked_on, masked = rows, self.progress.masked[rows]
+            own, where = self._step(rows)
+            forwards, committed = forwards + 1, committed + len(where.index)
+            masked = self.progress.masked[rows]
             alive = self.progress.unfinished(rows)
             rows, waiting = self._seat(rows, alive, waiting)
             if on_step is not None:
-                row, position = worked_on[where.index], where.position
+                row, position = own[where.index], where.position
                 finished = total - len(rows) - len(waiting)
                 # seats that were taken anew have begun nothing yet
                 share = (finished + (1 - masked[alive].mean(axis=1)).sum()) / total
@@ -153,40 +153,35 @@ class _Sampler:
             rows = rows[kept]
         return rows, waiting[len(taken) :]
 
-    def _step(self, rows: Ints) -> tuple[int, Open]:
-        """A step of every row: the number of forwards, and what was committed."""
-        needs_all = self.progress.needs_all(rows)
-        groups = [np.flatnonzero(group) for group in (needs_all, ~needs_all) if group.any()]
-        parts = [self._predict(rows, slots, bool(needs_all[slots[0]])) for slots in groups]
-        # the one transfer of a step; tokens, and the bits of their probabilities
-        host = torch.cat([found for _, found in parts], dim=1).cpu().numpy()
-        where = Open(
-            np.concatenate([slots[o.index] for slots, (o, _) in zip(groups, parts, strict=True)]),
-            np.concatenate([o.position for o, _ in parts]),
-        )
-        confidence = host[1].view(np.float32)
-        self._require_valid(confidence, rows[where.index])
-        if self.config.remasking == "random":
-            confidence = self._draws(self.position_keys, rows[where.index], where.position)
-        committed = self.progress.commit(rows, where, host[0].astype(np.int64), confidence)
-        return len(parts), committed
+    def _step(self, rows: Ints) -> tuple[Ints, Open]:
+        """One forward and what it commits: the rows that had it, and their new positions.
 
-    def _predict(self, rows: Ints, slots: Ints, everything: bool) -> tuple[Open, Tensor]:
-        """Open positions of the rows in these slots, and what `candidates` says of them."""
-        own, progress = rows[slots], self.progress
+        Rows whose cache is to be filled wait for those in the middle of a block: one forward of
+        many rows takes less time than two of few, and no row's result depends on when it is run."""
+        progress, slots = self.progress, None
+        needs_all = progress.needs_all(rows)
+        everything = bool(needs_all.all())
+        if needs_all.any() and not everything:
+            slots = np.flatnonzero(~needs_all)
+        own = rows if slots is None else rows[slots]
         where, completions = progress.open(own), progress.tokens[own]
-        # all slots, in order, need no gathering
-        kept = None if len(slots) == len(rows) else slots
         if everything:
-            logits = self.network.everything(own, kept, completions, where)
+            logits = self.network.everything(own, completions, where)
         else:
             start = progress.starts(own)
-            logits = self.network.window(own, kept, completions, where, start)
+            logits = self.network.window(own, slots, completions, where, start)
         draws = None
         if self.config.temperature:
             draws = self._draws(self.token_keys, own[where.index], where.position)
             draws = torch.from_numpy(draws).to(logits.device)
-        return where, candidates(logits, draws, self.config.temperature, self.forbidden)
+        found = candidates(logits, draws, self.config.temperature, self.forbidden)
+        # the one transfer of a step; tokens, and the bits of their probabilities
+        host = found.cpu().numpy()
+        confidence = host[1].view(np.float32)
+        self._require_valid(confidence, own[where.index])
+        if self.config.remasking == "random":
+            confidence = self._draws(self.position_keys, own[where.index], where.position)
+        return own, progress.commit(own, where, host[0].astype(np.int64), confidence)
 
     def _draws(self, keys: np.ndarray, row: Ints, position: Ints) -> Floats:
         return uniform(keys[row], self.progress.step[row], position)

@@ -54,11 +54,10 @@ class Network:
             )
         return make(self.copies * slots, self.visible.shape[1])
 
-    def everything(self, rows: Ints, slots: Ints | None, completions: Ints, where: Open) -> Tensor:
+    def everything(self, rows: Ints, completions: Ints, where: Open) -> Tensor:
         """Guided logits (M, V) at open positions, from a forward over the whole canvas.
 
-        rows (A,); slots (A,) where their keys and values are kept, None for all slots in order;
-        completions (A, T) of these rows."""
+        rows (A,) of all slots, in order; completions (A, T) of these rows."""
         # columns that are padding in all of these rows; a cache keeps every row at one place
         lead = 0 if self.cache is not None or not len(rows) else int(self.padding[rows].min())
         own, canvas = self._canvas(rows, completions)
@@ -68,7 +67,7 @@ class Network:
             self._seen(rows, own, lead),
             self._to_device(where.index),
             self._to_device(position),
-            self._kept(slots, None),
+            self._kept(None, None),
         )
 
     def window(
@@ -76,7 +75,8 @@ class Network:
     ) -> Tensor:
         """Guided logits (M, V) at open positions, from a forward over what is not kept.
 
-        As `everything`; start (A,): where each row's block begins in the completion."""
+        rows (A,); slots (A,) where their keys and values are kept, None for all slots in order;
+        completions (A, T) of these rows; start (A,): where each row's block begins in it."""
         length, width = completions.shape[1], self.config.block_length
         if self.config.cache == "prefix":
             width = length - int(start.min())
