@@ -30,7 +30,9 @@ class SamplerConfig(Block):
         "low_confidence", "which tokens wait: the least confident, or any"
     )
     cfg_scale: float = option(0.0, "classifier-free guidance; 0 is off", at_least=0)
-    cache: str = option("none", "only none: every step is a full forward pass")
+    cache: Literal["none", "prefix", "dual"] = option(
+        "none", "keys and values kept within a block: none, exact; of all before it; or around it"
+    )
     threshold: float | None = option(
         None,
         "commit all tokens this confident, not a fixed number a step; null is off",
@@ -39,6 +41,17 @@ class SamplerConfig(Block):
     )
     early_stop: bool = option(True, "a row is finished once all up to its end token is known")
     trace: bool = option(False, "record which token was committed at which step")
+    factor: float | None = option(
+        None, "commit n tokens while the n-th is 1 - factor / (n + 1) confident", at_least=0
+    )
+    refresh_every: int | None = option(
+        None,
+        "with a cache: steps of a block between full forwards; null: only its first",
+        at_least=1,
+    )
+    end_tokens: Literal["free", "late", "never"] = option(
+        "free", "end tokens are like any, wait for a block's other tokens, or are not drawn"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,11 +68,16 @@ class SamplerConfig(Block):
         require(steps % count == 0, "sampler.steps", steps, rule)
         rule = f"must be at most sampler.gen_length, as each step commits a token; try {length}"
         require(steps <= length, "sampler.steps", steps, rule)
-        rule = "there is no cache yet, each step is a full forward pass; use none"
-        require(self.cache == "none", "sampler.cache", self.cache, rule)
+        rule = "needs something kept; use sampler.cache=prefix or dual, or null"
+        usable = self.refresh_every is None or self.cache != "none"
+        require(usable, "sampler.refresh_every", self.refresh_every, rule)
         rule = "needs confidences; use sampler.remasking=low_confidence, or null"
-        usable = self.threshold is None or self.remasking == "low_confidence"
-        require(usable, "sampler.threshold", self.threshold, rule)
+        by_confidence = self.remasking == "low_confidence"
+        for name, value in (("threshold", self.threshold), ("factor", self.factor)):
+            require(value is None or by_confidence, f"sampler.{name}", value, rule)
+        rule = f"is another rule than sampler.threshold={self.threshold}; set one to null"
+        usable = self.factor is None or self.threshold is None
+        require(usable, "sampler.factor", self.factor, rule)
 
 
 @dataclass(frozen=True)
