@@ -3,6 +3,7 @@
 Example: puzzle 4320004330100004 with "<answer>\\n4321 1243 3412 2134\\n</answer>" is judged on the
 16 digits, whatever stands between them."""
 
+from functools import lru_cache
 from typing import Any
 
 from rewards.extract import answer_text
@@ -32,9 +33,19 @@ def cell_accuracy(completion: str, puzzle: str, solution: str | None = None, **_
     empty = empty_cells(puzzle)
     if digits is None or not empty or len(puzzle) != CELLS:
         return 0.0
-    keys = completions(puzzle) if solution is None else [solution]
+    keys = solutions(puzzle) if solution is None else (solution,)
     right = [cells_right(digits, puzzle, key) for key in keys if len(key) == CELLS]
     return max(right, default=0) / len(empty)
+
+
+# The name that every task's training reward has.
+reward = cell_accuracy
+
+
+@lru_cache(maxsize=4096)
+def solutions(puzzle: str) -> tuple[str, ...]:
+    """Every solution of a puzzle, in order; kept, as a run scores each puzzle many times."""
+    return tuple(completions(puzzle))
 
 
 def exact(completion: str, puzzle: str, solution: str | None = None, **_: Any) -> float:
@@ -45,6 +56,13 @@ def exact(completion: str, puzzle: str, solution: str | None = None, **_: Any) -
     if digits is None or not is_solved(digits) or not keeps_clues(puzzle, digits):
         return 0.0
     return float(solution is None or digits == solution)
+
+
+def valid(completion: str, puzzle: str, **_: Any) -> float:
+    """1 if the answer is any full grid that keeps the rules and the puzzle's clues, else 0.
+
+    Of the 500 published puzzles 124 have several solutions, of which the file names one."""
+    return exact(completion, puzzle)
 
 
 def flags(completion: str, puzzle: str, solution: str) -> list[str]:

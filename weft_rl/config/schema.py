@@ -212,7 +212,12 @@ class RunConfig(Block):
         metadata=about(f"in order, of {' '.join(STAGES)}"),
     )
     model: str = option("tiny", "tiny, llada_8b, a local folder or a hub id")
-    task: Literal["sudoku", "countdown"] = option("sudoku", "of RL and evaluation")
+    task: Literal["sudoku", "countdown", "gsm8k", "math500"] = option(
+        "sudoku", "of RL and evaluation"
+    )
+    rewards: Literal["plain", "d1"] = option(
+        "plain", "RL's: being right, or d1's weighted sum with its format rewards"
+    )
     data: str = option("tiny", "cold-start records: tiny (generated), or a JSONL file like s1K's")
     prompt_style: Literal["tiny", "d1"] = option("tiny", "wording of the prompts")
     seed: int = option(0, "of data order, masks and samples", at_least=0, below=2**32)
