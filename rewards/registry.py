@@ -61,3 +61,13 @@ def training(task: str, preset: Preset = "plain") -> Mapping[str, Term]:
 def headline(task: str) -> Reward:
     """The correctness function behind a task's score. Raises KeyError for an unknown task."""
     return next(iter(EVALUATION[task].values()))
+
+
+def add_task(name: str, correct: Mapping[str, Reward], scores: Mapping[str, Reward]) -> None:
+    """Make a task's rewards known: those that train it, each with weight 1, and its scores.
+
+    Raises ValueError when either is empty."""
+    if not correct or not scores:
+        raise ValueError(f"task {name} needs a training reward and an evaluation score")
+    _CORRECT[name] = {key: Term(reward) for key, reward in correct.items()}
+    EVALUATION[name] = scores

@@ -12,17 +12,21 @@ from rewards.registry import training
 from stages.context import Context, common_arguments, train
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.records import Record, load_records
-from weft_rl.data.tasks import training_records
+from weft_rl.data.tasks import hub_name, training_records
 from weft_rl.errors import UserError
+from weft_rl.hub import hub_records
 from weft_rl.models.loading import load_model, load_tokenizer, with_lora
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.task_rewards import CompletionLog, trl_rewards
 
 
 def prompts(context: Context) -> list[Record]:
-    """The puzzles to train on: a file's, or as many generated ones as the run will use."""
+    """The records to train on: a data set's, a file's, or as many generated ones as are used."""
     config, options = context.config, context.config.rl
     if options.data is not None:
+        place = hub_name(config.task, options.data)
+        if place is not None:
+            return hub_records(config.task, place, "train")
         return load_records(config.task, options.data)
     rollouts = -(-options.max_steps // options.num_iterations)
     return training_records(config.task, rollouts * options.num_prompts, config.seed)

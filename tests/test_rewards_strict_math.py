@@ -5,9 +5,9 @@ import json
 import random
 from pathlib import Path
 
+import naive_d1
 import pytest
 
-import naive_d1
 from rewards import strict_d1, strict_math
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -11,7 +11,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -49,7 +49,8 @@ class ScoreConfig:
     )
     per_record: bool = field(default=True, metadata={"help": "print each record's verdict too"})
     solutions: str = field(
-        default="one", metadata={"help": "any: each solution of a Sudoku counts, not the key's only"}
+        default="one",
+        metadata={"help": "any: each solution of a Sudoku counts, not the key's only"},
     )
     workers: int | None = field(
         default=None, metadata={"help": "processes; null: several for a large file"}
@@ -130,9 +131,9 @@ def score_file(path: Path, task: str, strict: str | None = None, **options: Any)
     there are any), disagreements (records on which d1's scorer differs, each with the reason; none
     when strict) and broken (line and reason of every line that could not be scored: these count
     nowhere else). strict: "d1" for the verdicts of d1's published scorer; options: the other
-    fields of ScoreConfig, workers being 1 unless given. Raises UserError for a file that cannot be read or has no usable
-    record."""
-    config = ScoreConfig(task, str(path), strict, **{"workers": 1} | options)
+    fields of ScoreConfig, workers being 1 unless given. Raises UserError for a file that cannot be
+    read or has no usable record."""
+    config = replace(ScoreConfig(task, str(path), strict, workers=1), **options)
     lists: dict[str, list[Any]] = {"per_record": [], "disagreements": [], "broken": []}
     tally = _Tally()
     for outcome in _outcomes(config):
