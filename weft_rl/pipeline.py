@@ -64,8 +64,9 @@ def environment() -> str:
 def open_run(config: RunConfig) -> Path:
     """Create the run folder, or take up one of the same configuration.
 
-    Several processes (WORLD_SIZE) must name it, to share it. Raises UserError when the folder cannot be written, holds a run of another configuration, or
-    holds any run while resume=never."""
+    Several processes (WORLD_SIZE) must name it, to share it. Raises UserError when they do not,
+    and when the folder cannot be written, holds a run of another configuration, or holds any run
+    while resume=never."""
     if config.out is None and rank_and_world()[1] > 1:
         raise UserError("out=null: name the run folder that the processes share")
     run = Path(config.out or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{'-'.join(config.stages)}")
