@@ -16,6 +16,7 @@ ONE_LINE = "<reasoning>r</reasoning><answer>4</answer>"
         (GOOD, 1, 1, 1),  # several lines, which d1's patterns once refused
         (f"{GOOD}\n", 1, 1, 1),
         (f"{GOOD}<|eot_id|>x" + "y" * 5000, 1, 1, 1),  # unsaid text costs nothing
+        (f"{GOOD}<|eot_id|>{GOOD}", 1, 1, 1),  # nor do tags that were never said
         (ONE_LINE, 1, 1, 0),
         (f"Well. {GOOD}", 1, 0, 0),
         (f"{GOOD} Done.", 1, 0, 0),
