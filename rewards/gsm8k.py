@@ -4,6 +4,7 @@ Example: the answer "#### 1,000" is right as "\boxed{\$1{,}000}", "1000.0" or "=
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from rewards.extract import answer_text
@@ -12,6 +13,7 @@ from rewards.extract import answer_text
 _MOST_DIGITS, _LARGEST = 30, 1e30
 
 _INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
+_PLAIN = re.compile(r"\s*(-?[0-9]{1,15})\s*")
 _FRACTION = re.compile(r"(-?)\\[dt]?frac\s*\{\s*(-?[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}")
 _DECIMAL = rf"(?:{_INTEGER}(?:\.[0-9]+)?|\.[0-9]+)"
 _NUMBER = re.compile(rf"-?{_DECIMAL}(?:\s*/\s*[0-9]+)?")
@@ -32,21 +34,28 @@ def exact(completion: str, answer: str | float | None, **_: Any) -> float:
 reward = exact
 
 
-def gold(answer: str | float | None) -> Fraction | None:
+@lru_cache(maxsize=4096)  # a run scores a problem many times
+def gold(answer: str | float | None) -> int | Fraction | None:
     """The right number of a record: a number, or what stands after the last #### of a text."""
     if isinstance(answer, str):
         return number(answer.rpartition("####")[2])
     # through text: the float 0.1 means a tenth, not the binary fraction nearest to it
     # and the comparison is false for what is not a number
     is_usable = answer is not None and abs(answer) < _LARGEST
-    return Fraction(str(answer)) if is_usable else None
+    if not is_usable:
+        return None
+    value = Fraction(str(answer))
+    return value.numerator if value.denominator == 1 else value
 
 
-def number(text: str) -> Fraction | None:
+def number(text: str) -> int | Fraction | None:
     r"""The one number that a text states, exactly; None if it states none or several.
 
     Of "3 + 4 = 7" what follows the last = counts. Commas between thousands, dollar signs, units,
     a/b and \frac{a}{b} are understood."""
+    plain_number = _PLAIN.fullmatch(text)
+    if plain_number:
+        return int(plain_number[1])
     text = text.rpartition("=")[2]
     for spelling, plain in _SPELLINGS:
         text = text.replace(spelling, plain)

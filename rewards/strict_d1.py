@@ -7,7 +7,7 @@ Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behavi
 import ast
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rewards.grid import CELLS, empty_cells
@@ -49,17 +49,20 @@ def sudoku_answer(text: str) -> str:
     return ""
 
 
-def _sudoku_candidates(text: str) -> list[str]:
-    found = []
+def _sudoku_candidates(text: str) -> Iterator[str]:
     _, opened, inside = text.partition(_OPEN)
     if opened:
-        fenced = _FENCED.search(inside)
-        found.append(fenced[1] if fenced else "")
+        fenced = _FENCED.search(inside) if "```" in inside else None
+        if fenced:
+            yield fenced[1]
         end = _END_OR_CLOSE.search(inside)
-        found.append(inside[: end.start()] if end else "")
-    found.append(_END.split(text.partition(_CLOSE)[2], maxsplit=1)[0])
-    found += [match[1] for match in (_BEFORE_CLOSE.search(text), _SIXTEEN.search(text)) if match]
-    return found
+        if end:
+            yield inside[: end.start()]
+    yield _END.split(text.partition(_CLOSE)[2], maxsplit=1)[0]
+    for pattern in (_BEFORE_CLOSE, _SIXTEEN):
+        found = pattern.search(text)
+        if found:
+            yield found[1]
 
 
 def sudoku(completion: str, puzzle: str, solution: str, **_: Any) -> float:

@@ -13,7 +13,12 @@ from rewards.grid import CELLS, completions, empty_cells, is_solved, keeps_clues
 def answer_digits(completion: str) -> str | None:
     """The ASCII digits of the completion's answer, or None without an answer."""
     answer = answer_text(completion)
-    return None if answer is None else "".join(c for c in answer if c in "0123456789")
+    if answer is None:
+        return None
+    bare = answer.strip()
+    if bare.isascii() and bare.isdecimal():
+        return bare
+    return "".join(c for c in answer if c in "0123456789")
 
 
 def cells_right(digits: str, puzzle: str, solution: str) -> int:

@@ -241,8 +241,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         assert json.loads(done.stdout)["n"] == count
         return int(done.stderr)
 
-    # lists of 40,000 rows and disagreements would take some 30 MiB
-    assert peak_kib(42_000) - peak_kib(2_000) < 8_000
+    # the printed rows alone are 250 bytes a record: some 14 MiB for the 60,000
+    assert peak_kib(62_000) - peak_kib(2_000) < 6_000
 
 
 def test_no_torch_on_the_way():
