@@ -83,9 +83,11 @@ def _score(task: str, path: Path, workers: int, count: int) -> dict[str, float]:
     code = (
         "import resource, sys; from weft_rl.score import main; "
         f"main(['task={task}', 'generations={path}', 'workers={workers}']); "
-        "use = [resource.getrusage(who).ru_maxrss for who in "
-        "(resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]; "
-        "print(max(use) // 1024, file=sys.stderr)"
+        # not RUSAGE_SELF: it starts from the size of the process that started this one
+        "lines = [line.split() for line in open('/proc/self/status')]; "
+        "own = next(int(line[1]) for line in lines if line[0] == 'VmHWM:'); "
+        "print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) // 1024, "
+        "file=sys.stderr)"
     )
     start = time.monotonic()
     done = subprocess.run(
