@@ -55,7 +55,11 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ("rl.kl_coef=1,5", "rl.kl_coef=1,5: must be a finite number; try 0.01"),
         ("rl.temperature=0", "rl.temperature=0.0: must be above 0; try 1.0"),
         ("cold_start.slope=maybe", "cold_start.slope=maybe: must be true or false; try false"),
-        ("task=chess", "task=chess: must be one of sudoku, countdown"),
+        (
+            "task=chess",
+            "task=chess: must be one of sudoku, countdown, gsm8k, math500, or a Python file that "
+            "ends in .py",
+        ),
         ("resume=yes", "resume=yes: must be one of auto, never"),
         ("rl.estimator=two", "rl.estimator=two: must be one_step, so far"),
         ("model=", "model=: must be a text, not empty; try tiny"),

@@ -11,6 +11,7 @@ COLD_STARTS = (
     *("sft", "weft", "weft_paper", "weft_exact", "weft_entropy", "nll", "weft_sw", "dream"),
     *("dft", "rho1"),
 )
+TASKS = ("sudoku", "countdown", "gsm8k", "math500")
 STAGES = ("base", *COLD_STARTS, "rl", "eval")
 
 
@@ -257,7 +258,15 @@ class EvalConfig(Block):
     after_each: bool = option(True, "evaluate after every stage")
     num_records: int = option(256, "held-out records, or as many as there are", at_least=1)
     batch_size: int = option(256, "records denoised together", at_least=1)
-    data: str | None = option(None, 'a file, or "published"; null: generated')
+    data: str | None = option(
+        None, "a file, a data set of the hub, published, or d1 (its 256 puzzles); null: generated"
+    )
+    preset: Literal["run", "paper"] = option(
+        "run", "paper: WeFT's evaluation, its lengths, prompts and data; run: this run's options"
+    )
+    gen_length: int | None = option(
+        None, "tokens generated, with steps in proportion; null: sampler's, or paper's", at_least=1
+    )
 
 
 @dataclass(frozen=True)
@@ -269,7 +278,12 @@ class RunConfig(Block):
         metadata=about(f"in order, of {' '.join(STAGES)}"),
     )
     model: str = option("tiny", "tiny, llada_8b, a local folder or a hub id")
-    task: Literal["sudoku", "countdown"] = option("sudoku", "of RL and evaluation")
+    task: str = option(
+        "sudoku", f"of RL and evaluation: {', '.join(TASKS)}, or a Python file (docs/tasks.md)"
+    )
+    rewards: Literal["plain", "d1"] = option(
+        "plain", "RL's: being right, or d1's weighted sum with its format rewards"
+    )
     data: str = option(
         "tiny", "cold-start records: tiny, a file or folder, a hub id, s1k, openr1-3k"
     )
@@ -286,6 +300,8 @@ class RunConfig(Block):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        rule = f"must be one of {', '.join(TASKS)}, or a Python file that ends in .py"
+        require(self.task in TASKS or self.task.endswith(".py"), "task", self.task, rule)
         require(self.stages != [], "stages", self.stages, f"name some of {', '.join(STAGES)}")
         for stage in self.stages:
             rule = f"{shown(stage)} is no stage; there are {', '.join(STAGES)}"
