@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
@@ -10,7 +9,7 @@ from stages.context import Context, common_arguments, train
 from weft_rl.data.tiny_world import cold_start_traces
 from weft_rl.data.traces import Example, Trace, encode_traces, read_traces
 from weft_rl.errors import UserError
-from weft_rl.models.loading import load_model, load_tokenizer, with_lora
+from weft_rl.models.loading import load_tokenizer, with_lora
 from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
 from weft_rl.trainers.estimates import multiplies_bf16
 from weft_rl.trainers.objectives import objective_of
@@ -28,7 +27,7 @@ def run(context: Context) -> Path:
     """Fine-tune from `context.start`; returns the last checkpoint."""
     config, options = context.config, context.config.cold_start
     tokenizer = load_tokenizer(context.start)
-    model = load_model(context.start, context.device, torch.float32)
+    model = context.model()
     end = model.config.end_token_ids[-1]
     examples, dropped = encode_traces(
         load_traces(context), tokenizer, config.prompt_style, end, options.max_length
@@ -80,7 +79,7 @@ def _trainer(
         estimate_dropout=estimate.dropout,
         estimate_bf16=estimate.precision == "bf16"
         or (estimate.precision == "auto" and multiplies_bf16(context.device)),
-        reference=load_model(estimate.reference, context.device, torch.float32)
+        reference=context.model(estimate.reference)
         if context.stage == "rho1" and estimate.reference is not None
         else None,
     )

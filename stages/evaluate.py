@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.progress import track
 
 from rewards.registry import EVALUATION
@@ -13,7 +12,7 @@ from weft_rl.data.baselines import BASELINES
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import held_out_records
 from weft_rl.evaluation import Completion, sample_completions, summarise
-from weft_rl.models.loading import load_model, load_tokenizer
+from weft_rl.models.loading import load_tokenizer
 from weft_rl.runs import EVAL, append_line, read_json, write_json
 
 
@@ -23,7 +22,7 @@ def run(context: Context) -> dict[str, Any]:
     A second call for the same stage replaces what the first one wrote."""
     config, options = context.config, context.config.eval
     records = held_out_records(config.task, options.num_records, options.data)
-    model = load_model(context.start, context.device, torch.float32)
+    model = context.model()
     completions = sample_completions(
         model,
         load_tokenizer(context.start),

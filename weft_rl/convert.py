@@ -2,18 +2,20 @@
 
 `upstream` is the published layout; `transformers` is transformers' own class (Llama for LLaDA,
 Qwen2 for Dream, both with `is_causal` off), which loads without this package. Weights go through a
-buffer of fixed size, so that memory does not grow with the model, and no bit of them changes."""
+buffer of fixed size, so that memory does not grow with the model, and no bit of them changes.
+An adapter's folder is merged on the way: only then is anything computed, one matrix at a time."""
 
 import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from weft_rl.adapters import ADAPTER, Update, chain, check_targets, merged_bytes, updates
 from weft_rl.cli import execute
 from weft_rl.config.load import parse_options
 from weft_rl.config.options import Block, about, option
@@ -28,18 +30,28 @@ _BUFFER = 16 * 2**20  # bytes; larger ones are not faster
 _GIB = 2**30
 # Files that go along as they are: tokenizers and what generation is told. Never code.
 _COPIED = (".json", ".jinja", ".txt", ".model")
-_NOT_COPIED = ("config.json", INDEX)
+_NOT_COPIED = ("config.json", INDEX, ADAPTER, "trainer_state.json")
 
 
 @dataclass(frozen=True)
 class ConvertConfig(Block):
     """Options of `convert`."""
 
-    source: str = field(metadata=about("the checkpoint's folder, in either layout"))
+    source: str = field(
+        metadata=about("the checkpoint's folder, in either layout; an adapter's is merged")
+    )
     out: str = field(metadata=about("the new folder"))
     to: Literal["upstream", "transformers"] = option("transformers", "the new folder's layout")
     shard_gib: float = option(5.0, "largest file, unless one tensor is larger", above=0)
     verify: bool = option(True, f"check the source's {SUMS}, where it has one, before copying")
+
+
+class Job(NamedTuple):
+    """A tensor to write: where its bytes are, and what is added to it."""
+
+    spec: Spec
+    item: Stored
+    added: list[Update]
 
 
 class Converted(NamedTuple):
@@ -84,13 +96,24 @@ def convert(
 
     Raises UserError for a source that is incomplete, damaged or of no known family, and for an
     `out` that is there already."""
+    source, adapters = chain(source)
+    last = adapters[-1] if adapters else source
     config = read_config(source)
     family, is_plain = family_of(config, source)
+    if adapters and is_plain:
+        raise UserError(f"{last}: its base is in transformers' own layout; convert that first")
     specs = family.tensors(family.sizes(config))
     if to == "transformers" and any("embed_positions" in spec.plain for spec in specs):
         raise UserError(f"{source}: learned positions have no form in transformers' Llama class")
     stored = read_folder(source)
     check_tensors(source, stored, {_name(spec, is_plain): spec.shape for spec in specs})
+    shapes = {spec.upstream: spec.shape for spec in specs}
+    added: dict[str, list[Update]] = {}
+    for folder in adapters:
+        found = updates(folder)
+        check_targets(folder, found, shapes)
+        for name, update in found.items():
+            added.setdefault(name, []).append(update)
     if out.exists():
         raise UserError(f"out={out}: is there already; choose another out")
     if verify:
@@ -98,9 +121,11 @@ def convert(
     scratch = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         scratch.mkdir(parents=True)
-        jobs = [(spec, stored[_name(spec, is_plain)]) for spec in specs]
+        jobs = [
+            Job(spec, stored[_name(spec, is_plain)], added.get(spec.upstream, [])) for spec in specs
+        ]
         done = _write(scratch, jobs, to == "transformers", shard_bytes)
-        _companions(source, scratch, family, config, to)
+        _companions(last, scratch, family, config, to)
         publish(scratch, out)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -132,23 +157,21 @@ def _name(spec: Spec, plain: bool) -> str:
     return spec.plain if plain else spec.upstream
 
 
-def _write(
-    folder: Path, jobs: list[tuple[Spec, Stored]], plain: bool, shard_bytes: int
-) -> Converted:
-    shards: list[list[tuple[Spec, Stored]]] = [[]]
-    for spec, item in jobs:
-        held = sum(other.length for _, other in shards[-1])
-        if shards[-1] and held + item.length > shard_bytes:
+def _write(folder: Path, jobs: list[Job], plain: bool, shard_bytes: int) -> Converted:
+    shards: list[list[Job]] = [[]]
+    for job in jobs:
+        held = sum(other.item.length for other in shards[-1])
+        if shards[-1] and held + job.item.length > shard_bytes:
             shards.append([])
-        shards[-1].append((spec, item))
+        shards[-1].append(job)
     weight_map, sums, digests = {}, [], {}
     for number, shard in enumerate(shards, 1):
         file = SINGLE
         if len(shards) > 1:
             file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         sums.append(f"{_write_shard(folder / file, shard, plain, digests)}  {file}\n")
-        weight_map |= {_name(spec, plain): file for spec, _ in shard}
-    total = sum(item.length for _, item in jobs)
+        weight_map |= {_name(job.spec, plain): file for job in shard}
+    total = sum(job.item.length for job in jobs)
     if len(shards) > 1:
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
     (folder / SUMS).write_text("".join(sums), encoding="utf-8")
@@ -156,37 +179,36 @@ def _write(
     return Converted(len(jobs), total, len(shards), whole.hexdigest())
 
 
-def _write_shard(
-    path: Path, shard: list[tuple[Spec, Stored]], plain: bool, digests: dict[str, str]
-) -> str:
+def _write_shard(path: Path, shard: list[Job], plain: bool, digests: dict[str, str]) -> str:
     """Copy one file's tensors; returns the file's sum and notes each tensor's."""
     header = header_bytes(
-        {_name(spec, plain): (item.dtype, item.shape, item.length) for spec, item in shard}
+        {_name(spec, plain): (item.dtype, item.shape, item.length) for spec, item, _ in shard}
     )
     whole = sha256(header)
     with path.open("wb") as target:
         target.write(header)
-        for spec, item in shard:
+        for spec, item, added in shard:
             own = sha256(f"{item.dtype} {item.shape} ".encode())
-            with item.file.open("rb") as source:
-                _copy(source, item, target, (whole, own))
+            for chunk in [merged_bytes(item, added)] if added else _chunks(item):
+                whole.update(chunk)
+                own.update(chunk)
+                target.write(chunk)
             digests[spec.upstream] = own.hexdigest()
         target.flush()
         os.fsync(target.fileno())
     return whole.hexdigest()
 
 
-def _copy(source: BinaryIO, item: Stored, target: BinaryIO, digests: Sequence[Any]) -> None:
-    source.seek(item.start)
+def _chunks(item: Stored) -> Iterator[bytes]:
     left = item.length
-    while left:
-        chunk = source.read(min(left, _BUFFER))
-        if not chunk:
-            raise UserError(f"{item.file}: became shorter while it was read; copy it again")
-        for digest in digests:
-            digest.update(chunk)
-        target.write(chunk)
-        left -= len(chunk)
+    with item.file.open("rb") as source:
+        source.seek(item.start)
+        while left:
+            chunk = source.read(min(left, _BUFFER))
+            if not chunk:
+                raise UserError(f"{item.file}: became shorter while it was read; copy it again")
+            left -= len(chunk)
+            yield chunk
 
 
 def _companions(

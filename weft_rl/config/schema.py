@@ -78,6 +78,20 @@ class LoraConfig(Block):
 
 
 @dataclass(frozen=True)
+class MemoryConfig(Block):
+    """What the weights are kept in, and what is computed twice to keep less."""
+
+    prefix: ClassVar[str] = "memory."
+
+    weights: Literal["float32", "bfloat16", "nf4"] = option(
+        "float32", "of the start, frozen under an adapter; nf4 needs a GPU and bitsandbytes"
+    )
+    gradient_checkpointing: bool = option(
+        False, "layers are computed again on the way back: a third more time, less memory"
+    )
+
+
+@dataclass(frozen=True)
 class BaseConfig(Block):
     """Pretraining of the tiny model, kept for later runs."""
 
@@ -221,6 +235,7 @@ class RunConfig(Block):
     out: str | None = option(None, "run folder; null: runs/<time>-<stages>")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     resume: Literal["auto", "never"] = option("auto", "auto goes on where the run folder stopped")
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
     cold_start: ColdStartConfig = field(default_factory=ColdStartConfig)
     rl: RLConfig = field(default_factory=RLConfig)
@@ -241,5 +256,18 @@ class RunConfig(Block):
         rule = "is needed by stage rho1: name a checkpoint, for instance of an sft run"
         fits = "rho1" not in self.stages or self.cold_start.estimate.reference is not None
         require(fits, "cold_start.estimate.reference", None, rule)
+        rule = (
+            "is for weights that stay as they are, and all are trained with {0}.r=0: their steps "
+            "round away; use memory.weights=float32, or set {0}.r"
+        )
+        for name, block in (("cold_start", self.cold_start), ("rl", self.rl)):
+            used = any((stage == "rl") == (name == "rl") for stage in self.trained)
+            fits = not used or block.lora.r > 0 or self.memory.weights == "float32"
+            require(fits, "memory.weights", self.memory.weights, rule.format(f"{name}.lora"))
         known = fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device)
         require(known is not None, "device", self.device, "must be auto, cpu, cuda or cuda:N")
+
+    @property
+    def trained(self) -> list[str]:
+        """The stages that train on from a start."""
+        return [stage for stage in self.stages if stage not in ("base", "eval")]

@@ -1,8 +1,9 @@
 """From `model=` or a checkpoint folder to a model and its tokenizer."""
 
-import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import transformers
@@ -12,18 +13,18 @@ from safetensors import SafetensorError
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from weft_rl.adapters import ADAPTER, adapter_base
 from weft_rl.config.schema import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families.registry import family_of, read_config
 from weft_rl.models.checks import check_tokenizer, check_weights, local_folder, require_memory
 from weft_rl.models.tokenizer import CHAT_TEMPLATE
-
-_ADAPTER = "adapter_config.json"
 
 
 def resolve_device(name: str) -> torch.device:
@@ -64,21 +65,30 @@ def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(place: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def load_model(
+    place: str, device: torch.device, dtype: torch.dtype, *, nf4: bool = False
+) -> PreTrainedModel:
     """The model of a folder or hub id; an adapter is loaded on its base and merged in float32.
 
-    Raises UserError naming the place when no model can be loaded from it, before anything is
-    loaded when its files show that."""
+    nf4: linear layers in 4 bits, the rest in dtype; an adapter stays beside its base then, which is
+    what it was trained on. Raises UserError naming the place when no model can be loaded from it,
+    before anything is loaded when its files show that."""
     folder = local_folder(place)
     try:
-        if (folder / _ADAPTER).exists():
-            model = load_model(_adapter_base(folder), device, torch.float32)
+        if (folder / ADAPTER).exists():
+            model = load_model(
+                adapter_base(folder), device, dtype if nf4 else torch.float32, nf4=nf4
+            )
             # trainable adapters merge the same; peft freezes them otherwise, and says nothing
             adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
-            return adapted.merge_and_unload().to(dtype)
+            return cast(PreTrainedModel, adapted) if nf4 else adapted.merge_and_unload().to(dtype)
         check_weights(folder)
+        options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False}
+        if nf4:
+            options["quantization_config"] = _four_bits(device)
+            return AutoModelForMaskedLM.from_pretrained(folder, device_map=device, **options)
         require_memory(folder, dtype, device)
-        model = AutoModelForMaskedLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
+        model = AutoModelForMaskedLM.from_pretrained(folder, **options)
     except (OSError, SafetensorError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -86,15 +96,25 @@ def load_model(place: str, device: torch.device, dtype: torch.dtype) -> PreTrain
     return model.to(device)
 
 
+def _four_bits(device: torch.device) -> BitsAndBytesConfig:
+    """QLoRA's and d1's form of 4-bit weights. Raises UserError where it cannot be had."""
+    cure = "use memory.weights=bfloat16 or float32"
+    if device.type != "cuda":
+        raise UserError(
+            f"memory.weights=nf4: needs a CUDA device, and this runs on {device}; {cure}"
+        )
+    if find_spec("bitsandbytes") is None:
+        raise UserError(f"memory.weights=nf4: needs bitsandbytes; install it, or {cure}")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
-
-
-def _adapter_base(folder: Path) -> str:
-    """What an adapter was trained on; a path is relative to the adapter's folder."""
-    base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    beside = folder / base
-    return str(beside.resolve()) if beside.is_dir() else base
 
 
 def with_lora(
@@ -106,6 +126,11 @@ def with_lora(
     run folder can be moved. Raises UserError for target names that no module has."""
     if lora.r == 0:
         return model
+    if isinstance(model, PeftModel):
+        raise UserError(
+            f"memory.weights=nf4: {start} is an adapter, which 4-bit weights cannot take in; merge "
+            f"it with weft-rl convert {start} out=... to=upstream, and start from that"
+        )
     # the head is left out by what it is: upstream calls it ff_out like the feed-forward layer
     head = model.get_output_embeddings()
     linear = {
@@ -120,7 +145,9 @@ def with_lora(
                 + ", ".join(sorted(set(linear.values())))
             )
     is_folder = Path(start).is_dir()
-    model.config._name_or_path = os.path.relpath(start, output) if is_folder else start
+    # PEFT takes the name from the model itself, which keeps that of the first one it was read from:
+    # an adapter on a merged adapter would name, and later be loaded on, the wrong base
+    model.name_or_path = os.path.relpath(start, output) if is_folder else start
     targets = [name for name, last in linear.items() if last in lora.targets]
     config = PeftLoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
