@@ -192,7 +192,7 @@ def test_adapters_find_their_modules(folder, tmp_path):
 
 def test_parameters_of_the_published_model():
     with torch.device("meta"):
-        sizes = DREAM.published["dream_7b"]
+        sizes = DREAM.published_sizes
         names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
         more = ("num_key_value_heads", "intermediate_size")
         config = DreamConfig(**{name: getattr(sizes, name) for name in (*names, *more)})

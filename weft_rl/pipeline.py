@@ -19,12 +19,11 @@ from weft_rl.config.schema import RunConfig
 from weft_rl.data.records import load_records
 from weft_rl.data.traces import read_traces
 from weft_rl.errors import Interrupted, UserError
+from weft_rl.families.registry import PUBLISHED
 from weft_rl.plot import plot_run
 from weft_rl.report import write_report
 from weft_rl.runs import CONFIG, CURVES, EVAL, FINISHED, read_json, write_json, write_text
 
-# Where a preset's name stands for published weights.
-PUBLISHED = {"llada_8b": "GSAI-ML/LLaDA-8B-Instruct"}
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
 
 

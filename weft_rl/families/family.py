@@ -51,7 +51,8 @@ class Family:
     tensors: Callable[[Sizes], list[Spec]]
     to_plain: Callable[[Config], dict[str, Any]]
     to_upstream: Callable[[Config], dict[str, Any]]
-    published: Mapping[str, Sizes]  # by the name that model= takes
+    published: Mapping[str, str]  # hub id by the name that model= takes
+    published_sizes: Sizes
     mask_token: str  # the mask token's text, whose id the tokenizer and the configuration share
     own_chat_template: bool  # replaced by ours: the published one opens a turn nobody asked for
     tokenizer: str | None = None  # transformers' class, where the published one is remote code

@@ -175,7 +175,8 @@ LLADA = Family(
     tensors=tensors,
     to_plain=to_plain,
     to_upstream=to_upstream,
-    published={"llada_8b": EIGHT_B, "llada_1_5": EIGHT_B},
+    published={"llada_8b": "GSAI-ML/LLaDA-8B-Instruct", "llada_1_5": "GSAI-ML/LLaDA-1.5"},
+    published_sizes=EIGHT_B,
     mask_token="<|mdm_mask|>",
     own_chat_template=True,
 )

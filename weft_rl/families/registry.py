@@ -10,6 +10,8 @@ from weft_rl.families.family import Family
 from weft_rl.families.llada import LLADA
 
 FAMILIES = (LLADA, DREAM)
+# Hub id by the name that model= takes.
+PUBLISHED = {name: place for family in FAMILIES for name, place in family.published.items()}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
