@@ -183,7 +183,7 @@ def designs() -> list[dict]:
         network = load_model(str(newest), torch.device("cpu"), torch.float32)
     end = network.config.end_token_ids[-1]
     traces = cold_start_traces(BATCH, 0)
-    examples, _ = encode_traces(traces, tiny_tokenizer(), "tiny", end, 200)
+    examples, *_ = encode_traces(traces, tiny_tokenizer(), "tiny", end, 200)
     found = {}
     with TemporaryDirectory() as folder:
         arguments = TrainingArguments(output_dir=folder, use_cpu=True, report_to="none")

@@ -3,41 +3,87 @@
 from pathlib import Path
 
 from rich.console import Console
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from transformers import (
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainingArguments,
+)
 
 from stages.context import Context, common_arguments, train
+from weft_rl.config.schema import GENERATED
+from weft_rl.data.choice import Rejects, read_traces
+from weft_rl.data.schemas import Trace
+from weft_rl.data.small_world import small_traces
 from weft_rl.data.tiny_world import cold_start_traces
-from weft_rl.data.traces import Example, Trace, encode_traces, read_traces
+from weft_rl.data.traces import Example, encode_traces
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_tokenizer, with_lora
 from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
 from weft_rl.trainers.estimates import multiplies_bf16
 from weft_rl.trainers.objectives import objective_of
+from weft_rl.trainers.order import GroupedByLength
+
+# Reasons shown for records that are left out; a broken file has as many as it has lines.
+_SHOWN = 3
 
 
-def load_traces(context: Context) -> list[Trace]:
-    """The records of `data=`. Raises UserError naming file and line."""
+def load_traces(context: Context, reject: Rejects) -> list[Trace]:
+    """The records of `data=`. Raises UserError naming file and record."""
     config = context.config
-    if config.data == "tiny":
-        return cold_start_traces(config.cold_start.records, config.seed)
-    return read_traces(Path(config.data))
+    if config.data in GENERATED:
+        make = cold_start_traces if config.data == "tiny" else small_traces
+        return make(config.cold_start.records, config.seed)
+    return read_traces(config.data, config.cold_start.data, reject)
+
+
+def examples_of(
+    context: Context, tokenizer: PreTrainedTokenizerBase, model_config: PreTrainedConfig
+) -> list[Example]:
+    """The records as token ids; prints how many were left out or cut, and why.
+
+    Raises UserError when none is left, and for more tokens than the model has positions for."""
+    config, options = context.config, context.config.cold_start.data
+    ends, reject = model_config.end_token_ids, Rejects(options.bad_records)
+    examples, dropped, cut = encode_traces(
+        load_traces(context, reject),
+        tokenizer,
+        config.prompt_style,
+        ends[-1],
+        options.max_length,
+        options.truncation,
+        (model_config.mask_token_id, *ends),
+        reject,
+    )
+    limit = f"longer than cold_start.data.max_length={options.max_length} tokens"
+    if not examples:
+        raise UserError(
+            f"data={config.data}: no record is left, {dropped} are {limit}, "
+            f"{len(reject.reasons)} cannot be used; raise the length, or look at the records"
+        )
+    longest = max(len(example.ids) for example in examples)
+    # learned positions end; rotary ones are computed for any length
+    positions = model_config.max_position_embeddings
+    if not getattr(model_config, "rope", True) and longest > positions:
+        raise UserError(
+            f"cold_start.data.max_length={options.max_length}: the model has {positions} positions "
+            f"and a record takes {longest}; try {positions}"
+        )
+    lines = [f"{context.stage}: {len(examples)} records, the longest of {longest} tokens"]
+    if dropped or cut:
+        lines.append(f"  {limit}: {dropped} left out, {cut} cut ({options.truncation})")
+    if reject.reasons:
+        lines.append(f"  cannot be used: {len(reject.reasons)} left out")
+        lines += [f"    {reason}" for reason in reject.reasons[:_SHOWN]]
+    Console().print("\n".join(lines), markup=False, soft_wrap=True)
+    return examples
 
 
 def run(context: Context) -> Path:
     """Fine-tune from `context.start`; returns the last checkpoint."""
-    config, options = context.config, context.config.cold_start
     tokenizer = load_tokenizer(context.start)
     model = context.model()
-    end = model.config.end_token_ids[-1]
-    examples, dropped = encode_traces(
-        load_traces(context), tokenizer, config.prompt_style, end, options.max_length
-    )
-    if not examples:
-        raise UserError(
-            f"data={config.data}: all {dropped} records exceed "
-            f"cold_start.max_length={options.max_length} tokens; raise it"
-        )
-    Console().print(f"{context.stage}: {len(examples)} records, {dropped} too long and left out")
+    examples = examples_of(context, tokenizer, model.config)
     trainer = _trainer(context, model, tokenizer, examples)
     last = train(trainer, context)
     if trainer.method.estimated == "entropy" and trainer.is_world_process_zero():
@@ -55,26 +101,32 @@ def _trainer(
     config, options = context.config, context.config.cold_start
     estimate = options.estimate
     adapted = with_lora(model, options.lora, context.start, context.scratch / "step")
+    args = TrainingArguments(
+        **common_arguments(context, config.seed),
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=options.batch_size,
+        gradient_accumulation_steps=options.gradient_accumulation_steps,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="linear",
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
+        logging_steps=options.logging_steps,
+        save_steps=options.save_steps,
+    )
+    records_a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    lengths = [len(example.ids) for example in examples]
     return ColdStartTrainer(
         model=adapted,
-        args=TrainingArguments(
-            **common_arguments(context, context.config.seed),
-            num_train_epochs=options.epochs,
-            per_device_train_batch_size=options.batch_size,
-            gradient_accumulation_steps=options.gradient_accumulation_steps,
-            learning_rate=options.learning_rate,
-            lr_scheduler_type="linear",
-            weight_decay=options.weight_decay,
-            max_grad_norm=options.max_grad_norm,
-            logging_steps=options.logging_steps,
-            save_steps=options.save_steps,
-        ),
+        args=args,
         train_dataset=examples,
-        data_collator=AnswerCollator(int(model.config.pad_token_id)),
+        data_collator=AnswerCollator(int(model.config.pad_token_id), options.data.pad_in_answer),
         processing_class=tokenizer,
         objective=objective_of(context.stage, options.normalizer, options.slope),
         seed=config.seed,
         times=options.times,
+        order=GroupedByLength(lengths, records_a_step, config.seed)
+        if options.data.group_by_length
+        else None,
         refresh_every=estimate.refresh_every if estimate.rates == "cached" else 1,
         estimate_dropout=estimate.dropout,
         estimate_bf16=estimate.precision == "bf16"

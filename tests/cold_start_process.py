@@ -21,6 +21,8 @@ def main(folder: Path, method: str, batch: int) -> None:
     size = BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     model = fresh_model(tiny_config(size), 0)
     end = model.config.eot_token_id
+    traces = cold_start_traces(12, 0)
+    examples, *_ = encode_traces(traces, tiny_tokenizer(), "tiny", end, 200)
     trainer = ColdStartTrainer(
         model=model,
         args=TrainingArguments(
@@ -35,9 +37,7 @@ def main(folder: Path, method: str, batch: int) -> None:
             save_strategy="no",
             remove_unused_columns=False,
         ),
-        train_dataset=encode_traces(cold_start_traces(12, 0), tiny_tokenizer(), "tiny", end, 200)[
-            0
-        ],
+        train_dataset=examples,
         data_collator=AnswerCollator(1),
         objective=objective_of(method, "answer", False),
         seed=7,

@@ -153,8 +153,8 @@ def test_weights_that_all_train_are_float32():
         return load_run_config(["model=/x", *argv], command="it")
 
     assert load("preset=tiny", "memory.weights=float32").memory.weights == "float32"
-    with pytest.raises(UserError, match=r"memory.weights=nf4: .* or set cold_start.lora.r"):
+    with pytest.raises(UserError, match=r"memory.weights=nf4: would .* or set cold_start.lora.r"):
         load("preset=tiny", "memory.weights=nf4")
-    with pytest.raises(UserError, match=r"memory.weights=bfloat16: .* or set rl.lora.r"):
+    with pytest.raises(UserError, match=r"memory.weights=bfloat16: would .* or set rl.lora.r"):
         load("preset=tiny", "memory.weights=bfloat16", "cold_start.lora.r=4")
     assert load("preset=tiny", "memory.weights=nf4", "cold_start.lora.r=4", "stages=[sft]")

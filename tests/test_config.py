@@ -58,7 +58,7 @@ def test_published_settings():
     # WeFT, Appendix B
     assert cold.lora == LoraConfig(128, 256, 0.05, ["q_proj", "k_proj", "v_proj"])
     assert (cold.learning_rate, cold.epochs, cold.weight_decay) == (1e-5, 20, 0.1)
-    assert (cold.batch_size, cold.gradient_accumulation_steps, cold.max_length) == (1, 4, 4096)
+    assert (cold.batch_size, cold.gradient_accumulation_steps, cold.data.max_length) == (1, 4, 4096)
     assert cold.max_grad_norm == 1
     # d1's Sudoku run
     assert (rl.learning_rate, rl.num_generations, rl.num_iterations) == (3e-6, 6, 8)

@@ -106,6 +106,11 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
             "cold_start.estimate.reference=null: is needed by stage rho1: name a checkpoint, "
             "for instance of an sft run",
         ),
+        (
+            "cold_start.estimate.rates=cached cold_start.data.pad_in_answer=true",
+            "cold_start.estimate.rates=cached: keeps one rate an answer token, and with "
+            "cold_start.data.pad_in_answer their number changes with the batch; use fresh",
+        ),
         ("rl.lora.targets=[]", "rl.lora.targets=[]: must be a list of length at least 1"),
         (
             "stages=[]",
@@ -119,7 +124,7 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ("stages=[rl,]", "stages=[rl,]: must be a list like [a,b], each a text, not empty"),
         (
             "stages=[base,rl] model=a/b",
-            "stages=[base,rl]: base pretrains model=tiny, not model=a/b; leave base out",
+            "stages=[base,rl]: base pretrains tiny and small, not model=a/b; leave base out",
         ),
         (
             "learning_rat=1",

@@ -3,7 +3,20 @@
 import numpy as np
 import pytest
 
-from weft_rl.stats import Interval, bootstrap_mean, crossed_mean, t95, verdict, wilson
+from weft_rl.stats import (
+    Interval,
+    bootstrap_mean,
+    crossed_estimate,
+    crossed_mean,
+    hierarchical_bootstrap,
+    holm,
+    p_value,
+    percentile_interval,
+    superiority,
+    t95,
+    verdict,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +119,75 @@ def test_crossed_mean_is_not_wider_than_need_be():
         found = crossed_mean(0.5 + rng.normal(size=(5, 1)) + np.zeros(30))
         held += found.low <= 0.5 <= found.high
     assert 0.93 <= held / trials <= 0.97
+
+
+def test_degrees_of_freedom_by_hand():
+    # two seeds, two items as above: 6^2 / (2.25^2 / 1 + 4^2 / 1 + .25^2 / 1) = 36 / 21.125 = 1.7
+    assert crossed_estimate([[1.0, 4.0], [3.0, 8.0]]).freedom == 1
+    # seeds alone differ: S - 1; items alone: N - 1
+    rng = np.random.default_rng(0)
+    assert crossed_estimate(rng.normal(size=(5, 1)) + np.zeros(30)).freedom == 4
+    assert crossed_estimate(np.zeros((5, 1)) + rng.normal(size=30)).freedom == 29
+    with pytest.raises(ValueError, match="one seed"):
+        crossed_estimate([[1.0, 2.0]])
+
+
+# number of seeds; what seeds, items and their cells spread
+SPREADS = [(3, 0.3, 0.05, 0.05), (3, 0.05, 0.3, 0.3), (8, 0.3, 0.3, 0.3), (8, 0.0, 0.3, 0.3)]
+
+
+def simulated(seeds, seed_sd, item_sd, noise_sd, trials=400):
+    """Tables of seeds by 40 items around a true mean of .5."""
+    rng = np.random.default_rng(seeds)
+    for _ in range(trials):
+        values = 0.5 + seed_sd * rng.normal(size=(seeds, 1)) + item_sd * rng.normal(size=40)
+        yield values + noise_sd * rng.normal(size=(seeds, 40))
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+def test_the_bootstrap_covers(spread):
+    held = []
+    for values in simulated(*spread):
+        draws = hierarchical_bootstrap(values, resamples=500)
+        found = percentile_interval(values.mean(), draws)
+        held.append(found.low <= 0.5 <= found.high)
+    # a share of 400 has a standard error of 1.1 points; percentiles of 500 cost another point
+    assert 0.91 <= np.mean(held) <= 0.995
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+def test_crossed_mean_covers_without_waste(spread):
+    held = [found.low <= 0.5 <= found.high for found in map(crossed_mean, simulated(*spread, 1000))]
+    assert 0.93 <= np.mean(held) <= 0.985
+
+
+def test_the_smallest_visible_difference_is_found_four_times_in_five():
+    tables = list(simulated(5, 0.2, 0.1, 0.3, 600))
+    size = float(np.mean([crossed_estimate(v).smallest_visible for v in tables]))
+    seen = [crossed_estimate(v - 0.5 + size).interval.low > 0 for v in tables]
+    assert 0.74 <= np.mean(seen) <= 0.88
+
+
+def test_bootstrap_draws_repeat_and_know_one_seed():
+    values = np.random.default_rng(0).normal(size=(4, 20))
+    assert np.array_equal(hierarchical_bootstrap(values), hierarchical_bootstrap(values))
+    one = hierarchical_bootstrap(values[:1])
+    assert one.std() == pytest.approx(values[0].std() / 20**0.5, rel=0.05)
+
+
+def test_superiority_and_p_by_hand():
+    draws = [-1.0, 0.0, 1.0, 2.0]
+    assert superiority(draws) == 0.625  # 2 above, half of the one at 0
+    assert p_value(draws) == 1.0  # 2 of 4 at or below 0, twice
+    assert p_value([1.0] * 99 + [-1.0]) == pytest.approx(0.02)
+    assert p_value([1.0] * 100) == 0.01  # no less than the number of draws can tell
+
+
+def test_holm_by_hand():
+    # .01 * 3, .02 * 2, .03 * 1 -> .03, .04, and .03 not below the .04 before it
+    assert holm([0.02, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
 
 
 @pytest.mark.parametrize(

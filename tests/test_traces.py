@@ -1,54 +1,29 @@
 """Reasoning traces: reading, token boundaries, and what the tiny world may not show."""
 
-import json
 import re
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
+from tokenizers import normalizers
 from transformers import AutoTokenizer
 
 from rewards.grid import completions, is_solved, keeps_clues
 from weft_rl.data.prompts import plain_answer, tagged_answer
+from weft_rl.data.schemas import Trace
 from weft_rl.data.sudoku import fill_rows, is_held_out
 from weft_rl.data.tiny_world import careless_solution, cold_start_traces, pretraining_texts
-from weft_rl.data.traces import Trace, encode_traces, pad_answers, prompt_ids, read_traces
+from weft_rl.data.traces import Example, encode_traces, pad_answers, prompt_ids
 from weft_rl.errors import UserError
-from weft_rl.models.tokenizer import EOT, UNKNOWN, tiny_tokenizer
-
-GOOD = {"question": "q", "thinking_trajectories": ["think", "more"], "attempt": "a"}
-
-
-def write(path, *rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def test_reading_s1k(tmp_path):
-    path = write(tmp_path / "t.jsonl", GOOD)
-    assert read_traces(path) == [Trace("q", "think", "a", f"{path}:1")]
-
-
-@pytest.mark.parametrize(
-    ("change", "name"),
-    [
-        ({"question": None}, "question"),
-        ({"attempt": "  "}, "attempt"),
-        ({"thinking_trajectories": []}, "thinking_trajectories"),
-        ({"thinking_trajectories": "text"}, "thinking_trajectories"),
-    ],
-)
-def test_a_bad_record_is_named(tmp_path, change, name):
-    path = write(tmp_path / "t.jsonl", GOOD, GOOD | change)
-    with pytest.raises(UserError, match=f"t.jsonl:2: {name}"):
-        read_traces(path)
+from weft_rl.models.tokenizer import EOT, MASK, UNKNOWN, tiny_tokenizer
 
 
 def test_boundaries_token_by_token():
     tokenizer = tiny_tokenizer()
     end = tokenizer.convert_tokens_to_ids(EOT)
     trace = Trace("Compute: 1+2", " 1+2=3", "3", "here")
-    (example,), dropped = encode_traces([trace], tokenizer, "tiny", end, 100)
+    (example,), dropped, _ = encode_traces([trace], tokenizer, "tiny", end, 100)
     tokens = tokenizer.convert_ids_to_tokens(example.ids)
     assert dropped == 0
     assert example.ids[: example.prompt_length] == prompt_ids(tokenizer, "Compute: 1+2")
@@ -59,12 +34,135 @@ def test_boundaries_token_by_token():
 
 def test_too_long_is_dropped_and_counted():
     traces = [Trace("Compute: 1+2", " 1+2=3", "3", ""), Trace("Sort: 21", " 1 2" * 40, "12", "")]
-    examples, dropped = encode_traces(traces, tiny_tokenizer(), "tiny", 3, 60)
+    examples, dropped, _ = encode_traces(traces, tiny_tokenizer(), "tiny", 3, 60)
     assert ([example.index for example in examples], dropped) == ([0], 1)
 
 
+def encoded(trace, max_length, truncation, **options):
+    return encode_traces([trace], tiny_tokenizer(), "tiny", END, max_length, truncation, **options)
+
+
+def text_of(example):
+    return tiny_tokenizer().decode(example.ids[example.prompt_length :])
+
+
+# Its answer is 8 words of 2 tokens, 4 tags, 2 digits and the end: 23
+LONG = Trace("Sort: 21", " 1 2 3 4 5 6 7 8", "12", "file:3")
+END = tiny_tokenizer().convert_tokens_to_ids(EOT)
+
+
+def test_the_trace_loses_its_middle_and_keeps_answer_and_end():
+    whole = encoded(LONG, 100, "cut_trace")
+    length = len(whole.examples[0].ids)
+    assert (whole.dropped, whole.cut) == (0, 0)
+    assert text_of(whole.examples[0]).startswith("<reasoning> 1 2 3 4 5 6 7 8</reasoning>")
+    # each word is a blank and a digit: five tokens less are three words less
+    cut = encoded(LONG, length - 5, "cut_trace")
+    (example,) = cut.examples
+    assert (cut.dropped, cut.cut) == (0, 1)
+    assert text_of(example) == f"<reasoning> 1 2 3 7 8</reasoning><answer>12</answer>{EOT}"
+    assert example.ids[: example.prompt_length] == prompt_ids(tiny_tokenizer(), LONG.question)
+    # all of the reasoning may go, but no more
+    none = encoded(LONG, length - 16, "cut_trace").examples[0]
+    assert text_of(none) == f"<reasoning></reasoning><answer>12</answer>{EOT}"
+    assert encoded(LONG, length - 17, "cut_trace")[:] == ([], 1, 0)
+
+
+@pytest.mark.parametrize("text", ["1" * 90, " 1 2 " * 9 + " ", "  1"])
+def test_what_is_cut_is_the_middle_of_any_text(text):
+    trace = Trace("Sort: 21", text, "12", "")
+    length = len(encoded(trace, 500, "drop").examples[0].ids)
+    for less in range(1, len(text) + 1):
+        (example,), dropped, cut = encoded(trace, length - less, "cut_trace")
+        assert (dropped, cut) == (0, 1)
+        assert length - less - 22 < len(example.ids) <= length - less
+        left = text_of(example).removeprefix("<reasoning>").split("</reasoning>")[0]
+        # a beginning and an end of the text
+        assert any(
+            text.startswith(left[:i]) and text.endswith(left[i:]) for i in range(len(left) + 1)
+        )
+
+
+def test_right_cuts_the_end_token_too_and_never_leaves_a_prompt_alone():
+    whole = encoded(LONG, 100, "right").examples[0]
+    for limit in range(1, len(whole.ids) + 1):
+        examples, dropped, cut = encoded(LONG, limit, "right")
+        if limit <= whole.prompt_length:
+            assert (examples, dropped, cut) == ([], 1, 0)
+        else:
+            assert examples[0].ids == whole.ids[:limit]
+            assert (dropped, cut) == (0, int(limit < len(whole.ids)))
+
+
+def test_a_chat_that_is_too_long_has_no_trace_to_cut():
+    chat = Trace("Sort: 21", None, "1 2 " * 20, "")
+    assert encoded(chat, 40, "cut_trace")[:] == ([], 1, 0)
+    assert encoded(chat, 40, "right").cut == 1
+
+
+def test_a_chat_is_rendered_turn_by_turn_and_ends_with_its_end():
+    history = (("user", "Sort: 31"), ("assistant", "1 3"))
+    chat = Trace("Sort: 21", None, "1 2", "", history)
+    (example,) = encoded(chat, 200, "drop").examples
+    tokenizer = tiny_tokenizer()
+    turns = [*history, ("user", "Sort: 21"), ("assistant", "1 2")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    # asked for a header, the template still adds none after an assistant's turn
+    wanted = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert tokenizer.decode(example.ids) == wanted
+    assert wanted.endswith(f"1 2{EOT}")
+    assert text_of(example) == f"1 2{EOT}"
+
+
+def test_upstreams_template_adds_no_phantom_turn():
+    """LLaDA's own template appends an assistant header to every conversation."""
+    tokenizer = tiny_tokenizer()
+    always = tokenizer.chat_template.replace(
+        "add_generation_prompt and messages[-1]['role'] != 'assistant'", "true"
+    )
+    assert always != tokenizer.chat_template
+    tokenizer.chat_template = always
+    for trace in (LONG, Trace("Sort: 21", None, "1 2", "", (("user", "1"), ("assistant", "2")))):
+        (example,), *_ = encode_traces([trace], tokenizer, "tiny", END, 200)
+        (ours,), *_ = encode_traces([trace], tiny_tokenizer(), "tiny", END, 200)
+        assert example == ours
+        assert example.ids[-1] == END
+
+
+@pytest.mark.parametrize("part", ["question", "reasoning", "answer", "history"])
+@pytest.mark.parametrize("token", [MASK, EOT])
+def test_a_record_that_spells_the_mask_or_an_end_is_refused(part, token):
+    value = (("user", f"1{token}"),) if part == "history" else f"1{token}"
+    trace = replace(LONG, **{part: value})
+    reserved = tiny_tokenizer().convert_tokens_to_ids([MASK, EOT])
+    with pytest.raises(UserError, match=re.escape(f"file:3: holds the token {token}")):
+        encoded(trace, 200, "drop", reserved_ids=reserved)
+    told = []
+    traces = [trace, LONG]
+    examples, *_ = encode_traces(
+        traces, tiny_tokenizer(), "tiny", END, 200, "drop", reserved, told.append
+    )
+    # the second record keeps its place, which seeds its masks
+    assert ([example.index for example in examples], len(told)) == ([1], 1)
+
+
+def test_a_reserved_token_without_text_is_in_no_record():
+    none = replace(LONG, answer="None")
+    assert len(encoded(none, 200, "drop", reserved_ids=[9999]).examples) == 1
+
+
+def test_an_answer_without_tokens_is_refused():
+    tokenizer = tiny_tokenizer()
+    # as a tokenizer that strips what it does not know
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("x", "")
+    with pytest.raises(UserError, match="file:3: the tokenizer makes no tokens of its answer"):
+        encode_traces([Trace("1", None, "x", "file:3")], tokenizer, "tiny", END, 200)
+    with pytest.raises(ValueError, match="example 4: 3 tokens, 3 of them prompt, leave no answer"):
+        Example(4, [1, 2, 3], 3)
+
+
 def test_padding_fills_the_answer_only():
-    (example,), _ = encode_traces(cold_start_traces(1, 0), tiny_tokenizer(), "tiny", 3, 200)
+    (example,), *_ = encode_traces(cold_start_traces(1, 0), tiny_tokenizer(), "tiny", 3, 200)
     (padded,) = pad_answers([example], 1, 32)
     assert len(padded.ids) == example.prompt_length + 32
     assert padded.ids[: len(example.ids)] == example.ids

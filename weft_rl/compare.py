@@ -16,17 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from weft_rl.cli import execute
-from weft_rl.comparison import (
-    RESULT,
-    compare_units,
-    notes,
-    read_unit,
-    score_rows,
-    sentences,
-    to_markdown,
-    unit_name,
-)
+from weft_rl.comparison import RESULT, compare_units, read_unit, unit_name
 from weft_rl.comparison_report import write_comparison_report
+from weft_rl.comparison_text import notes, score_rows, sentences, to_markdown
 from weft_rl.config.load import diff_configs, load_run_config, parse_options
 from weft_rl.config.options import Block, about, leaves, option, require, shown
 from weft_rl.config.schema import STAGES, RunConfig

@@ -1,33 +1,30 @@
-"""What a comparison says: the runs' held-out scores, paired over seeds and records, as tables.
+"""What a comparison finds: the runs' held-out scores, paired over seeds and records.
 
 Scores are shares in [0, 1] inside and percent or points in the results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from weft_rl.errors import UserError
 from weft_rl.runs import EVAL, read_json, read_lines
-from weft_rl.stats import Interval, crossed_mean, verdict
+from weft_rl.stats import (
+    Interval,
+    crossed_estimate,
+    crossed_mean,
+    hierarchical_bootstrap,
+    holm,
+    p_value,
+    percentile_interval,
+    superiority,
+    verdict,
+)
 
 RESULT = "comparison.json"
 # A run's stages by their part in a comparison: what the cold start is called differs by arm.
 STAGES = ("base", "cold_start", "rl")
-TITLES = {"base": "base", "cold_start": "cold start", "rl": "then RL"}
-_LABELS = {
-    "sft": "SFT",
-    "weft": "WeFT",
-    "weft_paper": "WeFT (as printed)",
-    "weft_exact": "WeFT (exact bound)",
-    "weft_entropy": "WeFT (entropy)",
-    "nll": "NLL",
-    "weft_sw": "WeFT (SW)",
-    "dream": "Dream",
-    "dft": "DFT",
-    "rho1": "Rho-1",
-}
 
 Table = Mapping[int, Mapping[str, float]]  # seed -> record's id -> value
 Tables = Mapping[str, Table]  # by score name, the task's main score first
@@ -76,8 +73,9 @@ def compare_units(
 ) -> dict[str, Any]:
     """The content of comparison.json. Differences are taken over the seeds that both sides have.
 
-    The first of two arms is the reference. Raises UserError when runs were evaluated on
-    different records, ValueError when none was evaluated."""
+    The first arm is the reference of every other one; where several are compared with it, a verdict
+    stands only if it holds after Holm's correction for their number. Raises UserError when runs
+    were evaluated on different records, ValueError when none was evaluated."""
     names, ids = _common_records(units)
     found = {(unit.arm, unit.seed) for unit in units if "rl" in unit.scores}
     tables = {
@@ -102,10 +100,9 @@ def compare_units(
             for arm in arms
         },
         "differences": [
-            {"stage": stage, "arm": arm, "reference": reference} | change
+            difference
             for stage in ("rl", "cold_start")
-            for reference, arm in combinations(arms, 2)
-            if (change := _change(tables[arm, stage], tables[reference, stage]))
+            for difference in _against_first(tables, arms, stage)
         ],
         "gains": [
             {"arm": arm, "stage": stage, "before": before} | change
@@ -177,6 +174,25 @@ def _mean(row: Mapping[str, float]) -> float:
     return sum(row.values()) / len(row)
 
 
+def _against_first(
+    tables: Mapping[tuple[str, str], Tables], arms: Sequence[str], stage: str
+) -> list[dict[str, Any]]:
+    """Each other arm against the first at one stage, corrected for how many they are."""
+    reference, *others = arms
+    found = [
+        {"stage": stage, "arm": arm, "reference": reference} | change
+        for arm in others
+        if (change := _change(tables[arm, stage], tables[reference, stage]))
+    ]
+    for name in [*tables[reference, stage]]:
+        parts = [entry.get(name, entry) for entry in found]  # the main score is the entry itself
+        for part, adjusted in zip(parts, holm([part["p"] for part in parts]), strict=True):
+            part["p_holm"] = round(adjusted, 5)
+            if len(others) > 1 and adjusted >= 0.05:
+                part["verdict"] = "not distinguishable"
+    return found
+
+
 def _change(after: Tables, before: Tables) -> dict[str, Any]:
     """Points by which `after` is above `before`, over the seeds of both; empty without any."""
     entries: dict[str, dict[str, Any]] = {}
@@ -185,120 +201,25 @@ def _change(after: Tables, before: Tables) -> dict[str, Any]:
         shared = [seed for seed in table if seed in before[name]]
         if not shared:
             return {}
-        paired = {
-            seed: {record: table[seed][record] - before[name][seed][record] for record in row}
-            for seed, row in ((seed, table[seed]) for seed in shared)
-        }
-        interval = _interval(paired)
-        entries[name] = {
-            "difference": _percent(interval.mean),
-            "ci95": _bounds(interval),
-            "verdict": verdict(interval),
-        }
+        ids = [*table[shared[0]]]
+        entries[name] = _difference(
+            [[table[seed][i] - before[name][seed][i] for i in ids] for seed in shared]
+        )
     main, *others = entries
     return {"seeds": shared} | entries[main] | {name: entries[name] for name in others}
 
 
-def label(arm: str) -> str:
-    """An arm's name in prose."""
-    return _LABELS.get(arm, arm)
-
-
-def score_rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """The table of scores, its head first: arm, stage, each score with interval, by seed."""
-    names = [result["metric"], *result["others"]]
-    rows = [["arm", "stage", *map(_spoken, names), f"{_spoken(names[0])} by seed"]]
-    for arm, stages in result["results"].items():
-        for stage, entry in stages.items():
-            by_seed = ", ".join(f"{value:.1f}" for value in entry["by_seed"].values())
-            rows.append([label(arm), TITLES[stage], *_cells(entry, result["others"]), by_seed])
-    for name, entry in result["baselines"].items():
-        rows.append(["no model", name, *_cells(entry, result["others"]), ""])
-    return rows
-
-
-def _cells(entry: Mapping[str, Any], others: Sequence[str]) -> list[str]:
-    parts = [entry, *(entry[name] for name in others)]
-    return [f"{part['score']:.1f} {_range(part)}" for part in parts]
-
-
-def _range(part: Mapping[str, Any]) -> str:
-    return f"[{part['ci95'][0]:.1f}, {part['ci95'][1]:.1f}]"
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def difference_rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """The table of differences, its head first: what is compared, points of each score."""
-    names = [result["metric"], *result["others"]]
-    rows = [["points", *map(_spoken, names)]]
-    for subject, entry in _subjects(result):
-        parts = [entry, *(entry[name] for name in result["others"])]
-        cells = [f"{part['difference']:+.1f} {_range(part)} {part['verdict']}" for part in parts]
-        rows.append([subject, *cells])
-    return rows
-
-
-def sentences(result: Mapping[str, Any]) -> list[str]:
-    """Each difference between arms, then each stage's gain, as a sentence on the main score."""
-    return [
-        f"{subject}: {entry['difference']:+.1f} points {_range(entry)} of "
-        f"{_spoken(result['metric'])} over {_seeds(entry['seeds'], result['seeds'])}: "
-        f"{entry['verdict']}."
-        for subject, entry in _subjects(result)
-    ]
-
-
-def _subjects(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Each difference and gain, with what it compares in words."""
-    found = []
-    for entry in result["differences"]:
-        arm, reference = label(entry["arm"]), label(entry["reference"])
-        after = f"{arm} then RL against {reference} then RL"
-        before = f"{arm} against {reference}, before RL"
-        found.append((after if entry["stage"] == "rl" else before, entry))
-    for entry in result["gains"]:
-        arm = label(entry["arm"])
-        found.append((f"RL after {arm}" if entry["stage"] == "rl" else f"{arm} after base", entry))
-    return found
-
-
-def _seeds(used: Sequence[int], asked: Sequence[int]) -> str:
-    if len(used) < len(asked):
-        return f"{len(used)} of {len(asked)} seeds ({', '.join(map(str, used))})"
-    return f"{len(used)} seed{'s' if len(used) > 1 else ''}"
-
-
-def notes(result: Mapping[str, Any]) -> list[str]:
-    """What a reader must know of how far the numbers carry."""
-    lines = []
-    if result["missing"]:
-        lines.append(
-            f"Missing: {', '.join(result['missing'])}. A difference is over the seeds that both "
-            "of its sides have."
-        )
-    if len(result["seeds"]) == 1:
-        lines.append("With one seed the intervals are for new records, not for new seeds.")
-    return lines
-
-
-def to_markdown(result: Mapping[str, Any]) -> str:
-    """The content of comparison.md."""
-    seeds = ", ".join(map(str, result["seeds"]))
-    lines = [
-        f"# {', '.join(map(label, result['arms']))}: each with RL after it",
-        f"Task {result['task']}, {result['n']} held-out records, seeds {seeds}. Percent, with 95 % "
-        "intervals for new seeds and new records.",
-        *notes(result),
-        "\n".join(f"- {sentence}" for sentence in sentences(result)),
-        _markdown_table(score_rows(result)),
-        _markdown_table(difference_rows(result)),
-    ]
-    return "\n\n".join(lines) + "\n"
-
-
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = rows
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
+def _difference(rows: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """What paired differences (seeds by records) say, in points."""
+    interval, draws = crossed_mean(rows), hierarchical_bootstrap(rows)
+    entry = {
+        "difference": _percent(interval.mean),
+        "ci95": _bounds(interval),
+        "verdict": verdict(interval),
+        "bootstrap95": _bounds(percentile_interval(interval.mean, draws)),
+        "superiority": round(superiority(draws), 4),
+        "p": round(p_value(draws), 5),
+    }
+    if len(rows) > 1:  # one seed tells nothing of what others would show
+        entry["smallest_visible"] = _percent(crossed_estimate(rows).smallest_visible)
+    return entry

@@ -9,16 +9,8 @@ import yaml
 from markupsafe import Markup
 
 from weft_rl import figures
-from weft_rl.comparison import (
-    RESULT,
-    TITLES,
-    difference_rows,
-    label,
-    notes,
-    score_rows,
-    sentences,
-    unit_name,
-)
+from weft_rl.comparison import RESULT, unit_name
+from weft_rl.comparison_text import TITLES, difference_rows, label, notes, score_rows, sentences
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.figures import Bar, Line, Panel

@@ -15,9 +15,9 @@ from rich.table import Table
 import weft_rl
 from weft_rl.cli import execute
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
-from weft_rl.config.schema import RunConfig
+from weft_rl.config.schema import GENERATED, RunConfig
+from weft_rl.data.choice import Rejects, read_traces
 from weft_rl.data.records import load_records
-from weft_rl.data.traces import read_traces
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.families.registry import PUBLISHED
 from weft_rl.plot import plot_run
@@ -87,10 +87,10 @@ def open_run(config: RunConfig) -> Path:
 
 
 def start_model(config: RunConfig) -> str | None:
-    """The folder or hub id that `model=` names; None for the tiny model, which is pretrained.
+    """The folder or hub id that `model=` names; None for one that is pretrained here.
 
     Raises UserError for a folder that is not there: before anything is written or loaded."""
-    if config.model == "tiny":
+    if config.model in GENERATED:
         return None
     place = PUBLISHED.get(config.model, config.model)
     folder = Path(place)
@@ -104,10 +104,11 @@ def start_model(config: RunConfig) -> str | None:
 
 def check_data(config: RunConfig) -> None:
     """Read every data file that the run will need. Raises UserError naming file and line."""
-    if config.data != "tiny" and any(
+    if config.data not in GENERATED and any(
         stage not in ("base", "rl", "eval") for stage in config.stages
     ):
-        read_traces(Path(config.data))
+        options = config.cold_start.data
+        read_traces(config.data, options, Rejects(options.bad_records))
     for data in (config.rl.data, config.eval.data):
         if data is not None:
             load_records(config.task, data)

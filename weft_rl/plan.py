@@ -14,8 +14,8 @@ from weft_rl.budget import Network, Step, backward_share, forward_operations
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.options import Block, leaves, option
-from weft_rl.config.schema import LoraConfig, RunConfig
-from weft_rl.data.symbols import POSITIONS, SYMBOLS
+from weft_rl.config.schema import GENERATED, LoraConfig, RunConfig
+from weft_rl.data.symbols import POSITIONS, SMALL_VOCABULARY, SYMBOLS
 from weft_rl.errors import UserError
 from weft_rl.families.family import Family, Sizes
 from weft_rl.families.llada import LLADA
@@ -117,10 +117,12 @@ def network_of(config: RunConfig, lora: LoraConfig, half: bool) -> Network:
 
 def _architecture(config: RunConfig) -> tuple[Family, Sizes]:
     base = config.base
-    if config.model in ("tiny", "small"):
+    if config.model in GENERATED:
         shape = (base.hidden_size, base.num_hidden_layers, base.num_attention_heads)
         more = (base.num_attention_heads, base.intermediate_size)
-        return LLADA, Sizes(len(SYMBOLS), *shape, *more, POSITIONS)
+        tiny = config.model == "tiny"
+        rows, positions = (len(SYMBOLS), POSITIONS) if tiny else (SMALL_VOCABULARY, 0)
+        return LLADA, Sizes(rows, *shape, *more, positions)
     for family in FAMILIES:
         if config.model in {*family.published, *family.published.values()}:
             return family, family.published_sizes
@@ -159,12 +161,11 @@ def make_plan(config: RunConfig, options: PlanConfig, stage: str) -> Plan:
 
 def _cold_start_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
     cold = config.cold_start
-    length = cold.max_length
     return Step(
         network,
         cold.batch_size,
-        length,
-        length,
+        cold.data.max_length,
+        cold.data.max_length,
         cold.gradient_accumulation_steps > 1,
         options.devices,
         options.sharding,

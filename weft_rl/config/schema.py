@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from re import fullmatch
 from typing import ClassVar, Literal
 
+from weft_rl.config.memory import MemoryConfig
 from weft_rl.config.options import Block, about, option, require, shown
 
 COLD_STARTS = (
     *("sft", "weft", "weft_paper", "weft_exact", "weft_entropy", "nll", "weft_sw", "dream"),
     *("dft", "rho1"),
 )
+# Models that are pretrained here, and the cold-start records that go with them.
+GENERATED = ("tiny", "small")
 STAGES = ("base", *COLD_STARTS, "rl", "eval")
 
 
@@ -78,22 +81,8 @@ class LoraConfig(Block):
 
 
 @dataclass(frozen=True)
-class MemoryConfig(Block):
-    """What the weights are kept in, and what is computed twice to keep less."""
-
-    prefix: ClassVar[str] = "memory."
-
-    weights: Literal["float32", "bfloat16", "nf4"] = option(
-        "float32", "of the start, frozen under an adapter; nf4 needs a GPU and bitsandbytes"
-    )
-    gradient_checkpointing: bool = option(
-        False, "layers are computed again on the way back: a third more time, less memory"
-    )
-
-
-@dataclass(frozen=True)
 class BaseConfig(Block):
-    """Pretraining of the tiny model, kept for later runs."""
+    """Pretraining of the tiny or small model, kept for later runs."""
 
     prefix: ClassVar[str] = "base."
 
@@ -140,6 +129,34 @@ class EstimateConfig(Block):
 
 
 @dataclass(frozen=True)
+class DataConfig(Block):
+    """Which of the cold start's records are trained on, and how they are batched."""
+
+    prefix: ClassVar[str] = "cold_start.data."
+
+    max_length: int = option(4096, "tokens of a record, prompt and answer", at_least=1)
+    truncation: Literal["drop", "cut_trace", "right"] = option(
+        "drop",
+        "longer records are left out, lose the middle of their reasoning, or lose their end",
+    )
+    bad_records: Literal["error", "skip"] = option(
+        "error", "stop at a record that cannot be used, or leave it out and count it"
+    )
+    num_records: int | None = option(
+        None, "records drawn from the data set; null: all, or what data= names", at_least=1
+    )
+    below_tokens: int | None = option(
+        None, "only records whose num_tokens column is smaller; null: as num_records", at_least=1
+    )
+    # 42 as in WeFT, Appendix B
+    draw_seed: int = option(42, "of the draw of num_records, shared by all runs", at_least=0)
+    pad_in_answer: bool = option(
+        False, "padding up to a batch's longest record is trained on, as LLaDA's fine-tuning does"
+    )
+    group_by_length: bool = option(False, "batches of records of like length: less padding")
+
+
+@dataclass(frozen=True)
 class ColdStartConfig(Block):
     """Supervised fine-tuning on reasoning traces: sft, weft and their relatives."""
 
@@ -152,7 +169,7 @@ class ColdStartConfig(Block):
     learning_rate: float = option(1e-5, "peak; linear decay to 0", above=0)
     weight_decay: float = option(0.1, "AdamW's", at_least=0)
     max_grad_norm: float = option(1.0, "longer gradients are scaled down to it", above=0)
-    max_length: int = option(4096, "tokens; longer records are left out", at_least=1)
+    data: DataConfig = field(default_factory=DataConfig)
     normalizer: Literal["answer", "masked", "none"] = option(
         "answer", "a record's loss is divided by its answer tokens, its masked ones, or 1"
     )
@@ -164,6 +181,15 @@ class ColdStartConfig(Block):
     logging_steps: int = option(10, "steps between metric lines", at_least=1)
     save_steps: int = option(100, "steps between checkpoints", at_least=1)
     lora: LoraConfig = field(default_factory=LoraConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rule = (
+            "keeps one rate an answer token, and with cold_start.data.pad_in_answer their number "
+            "changes with the batch; use fresh"
+        )
+        fits = self.estimate.rates == "fresh" or not self.data.pad_in_answer
+        require(fits, "cold_start.estimate.rates", self.estimate.rates, rule)
 
 
 @dataclass(frozen=True)
@@ -227,9 +253,13 @@ class RunConfig(Block):
         default_factory=lambda: ["weft", "rl"],
         metadata=about(f"in order, of {' '.join(STAGES)}"),
     )
-    model: str = option("tiny", "tiny, llada_8b, a local folder or a hub id")
+    model: str = option(
+        "tiny", "tiny, small, llada_8b, llada_1_5, dream_7b, a local folder or a hub id"
+    )
     task: Literal["sudoku", "countdown"] = option("sudoku", "of RL and evaluation")
-    data: str = option("tiny", "cold-start records: tiny (generated), or a JSONL file like s1K's")
+    data: str = option(
+        "tiny", "cold-start records: tiny, small, a file or folder, a hub id, s1k, openr1-3k"
+    )
     prompt_style: Literal["tiny", "d1"] = option("tiny", "wording of the prompts")
     seed: int = option(0, "of data order, masks and samples", at_least=0, below=2**32)
     out: str | None = option(None, "run folder; null: runs/<time>-<stages>")
@@ -250,19 +280,16 @@ class RunConfig(Block):
             require(stage in STAGES, "stages", self.stages, rule)
             once = stage == "eval" or self.stages.count(stage) == 1
             require(once, "stages", self.stages, f"{stage} stands there twice; leave one out")
-        rule = f"base pretrains model=tiny, not model={shown(self.model)}; leave base out"
-        fits = "base" not in self.stages or self.model == "tiny"
+        rule = f"base pretrains tiny and small, not model={shown(self.model)}; leave base out"
+        fits = "base" not in self.stages or self.model in GENERATED
         require(fits, "stages", self.stages, rule)
         rule = "is needed by stage rho1: name a checkpoint, for instance of an sft run"
         fits = "rho1" not in self.stages or self.cold_start.estimate.reference is not None
         require(fits, "cold_start.estimate.reference", None, rule)
-        rule = (
-            "is for weights that stay as they are, and all are trained with {0}.r=0: their steps "
-            "round away; use memory.weights=float32, or set {0}.r"
-        )
+        rule = "would round away the steps of trained weights; use float32, or set {0}.r"
         for name, block in (("cold_start", self.cold_start), ("rl", self.rl)):
-            used = any((stage == "rl") == (name == "rl") for stage in self.trained)
-            fits = not used or block.lora.r > 0 or self.memory.weights == "float32"
+            used = {"rl" if stage == "rl" else "cold_start" for stage in self.trained}
+            fits = name not in used or block.lora.r > 0 or self.memory.weights == "float32"
             require(fits, "memory.weights", self.memory.weights, rule.format(f"{name}.lora"))
         known = fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device)
         require(known is not None, "device", self.device, "must be auto, cpu, cuda or cuda:N")

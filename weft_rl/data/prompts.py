@@ -1,6 +1,6 @@
 """Prompt texts and answer tags: the one place that spells them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 PromptStyle = Literal["tiny", "d1"]
@@ -86,6 +86,6 @@ def plain_answer(reasoning: str, answer: str) -> str:
     return f" {reasoning}  {answer} "
 
 
-def chat_prompt(user: str) -> list[dict[str, str]]:
-    """A conversation that waits for the assistant."""
-    return [{"role": "user", "content": user}]
+def chat_prompt(user: str, history: Iterable[tuple[str, str]] = ()) -> list[dict[str, str]]:
+    """A conversation that waits for the assistant; history: role and content of earlier turns."""
+    return [{"role": role, "content": content} for role, content in (*history, ("user", user))]

@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -68,30 +68,43 @@ def _records(task: str, path: Path, name: str) -> list[Record]:
     return records
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def fail(error: UserError) -> None:
+    """Raise the error: what becomes of a bad record unless its reader is told otherwise."""
+    raise error
+
+
+def read_jsonl(
+    path: Path, reject: Callable[[UserError], None] = fail
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers and objects of a JSONL file; empty lines are passed over.
 
-    Raises UserError for a file that cannot be read and for a line that is no JSON object."""
+    Raises UserError for a file that cannot be read. A line that is no JSON object or not UTF-8
+    goes to `reject`, and is passed over if that returns."""
     for number, line in _lines(path):
-        if not line.strip():
-            continue
         try:
-            row = json.loads(line)
-        # nested too deep, a number of thousands of digits, or plainly no JSON
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{path}:{number}: not JSON ({error}); mend or remove the line"
-            ) from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}:{number}: must be a JSON object like {{...}}; mend the line")
-        yield number, row
+            text = _decoded(path, number, line)
+            if text.strip():
+                yield number, _json_object(path, number, text)
+        except UserError as error:
+            reject(error)
+
+
+def _json_object(path: Path, number: int, text: str) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    # nested too deep, a number of thousands of digits, or plainly no JSON
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}:{number}: not JSON ({error}); mend or remove the line") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{path}:{number}: must be a JSON object like {{...}}; mend the line")
+    return row
 
 
 def read_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line numbers and rows of a CSV file with a header, by column name.
 
     Raises UserError for a file that cannot be read and for a row that does not fit the header."""
-    reader = csv.reader((line for _, line in _lines(path)), strict=True)
+    reader = csv.reader((_decoded(path, *line) for line in _lines(path)), strict=True)
     header: list[str] | None = None
     try:
         for row in reader:
@@ -108,17 +121,22 @@ def read_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise UserError(f"{path}:{reader.line_num}: not CSV ({error}); mend the line") from error
 
 
-def _lines(path: Path) -> Iterable[tuple[int, str]]:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
-        # utf-8-sig: spreadsheets write a byte order mark in front
-        with path.open(encoding="utf-8-sig") as file:
+        with path.open("rb") as file:
             yield from enumerate(file, 1)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); name a file that exists"
         ) from error
+
+
+def _decoded(path: Path, number: int, line: bytes) -> str:
+    try:
+        # line by line, to tell which; utf-8-sig: spreadsheets write a byte order mark in front
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text ({error}); convert it") from error
+        raise UserError(f"{path}:{number}: is not UTF-8 text ({error}); convert it") from error
 
 
 def _sudoku_fields(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from rewards.grid import is_solved
 from weft_rl.data.prompts import CELL_NAMES, plain_answer, tagged_answer
+from weft_rl.data.schemas import Trace
 from weft_rl.data.sudoku import fill_rows, generate, latin_squares
-from weft_rl.data.traces import Trace
 from weft_rl.seeding import seed_for
 
 Rng = np.random.Generator

@@ -47,7 +47,7 @@ def clock_of_one_token(
     chosen = torch.zeros_like(own, dtype=torch.long)
     for row, generator in enumerate(generators):
         inside = answer[row].nonzero()[:, 0]
-        chosen[row, 0] = inside[torch.randint(len(inside), (1,), generator=generator).item()]
+        chosen[row, 0] = inside[int(torch.randint(len(inside), (1,), generator=generator))]
     return -torch.log1p(-widen(own)) / ratio.gather(1, chosen)
 
 

@@ -25,6 +25,7 @@ from weft_rl.seeding import seed_for
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
 from weft_rl.trainers.estimates import EstimateCache, estimate
 from weft_rl.trainers.objectives import Objective, Times
+from weft_rl.trainers.order import GroupedByLength
 from weft_rl.trainers.token_table import TokenTable
 
 # Rho-1 trains on the tokens with the highest excess loss; its authors keep 60 % of them.
@@ -34,10 +35,12 @@ _SELECTED_SHARE = 0.6
 class AnswerCollator:
     """Pads examples to their longest and names what seeds their masks; set `epoch` before a pass.
 
-    The masks of (epoch, example) are the same in any batch, and after a resume."""
+    The masks of (epoch, example) are the same in any batch, and after a resume. pad_in_answer:
+    padding is seen, masked and trained like the answer it follows, as LLaDA's fine-tuning has it;
+    else it is hidden from the model, and of the mean of the rates no part."""
 
-    def __init__(self, pad_id: int) -> None:
-        self.pad_id, self.epoch = pad_id, 0
+    def __init__(self, pad_id: int, pad_in_answer: bool = False) -> None:
+        self.pad_id, self.pad_in_answer, self.epoch = pad_id, pad_in_answer, 0
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """Returns x0 (B, L) long, attention_mask (B, L) long, answer (B, L) bool, keys (B, 2)."""
@@ -45,8 +48,8 @@ class AnswerCollator:
         x0 = torch.full((len(examples), length), self.pad_id)
         attention_mask, answer = torch.zeros_like(x0), torch.zeros_like(x0, dtype=torch.bool)
         for row, example in enumerate(examples):
-            end = len(example.ids)
-            x0[row, :end] = torch.tensor(example.ids)
+            x0[row, : len(example.ids)] = torch.tensor(example.ids)
+            end = length if self.pad_in_answer else len(example.ids)
             attention_mask[row, :end] = 1
             answer[row, example.prompt_length : end] = True
         keys = torch.tensor([[self.epoch, example.index] for example in examples])
@@ -70,6 +73,7 @@ class ColdStartTrainer(AtomicCheckpoints):
         estimate_dropout: bool = False,
         estimate_bf16: bool = False,
         reference: PreTrainedModel | None = None,
+        order: GroupedByLength | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -81,6 +85,7 @@ class ColdStartTrainer(AtomicCheckpoints):
         self.token_table = TokenTable(
             int(self.accelerator.unwrap_model(self.model).config.vocab_size)
         )
+        self.order = order
         self._sums: dict[str, list[float]] = {}
         self._norms: list[float] = []
 
@@ -238,9 +243,15 @@ class ColdStartTrainer(AtomicCheckpoints):
         self._norms.append(float(norm))
         return norm
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Transformers asks for the order of the records here."""
+        return super()._get_train_sampler(train_dataset) if self.order is None else self.order
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
-        """Transformers runs one epoch here; the collator must know which before it is iterated."""
+        """Transformers runs one epoch here; collator and order must know which beforehand."""
         self.data_collator.epoch = int(kwargs["epoch"])
+        if self.order is not None:
+            self.order.epoch = int(kwargs["epoch"])
         return super()._run_epoch(*args, **kwargs)
 
     def _save_rng_state(self, output_dir: str) -> None:

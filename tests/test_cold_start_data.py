@@ -1,0 +1,158 @@
+"""The cold start on files, end to end on the tiny model: what is trained, counted and refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stages.cold_start import examples_of
+from stages.context import Context
+from weft_rl.cli import execute
+from weft_rl.config.load import load_run_config
+from weft_rl.config.schema import DataConfig
+from weft_rl.data.choice import Rejects, read_traces
+from weft_rl.data.tiny_world import cold_start_traces
+from weft_rl.data.traces import encode_traces
+from weft_rl.errors import UserError
+from weft_rl.models.tokenizer import EOT, MASK, tiny_config, tiny_tokenizer
+from weft_rl.pipeline import main
+
+FIXTURE = Path(__file__).parent / "fixtures" / "s1k_schema_8.jsonl"
+
+
+def rows(count):
+    """Records of the tiny world in s1K's schema."""
+    return [
+        {
+            "question": trace.question,
+            "thinking_trajectories": [trace.reasoning],
+            "attempt": trace.answer,
+        }
+        for trace in cold_start_traces(count, 0)
+    ]
+
+
+def write(path, some):
+    path.write_text("".join(json.dumps(row) + "\n" for row in some))
+    return path
+
+
+def encode(data, *arguments):
+    config = load_run_config([f"data={data}", *arguments], command="test")
+    context = Context(config, Path("never"), "weft", "never")
+    return examples_of(context, tiny_tokenizer(), tiny_config(config.base))
+
+
+def lengths(data):
+    return [len(one.ids) for one in encode(data, "cold_start.data.max_length=250")]
+
+
+def said(capsys):
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("policy", ["drop", "cut_trace", "right"])
+def test_the_policy_is_printed_with_its_counts(tmp_path, capsys, policy):
+    same = {"question": "Sort: 21", "attempt": "12"}
+    some = [same | {"thinking_trajectories": [" 1" * words]} for words in range(1, 21)]
+    data = write(tmp_path / "a.jsonl", some)
+    all_of = lengths(data)
+    limit = sorted(all_of)[12]
+    over = sum(length > limit for length in all_of)
+    capsys.readouterr()
+    some = encode(
+        data, f"cold_start.data.max_length={limit}", f"cold_start.data.truncation={policy}"
+    )
+    kept = 20 - over if policy == "drop" else 20
+    assert [len(some), max(len(one.ids) for one in some)] == [kept, limit]
+    left_out, cut = (over, 0) if policy == "drop" else (0, over)
+    assert said(capsys) == (
+        f"weft: {kept} records, the longest of {limit} tokens longer than "
+        f"cold_start.data.max_length={limit} tokens: {left_out} left out, {cut} cut ({policy})"
+    )
+    end = tiny_tokenizer().convert_tokens_to_ids(EOT)
+    assert sum(one.ids[-1] == end for one in some) == (20 - over if policy == "right" else kept)
+
+
+def test_nothing_is_said_of_lengths_when_all_fit(tmp_path, capsys):
+    encode(write(tmp_path / "a.jsonl", rows(5)))
+    assert "longer" not in said(capsys)
+
+
+def test_records_left_out_are_counted_and_the_first_are_named(tmp_path, capsys):
+    some = rows(6)
+    some[1] = {"text": "of no schema"}
+    some[3]["attempt"] = ""
+    some[4]["attempt"] = f"1{MASK}"
+    data = write(tmp_path / "a.jsonl", some)
+    with pytest.raises(UserError, match=r"a\.jsonl:2: columns \[text\] fit no schema"):
+        encode(data)
+    examples = encode(data, "cold_start.data.bad_records=skip")
+    assert len(examples) == 3
+    out = said(capsys)
+    assert "cannot be used: 3 left out" in out
+    assert all(f"{data}:{line}: " in out for line in (2, 4, 5))
+
+
+def test_no_record_left_is_an_error(tmp_path):
+    data = write(tmp_path / "a.jsonl", rows(5))
+    with pytest.raises(UserError, match=r"no record is left, 5 are longer than .*max_length=3 tok"):
+        encode(data, "cold_start.data.max_length=3", "cold_start.data.truncation=right")
+
+
+def test_more_tokens_than_positions_is_an_error(tmp_path):
+    """The tiny model's positions are learned: token 257 has none."""
+    with pytest.raises(UserError, match=r"max_length=9999: the model has 256 positions and a reco"):
+        encode(FIXTURE, "cold_start.data.max_length=9999")
+
+
+def test_real_records_keep_prompt_answer_and_end_when_the_trace_is_cut():
+    tokenizer, end = tiny_tokenizer(), 3
+    traces = read_traces(str(FIXTURE), DataConfig(), Rejects("error"))
+    whole = encode_traces(traces, tokenizer, "d1", end, 10**6).examples
+    limit = sorted(len(one.ids) for one in whole)[4]
+    cut = encode_traces(traces, tokenizer, "d1", end, limit, "cut_trace")
+    assert (len(cut.examples), cut.dropped, cut.cut) == (8, 0, 3)
+    for trace, one, other in zip(traces, whole, cut.examples, strict=True):
+        # outside the tiny vocabulary every character is a token
+        tail = tokenizer.encode(f"</reasoning>\n<answer>{trace.answer}</answer>")
+        assert other.ids[: one.prompt_length + 1] == one.ids[: one.prompt_length + 1]
+        assert other.ids[-len(tail) - 1 :] == [*tail, end] == one.ids[-len(tail) - 1 :]
+        assert limit - 21 < len(other.ids) <= limit or other == one
+
+
+SMALL = [
+    *("stages=[weft]", "base.max_steps=4", "base.batch_size=8", "base.examples=40"),
+    *("cold_start.epochs=2", "cold_start.batch_size=4", "cold_start.logging_steps=1"),
+    "eval.after_each=false",
+]
+
+
+def test_the_pipeline_trains_on_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
+    data, out = write(tmp_path / "a.jsonl", rows(10)), tmp_path / "run"
+    options = ["pad_in_answer=true", "group_by_length=true", "num_records=8"]
+    arguments = [f"data={data}", f"out={out}", *(f"cold_start.data.{option}" for option in options)]
+    assert main([*SMALL, *arguments]) == 0
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in lines if row["stage"] == "weft"]
+    assert len(losses) == 4  # 8 records in batches of 4, twice over
+    assert all(loss > 0 for loss in losses)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no records"),
+        (b'{"question": "\xff"}', ":1: is not UTF-8 text"),
+        (b'{"prompt": "q", "completion": "a"}', ":1: columns [prompt,completion] fit no schema"),
+    ],
+)
+def test_a_bad_file_stops_before_anything_is_written(tmp_path, capsys, content, message):
+    data, out = tmp_path / "a.jsonl", tmp_path / "never"
+    data.write_bytes(content)
+    assert execute("weft_rl.pipeline", main, [*SMALL, f"data={data}", f"out={out}"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{data}{message}" in error or f"{data}: {message}" in error
+    assert not out.exists()

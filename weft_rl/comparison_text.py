@@ -1,0 +1,138 @@
+"""A comparison in words and tables, from the content of its comparison.json."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+TITLES = {"base": "base", "cold_start": "cold start", "rl": "then RL"}
+_LABELS = {
+    "sft": "SFT",
+    "weft": "WeFT",
+    "weft_paper": "WeFT (as printed)",
+    "weft_exact": "WeFT (exact bound)",
+    "weft_entropy": "WeFT (entropy)",
+    "nll": "NLL",
+    "weft_sw": "WeFT (SW)",
+    "dream": "Dream",
+    "dft": "DFT",
+    "rho1": "Rho-1",
+}
+
+
+def label(arm: str) -> str:
+    """An arm's name in prose."""
+    return _LABELS.get(arm, arm)
+
+
+def score_rows(result: Mapping[str, Any]) -> list[list[str]]:
+    """The table of scores, its head first: arm, stage, each score with interval, by seed."""
+    names = [result["metric"], *result["others"]]
+    rows = [["arm", "stage", *map(_spoken, names), f"{_spoken(names[0])} by seed"]]
+    for arm, stages in result["results"].items():
+        for stage, entry in stages.items():
+            by_seed = ", ".join(f"{value:.1f}" for value in entry["by_seed"].values())
+            rows.append([label(arm), TITLES[stage], *_cells(entry, result["others"]), by_seed])
+    for name, entry in result["baselines"].items():
+        rows.append(["no model", name, *_cells(entry, result["others"]), ""])
+    return rows
+
+
+def _cells(entry: Mapping[str, Any], others: Sequence[str]) -> list[str]:
+    parts = [entry, *(entry[name] for name in others)]
+    return [f"{part['score']:.1f} {_range(part)}" for part in parts]
+
+
+def _range(part: Mapping[str, Any]) -> str:
+    return f"[{part['ci95'][0]:.1f}, {part['ci95'][1]:.1f}]"
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def difference_rows(result: Mapping[str, Any]) -> list[list[str]]:
+    """The table of differences, its head first: what is compared, points of each score."""
+    names = [result["metric"], *result["others"]]
+    rows = [["points", *map(_spoken, names)]]
+    for subject, entry in _subjects(result):
+        parts = [entry, *(entry[name] for name in result["others"])]
+        cells = [f"{part['difference']:+.1f} {_range(part)} {part['verdict']}" for part in parts]
+        rows.append([subject, *cells])
+    return rows
+
+
+def sentences(result: Mapping[str, Any]) -> list[str]:
+    """Each difference between arms, then each stage's gain, as a sentence on the main score."""
+    return [
+        f"{subject}: {entry['difference']:+.1f} points {_range(entry)} of "
+        f"{_spoken(result['metric'])} over {_seeds(entry['seeds'], result['seeds'])}: "
+        f"{entry['verdict']}{_how_sure(entry)}."
+        for subject, entry in _subjects(result)
+    ]
+
+
+def _how_sure(entry: Mapping[str, Any]) -> str:
+    """How likely an arm is above its reference, and what would have shown; a gain needs neither."""
+    if "reference" not in entry:
+        return ""
+    said = f"above in {100 * entry['superiority']:.0f} % of resamples"
+    if "smallest_visible" in entry:
+        said += f", a true difference of {entry['smallest_visible']:.1f} would have shown"
+    return f" ({said})"
+
+
+def _subjects(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Each difference and gain, with what it compares in words."""
+    found = []
+    for entry in result["differences"]:
+        arm, reference = label(entry["arm"]), label(entry["reference"])
+        after = f"{arm} then RL against {reference} then RL"
+        before = f"{arm} against {reference}, before RL"
+        found.append((after if entry["stage"] == "rl" else before, entry))
+    for entry in result["gains"]:
+        arm = label(entry["arm"])
+        found.append((f"RL after {arm}" if entry["stage"] == "rl" else f"{arm} after base", entry))
+    return found
+
+
+def _seeds(used: Sequence[int], asked: Sequence[int]) -> str:
+    if len(used) < len(asked):
+        return f"{len(used)} of {len(asked)} seeds ({', '.join(map(str, used))})"
+    return f"{len(used)} seed{'s' if len(used) > 1 else ''}"
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of how far the numbers carry."""
+    lines = []
+    if result["missing"]:
+        lines.append(
+            f"Missing: {', '.join(result['missing'])}. A difference is over the seeds that both "
+            "of its sides have."
+        )
+    if len(result["arms"]) > 2:
+        lines.append(
+            f"Every arm is compared with {label(result['arms'][0])}; better and worse hold after "
+            f"Holm's correction for {len(result['arms']) - 1} comparisons."
+        )
+    if len(result["seeds"]) == 1:
+        lines.append("With one seed the intervals are for new records, not for new seeds.")
+    return lines
+
+
+def to_markdown(result: Mapping[str, Any]) -> str:
+    """The content of comparison.md."""
+    seeds = ", ".join(map(str, result["seeds"]))
+    lines = [
+        f"# {', '.join(map(label, result['arms']))}: each with RL after it",
+        f"Task {result['task']}, {result['n']} held-out records, seeds {seeds}. Percent, with 95 % "
+        "intervals for new seeds and new records.",
+        *notes(result),
+        "\n".join(f"- {sentence}" for sentence in sentences(result)),
+        _markdown_table(score_rows(result)),
+        _markdown_table(difference_rows(result)),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))

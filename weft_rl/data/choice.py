@@ -1,0 +1,96 @@
+"""The cold start's records: read, checked, and as many of them as are asked for."""
+
+from collections.abc import Iterator
+from heapq import nsmallest
+from typing import Any
+
+from weft_rl.config.options import shown
+from weft_rl.config.schema import DataConfig
+from weft_rl.data.schemas import Trace, trace_of
+from weft_rl.data.sources import PUBLISHED, Published, Reject, read_rows
+from weft_rl.errors import UserError
+from weft_rl.seeding import seed_for
+
+
+class Rejects:
+    """What becomes of a record that cannot be used: an error, or its reason is kept in `reasons`.
+
+    policy: "error" or "skip"."""
+
+    def __init__(self, policy: str) -> None:
+        self.policy, self.reasons = policy, list[str]()
+
+    def __call__(self, error: UserError) -> None:
+        """Raise the error, with the other way out added, or keep it."""
+        if self.policy == "error":
+            cure = "or leave such records out by cold_start.data.bad_records=skip"
+            raise UserError(f"{error}, {cure}") from error
+        self.reasons.append(str(error))
+
+
+def read_traces(data: str, options: DataConfig, reject: Rejects) -> list[Trace]:
+    """The traces of a file, folder or data set, in its order.
+
+    data: as read_rows takes it. Unusable and repeated records go to `reject`. Raises UserError
+    naming file and record for these under its policy "error", and for a data set without records
+    to train on."""
+    name = PUBLISHED.get(data, Published(data))
+    below, count = (
+        options.below_tokens or name.below_tokens,
+        options.num_records or name.num_records,
+    )
+    traces = _usable(data, reject)
+    if below is not None:
+        traces = (trace for trace in traces if _tokens(trace) < below)
+    chosen = [*traces] if count is None else _drawn(traces, count, options.draw_seed)
+    if not chosen:
+        limit = "" if below is None else f" below {below} tokens"
+        left_out = [f"; {len(reject.reasons)} left out, as {why}" for why in reject.reasons[:1]]
+        raise UserError(
+            f"data={data}: holds no records{limit}{''.join(left_out)}; name one that does"
+        )
+    if count is not None and len(chosen) < count:
+        raise UserError(
+            f"cold_start.data.num_records={count}: only {len(chosen)} records of data={data} can "
+            f"be drawn; try {len(chosen)}"
+        )
+    return chosen
+
+
+def _usable(data: str, reject: Reject) -> Iterator[Trace]:
+    """The traces of the rows, each once."""
+    places: dict[Any, str] = {}
+    for where, row in read_rows(data, reject):
+        try:
+            trace = trace_of(row, where)
+        except ValueError as error:
+            reject(UserError(f"{where}: {error}; mend or remove the record"))
+            continue
+        # hashes, so that hundreds of thousands of long texts need not be kept
+        content = hash((trace.history, trace.question, trace.reasoning, trace.answer))
+        ids = [] if row.get("id") is None else [("id", str(row["id"]))]
+        same = [places[key] for key in (*ids, content) if key in places]
+        if same:
+            what = f"id {shown(row['id'])}" if ids and ids[0] in places else "content"
+            reject(UserError(f"{where}: has the {what} of the record at {same[0]}; remove one"))
+            continue
+        places |= dict.fromkeys((*ids, content), where)
+        yield trace
+
+
+def _tokens(trace: Trace) -> int:
+    if trace.num_tokens is None:
+        raise UserError(
+            f"{trace.source}: has no num_tokens, which cold_start.data.below_tokens looks at; "
+            "limit the length by cold_start.data.max_length"
+        )
+    return trace.num_tokens
+
+
+def _drawn(traces: Iterator[Trace], count: int, seed: int) -> list[Trace]:
+    """`count` traces in their order, each as likely as any other; the rest is not kept.
+
+    The i-th one's lot depends on (seed, i) only."""
+    lots = ((seed_for(seed, "record", i), i, trace) for i, trace in enumerate(traces))
+    drawn = nsmallest(count, lots, key=lambda lot: lot[:2])
+    return [trace for _, _, trace in sorted(drawn, key=lambda lot: lot[1])]
