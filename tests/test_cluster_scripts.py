@@ -76,6 +76,4 @@ def test_slurm_starts_the_same_script_on_each_node(tmp_path):
     )
     rest = "--nproc-per-node 8 --master-addr node7 --master-port 29500 -m weft_rl.pipeline "
     rest += "preset=paper stages=[weft,rl]"
-    assert done.stdout.splitlines() == [
-        f"--nnodes 2 --node-rank {rank} {rest}" for rank in (0, 1)
-    ]
+    assert done.stdout.splitlines() == [f"--nnodes 2 --node-rank {rank} {rest}" for rank in (0, 1)]

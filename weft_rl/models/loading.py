@@ -9,8 +9,9 @@ import torch
 import transformers
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import (
+    AutoConfig,
     AutoModelForMaskedLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -18,6 +19,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.initialization import no_init_weights
 
 from weft_rl.adapters import ADAPTER, adapter_base
 from weft_rl.config.schema import LoraConfig
@@ -25,6 +27,7 @@ from weft_rl.errors import UserError
 from weft_rl.families.registry import family_of, read_config
 from weft_rl.models.checks import check_tokenizer, check_weights, local_folder, require_memory
 from weft_rl.models.tokenizer import CHAT_TEMPLATE
+from weft_rl.shards import read_folder
 
 
 def resolve_device(name: str) -> torch.device:
@@ -83,17 +86,31 @@ def load_model(
             adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
             return cast(PreTrainedModel, adapted) if nf4 else adapted.merge_and_unload().to(dtype)
         check_weights(folder)
-        options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False}
         if nf4:
+            options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False}
             options["quantization_config"] = _four_bits(device)
             return AutoModelForMaskedLM.from_pretrained(folder, device_map=device, **options)
         require_memory(folder, dtype, device)
-        model = AutoModelForMaskedLM.from_pretrained(folder, **options)
+        return _streamed(folder, device, dtype)
     except (OSError, SafetensorError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"model={place}: cannot be loaded: {_line(error)}") from error
-    return model.to(device)
+
+
+def _streamed(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """A folder's model, made where it belongs and filled a tensor at a time.
+
+    transformers maps the files into memory: converting to another dtype, it holds both whole."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with no_init_weights(), device:
+        model = AutoModelForMaskedLM.from_config(config, dtype=dtype).eval()
+    weights = model.state_dict()
+    for path in {item.file for item in read_folder(folder).values()}:
+        with safe_open(path, "pt") as file:
+            for name in list(file.keys()):
+                weights[name].copy_(file.get_tensor(name))
+    return model
 
 
 def _four_bits(device: torch.device) -> BitsAndBytesConfig:
