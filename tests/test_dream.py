@@ -1,5 +1,6 @@
 """Dream against its architecture written out, the shift's one place, and what works through it."""
 
+import json
 import math
 
 import pytest
@@ -16,7 +17,8 @@ from weft_rl.families.dream import DREAM
 from weft_rl.models import DreamConfig, DreamForMaskedLM
 from weft_rl.models.dream import source_positions
 from weft_rl.models.loading import fresh_model, load_model, with_lora
-from weft_rl.models.tokenizer import SYMBOLS
+from weft_rl.models.tokenizer import SYMBOLS, tiny_tokenizer
+from weft_rl.pipeline import main
 from weft_rl.sampler import generate
 from weft_rl.trainers.estimates import estimate
 
@@ -201,3 +203,27 @@ def test_parameters_of_the_published_model():
     # + 2 * 3584) + 3584
     assert DREAM.count(sizes) == 7_615_616_512
     assert sum(p.numel() for p in model.parameters()) == 7_615_616_512
+
+
+def test_the_pipeline_from_a_folder(tmp_path):
+    """Cold start, RL with an adapter on it, and evaluation, from a published folder's files."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ids = {"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "eot_token_id": 3}
+    ids |= {"bos_token_id": 2, "max_position_embeddings": 256}
+    config = DreamConfig(
+        vocab_size=len(SYMBOLS), num_key_value_heads=1, intermediate_size=24, **ids, **sizes
+    )
+    folder, out = tmp_path / "dream", tmp_path / "run"
+    fresh_model(config, 0).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    for path in folder.glob("tokenizer*.json"):
+        path.write_text(path.read_text().replace("<|mdm_mask|>", "<|mask|>"))
+    few = ["cold_start.records=8", "cold_start.epochs=1", "cold_start.batch_size=4"]
+    few += ["rl.num_prompts=2", "rl.num_generations=2", "rl.num_iterations=2", "rl.max_steps=2"]
+    few += ["eval.num_records=2", "cold_start.lora.r=2", "rl.lora.r=2", "sampler.steps=4"]
+    assert main([f"model={folder}", "preset=tiny", "stages=[weft,rl]", *few, f"out={out}"]) == 0
+    assert list(json.loads((out / "eval.json").read_text())) == ["weft", "rl"]
+    last = out / "checkpoints" / "rl" / "step-2"
+    done = convert(last, tmp_path / "merged", "upstream", 10**9)
+    assert done.tensors == 3 + 12
+    assert type(loaded(tmp_path / "merged")) is DreamForMaskedLM
