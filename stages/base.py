@@ -1,25 +1,48 @@
-"""Pretraining of the tiny model, once per configuration: later runs take it from the cache."""
+"""Pretraining of a generated world's model, once per configuration; later runs take it from the
+cache."""
 
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import transformers
-from transformers import TrainingArguments
+from transformers import PreTrainedTokenizerFast, TrainingArguments
 
 import weft_rl
 from stages.context import Context, common_arguments, train
+from weft_rl.config.schema import BaseConfig
+from weft_rl.data.small_world import small_texts
 from weft_rl.data.tiny_world import pretraining_texts
 from weft_rl.data.traces import Example, pad_answers, prompt_ids
+from weft_rl.models.configuration import LLaDAConfig
 from weft_rl.models.loading import fresh_model
+from weft_rl.models.small import small_config, small_tokenizer
 from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.runs import METRICS, append_line, checkpoint_path, publish, read_lines
 from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
 from weft_rl.trainers.objectives import Objective
+
+
+class World(NamedTuple):
+    """A language and its model."""
+
+    tokenizer: Callable[[], PreTrainedTokenizerFast]
+    network: Callable[[BaseConfig], LLaDAConfig]
+    texts: Callable[[int, int], list[tuple[str, str]]]
+
+
+# By the name that model= takes; a tokenizer is made once in a process.
+WORLDS = {
+    "tiny": World(cache(tiny_tokenizer), tiny_config, pretraining_texts),
+    "small": World(cache(small_tokenizer), small_config, small_texts),
+}
 
 # So many texts stand for the whole pretraining set in the cache's key: a change of how they are
 # made shows in the first few already.
@@ -28,12 +51,12 @@ _KEY_TEXTS = 64
 
 def cache_folder(context: Context) -> Path:
     """Where this configuration's base model is kept, whether or not it is there yet."""
-    options = context.config.base
+    options, world = context.config.base, WORLDS[context.config.model]
     root = os.environ.get("WEFT_RL_CACHE") or Path.home() / ".cache" / "weft-rl"
     content = {
         "base": asdict(options),
-        "network": tiny_config(options).to_dict(),
-        "texts": pretraining_texts(_KEY_TEXTS, options.seed),
+        "network": world.network(options).to_dict(),
+        "texts": world.texts(_KEY_TEXTS, options.seed),
         "canvas": context.config.sampler.gen_length,
         "device": context.device.type,
         "threads": torch.get_num_threads(),
@@ -56,11 +79,11 @@ def run(context: Context) -> Path:
 
 
 def _pretrain(context: Context) -> Path:
-    options = context.config.base
-    tokenizer = tiny_tokenizer()
-    model = fresh_model(tiny_config(options), options.seed)
+    options, world = context.config.base, WORLDS[context.config.model]
+    tokenizer = world.tokenizer()
+    model = fresh_model(world.network(options), options.seed)
     examples = []
-    for index, (prompt, text) in enumerate(pretraining_texts(options.examples, options.seed)):
+    for index, (prompt, text) in enumerate(world.texts(options.examples, options.seed)):
         ids = prompt_ids(tokenizer, prompt)
         end = model.config.eot_token_id
         whole = [*ids, *tokenizer.encode(text, add_special_tokens=False), end]
@@ -95,7 +118,7 @@ def _store(checkpoint: Path, context: Context, kept: Path) -> None:
     scratch.mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
         shutil.copy(checkpoint / name, scratch / name)
-    tiny_tokenizer().save_pretrained(scratch)
+    WORLDS[context.config.model].tokenizer().save_pretrained(scratch)
     for row in read_lines(context.run / METRICS):
         if row["stage"] == context.stage:
             append_line(scratch / METRICS, row)

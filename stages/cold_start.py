@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from transformers import (
     PreTrainedConfig,
@@ -12,13 +11,15 @@ from transformers import (
 )
 
 from stages.context import Context, common_arguments, train
+from weft_rl.config.schema import GENERATED
 from weft_rl.data.choice import Rejects, read_traces
 from weft_rl.data.schemas import Trace
+from weft_rl.data.small_world import small_traces
 from weft_rl.data.tiny_world import cold_start_traces
 from weft_rl.data.traces import Example, encode_traces
 from weft_rl.errors import UserError
 from weft_rl.live import HEAT
-from weft_rl.models.loading import load_model, load_tokenizer, with_lora
+from weft_rl.models.loading import load_tokenizer, with_lora
 from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
 from weft_rl.trainers.estimates import multiplies_bf16
 from weft_rl.trainers.objectives import objective_of
@@ -32,8 +33,9 @@ _SHOWN = 3
 def load_traces(context: Context, reject: Rejects) -> list[Trace]:
     """The records of `data=`. Raises UserError naming file and record."""
     config = context.config
-    if config.data == "tiny":
-        return cold_start_traces(config.cold_start.records, config.seed)
+    if config.data in GENERATED:
+        make = cold_start_traces if config.data == "tiny" else small_traces
+        return make(config.cold_start.records, config.seed)
     return read_traces(config.data, config.cold_start.data, reject)
 
 
@@ -64,7 +66,7 @@ def examples_of(
     longest = max(len(example.ids) for example in examples)
     # learned positions end; rotary ones are computed for any length
     positions = model_config.max_position_embeddings
-    if not model_config.rope and longest > positions:
+    if not getattr(model_config, "rope", True) and longest > positions:
         raise UserError(
             f"cold_start.data.max_length={options.max_length}: the model has {positions} positions "
             f"and a record takes {longest}; try {positions}"
@@ -82,7 +84,7 @@ def examples_of(
 def run(context: Context) -> Path:
     """Fine-tune from `context.start`; returns the last checkpoint."""
     tokenizer = load_tokenizer(context.start)
-    model = load_model(context.start, context.device, torch.float32)
+    model = context.model()
     examples = examples_of(context, tokenizer, model.config)
     trainer = _trainer(context, model, tokenizer, examples)
     last = train(trainer, context)
@@ -157,7 +159,7 @@ def _trainer(
         estimate_dropout=estimate.dropout,
         estimate_bf16=estimate.precision == "bf16"
         or (estimate.precision == "auto" and multiplies_bf16(context.device)),
-        reference=load_model(estimate.reference, context.device, torch.float32)
+        reference=context.model(estimate.reference)
         if context.stage == "rho1" and estimate.reference is not None
         else None,
     )

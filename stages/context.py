@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import Interrupted
-from weft_rl.models.loading import resolve_device
+from weft_rl.models.loading import load_model, resolve_device
 from weft_rl.runs import METRICS, checkpoint_path, cut_lines, newest_checkpoint
 from weft_rl.trainers.callbacks import MetricsWriter, ProgressLine, StopOnSignal
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
@@ -31,6 +31,12 @@ class Context:
     def device(self) -> torch.device:
         """Where the stage runs."""
         return resolve_device(self.config.device)
+
+    def model(self, place: str | None = None) -> PreTrainedModel:
+        """The model of a place, the start if none is named, as `memory.weights` has it."""
+        weights = self.config.memory.weights
+        dtype = torch.float32 if weights == "float32" else torch.bfloat16
+        return load_model(place or self.start, self.device, dtype, nf4=weights == "nf4")
 
     @property
     def scratch(self) -> Path:
@@ -80,6 +86,7 @@ def common_arguments(context: Context, seed: int) -> dict[str, Any]:
         "use_cpu": context.device.type == "cpu",
         "seed": seed,
         "bf16": context.device.type == "cuda",
+        "activation_checkpointing": context.config.memory.gradient_checkpointing,
         "disable_tqdm": True,
         "report_to": "none",
         "save_strategy": "steps",

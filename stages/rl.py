@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from datasets import Dataset
 from transformers import PreTrainedModel
 from trl import GRPOConfig
@@ -15,7 +14,7 @@ from weft_rl.data.records import Record, load_records
 from weft_rl.data.tasks import hub_name, training_records
 from weft_rl.errors import UserError
 from weft_rl.hub import hub_records
-from weft_rl.models.loading import load_model, load_tokenizer, with_lora
+from weft_rl.models.loading import load_tokenizer, with_lora
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.task_rewards import CompletionLog, trl_rewards
 
@@ -50,7 +49,7 @@ def run(context: Context) -> Path:
         for record in records
     ]
     terms = training(config.task, config.rewards)
-    model = load_model(context.start, context.device, torch.float32)
+    model = context.model()
     trainer = DiffuGRPOTrainer(
         model=with_lora(model, options.lora, context.start, context.scratch / "step"),
         reward_funcs=trl_rewards({name: term.reward for name, term in terms.items()}),
@@ -72,7 +71,7 @@ def _reference(context: Context) -> PreTrainedModel | None:
     options = context.config.rl
     if options.kl_coef == 0 or options.lora.r > 0:
         return None
-    return load_model(context.start, context.device, torch.float32)
+    return context.model()
 
 
 def _arguments(context: Context, weights: list[float]) -> GRPOConfig:
@@ -106,7 +105,6 @@ def _arguments(context: Context, weights: list[float]) -> GRPOConfig:
         scale_rewards="none",  # d1 subtracts the group's mean and does not divide
         use_bias_correction_kl=False,
         disable_dropout=True,
-        activation_checkpointing=False,
         logging_steps=options.logging_steps,
         save_steps=options.save_steps,
     )

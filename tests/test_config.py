@@ -42,14 +42,29 @@ def test_every_option_has_help():
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads(name):
-    assert load(f"preset={name}") == load(f"model={name}")
-    assert load(f"preset={name}").model == name
+    config = load(f"preset={name}")
+    assert config.model == {"paper": "llada_8b", "d1": "llada_8b"}.get(name, name)
+    if config.model == name:
+        assert config == load(f"model={name}")
 
 
 def test_presets_are_all_there():
     folder = Path(__file__).parents[1] / "configs"
     assert preset_names() == sorted(path.stem for path in folder.glob("*.yaml"))
-    assert {"llada_8b", "tiny"} <= set(preset_names())
+    assert {"d1", "llada_8b", "paper", "small", "tiny"} <= set(preset_names())
+
+
+def test_a_preset_lies_over_another():
+    below, paper, d1 = load("model=llada_8b"), load("preset=paper"), load("preset=d1")
+    # WeFT, Appendix B
+    assert (paper.stages, paper.seed, paper.data) == (["weft", "rl"], 42, "s1k")
+    assert (paper.sampler.gen_length, paper.sampler.steps) == (512, 256)
+    # d1's scripts
+    assert (d1.stages, d1.memory.weights) == (["rl"], "nf4")
+    assert (d1.rl.num_iterations, d1.rl.lora.targets[-1]) == (8, "up_proj")
+    # the rest is the lower one's
+    assert (paper.rl, d1.eval, d1.prompt_style) == (below.rl, below.eval, "d1")
+    assert load("preset=paper", "model=/some/folder", "stages=[weft,rl]").model == "/some/folder"
 
 
 def test_published_settings():

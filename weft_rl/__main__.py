@@ -18,6 +18,8 @@ COMMANDS = {
     "report": ("weft_rl.report", "the HTML report of a run or a comparison"),
     "score": ("weft_rl.score", "score saved generations"),
     "sample": ("weft_rl.sample", "generate from a checkpoint"),
+    "plan": ("weft_rl.plan", "what a run will need: memory by part, time"),
+    "convert": ("weft_rl.convert", "a checkpoint from one layout to another"),
 }
 
 

@@ -15,18 +15,17 @@ from rich.table import Table
 import weft_rl
 from weft_rl.cli import execute
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
-from weft_rl.config.schema import RunConfig
+from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.data.choice import Rejects, read_traces
 from weft_rl.data.records import load_records
 from weft_rl.data.tasks import GENERATORS, hub_name, load_task
 from weft_rl.errors import Interrupted, UserError
+from weft_rl.families.registry import PUBLISHED
 from weft_rl.plot import plot_run
 from weft_rl.report import write_report
 from weft_rl.runs import CONFIG, CURVES, EVAL, FINISHED, read_json, write_json, write_text
 from weft_rl.shares import rank_and_world
 
-# Where a preset's name stands for published weights.
-PUBLISHED = {"llada_8b": "GSAI-ML/LLaDA-8B-Instruct"}
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
 
 
@@ -94,10 +93,10 @@ def open_run(config: RunConfig) -> Path:
 
 
 def start_model(config: RunConfig) -> str | None:
-    """The folder or hub id that `model=` names; None for the tiny model, which is pretrained.
+    """The folder or hub id that `model=` names; None for one that is pretrained here.
 
     Raises UserError for a folder that is not there: before anything is written or loaded."""
-    if config.model == "tiny":
+    if config.model in GENERATED:
         return None
     place = PUBLISHED.get(config.model, config.model)
     folder = Path(place)
@@ -116,7 +115,7 @@ def check_data(config: RunConfig) -> None:
     load_task(config.task)
     if "rl" in config.stages and config.rl.data is None and config.task not in GENERATORS:
         raise UserError(f"rl.data=null: task={config.task} has no generated records; name a file")
-    if config.data != "tiny" and any(
+    if config.data not in GENERATED and any(
         stage not in ("base", "rl", "eval") for stage in config.stages
     ):
         options = config.cold_start.data

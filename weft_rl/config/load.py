@@ -40,15 +40,15 @@ def load_run_config(argv: Sequence[str], *, command: str) -> RunConfig:
     preset = given.get("preset", model if model in names else _LARGE)
     if preset not in names:
         raise UserError(f"preset={shown(preset)}: no such preset; there are {', '.join(names)}")
-    text = (resources.files("configs") / f"{preset}.yaml").read_text(encoding="utf-8")
+    texts = _layers(preset)
     if wanted == "--help":
         first = f"preset={preset}: where the defaults below come from, one of {', '.join(names)};"
         chosen = "without it the preset called like the model, for any other model llada_8b"
         about = f"{RunConfig.__doc__}\n\n{first}\n{chosen}"
-        _leave(_help(RunConfig, command, about, None, text))
+        _leave(_help(RunConfig, command, about, None, texts))
     pairs = _pairs(RunConfig, words, None, extra=("preset",))
     pairs.pop("preset", None)
-    config = _merged(RunConfig, pairs, text)
+    config = _merged(RunConfig, pairs, texts)
     if wanted:
         _leave(to_yaml(config))
     return config
@@ -79,6 +79,13 @@ def preset_names() -> list[str]:
     """The presets in configs/, sorted."""
     files = resources.files("configs").iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def _layers(preset: str) -> list[str]:
+    """A preset's text, after that of the one that its key `preset` lays it over."""
+    text = (resources.files("configs") / f"{preset}.yaml").read_text(encoding="utf-8")
+    below = yaml.safe_load(text).get("preset")
+    return [*(_layers(below) if below else []), text]
 
 
 def to_yaml(config: Any) -> str:
@@ -185,12 +192,12 @@ def _unknown(key: str, equals: bool, known: Mapping[str, Leaf]) -> str:
 
 
 def _merged(
-    schema: type[Options], pairs: Mapping[str, str | list[str]], preset: str = "{}"
+    schema: type[Options], pairs: Mapping[str, str | list[str]], presets: Sequence[str] = ()
 ) -> Options:
-    """Defaults, preset and texts as the schema's dataclass. Raises UserError naming the key."""
+    """Defaults, presets and texts as the schema's dataclass. Raises UserError naming the key."""
     known = leaves(schema)
     # frozen dataclasses make read-only trees, of which merge returns changed copies
-    tree = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(preset))
+    tree = OmegaConf.merge(OmegaConf.structured(schema), *map(_values, presets))
     as_given: dict[str, Any] = {}
     for key, text in pairs.items():
         value = _value(known[key].kind, text)
@@ -202,6 +209,13 @@ def _merged(
     for key in sorted(OmegaConf.missing_keys(tree) - as_given.keys()):
         raise UserError(f"{key}: is missing; write {key}=...")
     return _built(schema, OmegaConf.to_container(tree), as_given)
+
+
+def _values(preset: str) -> Any:
+    """A preset's options, without the name of the one below it."""
+    tree: Any = OmegaConf.create(preset)
+    tree.pop("preset", None)
+    return tree
 
 
 def _converted(tree: Any, key: str, value: str | list[str] | None) -> Any:
@@ -244,11 +258,15 @@ def _built(
 
 
 def _help(
-    schema: type[Any], command: str, about: str, positional: str | None, preset: str = "{}"
+    schema: type[Any],
+    command: str,
+    about: str,
+    positional: str | None,
+    presets: Sequence[str] = (),
 ) -> str:
     """Every option with its default, grouped by block."""
     tree = OmegaConf.to_container(
-        OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(preset))
+        OmegaConf.merge(OmegaConf.structured(schema), *map(_values, presets))
     )
     first = f"{positional.upper()} ... " if positional else ""
     lines = [f"usage: python -m {command} {first}key=value ...", "", about]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from re import fullmatch
 from typing import ClassVar, Literal
 
+from weft_rl.config.memory import MemoryConfig
 from weft_rl.config.options import Block, about, option, require, shown
 
 COLD_STARTS = (
@@ -12,6 +13,8 @@ COLD_STARTS = (
     *("dft", "rho1"),
 )
 TASKS = ("sudoku", "countdown", "gsm8k", "math500")
+# Models that are pretrained here, and the cold-start records that go with them.
+GENERATED = ("tiny", "small")
 STAGES = ("base", *COLD_STARTS, "rl", "eval")
 
 
@@ -98,7 +101,7 @@ class LoraConfig(Block):
 
 @dataclass(frozen=True)
 class BaseConfig(Block):
-    """Pretraining of the tiny model, kept for later runs."""
+    """Pretraining of the tiny or small model, kept for later runs."""
 
     prefix: ClassVar[str] = "base."
 
@@ -277,7 +280,9 @@ class RunConfig(Block):
         default_factory=lambda: ["weft", "rl"],
         metadata=about(f"in order, of {' '.join(STAGES)}"),
     )
-    model: str = option("tiny", "tiny, llada_8b, a local folder or a hub id")
+    model: str = option(
+        "tiny", "tiny, small, llada_8b, llada_1_5, dream_7b, a local folder or a hub id"
+    )
     task: str = option(
         "sudoku", f"of RL and evaluation: {', '.join(TASKS)}, or a Python file (docs/tasks.md)"
     )
@@ -285,13 +290,14 @@ class RunConfig(Block):
         "plain", "RL's: being right, or d1's weighted sum with its format rewards"
     )
     data: str = option(
-        "tiny", "cold-start records: tiny, a file or folder, a hub id, s1k, openr1-3k"
+        "tiny", "cold-start records: tiny, small, a file or folder, a hub id, s1k, openr1-3k"
     )
     prompt_style: Literal["tiny", "d1"] = option("tiny", "wording of the prompts")
     seed: int = option(0, "of data order, masks and samples", at_least=0, below=2**32)
     out: str | None = option(None, "run folder; null: runs/<time>-<stages>")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     resume: Literal["auto", "never"] = option("auto", "auto goes on where the run folder stopped")
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
     cold_start: ColdStartConfig = field(default_factory=ColdStartConfig)
     rl: RLConfig = field(default_factory=RLConfig)
@@ -308,11 +314,21 @@ class RunConfig(Block):
             require(stage in STAGES, "stages", self.stages, rule)
             once = stage == "eval" or self.stages.count(stage) == 1
             require(once, "stages", self.stages, f"{stage} stands there twice; leave one out")
-        rule = f"base pretrains model=tiny, not model={shown(self.model)}; leave base out"
-        fits = "base" not in self.stages or self.model == "tiny"
+        rule = f"base pretrains tiny and small, not model={shown(self.model)}; leave base out"
+        fits = "base" not in self.stages or self.model in GENERATED
         require(fits, "stages", self.stages, rule)
         rule = "is needed by stage rho1: name a checkpoint, for instance of an sft run"
         fits = "rho1" not in self.stages or self.cold_start.estimate.reference is not None
         require(fits, "cold_start.estimate.reference", None, rule)
+        rule = "would round away the steps of trained weights; use float32, or set {0}.r"
+        for name, block in (("cold_start", self.cold_start), ("rl", self.rl)):
+            used = {"rl" if stage == "rl" else "cold_start" for stage in self.trained}
+            fits = name not in used or block.lora.r > 0 or self.memory.weights == "float32"
+            require(fits, "memory.weights", self.memory.weights, rule.format(f"{name}.lora"))
         known = fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device)
         require(known is not None, "device", self.device, "must be auto, cpu, cuda or cuda:N")
+
+    @property
+    def trained(self) -> list[str]:
+        """The stages that train on from a start."""
+        return [stage for stage in self.stages if stage not in ("base", "eval")]

@@ -77,5 +77,11 @@ class LLaDAConfig(PreTrainedConfig):
     @property
     def end_token_ids(self) -> list[int]:
         """What ends a completion: end of text, and end of turn where the family has one."""
-        eos = self.eos_token_id if isinstance(self.eos_token_id, list) else [self.eos_token_id]
-        return [token for token in (*eos, self.eot_token_id) if token is not None]
+        return end_tokens(self)
+
+
+def end_tokens(config: Any) -> list[int]:
+    """The end tokens of a configuration, without a default that its vocabulary does not have."""
+    eos = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    ends = (*eos, config.eot_token_id)
+    return [token for token in ends if token is not None and token < config.vocab_size]

@@ -1,26 +1,33 @@
 """From `model=` or a checkpoint folder to a model and its tokenizer."""
 
-import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, cast
 
 import torch
+import transformers
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import (
+    AutoConfig,
     AutoModelForMaskedLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.initialization import no_init_weights
 
+from weft_rl.adapters import ADAPTER, adapter_base
 from weft_rl.config.schema import LoraConfig
 from weft_rl.errors import UserError
-from weft_rl.models.configuration import LLaDAConfig
-from weft_rl.models.modeling import LLaDAForMaskedLM
-
-_ADAPTER = "adapter_config.json"
+from weft_rl.families.registry import family_of, read_config
+from weft_rl.models.checks import check_tokenizer, check_weights, local_folder, require_memory
+from weft_rl.models.tokenizer import CHAT_TEMPLATE
+from weft_rl.shards import read_folder
 
 
 def resolve_device(name: str) -> torch.device:
@@ -37,42 +44,94 @@ def resolve_device(name: str) -> torch.device:
 
 
 def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or hub id; an adapter's folder has its own copy."""
+    """The tokenizer of a folder or hub id; an adapter's folder has its own copy.
+
+    Its special tokens are checked against the model's, and its chat form is the family's own.
+    Raises UserError when there is none, or one of another vocabulary."""
+    folder = local_folder(place)
+    known = (folder / "config.json").exists()
+    family = family_of(read_config(folder), folder)[0] if known else None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
+        if family is not None and family.tokenizer is not None:
+            # published with code of its own, which is never run; the files are this class's
+            tokenizer = getattr(transformers, family.tokenizer).from_pretrained(folder)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(f"model={place}: no tokenizer could be loaded: {_line(error)}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise UserError(f"model={place}: holds no tokenizer; copy its tokenizer files there")
+    if family is not None:
+        check_tokenizer(tokenizer, folder)
+        if family.own_chat_template:
+            tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
 
-def load_model(place: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def load_model(
+    place: str, device: torch.device, dtype: torch.dtype, *, nf4: bool = False
+) -> PreTrainedModel:
     """The model of a folder or hub id; an adapter is loaded on its base and merged in float32.
 
-    Raises UserError naming the place when no model can be loaded from it."""
-    folder = Path(place)
+    nf4: linear layers in 4 bits, the rest in dtype; an adapter stays beside its base then, which is
+    what it was trained on. Raises UserError naming the place when no model can be loaded from it,
+    before anything is loaded when its files show that."""
+    folder = local_folder(place)
     try:
-        if (folder / _ADAPTER).exists():
-            model = load_model(_adapter_base(folder), device, torch.float32)
+        if (folder / ADAPTER).exists():
+            model = load_model(
+                adapter_base(folder), device, dtype if nf4 else torch.float32, nf4=nf4
+            )
             # trainable adapters merge the same; peft freezes them otherwise, and says nothing
-            adapted = PeftModel.from_pretrained(model, place, is_trainable=True)
-            return adapted.merge_and_unload().to(dtype)
-        model = AutoModelForMaskedLM.from_pretrained(place, dtype=dtype)
+            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+            return cast(PreTrainedModel, adapted) if nf4 else adapted.merge_and_unload().to(dtype)
+        check_weights(folder)
+        if nf4:
+            options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False}
+            options["quantization_config"] = _four_bits(device)
+            return AutoModelForMaskedLM.from_pretrained(folder, device_map=device, **options)
+        require_memory(folder, dtype, device)
+        return _streamed(folder, device, dtype)
     except (OSError, SafetensorError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"model={place}: cannot be loaded: {_line(error)}") from error
-    return model.to(device)
+
+
+def _streamed(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """A folder's model, made where it belongs and filled a tensor at a time.
+
+    transformers maps the files into memory: converting to another dtype, it holds both whole."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with no_init_weights(), device:
+        model = AutoModelForMaskedLM.from_config(config, dtype=dtype).eval()
+    weights = model.state_dict()
+    for path in {item.file for item in read_folder(folder).values()}:
+        with safe_open(path, "pt") as file:
+            for name in list(file.keys()):
+                weights[name].copy_(file.get_tensor(name))
+    return model
+
+
+def _four_bits(device: torch.device) -> BitsAndBytesConfig:
+    """QLoRA's and d1's form of 4-bit weights. Raises UserError where it cannot be had."""
+    cure = "use memory.weights=bfloat16 or float32"
+    if device.type != "cuda":
+        raise UserError(
+            f"memory.weights=nf4: needs a CUDA device, and this runs on {device}; {cure}"
+        )
+    if find_spec("bitsandbytes") is None:
+        raise UserError(f"memory.weights=nf4: needs bitsandbytes; install it, or {cure}")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
 
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
-
-
-def _adapter_base(folder: Path) -> str:
-    """What an adapter was trained on; a path is relative to the adapter's folder."""
-    base = json.loads((folder / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    beside = folder / base
-    return str(beside.resolve()) if beside.is_dir() else base
 
 
 def with_lora(
@@ -84,35 +143,43 @@ def with_lora(
     run folder can be moved. Raises UserError for target names that no module has."""
     if lora.r == 0:
         return model
-    names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    if isinstance(model, PeftModel):
+        raise UserError(
+            f"memory.weights=nf4: {start} is an adapter, which 4-bit weights cannot take in; merge "
+            f"it with weft-rl convert {start} out=... to=upstream, and start from that"
+        )
+    # the head is left out by what it is: upstream calls it ff_out like the feed-forward layer
+    head = model.get_output_embeddings()
+    linear = {
+        name: name.rsplit(".", 1)[-1]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
     for target in lora.targets:
-        if target not in names:
+        if target not in linear.values():
             raise UserError(
                 f"lora.targets: no module is called {target}; there are "
-                + ", ".join(sorted(n for n in names if n.endswith(("proj", "out"))))
+                + ", ".join(sorted(set(linear.values())))
             )
     is_folder = Path(start).is_dir()
-    model.config._name_or_path = os.path.relpath(start, output) if is_folder else start
-    # full paths keep the vocabulary head out: upstream calls it ff_out like the feed-forward layer
-    targets = [
-        name
-        for name, _ in model.named_modules()
-        if ".blocks." in name and name.rsplit(".", 1)[-1] in lora.targets
-    ]
+    # PEFT takes the name from the model itself, which keeps that of the first one it was read from:
+    # an adapter on a merged adapter would name, and later be loaded on, the wrong base
+    model.name_or_path = os.path.relpath(start, output) if is_folder else start
+    targets = [name for name, last in linear.items() if last in lora.targets]
     config = PeftLoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
     )
     return get_peft_model(model, config)
 
 
-def fresh_model(config: LLaDAConfig, seed: int) -> LLaDAForMaskedLM:
+def fresh_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     """A model with random weights drawn from the seed alone, float32.
 
     Matrices are normal with the configuration's initializer_range, norms are one."""
     generator = torch.Generator().manual_seed(seed)
     # transformers initialises from the global random state, which stays as it was
     with torch.random.fork_rng():
-        model = LLaDAForMaskedLM(config)
+        model = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -6,32 +6,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from weft_rl.config.schema import BaseConfig
-from weft_rl.data.prompts import CELL_NAMES
+from weft_rl.data.symbols import BOS, EOS, EOT, HEADERS, MASK, POSITIONS, SYMBOLS, UNKNOWN
 from weft_rl.models.configuration import LLaDAConfig
 
-BOS, EOS, EOT, MASK, UNKNOWN = (
-    "<|startoftext|>",
-    "<|endoftext|>",
-    "<|eot_id|>",
-    "<|mdm_mask|>",
-    "<|unknown|>",
-)
-_HEADERS = [f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ("user", "assistant")]
-_TAGS = ["<reasoning>", "</reasoning>", "<answer>", "</answer>"]
-_GRIDS = ["Sudoku:", "Latin:", "Bands:", "Stacks:"]
-_TASKS = ["Countdown: ", "Compute: ", "Sort: ", "Reverse: "]
-_CELLS = [f" {cell}=" for cell in CELL_NAMES]
-SYMBOLS = [
-    *(MASK, EOS, BOS, EOT, UNKNOWN),
-    *_HEADERS,
-    *_TAGS,
-    *_GRIDS,
-    *_TASKS,
-    *_CELLS,
-    *"0123456789+-*/()= ",
-]
-
-_POSITIONS = 256  # prompt and canvas take about 60
 # At LLaDA's 0.02 a network this narrow had not learned to copy the clues after 400 steps.
 _INITIALIZER_RANGE = 0.1
 
@@ -64,7 +41,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         pad_token=EOS,
         mask_token=MASK,
         unk_token=UNKNOWN,
-        extra_special_tokens=[EOT, *_HEADERS],
+        extra_special_tokens=[EOT, *HEADERS],
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
@@ -81,7 +58,7 @@ def tiny_config(options: BaseConfig) -> LLaDAConfig:
         num_hidden_layers=options.num_hidden_layers,
         num_attention_heads=options.num_attention_heads,
         intermediate_size=options.intermediate_size,
-        max_position_embeddings=_POSITIONS,
+        max_position_embeddings=POSITIONS,
         # a masked cell is told by its place on the canvas alone. With rotary positions 48 % of the
         # empty cells were right in one pass after 600 steps of pretraining, with learned ones 68 %
         rope=False,

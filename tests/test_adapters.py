@@ -1,0 +1,160 @@
+"""Adapters merged into whole checkpoints, against PEFT's own merge; what memory.* refuses."""
+
+import json
+import os
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+from transformers import LlamaForCausalLM
+from upstream_checkpoint import llada_folder
+
+from weft_rl.config.load import load_run_config
+from weft_rl.config.schema import LoraConfig
+from weft_rl.convert import convert
+from weft_rl.errors import UserError
+from weft_rl.models.loading import load_model, resolve_device, with_lora
+
+CPU = torch.device("cpu")
+WEIGHTS = "adapter_model.safetensors"
+
+
+def adapter(base, folder, seed, targets=("q_proj", "ff_out")):
+    """An adapter whose update is not zero, saved where a stage would save it."""
+    model = load_model(str(base), CPU, torch.float32)
+    adapted = with_lora(model, LoraConfig(3, 6, targets=list(targets)), str(base), folder)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.3, generator=generator)
+    adapted.save_pretrained(folder)
+    return folder
+
+
+def some_ids():
+    return torch.randint(2, 52, (2, 9), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("to", ["upstream", "transformers"])
+def test_a_merged_export_computes_what_the_adapter_does(tmp_path, to):
+    source, _ = llada_folder(tmp_path / "a")
+    folder = adapter(source, tmp_path / "run" / "step", 1)
+    convert(folder, tmp_path / "merged", to, 20_000)
+    ids = some_ids()
+    with torch.no_grad():
+        wanted = load_model(str(folder), CPU, torch.float32).eval()(ids).logits
+        before = load_model(str(source), CPU, torch.float32).eval()(ids).logits
+        if to == "upstream":
+            merged = load_model(str(tmp_path / "merged"), CPU, torch.float32)
+        else:
+            merged = LlamaForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+        found = merged.eval()(ids).logits
+    assert (wanted - before).abs().max() > 0.5
+    assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_an_adapter_on_an_adapter(tmp_path):
+    """What RL after a cold start leaves: both are added to the base."""
+    source, tensors = llada_folder(tmp_path / "a")
+    first = adapter(source, tmp_path / "one", 1)
+    second = adapter(first, tmp_path / "two", 2, targets=("q_proj",))
+    convert(second, tmp_path / "merged", "upstream", 10**9)
+    name = "model.transformer.blocks.1.q_proj"
+    wanted = tensors[f"{name}.weight"]
+    for folder in (first, second):
+        parts = load_file(folder / WEIGHTS)
+        key = f"base_model.model.{name}.lora_"
+        wanted = wanted + 2 * parts[f"{key}B.weight"] @ parts[f"{key}A.weight"]  # alpha / r = 2
+    found = load_file(tmp_path / "merged" / "model.safetensors")
+    assert_close(found[f"{name}.weight"], wanted)
+    # untouched by either: the same bits
+    head = "model.transformer.ff_out.weight"
+    assert torch.equal(found[head], tensors[head])
+
+
+def test_a_bfloat16_base_is_added_to_in_float32(tmp_path):
+    source, tensors = llada_folder(tmp_path / "a", torch.bfloat16)
+    folder = adapter(source, tmp_path / "one", 1, targets=("q_proj",))
+    convert(folder, tmp_path / "merged", "upstream", 10**9)
+    name = "model.transformer.blocks.0.q_proj"
+    parts = load_file(folder / WEIGHTS)
+    a, b = (parts[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
+    wanted = (tensors[f"{name}.weight"].float() + 2 * (b @ a)).bfloat16()
+    found = load_file(tmp_path / "merged" / "model.safetensors")
+    assert_close(found[f"{name}.weight"], wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"use_dora": True}, "use_dora: cannot be merged"),
+        ({"bias": "all"}, "bias: cannot be merged"),
+        ({"peft_type": "IA3"}, "peft_type=IA3: cannot be merged"),
+    ],
+)
+def test_other_forms_of_adapters_are_refused(tmp_path, change, message):
+    source, _ = llada_folder(tmp_path / "a")
+    folder = adapter(source, tmp_path / "one", 1)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=message):
+        convert(folder, tmp_path / "merged", "upstream", 10**9)
+
+
+def test_an_adapter_of_another_model(tmp_path):
+    source, _ = llada_folder(tmp_path / "a")
+    other, _ = llada_folder(tmp_path / "b", mlp_hidden_size=48)
+    folder = adapter(other, tmp_path / "one", 1, targets=("ff_proj",))
+    path = folder / "adapter_config.json"
+    moved = {"base_model_name_or_path": os.path.relpath(source, folder)}
+    path.write_text(json.dumps(json.loads(path.read_text()) | moved))
+    with pytest.raises(UserError, match=r"ff_proj.weight \(48, 24\), which the model has as \(40,"):
+        convert(folder, tmp_path / "merged", "upstream", 10**9)
+    parts = load_file(folder / WEIGHTS)
+    parts.pop(next(name for name in parts if "lora_B" in name))
+    save_file(parts, folder / WEIGHTS)
+    with pytest.raises(UserError, match="has no lora_B"):
+        convert(folder, tmp_path / "merged", "upstream", 10**9)
+
+
+def test_targets_that_match_nothing(tmp_path):
+    source, _ = llada_folder(tmp_path / "a")
+    model = load_model(str(source), CPU, torch.float32)
+    with pytest.raises(UserError, match="no module is called o_proj; there are attn_out, ff_out"):
+        with_lora(model, LoraConfig(2, targets=["q_proj", "o_proj"]), str(source), tmp_path)
+
+
+def test_the_head_is_not_adapted_with_its_namesake(tmp_path):
+    source, _ = llada_folder(tmp_path / "a")
+    parts = load_file(adapter(source, tmp_path / "one", 1, targets=("ff_out",)) / WEIGHTS)
+    assert len(parts) == 2 * 3
+    assert all(".blocks." in name for name in parts)
+
+
+def test_four_bits_say_what_they_need(tmp_path, monkeypatch):
+    source, _ = llada_folder(tmp_path / "a")
+    with pytest.raises(UserError, match="nf4: needs a CUDA device, and this runs on cpu"):
+        load_model(str(source), CPU, torch.bfloat16, nf4=True)
+    monkeypatch.setattr("weft_rl.models.loading.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="nf4: needs bitsandbytes; install it"):
+        load_model(str(source), torch.device("cuda"), torch.bfloat16, nf4=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing without one")
+def test_cuda_that_is_not_there():
+    with pytest.raises(UserError, match="device=cuda: no CUDA device is available; use device=cpu"):
+        resolve_device("cuda")
+
+
+def test_weights_that_all_train_are_float32():
+    def load(*argv):
+        return load_run_config(["model=/x", *argv], command="it")
+
+    assert load("preset=tiny", "memory.weights=float32").memory.weights == "float32"
+    with pytest.raises(UserError, match=r"memory.weights=nf4: would .* or set cold_start.lora.r"):
+        load("preset=tiny", "memory.weights=nf4")
+    with pytest.raises(UserError, match=r"memory.weights=bfloat16: would .* or set rl.lora.r"):
+        load("preset=tiny", "memory.weights=bfloat16", "cold_start.lora.r=4")
+    assert load("preset=tiny", "memory.weights=nf4", "cold_start.lora.r=4", "stages=[sft]")

@@ -1,0 +1,114 @@
+"""Tokenizers from local folders: special ids, chat form, and those of another vocabulary."""
+
+import contextlib
+import json
+
+import pytest
+import torch
+from tokenizers import pre_tokenizers
+from transformers import PreTrainedTokenizerBase
+from upstream_checkpoint import DREAM_CONFIG, write_folder
+
+from weft_rl.config.schema import BaseConfig
+from weft_rl.errors import UserError
+from weft_rl.families.registry import read_config
+from weft_rl.models.loading import fresh_model, load_tokenizer
+from weft_rl.models.small import small_tokenizer
+from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
+
+# As published: a header for the assistant whatever is asked for.
+UPSTREAM_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
+    "{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n"
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A tiny checkpoint whose tokenizer is like upstream's: no mask token set, its own template."""
+    fresh_model(tiny_config(BaseConfig()), 0).save_pretrained(tmp_path / "model")
+    tokenizer = tiny_tokenizer()
+    tokenizer.mask_token = None
+    tokenizer.chat_template = UPSTREAM_TEMPLATE
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_no_turn_that_nobody_asked_for(folder):
+    tokenizer = load_tokenizer(str(folder))
+    turns = [{"role": "user", "content": " Sort: 21 "}, {"role": "assistant", "content": "12"}]
+    whole = tokenizer.apply_chat_template(turns, tokenize=False)
+    prompt = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
+    assert whole.startswith(prompt)
+    assert whole.endswith("12<|eot_id|>")
+    assert prompt == (
+        "<|startoftext|><|start_header_id|>user<|end_header_id|>\n\nSort: 21<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+    # a prefix in tokens as well, and one begin token
+    ids = [tokenizer.encode(text, add_special_tokens=False) for text in (whole, prompt)]
+    assert ids[0][: len(ids[1])] == ids[1]
+    assert ids[0].count(tokenizer.bos_token_id) == 1
+
+
+def test_the_mask_token_is_set(folder):
+    tokenizer = load_tokenizer(str(folder))
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    assert tokenizer.mask_token_id == read_config(folder)["mask_token_id"]
+
+
+def test_a_tokenizer_of_another_vocabulary(folder):
+    small_tokenizer().save_pretrained(folder)
+    with pytest.raises(UserError, match=r"the tokenizer has \d+ tokens, the model \d+; copy"):
+        load_tokenizer(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mask_token_id", r"mask_token_id=7, but the tokenizer has <\|mdm_mask\|> as 0"),
+        ("eos_token_id", r"eos_token_id=7, but the tokenizer has <\|endoftext\|> as 1"),
+    ],
+)
+def test_special_ids_that_differ(folder, name, message):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: 7}))
+    with pytest.raises(UserError, match=message):
+        load_tokenizer(str(folder))
+
+
+def test_a_folder_without_one(tmp_path):
+    fresh_model(tiny_config(BaseConfig()), 0).save_pretrained(tmp_path / "model")
+    with pytest.raises(UserError, match="tokenizer"):
+        load_tokenizer(str(tmp_path / "model"))
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_code_beside_a_tokenizer_is_not_run(folder, tmp_path):
+    flag, path = tmp_path / "ran", folder / "tokenizer_config.json"
+    (folder / "tokenization_own.py").write_text(f"open({str(flag)!r}, 'w').write('x')")
+    own = {"AutoTokenizer": [None, "tokenization_own.OwnTokenizer"]}
+    content = json.loads(path.read_text()) | {"tokenizer_class": "OwnTokenizer", "auto_map": own}
+    path.write_text(json.dumps(content))
+    # loaded by its files or refused
+    with contextlib.suppress(UserError):
+        load_tokenizer(str(folder))
+    assert not flag.exists()
+
+
+def test_dreams_tokenizer_is_qwens(tmp_path):
+    """Published with a class of its own, which is code; its files are those of Qwen2's."""
+    folder = write_folder(tmp_path / "dream", DREAM_CONFIG | {"vocab_size": 300}, {}, shards=1)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: i for i, letter in enumerate([*alphabet, "ab"], 2)}
+    vocabulary |= {"<|mask|>": 0, "<|endoftext|>": 1}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\na b\n")
+    own = {"AutoTokenizer": ["tokenization_dream.DreamTokenizer", None]}
+    content = {"tokenizer_class": "DreamTokenizer", "auto_map": own, "eos_token": "<|endoftext|>"}
+    content["additional_special_tokens"] = ["<|mask|>"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(content))
+    tokenizer = load_tokenizer(str(folder))
+    assert tokenizer.encode("ab", add_special_tokens=False) == [vocabulary["ab"]]
+    assert (tokenizer.mask_token, tokenizer.mask_token_id) == ("<|mask|>", 0)

@@ -1,0 +1,122 @@
+"""A low-rank adapter's folder: what it was trained on, and its sum with one tensor at a time."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weft_rl.errors import UserError
+from weft_rl.shards import Stored, read_header
+
+ADAPTER, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+# Forms of an adapter that change more than matrices by alpha / r * B A; none is made here.
+_OTHER_FORMS = ("use_dora", "use_rslora", "fan_in_fan_out", "modules_to_save", "alpha_pattern")
+_NUMPY = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
+
+
+@dataclass(frozen=True)
+class Update:
+    """A matrix's low-rank update: scale * B A."""
+
+    a: Stored  # (r, in)
+    b: Stored  # (out, r)
+    scale: float
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """An adapter's adapter_config.json. Raises UserError when it cannot be read."""
+    path = folder / ADAPTER
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); copy it again") from error
+
+
+def adapter_base(folder: Path) -> str:
+    """What an adapter was trained on; a path is relative to the adapter's folder."""
+    base = str(read_adapter_config(folder)["base_model_name_or_path"])
+    beside = folder / base
+    return str(beside.resolve()) if beside.is_dir() else base
+
+
+def chain(folder: Path) -> tuple[Path, list[Path]]:
+    """The model under an adapter, and the adapters on it from the first to this one.
+
+    Raises UserError when the model is not on this machine."""
+    adapters = []
+    while (folder / ADAPTER).exists():
+        adapters.insert(0, folder)
+        base = adapter_base(folder)
+        folder = Path(base)
+        if not folder.is_dir():
+            raise UserError(f"{adapters[0]}: its base {base} is no folder here; fetch it first")
+    return folder, adapters
+
+
+def updates(folder: Path) -> dict[str, Update]:
+    """The updates of an adapter by the name of the tensor that each is added to.
+
+    Raises UserError for a form of adapter that is more than such sums."""
+    config = read_adapter_config(folder)
+    other = [name for name in _OTHER_FORMS if config.get(name)]
+    if config.get("bias", "none") != "none":
+        other.append("bias")
+    if config.get("peft_type") != "LORA" or other:
+        what = ", ".join(other) or f"peft_type={config.get('peft_type')}"
+        raise UserError(f"{folder}: {what}: cannot be merged; only plain LoRA can")
+    stored = read_header(folder / _WEIGHTS)
+    scale = config["lora_alpha"] / config["r"]
+    found: dict[str, Update] = {}
+    for name, a in stored.items():
+        module, part, _ = name.removeprefix(_PREFIX).rpartition(".lora_A.")
+        if part:
+            b = stored.get(name.replace(".lora_A.", ".lora_B."))
+            if b is None:
+                raise UserError(f"{folder / _WEIGHTS}: {name} has no lora_B; copy it again")
+            found[f"{module}.weight"] = Update(a, b, scale)
+    if 2 * len(found) != len(stored):
+        raise UserError(f"{folder / _WEIGHTS}: holds more than pairs of lora_A and lora_B")
+    return found
+
+
+def merged_bytes(base: Stored, added: list[Update]) -> bytes:
+    """A tensor's bytes with updates added one after the other in float32, in its own dtype."""
+    total = _load(base)
+    for update in added:
+        total = total + np.float32(update.scale) * (_load(update.b) @ _load(update.a))
+    if base.dtype == "BF16":
+        bits = total.view(np.uint32)
+        # half a step up, or a hair less where the last bit kept is even: to nearest, ties to even
+        rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> 16
+        return np.where(np.isnan(total), bits >> 16 | 1, rounded).astype(np.uint16).tobytes()
+    return total.astype(_NUMPY[base.dtype]).tobytes()
+
+
+def _load(item: Stored) -> np.ndarray:
+    """A stored tensor as float32. NumPy has no bfloat16: it is a float32's upper half."""
+    with item.file.open("rb") as file:
+        file.seek(item.start)
+        content = file.read(item.length)
+    if item.dtype == "BF16":
+        bits = np.frombuffer(content, dtype=np.uint16).astype(np.uint32) << np.uint32(16)
+        return bits.view(np.float32).reshape(item.shape)
+    if item.dtype not in _NUMPY:
+        raise UserError(f"{item.file}: {item.dtype}: cannot be merged; only float weights can")
+    return np.frombuffer(content, dtype=_NUMPY[item.dtype]).astype(np.float32).reshape(item.shape)
+
+
+def check_targets(
+    folder: Path, found: Mapping[str, Update], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raise UserError for an update of a tensor that the model does not have in that shape."""
+    for name, update in found.items():
+        shape = (update.b.shape[0], update.a.shape[1])
+        if shapes.get(name) != shape:
+            raise UserError(
+                f"{folder}: updates {name} {shape}, which the model has as {shapes.get(name)}; is "
+                "it of another model?"
+            )

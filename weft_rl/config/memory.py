@@ -1,0 +1,20 @@
+"""Options of what a run keeps in memory."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from weft_rl.config.options import Block, option
+
+
+@dataclass(frozen=True)
+class MemoryConfig(Block):
+    """What the weights are kept in, and what is computed twice to keep less."""
+
+    prefix: ClassVar[str] = "memory."
+
+    weights: Literal["float32", "bfloat16", "nf4"] = option(
+        "float32", "of the start, frozen under an adapter; nf4 needs a GPU and bitsandbytes"
+    )
+    gradient_checkpointing: bool = option(
+        False, "layers are computed again on the way back: a third more time, less memory"
+    )

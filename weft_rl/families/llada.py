@@ -1,0 +1,182 @@
+"""LLaDA and LLaDA-1.5: a Llama-shaped network without a causal mask, under names of its own."""
+
+from typing import Any
+
+from weft_rl.errors import UserError
+from weft_rl.families.family import Config, Family, Sizes, Spec, number
+
+# Published name -> Llama's, inside a block. The feed-forward layer's `ff_proj` is the gate, and
+# `ff_out` is used twice upstream: here for the way down, at the top for the vocabulary head.
+_BLOCK = {
+    "attn_norm": "input_layernorm",
+    "q_proj": "self_attn.q_proj",
+    "k_proj": "self_attn.k_proj",
+    "v_proj": "self_attn.v_proj",
+    "attn_out": "self_attn.o_proj",
+    "ff_norm": "post_attention_layernorm",
+    "ff_proj": "mlp.gate_proj",
+    "up_proj": "mlp.up_proj",
+    "ff_out": "mlp.down_proj",
+}
+# Published field -> transformers' name.
+_FIELDS = {
+    "d_model": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "n_kv_heads": "num_key_value_heads",
+    "mlp_hidden_size": "intermediate_size",
+    "max_sequence_length": "max_position_embeddings",
+    "activation_type": "hidden_act",
+}
+_SHARED = (
+    *("vocab_size", "rope_theta", "rms_norm_eps", "mask_token_id", "bos_token_id"),
+    *("eos_token_id", "eot_token_id", "pad_token_id"),
+)
+# What a published file must say itself: its own class would fall back on another model's values.
+_REQUIRED = (*(name for name in _FIELDS if name != "n_kv_heads"), "vocab_size", "rope_theta")
+_REQUIRED_IDS = ("rms_norm_eps", "mask_token_id", "eos_token_id", "pad_token_id")
+
+# LLaDA-8B's, and LLaDA-1.5's. Source: the published configuration.
+EIGHT_B = Sizes(126464, 4096, 32, 32, 32, 12288)
+# What a configuration saved by transformers leaves out: this class's defaults, LLaDA-8B's.
+_DEFAULTS: dict[str, Any] = {
+    "vocab_size": EIGHT_B.vocab_size,
+    "hidden_size": EIGHT_B.hidden_size,
+    "num_hidden_layers": EIGHT_B.num_hidden_layers,
+    "num_attention_heads": EIGHT_B.num_attention_heads,
+    "intermediate_size": EIGHT_B.intermediate_size,
+    "max_position_embeddings": 4096,
+    "rope_theta": 500000.0,
+    "rms_norm_eps": 1e-5,
+    "hidden_act": "silu",
+    "mask_token_id": 126336,
+    "bos_token_id": 126080,
+    "eos_token_id": 126081,
+    "eot_token_id": 126348,
+    "pad_token_id": 126081,
+}
+# The variant of the architecture that upstream's code is told to build.
+_UPSTREAM_FORM: dict[str, Any] = {
+    "model_type": "llada",
+    "architectures": ["LLaDAModelLM"],
+    "block_type": "llama",
+    "block_group_size": 1,
+    "layer_norm_type": "rms",
+    "layer_norm_with_affine": True,
+    "bias_for_layer_norm": False,
+    "include_bias": False,
+    "include_qkv_bias": False,
+    "attention_layer_norm": False,
+    "input_emb_norm": False,
+    "scale_logits": False,
+    "alibi": False,
+    "rope": True,
+    "rope_full_precision": True,
+    "weight_tying": False,
+    # its class's default is 0.1: a missing key turns dropout on
+    "attention_dropout": 0.0,
+    "residual_dropout": 0.0,
+    "embedding_dropout": 0.0,
+}
+
+
+def _read(config: Config) -> dict[str, Any]:
+    """The fields that matter, under transformers' names, from either layout's configuration."""
+    if config.get("model_type") == "llama":
+        config = {"rope_theta": config["rope_parameters"]["rope_theta"], **config}
+    elif "d_model" in config:
+        for name in (*_REQUIRED, *_REQUIRED_IDS):
+            if config.get(name) is None:
+                number({}, name)  # says that it is missing
+    else:
+        config = _DEFAULTS | dict(config)
+    renamed = {_FIELDS.get(name, name): value for name, value in config.items()}
+    kept = {name: renamed[name] for name in (*_FIELDS.values(), *_SHARED) if name in renamed}
+    kept.setdefault("num_key_value_heads", kept["num_attention_heads"])
+    return kept
+
+
+def sizes(config: Config) -> Sizes:
+    """Dimensions from a config.json of either layout. Raises UserError for missing fields."""
+    fields = _read(config)
+    rows = config.get("embedding_size") or fields["vocab_size"]
+    if rows != fields["vocab_size"]:
+        raise UserError(
+            f"config.json: embedding_size={rows} and vocab_size={fields['vocab_size']}: must be "
+            "equal, as published; no other form is built"
+        )
+    names = (
+        *("hidden_size", "num_hidden_layers", "num_attention_heads"),
+        *("num_key_value_heads", "intermediate_size"),
+    )
+    positions = 0 if config.get("rope", True) else number(fields, "max_position_embeddings")
+    numbers = [number(fields, name) for name in ("vocab_size", *names)]
+    return Sizes(*numbers, positions)
+
+
+def tensors(sizes: Sizes) -> list[Spec]:
+    """Every tensor of a checkpoint: 3 + 9 a layer, and a table where positions are learned."""
+    width, inner = sizes.hidden_size, sizes.intermediate_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "attn_norm": (width,),
+        "q_proj": (width, width),
+        "k_proj": (sizes.key_width, width),
+        "v_proj": (sizes.key_width, width),
+        "attn_out": (width, width),
+        "ff_norm": (width,),
+        "ff_proj": (inner, width),
+        "up_proj": (inner, width),
+        "ff_out": (width, inner),
+    }
+    top, head = "model.transformer.", (sizes.vocab_size, width)
+    specs = [Spec(f"{top}wte.weight", "model.embed_tokens.weight", head)]
+    if sizes.learned_positions:
+        table = (sizes.learned_positions, width)
+        specs.append(Spec(f"{top}wpe.weight", "model.embed_positions.weight", table))
+    for n in range(sizes.num_hidden_layers):
+        specs += [
+            Spec(f"{top}blocks.{n}.{name}.weight", f"model.layers.{n}.{plain}.weight", shapes[name])
+            for name, plain in _BLOCK.items()
+        ]
+    specs.append(Spec(f"{top}ln_f.weight", "model.norm.weight", (width,)))
+    return [*specs, Spec(f"{top}ff_out.weight", "lm_head.weight", head)]
+
+
+def to_plain(config: Config) -> dict[str, Any]:
+    """A configuration for transformers' Llama class with `is_causal` off, which is LLaDA."""
+    fields = _read(config)
+    theta = fields.pop("rope_theta")
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "is_causal": False,
+        **fields,
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": False,
+        "use_cache": False,
+    }
+
+
+def to_upstream(config: Config) -> dict[str, Any]:
+    """A configuration under the published names."""
+    names = {plain: name for name, plain in _FIELDS.items()}
+    fields = _read(config)
+    own = {names.get(name, name): value for name, value in fields.items()}
+    return {**_UPSTREAM_FORM, **own, "embedding_size": fields["vocab_size"]}
+
+
+LLADA = Family(
+    name="llada",
+    model_types=("llada",),
+    plain_type="llama",
+    sizes=sizes,
+    tensors=tensors,
+    to_plain=to_plain,
+    to_upstream=to_upstream,
+    published={"llada_8b": "GSAI-ML/LLaDA-8B-Instruct", "llada_1_5": "GSAI-ML/LLaDA-1.5"},
+    published_sizes=EIGHT_B,
+    mask_token="<|mdm_mask|>",
+    own_chat_template=True,
+)

@@ -1,0 +1,101 @@
+"""What is wrong with a model's folder or its tokenizer, said before weights are loaded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from transformers import PreTrainedTokenizerBase
+
+from weft_rl.errors import UserError
+from weft_rl.families.family import Family
+from weft_rl.families.registry import family_of, read_config
+from weft_rl.shards import check_tensors, read_folder
+
+# What is fetched of a hub's repository: weights and descriptions, never code or pickles.
+_FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_GIB = 2**30
+
+
+def local_folder(place: str) -> Path:
+    """The folder that a name stands for; a hub id is fetched first.
+
+    Raises UserError when there is no such folder and the hub does not have it either."""
+    if Path(place).is_dir():
+        return Path(place)
+    try:
+        return Path(snapshot_download(place, allow_patterns=_FETCHED))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"model={place}: no such folder, and the hub does not give it ({reason})"
+        ) from error
+
+
+def check_weights(folder: Path) -> Family:
+    """The family of a folder whose tensors are all there, in their shapes; reads headers only.
+
+    Raises UserError naming what is missing, extra, misshaped or cut short, and for transformers'
+    own layout, which is to be converted first."""
+    config = read_config(folder)
+    family, is_plain = family_of(config, folder)
+    if is_plain:
+        raise UserError(
+            f"model={folder}: is in transformers' own layout; convert it: weft-rl convert "
+            f"{folder} out=... to=upstream"
+        )
+    specs = family.tensors(family.sizes(config))
+    check_tensors(folder, read_folder(folder), {spec.upstream: spec.shape for spec in specs})
+    return family
+
+
+def require_memory(folder: Path, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise UserError when the weights alone do not fit what is free."""
+    config = read_config(folder)
+    family, _ = family_of(config, folder)
+    needed = family.count(family.sizes(config)) * dtype.itemsize
+    free = free_memory(device)
+    if free is not None and needed > free:
+        raise UserError(
+            f"model={folder}: its weights take {needed / _GIB:.1f} GiB as {dtype}, and {device} "
+            f"has {free / _GIB:.1f} GiB free; weft-rl plan says what a run needs and what to change"
+        )
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Free bytes of a device; None where that cannot be told."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0]) * 1024 if found else None
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Fit a tokenizer to its folder's config.json: the mask token is set if it was not.
+
+    Raises UserError for a tokenizer of another vocabulary: ids beyond the model's, or a mask or
+    end token whose id is not the model's."""
+    config = read_config(folder)
+    family, _ = family_of(config, folder)
+    rows = family.sizes(config).vocab_size
+    if len(tokenizer) > rows:
+        raise UserError(
+            f"model={folder}: the tokenizer has {len(tokenizer)} tokens, the model {rows}; copy "
+            "the model's own tokenizer files"
+        )
+    wanted = {"mask_token_id": family.mask_token, "eos_token_id": tokenizer.eos_token}
+    for name, text in wanted.items():
+        ids = config.get(name)
+        found = tokenizer.get_vocab().get(str(text))
+        expected: Sequence[int] = ids if isinstance(ids, list) else [ids] if ids is not None else []
+        if expected and found not in expected:
+            raise UserError(
+                f"model={folder}: {name}={ids}, but the tokenizer has {text} as {found}; copy the "
+                "model's own tokenizer files"
+            )
+    if tokenizer.mask_token is None:
+        tokenizer.mask_token = family.mask_token

@@ -1,0 +1,300 @@
+"""`plan`: what a run will need, by formula: parameters trained, memory by part, time."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from weft_rl.budget import Network, Step, backward_share, forward_operations
+from weft_rl.cli import execute
+from weft_rl.config.load import load_run_config, parse_options
+from weft_rl.config.options import Block, leaves, option
+from weft_rl.config.schema import GENERATED, LoraConfig, RunConfig
+from weft_rl.data.symbols import POSITIONS, SMALL_VOCABULARY, SYMBOLS
+from weft_rl.errors import UserError
+from weft_rl.families.family import Family, Sizes
+from weft_rl.families.llada import LLADA
+from weft_rl.families.registry import FAMILIES, family_of, read_config
+
+_GIB, _TERA = 2**30, 1e12
+# Cold starts whose step has no estimate pass.
+WITHOUT_ESTIMATE = ("sft", "dream", "dft", "rho1")
+
+
+class Hardware(NamedTuple):
+    """A device: its memory, products a second at best (bfloat16, dense), bytes read a second."""
+
+    memory_gib: float
+    tera_operations: float
+    tera_bytes: float
+
+
+# Source: the makers' data sheets. The CPU is two cores of a server, as this package is tested on.
+HARDWARE = {
+    "h200": Hardware(141 * 1e9 / _GIB, 989, 4.8),
+    "h100": Hardware(80 * 1e9 / _GIB, 989, 3.35),
+    "a100": Hardware(80 * 1e9 / _GIB, 312, 2.0),
+    "a100_40": Hardware(40 * 1e9 / _GIB, 312, 1.555),
+    "rtx4090": Hardware(24 * 1e9 / _GIB, 165, 1.008),
+    "cpu": Hardware(16.0, 0.1, 0.02),
+}
+
+
+@dataclass(frozen=True)
+class PlanConfig(Block):
+    """Options of `plan` beside a run's own, all of which it takes."""
+
+    hardware: Literal["h100", "h200", "a100", "a100_40", "rtx4090", "cpu"] = option(
+        "h100", "the device"
+    )
+    memory_gib: float | None = option(None, "of a device; null: the hardware's", above=0)
+    utilisation: float = option(0.4, "share of the hardware's products", above=0, at_most=1)
+    devices: int = option(1, "trained on together", at_least=1)
+    sharding: Literal["none", "zero2", "zero3"] = option(
+        "none", "zero2 spreads optimizer and gradients over the devices, zero3 weights as well"
+    )
+    prompt_length: int = option(200, "tokens of an RL prompt", at_least=1)
+    traces: int = option(1000, "cold-start records; s1K has 1,000", at_least=1)
+    trace_length: int | None = option(
+        None, "mean tokens of a record, for the time; null: the longest", at_least=1
+    )
+
+
+class Plan(NamedTuple):
+    """A stage on one device."""
+
+    stage: str
+    trained: int
+    total: int
+    memory: dict[str, float]  # bytes by part
+    forwards: float  # of a device, a step, each of a micro-batch or of the rollout
+    tokens: int  # of a step on all devices, trained on
+    seconds: float  # a step
+    steps: int
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the plan of the run in the arguments; returns the exit status."""
+    own = leaves(PlanConfig)
+    mine = [word for word in argv if word.partition("=")[0] in own]
+    rest = [word for word in argv if word not in mine]
+    about_it = f"{PlanConfig.__doc__} --help lists these; weft-rl run --help lists a run's."
+    asks = [word for word in rest if word in ("--help", "-h")]
+    options = parse_options(
+        PlanConfig, [*mine, *asks], command="weft_rl.plan", description=about_it
+    )
+    config = load_run_config(rest, command="weft_rl.plan")
+    plans = make_plans(config, options)
+    room = (options.memory_gib or HARDWARE[options.hardware].memory_gib) * _GIB
+    Console().print(_table(plans, room, options))
+    for plan in plans:
+        if sum(plan.memory.values()) > room:
+            for line in cures(config, options, plan.stage, room):
+                sys.stdout.write(f"{line}\n")
+    return 0
+
+
+def network_of(config: RunConfig, lora: LoraConfig, half: bool) -> Network:
+    """The model of a run with what is trained of it. Raises UserError for one that is unknown."""
+    family, sizes = _architecture(config)
+    memory = config.memory
+    made = Network(family, sizes, lora, memory.weights, memory.gradient_checkpointing, half)
+    if lora.r:
+        there = {name for name, _, _ in made.matrices()}
+        for target in lora.targets:
+            if target not in there:
+                raise UserError(
+                    f"lora.targets: no module is called {target}; there are "
+                    + ", ".join(sorted(there))
+                )
+    return made
+
+
+def _architecture(config: RunConfig) -> tuple[Family, Sizes]:
+    base = config.base
+    if config.model in GENERATED:
+        shape = (base.hidden_size, base.num_hidden_layers, base.num_attention_heads)
+        more = (base.num_attention_heads, base.intermediate_size)
+        tiny = config.model == "tiny"
+        rows, positions = (len(SYMBOLS), POSITIONS) if tiny else (SMALL_VOCABULARY, 0)
+        return LLADA, Sizes(rows, *shape, *more, positions)
+    for family in FAMILIES:
+        if config.model in {*family.published, *family.published.values()}:
+            return family, family.published_sizes
+    folder = Path(config.model)
+    content = read_config(folder)
+    family, _ = family_of(content, folder)
+    return family, family.sizes(content)
+
+
+def make_plans(config: RunConfig, options: PlanConfig) -> list[Plan]:
+    """A plan for each stage that trains."""
+    return [make_plan(config, options, stage) for stage in config.trained]
+
+
+def make_plan(config: RunConfig, options: PlanConfig, stage: str) -> Plan:
+    """Memory and time of one stage."""
+    half = options.hardware != "cpu"
+    block = config.rl if stage == "rl" else config.cold_start
+    network = network_of(config, block.lora, half)
+    step = (_rl_step if stage == "rl" else _cold_start_step)(config, options, network)
+    forwards, operations, reads, tokens, steps = (
+        _rl_work(config, options, step)
+        if stage == "rl"
+        else _cold_start_work(config, options, stage, step)
+    )
+    device = HARDWARE[options.hardware]
+    seconds = max(
+        operations / (device.tera_operations * _TERA * options.utilisation),
+        # each forward reads all weights once, whatever it computes with them
+        reads * network.weight_bytes() / (device.tera_bytes * _TERA),
+    )
+    return Plan(
+        stage, network.trained, network.count, step.memory(), forwards, tokens, seconds, steps
+    )
+
+
+def _cold_start_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
+    cold = config.cold_start
+    return Step(
+        network,
+        cold.batch_size,
+        cold.data.max_length,
+        cold.data.max_length,
+        cold.gradient_accumulation_steps > 1,
+        options.devices,
+        options.sharding,
+    )
+
+
+def _rl_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
+    rl, sampler = config.rl, config.sampler
+    rows = ceil(rl.num_prompts * rl.num_generations / options.devices)
+    size = min(rl.micro_batch_size or rows, rows)
+    length = options.prompt_length + sampler.gen_length
+    return Step(
+        network,
+        size,
+        length,
+        sampler.gen_length,
+        size < rows,
+        options.devices,
+        options.sharding,
+        cached_tokens=rows * length if sampler.cache != "none" else 0,
+        sampled_logits=rows * sampler.block_length,
+        sampled_tokens=rows * length,
+    )
+
+
+# Forwards of a device, operations, times that all weights are read, tokens on all devices, steps
+Work = tuple[float, float, float, int, int]
+
+
+def _cold_start_work(config: RunConfig, options: PlanConfig, stage: str, step: Step) -> Work:
+    cold, network = config.cold_start, step.network
+    length = min(options.trace_length or step.length, step.length)
+    one = forward_operations(network, length, length) * cold.batch_size
+    passes = 1 + backward_share(network) + (stage not in WITHOUT_ESTIMATE or stage == "rho1")
+    times = cold.gradient_accumulation_steps
+    rows = cold.batch_size * times * options.devices
+    steps = ceil(ceil(options.traces / rows) * cold.epochs)
+    return times * passes, times * passes * one, times * passes, rows * length, steps
+
+
+def _rl_work(config: RunConfig, options: PlanConfig, step: Step) -> Work:
+    rl, sampler, network = config.rl, config.sampler, step.network
+    rows = ceil(rl.num_prompts * rl.num_generations / options.devices)
+    whole = forward_operations(network, step.length, sampler.gen_length) * rows
+    denoised = forward_operations(network, step.length, sampler.block_length) * rows
+    denoised *= 2 if sampler.cfg_scale else 1
+    # a rollout serves mu steps: its denoising, the old log-probabilities and the reference's, mu
+    # each; then every step is one pass there and back
+    scored = 1 + (rl.kl_coef > 0)
+    trained = 1 + backward_share(network)
+    forwards = sampler.steps / rl.num_iterations + scored + trained
+    operations = denoised * sampler.steps / rl.num_iterations + whole * (scored + trained)
+    parts = ceil(rows / step.rows)
+    reads = sampler.steps / rl.num_iterations + parts * (scored + trained)
+    tokens = rl.num_prompts * rl.num_generations * step.length
+    return forwards, operations, reads, tokens, rl.max_steps
+
+
+def cures(config: RunConfig, options: PlanConfig, stage: str, room: float) -> list[str]:
+    """What to change, one after the other, until the stage fits `room` bytes; with the totals."""
+    key = "rl" if stage == "rl" else "cold_start"
+    lines, text = [f"{stage} does not fit {room / _GIB:.0f} GiB. One after the other:"], ""
+    for text, changed in _changes(config, key):
+        needed = sum(make_plan(changed, options, stage).memory.values())
+        lines.append(f"  {text}: {needed / _GIB:.1f} GiB")
+        config = changed
+        if needed <= room:
+            return lines
+    options = replace(options, devices=max(options.devices, 8), sharding="zero3")
+    needed = sum(make_plan(config, options, stage).memory.values())
+    return [*lines, f"  devices={options.devices} sharding=zero3: {needed / _GIB:.1f} GiB"]
+
+
+def _changes(config: RunConfig, key: str) -> list[tuple[str, RunConfig]]:
+    """The changes that save memory, each on top of those before, cheapest for the result first."""
+    made = []
+
+    def change(text: str, changed: RunConfig) -> None:
+        nonlocal config
+        if changed != config:
+            config = changed
+            made.append((text, changed))
+
+    def block(**values: Any) -> RunConfig:
+        return replace(config, **{key: replace(getattr(config, key), **values)})
+
+    memory = config.memory
+    change(
+        "memory.gradient_checkpointing=true",
+        replace(config, memory=replace(memory, gradient_checkpointing=True)),
+    )
+    if key == "cold_start":
+        change("cold_start.batch_size=1", block(batch_size=1))
+    else:
+        size = config.rl.num_generations
+        change(f"rl.micro_batch_size={size}", block(micro_batch_size=size))
+    if getattr(config, key).lora.r == 0:
+        change(f"{key}.lora.r=128", block(lora=replace(getattr(config, key).lora, r=128)))
+    for weights in ("bfloat16", "nf4"):
+        if memory.weights != "nf4":
+            kept = replace(config.memory, weights=weights)
+            change(f"memory.weights={weights}", replace(config, memory=kept))
+    return made
+
+
+def _table(plans: Sequence[Plan], room: float, options: PlanConfig) -> Table:
+    where = f"{options.devices} x {options.hardware}, {room / _GIB:.0f} GiB each"
+    table = Table(title=f"a step on one device ({where})")
+    table.add_column("")
+    for plan in plans:
+        table.add_column(plan.stage, justify="right")
+
+    def row(name: str, *values: str) -> None:
+        table.add_row(name, *values)
+
+    row("parameters", *(f"{plan.total:,}" for plan in plans))
+    row("of them trained", *(f"{plan.trained:,}" for plan in plans))
+    for part in plans[0].memory if plans else ():
+        row(f"{part}, GiB", *(f"{plan.memory[part] / _GIB:.2f}" for plan in plans))
+    totals = [sum(plan.memory.values()) for plan in plans]
+    row("memory, GiB", *(f"{total / _GIB:.2f}" for total in totals))
+    row("fits", *("yes" if total <= room else "no" for total in totals))
+    row("forwards", *(f"{plan.forwards:.1f}" for plan in plans))
+    row("seconds a step", *(f"{plan.seconds:.3g}" for plan in plans))
+    row("tokens a second", *(f"{plan.tokens / plan.seconds:,.0f}" for plan in plans))
+    row("steps", *(f"{plan.steps:,}" for plan in plans))
+    row("hours", *(f"{plan.seconds * plan.steps / 3600:.2f}" for plan in plans))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(execute("weft_rl.plan", main, sys.argv[1:]))
