@@ -109,7 +109,7 @@ def check_data(config: RunConfig) -> None:
         stage not in ("base", "rl", "eval") for stage in config.stages
     ):
         read_traces(Path(config.data))
-    for data in (config.rl.data, config.eval.data):
+    for data in (config.rl.rollout.data, config.eval.data):
         if data is not None:
             load_records(config.task, data)
 

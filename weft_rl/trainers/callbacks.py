@@ -25,7 +25,8 @@ _RENAMED = {"completions/mean_length": "completion_length", "clip_ratio/region_m
 _KEPT = (
     *("loss", "grad_norm", "learning_rate", "epoch", "token_entropy", "beta_ref", "mask_fraction"),
     *("reward", "reward_std", "kl", "clip_ratio", "entropy", "completion_length"),
-    *("frac_reward_zero_std", "finished_share"),
+    *("frac_reward_zero_std", "zero_std_groups", "resampled_groups"),
+    *("parsable_share", "reward_failures", "finished_share"),
 )
 
 
