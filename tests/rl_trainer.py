@@ -66,6 +66,7 @@ def dataset(count=8):
 def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1, **more):
     """more: sampler settings (sampler=...), TRL arguments."""
     chosen = chosen or options()
+    assert chosen.num_prompts * chosen.num_generations == ROWS
     size = chosen.optimizer.micro_batch_size or ROWS // processes
     slices = ROWS // (size * processes)
     sampler = more.pop("sampler", SamplerConfig(T, T, 4, temperature=1.0))
@@ -90,7 +91,7 @@ def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1,
         per_device_train_batch_size=size,
         gradient_accumulation_steps=slices,
         steps_per_generation=slices,
-        num_generations=G,
+        num_generations=chosen.num_generations,
         num_iterations=chosen.num_iterations,
         max_completion_length=T,
         beta=0.0,

@@ -72,6 +72,7 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
                 else self.accelerator.prepare_model(ref_model.eval(), evaluation_mode=True)
             )
         self._check_data()
+        self._sums: dict[str, Tensor] = {}
 
     def _check_data(self) -> None:
         """TRL trains no step, and says nothing, when there are fewer prompts than a rollout has."""
@@ -277,14 +278,18 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
         return loss * processes
 
     def _measure(self, found: TokenLoss, entropy: Tensor) -> None:
-        """Means over the scored tokens of all processes, where TRL's log finds them."""
+        """Means over the scored tokens of a step, all its micro-batches and processes together."""
         values = {"kl": found.kl, "entropy": entropy, "clip_ratio/region_mean": found.clipped}
         for name, value in values.items():
             if value is not None:
-                whole = value.float().expand_as(found.scored) * found.scored
-                sums = torch.stack([whole.detach().sum(), found.scored.sum().float()])
+                whole = value.detach().float().expand_as(found.scored) * found.scored
+                sums = torch.stack([whole.sum(), found.scored.sum().float()])
+                self._sums[name] = self._sums[name] + sums if name in self._sums else sums
+        if (self._step + 1) % self.slices == 0:
+            for name, sums in self._sums.items():
                 total, count = self.accelerator.reduce(sums, reduction="sum")
                 self._metrics["train"][name].append((total / count.clamp(min=1)).item())
+            self._sums.clear()
 
     def _require_finite(self, loss: Tensor) -> None:
         bad = self.accelerator.reduce((~loss.detach().isfinite()).float(), reduction="sum")
