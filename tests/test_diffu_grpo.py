@@ -93,6 +93,21 @@ def test_loss_and_gradients_equal_the_closed_form(tmp_path, mu, kl, objective, m
             assert_close(ours, theirs.grad, atol=1e-6, rtol=1e-4)
 
 
+def test_masks_of_a_rows_own_equal_the_closed_form_too(tmp_path):
+    """d1's masks; two rows of a prompt share nothing but the prompt."""
+    made = trainer(tmp_path, options(num_iterations=2, kl_coef=0.04, masks={"per": "row"}))
+    slices = rollout(made)
+    old = twin(made)
+    disturb(made.model)
+    plain = twin(made)
+    found, gradients = step_loss(made, slices, 1)
+    wanted = closed_form(plain, old, small_model(), joined(slices), 1, 0.04, "bnpo", 8)
+    wanted.backward()
+    assert_close(found, wanted.detach(), atol=1e-6, rtol=1e-5)
+    for ours, theirs in zip(gradients, trained(plain), strict=True):
+        assert_close(ours, theirs.grad, atol=1e-6, rtol=1e-4)
+
+
 def test_before_the_first_update_ratios_are_one_and_the_reference_is_the_policy(tmp_path):
     made = trainer(tmp_path, options(num_iterations=2, kl_coef=0.04))
     slices = rollout(made)
