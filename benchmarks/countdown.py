@@ -1,13 +1,13 @@
 """A second task end to end: traces of Countdown, a cold start on them, reinforcement learning.
 
-Usage: python benchmarks/countdown.py FOLDER [SEED...]. The tiny base has seen little Countdown with
-answer tags, so the cold start reads traces of a careless teacher: expressions of the given
-numbers, many of which miss the target. Writes benchmarks/results/countdown.json and .md from the
-seeds that are in FOLDER."""
+Usage: python benchmarks/countdown.py FOLDER [SEED...]. The tiny base cannot copy a problem's
+numbers into an answer, and then no reward is ever found; so the cold start reads traces of a
+careless teacher, who keeps the numbers in their order and often misses the target. Writes
+benchmarks/results/countdown.json and .md from the seeds that are in FOLDER."""
 
 import json
 import sys
-from itertools import permutations, product
+from itertools import product
 from pathlib import Path
 from statistics import mean
 
@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parent / "results"
 CARELESS = 0.5
 TRACES = 3000
 SETTING = ["task=countdown", "rl.num_prompts=16", "rl.max_steps=100", "rl.save_steps=100"]
-SETTING += ["sampler.steps=8", "eval.num_records=256", "cold_start.epochs=6"]
+SETTING += ["sampler.steps=8", "eval.num_records=256", "cold_start.epochs=10"]
 
 
 def value(expression: str) -> float:
@@ -42,14 +42,9 @@ def write_traces(path: Path, seed: int) -> None:
     rows = []
     for record in generate("train", TRACES, seed_for(seed, "countdown traces")):
         numbers, target = record.fields["numbers"], record.fields["target"]
-        every = [
-            f"{a}{one}{b}{two}{c}"
-            for a, b, c in permutations(numbers)
-            for one, two in product("+-*", repeat=2)
-        ]
-        right = [expression for expression in every if value(expression) == target]
-        if not right:
-            continue  # it needs a parenthesis or a quotient
+        a, b, c = numbers
+        every = [f"{a}{one}{b}{two}{c}" for one, two in product("+-*", repeat=2)]
+        right = [expression for expression in every if value(expression) == target] or every
         own = every if rng.random() < CARELESS else right
         expression = own[rng.integers(len(own))]
         question = f"Countdown: {' '.join(map(str, numbers))}={target}"
