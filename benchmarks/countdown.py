@@ -22,7 +22,7 @@ RESULTS = Path(__file__).parent / "results"
 # Share of traces whose expression is drawn without looking at the target.
 CARELESS = 0.5
 TRACES = 3000
-SETTING = ["task=countdown", "rl.num_prompts=16", "rl.max_steps=100", "rl.save_steps=100"]
+SETTING = ["task=countdown", "rl.num_prompts=16", "rl.max_steps=200", "rl.save_steps=200"]
 SETTING += ["sampler.steps=8", "eval.num_records=256", "cold_start.epochs=10"]
 
 

@@ -125,6 +125,26 @@ def test_before_the_first_update_ratios_are_one_and_the_reference_is_the_policy(
     assert made._metrics["train"]["clip_ratio/region_mean"][-1] == 0
 
 
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_reference_stays_the_start_while_the_policy_moves(tmp_path, lora):
+    made = trainer(tmp_path, options(num_iterations=2, kl_coef=0.04), lora=lora)
+    disturb(made.model)
+    batch, start, now = joined(rollout(made)), small_model(), twin(made, lora)
+    for i in (0, 5):
+        length = int(batch["completion_mask"][i].sum())
+        args = (
+            batch["prompt_ids"][i],
+            batch["prompt_mask"][i],
+            batch["completion_ids"][i, :length],
+        )
+        with torch.no_grad():
+            before = row_log_probs(start, *args, batch["mask_seeds"][i, 1])
+            after = row_log_probs(now, *args, batch["mask_seeds"][i, 1])
+        assert_close(batch["ref_log_probs"][i, 1, :length], before, atol=1e-6, rtol=1e-5)
+        assert_close(batch["old_log_probs"][i, 1, :length], after, atol=1e-6, rtol=1e-5)
+    assert (batch["old_log_probs"] - batch["ref_log_probs"])[:, 1].abs().max() > 0.01
+
+
 def test_one_pass_computes_no_old_log_probs_and_no_weight_no_reference(tmp_path):
     made = trainer(tmp_path)
     assert made.ref_model is None
