@@ -24,17 +24,20 @@ RESULTS = Path(__file__).parent / "results"
 SEEDS = (0, 1, 2)
 SETTING = ["rl.num_prompts=16", "rl.max_steps=64", "rl.num_iterations=4", "rl.save_steps=64"]
 SETTING += ["sampler.steps=8", "eval.num_records=128"]
+# Nothing holds these back, neither a clip nor a reference: at the preset's 7e-4 wd1 unlearned what
+# the cold start knew (69 to 50 % of the cells, seed 0), at this rate it learns (83 %).
+UNHELD = ["rl.kl_coef=0", "rl.learning_rate=1e-4"]
 BOUND = ["rl.estimator=elbo", "rl.loss.kl=sequence", "rl.loss.baseline=leave_one_out"]
 METHODS: dict[str, list[str]] = {
     "one_step, bnpo (d1)": [],
     "one_step, bnpo, top 20 % entropy": ["rl.loss.top_entropy_share=0.2"],
     "one_step, gspo": ["rl.objective=gspo"],
-    "one_step, wd1": ["rl.objective=wd1", "rl.kl_coef=0"],
+    "one_step, wd1": ["rl.objective=wd1", *UNHELD],
     "coupled, bnpo": ["rl.estimator=coupled"],
     "random_mask, bnpo": ["rl.estimator=random_mask"],
     "trace, bnpo": ["rl.estimator=trace", "rl.masks.draws=4"],
     "elbo, gspo (ESPO)": [*BOUND, "rl.objective=gspo", "rl.masks.complement=true"],
-    "elbo, spg": ["rl.estimator=elbo", "rl.objective=spg", "rl.kl_coef=0"],
+    "elbo, spg": ["rl.estimator=elbo", "rl.objective=spg", *UNHELD],
 }
 TASKS = ("sudoku", "countdown")
 # Countdown is run with one method: that a second task learns end to end.

@@ -162,7 +162,7 @@ def log_prob_passes(start: str, folder: str, rounds: int) -> dict[str, dict[str,
 
 def main(start: str, *, quick: bool) -> None:
     """Measure and write the results."""
-    rounds = 1 if quick else 7
+    rounds = 1 if quick else 5
     with tempfile.TemporaryDirectory() as folder:
         shared = log_prob_passes(start, folder, rounds)
         whole = {}
