@@ -2,23 +2,30 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import Progress
 
 from rewards.registry import EVALUATION
 from stages.context import Context
 from weft_rl.data.baselines import BASELINES
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import held_out_records, hub_name
-from weft_rl.evaluation import Settings, evaluation_settings, sample_completions, summarise
+from weft_rl.evaluation import (
+    Completion,
+    Settings,
+    evaluation_settings,
+    sample_completions,
+    summarise,
+)
 from weft_rl.hub import hub_records
 from weft_rl.live import PLAYED, TRACE
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.runs import EVAL, read_json, write_json, write_text
+from weft_rl.sampler.display import progress_bar
 from weft_rl.shares import Shares, rank_and_world
 
 
@@ -96,39 +103,40 @@ def _fill(
     shares.begin()
     if not left:
         return
-    batches = sample_completions(
-        load_model(context.start, context.device, dtype),
-        load_tokenizer(context.start),
-        [record for record in records if record.id in left],
-        settings,
-        batch_size=context.config.eval.batch_size,
-        seed=context.config.seed,
-        played=0 if shares.rank else PLAYED,
-    )
-    playbacks = []
-    with Progress(transient=True, disable=shares.rank > 0) as progress:
-        bar = progress.add_task(f"{context.stage}: evaluation", total=len(left))
-        for batch in batches:
-            for done in batch:
-                playbacks += [done.playback] if done.playback else []
-                shares.add(
-                    {
-                        "stage": context.stage,
-                        "step": 0,
-                        "id": done.record.id,
-                        "task": done.record.task,
-                        "prompt": done.prompt,
-                        "completion": done.text,
-                        "reward": next(iter(done.scores.values())),
-                        "scores": done.scores,
-                        "fields": done.record.fields,
-                    }
-                )
+    # one bar for all processes: the first one's share is like the others'
+    bar = progress_bar(f"{context.stage}: evaluation") if shares.rank == 0 else nullcontext()
+    with bar as on_step:
+        parts = sample_completions(
+            load_model(context.start, context.device, dtype),
+            load_tokenizer(context.start),
+            [record for record in records if record.id in left],
+            settings,
+            batch_size=context.config.eval.batch_size,
+            seed=context.config.seed,
+            played=0 if shares.rank else PLAYED,
+            on_step=on_step,
+        )
+        for part in parts:
+            for done in part:
+                shares.add(_row(context.stage, done))
+            playbacks = [done.playback for done in part if done.playback]
             if playbacks:
                 path = context.run / TRACE.format(stage=context.stage)
                 write_json(path, {"examples": playbacks})
-                playbacks = []
-            progress.advance(bar, len(batch))
+
+
+def _row(stage: str, done: Completion) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "step": 0,
+        "id": done.record.id,
+        "task": done.record.task,
+        "prompt": done.prompt,
+        "completion": done.text,
+        "reward": next(iter(done.scores.values())),
+        "scores": done.scores,
+        "fields": done.record.fields,
+    }
 
 
 def baseline_scores(task: str, records: Sequence[Record]) -> dict[str, dict[str, object]]:
