@@ -28,7 +28,7 @@ _LONGEST_LINE = 16 << 20
 # Lines are judged in parcels of about this many bytes, large against what sending them costs.
 _PARCEL_BYTES = 1 << 18
 # From this file size on several processes are used: a record of math500 takes some milliseconds,
-# those of other tasks some hundredths of one. Each process for math500 takes a second to load sympy.
+# those of other tasks some hundredths of one; each process for math500 needs a second for sympy.
 _PARALLEL_BYTES = {"math500": 1 << 20}
 _PARALLEL_BYTES_ELSE = 8 << 20
 _IN_MEMORY = 1 << 20  # bytes of each list that is to be printed; the rest waits on disk
