@@ -39,9 +39,10 @@ def model(tmp_path_factory):
     return folder
 
 
-def command(model, task, out, *options, style="d1"):
+def command(model, task, out, *options, style="d1", preset="run"):
     words = ["stages=[eval]", f"model={model}", f"task={task}", f"eval.data={DATA[task]}"]
-    return [*words, f"prompt_style={style}", f"out={out}", "device=cpu", *options]
+    words += [f"prompt_style={style}", f"eval.preset={preset}", f"out={out}", "device=cpu"]
+    return [*words, *options]
 
 
 def result(out, task):
@@ -52,7 +53,7 @@ def result(out, task):
 
 @pytest.mark.parametrize("task", DATA)
 def test_any_checkpoint_on_every_task(model, task, tmp_path):
-    options = ["eval.num_records=4", "eval.batch_size=3"]
+    options = ["eval.num_records=4", "eval.batch_size=3", "eval.gen_length=64"]
     assert main(command(model, task, tmp_path / "run", *options)) == 0
     entry, rows = result(tmp_path / "run", task)
     assert entry["n"] == len({row["id"] for row in rows}) == 4
@@ -69,8 +70,8 @@ def test_the_papers_settings(model, tmp_path):
         sampler = SamplerConfig(length, 32, length // 2, temperature=0, remasking="low_confidence")
         assert settings == Settings(sampler, "d1_eval", data, None)
     # the whole file, with d1's wording and the tag that the prompt ends in
-    options = ["eval.preset=paper", "eval.gen_length=32"]
-    assert main(command(model, "gsm8k", tmp_path / "run", *options)) == 0
+    arguments = command(model, "gsm8k", tmp_path / "run", "eval.gen_length=32", preset="paper")
+    assert main(arguments) == 0
     entry, rows = result(tmp_path / "run", "gsm8k")
     assert entry["n"] == 6
     assert entry["settings"]["sampler"]["steps"] == 16
@@ -119,7 +120,7 @@ def whole(model, tmp_path_factory):
     return result(out, "countdown")
 
 
-MANY = ["eval.num_records=60", "eval.batch_size=4"]
+MANY = ["eval.num_records=60", "eval.batch_size=4", "eval.gen_length=32"]
 
 
 def test_killed_and_resumed(model, whole, tmp_path):

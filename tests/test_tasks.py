@@ -13,6 +13,9 @@ from weft_rl.data.records import load_records
 from weft_rl.data.tasks import held_out_records, hub_name, load_task, training_records
 from weft_rl.errors import UserError
 from weft_rl.hub import hub_records
+from weft_rl.models.configuration import LLaDAConfig
+from weft_rl.models.loading import fresh_model
+from weft_rl.models.tokenizer import BaseConfig, tiny_config, tiny_tokenizer
 from weft_rl.pipeline import main
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +62,27 @@ def test_the_example_task_end_to_end(sorting, tmp_path, monkeypatch):
         main(["stages=[rl]", f"task={sorting}", f"eval.data={data}", f"out={out}", *options]) == 0
     )
     assert json.loads((out / "eval.json").read_text())["rl"][sorting]["n"] == 2
+
+
+def test_rl_is_paid_the_weighted_sum(tmp_path):
+    folder = tmp_path / "model"
+    small = tiny_config(BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
+    options = small.to_dict() | {"rope": True, "max_position_embeddings": 4096}
+    fresh_model(LLaDAConfig(**options), 0).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    data = FIXTURES / "gsm8k_records.jsonl"
+    arguments = ["stages=[rl]", f"model={folder}", "task=gsm8k", "rewards=d1", "prompt_style=d1"]
+    arguments += [f"rl.data={data}", f"eval.data={data}", "eval.after_each=false", "device=cpu"]
+    arguments += ["rl.num_prompts=2", "rl.num_generations=4", "rl.max_steps=2", "rl.kl_coef=0"]
+    arguments += ["rl.micro_batch_size=null", "rl.lora.r=0", "sampler.gen_length=32"]
+    arguments += ["sampler.steps=8", "rl.save_steps=2"]
+    assert main([*arguments, f"out={tmp_path / 'run'}"]) == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    row = next(row for row in map(json.loads, lines) if "reward" in row)
+    terms = training("gsm8k", "d1")
+    paid = sum(term.weight * row[f"rewards/{name}"] for name, term in terms.items())
+    assert row["reward"] == pytest.approx(paid)
+    assert row["reward"] > 0  # random tokens hold a tag now and then
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ _PAPER_BLOCK = 32
 # Batches that are handed over, and kept, together: more keep the places fuller, fewer lose less
 # when an evaluation is interrupted.
 _PART = 4
+# d1's number of Sudoku and Countdown records, and enough for an interval of 6 points either way.
+_NUM_RECORDS = 256
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,19 @@ class Completion:
 def evaluation_settings(config: RunConfig) -> Settings:
     """The settings that eval.preset and eval.gen_length ask for.
 
-    paper: the paper's lengths (256 for a task it has not), and all records of the data set. Raises
-    UserError when the sampler cannot have that length."""
+    paper: the paper's lengths (256 for a task it has not), and all records unless eval.num_records
+    says how many. Raises UserError when the sampler cannot have that length."""
     options, sampler = config.eval, config.sampler
     if options.preset == "paper":
         length = options.gen_length or PAPER_LENGTH.get(config.task, 256)
         sampler = SamplerConfig(length, _PAPER_BLOCK, length // 2)
         data = options.data or ("d1" if config.task == "sudoku" else "published")
-        return Settings(sampler, "d1_eval", data, None)
+        return Settings(sampler, "d1_eval", data, options.num_records)
     if options.gen_length is not None:
         steps = max(1, options.gen_length * sampler.steps // sampler.gen_length)
         sampler = replace(sampler, gen_length=options.gen_length, steps=steps)
-    return Settings(sampler, config.prompt_style, options.data, options.num_records)
+    count = options.num_records or _NUM_RECORDS
+    return Settings(sampler, config.prompt_style, options.data, count)
 
 
 def sample_completions(

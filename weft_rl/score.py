@@ -27,8 +27,8 @@ from weft_rl.errors import UserError
 _LONGEST_LINE = 16 << 20
 # Lines are judged in parcels of about this many bytes, large against what sending them costs.
 _PARCEL_BYTES = 1 << 18
-# From this file size on several processes are used. A record of math500 takes some milliseconds and
-# each process a second to load sympy; of other tasks one process judges 20,000 a second.
+# From this file size on several processes are used: a record of math500 takes some milliseconds,
+# those of other tasks some hundredths of one; each process for math500 needs a second for sympy.
 _PARALLEL_BYTES = {"math500": 1 << 20}
 _PARALLEL_BYTES_ELSE = 8 << 20
 _IN_MEMORY = 1 << 20  # bytes of each list that is to be printed; the rest waits on disk

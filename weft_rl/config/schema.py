@@ -264,7 +264,9 @@ class EvalConfig(Block):
     prefix: ClassVar[str] = "eval."
 
     after_each: bool = option(True, "evaluate after every stage")
-    num_records: int = option(256, "held-out records, or as many as there are", at_least=1)
+    num_records: int | None = option(
+        None, "held-out records, or as many as there are; null: 256, paper's all", at_least=1
+    )
     batch_size: int = option(256, "records denoised together", at_least=1)
     data: str | None = option(
         None, "a file, a data set of the hub, published, or d1 (its 256 puzzles); null: generated"
