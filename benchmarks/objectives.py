@@ -129,10 +129,10 @@ def table(folder: Path) -> None:
                 continue
             before, after = ([row[side]["score"] for row in rows] for side in ("before", "after"))
             gains = [b - a for a, b in zip(before, after, strict=True)]
-            error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
+            error = f" ± {stdev(gains) / math.sqrt(len(gains)):.1f}" if len(gains) > 1 else ""
             lines.append(
                 f"| {task} | {method} | {len(rows)} | {mean(before):.1f} | {mean(after):.1f} | "
-                f"{mean(gains):+.1f} ± {error:.1f} | {mean(r['forwards'] for r in rows):.0f} | "
+                f"{mean(gains):+.1f}{error} | {mean(r['forwards'] for r in rows):.0f} | "
                 f"{mean(r['seconds'] for r in rows):.0f} |"
             )
     text = "\n".join(lines) + "\n"

@@ -1,8 +1,9 @@
 """What a step of reinforcement learning costs: sharing a group's forward, and a whole iteration.
 
 Usage: python benchmarks/rl_step.py CHECKPOINT [quick]. CHECKPOINT: a tiny model after its cold
-start. Both sides take turns on the same weights, prompts and sampler settings, so that a slow
-moment of the machine hits both. Writes benchmarks/results/rl_step.json and .md."""
+start. Both sides take turns on the same weights, prompts and sampler settings. Seconds are the
+process' CPU time, which other work on the machine does not add to; run it with OMP_NUM_THREADS=1.
+Writes benchmarks/results/rl_step.json and .md."""
 
 import json
 import sys
@@ -34,6 +35,8 @@ RESULTS = Path(__file__).parent / "results"
 PROMPTS, G, T, STEPS, TEMPERATURE, MAX_GRAD_NORM = 32, 8, 32, 16, 1.0, 0.5
 ROWS = PROMPTS * G
 CPU = torch.device("cpu")
+# counted turns: CPU seconds hardly vary
+ROUNDS = 2
 RECORDS = training_records("sudoku", PROMPTS, 0)
 ITEMS = [
     {"prompt": chat_prompt(task_prompt("tiny", "sudoku", r.fields)), "id": r.id, "fields": r.fields}
@@ -125,14 +128,14 @@ def d1_iteration(start: str, passes: int) -> Callable[[], None]:
 
 
 def timed(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each side, in turns, after a round that does not count."""
+    """Median CPU seconds of each side, in turns, after a round that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
         for name, side in sides.items():
-            begun = time.perf_counter()
+            begun = time.process_time()
             side()
             if turn:
-                seconds[name].append(time.perf_counter() - begun)
+                seconds[name].append(time.process_time() - begun)
     return {name: median(values) for name, values in seconds.items()}
 
 
@@ -162,7 +165,7 @@ def log_prob_passes(start: str, folder: str, rounds: int) -> dict[str, dict[str,
 
 def main(start: str, *, quick: bool) -> None:
     """Measure and write the results."""
-    rounds = 1 if quick else 5
+    rounds = 1 if quick else ROUNDS
     with tempfile.TemporaryDirectory() as folder:
         shared = log_prob_passes(start, folder, rounds)
         whole = {}
