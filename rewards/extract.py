@@ -16,9 +16,8 @@ _BRACE = re.compile(r"[{}]")
 
 def before_end(text: str) -> str:
     """The text up to its first end token."""
-    for token in END_TOKENS:
-        text = text.partition(token)[0]
-    return text
+    places = [at for token in END_TOKENS if (at := text.find(token)) >= 0]
+    return text[: min(places)] if places else text
 
 
 def tagged_answer(text: str) -> str | None:
@@ -42,6 +41,11 @@ def boxed(text: str, command: str = "\\boxed") -> str | None:
     if start < 0:
         return None
     start += len(command) + 1
+    end = text.find("}", start)
+    if end < 0:
+        return None
+    if text.find("{", start, end) < 0:  # nothing nested, as most often
+        return text[start:end] if end - start < LONGEST_ANSWER else None
     depth = 1
     for brace in _BRACE.finditer(text, start, start + LONGEST_ANSWER):
         depth += 1 if brace[0] == "{" else -1

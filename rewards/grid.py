@@ -1,6 +1,6 @@
 """4x4 Sudoku grids as text: the rules that rewards and puzzle generation share."""
 
-from functools import cache
+from functools import cache, lru_cache
 from itertools import permutations
 
 SIZE = 4
@@ -25,9 +25,10 @@ def keeps_clues(puzzle: str, grid: str) -> bool:
     )
 
 
-def empty_cells(puzzle: str) -> list[int]:
+@lru_cache(maxsize=4096)  # a run scores a puzzle many times
+def empty_cells(puzzle: str) -> tuple[int, ...]:
     """Places, row by row, that hold anything but a digit from 1 to 4."""
-    return [i for i, clue in enumerate(puzzle) if clue not in DIGITS]
+    return tuple(i for i, clue in enumerate(puzzle) if clue not in DIGITS)
 
 
 def completions(puzzle: str) -> list[str]:

@@ -1,24 +1,73 @@
-"""Which reward functions train a task, and which scores an evaluation reports."""
+"""Which reward functions train a task, with which weights, and which scores it is judged by."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
-from rewards import countdown, sudoku
+from rewards import countdown, format, gsm8k, math500, sudoku
 
 Reward = Callable[..., float]
+Preset = Literal["plain", "d1"]
 
-# Summed with weight 1 during training; logged as rewards/<name>.
-TRAINING: Mapping[str, Mapping[str, Reward]] = {
-    "sudoku": {"cell_accuracy": sudoku.cell_accuracy},
-    "countdown": {"countdown": countdown.reward},
+
+@dataclass(frozen=True)
+class Term:
+    """A summand of the training reward: weight times a function with values in [0, 1]."""
+
+    reward: Reward
+    weight: float = 1.0
+
+
+_CORRECT: dict[str, dict[str, Term]] = {
+    "sudoku": {"cell_accuracy": Term(sudoku.cell_accuracy)},
+    "countdown": {"countdown": Term(countdown.reward)},
+    "gsm8k": {"correct": Term(gsm8k.exact)},
+    "math500": {"correct": Term(math500.exact)},
+}
+
+# d1's sums: 2 for a right answer and 2 for its form; in Sudoku and Countdown nothing but the task's
+# own reward. Source: dllm-reasoning/d1, diffu-grpo/reward_func.py, as described by its behaviour.
+_D1: dict[str, dict[str, Term]] = {
+    "gsm8k": {
+        "correct": Term(gsm8k.exact, 2.0),
+        "integer": Term(format.integer, 0.5),
+        "strict_format": Term(format.strict, 0.5),
+        "soft_format": Term(format.soft, 0.5),
+        "tags": Term(format.tags, 0.5),
+    },
+    "math500": {"correct": Term(math500.exact, 2.0), "boxed_answer": Term(format.boxed_answer)},
 }
 
 # Reported by an evaluation; the first one is the task's score.
-EVALUATION: Mapping[str, Mapping[str, Reward]] = {
-    "sudoku": {"cell_accuracy": sudoku.cell_accuracy, "exact": sudoku.exact},
+EVALUATION: dict[str, Mapping[str, Reward]] = {
+    "sudoku": {
+        "cell_accuracy": sudoku.cell_accuracy,
+        "exact": sudoku.exact,
+        "valid": sudoku.valid,
+    },
     "countdown": {"exact": countdown.exact},
+    "gsm8k": {"exact": gsm8k.exact},
+    "math500": {"exact": math500.exact},
 }
+
+
+def training(task: str, preset: Preset = "plain") -> Mapping[str, Term]:
+    """The terms of a task's training reward, by the name under which they are logged.
+
+    plain: being right, with weight 1; d1: as d1 weights it. Raises KeyError for an unknown task."""
+    return _D1.get(task, _CORRECT[task]) if preset == "d1" else _CORRECT[task]
 
 
 def headline(task: str) -> Reward:
     """The correctness function behind a task's score. Raises KeyError for an unknown task."""
     return next(iter(EVALUATION[task].values()))
+
+
+def add_task(name: str, correct: Mapping[str, Reward], scores: Mapping[str, Reward]) -> None:
+    """Make a task's rewards known: those that train it, each with weight 1, and its scores.
+
+    Raises ValueError when either is empty."""
+    if not correct or not scores:
+        raise ValueError(f"task {name} needs a training reward and an evaluation score")
+    _CORRECT[name] = {key: Term(reward) for key, reward in correct.items()}
+    EVALUATION[name] = scores

@@ -1,22 +1,20 @@
 """The verdicts of d1's published evaluation for Sudoku and Countdown, item by item, without eval.
 
 Each reads an answer as d1 does, oddities included: a tag counts after an end token, the first
-<answer> wins, Countdown never looks into <answer>, and `**` and `//` are operators.
+<answer> wins, Countdown hardly ever looks into <answer>, and `**` and `//` are operators.
 Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behaviour."""
 
 import ast
 import operator
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from rewards.extract import boxed
 from rewards.grid import CELLS, empty_cells
+from rewards.strict_math import LONGEST, first_answer, last_box
 from rewards.sudoku import cells_right
 
-# Longest text that is read, several times what 512 tokens can spell; and longest expression.
-_LONGEST, _LONGEST_EXPRESSION = 32_768, 1_000
+_LONGEST_EXPRESSION = 1_000
 # d1 compares floats; a power beyond 4096 bits is no target and may take for ever.
 _TOLERANCE, _MOST_BITS = 1e-5, 4096
 
@@ -44,24 +42,27 @@ def sudoku_answer(text: str) -> str:
 
     The first that is not blank of: digits in a code fence after <answer>; the first <answer> up to
     its end; what follows the first </answer>; 16 digits before a </answer>; any 16-digit word."""
-    text = text[:_LONGEST]
+    text = text[:LONGEST]
     for found in _sudoku_candidates(text):
         if found.strip():
             return "".join(found.split())
     return ""
 
 
-def _sudoku_candidates(text: str) -> list[str]:
-    found = []
+def _sudoku_candidates(text: str) -> Iterator[str]:
     _, opened, inside = text.partition(_OPEN)
     if opened:
-        fenced = _FENCED.search(inside)
-        found.append(fenced[1] if fenced else "")
+        fenced = _FENCED.search(inside) if "```" in inside else None
+        if fenced:
+            yield fenced[1]
         end = _END_OR_CLOSE.search(inside)
-        found.append(inside[: end.start()] if end else "")
-    found.append(_END.split(text.partition(_CLOSE)[2], maxsplit=1)[0])
-    found += [match[1] for match in (_BEFORE_CLOSE.search(text), _SIXTEEN.search(text)) if match]
-    return found
+        if end:
+            yield inside[: end.start()]
+    yield _END.split(text.partition(_CLOSE)[2], maxsplit=1)[0]
+    for pattern in (_BEFORE_CLOSE, _SIXTEEN):
+        found = pattern.search(text)
+        if found:
+            yield found[1]
 
 
 def sudoku(completion: str, puzzle: str, solution: str, **_: Any) -> float:
@@ -75,8 +76,16 @@ def sudoku(completion: str, puzzle: str, solution: str, **_: Any) -> float:
 
 
 def countdown_expression(text: str) -> str:
-    """What d1 takes for the expression: the last box or the whole text, cut at "= number"."""
-    text = _boxed(text[:_LONGEST])
+    """What d1 takes for the expression: the last box or the whole text, cut at "= number".
+
+    Only a box that is never closed makes d1 look into <answer>."""
+    text = text[:LONGEST]
+    boxed = last_box(text)
+    if boxed is None:
+        inside = first_answer(text)
+        text = text if inside is None else inside
+    else:
+        text = boxed
     for latex, plain in ((r"\div", "/"), (r"\times", "*"), (r"\cdot", "*")):
         text = text.replace(latex, plain)
     equation = _EQUATION.search(text)
@@ -88,7 +97,7 @@ def countdown(completion: str, numbers: Sequence[int], target: int, **_: Any) ->
     expression = countdown_expression(completion)
     if len(expression) > _LONGEST_EXPRESSION or not _ALLOWED.fullmatch(expression):
         return 0.0
-    if Counter(re.findall(r"[0-9]+", expression)) != Counter(map(str, numbers)):
+    if sorted(map(int, re.findall(r"[0-9]+", expression))) != sorted(numbers):
         return 0.0
     try:
         value = _value(ast.parse(expression.strip(), mode="eval").body)
@@ -96,14 +105,6 @@ def countdown(completion: str, numbers: Sequence[int], target: int, **_: Any) ->
     # everything that a malformed expression makes Python raise, as in d1, is a wrong answer
     except (ArithmeticError, SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
         return 0.0
-
-
-def _boxed(text: str) -> str:
-    """What the last \\boxed holds, or else the last \\fbox; the whole text without either."""
-    if r"\boxed " in text:
-        return text.rpartition(r"\boxed ")[2].partition("$")[0]
-    inside = boxed(text, r"\boxed" if r"\boxed" in text else r"\fbox")
-    return text if inside is None else inside
 
 
 def _value(node: ast.expr) -> Any:

@@ -3,6 +3,7 @@
 Example: puzzle 4320004330100004 with "<answer>\\n4321 1243 3412 2134\\n</answer>" is judged on the
 16 digits, whatever stands between them."""
 
+from functools import lru_cache
 from typing import Any
 
 from rewards.extract import answer_text
@@ -12,7 +13,12 @@ from rewards.grid import CELLS, completions, empty_cells, is_solved, keeps_clues
 def answer_digits(completion: str) -> str | None:
     """The ASCII digits of the completion's answer, or None without an answer."""
     answer = answer_text(completion)
-    return None if answer is None else "".join(c for c in answer if c in "0123456789")
+    if answer is None:
+        return None
+    bare = answer.strip()
+    if bare.isascii() and bare.isdecimal():
+        return bare
+    return "".join(c for c in answer if c in "0123456789")
 
 
 def cells_right(digits: str, puzzle: str, solution: str) -> int:
@@ -32,9 +38,19 @@ def cell_accuracy(completion: str, puzzle: str, solution: str | None = None, **_
     empty = empty_cells(puzzle)
     if digits is None or not empty or len(puzzle) != CELLS:
         return 0.0
-    keys = completions(puzzle) if solution is None else [solution]
+    keys = solutions(puzzle) if solution is None else (solution,)
     right = [cells_right(digits, puzzle, key) for key in keys if len(key) == CELLS]
     return max(right, default=0) / len(empty)
+
+
+# The name that every task's training reward has.
+reward = cell_accuracy
+
+
+@lru_cache(maxsize=4096)
+def solutions(puzzle: str) -> tuple[str, ...]:
+    """Every solution of a puzzle, in order; kept, as a run scores each puzzle many times."""
+    return tuple(completions(puzzle))
 
 
 def exact(completion: str, puzzle: str, solution: str | None = None, **_: Any) -> float:
@@ -45,6 +61,13 @@ def exact(completion: str, puzzle: str, solution: str | None = None, **_: Any) -
     if digits is None or not is_solved(digits) or not keeps_clues(puzzle, digits):
         return 0.0
     return float(solution is None or digits == solution)
+
+
+def valid(completion: str, puzzle: str, **_: Any) -> float:
+    """1 if the answer is any full grid that keeps the rules and the puzzle's clues, else 0.
+
+    Of the 500 published puzzles 124 have several solutions, of which the file names one."""
+    return exact(completion, puzzle)
 
 
 def flags(completion: str, puzzle: str, solution: str) -> list[str]:

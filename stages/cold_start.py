@@ -18,11 +18,13 @@ from weft_rl.data.small_world import small_traces
 from weft_rl.data.tiny_world import cold_start_traces
 from weft_rl.data.traces import Example, encode_traces
 from weft_rl.errors import UserError
+from weft_rl.live import HEAT
 from weft_rl.models.loading import load_tokenizer, with_lora
 from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
 from weft_rl.trainers.estimates import multiplies_bf16
 from weft_rl.trainers.objectives import objective_of
 from weft_rl.trainers.order import GroupedByLength
+from weft_rl.trainers.token_heat import SHOWN, write_heat
 
 # Reasons shown for records that are left out; a broken file has as many as it has lines.
 _SHOWN = 3
@@ -86,10 +88,36 @@ def run(context: Context) -> Path:
     examples = examples_of(context, tokenizer, model.config)
     trainer = _trainer(context, model, tokenizer, examples)
     last = train(trainer, context)
-    if trainer.method.estimated == "entropy" and trainer.is_world_process_zero():
-        path = context.run / f"token_entropy-{context.stage}.csv"
-        trainer.token_table.write(path, lambda token: str(tokenizer.decode([token])))
+    if trainer.method.estimated == "entropy":
+        _write_entropies(context, trainer, model, tokenizer, examples)
     return last
+
+
+def _write_entropies(
+    context: Context,
+    trainer: ColdStartTrainer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: list[Example],
+) -> None:
+    """The mean entropies of tokens (the paper's Figure 2), and a few responses token by token.
+
+    Every process takes part in the forward; the first one writes."""
+
+    def spelling(token: int) -> str:
+        return str(tokenizer.decode([token]))
+
+    batch = trainer.data_collator(examples[:SHOWN])
+    batch = {name: value.to(context.device) for name, value in batch.items()}
+    trainer.estimates.since.clear()  # of the trained model, not what was kept
+    entropy = trainer.estimated(model, batch)
+    if not trainer.is_world_process_zero() or entropy is None:
+        return
+    trainer.token_table.write(context.run / f"token_entropy-{context.stage}.csv", spelling)
+    if "entropy" in trainer.method.rates:
+        rates = trainer.rates(entropy, batch["answer"])
+        path = context.run / HEAT.format(stage=context.stage)
+        write_heat(path, batch["x0"], batch["answer"], entropy, rates, spelling)
 
 
 def _trainer(

@@ -1,46 +1,126 @@
 """Evaluation of a checkpoint on held-out records: eval.json and the completions behind it."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
+import torch
+from rich.progress import Progress
 
 from rewards.registry import EVALUATION
 from stages.context import Context
 from weft_rl.data.baselines import BASELINES
 from weft_rl.data.records import Record
-from weft_rl.data.tasks import held_out_records
-from weft_rl.evaluation import Completion, sample_completions, summarise
-from weft_rl.models.loading import load_tokenizer
-from weft_rl.runs import EVAL, append_line, read_json, write_json
+from weft_rl.data.tasks import held_out_records, hub_name
+from weft_rl.evaluation import Settings, evaluation_settings, sample_completions, summarise
+from weft_rl.hub import hub_records
+from weft_rl.models.loading import load_model, load_tokenizer
+from weft_rl.runs import EVAL, read_json, write_json, write_text
+from weft_rl.shares import Shares, rank_and_world
 
 
 def run(context: Context) -> dict[str, Any]:
     """Score `context.start` under the name of the stage; returns the content of eval.json.
 
-    A second call for the same stage replaces what the first one wrote."""
-    config, options = context.config, context.config.eval
-    records = held_out_records(config.task, options.num_records, options.data)
-    model = context.model()
-    completions = sample_completions(
-        model,
-        load_tokenizer(context.start),
-        records,
-        config.prompt_style,
-        config.sampler,
-        batch_size=options.batch_size,
-        seed=config.seed,
+    Completions are kept as they come: an interrupted evaluation goes on behind the last batch.
+    Several processes (RANK, WORLD_SIZE) share the records. A later call for the same stage
+    replaces what an earlier one wrote."""
+    config, settings = context.config, evaluation_settings(context.config)
+    records = _records(config.task, settings)
+    ids = [record.id for record in records]
+    dtype = _dtype(context, settings)
+    shares = Shares(
+        context.run / "completions",
+        f"eval-{context.stage}",
+        _key(context, settings, records, dtype),
+        *rank_and_world(),
     )
-    shown = track(completions, f"{context.stage}: evaluation", len(records), transient=True)
-    done = list(shown)
-    entry = summarise([completion.scores for completion in done])
+    _fill(shares, context, settings, records, dtype)
+    if shares.rank:
+        shares.wait()
+        return read_json(context.run / EVAL, {})
+    rows = shares.collect(ids)
+    path = context.run / "completions" / f"eval-{context.stage}.jsonl"
+    write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))
+    entry = summarise([row["scores"] for row in rows])
     entry["baselines"] = baseline_scores(config.task, records)
-    _write_completions(context, done)
+    entry["settings"] = asdict(settings) | {"device": context.device.type, "dtype": str(dtype)}
     results = read_json(context.run / EVAL, {})
     results.setdefault(context.stage, {})[config.task] = entry
     write_json(context.run / EVAL, results)
+    shares.remove()
     return results
+
+
+def _records(task: str, settings: Settings) -> list[Record]:
+    place = hub_name(task, settings.data)
+    if place is None:
+        return held_out_records(task, settings.num_records, settings.data)
+    return hub_records(task, place)[: settings.num_records]
+
+
+def _dtype(context: Context, settings: Settings) -> torch.dtype:
+    """bfloat16 where memory.weights says so, and on a GPU where the paper's numbers are to be met, as
+    d1 evaluates; else float32."""
+    as_d1 = settings.style == "d1_eval" and context.device.type == "cuda"
+    narrow = as_d1 or context.config.memory.weights != "float32"
+    return torch.bfloat16 if narrow else torch.float32
+
+
+def _key(
+    context: Context, settings: Settings, records: Sequence[Record], dtype: torch.dtype
+) -> Mapping[str, Any]:
+    """Everything that completions depend on; a retrained model has a younger configuration file."""
+    model = Path(context.start) / "config.json"
+    changed = model.stat().st_mtime_ns if model.exists() else None
+    return {
+        "model": [context.start, changed, str(dtype)],
+        "settings": asdict(settings),
+        "seed": context.config.seed,
+        "records": [[record.id, record.fields] for record in records],
+    }
+
+
+def _fill(
+    shares: Shares,
+    context: Context,
+    settings: Settings,
+    records: Sequence[Record],
+    dtype: torch.dtype,
+) -> None:
+    """Generate what this process still has to, a line per record as soon as it is there."""
+    left = set(shares.left([record.id for record in records]))
+    shares.begin()
+    if not left:
+        return
+    batches = sample_completions(
+        load_model(context.start, context.device, dtype),
+        load_tokenizer(context.start),
+        [record for record in records if record.id in left],
+        settings,
+        batch_size=context.config.eval.batch_size,
+        seed=context.config.seed,
+    )
+    with Progress(transient=True, disable=shares.rank > 0) as progress:
+        bar = progress.add_task(f"{context.stage}: evaluation", total=len(left))
+        for batch in batches:
+            for done in batch:
+                shares.add(
+                    {
+                        "stage": context.stage,
+                        "step": 0,
+                        "id": done.record.id,
+                        "task": done.record.task,
+                        "prompt": done.prompt,
+                        "completion": done.text,
+                        "reward": next(iter(done.scores.values())),
+                        "scores": done.scores,
+                        "fields": done.record.fields,
+                    }
+                )
+            progress.advance(bar, len(batch))
 
 
 def baseline_scores(task: str, records: Sequence[Record]) -> dict[str, dict[str, object]]:
@@ -56,24 +136,3 @@ def baseline_scores(task: str, records: Sequence[Record]) -> dict[str, dict[str,
         )
         for name, policy in policies.items()
     }
-
-
-def _write_completions(context: Context, completions: Sequence[Completion]) -> None:
-    path: Path = context.run / "completions" / f"eval-{context.stage}.jsonl"
-    path.unlink(missing_ok=True)
-    for completion in completions:
-        first = next(iter(completion.scores.values()))
-        append_line(
-            path,
-            {
-                "stage": context.stage,
-                "step": 0,
-                "id": completion.record.id,
-                "task": completion.record.task,
-                "prompt": completion.prompt,
-                "completion": completion.text,
-                "reward": first,
-                "scores": completion.scores,
-                "fields": completion.record.fields,
-            },
-        )

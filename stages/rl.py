@@ -7,21 +7,25 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 from trl import GRPOConfig
 
-from rewards.registry import TRAINING
+from rewards.registry import training
 from stages.context import Context, common_arguments, train
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.records import Record, load_records
-from weft_rl.data.tasks import training_records
+from weft_rl.data.tasks import hub_name, training_records
 from weft_rl.errors import UserError
+from weft_rl.hub import hub_records
 from weft_rl.models.loading import load_tokenizer, with_lora
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.task_rewards import CompletionLog, trl_rewards
 
 
 def prompts(context: Context) -> list[Record]:
-    """The puzzles to train on: a file's, or as many generated ones as the run will use."""
+    """The records to train on: a data set's, a file's, or as many generated ones as are used."""
     config, options = context.config, context.config.rl
     if options.data is not None:
+        place = hub_name(config.task, options.data)
+        if place is not None:
+            return hub_records(config.task, place, "train")
         return load_records(config.task, options.data)
     rollouts = -(-options.max_steps // options.num_iterations)
     return training_records(config.task, rollouts * options.num_prompts, config.seed)
@@ -44,11 +48,12 @@ def run(context: Context) -> Path:
         }
         for record in records
     ]
+    terms = training(config.task, config.rewards)
     model = context.model()
     trainer = DiffuGRPOTrainer(
         model=with_lora(model, options.lora, context.start, context.scratch / "step"),
-        reward_funcs=trl_rewards(TRAINING[config.task]),
-        args=_arguments(context),
+        reward_funcs=trl_rewards({name: term.reward for name, term in terms.items()}),
+        args=_arguments(context, [term.weight for term in terms.values()]),
         train_dataset=Dataset.from_list(rows),
         processing_class=load_tokenizer(context.start),
         sampler=replace(config.sampler, temperature=options.temperature),
@@ -69,7 +74,7 @@ def _reference(context: Context) -> PreTrainedModel | None:
     return context.model()
 
 
-def _arguments(context: Context) -> GRPOConfig:
+def _arguments(context: Context, weights: list[float]) -> GRPOConfig:
     """Our options in TRL's terms: the only place where its names appear."""
     options = context.config.rl
     rows = options.num_prompts * options.num_generations
@@ -91,6 +96,7 @@ def _arguments(context: Context) -> GRPOConfig:
         gradient_accumulation_steps=rows // micro_batch,
         steps_per_generation=rows // micro_batch,
         num_generations=options.num_generations,
+        reward_weights=weights,
         num_iterations=options.num_iterations,
         max_completion_length=context.config.sampler.gen_length,
         epsilon=options.clip_coef,

@@ -1,7 +1,7 @@
 """LLaDA's published sampler for one row, in plain loops: the oracle of weft_rl.sampler.
 
 Written from the algorithm's description, not from our code: it runs the whole row through the
-model, scores noise in the published product form and never stops early."""
+model, draws by walking along the probabilities and never stops early."""
 
 import math
 from collections.abc import Callable
@@ -28,8 +28,8 @@ def naive_sample(
     steps: int,
     temperature: float,
     cfg_scale: float,
-    token_draws: Callable[[int], torch.Tensor],  # step -> (K, V) uniform
-    position_draws: Callable[[int], torch.Tensor] | None,  # step -> (K,) uniform; None: confidence
+    token_draw: Callable[[int, int], float],  # step, position in the completion -> uniform
+    position_draw: Callable[[int, int], float] | None,  # the same; None: by confidence
 ) -> tuple[list[int], list[Commitment]]:
     """The completion and what was committed when, with positions in the completion."""
     x = list(prompt) + [mask_id] * gen_length
@@ -48,11 +48,11 @@ def naive_sample(
             for i in range(first, first + block_length):
                 if x[i] != mask_id:
                     continue
-                draws = token_draws(step)[i - first].tolist()
-                token = candidate(logits[i].tolist(), draws, temperature, mask_id)
+                draw = token_draw(step, i - len(prompt))
+                token = candidate(logits[i].tolist(), draw, temperature, mask_id)
                 confidence = logits[i].softmax(dim=-1)[token].item()
-                if position_draws is not None:
-                    confidence = position_draws(step)[i - first].item()
+                if position_draw is not None:
+                    confidence = position_draw(step, i - len(prompt))
                 best.append((-confidence, i, token))
             for negative, i, token in sorted(best)[:quota]:
                 x[i] = token
@@ -76,11 +76,16 @@ def guided(
     return unconditional + (cfg_scale + 1) * (conditional - unconditional)
 
 
-def candidate(logits: list[float], draws: list[float], temperature: float, mask_id: int) -> int:
-    """The first maximum of exp(logit) / (-ln u)^T, or of the logits, over all but the mask."""
-    best, chosen = -math.inf, -1
-    for token, (logit, u) in enumerate(zip(logits, draws, strict=True)):
-        score = logit if temperature == 0 else math.exp(logit) / (-math.log(u)) ** temperature
-        if token != mask_id and score > best:
-            best, chosen = score, token
-    return chosen
+def candidate(logits: list[float], draw: float, temperature: float, mask_id: int) -> int:
+    """The first maximum of the logits, or a draw from softmax(logits / T), without the mask."""
+    words = [token for token in range(len(logits)) if token != mask_id]
+    if temperature == 0:
+        return max(words, key=lambda token: logits[token])
+    top = max(logits[token] for token in words)
+    weights = [math.exp((logits[token] - top) / temperature) for token in words]
+    left = draw * sum(weights)
+    for token, weight in zip(words, weights, strict=True):
+        left -= weight
+        if left < 0:
+            return token
+    return words[-1]

@@ -57,7 +57,7 @@ def llada(seed=0, **options):
     ids = {"mask_token_id": MASK, "eos_token_id": END, "pad_token_id": END, "eot_token_id": TURN}
     names = {"vocab_size": 13, "intermediate_size": 32, "initializer_range": 0.5}
     more = {"max_position_embeddings": 40, "rope_theta": 100.0, **options}
-    return LLaDAForMaskedLM(LLaDAConfig(**sizes, **ids, **names, **more))
+    return LLaDAForMaskedLM(LLaDAConfig(**{**sizes, **ids, **names, **more}))
 
 
 def prompts(rng, batch, vocab_size, spare=2):

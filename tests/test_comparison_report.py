@@ -56,11 +56,25 @@ def test_the_verdict_comes_first(folder):
 
 def test_the_tables_are_the_comparisons(folder):
     text, page = read(folder)
-    differences, scores = page.tables
+    differences, recipes, scores = page.tables
+    assert recipes[1:] == [
+        ["SFT", "all alike", "1 / t"],
+        ["WeFT", "root of the entropy", "1 / t_i"],
+    ]
     assert differences[1] == ["WeFT then RL against SFT then RL", "+25.0 [25.0, 25.0] better"]
     assert ["WeFT", "then RL", "75.0 [75.0, 75.0]", "75.0, 75.0"] in scores
     assert scores[-1] == ["no model", "all <ones>", "25.0 [0.0, 50.0]", ""]
     assert "<ones>" not in text
+
+
+def test_options_that_differ_between_the_arms_are_told(folder):
+    assert "All other options are the same in every run." in read(folder)[1].texts
+    for name, rate in (("sft-seed0", 1e-5), ("weft-seed0", 2e-5)):
+        (folder / name).mkdir()
+        config = {"stages": [name], "cold_start": {"learning_rate": rate, "epochs": 5}}
+        (folder / name / "config.yaml").write_text(yaml.safe_dump(config))
+    table = read(folder)[1].tables[2]
+    assert table == [["option", "SFT", "WeFT"], ["cold_start.learning_rate", "1e-05", "2e-05"]]
 
 
 def test_curves_and_reports_of_the_runs_that_are_there(folder):

@@ -55,7 +55,11 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ("rl.kl_coef=1,5", "rl.kl_coef=1,5: must be a finite number; try 0.01"),
         ("rl.temperature=0", "rl.temperature=0.0: must be above 0; try 1.0"),
         ("cold_start.slope=maybe", "cold_start.slope=maybe: must be true or false; try false"),
-        ("task=chess", "task=chess: must be one of sudoku, countdown"),
+        (
+            "task=chess",
+            "task=chess: must be one of sudoku, countdown, gsm8k, math500, or a Python file that "
+            "ends in .py",
+        ),
         ("resume=yes", "resume=yes: must be one of auto, never"),
         ("rl.estimator=two", "rl.estimator=two: must be one_step, so far"),
         ("model=", "model=: must be a text, not empty; try tiny"),
@@ -84,9 +88,21 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
             "try 32",
         ),
         (
-            "sampler.cache=prefix",
-            "sampler.cache=prefix: there is no cache yet, each step is a full forward pass; "
-            "use none",
+            "sampler.cache=some",
+            "sampler.cache=some: must be one of none, prefix, dual",
+        ),
+        (
+            "sampler.refresh_every=4",
+            "sampler.refresh_every=4: needs something kept; use sampler.cache=prefix or dual, "
+            "or null",
+        ),
+        (
+            "sampler.factor=1 sampler.threshold=0.9",
+            "sampler.factor=1.0: is another rule than sampler.threshold=0.9; set one to null",
+        ),
+        (
+            "sampler.factor=1 sampler.remasking=random",
+            "sampler.factor=1.0: needs confidences; use sampler.remasking=low_confidence, or null",
         ),
         (
             "sampler.threshold=1.5",
@@ -182,7 +198,7 @@ def test_a_long_value_is_cut():
         ({"temperature": nan}, "sampler.temperature=nan: must be a finite number; try 0.0"),
         ({"cfg_scale": inf}, "sampler.cfg_scale=inf: must be a finite number; try 0.0"),
         ({"remasking": "low"}, "sampler.remasking=low: must be one of low_confidence, random"),
-        ({"cache": "dual"}, "sampler.cache=dual: there is no cache yet"),
+        ({"end_tokens": "no"}, "sampler.end_tokens=no: must be one of free, late, never"),
         ({"early_stop": None}, "sampler.early_stop=null: must be true or false; try true"),
     ],
 )

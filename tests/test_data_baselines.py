@@ -5,7 +5,15 @@ from statistics import mean
 import pytest
 
 from rewards.registry import EVALUATION, headline
-from weft_rl.data.baselines import BASELINES, all_ones, random_digits, row_filling, sum_of_numbers
+from weft_rl.data.baselines import (
+    BASELINES,
+    all_ones,
+    last_formula,
+    last_number,
+    random_digits,
+    row_filling,
+    sum_of_numbers,
+)
 from weft_rl.data.records import Record, load_records
 from weft_rl.data.sudoku import generate
 
@@ -21,10 +29,20 @@ def test_answers_by_hand():
     numbers = Record("y", "countdown", {"numbers": [1, 2, 3], "target": 6})
     assert "<answer>1+2+3<" in sum_of_numbers(numbers)
     assert headline("countdown")(sum_of_numbers(numbers), **numbers.fields) == 1
+    asked = Record("z", "gsm8k", {"question": "Of 1,200 eggs he sells 30, then?", "answer": "30"})
+    assert "<answer>30<" in last_number(asked)
+    asked = Record("z", "math500", {"problem": "Let $x=2$. Find $x^{10}$.", "answer": "1024"})
+    assert r"<answer>\boxed{x^{10}}<" in last_formula(asked)
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("all ones", 0.25), ("random digits", 0.25), ("row filling", 0.48)]
+    ("name", "expected"),
+    [
+        ("all ones", 0.25),
+        ("random digits", 0.25),
+        ("copy of the puzzle", 0),
+        ("row filling", 0.48),
+    ],
 )
 def test_what_sudoku_answers_are_worth(name, expected):
     policy = BASELINES["sudoku"][name]

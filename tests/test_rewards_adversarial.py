@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from rewards import countdown, strict_d1, sudoku
-from rewards.registry import EVALUATION, TRAINING, headline
+from rewards import countdown, format, gsm8k, strict_d1, strict_math, sudoku
+from rewards.registry import EVALUATION, headline, training
 
 OPEN, CLOSE, LONG = "<answer>", "</answer>", 1_000_000
 SUDOKU = {"puzzle": "4320004330100004", "solution": "4321124334122134"}
@@ -34,8 +34,14 @@ TEXTS = [*INSIDE, *(OPEN + text + CLOSE for text in INSIDE), *WHOLE]
         (sudoku.exact, SUDOKU),
         (countdown.reward, COUNTDOWN),
         (countdown.exact, COUNTDOWN),
+        (sudoku.valid, SUDOKU),
+        (gsm8k.exact, {"answer": "#### 5"}),
         (strict_d1.sudoku, SUDOKU),
         (strict_d1.countdown, COUNTDOWN),
+        (strict_math.gsm8k, {"answer": 5.0}),
+        (strict_math.math500, {"answer": r"\frac{1}{2}"}),
+        *((f, {}) for f in (format.tags, format.soft, format.strict)),
+        *((f, {}) for f in (format.integer, format.boxed_answer)),
     ],
 )
 def test_in_range_and_quick(reward, fields):
@@ -48,13 +54,32 @@ def test_in_range_and_quick(reward, fields):
 
 
 def test_every_task_trains_on_and_reports_its_rewards():
-    assert {task: list(functions) for task, functions in TRAINING.items()} == {
-        "sudoku": ["cell_accuracy"],
-        "countdown": ["countdown"],
-    }
     assert {task: list(functions) for task, functions in EVALUATION.items()} == {
-        "sudoku": ["cell_accuracy", "exact"],
+        "sudoku": ["cell_accuracy", "exact", "valid"],
         "countdown": ["exact"],
+        "gsm8k": ["exact"],
+        "math500": ["exact"],
     }
+    for task in EVALUATION:
+        (term,) = training(task).values()
+        assert term.weight == 1
     assert headline("sudoku") is sudoku.cell_accuracy
     assert headline("countdown") is countdown.exact
+
+
+@pytest.mark.parametrize(
+    ("task", "most"), [("sudoku", 1), ("countdown", 1), ("gsm8k", 4), ("math500", 3)]
+)
+def test_weights_of_d1(task, most):
+    # gsm8k: 2 for being right, and .5 for each of four rewards of form; math500: 2 and 1
+    assert sum(term.weight for term in training(task, "d1").values()) == most
+
+
+def test_a_right_and_well_formed_answer_gets_every_term():
+    text = "<reasoning>\nr\n</reasoning>\n<answer>\n{}\n</answer>"
+    for task, answer, record in (
+        ("gsm8k", "5", {"answer": "#### 5"}),
+        ("math500", r"\boxed{x^2}", {"answer": "x^2"}),
+    ):
+        terms = training(task, "d1").values()
+        assert [term.reward(text.format(answer), **record) for term in terms] == [1] * len(terms)

@@ -75,7 +75,9 @@ def test_sudoku_without_a_usable_puzzle(puzzle):
         (r"\boxed{6 \div 3 \cdot 2}", "6 / 3 * 2"),
         (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         (r"\boxed 1+2$ so", "1+2"),
-        (r"\fbox{1+2}", "1+2"),
+        (r"\fbox{1+2}", r"\fbox{1+2}"),
+        (r"\boxed{1+2 <answer>3+4</answer>", "3+4"),  # never closed
+        (r"\boxed{1+2", r"\boxed{1+2"),
         (r"\boxed{1+2=3}", "1+2"),
         ("we try 1+2=3 and 4+5=9", "1+2"),
         ("so 1+2 = 3", "1+2"),

@@ -76,6 +76,15 @@ def test_draws_depend_on_the_seed_only(checkpoint, capsys):
     assert "─" not in texts[0]
 
 
+def test_streaming_says_the_same(checkpoint, capsys):
+    argv = [f"checkpoint={checkpoint}", "prompt=1+2", "device=cpu", "cache=dual", "threshold=0.5"]
+    said = []
+    for stream in ("false", "true"):
+        assert main([*argv, f"stream={stream}"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != "\n"
+
+
 def test_a_run_folder_lends_its_sampler_and_newest_stage(run, tmp_path, capsys):
     origin = find_checkpoint(run)
     assert (origin.folder, origin.style) == (run / "checkpoints" / "rl" / "step-2", "tiny")
@@ -112,6 +121,9 @@ def test_the_runs_wording_of_a_puzzle(run, capsys):
         (["checkpoint={}", "prompt=1", "out=a.json"], "out=a.json: is where the trace is"),
         (["checkpoint={}", "prompt=1", "device=tpu"], "device=tpu: must be auto, cpu"),
         (["checkpoint={}", "prompt=1", "steps=45"], "steps=45: must be at most gen_length"),
+        (["checkpoint={}", "prompt=1", "cache=no"], "cache=no: must be one of none, prefix, dual"),
+        (["checkpoint={}", "prompt=1", "refresh_every=2"], "use cache=prefix or dual, or null"),
+        (["checkpoint={}", "prompt=1", "end_tokens=no"], "end_tokens=no: must be one of free"),
         (["checkpoint={}", "prompt=1", "remasking=no"], "remasking=no: must be one of low_"),
         (["checkpoint={}", "prompt=1", "gen_length=30"], "gen_length=30: must be a multiple of bl"),
         (["checkpoint={}", "prompt=hello"], "prompt=hello: the model has no tokens for some"),

@@ -1,14 +1,17 @@
 """Generation against the published algorithm in plain loops, and against frequencies."""
 
 import random
+from collections import Counter
+from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from naive_sampler import naive_sample
 from sampler_models import END, MASK, TURN, Fixed, TinyNet, llada, prompts
 
 from weft_rl.sampler import SamplerConfig, generate
-from weft_rl.seeding import seed_for
+from weft_rl.sampler.draws import stream_keys, uniform
 
 
 def some_config(rng, **options):
@@ -16,31 +19,28 @@ def some_config(rng, **options):
     return SamplerConfig(width * blocks, width, blocks * rng.randint(1, width), **options)
 
 
-def naive(model, prompt, seed, config, vocab_size):
+def naive(model, prompt, seed, config):
     """The oracle on one prompt without padding, with the draws that our law gives this row."""
 
-    def draws(purpose, step, *shape):
-        generator = torch.Generator().manual_seed(seed_for(seed, purpose, step))
-        return torch.rand(shape, generator=generator, dtype=torch.float64)
+    def drawn(purpose):
+        keys = stream_keys([seed], purpose)
+        return lambda step, place: uniform(keys, np.array([step]), np.array([place])).item()
 
     def logits_of(ids):
         with torch.no_grad():
             return model(input_ids=torch.tensor([ids])).logits[0].float()
 
-    width = config.block_length
     return naive_sample(
         logits_of,
         prompt.tolist(),
         MASK,
         gen_length=config.gen_length,
-        block_length=width,
+        block_length=config.block_length,
         steps=config.steps,
         temperature=config.temperature,
         cfg_scale=config.cfg_scale,
-        token_draws=lambda step: draws("token", step, width, vocab_size),
-        position_draws=(
-            (lambda step: draws("position", step, width)) if config.remasking == "random" else None
-        ),
+        token_draw=drawn("token"),
+        position_draw=drawn("position") if config.remasking == "random" else None,
     )
 
 
@@ -51,7 +51,7 @@ def assert_equals_naive(model, rng, vocab_size, batch, **options):
     out = generate(model, ids, config, visible, seeds)
     for row in range(batch):
         prompt = ids[row][visible[row].bool()]
-        tokens, history = naive(model, prompt, seeds[row], config, vocab_size)
+        tokens, history = naive(model, prompt, seeds[row], config)
         assert out.completions[row].tolist() == tokens, (config, ids, visible, seeds)
         ours = sorted((e["step"], e["position"], e["token"]) for e in out.trace[row])
         assert ours == sorted((e.step, e.position, e.token) for e in history)
@@ -125,6 +125,42 @@ def test_tokens_follow_the_softmax_at_the_temperature(rows, length, steps):
     assert ((found - expected) ** 2 / expected).sum() < CHI_SQUARE_4
 
 
+def joint_law(model, prompt, temperature, words):
+    """Of two tokens, one a step, the more confident candidate first: {(first, second): p}."""
+
+    def laws(tokens):
+        """For each position: the law of its candidate, and each word's confidence."""
+        ids = torch.tensor([[*prompt, *tokens]])
+        logits = model(input_ids=ids).logits[0, len(prompt) :].float()
+        law = (logits[:, words] / temperature).softmax(dim=-1).tolist()
+        return law, logits.softmax(dim=-1)[:, words].tolist()
+
+    found = dict.fromkeys(product(words, words), 0.0)
+    (left, right), (sure_left, sure_right) = laws([MASK, MASK])
+    for i, j in product(range(len(words)), repeat=2):
+        p = left[i] * right[j]
+        if sure_left[i] >= sure_right[j]:
+            for k, q in enumerate(laws([words[i], MASK])[0][1]):
+                found[words[i], words[k]] += p * q
+        else:
+            for k, q in enumerate(laws([MASK, words[j]])[0][0]):
+                found[words[k], words[j]] += p * q
+    return found
+
+
+def test_completions_follow_the_law_by_enumeration():
+    model, prompt, words, rows = TinyNet(5, 4), [4, 0], [0, 1, 2, 4], 20_000
+    law = joint_law(model, prompt, 1.5, words)
+    assert sum(law.values()) == pytest.approx(1)
+    config = SamplerConfig(2, 2, 2, temperature=1.5, early_stop=False)
+    out = generate(model, torch.tensor(prompt).expand(rows, -1), config)
+    found = Counter(map(tuple, out.completions.tolist()))
+    statistic = sum((found[pair] - p * rows) ** 2 / (p * rows) for pair, p in law.items())
+    assert min(law.values()) * rows > 5
+    # what 15 degrees of freedom exceed once in a thousand
+    assert statistic < 37.7
+
+
 def test_temperature_to_zero_is_the_argmax():
     rng, model = random.Random(1), TinyNet(12, 1)
     ids, visible = prompts(rng, 8, 12)
@@ -143,10 +179,11 @@ def test_huge_logits_do_not_overflow():
 def test_confidence_is_the_drawn_tokens_probability_over_the_whole_vocabulary():
     logits = torch.tensor([0.5, -1.0, 0.0, 2.0, 1.0])
     config = SamplerConfig(40, 40, 10, temperature=3.0, trace=True, early_stop=False)
-    out = generate(Fixed(logits), torch.zeros(1, 1, dtype=torch.long), config)
+    out = generate(Fixed(logits), torch.zeros(8, 1, dtype=torch.long), config)
     probability = logits.softmax(dim=0)  # with the mask token, at temperature 1, without noise
-    assert {entry["token"] for entry in out.trace[0]} == {0, 1, 2, 4}
-    for entry in out.trace[0]:
+    entries = [entry for trace in out.trace for entry in trace]
+    assert {entry["token"] for entry in entries} == {0, 1, 2, 4}
+    for entry in entries:
         assert entry["confidence"] == pytest.approx(probability[entry["token"]].item(), rel=1e-6)
 
 
@@ -202,12 +239,13 @@ def test_a_finished_row_costs_nothing():
     model.register_forward_hook(lambda _, __, out: sizes.append(tuple(out.logits.shape)))
     ids, config = torch.full((32, 3), 5), SamplerConfig(12, 4, 12, temperature=1.0)
     out = generate(model, ids, config)
-    # the head is computed on the active block only, for the rows that are still open
-    assert {shape[1:] for shape in sizes} == {(4, 13)}
-    rows = [shape[0] for shape in sizes]
+    # the head is computed for what is masked in the active block of rows that are still open
+    assert {shape[1] for shape in sizes} == {13}
+    left = [4, 3, 2, 1] * 3
+    rows = [shape[0] / count for shape, count in zip(sizes, left, strict=False)]
     assert rows[0] == 32
     assert rows == sorted(rows, reverse=True)
-    assert rows[-1] < 32
+    assert 1 <= rows[-1] < 32
     assert len(rows) == out.forwards
 
 

@@ -110,9 +110,9 @@ def test_adapters_keep_the_cheap_head():
     ids, config = torch.full((2, 3), 5), SamplerConfig(8, 4, 4)
     expected = generate(llada(), ids, config)
     model, shapes = get_peft_model(llada(), LoraConfig(target_modules=["q_proj"])), []
-    model.register_forward_hook(lambda _, __, out: shapes.append(out.logits.shape[1]))
+    model.register_forward_hook(lambda _, __, out: shapes.append(out.logits.shape[0]))
     assert generate(model, ids, config).tokens.equal(expected.tokens)
-    assert set(shapes) == {4}
+    assert shapes == [2 * masks for masks in (4, 2, 4, 2)]
 
 
 OK = torch.full((2, 4), 5)
@@ -134,6 +134,16 @@ OK = torch.full((2, 4), 5)
         ),
         ({"attention_mask": torch.ones(2, 10)}, r"attention_mask must have shape \(2, 4\)"),
         ({"prompt_ids": torch.tensor([[5, 5], [MASK, 5]])}, "row 1 holds the mask token 3"),
+        (
+            {
+                "prompt_ids": torch.tensor([[MASK, 5], [5, 5]]),
+                "attention_mask": torch.tensor([[0, 1], [1, 1]]),
+            },
+            "row 0 holds the mask token 3; pad with another",
+        ),
+        ({"prompt_ids": torch.tensor([[5, 5], [5, 13]])}, "row 1 .* outside of the voc.*, 0 to 12"),
+        ({"prompt_ids": torch.tensor([[-1, 5]])}, "row 0 holds a token outside of the vocabulary"),
+        ({"batch_size": 0}, "batch_size=0: must be at least 1"),
         ({"seeds": [1, 2, 3]}, "seeds: 3 for 2 prompts"),
     ],
 )
@@ -153,6 +163,14 @@ def test_a_model_without_special_tokens_is_refused():
     model.config = SimpleNamespace(mask_token_id=MASK, eos_token_id=None)
     with pytest.raises(ValueError, match="eos_token_id=None"):
         generate(model, OK, SamplerConfig(6, 3, 2))
+    model.config = SimpleNamespace(mask_token_id=MASK, eos_token_id=END, pad_token_id=MASK)
+    with pytest.raises(ValueError, match="mask_token_id=3 is its pad or end token as well"):
+        generate(model, OK, SamplerConfig(6, 3, 2))
+
+
+def test_a_model_that_keeps_nothing_has_no_cache():
+    with pytest.raises(ValueError, match="cache=dual: BertForMaskedLM cannot keep keys"):
+        generate(bert(), OK, SamplerConfig(6, 3, 2, cache="dual"))
 
 
 def test_a_model_without_logits_is_refused():

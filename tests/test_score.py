@@ -11,7 +11,8 @@ from weft_rl.errors import UserError
 from weft_rl.score import ScoreConfig, run, score_file
 
 FIXTURES = Path(__file__).parent / "fixtures"
-FILES = {task: FIXTURES / f"{task}_128.jsonl" for task in ("sudoku", "countdown")}
+TASKS = ("sudoku", "countdown", "gsm8k", "math500")
+FILES = {task: FIXTURES / f"{task}_128.jsonl" for task in TASKS}
 SUDOKU = {
     "question": "Solve the following Sudoku puzzle: 4320004330100004\n",
     "generation": "<answer>\n4321124334122134\n</answer>",
@@ -22,30 +23,38 @@ COUNTDOWN = {"generation": r"\boxed{2*4-3}", "ground_truth": [[2, 3, 4], 5]}
 
 @pytest.mark.parametrize(
     ("task", "correct", "total", "score"),
-    [("sudoku", 240, 2048, 11.72), ("countdown", 53, 256, 20.70)],
+    [
+        ("sudoku", 240, 2048, 11.72),
+        ("countdown", 53, 256, 20.70),
+        ("gsm8k", 783, 1130, 69.29),
+        ("math500", 130, 500, 26.0),
+    ],
 )
 def test_strict_equals_the_published_verdicts(task, correct, total, score):
     result = score_file(FILES[task], task, "d1")
     rows = [json.loads(line) for line in FILES[task].read_text().splitlines()]
     published = [row.get("d1_correct_cells", row.get("d1_correct")) for row in rows]
     assert [row["correct"] for row in result["per_record"]] == published
-    assert [row["line"] for row in result["per_record"]] == list(range(1, 257))
+    assert [row["line"] for row in result["per_record"]] == list(range(1, len(rows) + 1))
     assert (result["correct"], result["total"], result["score"]) == (correct, total, score)
-    assert (result["n"], result["disagreements"], result["broken"]) == (256, [], [])
+    assert (result["n"], result["disagreements"], result["broken"]) == (len(rows), [], [])
 
 
 @pytest.mark.parametrize(
-    ("task", "line", "here", "d1", "reason"),
+    ("task", "count", "line", "here", "reason"),
     [
-        ("sudoku", 185, 1, 0, "'132132132132132132'; d1 reads '<answer>132132132132132132'"),
-        ("countdown", 194, 1, 0, "96 - 48  + 26"),
+        ("sudoku", 1, 185, 1, "'132132132132132132'; d1 reads '<answer>132132132132132132'"),
+        ("countdown", 1, 194, 1, "96 - 48  + 26"),
+        ("gsm8k", 9, 244, 1, "the answer is '43,500'; d1 reads '43'"),
+        ("math500", 16, 34, 1, "'15.975' is judged by other rules: by value"),
     ],
 )
-def test_each_disagreement_is_listed(task, line, here, d1, reason):
+def test_each_disagreement_is_listed(task, count, line, here, reason):
     result = score_file(FILES[task], task)
-    (row,) = result["disagreements"]
-    assert (row["line"], row["correct"], row["d1"]) == (line, here, d1)
-    assert reason in row["reason"]
+    listed = {row["line"]: row for row in result["disagreements"]}
+    assert len(listed) == count
+    assert (listed[line]["correct"], listed[line]["d1"]) == (here, 1 - here)
+    assert reason in listed[line]["reason"]
     # whatever is not listed agrees
     strict = score_file(FILES[task], task, "d1")
     differing = [
@@ -53,7 +62,7 @@ def test_each_disagreement_is_listed(task, line, here, d1, reason):
         for ours, theirs in zip(result["per_record"], strict["per_record"], strict=True)
         if ours["correct"] != theirs["correct"]
     ]
-    assert differing == [line]
+    assert differing == list(listed)
 
 
 def write(tmp_path, *rows):
@@ -133,17 +142,109 @@ def test_one_json_object_is_printed(tmp_path, capsys):
     result = json.loads(capsys.readouterr().out)
     assert result == {
         **{"task": "countdown", "strict": None, "n": 2, "unit": "records"},
-        **{"correct": 1, "total": 2, "score": 50.0, "disagreements": [], "broken": []},
+        **{"correct": 1, "total": 2, "score": 50.0, "flags": {}},
+        **{"disagreements": [], "broken": []},
     }
     run(ScoreConfig("countdown", path))
     assert len(json.loads(capsys.readouterr().out)["per_record"]) == 2
 
 
 def test_unknown_options_values():
-    with pytest.raises(UserError, match="task=chess: must be one of sudoku, countdown"):
+    with pytest.raises(UserError, match="task=chess: must be one of sudoku, countdown, gsm8k"):
         ScoreConfig("chess", "x")
     with pytest.raises(UserError, match="strict=d2: must be d1 or null"):
         ScoreConfig("sudoku", "x", "d2")
+    with pytest.raises(UserError, match="solutions=all: must be one or any"):
+        ScoreConfig("sudoku", "x", solutions="all")
+    with pytest.raises(UserError, match="solutions=any: is for task=sudoku without strict"):
+        ScoreConfig("sudoku", "x", "d1", solutions="any")
+    with pytest.raises(UserError, match="workers=0: must be at least 1"):
+        ScoreConfig("sudoku", "x", workers=0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_several_processes_say_the_same(task, tmp_path):
+    rows = FILES[task].read_text().splitlines()[:60]
+    lines = [row for row in rows for _ in range(40)]  # several parcels
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join([*lines[:5], "{", *lines[5:]]))
+    assert score_file(path, task, workers=2) == score_file(path, task, workers=1)
+
+
+def test_what_is_printed_is_what_is_returned(capsys):
+    for task in ("sudoku", "gsm8k"):
+        run(ScoreConfig(task, str(FILES[task])))
+        assert json.loads(capsys.readouterr().out) == score_file(FILES[task], task)
+
+
+def test_any_solution_of_a_puzzle(tmp_path):
+    # rows 2 and 4 of the empty puzzle's first solution exchanged: full, and no less a solution
+    puzzle = SUDOKU | {"question": "Sudoku puzzle: 1234000000000000", "ground_truth": "1234" * 4}
+    key, other = "1234341221434321", "1234341243212143"
+    rows = [puzzle | {"ground_truth": key, "generation": f"<answer>{other}</answer>"}]
+    rows.append(rows[0] | {"generation": f"<answer>{other[:-1]}</answer>"})  # a cell is missing
+    path = write(tmp_path, *rows)
+    assert [row["correct"] for row in score_file(path, "sudoku")["per_record"]] == [4, 4]
+    result = score_file(path, "sudoku", solutions="any")
+    assert result["per_record"] == [
+        {"line": 1, "correct": 12, "total": 12, "flags": ["other solution"]},
+        {"line": 2, "correct": 11, "total": 12, "flags": ["length"]},
+    ]
+    assert result["flags"] == {"other solution": 1, "length": 1}
+
+
+def test_a_truth_that_is_null_is_flagged_and_never_met(tmp_path):
+    path = write(tmp_path, {"generation": r"\boxed{-10}", "ground_truth": None})
+    for strict in (None, "d1"):
+        result = score_file(path, "gsm8k", strict)
+        assert result["per_record"] == [
+            {"line": 1, "correct": 0, "total": 1, "flags": ["no ground truth"]}
+        ]
+        assert result["flags"] == {"no ground truth": 1}
+
+
+@pytest.mark.parametrize(
+    ("task", "truth"),
+    [
+        *(("gsm8k", '"many"'), ("gsm8k", "[18]"), ("gsm8k", "true"), ("gsm8k", "NaN")),
+        *(("gsm8k", "1e400"), pytest.param("gsm8k", "9" * 4000, id="long")),
+        *(("math500", "null"), ("math500", "5"), ("math500", '" "')),
+    ],
+)
+def test_broken_truth_of_the_other_tasks(tmp_path, task, truth):
+    good = json.dumps({"generation": r"\boxed{18}", "ground_truth": "18"})
+    result = score_file(write(tmp_path, good, good.replace('"18"', truth)), task)
+    assert (result["n"], [row["line"] for row in result["broken"]]) == (1, [2])
+
+
+def test_a_line_that_is_too_long_is_broken(tmp_path, monkeypatch):
+    monkeypatch.setattr("weft_rl.score._LONGEST_LINE", 4096)
+    long = COUNTDOWN | {"generation": "x" * 10_000}
+    result = score_file(write(tmp_path, COUNTDOWN, long, COUNTDOWN), "countdown")
+    assert result["broken"] == [{"line": 2, "reason": "longer than 4096 bytes"}]
+    assert [row["line"] for row in result["per_record"]] == [1, 3]
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    def peak_kib(count):
+        path = tmp_path / f"{count}.jsonl"
+        with path.open("w") as file:
+            for i in range(count):
+                row = COUNTDOWN | {"generation": f"{i} " + r"\boxed{4**2//3}"}  # a disagreement
+                file.write(json.dumps(row) + "\n")
+        code = (
+            "import sys; from weft_rl.score import main; "
+            f"main(['task=countdown', 'generations={path}', 'workers=1']); "
+            # not getrusage: it starts from the size of the process that started this one
+            "lines = [line.split() for line in open('/proc/self/status')]; "
+            "print(next(line[1] for line in lines if line[0] == 'VmHWM:'), file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        assert json.loads(done.stdout)["n"] == count
+        return int(done.stderr)
+
+    # the printed rows alone are 250 bytes a record: some 14 MiB for the 60,000
+    assert peak_kib(62_000) - peak_kib(2_000) < 6_000
 
 
 def test_no_torch_on_the_way():

@@ -13,6 +13,7 @@ from weft_rl.errors import UserError
 COMMANDS = {
     "run": ("weft_rl.pipeline", "train and evaluate: the stages in order, on one run folder"),
     "compare": ("weft_rl.compare", "several cold starts, each with RL after it, paired over seeds"),
+    "reproduce": ("weft_rl.reproduce", "the paper's tables and figures, beside its numbers"),
     "plot": ("weft_rl.plot", "reward curves of one or more runs"),
     "report": ("weft_rl.report", "the HTML report of a run or a comparison"),
     "score": ("weft_rl.score", "score saved generations"),
@@ -41,7 +42,7 @@ def _list_commands(words: Sequence[str]) -> int:
         near = get_close_matches(words[0][:100], COMMANDS, 1)
         cure = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
         raise UserError(f"{shown(words[0]) or repr('')}: no such command; {cure}")
-    lines = [f"  {name:<8} {about}" for name, (_, about) in COMMANDS.items()]
+    lines = [f"  {name:<9} {about}" for name, (_, about) in COMMANDS.items()]
     head = ["usage: weft-rl COMMAND key=value ...", ""]
     tail = ["", "weft-rl COMMAND --help lists a command's options", ""]
     sys.stdout.write("\n".join([*head, *lines, *tail]))

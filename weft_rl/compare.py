@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ from weft_rl.comparison import RESULT, compare_units, read_unit, unit_name
 from weft_rl.comparison_report import write_comparison_report
 from weft_rl.comparison_text import notes, score_rows, sentences, to_markdown
 from weft_rl.config.load import diff_configs, load_run_config, parse_options
-from weft_rl.config.options import Block, about, leaves, option, require, shown
+from weft_rl.config.options import Block, about, option, require, shown
 from weft_rl.config.schema import STAGES, RunConfig
+from weft_rl.config.split import split_words
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.jobs import LOGS, Job, has_cuda, last_line, run_jobs
 from weft_rl.pipeline import check_data, environment, start_model
@@ -114,17 +114,8 @@ def read_options(argv: Sequence[str]) -> tuple[CompareConfig, RunConfig, list[st
     Raises UserError for a mistake in either and SystemExit(0) after --help."""
     if any(word in ("--help", "-h") for word in argv):
         parse_options(CompareConfig, ["--help"], command="weft_rl.compare", description=_ABOUT)
-    own, words = [], []
-    of_run = leaves(RunConfig)
-    for word in argv:
-        key, equals, _ = word.partition("=")
-        if word == "--print-config":
-            continue
-        if key in _SET_HERE and equals:
-            raise UserError(f"{shown(word)}: {_SET_HERE[key]}")
-        # a misspelt option of the comparison is told so, not that runs have no such option
-        near = key not in of_run and get_close_matches(key[:100], leaves(CompareConfig), 1)
-        (own if key in leaves(CompareConfig) or near else words).append(word)
+    asked = [word for word in argv if word != "--print-config"]
+    own, words = split_words(asked, CompareConfig, _SET_HERE)
     options = parse_options(CompareConfig, own, command="weft_rl.compare", description=_ABOUT)
     first = [f"stages=[{options.arms[0]},rl]", f"seed={options.seeds[0]}"]
     return options, load_run_config([*words, *first], command="weft_rl.compare"), words

@@ -179,7 +179,7 @@ def _against_first(
 ) -> list[dict[str, Any]]:
     """Each other arm against the first at one stage, corrected for how many they are."""
     reference, *others = arms
-    found = [
+    found: list[dict[str, Any]] = [
         {"stage": stage, "arm": arm, "reference": reference} | change
         for arm in others
         if (change := _change(tables[arm, stage], tables[reference, stage]))

@@ -1,7 +1,7 @@
 """The page on a comparison: verdicts, rewards, scores and runs, from its folder's files."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,22 @@ from markupsafe import Markup
 
 from weft_rl import figures
 from weft_rl.comparison import RESULT, unit_name
-from weft_rl.comparison_text import TITLES, difference_rows, label, notes, score_rows, sentences
+from weft_rl.comparison_text import (
+    RECIPE_WORDS,
+    TITLES,
+    difference_rows,
+    label,
+    notes,
+    score_rows,
+    sentences,
+)
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.figures import Bar, Line, Panel
+from weft_rl.live import chart
 from weft_rl.page import write_page
-from weft_rl.plot import read_curves
-from weft_rl.rerun import options_of
+from weft_rl.plot import mean_curve, read_curves
+from weft_rl.rerun import flat, options_of
 from weft_rl.runs import CONFIG, REPORT, read_json
 
 
@@ -32,6 +41,7 @@ def write_comparison_report(folder: Path) -> Path:
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder}: {RESULT} or {CONFIG} cannot be read ({reason})") from error
+    rewards = _rewards(folder, result)
     return write_page(
         "comparison.html.j2",
         folder / REPORT,
@@ -42,7 +52,11 @@ def write_comparison_report(folder: Path) -> Path:
         scores=score_rows(result),
         differences=difference_rows(result),
         bars=_bars(result),
-        curves=_curves(folder, result),
+        curves=_curves(rewards),
+        is_live=bool(rewards),
+        chart=chart("reward in RL", rewards),
+        recipes=_recipes(result),
+        settings_differ=_differing(folder, result),
         smoothing=SMOOTHING,
         runs=_runs(folder, result),
         config=text,
@@ -70,14 +84,13 @@ def _bars(result: Mapping[str, Any]) -> Markup:
     return Markup(figures.figure_svg(figure, spoken))
 
 
-def _curves(folder: Path, result: Mapping[str, Any]) -> Markup | None:
+def _curves(rewards: Mapping[str, list[Line]]) -> Markup | None:
     """Each arm's reward in RL, its mean over the seeds that have come to it; None before any."""
-    lines: list[Line] = []
-    for arm in result["arms"]:
-        runs = [folder / unit_name(arm, seed) for seed in result["seeds"]]
-        found = [line for run in runs if (line := read_curves(run, "reward").get("rl"))]
-        if found and (mean := _mean_line(f"{label(arm)}, mean of {len(found)} runs", found)).steps:
-            lines.append(mean)
+    lines = [
+        mean_curve(name, found, SMOOTHING)
+        for name, found in rewards.items()
+        if set.intersection(*(set(line.steps) for line in found))
+    ]
     if not lines:
         return None
     panel = Panel("reward in RL", lines)
@@ -86,12 +99,39 @@ def _curves(folder: Path, result: Mapping[str, Any]) -> Markup | None:
     return Markup(figures.figure_svg(figure, f"reward in RL: {said}"))
 
 
-def _mean_line(name: str, lines: Sequence[Line]) -> Line:
-    """The mean of several curves at the steps that all of them have."""
-    curves = [dict(zip(line.steps, line.values, strict=True)) for line in lines]
-    steps = [step for step in lines[0].steps if all(step in curve for curve in curves)]
-    values = [sum(curve[step] for curve in curves) / len(curves) for step in steps]
-    return Line(name, steps, values)
+def _rewards(folder: Path, result: Mapping[str, Any]) -> dict[str, list[Line]]:
+    """The reward curves of each arm's runs that have come to RL, under the line's name."""
+    lines: dict[str, list[Line]] = {}
+    for arm in result["arms"]:
+        runs = [folder / unit_name(arm, seed) for seed in result["seeds"]]
+        found = [line for run in runs if (line := read_curves(run, "reward").get("rl"))]
+        if found:
+            lines[f"{label(arm)}, mean of {len(found)} runs"] = found
+    return lines
+
+
+def _recipes(result: Mapping[str, Any]) -> list[list[str]]:
+    """The table of the arms' recipes, its head first."""
+    rows = [["arm", "masking rate", "weight"]]
+    rows += [[label(arm), *RECIPE_WORDS.get(arm, ("", ""))] for arm in result["arms"]]
+    return rows
+
+
+def _differing(folder: Path, result: Mapping[str, Any]) -> list[list[str]]:
+    """Options that the arms' runs of one seed do not share, stages apart; empty without any."""
+    configs = {}
+    for arm in result["arms"]:
+        path = folder / unit_name(arm, result["seeds"][0]) / CONFIG
+        if path.exists():
+            configs[label(arm)] = dict(flat(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    keys = dict.fromkeys(key for config in configs.values() for key in config)
+    rows = [
+        [key, *(str(config.get(key, "")) for config in configs.values())]
+        for key in keys
+        if key not in ("stages", "out", "revision")
+        and len({str(config.get(key)) for config in configs.values()}) > 1
+    ]
+    return [["option", *configs], *rows] if rows else []
 
 
 def _runs(folder: Path, result: Mapping[str, Any]) -> list[tuple[str, str | None]]:

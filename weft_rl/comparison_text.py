@@ -17,6 +17,20 @@ _LABELS = {
     "rho1": "Rho-1",
 }
 
+# What a cold start masks faster, and what a masked token's loss is multiplied with.
+RECIPE_WORDS = {
+    "sft": ("all alike", "1 / t"),
+    "weft": ("root of the entropy", "1 / t_i"),
+    "weft_paper": ("root of the entropy", "1 / t_i, by the number of masked tokens"),
+    "weft_exact": ("root of the entropy", "the bound's, from one token's clock"),
+    "weft_entropy": ("entropy", "1 / t_i"),
+    "nll": ("-log p of the token", "1 / t_i"),
+    "weft_sw": ("all alike", "root of the entropy / t"),
+    "dream": ("all alike", "unmasked neighbours / t"),
+    "dft": ("all alike", "the token's own probability / t"),
+    "rho1": ("all alike", "1 / t of the 60 % of highest excess loss"),
+}
+
 
 def label(arm: str) -> str:
     """An arm's name in prose."""

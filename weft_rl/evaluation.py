@@ -7,13 +7,28 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rewards.registry import EVALUATION
-from weft_rl.config.schema import SamplerConfig
-from weft_rl.data.prompts import PromptStyle, task_prompt
+from weft_rl.config.schema import RunConfig, SamplerConfig
+from weft_rl.data.prompts import PREFILL, PromptStyle, task_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.traces import prompt_ids
 from weft_rl.sampler import generate
 from weft_rl.seeding import seed_for
 from weft_rl.stats import Interval, bootstrap_mean, wilson
+
+# The paper's evaluation: tokens generated per task, blocks of 32, two tokens a step, greedy.
+# Source: WeFT, Appendix B; prompts, prefilled tag and data as in d1's evaluation.
+PAPER_LENGTH = {"sudoku": 512, "countdown": 512, "gsm8k": 256, "math500": 256}
+_PAPER_BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an evaluation is done: part of its result, and of what a resumed one must share."""
+
+    sampler: SamplerConfig
+    style: PromptStyle
+    data: str | None  # as held_out_records takes it
+    num_records: int | None  # None: all there are
 
 
 @dataclass(frozen=True)
@@ -26,28 +41,46 @@ class Completion:
     scores: dict[str, float]  # by score name, in [0, 1]
 
 
+def evaluation_settings(config: RunConfig) -> Settings:
+    """The settings that eval.preset and eval.gen_length ask for.
+
+    paper: the paper's lengths (256 for a task it has not), and all records of the data set. Raises
+    UserError when the sampler cannot have that length."""
+    options, sampler = config.eval, config.sampler
+    if options.preset == "paper":
+        length = options.gen_length or PAPER_LENGTH.get(config.task, 256)
+        sampler = SamplerConfig(length, _PAPER_BLOCK, length // 2)
+        data = options.data or ("d1" if config.task == "sudoku" else "published")
+        return Settings(sampler, "d1_eval", data, None)
+    if options.gen_length is not None:
+        steps = max(1, options.gen_length * sampler.steps // sampler.gen_length)
+        sampler = replace(sampler, gen_length=options.gen_length, steps=steps)
+    return Settings(sampler, config.prompt_style, options.data, options.num_records)
+
+
 def sample_completions(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     records: Sequence[Record],
-    style: PromptStyle,
-    sampler: SamplerConfig,
+    settings: Settings,
     *,
     batch_size: int,
     seed: int,
-) -> Iterator[Completion]:
-    """Sample one completion per record and score it; a record's draw depends on (seed, id) only."""
-    greedy = replace(sampler, trace=False)
+) -> Iterator[list[Completion]]:
+    """Batches of one scored completion per record; a record's draw depends on (seed, id) only."""
+    sampler = replace(settings.sampler, trace=False)
+    prefill = tokenizer.encode(PREFILL[settings.style], add_special_tokens=False)
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
-        prompts = [task_prompt(style, record.task, record.fields) for record in batch]
+        prompts = [task_prompt(settings.style, record.task, record.fields) for record in batch]
         padded = tokenizer.pad(
-            {"input_ids": [prompt_ids(tokenizer, prompt) for prompt in prompts]},
+            {"input_ids": [prompt_ids(tokenizer, prompt) + prefill for prompt in prompts]},
             padding_side="left",
             return_tensors="pt",
         ).to(model.device)
         seeds = [seed_for(seed, "evaluation", record.id) for record in batch]
-        out = generate(model, padded["input_ids"], greedy, padded["attention_mask"], seeds)
+        out = generate(model, padded["input_ids"], sampler, padded["attention_mask"], seeds)
+        done = []
         for record, prompt, row, length in zip(
             batch, prompts, out.completions.tolist(), out.lengths.tolist(), strict=True
         ):
@@ -56,13 +89,15 @@ def sample_completions(
                 name: score(text, **record.fields)
                 for name, score in EVALUATION[record.task].items()
             }
-            yield Completion(record, prompt, text, scores)
+            done.append(Completion(record, prompt, text, scores))
+        yield done
 
 
 def summarise(scores: Sequence[dict[str, float]]) -> dict[str, Any]:
     """The evaluation entry of a task: percent with 95 % intervals, the first score at the top.
 
-    A score that is only ever 0 or 1 gets Wilson's interval, any other a bootstrap over records."""
+    A score that is only ever 0 or 1 gets Wilson's interval, any other a bootstrap over records:
+    for shares of a puzzle's cells the puzzle is the cluster."""
     main, *others = scores[0]
     entry = {"n": len(scores), **_percent([row[main] for row in scores])}
     return entry | {name: _percent([row[name] for row in scores]) for name in others}

@@ -52,11 +52,14 @@ _SVG_METADATA = ("Date", "Creator", "Format", "Type")
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: steps (N,) increasing, values (N,) finite, N > 0."""
+    """One curve: steps (N,) increasing, values (N,) finite, N > 0.
+
+    band: lower and upper bounds (N,) around the smoothed curve, drawn as a faint area."""
 
     label: str
     steps: list[float]
     values: list[float]
+    band: tuple[list[float], list[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,15 @@ class Bar:
     low: float
     high: float
     is_baseline: bool = False
+
+
+@dataclass(frozen=True)
+class Point:
+    """A number with a name, and its interval where it has one."""
+
+    label: str
+    value: float
+    interval: tuple[float, float] | None = None
 
 
 @contextmanager
@@ -126,6 +138,8 @@ def _draw_panel(axes: "Axes", panel: Panel, smoothing: float) -> None:
         smoothed = time_weighted_ema(line.steps, line.values, smoothing)
         dot = "." if len(line.steps) <= _DOTTED else ""
         axes.plot(line.steps, line.values, color=colour, alpha=0.4, linewidth=1, marker=dot)
+        if line.band is not None:
+            axes.fill_between(line.steps, *line.band, color=colour, alpha=0.15, linewidth=0)
         bold += axes.plot(line.steps, smoothed, color=colour, linewidth=2, linestyle=dashes)
     axes.set_title(panel.title)
     axes.set_xlabel("step")
@@ -168,6 +182,53 @@ def draw_bars(bars: Sequence[Bar], axis: str) -> "Figure":
         axes.set_xticks(range(0, 101, 20))
         axes.set_xlabel(axis)
         axes.grid(axis="x")
+    return figure
+
+
+def draw_points(points: Sequence[Point], axis: str, *, reference: float) -> "Figure":
+    """Points one below the other, with their intervals, and a line at the reference value."""
+    from matplotlib.figure import Figure
+
+    with _style():
+        figure = Figure(figsize=(5.6, 0.4 * len(points) + 0.9), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axvline(reference, color=_GREY, linewidth=1)
+        for place, point in enumerate(points):
+            axes.plot(point.value, place, "o", color=_COLOURS[0])
+            if point.interval is not None:
+                axes.plot(point.interval, (place, place), color=_COLOURS[0], linewidth=2)
+            axes.annotate(
+                f"{point.value:.2f}",
+                (point.value, place),
+                xytext=(0, 6),
+                textcoords="offset points",
+                horizontalalignment="center",
+            )
+        axes.set_yticks(range(len(points)), [shown(point.label) for point in points])
+        axes.set_ylim(len(points) - 0.5, -0.7)  # the first one on top, room for its number
+        axes.set_xlabel(axis)
+        axes.grid(axis="x")
+    return figure
+
+
+def draw_ranks(panels: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> "Figure":
+    """Side by side, each panel's named values as horizontal bars on one scale, in their order."""
+    from matplotlib.figure import Figure
+
+    count = max(len(rows) for _, rows in panels)
+    highest = max((value for _, rows in panels for _, value in rows), default=1.0)
+    with _style():
+        size = (4.2 * len(panels), 0.26 * count + 1)
+        figure = Figure(figsize=size, layout="constrained")
+        for place, (title, rows) in enumerate(panels):
+            axes = figure.add_subplot(1, len(panels), place + 1)
+            colour = _COLOURS[place % len(_COLOURS)]
+            axes.barh(range(len(rows)), [value for _, value in rows], color=colour, alpha=0.85)
+            axes.set_yticks(range(len(rows)), [shown(name) for name, _ in rows])
+            axes.set_ylim(count - 0.4, -0.6)
+            axes.set_xlim(0, 1.05 * highest or 1.0)
+            axes.set_title(title)
+            axes.grid(axis="x")
     return figure
 
 

@@ -1,9 +1,12 @@
 """Self-contained HTML pages from the templates, for the reports."""
 
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from weft_rl.runs import write_text
 
@@ -20,7 +23,13 @@ def write_page(template: str, path: Path, **values: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(template).render(**values)
+    loader = environment.loader
+    script = "" if loader is None else loader.get_source(environment, "interactive.js")[0]
+    # the page allows this script and no other, whatever a model wrote
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    page = environment.get_template(template).render(
+        script=Markup(script), script_hash=f"sha256-{digest}", **values
+    )
     # a model's text may hold half a surrogate pair, which no encoding writes
     write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
     return path

@@ -18,11 +18,13 @@ from weft_rl.config.load import diff_configs, load_run_config, to_yaml
 from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.data.choice import Rejects, read_traces
 from weft_rl.data.records import load_records
+from weft_rl.data.tasks import GENERATORS, hub_name, load_task
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.families.registry import PUBLISHED
 from weft_rl.plot import plot_run
 from weft_rl.report import write_report
 from weft_rl.runs import CONFIG, CURVES, EVAL, FINISHED, read_json, write_json, write_text
+from weft_rl.shares import rank_and_world
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
 
@@ -61,8 +63,11 @@ def environment() -> str:
 def open_run(config: RunConfig) -> Path:
     """Create the run folder, or take up one of the same configuration.
 
-    Raises UserError when the folder cannot be written, holds a run of another configuration, or
-    holds any run while resume=never."""
+    Several processes (WORLD_SIZE) must name it, to share it. Raises UserError when they do not,
+    and when the folder cannot be written, holds a run of another configuration, or holds any run
+    while resume=never."""
+    if config.out is None and rank_and_world()[1] > 1:
+        raise UserError("out=null: name the run folder that the processes share")
     run = Path(config.out or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{'-'.join(config.stages)}")
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -76,7 +81,8 @@ def open_run(config: RunConfig) -> Path:
                     f"out={run}: holds a run of another configuration (different: "
                     f"{', '.join(different)}); choose another out, or repeat its options"
                 )
-        elif any(run.iterdir()):
+        # a hidden file is another process's of this run, about to write the configuration
+        elif any(not path.name.startswith(".") for path in run.iterdir()):
             raise UserError(f"out={run}: is not empty and holds no run; choose another out")
         write_text(known, to_yaml(config) + environment())
     except OSError as error:
@@ -103,14 +109,19 @@ def start_model(config: RunConfig) -> str | None:
 
 
 def check_data(config: RunConfig) -> None:
-    """Read every data file that the run will need. Raises UserError naming file and line."""
+    """Read every data file that the run will need. Raises UserError naming file and line.
+
+    A data set of the hub is left to the stage that needs it."""
+    load_task(config.task)
+    if "rl" in config.stages and config.rl.data is None and config.task not in GENERATORS:
+        raise UserError(f"rl.data=null: task={config.task} has no generated records; name a file")
     if config.data not in GENERATED and any(
         stage not in ("base", "rl", "eval") for stage in config.stages
     ):
         options = config.cold_start.data
         read_traces(config.data, options, Rejects(options.bad_records))
     for data in (config.rl.data, config.eval.data):
-        if data is not None:
+        if data not in (None, "d1") and hub_name(config.task, data) is None:
             load_records(config.task, data)
 
 

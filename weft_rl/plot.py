@@ -10,14 +10,17 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+import numpy as np
+
 from weft_rl import figures
 from weft_rl.cli import execute
 from weft_rl.config.load import parse_options
 from weft_rl.config.options import Block, about, option, require, shown
-from weft_rl.ema import SMOOTHING
+from weft_rl.ema import SMOOTHING, time_weighted_ema
 from weft_rl.errors import UserError
 from weft_rl.figures import Line, Panel
 from weft_rl.runs import METRICS, read_lines
+from weft_rl.stats import t95
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,7 +114,7 @@ def plot_runs(
     note += f"\nno {metric} in {shown(without)}" if without else ""
     panels = [Panel(f"{metric}, {lines[0].label}" if len(lines) == 1 else metric, lines)]
     figure = figures.draw_curves(panels, smoothing, columns=1, panel_size=(7.2, 4.4), note=note)
-    _save(figure, out, title=f"{metric} of {', '.join(names.values())}")
+    save_figure(figure, out, title=f"{metric} of {', '.join(names.values())}")
 
 
 def plot_run(run: Path, out: Path) -> None:
@@ -125,7 +128,7 @@ def plot_run(run: Path, out: Path) -> None:
         figure = figures.draw_curves(
             panels, SMOOTHING, columns=columns, panel_size=(4.4, 3.0), note=note
         )
-        _save(figure, out, title=f"curves of {run.resolve().name}")
+        save_figure(figure, out, title=f"curves of {run.resolve().name}")
 
 
 def run_panels(run: Path) -> list[Panel]:
@@ -145,6 +148,25 @@ def run_panels(run: Path) -> list[Panel]:
 def read_curves(run: Path, metric: str) -> dict[str, Line]:
     """A metric's curve in each stage that logged it, by stage; steps without it are left out."""
     return _curves(read_lines(run / METRICS), metric)
+
+
+def mean_curve(label: str, lines: Sequence[Line], smoothing: float) -> Line:
+    """The mean of several runs at the steps that all have, with its 95 % band.
+
+    The band is Student's t over the runs, each smoothed by itself; smoothing is linear, so the
+    smoothed mean lies in its middle. Raises ValueError for curves without a common step."""
+    curves = [dict(zip(line.steps, line.values, strict=True)) for line in lines]
+    steps = [step for step in lines[0].steps if all(step in curve for curve in curves)]
+    if not steps:
+        raise ValueError("lines: have no step in common")
+    values = np.array([[curve[step] for step in steps] for curve in curves])
+    mean = values.mean(axis=0).tolist()
+    if len(lines) == 1:
+        return Line(label, steps, mean)
+    smooth = np.array([time_weighted_ema(steps, row, smoothing) for row in values])
+    half = t95(len(lines) - 1) * smooth.std(axis=0, ddof=1) / len(lines) ** 0.5
+    middle = smooth.mean(axis=0)
+    return Line(label, steps, mean, ((middle - half).tolist(), (middle + half).tolist()))
 
 
 def _curves(rows: Iterable[dict[str, Any]], metric: str) -> dict[str, Line]:
@@ -191,8 +213,10 @@ def _nothing(runs: Sequence[Path], metric: str) -> str:
     )
 
 
-def _save(figure: "Figure", out: Path, title: str) -> None:
-    """Write the image whole or not at all, as its ending says."""
+def save_figure(figure: "Figure", out: Path, title: str) -> None:
+    """Write an image whole or not at all, .png, .svg or .html as its ending says.
+
+    Raises UserError when it cannot be written."""
     if out.suffix == ".png":
         image = figures.render(figure, "png")
     elif out.suffix == ".svg":

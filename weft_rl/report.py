@@ -20,8 +20,9 @@ from weft_rl.config.options import Block, about
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.figures import Bar
+from weft_rl.live import chart, heat, playbacks
 from weft_rl.page import write_page
-from weft_rl.plot import run_panels
+from weft_rl.plot import read_curves, run_panels
 from weft_rl.rerun import argument, options_of
 from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, read_json
 
@@ -108,6 +109,8 @@ def write_report(run: Path) -> Path:
     baselines = results.pop("baselines", {})
     tables = [_task_scores(results, baselines, task) for task in _tasks(results)]
     groups = sample_groups(run, list(results))
+    curve = chart("reward in RL", {"reward": _reward(run)})
+    heats, played = heat(run, settings.get("stages", [])), playbacks(run, list(results))
     return write_page(
         "report.html.j2",
         run / REPORT,
@@ -116,6 +119,10 @@ def write_report(run: Path) -> Path:
         tables=tables,
         curves=_curves(run),
         smoothing=SMOOTHING,
+        is_live=bool(curve["lines"] or heats or played),
+        chart=curve,
+        heat=heats,
+        playbacks=played,
         groups=groups,
         has_grids=any(sample.grid for group in groups for sample in group.samples),
         config=text,
@@ -193,6 +200,11 @@ def _summary(settings: Mapping[str, Any], tables: Sequence[TaskScores]) -> str:
             score, name = max(baselines)
             said.append(f"The best policy without a model, {name}, gets {score:.1f} %.")
     return " ".join(said or ["Nothing has been evaluated yet."])
+
+
+def _reward(run: Path) -> list[figures.Line]:
+    line = read_curves(run, "reward").get("rl")
+    return [line] if line else []
 
 
 def _curves(run: Path) -> list[Markup]:

@@ -15,7 +15,7 @@ def options_of(settings: Mapping[str, Any]) -> list[str]:
     settings: a resolved configuration, as a run's config.yaml has it; empty gives no words."""
     if "model" not in settings:
         return []
-    values = dict(_flat(settings))
+    values = dict(flat(settings))
     # options that the model's preset gives need not be spelt out
     plain = load_run_config([f"model={settings['model']}"], command="weft_rl.pipeline")
     keys = ["model", *diff_configs(yaml.safe_dump(dict(settings)), plain)]
@@ -29,9 +29,10 @@ def argument(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested options with its full key."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -34,6 +34,7 @@ _STYLES: dict[str, PromptStyle] = {style: style for style in get_args(PromptStyl
 # The options that are the sampler's, under their names there.
 _SAMPLER = (
     *("temperature", "gen_length", "block_length", "steps", "remasking", "cfg_scale", "threshold"),
+    *("factor", "cache", "refresh_every", "end_tokens"),
 )
 _COLOURS = {True: "green", False: "red"}  # of a cell that was to be filled
 
@@ -53,8 +54,13 @@ class SampleConfig(Block):
     threshold: float | None = option(
         None, "commit all tokens this confident", at_least=0, at_most=1
     )
+    factor: float | None = option(None, "commit n while the n-th is sure enough", at_least=0)
+    cache: str | None = option(None, "none, prefix or dual: keys and values kept within a block")
+    refresh_every: int | None = option(None, "steps between a cache's full forwards", at_least=1)
+    end_tokens: str | None = option(None, "free, late or never")
     seed: int = option(0, "of the draws", at_least=0, below=2**32)
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    stream: bool = option(False, "show the completion while it fills up")
     trace: bool = option(False, "write which token was committed at which step")
     out: str | None = option(None, "the trace's file; null: trace.json here")
 
@@ -182,6 +188,7 @@ def _generate(
 
     from weft_rl.models.loading import load_model, load_tokenizer, resolve_device
     from weft_rl.sampler import generate
+    from weft_rl.sampler.display import filling_up, progress_bar
 
     logging.disable_progress_bar()  # a prompt's answer is all that is wanted on the screen
     device = resolve_device(config.device)
@@ -200,7 +207,12 @@ def _generate(
             f"model's {longest}; cut the prompt or generate less"
         )
     prompts = torch.tensor([ids], device=device)
-    return tokenizer, ids, generate(model, prompts, sampler, seeds=[config.seed])
+    shown_as = progress_bar("sampling")
+    if config.stream:
+        shown_as = filling_up(sampler.gen_length, lambda tokens: str(tokenizer.decode(tokens)))
+    with shown_as as on_step:
+        output = generate(model, prompts, sampler, seeds=[config.seed], on_step=on_step)
+    return tokenizer, ids, output
 
 
 def draw_grid(puzzle: str, completion: str) -> Table:

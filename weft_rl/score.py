@@ -1,53 +1,46 @@
 """`score`: saved generations -> verdicts and a score, printed as one JSON object.
 
-A generations file is JSONL with `question`, `generation` and `ground_truth`: the solution for
-sudoku, whose puzzle stands in the question, and [[numbers], target] for countdown."""
+A generations file is JSONL with `question`, `generation` and `ground_truth`; rewards/verdicts.py
+says what each task's records hold. It is read and judged line by line, and what is printed for
+each line waits in temporary files: a file of any length takes the same memory."""
 
 import json
-import re
+import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
 
-from rewards import countdown, strict_d1, sudoku
-from rewards.extract import answer_text
-from rewards.grid import empty_cells, is_solved, keeps_clues
+from rewards.verdicts import ANY_SOLUTION, JUDGES, Judge, Verdict, reason
 from weft_rl.cli import execute
 from weft_rl.config.load import parse_options
 from weft_rl.errors import UserError
 
-_PUZZLE = re.compile(r"(?<![0-9])[0-4]{16}(?![0-9])")
-# What a message quotes of an answer at most.
-_QUOTED = 60
+# Longer lines are reported as broken: one line must not take all memory.
+_LONGEST_LINE = 16 << 20
+# Lines are judged in parcels of about this many bytes, large against what sending them costs.
+_PARCEL_BYTES = 1 << 18
+# From this file size on several processes are used. A record of math500 takes some milliseconds and
+# each process a second to load sympy; of other tasks one process judges 20,000 a second.
+_PARALLEL_BYTES = {"math500": 1 << 20}
+_PARALLEL_BYTES_ELSE = 8 << 20
+_IN_MEMORY = 1 << 20  # bytes of each list that is to be printed; the rest waits on disk
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """What one record scores: `correct` of `total` (cells for sudoku, 1 for countdown)."""
-
-    correct: int
-    total: int
-    answer: str | None  # what was taken for the answer
-    flags: list[str] = field(default_factory=list)  # what else is worth knowing of the answer
-
-
-@dataclass(frozen=True)
-class Judge:
-    """How a task's records are scored: `ours` and `d1` take the generation and the fields."""
-
-    unit: str
-    fields: Callable[[Mapping[str, Any]], dict[str, Any]]
-    ours: Callable[..., Verdict]
-    d1: Callable[..., Verdict]
+Line = tuple[int, bytes | None]  # its number, and None in place of one that is too long
 
 
 @dataclass(frozen=True)
 class ScoreConfig:
     """Options of `score`. Raises UserError for a value that is none of the choices."""
 
-    task: str = field(metadata={"help": "what was asked: sudoku, countdown"})
+    task: str = field(metadata={"help": "what was asked: sudoku, countdown, gsm8k, math500"})
     generations: str = field(
         metadata={"help": "JSONL file with question, generation and ground_truth"}
     )
@@ -55,12 +48,47 @@ class ScoreConfig:
         default=None, metadata={"help": "d1: the verdicts of d1's published scorer"}
     )
     per_record: bool = field(default=True, metadata={"help": "print each record's verdict too"})
+    solutions: str = field(
+        default="one",
+        metadata={"help": "any: each solution of a Sudoku counts, not the key's only"},
+    )
+    workers: int | None = field(
+        default=None, metadata={"help": "processes; null: several for a large file"}
+    )
 
     def __post_init__(self) -> None:
         if self.task not in JUDGES:
             raise UserError(f"task={self.task}: must be one of {', '.join(JUDGES)}")
         if self.strict not in (None, "d1"):
             raise UserError(f"strict={self.strict}: must be d1 or null")
+        if self.solutions not in ("one", "any"):
+            raise UserError(f"solutions={self.solutions}: must be one or any")
+        if self.solutions == "any" and (self.task != "sudoku" or self.strict is not None):
+            raise UserError("solutions=any: is for task=sudoku without strict; leave it out")
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"workers={self.workers}: must be at least 1, or null")
+
+    @property
+    def judge(self) -> Judge:
+        """How the records are scored."""
+        return ANY_SOLUTION if self.solutions == "any" else JUDGES[self.task]
+
+
+@dataclass
+class _Tally:
+    """What has been counted so far."""
+
+    n: int = 0
+    correct: int = 0
+    total: int = 0
+    flags: Counter[str] = field(default_factory=Counter)
+    first_broken: dict[str, Any] | None = None
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.n += 1
+        self.correct += row["correct"]
+        self.total += row["total"]
+        self.flags.update(row.get("flags", ()))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -72,78 +100,175 @@ def main(argv: Sequence[str]) -> int:
 
 def run(config: ScoreConfig) -> int:
     """Score the file and print the result; returns 0. Raises UserError like score_file."""
-    result = score_file(Path(config.generations), config.task, config.strict)
-    if not config.per_record:
-        del result["per_record"]
-    sys.stdout.write(json.dumps(result) + "\n")
+    lists = {
+        name: SpooledTemporaryFile(max_size=_IN_MEMORY, mode="w+", encoding="ascii")  # noqa: SIM115
+        for name in ("per_record", "disagreements", "broken")
+    }
+    tally = _Tally()
+    for outcome in _outcomes(config):
+        for name, row in _sorted_in(outcome, tally).items():
+            if name != "per_record" or config.per_record:
+                lists[name].write(f"{', ' if lists[name].tell() else ''}{json.dumps(row)}")
+    if not tally.n:
+        _refuse(config, tally)
+    sys.stdout.write(json.dumps(_summary(config, tally))[:-1])
+    for name, rows in lists.items():
+        if name != "per_record" or config.per_record:
+            sys.stdout.write(f', "{name}": [')
+            rows.seek(0)
+            shutil.copyfileobj(rows, sys.stdout)
+            sys.stdout.write("]")
+        rows.close()
+    sys.stdout.write("}\n")
     return 0
 
 
-def score_file(path: Path, task: str, strict: str | None = None) -> dict[str, Any]:
-    """Score a generations file, reading it line by line.
+def score_file(path: Path, task: str, strict: str | None = None, **options: Any) -> dict[str, Any]:
+    """Score a generations file and return what `score` prints, all in memory.
 
-    Returns task, strict, n (records scored), unit, correct and total (in that unit), score
-    (percent: 100 correct / total), per_record (line, correct, total, and flags if there are any),
-    disagreements (records on which d1's scorer differs, each with the reason; none when strict)
-    and broken (line and reason of every line that could not be scored: these count nowhere else).
-    strict: "d1" for the verdicts of d1's published scorer. Raises UserError for a file that cannot
-    be read or has no usable record."""
-    judge = JUDGES[task]
-    correct = total = 0
-    per_record: list[dict[str, Any]] = []
-    disagreements: list[dict[str, Any]] = []
-    broken: list[dict[str, Any]] = []
-    for line, record in _records(path, judge):
-        if isinstance(record, str):
-            broken.append({"line": line, "reason": record})
-            continue
-        generation, fields = record
-        published = judge.d1(generation, **fields)
-        verdict = published if strict else judge.ours(generation, **fields)
-        row = _row(line, verdict)
-        per_record.append(row)
-        correct, total = correct + verdict.correct, total + verdict.total
-        if verdict.correct != published.correct:
-            reason = _reason(verdict, published)
-            disagreements.append(row | {"d1": published.correct, "reason": reason})
-    if not per_record:
-        why = (
-            f"{path}:{broken[0]['line']}: {broken[0]['reason']}" if broken else f"{path}: is empty"
-        )
-        raise UserError(f"{why}; name a file of generations for task={task}")
+    task, strict, n (records scored), unit, correct and total (in that unit), score (percent: 100
+    correct / total), flags (how often each occurs), per_record (line, correct, total, and flags if
+    there are any), disagreements (records on which d1's scorer differs, each with the reason; none
+    when strict) and broken (line and reason of every line that could not be scored: these count
+    nowhere else). strict: "d1" for the verdicts of d1's published scorer; options: the other
+    fields of ScoreConfig, workers being 1 unless given. Raises UserError for a file that cannot be
+    read or has no usable record."""
+    config = replace(ScoreConfig(task, str(path), strict, workers=1), **options)
+    lists: dict[str, list[Any]] = {"per_record": [], "disagreements": [], "broken": []}
+    tally = _Tally()
+    for outcome in _outcomes(config):
+        for name, row in _sorted_in(outcome, tally).items():
+            lists[name].append(row)
+    if not tally.n:
+        _refuse(config, tally)
+    return _summary(config, tally) | lists
+
+
+def _sorted_in(outcome: dict[str, Any], tally: _Tally) -> dict[str, dict[str, Any]]:
+    """Which lists a line goes into, and as what; it is counted too if it was scored."""
+    if "correct" not in outcome:
+        tally.first_broken = tally.first_broken or outcome
+        return {"broken": outcome}
+    row = {key: outcome[key] for key in outcome if key not in ("d1", "reason")}
+    tally.add(row)
+    return {"per_record": row} | ({"disagreements": outcome} if "d1" in outcome else {})
+
+
+def _summary(config: ScoreConfig, tally: _Tally) -> dict[str, Any]:
     return {
-        "task": task,
-        "strict": strict,
-        "n": len(per_record),
-        "unit": judge.unit,
-        "correct": correct,
-        "total": total,
-        "score": round(100 * correct / total, 2),
-        "per_record": per_record,
-        "disagreements": disagreements,
-        "broken": broken,
+        "task": config.task,
+        "strict": config.strict,
+        "n": tally.n,
+        "unit": config.judge.unit,
+        "correct": tally.correct,
+        "total": tally.total,
+        "score": round(100 * tally.correct / tally.total, 2),
+        "flags": dict(sorted(tally.flags.items())),
     }
 
 
-def _row(line: int, verdict: Verdict) -> dict[str, Any]:
-    row: dict[str, Any] = {"line": line, "correct": verdict.correct, "total": verdict.total}
-    return row | ({"flags": verdict.flags} if verdict.flags else {})
+def _refuse(config: ScoreConfig, tally: _Tally) -> None:
+    """Raise UserError for a file without a usable record, naming its first broken line."""
+    first, why = tally.first_broken, f"{config.generations}: is empty"
+    if first:
+        why = f"{config.generations}:{first['line']}: {first['reason']}"
+    raise UserError(f"{why}; name a file of generations for task={config.task}")
 
 
-def _records(path: Path, judge: Judge) -> Iterator[tuple[int, tuple[str, dict[str, Any]] | str]]:
-    """Line numbers with generation and fields, or with what is wrong with the line."""
+def _outcomes(config: ScoreConfig) -> Iterator[dict[str, Any]]:
+    """What became of each line, in order: see judge_lines."""
+    path = Path(config.generations)
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, _parsed(line, judge)
+            parcels = _parcels(_lines(file))
+            workers = _workers(config, os.fstat(file.fileno()).st_size)
+            if workers == 1:
+                yield from chain.from_iterable(judge_lines(config, parcel) for parcel in parcels)
+            else:
+                yield from _in_parallel(config, parcels, workers)
     except OSError as error:
         raise UserError(
             f"generations={path}: cannot be read ({error.strerror}); name a JSONL file"
         ) from error
 
 
-def _parsed(line: bytes, judge: Judge) -> tuple[str, dict[str, Any]] | str:
+def _workers(config: ScoreConfig, size: int) -> int:
+    if config.workers is not None:
+        return config.workers
+    worthwhile = size >= _PARALLEL_BYTES.get(config.task, _PARALLEL_BYTES_ELSE)
+    return len(os.sched_getaffinity(0)) if worthwhile else 1
+
+
+def _in_parallel(
+    config: ScoreConfig, parcels: Iterator[list[Line]], workers: int
+) -> Iterator[dict[str, Any]]:
+    """The outcomes in order; only a few parcels are under way, however long the file.
+
+    The processes are forked, not started anew: nothing here has threads, and a caller's own main
+    module is not run again."""
+    waiting: deque[Future[list[dict[str, Any]]]] = deque()
+    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+        for parcel in parcels:
+            waiting.append(pool.submit(judge_lines, config, parcel))
+            if len(waiting) > 2 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+
+def _lines(file: IO[bytes]) -> Iterator[Line]:
+    number = 0
+    while line := file.readline(_LONGEST_LINE):
+        number += 1
+        if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+            while line and not line.endswith(b"\n"):
+                line = file.readline(_LONGEST_LINE)
+            yield number, None
+        elif line.strip():
+            yield number, line
+
+
+def _parcels(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    parcel: list[Line] = []
+    size = 0
+    for number, line in lines:
+        parcel.append((number, line))
+        size += len(line or b"")
+        if size >= _PARCEL_BYTES:
+            yield parcel
+            parcel, size = [], 0
+    if parcel:
+        yield parcel
+
+
+def judge_lines(config: ScoreConfig, lines: Iterable[Line]) -> list[dict[str, Any]]:
+    """What became of each line.
+
+    line, correct, total, and flags if there are any; d1 and reason too where d1's scorer differs;
+    line and reason alone for one that could not be scored."""
+    return [_judged(config, number, line) for number, line in lines]
+
+
+def _judged(config: ScoreConfig, number: int, line: bytes | None) -> dict[str, Any]:
+    judge = config.judge
+    parsed = _parsed(line, judge)
+    if isinstance(parsed, str):
+        return {"line": number, "reason": parsed}
+    generation, fields = parsed
+    published = judge.d1(generation, **fields)
+    verdict: Verdict = published if config.strict else judge.ours(generation, **fields)
+    outcome: dict[str, Any] = {"line": number, "correct": verdict.correct, "total": verdict.total}
+    if verdict.flags:
+        outcome["flags"] = verdict.flags
+    if verdict.correct != published.correct:
+        outcome |= {"d1": published.correct, "reason": reason(judge, verdict, published)}
+    return outcome
+
+
+def _parsed(line: bytes | None, judge: Judge) -> tuple[str, dict[str, Any]] | str:
+    """The generation and the fields of a line, or what is wrong with it."""
+    if line is None:
+        return f"longer than {_LONGEST_LINE} bytes"
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -154,67 +279,6 @@ def _parsed(line: bytes, judge: Judge) -> tuple[str, dict[str, Any]] | str:
         return row["generation"], judge.fields(row)
     except ValueError as error:
         return str(error)
-
-
-def _reason(verdict: Verdict, published: Verdict) -> str:
-    """Why d1's verdict differs."""
-    if verdict.answer is None:
-        return f"no answer in a tag or box before the end; d1 reads {_quoted(published.answer)}"
-    if verdict.answer.strip() == (published.answer or "").strip():
-        return f"{_quoted(verdict.answer)} is judged by other rules: exact, without ** and //"
-    return f"the answer is {_quoted(verdict.answer)}; d1 reads {_quoted(published.answer)}"
-
-
-def _quoted(text: str | None) -> str:
-    shown = text or ""
-    return repr(shown if len(shown) <= _QUOTED else f"...{shown[-_QUOTED:]}")
-
-
-def _sudoku_fields(row: Mapping[str, Any]) -> dict[str, Any]:
-    puzzle = _PUZZLE.search(str(row.get("question")))
-    solution = row.get("ground_truth")
-    if puzzle is None or not empty_cells(puzzle[0]):
-        raise ValueError("`question` must hold a puzzle: 16 digits from 0 to 4, 0 being empty")
-    if not isinstance(solution, str) or not is_solved(solution):
-        raise ValueError("`ground_truth` must be the solution: a full grid of 16 digits")
-    if not keeps_clues(puzzle[0], solution):
-        raise ValueError("`ground_truth` does not keep the clues of the puzzle")
-    return {"puzzle": puzzle[0], "solution": solution}
-
-
-def _sudoku_verdict(generation: str, puzzle: str, solution: str) -> Verdict:
-    digits, total = sudoku.answer_digits(generation), len(empty_cells(puzzle))
-    right = 0 if digits is None else sudoku.cells_right(digits, puzzle, solution)
-    return Verdict(right, total, digits, sudoku.flags(generation, puzzle, solution))
-
-
-def _sudoku_d1(generation: str, puzzle: str, solution: str) -> Verdict:
-    total = len(empty_cells(puzzle))
-    right = round(total * strict_d1.sudoku(generation, puzzle, solution))
-    return Verdict(right, total, strict_d1.sudoku_answer(generation))
-
-
-def _countdown_fields(row: Mapping[str, Any]) -> dict[str, Any]:
-    match row.get("ground_truth"):
-        case [[*numbers], target] if all(type(value) is int for value in (*numbers, target)):
-            return {"numbers": numbers, "target": target}
-    raise ValueError("`ground_truth` must be [[numbers], target], all integers")
-
-
-def _countdown_verdict(generation: str, numbers: Sequence[int], target: int) -> Verdict:
-    right = countdown.exact(generation, numbers, target)
-    return Verdict(int(right), 1, answer_text(generation))
-
-
-def _countdown_d1(generation: str, numbers: Sequence[int], target: int) -> Verdict:
-    right = strict_d1.countdown(generation, numbers, target)
-    return Verdict(int(right), 1, strict_d1.countdown_expression(generation))
-
-
-JUDGES: Mapping[str, Judge] = {
-    "sudoku": Judge("cells", _sudoku_fields, _sudoku_verdict, _sudoku_d1),
-    "countdown": Judge("records", _countdown_fields, _countdown_verdict, _countdown_d1),
-}
 
 
 if __name__ == "__main__":

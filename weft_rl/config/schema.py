@@ -12,6 +12,7 @@ COLD_STARTS = (
     *("sft", "weft", "weft_paper", "weft_exact", "weft_entropy", "nll", "weft_sw", "dream"),
     *("dft", "rho1"),
 )
+TASKS = ("sudoku", "countdown", "gsm8k", "math500")
 # Models that are pretrained here, and the cold-start records that go with them.
 GENERATED = ("tiny", "small")
 STAGES = ("base", *COLD_STARTS, "rl", "eval")
@@ -33,7 +34,9 @@ class SamplerConfig(Block):
         "low_confidence", "which tokens wait: the least confident, or any"
     )
     cfg_scale: float = option(0.0, "classifier-free guidance; 0 is off", at_least=0)
-    cache: str = option("none", "only none: every step is a full forward pass")
+    cache: Literal["none", "prefix", "dual"] = option(
+        "none", "keys and values kept within a block: none, exact; of all before it; or around it"
+    )
     threshold: float | None = option(
         None,
         "commit all tokens this confident, not a fixed number a step; null is off",
@@ -42,6 +45,17 @@ class SamplerConfig(Block):
     )
     early_stop: bool = option(True, "a row is finished once all up to its end token is known")
     trace: bool = option(False, "record which token was committed at which step")
+    factor: float | None = option(
+        None, "commit n tokens while the n-th is 1 - factor / (n + 1) confident", at_least=0
+    )
+    refresh_every: int | None = option(
+        None,
+        "with a cache: steps of a block between full forwards; null: only its first",
+        at_least=1,
+    )
+    end_tokens: Literal["free", "late", "never"] = option(
+        "free", "end tokens are like any, wait for a block's other tokens, or are not drawn"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,11 +72,16 @@ class SamplerConfig(Block):
         require(steps % count == 0, "sampler.steps", steps, rule)
         rule = f"must be at most sampler.gen_length, as each step commits a token; try {length}"
         require(steps <= length, "sampler.steps", steps, rule)
-        rule = "there is no cache yet, each step is a full forward pass; use none"
-        require(self.cache == "none", "sampler.cache", self.cache, rule)
+        rule = "needs something kept; use sampler.cache=prefix or dual, or null"
+        usable = self.refresh_every is None or self.cache != "none"
+        require(usable, "sampler.refresh_every", self.refresh_every, rule)
         rule = "needs confidences; use sampler.remasking=low_confidence, or null"
-        usable = self.threshold is None or self.remasking == "low_confidence"
-        require(usable, "sampler.threshold", self.threshold, rule)
+        by_confidence = self.remasking == "low_confidence"
+        for name, value in (("threshold", self.threshold), ("factor", self.factor)):
+            require(value is None or by_confidence, f"sampler.{name}", value, rule)
+        rule = f"is another rule than sampler.threshold={self.threshold}; set one to null"
+        usable = self.factor is None or self.threshold is None
+        require(usable, "sampler.factor", self.factor, rule)
 
 
 @dataclass(frozen=True)
@@ -242,7 +261,15 @@ class EvalConfig(Block):
     after_each: bool = option(True, "evaluate after every stage")
     num_records: int = option(256, "held-out records, or as many as there are", at_least=1)
     batch_size: int = option(256, "records denoised together", at_least=1)
-    data: str | None = option(None, 'a file, or "published"; null: generated')
+    data: str | None = option(
+        None, "a file, a data set of the hub, published, or d1 (its 256 puzzles); null: generated"
+    )
+    preset: Literal["run", "paper"] = option(
+        "run", "paper: WeFT's evaluation, its lengths, prompts and data; run: this run's options"
+    )
+    gen_length: int | None = option(
+        None, "tokens generated, with steps in proportion; null: sampler's, or paper's", at_least=1
+    )
 
 
 @dataclass(frozen=True)
@@ -256,7 +283,12 @@ class RunConfig(Block):
     model: str = option(
         "tiny", "tiny, small, llada_8b, llada_1_5, dream_7b, a local folder or a hub id"
     )
-    task: Literal["sudoku", "countdown"] = option("sudoku", "of RL and evaluation")
+    task: str = option(
+        "sudoku", f"of RL and evaluation: {', '.join(TASKS)}, or a Python file (docs/tasks.md)"
+    )
+    rewards: Literal["plain", "d1"] = option(
+        "plain", "RL's: being right, or d1's weighted sum with its format rewards"
+    )
     data: str = option(
         "tiny", "cold-start records: tiny, small, a file or folder, a hub id, s1k, openr1-3k"
     )
@@ -274,6 +306,8 @@ class RunConfig(Block):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        rule = f"must be one of {', '.join(TASKS)}, or a Python file that ends in .py"
+        require(self.task in TASKS or self.task.endswith(".py"), "task", self.task, rule)
         require(self.stages != [], "stages", self.stages, f"name some of {', '.join(STAGES)}")
         for stage in self.stages:
             rule = f"{shown(stage)} is no stage; there are {', '.join(STAGES)}"

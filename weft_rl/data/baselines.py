@@ -1,5 +1,6 @@
 """Policies without a model, to print beside every result: what an answer is worth for free."""
 
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -27,13 +28,50 @@ def row_filling(record: Record) -> str:
     return tagged_answer("tiny", "", fill_rows(str(record.fields["puzzle"])))
 
 
+def copy_of_the_puzzle(record: Record) -> str:
+    """The puzzle as it is, its empty cells empty."""
+    return tagged_answer("tiny", "", str(record.fields["puzzle"]))
+
+
 def sum_of_numbers(record: Record) -> str:
     """Countdown's numbers added up, whatever the target."""
     return tagged_answer("tiny", "", "+".join(map(str, record.fields["numbers"])))
 
 
+def constant_expression(_: Record) -> str:
+    """The same sum for every problem of Countdown."""
+    return tagged_answer("tiny", "", "1+2*3")
+
+
+def last_number(record: Record) -> str:
+    """The last number of a GSM8K question."""
+    numbers = re.findall(r"[0-9][0-9,]*", str(record.fields["question"])) or [""]
+    return tagged_answer("tiny", "", numbers[-1].rstrip(","))
+
+
+def last_formula(record: Record) -> str:
+    """The last formula between dollar signs of a MATH problem, as it stands there."""
+    formulas = re.findall(r"\$([^$]+)\$", str(record.fields["problem"])) or [""]
+    return tagged_answer("tiny", "", f"\\boxed{{{formulas[-1]}}}")
+
+
+def three(_: Record) -> str:
+    """The same number for every MATH problem, the most frequent answer of MATH-500."""
+    return tagged_answer("tiny", "", "\\boxed{3}")
+
+
 # By task and name; each takes a record and returns a completion.
 BASELINES: Mapping[str, Mapping[str, Callable[[Record], str]]] = {
-    "sudoku": {"all ones": all_ones, "random digits": random_digits, "row filling": row_filling},
-    "countdown": {"sum of the numbers": sum_of_numbers},
+    "sudoku": {
+        "all ones": all_ones,
+        "random digits": random_digits,
+        "copy of the puzzle": copy_of_the_puzzle,
+        "row filling": row_filling,
+    },
+    "countdown": {
+        "constant expression": constant_expression,
+        "sum of the numbers": sum_of_numbers,
+    },
+    "gsm8k": {"last number of the question": last_number},
+    "math500": {"last formula of the question": last_formula, "always 3": three},
 }

@@ -9,6 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from rewards import gsm8k
+from rewards.extract import boxed
 from rewards.grid import is_solved, keeps_clues
 from weft_rl.errors import UserError
 
@@ -23,7 +25,8 @@ class Record:
     """One problem of a task: its fields are what prompts and reward functions are given.
 
     sudoku: puzzle (16 characters, 0 empty) and solution (16 digits); countdown: numbers (list of
-    int) and target (int)."""
+    int) and target (int); gsm8k: question and answer (text that ends in #### and a number);
+    math500: problem and answer (LaTeX)."""
 
     id: str
     task: str
@@ -31,40 +34,48 @@ class Record:
 
 
 def load_records(task: str, data: str) -> list[Record]:
-    """The records of a file (.csv, anything else is JSONL), or of the published test set.
+    """The records of a file (.csv, anything else is JSONL), or of a test set of the package.
 
-    data: a path, or "published". Columns, any case: Puzzle and Solution for sudoku; for countdown
-    input ("30,100,93") and output, or numbers (or nums) and target. Raises UserError naming file
-    and line for content that is not of the task's form, a record that occurs twice, and a file
-    without records."""
-    if task not in _PUBLISHED:
-        raise UserError(f"task={task}: must be one of {', '.join(_PUBLISHED)}")
-    if data == "published":
+    data: a path, or "published" for Sudoku and Countdown. Columns, any case: Puzzle and Solution
+    for sudoku; for countdown input ("30,100,93") and output, or numbers (or nums) and target;
+    question and answer for gsm8k; problem and answer, or a solution with a \\boxed{}, for math500.
+    Raises UserError naming file and line for content that is not of the task's form, a record that
+    occurs twice, and a file without records."""
+    if data == "published" and task in _PUBLISHED:
         place = resources.files("weft_rl.data") / "files" / _PUBLISHED[task]
         with resources.as_file(place) as path:
-            return _records(task, path, "published")
+            return make_records(task, _rows(path), str(path), "published")
     path = Path(data)
-    return _records(task, path, path.name)
+    return make_records(task, _rows(path), str(path), path.name)
 
 
-def _records(task: str, path: Path, name: str) -> list[Record]:
-    rows = read_csv(path) if path.suffix == ".csv" else read_jsonl(path)
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    return read_csv(path) if path.suffix == ".csv" else read_jsonl(path)
+
+
+def make_records(
+    task: str, rows: Iterable[tuple[int, Mapping[str, Any]]], place: str, name: str
+) -> list[Record]:
+    """Records of numbered rows, as load_records makes them; place names the rows in a message,
+    name begins the records' ids. Raises UserError like load_records."""
+    if task not in FIELDS:
+        raise UserError(f"task={task}: must be one of {', '.join(FIELDS)}")
     records: list[Record] = []
     first_line: dict[str, int] = {}
     for line, row in rows:
         try:
-            fields = _FIELDS[task]({key.lower(): value for key, value in row.items()})
+            fields = FIELDS[task]({key.lower(): value for key, value in row.items()})
         except ValueError as error:
-            raise UserError(f"{path}:{line}: {error}; mend or remove the record") from error
+            raise UserError(f"{place}:{line}: {error}; mend or remove the record") from error
         content = repr(fields)
         if content in first_line:
             raise UserError(
-                f"{path}:{line}: the same record as in line {first_line[content]}; remove one"
+                f"{place}:{line}: the same record as in line {first_line[content]}; remove one"
             )
         first_line[content] = line
         records.append(Record(f"{name}-{len(records)}", task, fields))
     if not records:
-        raise UserError(f"{path}: holds no records; name a file that does")
+        raise UserError(f"{place}: holds no records; name a file that does")
     return records
 
 
@@ -175,7 +186,33 @@ def _short(value: object) -> str:
     return repr(value) if len(repr(value)) <= 40 else repr(value)[:37] + "..."
 
 
-_FIELDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+def _gsm8k_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    question, answer = _text("question", row.get("question")), row.get("answer")
+    if type(answer) not in (int, float, str) or gsm8k.gold(answer) is None:
+        raise ValueError(f"answer must end in #### and a number, got {_short(answer)}")
+    return {"question": question, "answer": str(answer)}
+
+
+def _math500_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    answer = row.get("answer")
+    if answer is None and isinstance(row.get("solution"), str):
+        answer = boxed(row["solution"])
+    return {
+        "problem": _text("problem", row.get("problem")),
+        "answer": _text("answer (or a solution with a \\boxed{})", answer),
+    }
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{name} must be a text that is not empty, got {_short(value)}")
+    return value
+
+
+# A row of a file to the fields of a record, by task; a ValueError says what is wrong with the row.
+FIELDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "sudoku": _sudoku_fields,
     "countdown": _countdown_fields,
+    "gsm8k": _gsm8k_fields,
+    "math500": _math500_fields,
 }

@@ -1,27 +1,118 @@
-"""Where a task's records come from: generated, published, or a file."""
+"""Where a task's records come from, and how a task of one's own joins those of the package."""
 
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from rewards.registry import EVALUATION, Reward, add_task
 from weft_rl.data import countdown, sudoku
-from weft_rl.data.records import Record, load_records
+from weft_rl.data.prompts import PROMPTS, PromptStyle
+from weft_rl.data.records import FIELDS, Record, load_records
+from weft_rl.errors import UserError
+
+Split = Literal["train", "test"]
+Fields = Mapping[str, Any]
 
 # Held-out records are the same in every run, whatever its seed: runs are compared on them.
 _HELD_OUT_SEED = 0
 # Empty cells of a generated puzzle, as in the published test set.
 _BLANKS = (8, 8)
+# Data sets of the hub that stand for "published"; their test splits.
+HUB = {"gsm8k": "openai/gsm8k:main", "math500": "HuggingFaceH4/MATH-500"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of one's own: the value of `TASK` in the file that `task=` names.
+
+    prompt: fields to what the user says; fields: a row of a file to the record's fields, raising
+    ValueError for one that is wrong; training, evaluation: rewards by name, f(completion, **fields)
+    in [0, 1], the first evaluation being the score; generate: (split, count, seed) to fields of
+    distinct records, the splits without overlap, or None if records only come from files."""
+
+    prompt: Callable[[Fields], str]
+    fields: Callable[[Fields], dict[str, Any]]
+    training: Mapping[str, Reward]
+    evaluation: Mapping[str, Reward]
+    generate: Callable[[Split, int, int], Sequence[dict[str, Any]]] | None = None
+
+
+def _sudoku(split: Split, count: int, seed: int) -> list[Record]:
+    return sudoku.generate(split, count, seed, _BLANKS)
+
+
+# By task; those that are missing have files only.
+GENERATORS: dict[str, Callable[[Split, int, int], list[Record]]] = {
+    "sudoku": _sudoku,
+    "countdown": countdown.generate,
+}
+
+
+def load_task(name: str) -> None:
+    """Make `task=name` known: nothing to do for the package's, a file is run for its `TASK`.
+
+    Raises UserError for an unknown task and for a file without one."""
+    if name in EVALUATION:
+        return
+    path = Path(name)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if path.suffix != ".py" or not path.is_file() or spec is None or spec.loader is None:
+        known = ", ".join(EVALUATION)
+        raise UserError(f"task={name}: must be one of {known}, or a Python file with a TASK")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    task = getattr(module, "TASK", None)
+    if not isinstance(task, Task):
+        raise UserError(f"task={name}: has no TASK = Task(...); see docs/tasks.md")
+    _join(name, task)
+
+
+def _join(name: str, task: Task) -> None:
+    add_task(name, task.training, task.evaluation)
+    FIELDS[name] = task.fields
+    PROMPTS.update({(style, name): task.prompt for style in get_args(PromptStyle)})
+    generate = task.generate
+    if generate is not None:
+        GENERATORS[name] = lambda split, count, seed: [
+            Record(f"{split}-{seed}-{i}", name, fields)
+            for i, fields in enumerate(generate(split, count, seed))
+        ]
 
 
 def training_records(task: str, count: int, seed: int) -> list[Record]:
-    """Generated records of the training split."""
-    if task == "sudoku":
-        return sudoku.generate("train", count, seed, _BLANKS)
-    return countdown.generate("train", count, seed)
+    """Generated records of the training split. Raises UserError for a task that has none."""
+    if task not in GENERATORS:
+        raise UserError(f"rl.data=null: there are no generated records of task={task}; name a file")
+    return GENERATORS[task]("train", count, seed)
 
 
-def held_out_records(task: str, count: int, data: str | None) -> list[Record]:
-    """At most `count` records to evaluate on: the generated test split, "published", or a file's.
+def held_out_records(task: str, count: int | None, data: str | None) -> list[Record]:
+    """At most `count` records to evaluate on, or all: the generated test split, "published", "d1"
+    (the 256 of the published Sudoku puzzles that d1 evaluates, in its order), or a file's.
 
-    Raises UserError for a file that cannot be read."""
+    Raises UserError for a file that cannot be read, and for a task that has no such records."""
+    if data == "d1":
+        if task != "sudoku":
+            raise UserError(f"eval.data=d1: is for task=sudoku, not task={task}; use published")
+        records = load_records(task, "published")
+        # the draw of numpy's old generator is what d1's subset is: no other gives it
+        drawn = np.random.RandomState(42).choice(len(records), 256, replace=False)
+        return [records[i] for i in drawn][:count]
     if data is not None:
         return load_records(task, data)[:count]
-    if task == "sudoku":
-        return sudoku.generate("test", count, _HELD_OUT_SEED, _BLANKS)
-    return countdown.generate("test", count, _HELD_OUT_SEED)
+    if task not in GENERATORS or count is None:
+        raise UserError(f"eval.data=null: there are no generated records of task={task}; name some")
+    return GENERATORS[task]("test", count, _HELD_OUT_SEED)
+
+
+def hub_name(task: str, data: str | None) -> str | None:
+    """The hub's name for `data=`, "owner/name" or "owner/name:configuration"; None for all else."""
+    if data in (None, "published") and task in HUB:
+        return HUB[task]
+    if data is None or data.count("/") != 1 or data[0] in "./~" or Path(data).exists():
+        return None
+    return None if Path(data).suffix in (".csv", ".json", ".jsonl") else data

@@ -14,6 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import MaskedLMOutput
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from weft_rl.models.cache import Cache
 from weft_rl.models.configuration import LLaDAConfig
 
 
@@ -30,7 +31,7 @@ def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair (i, i + d/2) of x (B, H, L, d) by its angle, in float32, in x's dtype.
 
-    cos, sin (L, d) float32."""
+    cos, sin (L, d) or (B, 1, L, d) float32."""
     first, second = x.float().chunk(2, dim=-1)
     return (x.float() * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
 
@@ -38,8 +39,9 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class LLaDABlock(GradientCheckpointingLayer):
     """Pre-norm attention and gated feed-forward layer."""
 
-    def __init__(self, config: LLaDAConfig) -> None:
+    def __init__(self, config: LLaDAConfig, layer: int) -> None:
         super().__init__()
+        self.layer = layer
         width, inner = config.hidden_size, config.intermediate_size
         self.head_dim = width // config.num_attention_heads
         self.attn_norm = LlamaRMSNorm(width, config.rms_norm_eps)
@@ -54,10 +56,15 @@ class LLaDABlock(GradientCheckpointingLayer):
         self.act = ACT2FN[config.hidden_act]
 
     def forward(
-        self, x: Tensor, rotation: tuple[Tensor, Tensor] | None, visible: Tensor | None
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor] | None,
+        visible: Tensor | None,
+        cache: Cache | None = None,
     ) -> Tensor:
-        """x (B, L, D); rotation: cosines and sines (L, d), or None where positions are learned;
-        visible (B, 1, 1, L) bool or None. Returns (B, L, D)."""
+        """x (B, W, D), W = L without a cache's window; rotation: cosines and sines (L, d) or
+        (B, 1, W, d), or None where positions are learned; visible (B, 1, 1, L) bool or None.
+        Returns (B, W, D)."""
         n = self.attn_norm(x)
         q, k, v = (
             projection(n).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, L, d)
@@ -65,6 +72,8 @@ class LLaDABlock(GradientCheckpointingLayer):
         )
         if rotation is not None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)
+        if cache is not None:
+            k, v = cache.exchange(self.layer, k, v)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
         x = x + self.attn_out(attended.transpose(1, 2).flatten(2))
         n = self.ff_norm(x)
@@ -79,7 +88,7 @@ class LLaDATransformer(nn.Module):
         self.wte: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size)
         if not config.rope:
             self.wpe = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.blocks = nn.ModuleList(LLaDABlock(config) for _ in range(config.num_hidden_layers))
+        self.blocks = nn.ModuleList(LLaDABlock(config, n) for n in range(config.num_hidden_layers))
         self.ln_f = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.ff_out: nn.Module = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
@@ -135,47 +144,79 @@ class LLaDAForMaskedLM(PreTrainedModel):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         logit_positions: Tensor | None = None,
+        logit_rows: Tensor | None = None,
+        cache: Cache | None = None,
         **_: Any,
     ) -> MaskedLMOutput:
         """Logits for every position, or only for those asked for.
 
-        input_ids (B, L) long; attention_mask (B, L), 0 hides a position from all others;
-        logit_positions (K,) or (B, K) long: where the head is computed.
-        Returns an output whose logits are (B, L, V), or (B, K, V).
+        input_ids (B, L) long, or (B, W) of a cache's window; attention_mask (B, L), 0 hides a
+        position from all others, and a bool one is taken to hide some; logit_positions (K,) or
+        (B, K) long: where in input_ids the head is computed, or (M,), each in the row of
+        logit_rows (M,).
+        Returns an output whose logits are (B, L, V), or (B, K, V), or (M, V).
         Raises ValueError for shapes that do not fit and for L over max_position_embeddings."""
-        batch, length = input_ids.shape
+        positions = None if cache is None else cache.positions
+        length = input_ids.shape[1] if cache is None else cache.keys.shape[3]
+        visible = self._visible(attention_mask, len(input_ids), length)
+        x = self._embedded(input_ids, attention_mask, positions)
+        rotation = None
+        if self.config.rope:
+            head_dim = self.config.hidden_size // self.config.num_attention_heads
+            angles = rotary_angles(length, head_dim, self.config.rope_theta, x.device)
+            angles = angles if positions is None else angles[positions][:, None]
+            rotation = angles.cos(), angles.sin()
+        parts = self.model.transformer
+        for block in parts.blocks:
+            x = block(x, rotation, visible, cache)
+        if logit_rows is not None:
+            x = x[logit_rows, logit_positions]
+        elif logit_positions is not None:
+            index = logit_positions.expand(len(x), -1)  # (B, K)
+            x = x.take_along_dim(index[:, :, None], dim=1)
+        return MaskedLMOutput(logits=parts.ff_out(parts.ln_f(x)))
+
+    def _visible(self, attention_mask: Tensor | None, batch: int, length: int) -> Tensor | None:
+        """What each layer may attend to: (B, 1, 1, L) bool; None for everything."""
         if length > self.config.max_position_embeddings:
             raise ValueError(
                 f"{length} tokens are more than the model's "
                 f"max_position_embeddings={self.config.max_position_embeddings}"
             )
-        visible = None
-        if attention_mask is not None:
-            if attention_mask.shape != (batch, length):
-                raise ValueError(
-                    f"attention_mask {tuple(attention_mask.shape)} must be {(batch, length)}"
-                )
-            # without a mask attention takes its fast path
-            visible = None if attention_mask.all() else attention_mask.bool()[:, None, None, :]
+        if attention_mask is None:
+            return None
+        if attention_mask.shape != (batch, length):
+            raise ValueError(
+                f"attention_mask {tuple(attention_mask.shape)} must be {(batch, length)}"
+            )
+        # without a mask attention takes its fast path; looking whether it hides something waits for
+        # the device, which a sampler with its bool mask cannot afford at every step
+        if attention_mask.dtype != torch.bool and attention_mask.all():
+            return None
+        return attention_mask.bool()[:, None, None, :]
+
+    def _embedded(
+        self, input_ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None
+    ) -> Tensor:
+        """Token embeddings, with learned positions where the model has them: (B, W, D)."""
         parts = self.model.transformer
         x = parts.wte(input_ids)
-        rotation = None
         if self.config.rope:
-            head_dim = self.config.hidden_size // self.config.num_attention_heads
-            angles = rotary_angles(length, head_dim, self.config.rope_theta, x.device)
-            rotation = angles.cos(), angles.sin()
+            return x
+        # learned positions are absolute, so they count visible tokens only
+        if attention_mask is not None:
+            place = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)  # (B, L)
+            place = place if positions is None else place.gather(1, positions)
+        elif positions is not None:
+            place = positions
         else:
-            x = x + parts.wpe(self._positions(input_ids, attention_mask))
-        for block in parts.blocks:
-            x = block(x, rotation, visible)
-        if logit_positions is not None:
-            index = logit_positions.expand(batch, -1)  # (B, K)
-            x = x.take_along_dim(index[:, :, None], dim=1)
-        return MaskedLMOutput(logits=parts.ff_out(parts.ln_f(x)))
+            place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        return x + parts.wpe(place)
 
-    @staticmethod
-    def _positions(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Learned positions are absolute, so they count visible tokens only: (L,) or (B, L)."""
-        if attention_mask is None:
-            return torch.arange(input_ids.shape[1], device=input_ids.device)
-        return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+    def empty_cache(self, rows: int, length: int) -> Cache:
+        """Room for the keys and values of `rows` sequences of `length` tokens."""
+        heads = self.config.num_attention_heads
+        width = self.config.hidden_size // heads
+        shape = (self.config.num_hidden_layers, rows, heads, length, width)
+        weight = self.model.transformer.ln_f.weight
+        return Cache(weight.new_zeros(shape), weight.new_zeros(shape), None, None)

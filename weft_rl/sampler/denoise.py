@@ -1,35 +1,53 @@
-"""Generating completions: forwards, guidance and noise; `control` says what is committed.
+"""Generating completions: which rows are worked on; `control` says what is committed.
 
-B rows, A of them unfinished, P prompt and T completion tokens, L = P + T, K positions of a block,
-V vocabulary."""
+N prompts, A of them worked on, P prompt and T completion tokens, M open positions, V vocabulary."""
 
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from inspect import signature
 from operator import index
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from weft_rl.config.schema import SamplerConfig
-from weft_rl.diffusion.shapes import require_shape
-from weft_rl.sampler.control import Ints, Progress, TraceEntry
-from weft_rl.seeding import seed_for
-
-Draw = tuple[int, int]  # a row's seed and its step
+from weft_rl.sampler.candidates import candidates
+from weft_rl.sampler.checks import check_input, special_ids
+from weft_rl.sampler.control import Bools, Floats, Ints, Open, Progress, TraceEntry
+from weft_rl.sampler.draws import stream_keys, uniform
+from weft_rl.sampler.network import Network
 
 
 @dataclass(frozen=True)
 class SamplerOutput:
     """Completions of a batch, in the order of its prompts."""
 
-    tokens: Tensor  # (B, P + T) long, the prompts as they were given, then the completions
-    completions: Tensor  # (B, T) long, without mask tokens
-    lengths: Tensor  # (B,) long, tokens before the first end token; T where there is none
+    tokens: Tensor  # (N, P + T) long, the prompts as they were given, then the completions
+    completions: Tensor  # (N, T) long, without mask tokens
+    lengths: Tensor  # (N,) long, tokens before the first end token; T where there is none
     forwards: int  # calls of the model, whatever the number of rows
     trace: list[list[TraceEntry]] | None  # each row's commitments in order, if asked for
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step has committed, and how far sampling is."""
+
+    rows: Ints  # (M,) of the prompts
+    positions: Ints  # (M,) in the completion
+    tokens: Ints  # (M,)
+    confidences: Floats  # (M,)
+    finished: int  # completions that are done
+    total: int  # completions that there will be
+    share: float  # of all work that is done, in [0, 1]; positions after an end count as done
+    committed: int  # tokens so far
+    forwards: int  # calls of the model so far
+    seconds: float  # since the start
+
+
+OnStep = Callable[[Step], None]
 
 
 def generate(
@@ -38,137 +56,144 @@ def generate(
     config: SamplerConfig,
     attention_mask: Tensor | None = None,
     seeds: Sequence[int] | Tensor | None = None,
+    *,
+    batch_size: int | None = None,
+    on_step: OnStep | None = None,
 ) -> SamplerOutput:
-    """Complete each prompt by denoising T masks block by block, with a full forward per step.
+    """Complete each prompt by denoising T masks block by block.
 
     model: a masked language model of transformers, whose config names the mask and end tokens;
-    prompt_ids (B, P) long; attention_mask (B, P), 0 on left padding; seeds (B,) ints, 0 .. B-1 if
-    left out. A row depends on its prompt and its seed, not on padding or on the other rows.
-    Candidates are drawn from softmax(logits / temperature) without the mask token; confidence is
-    the float32 probability at temperature 1 over the whole vocabulary. With early_stop, tokens up
-    to the end token are what they are without it. The model's modes and the global random state
-    are left as they were. Raises ValueError for input that does not fit the model, and for logits
-    that are not finite. Source: LLaDA's sampler, with ties to the lowest index."""
-    mask_id, end_ids = _special_ids(model)
+    prompt_ids (N, P) long; attention_mask (N, P), 0 on left padding; seeds (N,) ints, 0 .. N-1 if
+    left out; batch_size rows are in work together, a finished one's place is taken by the next
+    prompt; on_step is called after every step. A row depends on its prompt and its seed, not on
+    padding, batch size or the other rows. Candidates are drawn from softmax(logits / temperature)
+    without the mask token; confidence is the float32 probability at temperature 1 over the whole
+    vocabulary. With early_stop, tokens up to the end token are what they are without it. With
+    cache="none" every step sees the whole canvas; caches approximate that. The model's modes and
+    the global random state are left as they were. Raises ValueError for input that does not fit
+    the model, and for logits that are not finite. Source: LLaDA's sampler, with ties to the lowest
+    index; Fast-dLLM for caches, threshold and factor."""
+    mask_id, end_ids = special_ids(model)
     visible = torch.ones_like(prompt_ids) if attention_mask is None else attention_mask.long()
     own_seeds = [*range(len(prompt_ids))] if seeds is None else [index(seed) for seed in seeds]
-    _check(model, prompt_ids, visible, own_seeds, config, mask_id)
-    network = _Network(model, prompt_ids, visible, mask_id, config.cfg_scale)
+    check_input(model, prompt_ids, visible, own_seeds, config, mask_id)
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: must be at least 1")
     progress = Progress(len(prompt_ids), config, mask_id, end_ids)
-    forwards = 0
+    slots = min(len(prompt_ids), batch_size or len(prompt_ids))
     with _evaluating(model), torch.no_grad():
-        while len(rows := progress.unfinished()):
-            logits = network.logits(rows, progress.tokens[rows], progress.positions(rows))
-            forwards += 1
-            draws = [(own_seeds[row], int(progress.step[row])) for row in rows]
-            candidate, confidence = _candidates(logits, draws, config.temperature, mask_id)
-            _require_valid(confidence, rows, progress.step)
-            if config.remasking == "random":
-                confidence = _uniform("position", draws, confidence.shape[1:], "cpu")
-            progress.commit(rows, candidate.cpu().numpy(), confidence.cpu().numpy())
+        network = Network(model, prompt_ids, visible, mask_id, config, slots)
+        sampler = _Sampler(network, progress, config, own_seeds, [mask_id])
+        forwards = sampler.run(slots, on_step)
     lengths = torch.from_numpy(progress.finish()).to(prompt_ids.device)
     completions = torch.from_numpy(progress.tokens).to(prompt_ids.device)
     tokens = torch.cat([prompt_ids, completions], dim=1)
-    return SamplerOutput(tokens, completions, lengths, forwards, progress.trace)
+    trace = progress.trace() if config.trace else None
+    return SamplerOutput(tokens, completions, lengths, forwards, trace)
 
 
-class _Network:
-    """The model as a function of the completions, with the prompts and guidance put in."""
+class _Sampler:
+    """The loop: rows in slots, a step of all of them, and who comes next."""
 
     def __init__(
-        self, model: nn.Module, prompt_ids: Tensor, visible: Tensor, mask_id: int, cfg_scale: float
+        self,
+        network: Network,
+        progress: Progress,
+        config: SamplerConfig,
+        seeds: Sequence[int],
+        forbidden: list[int],
     ) -> None:
-        self.model, self.prompt_ids, self.cfg_scale = model, prompt_ids, cfg_scale
-        # over the padding too: nothing sees it
-        self.unconditional = torch.full_like(prompt_ids, mask_id)
-        # models take a faster path without a mask
-        self.visible = None if visible.all() else visible
-        # PEFT's own forward hides what the model accepts behind **kwargs
-        unwrap: Any = getattr(model, "get_base_model", lambda: model)
-        self.accepted = signature(type(unwrap()).forward).parameters
+        self.network, self.progress, self.config = network, progress, config
+        self.token_keys = stream_keys(seeds, "token")
+        self.position_keys = stream_keys(seeds, "position")
+        never = config.end_tokens == "never"
+        self.forbidden = [*forbidden, *progress.end_ids] if never else forbidden
 
-    def logits(self, rows: Ints, completions: Ints, positions: Ints) -> Tensor:
-        """Guided logits of a block: (A, K, V) float32.
+    def run(self, slots: int, on_step: OnStep | None) -> int:
+        """Complete every row, `slots` at a time; returns the number of forwards."""
+        total, begun = len(self.progress.tokens), time.perf_counter()
+        rows, waiting = np.arange(slots), np.arange(slots, total)
+        forwards = committed = 0
+        while len(rows):
+            own, where = self._step(rows)
+            forwards, committed = forwards + 1, committed + len(where.index)
+            masked = self.progress.masked[rows]
+            alive = self.progress.unfinished(rows)
+            rows, waiting = self._seat(rows, alive, waiting)
+            if on_step is not None:
+                row, position = own[where.index], where.position
+                finished = total - len(rows) - len(waiting)
+                # seats that were taken anew have begun nothing yet
+                share = (finished + (1 - masked[alive].mean(axis=1)).sum()) / total
+                on_step(
+                    Step(
+                        row,
+                        position,
+                        self.progress.tokens[row, position],
+                        self.progress.confidence[row, position],
+                        finished=finished,
+                        total=total,
+                        share=float(share),
+                        committed=committed,
+                        forwards=forwards,
+                        seconds=time.perf_counter() - begun,
+                    )
+                )
+        return forwards
 
-        rows (A,); completions (A, T) of these rows; positions (A, K) in the completion.
-        Source of the guidance: LLaDA's sampler, u + (w + 1)(c - u)."""
-        device = self.prompt_ids.device
-        own = torch.from_numpy(rows).to(device)
-        completion = torch.from_numpy(completions).to(device)
-        where = torch.from_numpy(positions).to(device) + self.prompt_ids.shape[1]
-        conditional = torch.cat([self.prompt_ids[own], completion], dim=1)
-        if not self.cfg_scale:
-            return self._forward(conditional, own, where)
-        unconditional = torch.cat([self.unconditional[own], completion], dim=1)
-        c, u = self._forward(
-            torch.cat([conditional, unconditional]), own.repeat(2), where.repeat(2, 1)
-        ).chunk(2)
-        return u + (self.cfg_scale + 1) * (c - u)
+    def _seat(self, rows: Ints, alive: Bools, waiting: Ints) -> tuple[Ints, Ints]:
+        """The rows of the next step (A,), slot by slot, and who waits then."""
+        free = np.flatnonzero(~alive)
+        taken = free[: len(waiting)]
+        rows = rows.copy()
+        rows[taken] = waiting[: len(taken)]
+        if len(taken) < len(free):
+            kept = np.setdiff1d(np.arange(len(rows)), free[len(taken) :])
+            self.network.keep(kept)
+            rows = rows[kept]
+        return rows, waiting[len(taken) :]
 
-    def _forward(self, canvas: Tensor, rows: Tensor, where: Tensor) -> Tensor:
-        """Logits of canvas (A, L) at where (A, K): (A, K, V) float32."""
-        options: dict[str, Tensor] = {}
-        visible = None
-        if self.visible is not None:
-            completion = canvas.shape[1] - self.visible.shape[1]
-            visible = nn.functional.pad(self.visible[rows], (0, completion), value=1)  # (A, L)
-            if "position_ids" in self.accepted:
-                # learned positions are absolute: padding must not shift them
-                options["position_ids"] = (visible.cumsum(dim=1) - 1).clamp(min=0)
-        if "logit_positions" in self.accepted:
-            options["logit_positions"] = where
-        output = self.model(input_ids=canvas, attention_mask=visible, **options)
-        logits = getattr(output, "logits", None)
-        if logits is None:
+    def _step(self, rows: Ints) -> tuple[Ints, Open]:
+        """One forward and what it commits: the rows that had it, and their new positions.
+
+        Rows whose cache is to be filled wait for those in the middle of a block: one forward of
+        many rows takes less time than two of few, and no row's result depends on when it is run."""
+        progress, slots = self.progress, None
+        needs_all = progress.needs_all(rows)
+        everything = bool(needs_all.all())
+        if needs_all.any() and not everything:
+            slots = np.flatnonzero(~needs_all)
+        own = rows if slots is None else rows[slots]
+        where, completions = progress.open(own), progress.tokens[own]
+        if everything:
+            logits = self.network.everything(own, completions, where)
+        else:
+            start = progress.starts(own)
+            logits = self.network.window(own, slots, completions, where, start)
+        draws = None
+        if self.config.temperature:
+            draws = self._draws(self.token_keys, own[where.index], where.position)
+            draws = torch.from_numpy(draws).to(logits.device)
+        found = candidates(logits, draws, self.config.temperature, self.forbidden)
+        # the one transfer of a step; tokens, and the bits of their probabilities
+        host = found.cpu().numpy()
+        confidence = host[1].view(np.float32)
+        self._require_valid(confidence, own[where.index])
+        if self.config.remasking == "random":
+            confidence = self._draws(self.position_keys, own[where.index], where.position)
+        return own, progress.commit(own, where, host[0].astype(np.int64), confidence)
+
+    def _draws(self, keys: np.ndarray, row: Ints, position: Ints) -> Floats:
+        return uniform(keys[row], self.progress.step[row], position)
+
+    def _require_valid(self, confidence: Floats, row: Ints) -> None:
+        invalid = np.isnan(confidence)
+        if invalid.any():
+            first = row[invalid].min()
             raise ValueError(
-                f"{type(self.model).__name__} returned no logits: sampling needs a masked "
-                "language model, for instance one from AutoModelForMaskedLM"
+                f"row {first}, step {self.progress.step[first]}: the model's logits are not "
+                "finite; look for NaN in its weights or overflow in its dtype"
             )
-        if "logit_positions" not in self.accepted:
-            logits = logits.take_along_dim(where[:, :, None], dim=1)
-        return logits.float()
-
-
-def _candidates(
-    logits: Tensor, draws: Sequence[Draw], temperature: float, mask_id: int
-) -> tuple[Tensor, Tensor]:
-    """A token for each position and its probability at temperature 1: (A, K) long and float32.
-
-    logits (A, K, V). The probability is NaN where the logits name none. The draw is by the
-    Gumbel maximum, in the form that neither overflows nor divides by zero."""
-    allowed = logits.clone()
-    allowed[..., mask_id] = -torch.inf
-    score = allowed
-    if temperature:
-        # float64 to here: float32 has no draws near 1, which are what makes rare tokens win
-        waiting = -_uniform("token", draws, logits.shape[1:], logits.device).log()
-        score = allowed - temperature * waiting.float().log()
-    candidate = score.argmax(dim=-1, keepdim=True)
-    confidence = logits.softmax(dim=-1).gather(-1, candidate)
-    # at -inf there was nothing but the mask token to choose
-    possible = allowed.gather(-1, candidate).isfinite()
-    return candidate[..., 0], confidence.where(possible, torch.nan)[..., 0]
-
-
-def _uniform(
-    purpose: str, draws: Sequence[Draw], shape: Sequence[int], device: torch.device | str
-) -> Tensor:
-    """Uniform draws in [0, 1) of each row by itself: (A, *shape) float64."""
-    values = torch.empty((len(draws), *shape), dtype=torch.float64, device=device)
-    generator = torch.Generator(device)
-    for row, (seed, step) in zip(values, draws, strict=True):
-        row.uniform_(generator=generator.manual_seed(seed_for(seed, purpose, step)))
-    return values
-
-
-def _require_valid(confidence: Tensor, rows: Ints, step: Ints) -> None:
-    invalid = confidence.isnan().any(dim=1).cpu().numpy()
-    if invalid.any():
-        row = rows[invalid][0]
-        raise ValueError(
-            f"row {row}, step {step[row]}: the model's logits are not finite; "
-            "look for NaN in its weights or overflow in its dtype"
-        )
 
 
 @contextmanager
@@ -181,47 +206,3 @@ def _evaluating(model: nn.Module) -> Generator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _special_ids(model: nn.Module) -> tuple[int, list[int]]:
-    """The mask token and the tokens that end a completion, end of text first."""
-    config: Any = model.config
-    mask_id, eos = getattr(config, "mask_token_id", None), getattr(config, "eos_token_id", None)
-    ends = [*(eos if isinstance(eos, list) else [eos]), getattr(config, "eot_token_id", None)]
-    end_ids = [token for token in ends if token is not None]
-    if mask_id is None or not end_ids:
-        raise ValueError(
-            f"model.config: mask_token_id={mask_id}, eos_token_id={eos}: "
-            "sampling needs both; set them from the tokenizer"
-        )
-    return mask_id, end_ids
-
-
-def _check(
-    model: nn.Module,
-    prompt_ids: Tensor,
-    visible: Tensor,
-    seeds: Sequence[int],
-    config: SamplerConfig,
-    mask_id: int,
-) -> None:
-    """Raise ValueError for what would fail or go wrong silently later."""
-    if prompt_ids.dim() != 2:
-        raise ValueError(f"prompt_ids must be (B, P), got shape {tuple(prompt_ids.shape)}")
-    require_shape("attention_mask", visible, prompt_ids.shape)
-    if len(seeds) != len(prompt_ids):
-        raise ValueError(f"seeds: {len(seeds)} for {len(prompt_ids)} prompts; give one to each row")
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if longest is not None and prompt_ids.shape[1] + config.gen_length > longest:
-        raise ValueError(
-            f"prompt_ids: {prompt_ids.shape[1]} tokens and gen_length={config.gen_length} are more "
-            f"than max_position_embeddings={longest}; cut the prompt or generate less"
-        )
-    rules = {
-        "is empty; a prompt needs a token": ~visible.bool().any(dim=1),
-        "is padded on the right; pad on the left": (visible.diff(dim=1) < 0).any(dim=1),
-        f"holds the mask token {mask_id}; pad with another": (prompt_ids == mask_id).any(dim=1),
-    }
-    for complaint, rows in rules.items():
-        if rows.any():
-            raise ValueError(f"prompt_ids: row {int(rows.nonzero()[0])} {complaint}")

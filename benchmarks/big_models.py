@@ -1,0 +1,113 @@
+"""CPU models of a real vocabulary for `sampler.py`: one that ends where it is told, one widened."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import MaskedLMOutput
+
+from weft_rl.models import LLaDAConfig, LLaDAForMaskedLM
+from weft_rl.models.cache import Cache
+from weft_rl.models.loading import fresh_model
+
+# d >= 512, 8 layers, LLaDA's vocabulary
+SHAPE = {
+    "vocab_size": 126464,
+    "hidden_size": 512,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "intermediate_size": 1536,
+    "max_position_embeddings": 512,
+}
+# Times the constant dimension, below the logits of all real words by far.
+_UNUSED = -100.0
+# The constant dimension's embedding: too small to change a norm, brought to 1 by ln_f's weight.
+_CONSTANT = 1e-3
+
+
+class EndsWhereTold(LLaDAForMaskedLM):
+    """A row's first prompt token says from which completion position on end tokens are certain.
+
+    The cost of a forward is LLaDA's; random weights alone would never end a completion."""
+
+    prompt_length = 0
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        logit_positions: Tensor | None = None,
+        logit_rows: Tensor | None = None,
+        cache: Cache | None = None,
+        **_: Any,
+    ) -> MaskedLMOutput:
+        """LLaDA's logits, the end token's raised where the row is over."""
+        output = super().forward(input_ids, attention_mask, logit_positions, logit_rows, cache)
+        first = self.prompt_length + input_ids[:, 0]
+        if logit_rows is not None and logit_positions is not None:
+            over = logit_positions >= first[logit_rows]
+        else:
+            over = torch.arange(input_ids.shape[1]) >= first[:, None]
+        output.logits[..., self.config.eos_token_id] += 1e4 * over
+        return output
+
+
+def random_model(prompt_length: int) -> EndsWhereTold:
+    """Random weights in the big shape."""
+    plain = fresh_model(LLaDAConfig(**SHAPE), 0)
+    plain.__class__ = EndsWhereTold
+    plain.prompt_length = prompt_length
+    return plain.eval()
+
+
+def widened(small: LLaDAForMaskedLM) -> LLaDAForMaskedLM:
+    """A trained small model's function in the big shape: its weights, and zeros around them.
+
+    Norms are over more dimensions, all zero: their weights and epsilon make up for it. Further
+    layers and heads add nothing. Words that the small model does not have get a logit far below
+    all others. Positions must be learned ones, as the tiny model's are: rotary frequencies would
+    depend on the width of a head."""
+    if small.config.rope:
+        raise ValueError("only a model with learned positions can be widened")
+    old, factor = small.config, SHAPE["hidden_size"] / small.config.hidden_size
+    ids = {name: getattr(old, name) for name in ("mask_token_id", "eos_token_id", "pad_token_id")}
+    config = LLaDAConfig(
+        **SHAPE,
+        **ids,
+        bos_token_id=old.bos_token_id,
+        eot_token_id=old.eot_token_id,
+        rope=False,
+        rms_norm_eps=old.rms_norm_eps / factor,
+    )
+    model = fresh_model(config, 0)
+    source, target = small.state_dict(), model.state_dict()
+    for name, wide in target.items():
+        wide.zero_()
+        narrow = source.get(name)
+        if narrow is None:
+            continue
+        if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight")):
+            wide[_head_rows(old), : narrow.shape[1]] = narrow
+            if "q_proj" in name:  # attention divides by the root of a head's width
+                wide *= (_head_width(SHAPE) / _head_width(old.to_dict())) ** 0.5
+        elif name.endswith("attn_out.weight"):
+            wide[: narrow.shape[0], _head_rows(old)] = narrow
+        elif narrow.dim() == 1:
+            wide[: len(narrow)] = narrow / factor**0.5
+        else:
+            wide[: narrow.shape[0], : narrow.shape[1]] = narrow
+    constant, words = old.hidden_size, old.vocab_size
+    target["model.transformer.wte.weight"][:, constant] = _CONSTANT
+    target["model.transformer.ln_f.weight"][constant] = 1 / _CONSTANT
+    target["model.transformer.ff_out.weight"][words:, constant] = _UNUSED
+    return model.eval()
+
+
+def _head_width(config: dict[str, Any]) -> int:
+    return config["hidden_size"] // config["num_attention_heads"]
+
+
+def _head_rows(old: LLaDAConfig) -> Tensor:
+    """Where the small model's head dimensions lie in the wide one's projections."""
+    narrow, wide = _head_width(old.to_dict()), _head_width(SHAPE)
+    return (torch.arange(old.num_attention_heads)[:, None] * wide + torch.arange(narrow)).flatten()

@@ -1,0 +1,130 @@
+"""Scored records a second: ours and strict=d1 against d1's rules written down the short way.
+
+Usage: python benchmarks/rewards.py [million]. The stored generations of tests/fixtures, in turns so
+that a slow moment of the machine hits all alike; the ratio is of the best turns. `million` adds a
+file of a million lines through `score`: lines a second and peak memory by number of processes.
+Writes benchmarks/results/rewards.json."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import naive_d1  # noqa: E402
+
+from rewards import strict_d1, strict_math  # noqa: E402
+from rewards.registry import headline  # noqa: E402
+from rewards.verdicts import JUDGES  # noqa: E402
+
+RESULT = ROOT / "benchmarks" / "results" / "rewards.json"
+_TURNS = 7
+SHORT = {
+    "sudoku": lambda text, puzzle, solution: naive_d1.sudoku(text, puzzle, solution),
+    "countdown": lambda text, numbers, target: naive_d1.countdown(text, numbers, target),
+    "gsm8k": lambda text, answer: naive_d1.gsm8k(text, answer),
+    "math500": lambda text, answer, problem: naive_d1.math500(text, answer),
+}
+STRICT = {
+    "sudoku": strict_d1.sudoku,
+    "countdown": strict_d1.countdown,
+    "gsm8k": strict_math.gsm8k,
+    "math500": strict_math.math500,
+}
+
+
+def stored(task: str) -> list[tuple[str, dict]]:
+    """Generations with their records' fields."""
+    path = ROOT / "tests" / "fixtures" / f"{task}_128.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [(row["generation"], JUDGES[task].fields(row)) for row in rows]
+
+
+def rates(task: str) -> dict[str, float]:
+    """Records a second of each way, the best of the turns."""
+    records = stored(task)
+    ways = {"short": SHORT[task], "strict=d1": STRICT[task], "ours": headline(task)}
+    best = dict.fromkeys(ways, 0.0)
+    for turn in range(_TURNS):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            for text, fields in records:
+                way(text, **fields)
+            rate = len(records) / (time.perf_counter() - start)
+            if name == "ours" and task == "math500" and turn == 0:
+                best["ours, each answer for the first time"] = rate  # then it is in the cache
+            else:
+                best[name] = max(best[name], rate)
+    return {name: round(rate) for name, rate in best.items()}
+
+
+def million(count: int = 1_000_000) -> list[dict[str, float]]:
+    """`score` on a long file of Sudoku and GSM8K records."""
+    found = []
+    for task in ("sudoku", "gsm8k"):
+        lines = (ROOT / "tests" / "fixtures" / f"{task}_128.jsonl").read_bytes().splitlines(True)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "long.jsonl"
+            with path.open("wb") as file:
+                file.writelines(lines[i % len(lines)] for i in range(count))
+            for workers in (1, 2):
+                found.append(_score(task, path, workers, count))
+                print(found[-1], flush=True)
+    return found
+
+
+def _score(task: str, path: Path, workers: int, count: int) -> dict[str, float]:
+    code = (
+        "import resource, sys; from weft_rl.score import main; "
+        f"main(['task={task}', 'generations={path}', 'workers={workers}']); "
+        # not RUSAGE_SELF: it starts from the size of the process that started this one
+        "lines = [line.split() for line in open('/proc/self/status')]; "
+        "own = next(int(line[1]) for line in lines if line[0] == 'VmHWM:'); "
+        "print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) // 1024, "
+        "file=sys.stderr)"
+    )
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=True,
+        cwd=ROOT,
+    )
+    seconds = time.monotonic() - start
+    return {
+        "task": task,
+        "lines": count,
+        "workers": workers,
+        "lines_per_s": round(count / seconds),
+        "peak_memory_mib_of_a_process": int(done.stderr),
+    }
+
+
+def main(*, long: bool) -> None:
+    """Measure, print and write."""
+    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    result |= {
+        "machine": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "records_per_s": {task: rates(task) for task in SHORT},
+    }
+    result["ratio_to_short"] = {
+        task: {name: round(rate / row["short"], 2) for name, rate in row.items()}
+        for task, row in result["records_per_s"].items()
+    }
+    if long:
+        result["score"] = million()
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main(long=sys.argv[1:] == ["million"])

@@ -1,0 +1,69 @@
+r"""Rewards for GSM8K: one number, compared by its exact value.
+
+Example: the answer "#### 1,000" is right as "\boxed{\$1{,}000}", "1000.0" or "= 1000 dollars"."""
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from rewards.extract import answer_text
+
+# Beyond any quantity of a school problem; keeps fractions small.
+_MOST_DIGITS, _LARGEST = 30, 1e30
+
+_INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
+_PLAIN = re.compile(r"\s*(-?[0-9]{1,15})\s*")
+_FRACTION = re.compile(r"(-?)\\[dt]?frac\s*\{\s*(-?[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}")
+_DECIMAL = rf"(?:{_INTEGER}(?:\.[0-9]+)?|\.[0-9]+)"
+_NUMBER = re.compile(rf"-?{_DECIMAL}(?:\s*/\s*[0-9]+)?")
+# LaTeX's grouping comma and thin spaces, then what stands around a number
+_SPELLINGS = (("{,}", ","), (r"\,", ""), (r"\!", ""), ("\u2212", "-"), (r"\$", ""), ("$", ""))
+
+
+def exact(completion: str, answer: str | float | None, **_: Any) -> float:
+    """1 if the completion's answer states the number of `answer`, and no other number; else 0.
+
+    answer: a number, or text of which the part after #### counts, as in the data set. None, and
+    text without a number, is nothing that could be right."""
+    given, right = answer_text(completion), gold(answer)
+    return float(given is not None and right is not None and number(given) == right)
+
+
+# The whole of the correctness reward; how an answer is presented is for rewards.format.
+reward = exact
+
+
+@lru_cache(maxsize=4096)  # a run scores a problem many times
+def gold(answer: str | float | None) -> int | Fraction | None:
+    """The right number of a record: a number, or what stands after the last #### of a text."""
+    if isinstance(answer, str):
+        return number(answer.rpartition("####")[2])
+    # through text: the float 0.1 means a tenth, not the binary fraction nearest to it
+    # and the comparison is false for what is not a number
+    is_usable = answer is not None and abs(answer) < _LARGEST
+    if not is_usable:
+        return None
+    value = Fraction(str(answer))
+    return value.numerator if value.denominator == 1 else value
+
+
+def number(text: str) -> int | Fraction | None:
+    r"""The one number that a text states, exactly; None if it states none or several.
+
+    Of "3 + 4 = 7" what follows the last = counts. Commas between thousands, dollar signs, units,
+    a/b and \frac{a}{b} are understood."""
+    plain_number = _PLAIN.fullmatch(text)
+    if plain_number:
+        return int(plain_number[1])
+    text = text.rpartition("=")[2]
+    for spelling, plain in _SPELLINGS:
+        text = text.replace(spelling, plain)
+    text = _FRACTION.sub(r" \1\2/\3 ", text)
+    found = [match[0] for match in _NUMBER.finditer(text)]
+    if len(found) != 1 or len(found[0]) > _MOST_DIGITS:
+        return None
+    upper, _, lower = found[0].replace(",", "").partition("/")
+    if lower and int(lower) == 0:
+        return None
+    return Fraction(upper) / int(lower or 1)

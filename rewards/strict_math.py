@@ -1,0 +1,183 @@
+r"""The verdicts of d1's published evaluation for GSM8K and MATH, item by item.
+
+Both read past the end token. GSM8K takes the first \boxed{} that holds a number, MATH the last
+\boxed{} as text, which is then compared letter by letter after some clean-up.
+Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behaviour."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+# Longest text that is read, several times what 512 tokens can spell.
+LONGEST = 32_768
+
+_OPEN, _CLOSE = "<answer>", "</answer>"
+_BOX, _FRAME = r"\boxed", r"\fbox"
+# \d takes in the digits of every script, as d1's does, and float() reads them
+_NUMBER = re.compile(r"-?\d+\.?\d*")
+_ONLY_DOTS = re.compile(r"\.+")
+
+# In this order: what comes later sees what came earlier.
+_BEFORE_UNITS = (
+    *(("\n", ""), (r"\!", ""), ("\\\\", "\\"), ("tfrac", "frac"), ("dfrac", "frac")),
+    *((r"\left", ""), (r"\right", ""), (r"^{\circ}", ""), (r"^\circ", ""), (r"\$", "")),
+)
+_AFTER_UNITS = ((r"\%", ""), (" .", " 0."), ("{.", "{0."))
+
+
+def first_answer(text: str) -> str | None:
+    """What stands between the first <answer> and the </answer> behind it, blanks cut off."""
+    inside, closed, _ = text.partition(_OPEN)[2].partition(_CLOSE)
+    return inside.strip() if closed else None
+
+
+def last_box(text: str) -> str | None:
+    r"""What d1 takes for the last \boxed: the whole text without one, None for one left open.
+
+    "\boxed " without a brace reaches up to the next dollar sign, and \fbox keeps its wrapping."""
+    if f"{_BOX} " in text:
+        return text.rpartition(f"{_BOX} ")[2].partition("$")[0]
+    start = text.rfind(_BOX)
+    if start < 0:
+        start = text.rfind(_FRAME)
+    if start < 0:
+        return text
+    depth = 0
+    for brace in re.finditer("[{}]", text[start:]):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0 and brace[0] == "}":
+            whole = text[start : start + brace.end()]
+            opening = f"{_BOX}{{"
+            return whole[len(opening) : -1] if whole.startswith(opening) else whole
+    return None
+
+
+def gsm8k_number(completion: str) -> float | None:
+    r"""The number that d1 reads: of the first \boxed{} with one, else the last of <answer>."""
+    text = completion[:LONGEST]
+    for content in map(str.strip, _flat_boxes(text)):
+        if content and not _ONLY_DOTS.fullmatch(content):
+            number = _as_float(content)
+            if number is None and (found := _NUMBER.search(content)):
+                number = _as_float(found[0])
+            if number is not None:
+                return number
+    inside = first_answer(text)
+    if not inside:
+        return None
+    number = _as_float(inside)
+    numbers = _NUMBER.findall(inside) if number is None else []
+    return _as_float(numbers[-1]) if numbers else number
+
+
+def gsm8k(completion: str, answer: float | None, **_: Any) -> float:
+    """1 if the number that d1 reads equals the answer as a float, else 0.
+
+    None is never right: d1's reading of the data set loses negative answers."""
+    return float(answer is not None and gsm8k_number(completion) == answer)
+
+
+def math_answer(completion: str) -> str | None:
+    r"""The text that d1 compares: the last \boxed, or the whole text; <answer> if that is empty."""
+    text = completion[:LONGEST]
+    boxed = last_box(text)
+    if boxed:
+        return boxed
+    inside = first_answer(text)
+    return boxed if inside is None else inside
+
+
+def math500(completion: str, answer: str, **_: Any) -> float:
+    """1 if d1's clean-up makes its answer and the given one the same text, else 0."""
+    given = math_answer(completion)
+    return float(given is not None and same_text(given, answer))
+
+
+def same_text(one: str, other: str) -> bool:
+    """Whether two LaTeX answers are the same after clean-up, or as they are if that fails."""
+    try:
+        return cleaned(one) == cleaned(other)
+    except ValueError:
+        return one == other
+
+
+def cleaned(text: str) -> str:
+    r"""A LaTeX answer with its spelling levelled: \frac12, \tfrac{1}{2} and 1/2 become one.
+
+    Raises ValueError for text that d1 fails on: a \sqrt or \frac without an argument, a slash
+    between other things than integers, two units."""
+    for old, new in _BEFORE_UNITS:
+        text = text.replace(old, new)
+    text, *units = text.split(r"\text{ ")
+    if len(units) > 1:
+        raise ValueError("more than one unit")
+    for old, new in _AFTER_UNITS:
+        text = text.replace(old, new)
+    if not text:
+        return text
+    if text[0] == ".":
+        text = f"0{text}"
+    # "k = 5", but not a name or an equation
+    left, equals, right = text.partition("=")
+    if equals and "=" not in right and len(left) <= 2:
+        text = right
+    text = _braced_fractions(_braced_roots(text).replace(" ", ""))
+    return r"\frac{1}{2}" if text == "0.5" else _slash_as_fraction(text)
+
+
+def _flat_boxes(text: str) -> Iterator[str]:
+    r"""What each \boxed{ holds up to the next brace, on one line; linear in the text."""
+    at, brace, line_end = 0, -1, -1
+    while (start := text.find(f"{_BOX}{{", at)) >= 0:
+        start += len(_BOX) + 1
+        if brace < start:
+            brace = text.find("}", start)
+            if brace < 0:
+                return
+        if line_end < start:
+            line_end = text.find("\n", start)
+            line_end = len(text) if line_end < 0 else line_end
+        if line_end < brace:
+            at = start
+        else:
+            yield text[start:brace]
+            at = brace + 1
+
+
+def _as_float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _braced_roots(text: str) -> str:
+    first, *parts = text.split(r"\sqrt")
+    if "" in parts:
+        raise ValueError("a root of nothing")
+    braced = (part if part[0] == "{" else f"{{{part[0]}}}{part[1:]}" for part in parts)
+    return r"\sqrt".join([first, *braced])
+
+
+def _braced_fractions(text: str) -> str:
+    first, *parts = text.split(r"\frac")
+    braced = [first]
+    for part in parts:
+        if not part:
+            raise ValueError("a fraction of nothing")
+        if part[0] == "{":
+            braced.append(part)
+        elif len(part) == 1:
+            return text
+        else:
+            lower = part[1:] if part[1] == "{" else f"{{{part[1]}}}{part[2:]}"
+            braced.append(f"{{{part[0]}}}{lower}")
+    return r"\frac".join(braced)
+
+
+def _slash_as_fraction(text: str) -> str:
+    """a/b as a fraction. Raises ValueError when one side of a single slash is no integer."""
+    if text.count("/") != 1:
+        return text
+    upper, lower = map(int, text.split("/"))
+    return rf"\frac{{{upper}}}{{{lower}}}" if text == f"{upper}/{lower}" else text

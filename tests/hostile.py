@@ -1,0 +1,81 @@
+"""Completions made to break, stall or cheat a reward, by a small grammar; seeded."""
+
+import random
+from collections.abc import Iterator
+
+PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
+NUMBERS, TARGET = [2, 3, 4], 5
+# What would be right if it stood as the answer: pasted elsewhere it must not pay.
+RIGHT = (SOLUTION, "2*4-3", "1764")
+# The record of each task; 1764 and (x+1)^2 are the answers nobody is given.
+RECORDS = {
+    "sudoku": {"puzzle": PUZZLE, "solution": SOLUTION},
+    "countdown": {"numbers": NUMBERS, "target": TARGET},
+    "gsm8k": {"answer": "#### 1764"},
+    "math500": {"answer": r"\frac{1764}{5}", "problem": "Compute $1764 : 5$."},
+}
+TAGS = [
+    *("<answer>", "</answer>", "<reasoning>", "</reasoning>", "<answer", "answer>", "</answer"),
+    *("<|eot_id|>", "<|endoftext|>", "\\boxed{", "\\boxed ", "\\fbox{", "}", "{", "```", "$"),
+]
+# digits of other scripts, minus signs, operators, and characters that text should not hold
+ODD = [*"\u0663\uff13\u00b2\u00bd\u2212\u2013\u00d7\u00f7\u00b7\u2044\0\ud800\u202e\u200b\x85"]
+PLAIN = [
+    *("0", "1", "2", "3", "4", "16", "99", "+", "-", "*", "/", "**", "//", "%", "^", "!", ".", ","),
+    *("=", "(", ")", " ", "\n", "x", "e", "nan", "inf", "None", "__import__('os')", "\\frac", "_"),
+    *("\\times", "\\div", "\\cdot", "\\sqrt", "\\text{", "\\left(", "\\right)", "\\infty"),
+]
+LONG = [
+    *("9**9**9", "9^{9^{9}}", "(" * 100_000, "(" * 100_000 + "1" + ")" * 100_000, "9" * 1_000_000),
+    *("1/0", "-" * 100_000, "\\frac" * 50_000, "{" * 300_000, "\\boxed{" * 40_000, " " * 1_000_000),
+    *("1234 " * 200_000, "<answer>" * 50_000, "<answer></answer>" * 30_000, "=" * 300_000),
+    *("\0" * 300_000, "\ud800" * 300_000, "1 + " * 100_000, "```1" * 100_000, "٣" * 300_000),
+]
+
+
+def expression(draw: random.Random, depth: int = 4) -> str:
+    """Arithmetic that mostly parses, over any numbers but seldom the given ones."""
+    if depth == 0 or draw.random() < 0.3:
+        return str(draw.choice([0, 1, 2, 3, 4, 7, 10**9, 12345]))
+    left, right = expression(draw, depth - 1), expression(draw, depth - 1)
+    form = draw.choice(
+        ["{}+{}", "{}-{}", "{}*{}", "{}/{}", "({}+{})", "-({}-{})", "{}**{}", r"\frac{{{}}}{{{}}}"]
+    )
+    return form.format(left, right)
+
+
+def digits(draw: random.Random) -> str:
+    """About a grid, or the given numbers in some order between operators."""
+    if draw.random() < 0.5:
+        return "".join(draw.choices("1234", k=draw.choice([15, 16, 16, 17])))
+    first, second, third = draw.sample("234", 3)
+    return f"{first}{draw.choice('+-*/')}{second}{draw.choice('+-*/')}{third}"
+
+
+def piece(draw: random.Random) -> str:
+    """A run of symbols, an expression, a tag, or rarely something very long."""
+    kind = draw.random()
+    if kind < 0.3:
+        return "".join(draw.choices(PLAIN + ODD, k=draw.randint(1, 12)))
+    if kind < 0.5:
+        return expression(draw)
+    if kind < 0.97:
+        return draw.choice(TAGS)
+    return draw.choice(LONG) if kind < 0.973 else draw.choice(LONG)[:500]
+
+
+def completions(seed: int, count: int) -> Iterator[str]:
+    """Texts of any form; a tenth paste right answers where they are not the answer."""
+    draw = random.Random(seed)
+    for _ in range(count):
+        text = "".join(piece(draw) for _ in range(draw.randint(0, 10)))
+        if draw.random() < 0.4:
+            inside = draw.choice([expression(draw), piece(draw), digits(draw)])
+            text += draw.choice(["<answer>{}</answer>", "<answer>{}", "\\boxed{{{}}}"]).format(
+                inside
+            )
+        if draw.random() < 0.1:
+            pasted = " ".join(draw.sample(RIGHT, 3))
+            wrong = draw.choice(["0", "1111", "I am not sure", "2*4-3+0", "17 or 1764"])
+            text = f"<reasoning>{pasted}{text}</reasoning><answer>{wrong}</answer>"
+        yield text

@@ -1,0 +1,151 @@
+"""The reports' controls, in a real browser: what moves, that nothing fails and nothing is fetched.
+
+Needs Chromium; a script at the page's end plays the reader and leaves what it saw in the title."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from run_folders import write_lines
+
+from weft_rl.ema import time_weighted_ema
+from weft_rl.live import HEAT, TRACE
+from weft_rl.report import write_report
+from weft_rl.runs import write_json
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
+STEPS = [1, 2, 3, 5, 8, 9, 10, 20]
+REWARDS = [0.1, 0.5, 0.2, 0.6, 0.3, 0.8, 0.7, 0.9]
+HOSTILE = "</script><script>document.title='broken'</script>"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "run"
+    (path / "completions").mkdir(parents=True)
+    (path / "config.yaml").write_text("stages: [weft, rl]\n")
+    rows = [
+        {"stage": "rl", "step": step, "reward": reward}
+        for step, reward in zip(STEPS, REWARDS, strict=True)
+    ]
+    write_lines(path / "metrics.jsonl", rows)
+    heat = {"tokens": ["a", HOSTILE], "entropy": [4, 1], "beta": [2, 1], "ratio": [4 / 3, 2 / 3]}
+    write_json(path / HEAT.format(stage="weft"), {"examples": [heat]})
+    played = {"prompt": HOSTILE, "tokens": ["x", HOSTILE], "opened": [2, 1]}
+    played |= {"confidences": [0.5, 0.9], "steps": 2}
+    write_json(path / TRACE.format(stage="rl"), {"examples": [played]})
+    result = {"rl": {"sudoku": {"n": 1, "score": 5.0, "ci95": [0.0, 9.0]}}}
+    write_json(path / "eval.json", result)
+    return path
+
+
+def browse(folder, script):
+    """The title that the script leaves, and what the browser said on its standard error."""
+    page = write_report(folder).read_text()
+    page = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", page)
+    page = page.replace("</body>", f"<script>document.title = {script}</script></body>")
+    tried = folder / "tried.html"
+    tried.write_text(page)
+    done = subprocess.run(
+        [
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"),
+            *(f"--user-data-dir={folder / 'browser'}", "--virtual-time-budget=4000", "--dump-dom"),
+            tried.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    (title,) = re.findall(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+    return title, done.stderr
+
+
+def test_the_page_runs_its_own_script_and_no_other(folder):
+    write_report(folder)
+    report = folder / "report.html"
+    injected = report.read_text().replace("</body>", "<script>document.title='in'</script></body>")
+    (folder / "tried.html").write_text(injected)
+    done = subprocess.run(
+        [
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"),
+            *(f"--user-data-dir={folder / 'browser'}", "--virtual-time-budget=2000", "--dump-dom"),
+            (folder / "tried.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    # the chart was drawn by the page's script; the injected one was refused
+    assert 'type="range"' in done.stdout
+    assert "<title>run: report</title>" in done.stdout
+    assert "Refused to execute inline script" in done.stderr or "Content Security" in done.stderr
+
+
+def test_smoothing_zoom_and_lines(folder):
+    script = """(() => {
+      const root = document.querySelector("[data-live=chart]");
+      const bold = () => root.querySelector("path.bold")?.getAttribute("d") ?? "";
+      const inputs = [...root.querySelectorAll("input")];
+      const [tick, slider, first, end] = inputs;
+      const seen = { still: root.querySelectorAll(".still").length, start: bold() };
+      slider.value = 0; slider.dispatchEvent(new Event("input")); seen.raw = bold();
+      first.value = 3; first.dispatchEvent(new Event("change"));
+      end.value = 10; end.dispatchEvent(new Event("change")); seen.zoomed = bold();
+      root.querySelector("button").click(); seen.whole = bold();
+      tick.checked = false; tick.dispatchEvent(new Event("change")); seen.hidden = bold();
+      return JSON.stringify(seen);
+    })()"""
+    title, errors = browse(folder, script)
+    seen = json.loads(title)
+    assert seen["still"] == 0
+    assert seen["hidden"] == ""
+    assert seen["whole"] == seen["raw"] != seen["start"]
+
+    def heights(path):
+        return np.array([float(y) for _, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", path)])
+
+    assert len(heights(seen["start"])) == len(STEPS)
+    assert len(heights(seen["zoomed"])) == 5  # steps 3, 5, 8, 9, 10
+    # height on the page is linear in the value: the same line through what Python smooths
+    wanted = time_weighted_ema(STEPS, REWARDS, 0.98)
+    slope, offset = np.polyfit(wanted, heights(seen["start"]), 1)
+    assert slope < 0
+    assert np.abs(slope * wanted + offset - heights(seen["start"])).max() < 0.2
+    assert "CONSOLE" not in errors
+
+
+def test_heat_and_playback(folder):
+    script = """(() => {
+      const heat = document.querySelector("[data-live=heat]");
+      const [one, two] = heat.querySelectorAll(".token");
+      const slider = heat.querySelector("input");
+      slider.value = 0.75; slider.dispatchEvent(new Event("input")); one.focus();
+      const play = document.querySelector("[data-live=playback]");
+      const places = [...play.querySelectorAll(".token")];
+      const step = play.querySelector("input");
+      const at = value => { step.value = value; step.dispatchEvent(new Event("input"));
+        return places.map(place => place.textContent); };
+      return JSON.stringify({ told: heat.querySelector(".told").textContent,
+        heat: [one, two].map(token => token.style.getPropertyValue("--heat")),
+        hidden: heat.querySelector(".controls").hidden, start: at(0), one: at(1), end: at(2),
+        said: play.querySelector("output").textContent });
+    })()"""
+    title, errors = browse(folder, script)
+    seen = json.loads(title.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    # 1 - .25^(4/3) = .843, 1 - .25^(2/3) = .603
+    assert seen["heat"] == ["0.843", "0.603"]
+    assert seen["told"] == "a: entropy 4.000 nats, beta 2.000, t_i 0.843"
+    assert seen["hidden"] is False
+    assert (seen["start"], seen["one"], seen["end"]) == (
+        ["▒", "▒"],
+        ["▒", HOSTILE],
+        ["x", HOSTILE],
+    )
+    assert seen["said"] == "step 2 of 2"
+    assert "CONSOLE" not in errors

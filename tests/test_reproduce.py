@@ -1,0 +1,226 @@
+"""`reproduce`: which runs a table is made of, its cells by hand, and one table end to end."""
+
+import csv
+import json
+import os
+
+import pytest
+from run_folders import write_lines
+
+from weft_rl.config.load import load_run_config
+from weft_rl.errors import UserError
+from weft_rl.paper import SCORES
+from weft_rl.paper_figures import curves_figure, time_figure, token_figure
+from weft_rl.paper_tables import norm_table, score_table
+from weft_rl.paper_units import Unit, rows_of, unit_of, units_of_figure, units_of_table
+from weft_rl.reproduce import main
+from weft_rl.stats import crossed_mean
+
+TINY = load_run_config([], command="test")
+LARGE = load_run_config(["model=llada_8b"], command="test")
+SMALL = [
+    *("base.max_steps=3", "base.batch_size=8", "base.examples=50", "rl.max_steps=2"),
+    *("rl.num_prompts=2", "rl.num_generations=2", "cold_start.records=8", "cold_start.epochs=1"),
+    *("eval.num_records=3", "device=cpu"),
+]
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        ([], "table=null: name one of table=1..5, figure=2..4 and all"),
+        (["table=6"], "table=6: must be at least 1, at most 5"),
+        (["figure=1"], "figure=1: must be at least 2, at most 4"),
+        (["table=2", "figure=3"], "table=2: name one of"),
+        (["everything"], "what=[everything]: write all, table=2 or figure=3"),
+        (["tabel=2"], "tabel=2: no such option; did you mean table?"),
+        (["table=2", "seeds=[1,1]"], "seeds=[1,1]: 1 stands there twice"),
+        (["table=2", "seed=1"], "seed=1: reproduce sets it for each run; leave it out"),
+        (["table=2", "rl.max_step=3"], "rl.max_step=3: no such option; did you mean rl.max_steps?"),
+        (["table=2", "model=./none"], "model=./none: no such folder"),
+        (["table=2", "data=none.jsonl"], "none.jsonl"),
+    ],
+)
+def test_mistakes_stop_it_before_anything_runs(argv, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        main(argv)
+    assert line in str(error.value)
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_runs_of_a_table():
+    found = units_of_table(2, [0], TINY)
+    assert found == [
+        Unit("base", "tiny", 0),
+        Unit("sft", "tiny", 0),
+        Unit("weft", "tiny", 0),
+        Unit("sft", "tiny", 0, after_rl=True),
+        Unit("weft", "tiny", 0, after_rl=True),
+    ]
+    # three data sets and four tasks at the paper's scale; one and two in the tiny world
+    assert len(units_of_table(1, [0, 1], LARGE)) == 2 * 7 * 4
+    assert len(units_of_table(1, [0], TINY)) == 3 * 2
+    assert {unit.data for unit in units_of_table(1, [0], LARGE)} == {"s1k", "s1k-1.1", "openr1-3k"}
+    assert [unit.timed for unit in units_of_figure(4, [0], TINY)] == [True, True]
+
+
+def test_the_words_of_a_run():
+    words = Unit("weft", "s1k", 3, after_rl=True).words(["model=llada_8b", "data=own.jsonl"])
+    assert {"stages=[weft,rl]", "seed=3", "task=sudoku", "data=own.jsonl"} <= {*words}
+    other = Unit("weft", "tiny", 3, task="countdown")
+    assert {"stages=[eval]", "task=countdown", "preset=tiny"} <= {*other.words([])}
+    assert other.trained == Unit("weft", "tiny", 3)
+    assert (other.evaluated, other.trained.evaluated) == ("base", "weft")
+
+
+def test_other_options_are_another_folder():
+    unit = Unit("weft", "tiny", 0)
+    plain, longer = unit.folder([]), unit.folder(["cold_start.epochs=2"])
+    assert plain != longer
+    assert unit.folder([]) == plain
+    assert plain.startswith("weft-seed0-")
+    timed = Unit("sft", "tiny", 0, timed=True)
+    assert timed.folder([]).startswith("sft-timed-seed0-")
+    assert Unit("sft", "tiny", 0, True, "countdown").folder([]).startswith("sft-rl-countdown-")
+
+
+def evaluated(folder, name, stage, task, values):
+    rows = [{"id": f"r{i}", "task": task, "scores": {"first": v}} for i, v in enumerate(values)]
+    write_lines(folder / name / "completions" / f"eval-{stage}.jsonl", rows)
+    return folder / name, stage
+
+
+def test_a_table_by_hand(tmp_path):
+    (tmp_path / "a").mkdir()
+    base, sft, weft = rows_of(1, TINY)
+    for name in ("base", "sft0", "sft1", "weft0"):
+        (tmp_path / name).mkdir()
+    cells = {
+        # the base of two seeds is one model
+        (base, "sudoku"): {
+            0: evaluated(tmp_path, "base", "base", "sudoku", [0, 0.5]),
+            1: evaluated(tmp_path, "base", "base", "sudoku", [0, 0.5]),
+        },
+        (sft, "sudoku"): {
+            0: evaluated(tmp_path, "sft0", "sft", "sudoku", [0.5, 0.5]),
+            1: evaluated(tmp_path, "sft1", "sft", "sudoku", [0.5, 1.0]),
+        },
+        (weft, "sudoku"): {0: evaluated(tmp_path, "weft0", "weft", "sudoku", [1, 1])},
+        **{(row, "countdown"): {} for row in (base, sft, weft)},
+    }
+    paths = score_table(tmp_path, 1, cells, "tiny", [0, 1])
+    assert [path.name for path in paths] == ["table1.md", "table1.csv", "table1.tex"]
+    with paths[1].open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0][2:4] == ["Sudoku", "Sudoku, paper"]
+    assert [row[1] for row in rows[1:]] == ["base model", "SFT", "WeFT"]
+    assert rows[1][2:4] == ["25.0 [0.0, 50.0]", "5.5"]
+    wanted = crossed_mean([[0.5, 0.5], [0.5, 1.0]])  # 62.5
+    assert rows[2][2] == f"62.5 [{100 * wanted.low:.1f}, {100 * wanted.high:.1f}]"
+    assert rows[3][2:4] == ["100.0 [100.0, 100.0]", "7.8"]
+    # nothing of Countdown is there, and so no average
+    assert rows[2][4:] == ["\u2013", "23.8", "\u2013"]
+    page = paths[0].read_text()
+    assert "| SFT | 62.5" in page
+    assert "WeFT, Sudoku: 1 of 2 seeds" in page
+    tex = paths[2].read_text()
+    assert r"SFT & 62.5" in tex
+    assert r"95 \% intervals" in tex
+    assert tex.count(r"\\") == 4
+
+
+def test_the_papers_rows_have_the_printed_averages():
+    averages = {
+        1: [32.6, 34.9, 35.8, 33.7, 34.4, 33.2, 33.7],
+        3: [34.9, 31.0, 35.8],
+        4: [32.8, 34.2, 35.8],
+    }
+    for number, printed in averages.items():
+        rows = SCORES[number][1]
+        # the paper rounds some averages and cuts others off
+        found = [sum(row.printed.values()) / 4 for row in rows]
+        assert found == pytest.approx(printed, abs=0.076)
+
+
+def metrics(run, stage, **columns):
+    count = len(next(iter(columns.values())))
+    rows = [
+        {"stage": stage, "step": i + 1} | {name: values[i] for name, values in columns.items()}
+        for i in range(count)
+    ]
+    run.mkdir()
+    write_lines(run / "metrics.jsonl", rows)
+    return run
+
+
+def test_gradient_norms_by_hand(tmp_path):
+    runs = {
+        Unit("weft", "tiny", 0): metrics(tmp_path / "a", "weft", grad_norm=[1.0, 3.0, 8.0]),
+        Unit("weft_entropy", "tiny", 0): metrics(tmp_path / "b", "weft_entropy", grad_norm=[2, 2]),
+    }
+    path = norm_table(tmp_path, runs)[1]
+    with path.open() as file:
+        _, entropy, root = csv.reader(file)
+    assert entropy == ["entropy", "2.0", "646.1", "2.0", "0.47", "2.0", "2.02"]
+    assert root == ["root of the entropy", "8.0", "46.2", "3.0", "0.43", "4.0", "1.03"]
+
+
+def test_the_figures(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    rows = [("id", "token", "count", "mean_entropy"), (1, "a", 9, 0.5), (2, "\n", 5, 2.0)]
+    rows += [(3, "b<c", 3, 1.0), (4, "d", 1, 0.1)]
+    with (run / "token_entropy-weft.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    found = token_figure(tmp_path, {Unit("weft", "tiny", 0): run})
+    assert [path.suffix for path in found] == [".png", ".svg", ".html", ".csv"]
+    with found[-1].open(newline="") as file:
+        assert [row[0] for row in csv.reader(file)] == ["token", "\n", "b<c", "a", "d"]
+    assert "b&lt;c" in found[2].read_text()
+
+    rl = {
+        Unit(arm, "tiny", seed, after_rl=True): metrics(
+            tmp_path / f"{arm}{seed}", "rl", reward=[0.1 * seed, 0.5, 0.5 + 0.1 * seed]
+        )
+        for arm in ("sft", "weft")
+        for seed in (0, 1)
+    }
+    found = curves_figure(tmp_path, rl)
+    with found[-1].open() as file:
+        assert next(row for row in csv.reader(file) if row[0].startswith("SFT"))[1:] == [
+            *("1", "0.050000")  # the mean of 0 and .1
+        ]
+    timed = {
+        Unit(arm, "tiny", seed, timed=True): metrics(
+            tmp_path / f"t-{arm}{seed}", arm, time_s=[1.0, seconds]
+        )
+        for arm, seed, seconds in (("sft", 0, 10), ("weft", 0, 12), ("sft", 1, 10), ("weft", 1, 11))
+    }
+    with time_figure(tmp_path, timed)[-1].open() as file:
+        assert [row[3] for row in csv.reader(file)] == ["ratio", "1.2000", "1.1000"]
+    for draw in (token_figure, curves_figure, time_figure):
+        assert draw(tmp_path, {}) == []
+
+
+def test_one_table_end_to_end_and_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
+    argv = ["table=2", "seeds=[0]", f"out={tmp_path / 'out'}", *SMALL]
+    assert main(argv) == 0
+    with (tmp_path / "out" / "table2.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert [row[1] for row in rows[1:]] == ["base model", "SFT", "WeFT", "SFT + RL", "WeFT + RL"]
+    assert all("[" in row[2] for row in rows[1:])
+    runs = sorted(path.name for path in (tmp_path / "out").iterdir() if "-seed" in path.name)
+    assert len(runs) == 5
+    first = capsys.readouterr().out
+    assert "done after" in first
+    # a second time nothing is run; a lost run alone is made again
+    before = {name: os.stat(tmp_path / "out" / name / "eval.json").st_mtime_ns for name in runs}
+    assert main(argv) == 0
+    assert "done after" not in capsys.readouterr().out
+    assert unit_of(SCORES[2][1][1], 0, "sudoku", TINY) == Unit("sft", "tiny", 0)
+    (tmp_path / "out" / runs[0] / "eval.json").write_text(json.dumps({}))
+    assert main(argv) == 0
+    after = {name: os.stat(tmp_path / "out" / name / "eval.json").st_mtime_ns for name in runs}
+    assert [name for name in runs if after[name] != before[name]] == [runs[0]]

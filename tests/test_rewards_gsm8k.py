@@ -1,0 +1,98 @@
+"""GSM8K: which number an answer states, and which numbers are the data set's."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewards.gsm8k import exact, gold, number
+
+GOLD = json.loads((Path(__file__).parent / "fixtures" / "gold_answers.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("18", 18),
+        (" -5 ", -5),
+        ("\u22125", -5),
+        ("+5", 5),
+        ("1,000", 1000),
+        (r"\$1{,}000", 1000),
+        (r"385\,000", 385000),
+        ("1000.0", 1000),
+        (".5", Fraction(1, 2)),
+        ("0.1", Fraction(1, 10)),
+        ("1/3", Fraction(1, 3)),
+        (r"\frac{3}{4}", Fraction(3, 4)),
+        (r"-\dfrac{3}{4}", Fraction(-3, 4)),
+        ("3 + 4 = 7", 7),
+        ("x = 18 dollars.", 18),
+        ("50%", 50),
+        (r"18 \text{ eggs}", 18),
+        ("007", 7),
+    ],
+)
+def test_one_number(text, value):
+    assert number(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "none", "18 or 20", "1 2", "1,0000", "10-3", "1e5", "1.2.3", "1/0", "2^3", "5 5"),
+        *("٣", "²", "9" * 31, "1" * 100_000, r"\frac{1}{0}", "nan", "inf", "4 = "),
+    ],
+)
+def test_no_number_or_several(text):
+    assert number(text) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        ("He pays 2 * 9 = $<<2*9=18>>18.\n#### 18", 18),
+        ("#### -10", -10),
+        ("1,234,567", 1234567),
+        (18, 18),
+        (0.1, Fraction(1, 10)),  # not the binary fraction next to it
+        *((None, None), ("#### many", None), (float("nan"), None), (1e300, None)),
+    ],
+)
+def test_gold(answer, value):
+    assert gold(answer) == value
+
+
+@pytest.mark.parametrize("answer", GOLD["gsm8k"])
+def test_every_gold_answer_is_right_by_itself(answer):
+    for completion in (f"<answer>\n{answer}\n</answer><|eot_id|>", rf"so \boxed{{{answer}}}"):
+        assert exact(completion, f"Some steps.\n#### {answer}") == 1
+
+
+@pytest.mark.parametrize(
+    ("completion", "right"),
+    [
+        ("<reasoning>20</reasoning><answer>18</answer>", 1),
+        (r"<answer>\boxed{18}</answer>", 1),
+        (r"<answer>20</answer><answer>18</answer>", 1),  # the last word
+        (r"<answer>18</answer><answer>20</answer>", 0),
+        ("<answer>\n\\boxed{18>\n</answer>", 1),  # the brace was mistyped; 18 is what it says
+        ("18", 0),  # no tag, no box
+        (r"<answer>17, 18, 19</answer>", 0),
+        (r"<answer>20</answer><|eot_id|><answer>18</answer>", 0),
+        (r"<reasoning><answer>18</answer></reasoning>", 1),
+        ("<answer>18", 1),  # cut short behind its answer
+    ],
+)
+def test_hand_worked(completion, right):
+    assert exact(completion, "#### 18") == right
+
+
+@settings(deadline=None)
+@given(text=st.text() | st.text("0123456789+-,./=\\{} ", max_size=40))
+def test_any_text_is_zero_or_one(text):
+    for completion in (text, f"<answer>{text}</answer>"):
+        assert exact(completion, 18) in (0, 1)

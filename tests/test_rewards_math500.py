@@ -1,0 +1,138 @@
+"""MATH: answers equal in text or value, within a limit of time that holds everywhere."""
+
+import json
+import multiprocessing
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from rewards import math_process, math_worker
+from rewards.math500 import exact, is_right
+
+FIXTURES = Path(__file__).parent / "fixtures"
+GOLD = json.loads((FIXTURES / "gold_answers.json").read_text("utf-8"))["math500"]
+
+
+def boxed(answer):
+    return rf"<reasoning>r</reasoning><answer>\boxed{{{answer}}}</answer>"
+
+
+def test_every_gold_answer_is_right_by_itself():
+    assert [answer for answer in GOLD if exact(boxed(answer), answer) != 1] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        (r"\dfrac12", r"\frac{1}{2}"),  # by its letters
+        ("0.5", r"\frac{1}{2}"),
+        ("3/2", r"\frac32"),
+        (r"\frac{8}{84}", r"\frac{2}{21}"),
+        ("58500", "58,500"),
+        ("x=5", "5"),
+        ("5", "x=5"),
+        (r"3\pi/2", r"\frac{3\pi}{2}"),
+        ("(x+1)^2", "x^2+2x+1"),
+        (r"2\sqrt{3}", r"\sqrt{12}"),
+        ("C", r"\text{(C)}"),
+        ("2, 1", "1, 2"),  # a set of solutions
+        (r"36.00", r"\$36"),
+    ],
+)
+def test_equal(given, answer):
+    assert is_right(given, answer)
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        *(("", "5"), ("5", ""), ("6", "5"), ("1,2,3,4,5", "5"), ("4 or 5", "5"), ("x", "5")),
+        *(("(2, 1)", "(1, 2)"), (r"\text{yes}", "5"), (".", "6"), ("\0", "5"), ("\ud800", "5")),
+        *(("5" * 301, "5"), ("{" * 300, "5"), (r"\frac{" * 50, "5"), ("None", "")),
+    ],
+)
+def test_not_equal(given, answer):
+    assert not is_right(given, answer)
+
+
+def test_without_an_answer():
+    assert exact("5", "5") == 0
+    assert exact(r"\boxed{5", "5") == 0
+    assert exact(r"<|eot_id|>\boxed{5}", "5") == 0
+
+
+def test_copying_the_question_is_no_answer():
+    problem = r"Compute $2^{10} + \dfrac{1}{2}$."
+    assert exact(boxed(r"2^{10}+\frac{1}{2}"), "1024.5", problem=problem) == 0
+    assert exact(boxed(r"2^{10}+\frac{1}{2}"), "1024.5", problem="Another question") == 1
+    # unless it is the answer letter by letter
+    assert exact(boxed("x^2"), "x^2", problem="Simplify $x^2$.") == 1
+
+
+# Each keeps sympy busy for minutes or for ever.
+ENDLESS = ["(x+1)^{100000}", "99999999999999!", r"\binom{100000000}{50000000}"]
+
+
+@pytest.mark.parametrize("given", ENDLESS)
+def test_the_limit_holds(given):
+    is_right("1.5", r"\frac32")  # the process is there
+    start = time.monotonic()
+    assert not is_right(given, "3")
+    # processor time is limited, wall time by the second limit; both far below a hang
+    assert time.monotonic() - start < math_process.WALL_S + 5
+    assert is_right(r"\frac{14}{21}", r"\frac23")  # and the next comparison works
+
+
+def test_text_counts_when_value_cannot_be_decided():
+    assert is_right("(x+1)^{100000}", "(x + 1)^{100000}")
+
+
+def test_in_threads():
+    found = []
+    threads = [
+        threading.Thread(target=lambda k=k: found.append(is_right(rf"\frac{{{k}}}{{4}}", "0.5")))
+        for k in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(found) == [False] * 5 + [True]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_in_a_forked_daemon_beside_its_parent():
+    assert is_right("4/8", r"\frac12")  # a process that the fork must leave alone
+    with multiprocessing.get_context("fork").Pool(2) as pool:  # daemonic, may have no children
+        pairs = [(rf"\frac{{{k}}}{{10}}", "0.5") for k in range(10)]
+        assert pool.starmap(is_right, pairs) == [k == 5 for k in range(10)]
+    assert is_right("4/10", r"\frac25")
+
+
+def test_the_process_ends_with_its_input():
+    worker = math_process._Worker()
+    assert worker.ask(r"\frac12", "0.5") is True
+    assert worker.process.stdin is not None
+    worker.process.stdin.close()
+    assert worker.process.wait(20) == 0
+    worker.process.stdin = None  # closed already
+    worker.stop()
+
+
+def test_a_process_that_cannot_start_is_an_error(monkeypatch):
+    monkeypatch.setattr(math_process, "_COMMAND", ["sh", "-c", "echo no such module >&2"])
+    with pytest.raises(RuntimeError, match="did not start: no such module"):
+        math_process._Worker()
+
+
+def test_the_limit_needs_no_parent():
+    """A parent that is killed leaves no process behind that computes for ever."""
+    worker = math_process._Worker()
+    assert worker.process.stdin is not None
+    worker.process.stdin.write(json.dumps(["3", ENDLESS[0]]).encode() + b"\n")
+    worker.process.stdin.flush()
+    assert worker.process.wait(math_worker.CPU_S + 60) == -signal.SIGPROF
+    worker.stop()

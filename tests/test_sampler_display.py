@@ -1,0 +1,59 @@
+"""What sampling looks like on a terminal."""
+
+import io
+
+import numpy as np
+from rich.console import Console
+
+from weft_rl.sampler.denoise import Step
+from weft_rl.sampler.display import filling_up, progress_bar, state
+
+
+def step(**changes):
+    values = {
+        "rows": np.array([0, 1, 0]),
+        "positions": np.array([2, 0, 0]),
+        "tokens": np.array([7, 9, 8]),
+        "confidences": np.ones(3),
+        **{"finished": 3, "total": 8, "share": 0.4, "committed": 84},
+        **{"forwards": 45, "seconds": 8.0},
+    }
+    return Step(**{**values, **changes})
+
+
+def terminal():
+    return Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+
+
+def test_speed_forwards_and_time_left():
+    # 84 tokens in 8 s; 0.6 / 0.4 x 8 s are left
+    assert state(step()) == "3/8, 10 tokens/s, 45 forwards, left 0:00:12"
+    assert state(step(share=1.0, finished=8)).endswith("left 0:00:00")
+    assert state(step(share=0.0, seconds=0.0)) == "3/8, 0 tokens/s, 45 forwards, left 0:00:00"
+
+
+def test_the_bar_shows_it():
+    console = terminal()
+    with progress_bar("rollout", console) as on_step:
+        on_step(step())
+    assert "rollout" in console.file.getvalue()
+    assert "3/8, 10 tokens/s, 45 forwards, left 0:00:12" in console.file.getvalue()
+
+
+def test_the_first_row_fills_up():
+    console = terminal()
+    words = {7: " seven", 8: "eight", 9: "nine"}
+    with filling_up(4, lambda tokens: words[tokens[0]], console) as on_step:
+        on_step(step(rows=np.array([0]), positions=np.array([2]), tokens=np.array([7])))
+        on_step(step())
+    shown = console.file.getvalue()
+    assert "·· seven·" in shown
+    assert "eight· seven·" in shown
+    assert "nine" not in shown
+
+
+def test_nothing_is_left_where_there_is_no_terminal():
+    console = Console(file=io.StringIO(), force_terminal=False)
+    with progress_bar("rollout", console) as on_step:
+        on_step(step())
+    assert not console.file.getvalue().strip()

@@ -1,0 +1,130 @@
+"""Rows that take turns in a batch: the same results, what is reported, and peak memory."""
+
+import random
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from sampler_models import TinyNet, bert, llada, prompts
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from weft_rl.sampler import SamplerConfig, generate
+
+
+@pytest.mark.parametrize("options", [{}, {"remasking": "random"}, {"threshold": 0.4}])
+@pytest.mark.parametrize("model", [TinyNet(11, 0), bert()], ids=["distances", "BERT"])
+def test_a_finished_rows_place_is_taken_and_nothing_else_changes(model, options):
+    rng = random.Random(8)
+    ids, visible = prompts(rng, 9, 11, spare=3)
+    seeds = [rng.randrange(1000) for _ in range(9)]
+    config = SamplerConfig(12, 4, 12, temperature=1.0, trace=True, cfg_scale=0.4, **options)
+    whole = generate(model, ids, config, visible, seeds)
+    forwards = []
+    for batch_size in (1, 2, 4, 8, 20):
+        out = generate(model, ids, config, visible, seeds, batch_size=batch_size)
+        assert out.tokens.equal(whole.tokens)
+        assert out.lengths.equal(whole.lengths)
+        steps = [[{**e, "confidence": 0} for e in row] for row in out.trace]
+        assert steps == [[{**e, "confidence": 0} for e in row] for row in whole.trace]
+        forwards.append(out.forwards)
+    alone = [
+        generate(model, ids[i : i + 1], config, visible[i : i + 1], seeds[i : i + 1]).forwards
+        for i in range(9)
+    ]
+    assert forwards[0] == sum(alone)
+    assert forwards[-1] == whole.forwards == max(alone)
+
+
+def test_places_are_never_empty_while_somebody_waits():
+    model, sizes = llada(), []
+    model.register_forward_pre_hook(
+        lambda _, __, options: sizes.append(len(options["input_ids"])), with_kwargs=True
+    )
+    ids, config = torch.full((20, 3), 5), SamplerConfig(12, 4, 12, temperature=1.0)
+    steps = []
+    generate(model, ids, config, batch_size=6, on_step=steps.append)
+    waited = [step.finished < 20 - 6 for step in steps[:-1]]
+    assert sizes[0] == 6
+    assert all(size == 6 for size, busy in zip(sizes[1:], waited, strict=True) if busy)
+    # which is more than four rows at a time, until the last prompt had begun
+    assert sum(waited) > 12
+
+
+def test_steps_tell_what_happened_and_how_far_it_is():
+    ids, visible = prompts(random.Random(9), 7, 12)
+    config = SamplerConfig(8, 4, 8, temperature=1.0, trace=True)
+    steps, model = [], TinyNet(12, 3)
+    out = generate(model, ids, config, visible, batch_size=3, on_step=steps.append)
+    found = np.full((7, 8), -1)
+    for step in steps:
+        assert (found[step.rows, step.positions] == -1).all()
+        found[step.rows, step.positions] = step.tokens
+        assert ((step.confidences > 0) & (step.confidences <= 1)).all()
+    known = found >= 0
+    assert (found == out.completions.numpy())[known].all()
+    assert known.sum() == steps[-1].committed == sum(len(trace) for trace in out.trace)
+    assert [step.forwards for step in steps] == [*range(1, out.forwards + 1)]
+    shares = [step.share for step in steps]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.1
+    assert (shares[-1], steps[-1].finished, steps[-1].total) == (1.0, 7, 7)
+    times = [step.seconds for step in steps]
+    assert times == sorted(times)
+
+
+class Waits(TorchDispatchMode):
+    """Counts what waits for the device: values read on the host, and shapes that depend on them."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (
+            torch.ops.aten._local_scalar_dense.default,
+            torch.ops.aten.nonzero.default,
+            torch.ops.aten.masked_select.default,
+        )
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("options", [{}, {"cache": "dual", "threshold": 0.5}])
+def test_one_transfer_a_step(options, monkeypatch):
+    transfers, copy = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda x: transfers.append(tuple(x.shape)) or copy(x))
+    ids, visible = prompts(random.Random(9), 4, 13)
+    model, seen = llada(), []
+    config = SamplerConfig(12, 4, 12, temperature=1.0, cfg_scale=0.5, early_stop=False, **options)
+    with Waits() as waits:
+
+        def on_step(step):
+            seen.append((len(transfers), waits.count))
+            assert transfers[-1][0] == 2
+            assert transfers[-1][1] <= 4 * 4
+
+        generate(model, ids, config, visible, on_step=on_step)
+    # between one step and the next
+    assert {(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(seen)} == {(1, 0)}
+
+
+def peak_bytes(model, prompt_length, config, rows=4):
+    """The most that tensors took at one time while sampling, above what there was."""
+    ids = torch.full((rows, prompt_length), 5)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        generate(model, ids, config)
+    results = recorded.profiler.kineto_results.events()
+    memory = [(e.start_ns(), e.nbytes()) for e in results if e.name() == "[memory]"]
+    return int(np.cumsum([size for _, size in sorted(memory)]).max(initial=0))
+
+
+# beside the logits: their softmax; or the weights, and those in float64 while they are summed
+@pytest.mark.parametrize(("temperature", "times"), [(0.0, 2), (1.0, 4)])
+def test_peak_memory_is_for_open_positions_not_for_the_canvas(temperature, times):
+    vocab_size, width, rows = 20_000, 4, 4
+    model = llada(vocab_size=vocab_size, max_position_embeddings=512)
+    config = SamplerConfig(16, width, 16, temperature=temperature, early_stop=False)
+    short, long = (peak_bytes(model, length, config) for length in (16, 256))
+    logits = 4 * rows * width * vocab_size  # float32 at the open positions
+    assert logits < short < (times + 0.1) * logits
+    # another 240 positions with logits would be 60 times as much
+    assert long - short < 0.25 * logits

@@ -1,0 +1,182 @@
+"""Where records come from, the wording of each task, and the task that docs/tasks.md adds."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from rewards.registry import EVALUATION, training
+from weft_rl.data.prompts import PREFILL, task_prompt
+from weft_rl.data.records import load_records
+from weft_rl.data.tasks import held_out_records, hub_name, load_task, training_records
+from weft_rl.errors import UserError
+from weft_rl.hub import hub_records
+from weft_rl.pipeline import main
+
+ROOT = Path(__file__).parents[1]
+FIXTURES = Path(__file__).parent / "fixtures"
+PAGE = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+GSM8K = {"question": "How many?", "answer": "#### 2"}
+MATH = {"problem": "Find $x$.", "answer": "2"}
+FORMAT = (
+    "Respond in the following format:\n<reasoning>\nYour reasoning here\n</reasoning>\n"
+    "<answer>\n\\boxed{...}\n</answer>"
+)
+
+
+@pytest.fixture
+def sorting(tmp_path):
+    """The example of the page, as the file that a reader would make of it."""
+    path = tmp_path / "sorting.py"
+    path.write_text(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1])
+    return str(path)
+
+
+def test_the_example_task_by_hand(sorting):
+    load_task(sorting)
+    places, exact = training(sorting)["places"].reward, EVALUATION[sorting]["exact"]
+    assert places("<answer>1234</answer>", digits="3142") == 1
+    assert exact("<answer>1234</answer>", digits="3142") == 1
+    assert places("<answer>1243</answer>", digits="3142") == 0.5
+    assert exact("<answer>1243</answer>", digits="3142") == 0
+    assert places("<answer>1111</answer>", digits="3142") == 0  # other digits
+    assert places("1234", digits="3142") == 0
+    train, test = training_records(sorting, 50, 0), held_out_records(sorting, 50, None)
+    assert not {r.fields["digits"] for r in train} & {r.fields["digits"] for r in test}
+    assert task_prompt("tiny", sorting, train[0].fields) == f"Sort: {train[0].fields['digits']}"
+
+
+def test_the_example_task_end_to_end(sorting, tmp_path, monkeypatch):
+    monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"digits": "3142"}\n{"digits": "905"}\n')
+    options = ["base.max_steps=3", "base.batch_size=8", "base.examples=40", "rl.num_prompts=2"]
+    options += ["rl.num_generations=2", "rl.max_steps=2", "rl.num_iterations=1", "device=cpu"]
+    out = tmp_path / "run"
+    assert (
+        main(["stages=[rl]", f"task={sorting}", f"eval.data={data}", f"out={out}", *options]) == 0
+    )
+    assert json.loads((out / "eval.json").read_text())["rl"][sorting]["n"] == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("x = 1", "has no TASK"), ("TASK = 5", "has no TASK"), (None, "or a Python file with a TASK")],
+)
+def test_files_that_are_no_task(tmp_path, text, message):
+    path = tmp_path / "mine.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_task(str(path))
+
+
+def test_the_page_has_the_policies_that_the_command_finds(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import trivial_policies
+
+    for task in ("sudoku", "countdown"):
+        for row in trivial_policies.rows(task, "published"):
+            assert row in PAGE
+    assert (
+        len(re.findall(r"^\| (?:gsm8k|math500) \| .* \| (?:1319|500) \|", PAGE, re.MULTILINE)) == 3
+    )
+    sys.modules.pop("trivial_policies")
+
+
+def test_prompts_of_the_evaluation_are_d1s():
+    expert = (
+        "You are a math expert. You will be given a question to solve. Solve it step by step. "
+        "Wrap the final answer in a \\boxed{}."
+    )
+    assert task_prompt("d1_eval", "gsm8k", GSM8K) == f"{expert} \n{FORMAT}\n\nHow many?"
+    assert task_prompt("d1_eval", "math500", MATH) == f'{expert}\n{FORMAT}" \n\n\nFind $x$.'
+    prompt = task_prompt("d1_eval", "countdown", {"numbers": [1, 2, 3], "target": 6})
+    assert prompt.startswith("Using only the provided numbers, create an arithmetic expression ")
+    assert prompt.endswith(f"\\boxed{{a + b * c}}{FORMAT}\n\nNumbers: [1, 2, 3]\nTarget: 6")
+    assert PREFILL["d1_eval"] == "<reasoning>"
+    with pytest.raises(UserError, match="prompt_style=tiny: has no prompt for task=gsm8k; use d1"):
+        task_prompt("tiny", "gsm8k", GSM8K)
+
+
+def test_prompts_of_training_are_d1s():
+    form = FORMAT.replace("Your reasoning here", "...").replace("\\boxed{...}", "...")
+    form = f"\n{form}\n"
+    assert task_prompt("d1", "gsm8k", GSM8K) == f"{form}\n\nHow many?"
+    assert task_prompt("d1", "math500", MATH) == (
+        f"{form}\n\nYou are a math expert. You will be given a question to solve. Solve it step by "
+        "step. Wrap the final answer in a \\boxed{}. \n\nFind $x$."
+    )
+
+
+def test_d1s_puzzles_are_those_of_its_stored_generations():
+    lines = (FIXTURES / "sudoku_128.jsonl").read_text(encoding="utf-8").splitlines()
+    stored = [json.loads(line)["question"].strip()[-16:] for line in lines]
+    puzzles = [record.fields["puzzle"] for record in held_out_records("sudoku", None, "d1")]
+    ranks = 7  # whose shares the stored file holds one after the other
+    assert [puzzle for rank in range(ranks) for puzzle in puzzles[rank::ranks]] == stored
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "fields"),
+    [
+        ("gsm8k", {"Question": "q", "Answer": "so\n#### 1,000"}, ("q", "so\n#### 1,000")),
+        ("math500", {"problem": "p", "answer": r"\pi"}, ("p", r"\pi")),
+        (
+            "math500",
+            {"problem": "p", "solution": r"so \boxed{\frac{1}{2}}."},
+            ("p", r"\frac{1}{2}"),
+        ),
+    ],
+)
+def test_records_of_files(tmp_path, task, row, fields):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row))
+    (record,) = load_records(task, str(path))
+    assert tuple(record.fields.values()) == fields
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "message"),
+    [
+        ("gsm8k", {"question": "q", "answer": "many"}, "answer must end in #### and a number"),
+        ("gsm8k", {"question": " ", "answer": "#### 1"}, "question must be a text that is not"),
+        ("gsm8k", {"answer": "#### 1"}, "question must be a text that is not empty, got None"),
+        ("math500", {"problem": "p", "solution": "none"}, r"answer \(or a solution with a"),
+    ],
+)
+def test_records_that_are_broken(tmp_path, task, row, message):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row))
+    with pytest.raises(UserError, match=rf"a\.jsonl:1: {message}"):
+        load_records(task, str(path))
+
+
+def test_which_data_is_the_hubs():
+    assert hub_name("gsm8k", "published") == hub_name("gsm8k", None) == "openai/gsm8k:main"
+    assert hub_name("sudoku", "published") is None
+    assert hub_name("math500", "someone/MATH") == "someone/MATH"
+    for data in ("./a/b", "/a/b", "a/b.jsonl", "a.jsonl", "a/b/c"):
+        assert hub_name("math500", data) is None
+
+
+def test_a_data_set_of_the_hub(tmp_path, monkeypatch):
+    # a folder is what `datasets` takes in place of a name of the hub
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "owner" / "set"
+    folder.mkdir(parents=True)
+    (folder / "test.jsonl").write_text(json.dumps(GSM8K))
+    monkeypatch.chdir(tmp_path)
+    (record,) = hub_records("gsm8k", "owner/set")
+    assert record.fields == GSM8K
+    with pytest.raises(UserError, match="data=owner/set: split train cannot be loaded"):
+        hub_records("gsm8k", "owner/set", "train")
+
+
+def test_tasks_without_generated_records():
+    with pytest.raises(UserError, match=r"rl\.data=null: task=gsm8k has no generated records"):
+        main(["stages=[rl]", "task=gsm8k"])
+    with pytest.raises(UserError, match=r"eval\.data=d1: is for task=sudoku"):
+        held_out_records("gsm8k", 5, "d1")

@@ -1,0 +1,81 @@
+"""What the reports' script draws: curves, entropies of a response, a denoising step by step."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from weft_rl.ema import SMOOTHING
+from weft_rl.figures import Line
+from weft_rl.stats import t95
+
+HEAT, TRACE = "token_heat-{stage}.json", "completions/trace-{stage}.json"
+
+
+@dataclass(frozen=True)
+class HeatToken:
+    """A token of a response: entropy in nats, rate beta, and beta over its mean, the exponent."""
+
+    text: str
+    entropy: str
+    beta: str
+    ratio: float
+
+    @property
+    def at_half(self) -> float:
+        """Its masking probability at t = 1/2: what the still picture shows."""
+        return float(1 - 0.5**self.ratio)
+
+
+def chart(title: str, lines: Mapping[str, Sequence[Line]]) -> dict[str, Any]:
+    """The curves of one metric by label, each the runs behind one line; without runs, left out.
+
+    Runs are cut to the steps that all of a line's have."""
+    drawn = []
+    for label, runs in lines.items():
+        curves = [dict(zip(run.steps, run.values, strict=True)) for run in runs]
+        steps = sorted(set.intersection(*map(set, curves))) if curves else []
+        if steps:
+            drawn.append(
+                {
+                    "label": label,
+                    "steps": steps,
+                    "runs": [[float(f"{curve[step]:.5g}") for step in steps] for curve in curves],
+                    "t": t95(len(curves) - 1) if len(curves) > 1 else 0,
+                }
+            )
+    return {"title": title, "smoothing": SMOOTHING, "lines": drawn}
+
+
+def heat(run: Path, stages: Sequence[str]) -> dict[str, list[list[HeatToken]]]:
+    """The responses whose entropies a cold start has written, by stage."""
+    found = {}
+    for stage in stages:
+        examples = _examples(run / HEAT.format(stage=stage))
+        if examples:
+            found[stage] = [
+                [
+                    HeatToken(text, f"{entropy:.3f}", f"{beta:.3f}", ratio)
+                    for text, entropy, beta, ratio in zip(
+                        *(example[key] for key in ("tokens", "entropy", "beta", "ratio")),
+                        strict=True,
+                    )
+                ]
+                for example in examples
+            ]
+    return found
+
+
+def playbacks(run: Path, stages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The denoisings that an evaluation has written, by stage: prompt, tokens, opened, steps."""
+    found = {stage: _examples(run / TRACE.format(stage=stage)) for stage in stages}
+    return {stage: examples for stage, examples in found.items() if examples}
+
+
+def _examples(path: Path) -> list[dict[str, Any]]:
+    """A file's examples; none for a file that is not there or not whole."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["examples"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -1,0 +1,214 @@
+"use strict";
+// Reward curves with zoom and smoothing, entropy heat, denoising playback. Without this script the
+// page shows the same as still pictures.
+// a page with a chart has a still picture of it
+const SVG = document.querySelector("svg")?.namespaceURI;
+const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
+const DASHES = ["", "7 4", "2 3", "8 3 2 3"];
+
+function make(tag, attributes, parent, text) {
+  const element = tag.startsWith("svg:")
+    ? document.createElementNS(SVG, tag.slice(4)) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text !== undefined) element.textContent = text;
+  if (parent) parent.append(element);
+  return element;
+}
+
+function content(root) {
+  return JSON.parse(root.querySelector("script[type='application/json']").textContent);
+}
+
+// the dashboards' time-weighted average: steps apart weigh less, debiased at the start
+function smooth(steps, values, smoothing) {
+  const weight = Math.min(Math.sqrt(smoothing), 0.999);
+  const span = (steps[steps.length - 1] - steps[0]) || 1;
+  let last = 0, debias = 0;
+  return values.map((value, i) => {
+    const gap = i === 0 ? 0 : (steps[i] - steps[i - 1]) / span * 1000;
+    const keep = weight === 0 ? 0 : weight ** gap;
+    last = last * keep + value;
+    debias = debias * keep + 1;
+    return last / debias;
+  });
+}
+
+function ticks(low, high, count) {
+  const raw = (high - low) / count || 1, power = 10 ** Math.floor(Math.log10(raw));
+  const unit = [1, 2, 5, 10].map(k => k * power).find(step => step >= raw);
+  const found = [];
+  for (let i = Math.ceil(low / unit); i * unit <= high + 1e-9 * unit; i++) {
+    found.push(Number((i * unit).toPrecision(6)));
+  }
+  return found;
+}
+
+function chart(root) {
+  const data = content(root), width = 720, height = 380;
+  const box = { left: 52, right: 12, top: 12, bottom: 40 };
+  const all = data.lines.flatMap(line => line.steps);
+  const whole = [Math.min(...all), Math.max(...all)];
+  let [from, to] = whole, smoothing = data.smoothing;
+  const shown = data.lines.map(() => true);
+  root.querySelector(".still").remove();
+  const bar = make("div", { class: "controls" }, root);
+  const picture = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, role: "img",
+    "aria-label": data.title }, root);
+
+  const field = (name, attributes, parent = bar) => {
+    const holder = make("label", {}, parent, `${name} `);
+    return make("input", attributes, holder);
+  };
+  data.lines.forEach((line, i) => {
+    const tick = field("", { type: "checkbox", checked: "" });
+    const key = make("svg:svg", { viewBox: "0 0 26 8", class: "key-line", "aria-hidden": "true" },
+      tick.parentElement);
+    make("svg:line", { x1: 0, y1: 4, x2: 26, y2: 4, stroke: COLOURS[i % 6], "stroke-width": 3,
+      "stroke-dasharray": DASHES[Math.floor(i / 6) % 4] }, key);
+    tick.parentElement.append(` ${line.label}`);
+    tick.addEventListener("change", () => { shown[i] = tick.checked; draw(); });
+  });
+  const slider = field("smoothing", { type: "range", min: 0, max: 0.999, step: 0.001,
+    value: smoothing });
+  const said = make("output", {}, slider.parentElement, smoothing);
+  slider.addEventListener("input", () => {
+    smoothing = Number(slider.value); said.textContent = smoothing; draw();
+  });
+  const first = field("from step", { type: "number", min: whole[0], max: whole[1], value: from });
+  const end = field("to step", { type: "number", min: whole[0], max: whole[1], value: to });
+  const zoom = (low, high) => {
+    if (!(high > low)) return;
+    [from, to] = [Math.max(low, whole[0]), Math.min(high, whole[1])];
+    first.value = Math.round(from); end.value = Math.round(to); draw();
+  };
+  for (const input of [first, end]) {
+    input.addEventListener("change", () => zoom(Number(first.value), Number(end.value)));
+  }
+  make("button", { type: "button" }, bar, "whole run").addEventListener("click",
+    () => zoom(...whole));
+
+  const x = step => box.left + (step - from) / ((to - from) || 1) * (width - box.left - box.right);
+  function draw() {
+    picture.replaceChildren();
+    const drawn = data.lines.flatMap((line, i) => {
+      if (!shown[i]) return [];
+      const inside = line.steps.map(step => step >= from && step <= to);
+      const cut = row => row.filter((_, k) => inside[k]);
+      const runs = line.runs.map(run => smooth(line.steps, run, smoothing));
+      const mean = rows => rows[0].map((_, k) => rows.reduce((sum, row) => sum + row[k], 0)
+        / rows.length);
+      const middle = mean(runs), n = runs.length;
+      const half = middle.map((m, k) => n < 2 ? 0 : line.t * Math.sqrt(
+        runs.reduce((sum, row) => sum + (row[k] - m) ** 2, 0) / (n - 1) / n));
+      return [{ i, n, steps: cut(line.steps), raw: cut(mean(line.runs)), middle: cut(middle),
+        half: cut(half) }];
+    }).filter(line => line.steps.length > 0);
+    const values = drawn.flatMap(line => [...line.raw, ...line.middle.map((m, k) =>
+      m + line.half[k]), ...line.middle.map((m, k) => m - line.half[k])]);
+    const low = values.length ? Math.min(...values) : 0, high = values.length
+      ? Math.max(...values) : 1;
+    const room = 0.05 * (high - low) || 0.05;
+    const y = value => height - box.bottom - (value - low + room) / (high - low + 2 * room)
+      * (height - box.top - box.bottom);
+    for (const value of ticks(low - room, high + room, 5)) {
+      make("svg:line", { x1: box.left, x2: width - box.right, y1: y(value), y2: y(value),
+        class: "grid-line" }, picture);
+      make("svg:text", { x: box.left - 8, y: y(value) + 4, "text-anchor": "end" }, picture, value);
+    }
+    for (const step of ticks(from, to, 6)) {
+      make("svg:text", { x: x(step), y: height - box.bottom + 18, "text-anchor": "middle" },
+        picture, step);
+    }
+    make("svg:text", { x: (width + box.left) / 2, y: height - 4, "text-anchor": "middle" },
+      picture, "step");
+    for (const line of drawn) {
+      const colour = COLOURS[line.i % 6];
+      const path = (rows, attributes) => make("svg:path", Object.assign({ fill: "none",
+        stroke: colour, d: line.steps.map((step, k) =>
+          `${k ? "L" : "M"}${x(step).toFixed(1)} ${y(rows[k]).toFixed(1)}`).join("") },
+        attributes), picture);
+      if (line.n > 1) {
+        const edge = side => line.steps.map((step, k) =>
+          `${x(step).toFixed(1)} ${y(line.middle[k] + side * line.half[k]).toFixed(1)}`);
+        make("svg:path", { fill: colour, "fill-opacity": 0.15, stroke: "none",
+          d: `M${edge(1).join("L")}L${edge(-1).reverse().join("L")}Z` }, picture);
+      }
+      path(line.raw, { "stroke-opacity": 0.4 });
+      path(line.middle, { "stroke-width": 2.5, class: "bold",
+        "stroke-dasharray": DASHES[Math.floor(line.i / 6) % 4] });
+    }
+  }
+  let start = null;
+  const stepAt = event => {
+    const place = picture.getBoundingClientRect();
+    const across = (event.clientX - place.left) / place.width * width;
+    return from + (across - box.left) / (width - box.left - box.right) * (to - from);
+  };
+  picture.addEventListener("pointerdown", event => { start = stepAt(event); });
+  picture.addEventListener("pointerup", event => {
+    const stop = stepAt(event);
+    // a click is no zoom
+    if (start !== null && Math.abs(stop - start) > 0.02 * (to - from)) {
+      zoom(Math.min(start, stop), Math.max(start, stop));
+    }
+    start = null;
+  });
+  draw();
+}
+
+function heat(root) {
+  const slider = root.querySelector("input"), said = root.querySelector("output");
+  const line = root.querySelector(".told");
+  const tokens = [...root.querySelectorAll(".token")];
+  const chance = token => 1 - (1 - Number(slider.value)) ** Number(token.dataset.ratio);
+  const tell = token => {
+    line.textContent = `${token.dataset.name}: entropy ${token.dataset.entropy} nats, `
+      + `beta ${token.dataset.beta}, t_i ${chance(token).toFixed(3)}`;
+  };
+  const update = () => {
+    said.textContent = Number(slider.value).toFixed(2);
+    for (const token of tokens) token.style.setProperty("--heat", chance(token).toFixed(3));
+  };
+  for (const token of tokens) {
+    token.addEventListener("pointerenter", () => tell(token));
+    token.addEventListener("focus", () => tell(token));
+  }
+  slider.addEventListener("input", update);
+  root.querySelector(".controls").hidden = false;
+  update();
+}
+
+function playback(root) {
+  const data = content(root), slider = root.querySelector("input");
+  const said = root.querySelector("output"), button = root.querySelector("button");
+  const places = [...root.querySelectorAll(".token")];
+  let timer = null;
+  const show = () => {
+    const step = Number(slider.value);
+    said.textContent = `step ${step} of ${data.steps}`;
+    places.forEach((place, i) => {
+      const known = data.opened[i] <= step;
+      place.textContent = known ? data.tokens[i] : "▒";
+      place.classList.toggle("new", data.opened[i] === step);
+      place.title = known ? `step ${data.opened[i]}, confidence ${data.confidences[i]}` : "";
+    });
+  };
+  const stop = () => { clearInterval(timer); timer = null; button.textContent = "play"; };
+  button.addEventListener("click", () => {
+    if (timer !== null) { stop(); return; }
+    if (Number(slider.value) >= data.steps) slider.value = 0;
+    button.textContent = "pause";
+    timer = setInterval(() => {
+      slider.value = Number(slider.value) + 1;
+      show();
+      if (Number(slider.value) >= data.steps) stop();
+    }, 250);
+  });
+  slider.addEventListener("input", () => { if (timer !== null) stop(); show(); });
+  root.querySelector(".controls").hidden = false;
+  show();
+}
+
+for (const [name, start] of Object.entries({ chart, heat, playback })) {
+  for (const root of document.querySelectorAll(`[data-live='${name}']`)) start(root);
+}
