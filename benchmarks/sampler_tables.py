@@ -57,28 +57,30 @@ def page(kept: dict[str, Any]) -> str:
             "",
         ]
     if "control" in kept:
-        lines += [
-            "## The control plane",
-            "",
-            "Of a forward of the tiny model, what is neither "
-            "the model nor the reduction to tokens and confidences.",
-            "",
-        ]
-        lines += _table(
-            ["batch", "mode", "ms a forward", "control plane"],
-            [
-                [
-                    str(row["batch"]),
-                    row["mode"],
-                    f"{row['forward_ms']:.2f}",
-                    f"{100 * row['control_share']:.0f} %",
-                ]
-                for row in kept["control"]["found"]
-            ],
-        )
+        lines += _control(kept["control"]["found"])
     if "quality" in kept:
         lines += _quality(kept["quality"]["found"])
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _control(rows: list[dict[str, Any]]) -> list[str]:
+    cells = [
+        [
+            str(row["batch"]),
+            row["mode"],
+            f"{row['forward_ms']:.2f}",
+            f"{100 * row['control_share']:.0f} %",
+        ]
+        for row in rows
+    ]
+    return [
+        "## The control plane",
+        "",
+        "Of a step of the tiny model, what is neither the model nor the reduction to tokens and "
+        "confidences.",
+        "",
+        *_table(["batch", "mode", "ms a step", "control plane"], cells),
+    ]
 
 
 def _quality(rows: list[dict[str, Any]]) -> list[str]:

@@ -60,8 +60,9 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
     trainer.remove_callback(PrinterCallback)
     newest = newest_checkpoint(context.run, context.stage)
     done = int(newest.name.removeprefix("step-")) if newest else -1
-    for file in (METRICS, f"completions/{context.stage}.jsonl"):
-        cut_lines(context.run / file, context.stage, done)
+    if trainer.is_world_process_zero():
+        for file in (METRICS, f"completions/{context.stage}.jsonl"):
+            cut_lines(context.run / file, context.stage, done)
     stop = StopOnSignal()
     callbacks: list[TrainerCallback] = [
         MetricsWriter(context.run, context.stage),
@@ -77,6 +78,13 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
             f"stopped in stage {context.stage} after step {step} of {trainer.state.max_steps}"
         )
     return checkpoint_path(context.run, context.stage, step)
+
+
+def leave_together() -> None:
+    """Wait for the other processes: one that leaves early breaks off their connections."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def common_arguments(context: Context, seed: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from weft_rl.data.records import Record
 from weft_rl.data.tasks import held_out_records, hub_name
 from weft_rl.evaluation import Settings, evaluation_settings, sample_completions, summarise
 from weft_rl.hub import hub_records
+from weft_rl.live import PLAYED, TRACE
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.runs import EVAL, read_json, write_json, write_text
 from weft_rl.shares import Shares, rank_and_world
@@ -105,11 +106,14 @@ def _fill(
         settings,
         batch_size=context.config.eval.batch_size,
         seed=context.config.seed,
+        played=0 if shares.rank else PLAYED,
     )
+    playbacks = []
     with Progress(transient=True, disable=shares.rank > 0) as progress:
         bar = progress.add_task(f"{context.stage}: evaluation", total=len(left))
         for batch in batches:
             for done in batch:
+                playbacks += [done.playback] if done.playback else []
                 shares.add(
                     {
                         "stage": context.stage,
@@ -123,6 +127,10 @@ def _fill(
                         "fields": done.record.fields,
                     }
                 )
+            if playbacks:
+                path = context.run / TRACE.format(stage=context.stage)
+                write_json(path, {"examples": playbacks})
+                playbacks = []
             progress.advance(bar, len(batch))
 
 

@@ -1,32 +1,39 @@
-"""Reinforcement learning on a task's rewards with diffu-GRPO."""
+"""Reinforcement learning on a task's rewards."""
 
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from accelerate.utils import gather_object
 from datasets import Dataset
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig
 
 from rewards.registry import training
 from stages.context import Context, common_arguments, train
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.records import Record, load_records
-from weft_rl.data.tasks import hub_name, training_records
+from weft_rl.data.tasks import held_out_records, hub_name, training_records
 from weft_rl.errors import UserError
+from weft_rl.evaluation import evaluation_settings, sample_completions, summarise
 from weft_rl.hub import hub_records
 from weft_rl.models.loading import load_tokenizer, with_lora
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.task_rewards import CompletionLog, trl_rewards
+from weft_rl.trainers.watch import FiniteGradients, HeldOut
 
 
 def prompts(context: Context) -> list[Record]:
     """The records to train on: a data set's, a file's, or as many generated ones as are used."""
     config, options = context.config, context.config.rl
-    if options.data is not None:
-        place = hub_name(config.task, options.data)
+    data = options.rollout.data
+    if data is not None:
+        place = hub_name(config.task, data)
         if place is not None:
             return hub_records(config.task, place, "train")
-        return load_records(config.task, options.data)
+        return load_records(config.task, data)
     rollouts = -(-options.max_steps // options.num_iterations)
     return training_records(config.task, rollouts * options.num_prompts, config.seed)
 
@@ -34,11 +41,12 @@ def prompts(context: Context) -> list[Record]:
 def run(context: Context) -> Path:
     """Train from `context.start`; returns the last checkpoint."""
     config, options = context.config, context.config.rl
-    records = prompts(context)
-    if len(records) < options.num_prompts:
+    terms = training(config.task, config.rewards)
+    weights = options.rollout.reward_weights or [term.weight for term in terms.values()]
+    if len(weights) != len(terms):
         raise UserError(
-            f"rl.num_prompts={options.num_prompts}: there are only {len(records)} training "
-            "records; lower it"
+            f"rl.rollout.reward_weights=[{','.join(map(str, weights))}]: task {config.task} has "
+            f"{len(terms)} rewards ({', '.join(terms)}); give one weight to each"
         )
     rows = [
         {
@@ -46,24 +54,63 @@ def run(context: Context) -> Path:
             "id": record.id,
             "fields": record.fields,
         }
-        for record in records
+        for record in prompts(context)
     ]
-    terms = training(config.task, config.rewards)
     model = context.model()
+    tokenizer = load_tokenizer(context.start)
     trainer = DiffuGRPOTrainer(
         model=with_lora(model, options.lora, context.start, context.scratch / "step"),
         reward_funcs=trl_rewards({name: term.reward for name, term in terms.items()}),
-        args=_arguments(context, [term.weight for term in terms.values()]),
+        args=_arguments(context, weights),
         train_dataset=Dataset.from_list(rows),
-        processing_class=load_tokenizer(context.start),
-        sampler=replace(config.sampler, temperature=options.temperature),
+        processing_class=tokenizer,
+        sampler=replace(
+            config.sampler,
+            temperature=options.rollout.temperature,
+            trace=options.estimator == "trace",
+        ),
         seed=config.seed,
-        prompt_mask_probability=options.prompt_mask_probability,
-        kl_coef=options.kl_coef,
+        options=options,
         ref_model=_reference(context),
         on_rollout=CompletionLog(context.run, context.stage, config.task),
     )
+    trainer.add_callback(FiniteGradients())
+    if options.watch.evaluate_steps is not None:
+        score = _held_out_score(context, tokenizer)
+        every = options.watch.evaluate_steps
+        trainer.add_callback(HeldOut(context.run, context.stage, every, score))
     return train(trainer, context)
+
+
+def _held_out_score(
+    context: Context, tokenizer: PreTrainedTokenizerBase
+) -> Callable[[Any], Mapping[str, float]]:
+    """Score and interval on the first held-out records, each process doing its share of them."""
+    config, watch = context.config, context.config.rl.watch
+    settings = evaluation_settings(config)
+    records = held_out_records(config.task, watch.evaluate_records, settings.data)
+    rank, processes = int(os.environ.get("RANK", "0")), _processes()
+
+    def score(model: Any) -> Mapping[str, float]:
+        own = records[rank::processes]
+        batches = sample_completions(
+            model,
+            tokenizer,
+            own,
+            settings,
+            batch_size=config.eval.batch_size,
+            seed=config.seed,
+        )
+        entry = summarise(gather_object([done.scores for batch in batches for done in batch]))
+        low, high = entry["ci95"]
+        return {"score": entry["score"], "low": low, "high": high, "n": entry["n"]}
+
+    return score
+
+
+def _processes() -> int:
+    """How many processes train together, as torchrun and accelerate tell each of them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _reference(context: Context) -> PreTrainedModel | None:
@@ -77,34 +124,37 @@ def _reference(context: Context) -> PreTrainedModel | None:
 def _arguments(context: Context, weights: list[float]) -> GRPOConfig:
     """Our options in TRL's terms: the only place where its names appear."""
     options = context.config.rl
-    rows = options.num_prompts * options.num_generations
-    micro_batch = options.micro_batch_size or rows
+    rows, processes = options.num_prompts * options.num_generations, _processes()
+    size = options.optimizer.micro_batch_size or rows // processes
+    if size == 0 or rows % (size * processes):
+        raise UserError(
+            f"rl.optimizer.micro_batch_size={size}: {processes} processes cannot share the {rows} "
+            "completions of a rollout in such parts; its multiple by the number of processes must "
+            "divide them"
+        )
     return GRPOConfig(
         **common_arguments(context, context.config.seed),
         max_steps=options.max_steps,
         learning_rate=options.learning_rate,
         lr_scheduler_type="constant_with_warmup",
-        warmup_steps=options.warmup_steps,
+        warmup_steps=options.optimizer.warmup_steps,
         adam_beta1=0.9,
         adam_beta2=0.99,  # with 0.9, d1's
         # on a tiny model Adam's usual 1e-8 turns rounding noise into full-size steps
         adam_epsilon=1e-5,
-        weight_decay=options.weight_decay,
-        max_grad_norm=options.max_grad_norm,
-        per_device_train_batch_size=micro_batch,
+        weight_decay=options.optimizer.weight_decay,
+        max_grad_norm=options.optimizer.max_grad_norm,
+        per_device_train_batch_size=size,
         # every optimizer step takes in the whole rollout
-        gradient_accumulation_steps=rows // micro_batch,
-        steps_per_generation=rows // micro_batch,
+        gradient_accumulation_steps=rows // (size * processes),
+        steps_per_generation=rows // (size * processes),
         num_generations=options.num_generations,
         reward_weights=weights,
         num_iterations=options.num_iterations,
         max_completion_length=context.config.sampler.gen_length,
-        epsilon=options.clip_coef,
-        beta=0.0,  # the trainer sets the KL weight itself
-        loss_type=options.objective,
-        scale_rewards="none",  # d1 subtracts the group's mean and does not divide
-        use_bias_correction_kl=False,
+        beta=0.0,  # reference and loss are the trainer's own
+        scale_rewards="none",  # less the group's mean; the trainer makes other baselines of it
         disable_dropout=True,
-        logging_steps=options.logging_steps,
+        logging_steps=options.watch.logging_steps,
         save_steps=options.save_steps,
     )

@@ -77,8 +77,9 @@ def test_published_settings():
     assert cold.max_grad_norm == 1
     # d1's Sudoku run
     assert (rl.learning_rate, rl.num_generations, rl.num_iterations) == (3e-6, 6, 8)
-    assert (rl.kl_coef, rl.clip_coef, rl.prompt_mask_probability) == (0.04, 0.5, 0.15)
-    assert (rl.lora.r, rl.lora.alpha, rl.temperature, rl.max_grad_norm) == (128, 64, 0.9, 0.2)
+    assert (rl.kl_coef, rl.loss.clip_coef, rl.masks.prompt_probability) == (0.04, 0.5, 0.15)
+    assert (rl.lora.r, rl.lora.alpha, rl.rollout.temperature) == (128, 64, 0.9)
+    assert rl.optimizer.max_grad_norm == 0.2
     assert (sampler.gen_length, sampler.block_length, sampler.steps) == (256, 32, 128)
 
 

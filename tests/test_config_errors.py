@@ -53,7 +53,7 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ("rl.kl_coef=nan", "rl.kl_coef=nan: must be a finite number; try 0.01"),
         ("rl.kl_coef=-inf", "rl.kl_coef=-inf: must be a finite number; try 0.01"),
         ("rl.kl_coef=1,5", "rl.kl_coef=1,5: must be a finite number; try 0.01"),
-        ("rl.temperature=0", "rl.temperature=0.0: must be above 0; try 1.0"),
+        ("rl.rollout.temperature=0", "rl.rollout.temperature=0.0: must be above 0; try 1.0"),
         ("cold_start.slope=maybe", "cold_start.slope=maybe: must be true or false; try false"),
         (
             "task=chess",
@@ -61,17 +61,20 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
             "ends in .py",
         ),
         ("resume=yes", "resume=yes: must be one of auto, never"),
-        ("rl.estimator=two", "rl.estimator=two: must be one_step, so far"),
+        (
+            "rl.estimator=two",
+            "rl.estimator=two: must be one of one_step, coupled, random_mask, elbo, trace",
+        ),
         ("model=", "model=: must be a text, not empty; try tiny"),
         ("device=tpu", "device=tpu: must be auto, cpu, cuda or cuda:N"),
         ("out=a\nb seed=x\ny", f"seed='x\\ny': {WHOLE}; try 0"),
         (
-            "rl.micro_batch_size=x",
-            f"rl.micro_batch_size=x: {WHOLE}, or null",
+            "rl.optimizer.micro_batch_size=x",
+            f"rl.optimizer.micro_batch_size=x: {WHOLE}, or null",
         ),
         (
-            "rl.micro_batch_size=100 rl.num_prompts=32 rl.num_generations=8",
-            "rl.micro_batch_size=100: must divide the 256 completions of a rollout "
+            "rl.optimizer.micro_batch_size=100 rl.num_prompts=32 rl.num_generations=8",
+            "rl.optimizer.micro_batch_size=100: must divide the 256 completions of a rollout "
             "(rl.num_prompts x rl.num_generations); try 4",
         ),
         (

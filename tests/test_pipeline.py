@@ -103,6 +103,23 @@ def test_scores_have_intervals_and_baselines_stand_beside_them(first):
     assert scores["rl"]["sudoku"]["score"] == pytest.approx(100 * mean, abs=0.01)
 
 
+def test_the_first_evaluations_can_be_played_back(first):
+    kept = json.loads((first / "completions" / "trace-rl.json").read_text())
+    rows = [
+        json.loads(line)
+        for line in (first / "completions" / "eval-rl.jsonl").read_text().splitlines()[:2]
+    ]
+    assert len(kept["examples"]) == 2
+    for played, row in zip(kept["examples"], rows, strict=True):
+        assert played["prompt"] == row["prompt"]
+        assert "".join(played["tokens"]).startswith(row["completion"][:10])
+        assert min(played["opened"]) >= 1
+        assert max(played["opened"]) == played["steps"]
+        assert all(0 <= confidence <= 1 for confidence in played["confidences"])
+    assert "Denoising, step by step" in (first / "report.html").read_text()
+    assert "Entropy over a response" in (first / "report.html").read_text()
+
+
 def test_the_report_loads_nothing_from_elsewhere(first):
     found = []
 

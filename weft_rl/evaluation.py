@@ -12,6 +12,7 @@ from weft_rl.data.prompts import PREFILL, PromptStyle, task_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.traces import prompt_ids
 from weft_rl.sampler import generate
+from weft_rl.sampler.control import TraceEntry
 from weft_rl.seeding import seed_for
 from weft_rl.stats import Interval, bootstrap_mean, wilson
 
@@ -39,6 +40,7 @@ class Completion:
     prompt: str
     text: str
     scores: dict[str, float]  # by score name, in [0, 1]
+    playback: dict[str, Any] | None = None  # for the first ones: what opened when, see playback_of
 
 
 def evaluation_settings(config: RunConfig) -> Settings:
@@ -66,9 +68,11 @@ def sample_completions(
     *,
     batch_size: int,
     seed: int,
+    played: int = 0,
 ) -> Iterator[list[Completion]]:
-    """Batches of one scored completion per record; a record's draw depends on (seed, id) only."""
-    sampler = replace(settings.sampler, trace=False)
+    """Batches of one scored completion per record; a record's draw depends on (seed, id) only.
+
+    played: so many of the first batch come with their playback."""
     prefill = tokenizer.encode(PREFILL[settings.style], add_special_tokens=False)
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
@@ -79,6 +83,7 @@ def sample_completions(
             return_tensors="pt",
         ).to(model.device)
         seeds = [seed_for(seed, "evaluation", record.id) for record in batch]
+        sampler = replace(settings.sampler, trace=played > 0 and start == 0)
         out = generate(model, padded["input_ids"], sampler, padded["attention_mask"], seeds)
         done = []
         for record, prompt, row, length in zip(
@@ -89,8 +94,27 @@ def sample_completions(
                 name: score(text, **record.fields)
                 for name, score in EVALUATION[record.task].items()
             }
-            done.append(Completion(record, prompt, text, scores))
+            playback = None
+            if out.trace is not None and len(done) < played:
+                playback = playback_of(tokenizer, prompt, row, out.trace[len(done)])
+            done.append(Completion(record, prompt, text, scores, playback))
         yield done
+
+
+def playback_of(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, row: Sequence[int], trace: Sequence[TraceEntry]
+) -> dict[str, Any]:
+    """A denoising for the report: each token's text, the step that opened it, its confidence.
+
+    Steps count from 1. A token that early stopping left masked is not part of it."""
+    entries = sorted(trace, key=lambda entry: entry["position"])
+    return {
+        "prompt": prompt,
+        "tokens": [str(tokenizer.decode([row[entry["position"]]])) for entry in entries],
+        "opened": [entry["step"] + 1 for entry in entries],
+        "confidences": [round(entry["confidence"], 3) for entry in entries],
+        "steps": max((entry["step"] + 1 for entry in entries), default=0),
+    }
 
 
 def summarise(scores: Sequence[dict[str, float]]) -> dict[str, Any]:

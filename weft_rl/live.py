@@ -10,6 +10,8 @@ from weft_rl.ema import SMOOTHING
 from weft_rl.figures import Line
 from weft_rl.stats import t95
 
+# Denoisings that an evaluation keeps for the report: its first records'.
+PLAYED = 2
 HEAT, TRACE = "token_heat-{stage}.json", "completions/trace-{stage}.json"
 
 

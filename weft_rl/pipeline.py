@@ -1,5 +1,6 @@
 """`python -m weft_rl.pipeline`: the stages of a run, in order, on one run folder."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from rich.table import Table
 import weft_rl
 from weft_rl.cli import execute
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
+from weft_rl.config.options import require
 from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.data.choice import Rejects, read_traces
 from weft_rl.data.records import load_records
@@ -34,8 +36,12 @@ def main(argv: Sequence[str]) -> int:
     config = load_run_config(argv, command="weft_rl.pipeline")
     start_model(config)
     check_data(config)
-    run = open_run(config)
+    check_processes(config)
+    # one process opens the folder, evaluates and reports; the others only train
+    run = open_run(config) if first_process() else Path(str(config.out))
     evaluated = run_pipeline(config, run)
+    if not first_process():
+        return 0
     plot_run(run, run / CURVES)
     report = write_report(run)
     if evaluated:
@@ -113,16 +119,33 @@ def check_data(config: RunConfig) -> None:
 
     A data set of the hub is left to the stage that needs it."""
     load_task(config.task)
-    if "rl" in config.stages and config.rl.data is None and config.task not in GENERATORS:
-        raise UserError(f"rl.data=null: task={config.task} has no generated records; name a file")
+    if "rl" in config.stages and config.rl.rollout.data is None and config.task not in GENERATORS:
+        raise UserError(
+            f"rl.rollout.data=null: task={config.task} has no generated records; name a file"
+        )
     if config.data not in GENERATED and any(
         stage not in ("base", "rl", "eval") for stage in config.stages
     ):
         options = config.cold_start.data
         read_traces(config.data, options, Rejects(options.bad_records))
-    for data in (config.rl.data, config.eval.data):
+    for data in (config.rl.rollout.data, config.eval.data):
         if data not in (None, "d1") and hub_name(config.task, data) is None:
             load_records(config.task, data)
+
+
+def check_processes(config: RunConfig) -> None:
+    """Raise UserError for a run that several processes cannot share."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    rule = "several processes need one folder; name it"
+    require(config.out is not None, "out", config.out, rule)
+    rule = "its base is pretrained by one process; run that first, then name a checkpoint's folder"
+    require(config.model != "tiny", "model", config.model, rule)
+
+
+def first_process() -> bool:
+    """Whether this process writes; the rank is torchrun's and accelerate's."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
@@ -130,7 +153,7 @@ def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
 
     Raises Interrupted, with the way to go on, when a signal stops it."""
     # imported here: a help text or a wrong option must not wait for torch
-    from stages.context import Context, quiet_libraries
+    from stages.context import Context, leave_together, quiet_libraries
     from stages.evaluate import run as evaluate
     from stages.registry import BODIES
 
@@ -148,9 +171,11 @@ def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
                 if stage not in finished:
                     path = BODIES[stage](Context(config, run, stage, start))
                     finished[stage] = str(path.relative_to(run))
-                    write_json(run / FINISHED, finished)
+                    if first_process():
+                        write_json(run / FINISHED, finished)
                 current, start = stage, str(run / finished[stage])
             wanted = stage == "eval" or config.eval.after_each
+            wanted = wanted and first_process()
             if wanted and config.task not in evaluated.get(current, {}):
                 evaluated = evaluate(Context(config, run, current, start))
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -160,6 +185,7 @@ def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
             f"{stop or f'stopped in stage {current}'}; go on with: "
             f"python -m weft_rl.pipeline {again}"
         ) from stop
+    leave_together()
     return evaluated
 
 

@@ -175,7 +175,7 @@ def _cold_start_step(config: RunConfig, options: PlanConfig, network: Network) -
 def _rl_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
     rl, sampler = config.rl, config.sampler
     rows = ceil(rl.num_prompts * rl.num_generations / options.devices)
-    size = min(rl.micro_batch_size or rows, rows)
+    size = min(rl.optimizer.micro_batch_size or rows, rows)
     length = options.prompt_length + sampler.gen_length
     return Step(
         network,
@@ -261,7 +261,7 @@ def _changes(config: RunConfig, key: str) -> list[tuple[str, RunConfig]]:
         change("cold_start.batch_size=1", block(batch_size=1))
     else:
         size = config.rl.num_generations
-        change(f"rl.micro_batch_size={size}", block(micro_batch_size=size))
+        change(f"rl.optimizer.micro_batch_size={size}", block(micro_batch_size=size))
     if getattr(config, key).lora.r == 0:
         change(f"{key}.lora.r=128", block(lora=replace(getattr(config, key).lora, r=128)))
     for weights in ("bfloat16", "nf4"):

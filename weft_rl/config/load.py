@@ -21,6 +21,8 @@ Options = TypeVar("Options")
 
 # What a model that no preset is named after is taken for.
 _LARGE = "llada_8b"
+# What lays a method's values over a preset; like preset= it is an argument and no option.
+_METHOD = "rl.preset"
 # May change between two calls on one run folder: it may have moved, and stages may be added.
 _FREE = ("out", "resume", "stages")
 # Below this likeness difflib's nearest key has little to do with what was typed.
@@ -31,8 +33,9 @@ def load_run_config(argv: Sequence[str], *, command: str) -> RunConfig:
     """The options of a run: the schema's defaults, then a preset's, then the arguments'.
 
     `preset=NAME` picks the preset; without it, model=NAME picks the one of that name, and any other
-    model the large one's. Raises UserError for a mistake in the arguments and SystemExit(0) after
-    --help and --print-config, which print to standard output."""
+    model the large one's. `rl.preset=NAME` lays a method's values over it.
+    Raises UserError for a mistake in the arguments and SystemExit(0) after --help and
+    --print-config, which print to standard output."""
     names = preset_names()
     words, wanted = _flags(argv)
     given = dict(word.split("=", 1) for word in words if "=" in word)
@@ -41,13 +44,22 @@ def load_run_config(argv: Sequence[str], *, command: str) -> RunConfig:
     if preset not in names:
         raise UserError(f"preset={shown(preset)}: no such preset; there are {', '.join(names)}")
     texts = _layers(preset)
+    method = given.get(_METHOD)
+    if method is not None:
+        if method not in (methods := preset_names("rl")):
+            there = ", ".join(methods)
+            raise UserError(f"{_METHOD}={shown(method)}: no such method; there are {there}")
+        overlay = resources.files("configs") / "rl" / f"{method}.yaml"
+        texts.append(overlay.read_text(encoding="utf-8"))
     if wanted == "--help":
         first = f"preset={preset}: where the defaults below come from, one of {', '.join(names)};"
         chosen = "without it the preset called like the model, for any other model llada_8b"
-        about = f"{RunConfig.__doc__}\n\n{first}\n{chosen}"
+        over = f"{_METHOD}=...: a method's values over it, one of {', '.join(preset_names('rl'))}"
+        about = f"{RunConfig.__doc__}\n\n{first}\n{chosen}\n{over}"
         _leave(_help(RunConfig, command, about, None, texts))
-    pairs = _pairs(RunConfig, words, None, extra=("preset",))
-    pairs.pop("preset", None)
+    pairs = _pairs(RunConfig, words, None, extra=("preset", _METHOD))
+    for key in ("preset", _METHOD):
+        pairs.pop(key, None)
     config = _merged(RunConfig, pairs, texts)
     if wanted:
         _leave(to_yaml(config))
@@ -75,9 +87,9 @@ def parse_options(
     return config
 
 
-def preset_names() -> list[str]:
-    """The presets in configs/, sorted."""
-    files = resources.files("configs").iterdir()
+def preset_names(folder: str = "") -> list[str]:
+    """The presets in configs/, or in a folder there, sorted."""
+    files = (resources.files("configs") / folder).iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 

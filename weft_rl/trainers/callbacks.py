@@ -27,6 +27,8 @@ _KEPT = (
     *("reward", "reward_std", "kl", "clip_ratio", "entropy", "completion_length"),
     *("frac_reward_zero_std", "finished_share"),
     *("grad_norm_max", "grad_norm_median", "grad_norm_mean"),
+    *("frac_reward_zero_std", "zero_std_groups", "resampled_groups"),
+    *("parsable_share", "reward_failures", "finished_share"),
 )
 
 

@@ -1,44 +1,46 @@
-"""diffu-GRPO on TRL: a GRPOTrainer that samples and scores by masked diffusion.
+"""Diffusion RL on TRL: a GRPOTrainer that samples, scores and learns by masked diffusion.
 
-N rows of a rollout, B of a micro-batch, P prompt, C longest completion, T generation length,
-G completions per prompt, mu passes over a rollout."""
+N rows of a rollout on this process, B of a micro-batch, P prompt, C longest completion, T
+generation length, G completions per prompt, mu passes over a rollout."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
-from trl.trainer.utils import RepeatSampler
+from trl.models import prepare_deepspeed
+from trl.trainer.utils import use_adapter
 
-from weft_rl.diffusion.noise import mask_tokens
-from weft_rl.diffusion.policy import distinct_rows, token_log_probs
-from weft_rl.sampler import SamplerConfig, generate
+from weft_rl.config.schema import RLConfig
+from weft_rl.diffusion.advantages import equal_groups, group_advantages, wd1_weights
+from weft_rl.diffusion.estimators import token_estimate
+from weft_rl.diffusion.surrogates import aggregate
+from weft_rl.errors import UserError
+from weft_rl.sampler import SamplerConfig
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
+from weft_rl.trainers.denoised_rollouts import DenoisedRollouts
+from weft_rl.trainers.policy_loss import WITH_RATIO, Evidence, TokenLoss, normalizer_of, token_loss
+from weft_rl.trainers.resumable import ResumableRollouts
+from weft_rl.trainers.token_choice import choose_tokens
+from weft_rl.trainers.view_log_probs import Rows, draw_views, view_log_probs
 
 # Called after each rollout with the step, its rows, completions and rewards.
 RolloutHook = Callable[[int, list[dict[str, Any]], list[Any], list[float]], None]
+# Tensors of a rollout that belong to the whole of it, and not to its rows.
+_WHOLE = ("num_items_in_batch", "scored_tokens")
 
 
-class EpochSampler(RepeatSampler):
-    """TRL's prompt order, seeded anew for each epoch, so that a resumed run finds its place."""
+class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, GRPOTrainer):
+    """TRL's rollouts, rewards and loop around our estimators and objectives.
 
-    epoch = 0
-
-    def __iter__(self) -> Iterator[int]:
-        self.generator.manual_seed(seed_for(int(self.seed or 0), "order", self.epoch))
-        return super().__iter__()
-
-
-class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
-    """The seams where TRL's GRPO assumes an autoregressive model, and nothing else.
-
-    The policy's log-probability of a completion is d1's one-step estimate: all T completion tokens
-    masked, prompt tokens masked with a small probability, one forward. The prompt's mask is drawn
-    per (rollout, prompt, pass over the rollout) and shared by the prompt's G completions, where d1
-    draws one per completion: the expected gradient is the same, one forward serves the group."""
+    A completion's log-probability comes from masked views (`estimator`), its loss from `objective`.
+    Masks are drawn per (rollout, prompt, pass) and shared by the prompt's G completions, or per
+    completion as d1 does: the expected gradient is the same, and with everything hidden one forward
+    serves the group. Each optimizer step takes in the whole rollout, and its loss is divided by
+    counts over all processes, so that neither micro-batches nor processes change it."""
 
     args: GRPOConfig
     model: nn.Module
@@ -49,73 +51,150 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
         *args: Any,
         sampler: SamplerConfig,
         seed: int,
-        prompt_mask_probability: float,
-        kl_coef: float,
+        options: RLConfig,
         ref_model: PreTrainedModel | None,
         on_rollout: RolloutHook | None = None,
         **kwargs: Any,
     ) -> None:
+        # TRL's own weight stays 0: it would reload the reference from `_name_or_path`, which is the
+        # wrong model after a merge
         super().__init__(*args, **kwargs)
-        self.sampler, self.seed = sampler, seed
+        self.sampler, self.seed, self.options = sampler, seed, options
         # optional in the type, but TRL's config has filled them in by now
         self.slices = int(self.args.steps_per_generation or 0)
         self.rollout_rows = int(self.args.generation_batch_size or 0)
         self.group = int(self.num_generations or 0)
-        self.prompt_mask_probability, self.on_rollout = prompt_mask_probability, on_rollout
-        # set after TRL's own set-up, which would reload the reference from `_name_or_path`: the
-        # wrong weights for a model that was merged or never saved
-        self.beta = kl_coef
-        if kl_coef and ref_model is not None:
-            self.ref_model = self.accelerator.prepare_model(ref_model.eval(), evaluation_mode=True)
-        self._rollout: tuple[int | str, ...] = ()
-        self._mask_seeds, self._in_loss = torch.empty(0), False
+        self.on_rollout, self.ref_model = on_rollout, None
+        if options.kl_coef and ref_model is not None:
+            self.ref_model = (
+                prepare_deepspeed(ref_model.eval(), self.accelerator)
+                if self.is_deepspeed_enabled
+                else self.accelerator.prepare_model(ref_model.eval(), evaluation_mode=True)
+            )
+        self._check_data()
+        self._sums: dict[str, Tensor] = {}
 
-    def _generate_single_turn(
-        self, prompt_ids: list[list[int]], *_: Any, **__: Any
-    ) -> tuple[list[list[int]], None]:
-        """TRL passes N prompts, each repeated G times; it wants completions without pads."""
-        padded = self.processing_class.pad(
-            {"input_ids": prompt_ids}, padding_side="left", return_tensors="pt"
-        )
-        first = self.accelerator.process_index * len(prompt_ids)
-        seeds = [
-            seed_for(self.seed, "rollout", *self._rollout, first + row)
-            for row in range(len(prompt_ids))
-        ]
-        padded = padded.to(self.accelerator.device)
-        model = self.accelerator.unwrap_model(self.model)
-        out = generate(model, padded["input_ids"], self.sampler, padded["attention_mask"], seeds)
-        lengths = (out.lengths + 1).clamp(max=self.sampler.gen_length)  # with the end token
-        return [
-            row[:length]
-            for row, length in zip(out.completions.tolist(), lengths.tolist(), strict=True)
-        ], None
+    def _check_data(self) -> None:
+        """TRL trains no step, and says nothing, when there are fewer prompts than a rollout has."""
+        dataset: Any = self.train_dataset
+        for column in ("prompt", "fields"):
+            if column not in dataset.column_names:
+                raise UserError(f"training records: have no column {column}; rewards need it")
+        needed = self.rollout_rows // self.group
+        if len(dataset) < needed:
+            raise UserError(
+                f"training records: there are {len(dataset)}, a rollout has {needed} prompts; "
+                "lower rl.num_prompts"
+            )
+
+    @property
+    def mask_id(self) -> int:
+        """The token that hides another."""
+        return self.accelerator.unwrap_model(self.model).config.mask_token_id
+
+    # --- a rollout
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """TRL passes N raw rows and wants the rollout's tensors; we add the prompt-mask seeds."""
-        training, rows = self.model.training, len(inputs)
-        passes = self.num_iterations if training else 1
-        group = self.num_generations if training else self.num_generations_eval
-        first = self.accelerator.process_index * rows
+        """TRL passes N raw rows and wants the rollout's tensors; we add what the loss needs."""
+        first = self.accelerator.process_index * len(inputs)
         # counts optimizer steps: free of micro-batches, ranks, and what a resumed run has not seen
-        step = self._step // self.slices
-        self._rollout = ("train", step) if training else ("eval", self.state.global_step)
-        self._mask_seeds = torch.tensor(
+        self._rollout, self._rows = ("train", self._step // self.slices), inputs
+        self._extra = {}
+        by_row = self.options.masks.per == "row"
+        owners = [
+            first + row if by_row else (first + row) // self.group for row in range(len(inputs))
+        ]
+        seeds = [
             [
-                [
-                    seed_for(self.seed, "prompt mask", *self._rollout, (first + row) // group, k)
-                    for k in range(passes)
-                ]
-                for row in range(rows)
+                seed_for(self.seed, "prompt mask", *self._rollout, owner, k)
+                for k in range(self.num_iterations)
             ]
-        )  # (N, mu)
-        scored = super()._generate_and_score_completions(inputs)
-        if training and self.on_rollout is not None and self.accelerator.is_main_process:
-            # TRL keeps the newest rollout of all ranks here, this rank's rows first
-            scores: Any = self._logs["rewards"]
-            rewards = [sum(row) for row in zip(*scores.values(), strict=True)]
+            for owner in owners
+        ]
+        scored = super()._generate_and_score_completions(inputs) | self._extra
+        scored["mask_seeds"] = torch.tensor(seeds, device=self.accelerator.device)  # (N, mu)
+        self._log_rollout(inputs)
+        scored["advantages"] = self._advantages(scored["advantages"])
+        with torch.no_grad():
+            scored |= self._before_update(scored)
+        return scored
+
+    def _log_rollout(self, inputs: list[dict[str, Any]]) -> None:
+        # TRL keeps the newest rollout of all ranks here, this rank's rows first
+        scores: Any = self._logs["rewards"]
+        weights = self.reward_weights.tolist()
+        rewards = [
+            sum(weight * score for weight, score in zip(weights, row, strict=True))
+            for row in zip(*scores.values(), strict=True)
+        ]
+        dead = equal_groups(torch.tensor(rewards[-self.rollout_rows :]), self.group)
+        self._metrics["train"]["zero_std_groups"].append(int(dead.sum()))
+        if self.on_rollout is not None and self.accelerator.is_main_process:
             self.on_rollout(self.state.global_step, inputs, [*self._logs["completion"]], rewards)
-        return scored | {"mask_seeds": self._mask_seeds}
+
+    def _advantages(self, centred: Tensor) -> Tensor:
+        """From rewards less their groups' means, TRL's, to the objective's: (N,)."""
+        options = self.options
+        if options.loss.baseline == "mean" and options.objective != "wd1":
+            return centred
+        every = self.accelerator.gather(centred)  # a group may lie on several processes
+        made = group_advantages(every, self.group, options.loss.baseline)
+        if options.objective == "wd1":
+            made = wd1_weights(made, self.group, options.loss.wd1_temperature)
+        first = self.accelerator.process_index * len(centred)
+        return made[first : first + len(centred)]
+
+    def _before_update(self, scored: dict[str, Any]) -> dict[str, Tensor]:
+        """What the passes over the rollout need from today's policy and from the reference.
+
+        old_log_probs, ref_log_probs (N, mu, C) where an objective has them; scored_tokens (mu,),
+        over all processes; chosen, held (N, mu, C) where tokens are picked."""
+        options, made = self.options, {}
+        picks = options.loss.top_entropy_share < 1 or options.loss.kl_cov_share > 0
+        # the first pass begins with this very policy, whose ratio is 1: nothing to compute
+        skipped = 0 if picks else 1
+        if picks or (options.objective in WITH_RATIO and self.num_iterations > 1):
+            old, entropy = self._passes(self.model, scored, skipped)
+            made["old_log_probs"] = old
+        if options.kl_coef and self.ref_model is not None:
+            made["ref_log_probs"], _ = self._passes(self.ref_model, scored, 0)
+        elif options.kl_coef:
+            with use_adapter(self.accelerator.unwrap_model(self.model), None):
+                made["ref_log_probs"], _ = self._passes(self.model, scored, 0)
+        every = [self._views(scored, k).scored for k in range(self.num_iterations)]
+        tokens = torch.stack([each.sum() for each in every]).float()
+        made["scored_tokens"] = self.accelerator.reduce(tokens, reduction="sum")
+        if picks:
+            seen = torch.stack(every, dim=1)[..., : old.shape[-1]]
+            a = scored["advantages"]
+            made |= choose_tokens(self.accelerator, old, entropy, seen, a, options.loss)
+        return made
+
+    def _passes(self, model: Any, scored: dict[str, Any], skipped: int) -> tuple[Tensor, Tensor]:
+        """Estimates and entropies of each pass, 0 for the first `skipped` ones: (N, mu, C)."""
+        size = self.args.per_device_train_batch_size
+        log_probs, entropies = [], []
+        for k in range(self.num_iterations):
+            parts = [
+                self._estimate(model, self._slice(scored, i, size), k)
+                if k >= skipped
+                else [torch.zeros_like(scored["completion_ids"][i : i + size]).float()] * 2
+                for i in range(0, len(scored["completion_ids"]), size)
+            ]
+            log_probs.append(torch.cat([part[0] for part in parts]))
+            entropies.append(torch.cat([part[1] for part in parts]))
+        return torch.stack(log_probs, dim=1), torch.stack(entropies, dim=1)
+
+    def _estimate(self, model: Any, inputs: dict[str, Any], k: int) -> tuple[Tensor, Tensor]:
+        log_p, entropy, weight = self._look(model, inputs, k)
+        return token_estimate(log_p, weight), entropy
+
+    @staticmethod
+    def _slice(scored: dict[str, Any], begin: int, size: int) -> dict[str, Any]:
+        return {
+            name: value[begin : begin + size] if name not in _WHOLE else value
+            for name, value in scored.items()
+        }
 
     def _prepare_inputs(  # ty: ignore[incompatible-method-override] - TRL's own takes raw rows as well
         self, generation_batch: list[dict[str, Any]]
@@ -124,108 +203,98 @@ class DiffuGRPOTrainer(AtomicCheckpoints, GRPOTrainer):
 
         Each optimizer step takes in the whole rollout, so shuffling rows over its slices would
         change no gradient, draw from the global random state and scatter the groups."""
-        if not self.model.training:
-            return self._generate_and_score_completions(generation_batch)
         if self._step % (self.slices * self.num_iterations) == 0 or self._buffered_inputs is None:
             scored = self._generate_and_score_completions(generation_batch)
             size = self.args.per_device_train_batch_size
             self._buffered_inputs = [
-                {
-                    name: value[i * size : (i + 1) * size]
-                    if isinstance(value, Tensor) and value.dim() > 0
-                    else value
-                    for name, value in scored.items()
-                }
-                for i in range(self.slices)
+                self._slice(scored, i * size, size) for i in range(self.slices)
             ]
         return self._buffered_inputs[self._step % self.slices]
 
-    def _get_per_token_logps_and_entropies(
-        self,
-        model: PreTrainedModel,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        *_: Any,
-        **__: Any,
-    ) -> tuple[Tensor, Tensor, None]:
-        """TRL passes input_ids (N, P+C) and wants log-probs, entropies: (N, C), or (N, mu, C) when
-        a rollout is scored, where every pass has its own prompt mask."""
-        columns = [
-            self._one_pass(model, input_ids, attention_mask, logits_to_keep, self._mask_seeds[:, k])
-            for k in range(self._mask_seeds.shape[1])
-        ]
-        log_probs, entropies = (torch.stack(part, dim=1) for part in zip(*columns, strict=True))
-        if self._in_loss:
-            return log_probs[:, 0], entropies[:, 0], None
-        return log_probs, entropies, None
+    # --- the loss
 
-    def _one_pass(
-        self, model: PreTrainedModel, ids: Tensor, visible: Tensor, keep: int, seeds: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probs and entropies (N, C) of the completions under one prompt mask each."""
-        width = ids.shape[1] - keep
-        prompt, tokens = ids[:, :width], ids[:, width:]
-        keys = torch.cat([seeds[:, None].to(ids.device), prompt], dim=1)
-        first, places = distinct_rows(keys)
-        prompt, shown = prompt[first], visible[first, :width]
-        mask_id = self.accelerator.unwrap_model(model).config.mask_token_id
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds[first].tolist()]
-        probability = torch.full_like(prompt, self.prompt_mask_probability, dtype=torch.float32)
-        prompt, _ = mask_tokens(prompt, probability, shown.bool(), mask_id, generators)
-        # T masks, not C: their number is part of the input, and C is the batch's longest completion
-        masks = prompt.new_full((len(prompt), self.sampler.gen_length), mask_id)
-        logits = model(
-            input_ids=torch.cat([prompt, masks], dim=1),
-            attention_mask=torch.cat([shown, torch.ones_like(masks)], dim=1),
-            logit_positions=torch.arange(width, width + keep, device=ids.device),
-        ).logits
-        return token_log_probs(logits, tokens, places)
+    def _get_per_token_logps_and_entropies(self, *_: Any, **__: Any) -> tuple[None, None, None]:
+        """TRL asks for the old policy's log-probs here: `_before_update` has them, by pass."""
+        return None, None, None
+
+    def _views(self, inputs: dict[str, Any], k: int) -> Any:
+        rows = Rows.of(inputs, self.sampler.gen_length)
+        seeds = inputs["mask_seeds"][:, k]
+        length, steps = self.sampler.block_length, self.sampler.steps
+        return draw_views(self.options.estimator, rows, seeds, self.options.masks, length, steps)
+
+    def _look(self, model: Any, inputs: dict[str, Any], k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probs (B, D, C), mean entropy over the views that hide a token (B, C), weights."""
+        views = self._views(inputs, k)
+        rows = Rows.of(inputs, self.sampler.gen_length)
+        log_p, entropy = view_log_probs(
+            model,
+            rows,
+            views,
+            inputs["mask_seeds"][:, k],
+            prompt_probability=self.options.masks.prompt_probability,
+            mask_id=self.mask_id,
+        )
+        weight = views.weight[..., : log_p.shape[-1]]
+        own = weight > 0
+        mean = (entropy * own).sum(1) / own.sum(1).clamp(min=1)
+        return log_p, mean, weight
 
     def _compute_loss(self, model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
-        """TRL passes one slice and wants its loss; we pick the pass that this step belongs to."""
-        step = self._step // self.slices
-        k = step % self.num_iterations if self.model.training else 0
-        picked = dict(inputs)  # a copy: the slice stays in the buffer for the other passes
-        for name in ("old_per_token_logps", "ref_per_token_logps"):
-            if picked.get(name) is not None:
-                picked[name] = picked[name][:, k]
-        self._mask_seeds, self._in_loss = picked["mask_seeds"][:, k : k + 1], True
-        try:
-            return super()._compute_loss(model, picked)
-        finally:
-            self._in_loss = False
+        """TRL passes one slice and wants its part of the loss, divided for accumulation."""
+        options, k = self.options, (self._step // self.slices) % self.num_iterations
+        log_p, entropy, weight = self._look(model, inputs, k)
 
-    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
-        """TRL's sampler, its order seeded by epoch."""
-        source: Any = self.train_dataset if dataset is None else dataset
-        self._order = EpochSampler(
-            data_source=source,
-            mini_repeat_count=self.group,
-            batch_size=self.rollout_rows // self.group,
-            repeat_count=self.num_iterations * self.slices,
-            shuffle=bool(self.shuffle_dataset),
-            seed=self.args.seed,
+        def of_pass(name: str) -> Tensor | None:
+            return inputs[name][:, k] if name in inputs else None
+
+        evidence = Evidence(
+            inputs["advantages"],
+            of_pass("old_log_probs") if k else None,
+            of_pass("ref_log_probs"),
+            of_pass("chosen"),
+            of_pass("held"),
         )
-        return self._order
+        found = token_loss(
+            options.objective, log_p, weight, evidence, options.loss, options.kl_coef
+        )
+        processes = self.accelerator.num_processes
+        tokens = inputs["scored_tokens"][k]
+        if options.objective == "bnpo" and options.optimizer.micro_batch_size is not None:
+            # d1's: each micro-batch weighs the same, whatever its number of tokens
+            tokens = found.scored.sum() * self.slices * processes
+        loss = aggregate(
+            found.loss,
+            found.scored,
+            normalizer_of(options.objective),
+            tokens=tokens,
+            rows=self.rollout_rows,
+            gen_length=self.sampler.gen_length,
+            group=self.group,
+        )
+        self._measure(found, entropy)
+        self._require_finite(loss)
+        # processes' gradients are averaged, their shares of the loss are to be summed
+        return loss * processes
 
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
-        """Transformers runs one epoch here; the order must be set before it is iterated."""
-        self._order.epoch = int(kwargs["epoch"])
-        return super()._run_epoch(*args, **kwargs)
+    def _measure(self, found: TokenLoss, entropy: Tensor) -> None:
+        """Means over the scored tokens of a step, all its micro-batches and processes together."""
+        values = {"kl": found.kl, "entropy": entropy, "clip_ratio/region_mean": found.clipped}
+        for name, value in values.items():
+            if value is not None:
+                whole = value.detach().float().expand_as(found.scored) * found.scored
+                sums = torch.stack([whole.sum(), found.scored.sum().float()])
+                self._sums[name] = self._sums[name] + sums if name in self._sums else sums
+        if (self._step + 1) % self.slices == 0:
+            for name, sums in self._sums.items():
+                total, count = self.accelerator.reduce(sums, reduction="sum")
+                self._metrics["train"][name].append((total / count.clamp(min=1)).item())
+            self._sums.clear()
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        """Transformers saves random states here, on every rank: the rollout in use goes along."""
-        super()._save_rng_state(output_dir)
-        rank = self.accelerator.process_index
-        state = {"step": self._step, "buffer": self._buffered_inputs}
-        torch.save(state, f"{output_dir}/rollout_{rank}.pt")
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Transformers restores the optimizer here: the rollout in use is restored as well."""
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            rank, device = self.accelerator.process_index, self.accelerator.device
-            path = f"{checkpoint}/rollout_{rank}.pt"
-            state = torch.load(path, map_location=device, weights_only=True)
-            self._step, self._buffered_inputs = state["step"], state["buffer"]
+    def _require_finite(self, loss: Tensor) -> None:
+        bad = self.accelerator.reduce((~loss.detach().isfinite()).float(), reduction="sum")
+        if bad > 0:
+            raise UserError(
+                f"rl.learning_rate={self.args.learning_rate}: the loss is not finite after step "
+                f"{self.state.global_step}; lower it, and start from an earlier checkpoint"
+            )

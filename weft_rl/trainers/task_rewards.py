@@ -1,34 +1,93 @@
 """The one adapter between reward functions over texts and TRL's form over batches."""
 
+import inspect
+import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rewards.extract import answer_text
+from weft_rl.errors import UserError
 from weft_rl.runs import append_line
 
-Reward = Callable[..., float]
+Reward = Callable[..., Any]
 # Completions written per rollout: enough to read along, small beside the checkpoints.
 _SAMPLED = 4
 
 
-def trl_rewards(functions: Mapping[str, Reward]) -> list[Callable[..., list[float]]]:
+def trl_rewards(functions: Mapping[str, Reward]) -> list[Callable[..., Any]]:
     """The functions in TRL's form, under their names: f(completions, fields, ...) -> N floats.
 
-    completions: N conversations of one assistant message; fields: N dicts, a record's columns."""
-    return [_in_trl_form(name, function) for name, function in functions.items()]
+    completions: N conversations of one assistant message; fields: N dicts, a record's columns. An
+    `async def` function is awaited. One that raises, or gives None, NaN or an infinity, earns the
+    completion 0 and is counted in the metric reward_failures; it is an error when it fails on a
+    whole rollout. The first function also counts the completions that hold an answer."""
+    first = next(iter(functions), None)
+    return [_in_trl_form(name, function, name == first) for name, function in functions.items()]
 
 
-def _in_trl_form(name: str, function: Reward) -> Callable[..., list[float]]:
+def _in_trl_form(name: str, function: Reward, counts_answers: bool) -> Callable[..., Any]:
+    def finish(values: list[Any], texts: list[str], log_metric: Callable[..., None] | None) -> Any:
+        failures = [value for value in values if not _is_number(value)]
+        if values and len(failures) == len(values):
+            raise UserError(
+                f"reward {name}: failed on all {len(values)} completions, first with "
+                f"{failures[0]!r}; look at the function and at the records' fields"
+            )
+        if failures:
+            warnings.warn(
+                f"reward {name}: {failures[0]!r} counts as 0, as all that is no finite number",
+                stacklevel=2,
+            )
+        if log_metric is not None:
+            log_metric("reward_failures", len(failures) / max(len(values), 1))
+            if counts_answers:
+                found = sum(answer_text(text) is not None for text in texts)
+                log_metric("parsable_share", found / max(len(texts), 1))
+        return [float(value) if _is_number(value) else 0.0 for value in values]
+
     def reward(
         completions: Sequence[Sequence[Mapping[str, str]]],
         fields: Sequence[Mapping[str, Any]],
+        log_metric: Callable[..., None] | None = None,
         **_: Any,
     ) -> list[float]:
-        pairs = zip(completions, fields, strict=True)
-        return [function(messages[0]["content"], **record) for messages, record in pairs]
+        texts = [messages[0]["content"] for messages in completions]
+        pairs = zip(texts, fields, strict=True)
+        return finish([_tried(function, text, record) for text, record in pairs], texts, log_metric)
 
-    reward.__name__ = name  # TRL logs it as rewards/<name>
-    return reward
+    async def awaited(
+        completions: Sequence[Sequence[Mapping[str, str]]],
+        fields: Sequence[Mapping[str, Any]],
+        log_metric: Callable[..., None] | None = None,
+        **_: Any,
+    ) -> list[float]:
+        texts = [messages[0]["content"] for messages in completions]
+        values: list[Any] = []
+        for text, record in zip(texts, fields, strict=True):
+            value = _tried(function, text, record)
+            try:
+                values.append(await value if inspect.isawaitable(value) else value)
+            except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+                values.append(error)
+        return finish(values, texts, log_metric)
+
+    made = awaited if inspect.iscoroutinefunction(function) else reward
+    made.__name__ = name  # TRL logs it as rewards/<name>
+    return made
+
+
+def _tried(function: Reward, text: str, record: Mapping[str, Any]) -> Any:
+    """What the function gives, or what it raises: a run must not die of one completion."""
+    try:
+        return function(text, **record)
+    except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+        return error
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 class CompletionLog:

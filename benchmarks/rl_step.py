@@ -1,0 +1,199 @@
+"""What a step of reinforcement learning costs: sharing a group's forward, and a whole iteration.
+
+Usage: python benchmarks/rl_step.py CHECKPOINT [quick]. CHECKPOINT: a tiny model after its cold
+start. Both sides take turns on the same weights, prompts and sampler settings, so that a slow
+moment of the machine hits both. Writes benchmarks/results/rl_step.json and .md."""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from d1_loop import CLIP, KL, iteration
+from datasets import Dataset
+from machine import machine
+from torch import Tensor
+from trl import GRPOConfig
+
+from rewards.registry import TRAINING
+from weft_rl.config.schema import RLConfig, SamplerConfig
+from weft_rl.data.prompts import chat_prompt, task_prompt
+from weft_rl.data.tasks import training_records
+from weft_rl.models.loading import load_model, load_tokenizer
+from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
+from weft_rl.trainers.task_rewards import trl_rewards
+
+RESULTS = Path(__file__).parent / "results"
+PROMPTS, G, T, STEPS, TEMPERATURE, MAX_GRAD_NORM = 32, 8, 32, 16, 1.0, 0.5
+ROWS = PROMPTS * G
+CPU = torch.device("cpu")
+RECORDS = training_records("sudoku", PROMPTS, 0)
+ITEMS = [
+    {"prompt": chat_prompt(task_prompt("tiny", "sudoku", r.fields)), "id": r.id, "fields": r.fields}
+    for r in RECORDS
+]
+
+
+def built(start: str, passes: int, per: str, folder: str) -> DiffuGRPOTrainer:
+    """Our trainer with its optimizer, on the benchmark's prompts."""
+    base = RLConfig(num_prompts=PROMPTS, num_generations=G, num_iterations=passes, kl_coef=KL)
+    options = replace(
+        base, masks=replace(base.masks, per=per), loss=replace(base.loss, clip_coef=CLIP)
+    )
+    made = DiffuGRPOTrainer(
+        model=load_model(start, CPU, torch.float32),
+        reward_funcs=trl_rewards(TRAINING["sudoku"]),
+        args=GRPOConfig(
+            output_dir=folder,
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            per_device_train_batch_size=ROWS,
+            steps_per_generation=1,
+            num_generations=G,
+            num_iterations=passes,
+            max_completion_length=T,
+            beta=0.0,
+            scale_rewards="none",
+            disable_dropout=True,
+            activation_checkpointing=False,
+            max_steps=1,
+        ),
+        train_dataset=Dataset.from_list(ITEMS),
+        processing_class=load_tokenizer(start),
+        sampler=SamplerConfig(T, T, STEPS, temperature=TEMPERATURE),
+        seed=0,
+        options=options,
+        ref_model=load_model(start, CPU, torch.float32),
+    )
+    made.current_gradient_accumulation_steps = 1
+    made.create_optimizer()
+    return made
+
+
+def our_iteration(made: DiffuGRPOTrainer) -> None:
+    """One rollout and its optimizer steps, as the training loop makes them."""
+    rows = [made.train_dataset[i] for i in range(PROMPTS) for _ in range(G)]
+    for _ in range(made.num_iterations):
+        made.training_step(made.model, rows, None)
+        torch.nn.utils.clip_grad_norm_(made.model.parameters(), MAX_GRAD_NORM)
+        made.optimizer.step()
+        made.optimizer.zero_grad()
+
+
+def d1_iteration(start: str, passes: int) -> Callable[[], None]:
+    """The plain loop on the same prompts, with models and optimizer of its own."""
+    tokenizer = load_tokenizer(start)
+    model, reference = (load_model(start, CPU, torch.float32) for _ in range(2))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    text = tokenizer.apply_chat_template(
+        [item["prompt"] for item in ITEMS], add_generation_prompt=True, tokenize=True
+    )
+    prompts = torch.tensor(text["input_ids"]).repeat_interleave(G, 0)  # all of one length
+    (reward,) = TRAINING["sudoku"].values()
+    fields = [record.fields for record in RECORDS for _ in range(G)]
+
+    def score(tokens: Tensor) -> Tensor:
+        texts = tokenizer.batch_decode(tokens.tolist())
+        pairs = zip(texts, fields, strict=True)
+        return torch.tensor([reward(text, **record) for text, record in pairs])
+
+    def one() -> None:
+        iteration(
+            model,
+            reference,
+            optimizer,
+            prompts,
+            score,
+            group=G,
+            passes=passes,
+            length=T,
+            steps=STEPS,
+            temperature=TEMPERATURE,
+            max_grad_norm=MAX_GRAD_NORM,
+            seed=0,
+        )
+
+    return one
+
+
+def timed(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each side, in turns, after a round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(rounds + 1):
+        for name, side in sides.items():
+            begun = time.perf_counter()
+            side()
+            if turn:
+                seconds[name].append(time.perf_counter() - begun)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def log_prob_passes(start: str, folder: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Seconds of a pass over a rollout with one forward per group and with one per row."""
+    sides = {per: built(start, 2, per, folder) for per in ("group", "row")}
+    slices = {}
+    for per, made in sides.items():
+        made.model.train()
+        rows = [made.train_dataset[i] for i in range(PROMPTS) for _ in range(G)]
+        slices[per] = made._prepare_inputs(rows)
+
+    def forward(per: str) -> None:
+        with torch.no_grad():
+            sides[per]._estimate(sides[per].model, slices[per], 1)
+
+    def backward(per: str) -> None:
+        sides[per].model.zero_grad()
+        sides[per]._step = 1
+        sides[per].compute_loss(sides[per].model, slices[per]).backward()
+
+    return {
+        name: timed({per: partial(act, per) for per in sides}, rounds)
+        for name, act in (("log-probs", forward), ("loss and gradient", backward))
+    }
+
+
+def main(start: str, *, quick: bool) -> None:
+    """Measure and write the results."""
+    rounds = 1 if quick else 5
+    with tempfile.TemporaryDirectory() as folder:
+        shared = log_prob_passes(start, folder, rounds)
+        whole = {}
+        for passes in (4, 8):
+            ours = partial(our_iteration, built(start, passes, "group", folder))
+            whole[passes] = timed({"ours": ours, "d1": d1_iteration(start, passes)}, rounds)
+    setting = {"prompts": PROMPTS, "G": G, "gen_length": T, "steps": STEPS}
+    result = machine() | {"setting": setting, "passes": shared, "iteration": whole}
+    lines = [
+        "| | one forward per row, d1's loop (s) | ours (s) | ratio |",
+        "|---|---|---|---|",
+        *(
+            f"| {name}, one pass, G = {G} | {t['row']:.4f} | {t['group']:.4f} | "
+            f"{t['row'] / t['group']:.1f} |"
+            for name, t in shared.items()
+        ),
+        *(
+            f"| whole iteration, mu = {mu}, KL on | {t['d1']:.3f} | {t['ours']:.3f} | "
+            f"{t['d1'] / t['ours']:.1f} |"
+            for mu, t in whole.items()
+        ),
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if not quick:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "rl_step.json").write_text(json.dumps(result, indent=2) + "\n")
+        (RESULTS / "rl_step.md").write_text(text)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python benchmarks/rl_step.py CHECKPOINT [quick]")
+    main(sys.argv[1], quick=sys.argv[2:] == ["quick"])

@@ -1,0 +1,80 @@
+"""A few runs on however many processes there are; rank 0 saves their losses and gradients.
+
+Usage: [torchrun --nproc_per_node N] rl_processes.py FOLDER"""
+
+import sys
+from pathlib import Path
+
+import torch
+from rl_trainer import dataset, options, state, trained, trainer
+from transformers import TrainerCallback
+
+MICRO = {"micro_batch_size": 2}
+RUNS = {
+    "bnpo": {"objective": "bnpo"},
+    "bnpo micro": {"objective": "bnpo", "optimizer": MICRO},
+    "grpo": {"objective": "grpo"},
+    "dr_grpo": {"objective": "dr_grpo", "optimizer": MICRO},
+    "dapo": {"objective": "dapo", "optimizer": MICRO},
+    "gspo": {"objective": "gspo"},
+    "espo": {"objective": "gspo", "estimator": "elbo", "loss": {"kl": "sequence"}},
+    "wd1": {"objective": "wd1"},
+    "spg": {"objective": "spg", "estimator": "elbo", "loss": {"kl": "sequence"}},
+    "coupled": {"objective": "grpo", "estimator": "coupled", "loss": {"baseline": "leave_one_out"}},
+    "random masks": {"objective": "dapo", "estimator": "random_mask"},
+    "trace": {"objective": "grpo", "estimator": "trace"},
+    "choice": {"objective": "dapo", "loss": {"top_entropy_share": 0.3, "kl_cov_share": 0.05}},
+    "resample": {"objective": "dapo", "rollout": {"resample": 2}},
+    # the eight completions of a prompt lie on both processes
+    "one group": {"objective": "wd1", "num_prompts": 1, "num_generations": 8},
+}
+
+
+def half_equal(completion, **_):
+    """Often the same, so that some groups are sampled again."""
+    return float(len(completion) % 5 == 0)
+
+
+class Gradients(TrainerCallback):
+    """Keeps every step's gradients."""
+
+    def __init__(self):
+        self.kept = []
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **_):
+        self.kept.append([parameter.grad.clone() for parameter in trained(model)])
+
+
+def results(folder, processes):
+    """Losses, gradients, metrics and last weights of every run."""
+    made = {}
+    for name, given in RUNS.items():
+        chosen = options(**({"num_iterations": 2, "kl_coef": 0.04} | given))
+        more = {"reward": half_equal} if name == "resample" else {}
+        # five prompts: the last chunk of an epoch is ragged
+        run = trainer(
+            folder / name, chosen, processes=processes, max_steps=6, records=dataset(5), **more
+        )
+        assert run.accelerator.num_processes == processes
+        gradients = Gradients()
+        run.add_callback(gradients)
+        run.train()
+        rows = [row for row in run.state.log_history if "loss" in row]
+        kept = ("loss", "reward", "kl", "entropy", "zero_std_groups", "resampled_groups")
+        made[name] = {
+            "logs": [[row.get(key, 0.0) for key in kept] for row in rows],
+            "gradients": gradients.kept,
+            "weights": state(run),
+        }
+    return made
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    count = int(sys.argv[2])
+    found = results(place / f"scratch-{count}", count)
+    if torch.distributed.get_rank() == 0:
+        torch.save(found, place / f"of-{count}.pt")
+    # a process that leaves first would break off the others' connections
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()

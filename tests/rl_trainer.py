@@ -1,0 +1,171 @@
+"""A tiny trainer for the tests of reinforcement learning, and plain twins of its model."""
+
+from dataclasses import replace
+
+import torch
+from datasets import Dataset
+from trl import GRPOConfig
+
+from weft_rl.config.schema import BaseConfig, LoraConfig, RLConfig, SamplerConfig
+from weft_rl.data.prompts import chat_prompt, task_prompt
+from weft_rl.data.tasks import training_records
+from weft_rl.models.loading import fresh_model, with_lora
+from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
+from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
+from weft_rl.trainers.task_rewards import trl_rewards
+
+G, T, ROWS = 4, 12, 8
+CLIP, PROMPT_MASK = 0.2, 0.3
+
+
+def small_model(seed=0, lora=False):
+    size = BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    model = fresh_model(tiny_config(size), seed)
+    if not lora:
+        return model
+    # the adapter's first matrix is drawn from the global random state
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(seed)
+        return with_lora(model, LoraConfig(r=2, targets=["q_proj", "up_proj"]), "base", "out")
+
+
+def by_length(completion, **_):
+    """Any number that differs from completion to completion."""
+    return (len(completion) * 7919 % 101) / 100
+
+
+def options(**given):
+    """RL options of two prompts with G completions each; nested ones by their block's name."""
+    made = RLConfig(num_prompts=ROWS // G, num_generations=G, num_iterations=1, kl_coef=0.0)
+    blocks = {
+        "loss": {"clip_coef": CLIP},
+        "masks": {"prompt_probability": PROMPT_MASK},
+        "rollout": {},
+        "optimizer": {},
+    }
+    for key in [*given]:
+        if key in blocks:
+            blocks[key] |= given.pop(key)
+    inner = {key: replace(getattr(made, key), **values) for key, values in blocks.items()}
+    return replace(made, **inner, **given)
+
+
+def dataset(count=8):
+    return Dataset.from_list(
+        [
+            {
+                "prompt": chat_prompt(task_prompt("tiny", "sudoku", record.fields)),
+                "id": record.id,
+                "fields": record.fields,
+            }
+            for record in training_records("sudoku", count, 0)
+        ]
+    )
+
+
+def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1, **more):
+    """more: sampler settings (sampler=...), TRL arguments."""
+    chosen = chosen or options()
+    assert chosen.num_prompts * chosen.num_generations == ROWS
+    size = chosen.optimizer.micro_batch_size or ROWS // processes
+    slices = ROWS // (size * processes)
+    sampler = more.pop("sampler", SamplerConfig(T, T, 4, temperature=1.0))
+    records = more.pop("records", None) or dataset()
+    rewards = reward if isinstance(reward, dict) else {"by_length": reward}
+    arguments = {
+        "max_steps": 4,
+        "learning_rate": 1e-2,
+        "lr_scheduler_type": "constant",
+        "optim": "sgd",
+        "max_grad_norm": 0,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "seed": 0,
+    }
+    args = GRPOConfig(
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        disable_tqdm=True,
+        per_device_train_batch_size=size,
+        gradient_accumulation_steps=slices,
+        steps_per_generation=slices,
+        num_generations=chosen.num_generations,
+        num_iterations=chosen.num_iterations,
+        max_completion_length=T,
+        beta=0.0,
+        scale_rewards="none",
+        disable_dropout=True,
+        activation_checkpointing=False,
+        **(arguments | more),
+    )
+    return DiffuGRPOTrainer(
+        model=small_model(lora=lora),
+        reward_funcs=trl_rewards(rewards),
+        args=args,
+        train_dataset=records,
+        processing_class=tiny_tokenizer(),
+        sampler=replace(sampler, trace=chosen.estimator == "trace"),
+        seed=3,
+        options=chosen,
+        ref_model=small_model() if chosen.kl_coef and not lora else None,
+    )
+
+
+def rollout(made):
+    """One rollout of two groups, in slices, as the trainer scores it."""
+    made.model.train()
+    rows = [made.train_dataset[i] for i in (0, 1) for _ in range(G)]
+    made._prepare_inputs(rows)
+    return made._buffered_inputs
+
+
+def joined(slices):
+    """The slices as one batch."""
+    return {
+        name: torch.cat([each[name] for each in slices])
+        if slices[0][name].dim() and name != "scored_tokens"
+        else slices[0][name]
+        for name in slices[0]
+    }
+
+
+def disturb(model, amount=0.05):
+    """Move the trained weights away from the rollout's policy, so that ratios and clips matter."""
+    with torch.no_grad():
+        for index, parameter in enumerate(trained(model)):
+            generator = torch.Generator().manual_seed(100 + index)
+            parameter.add_(amount * torch.randn(parameter.shape, generator=generator))
+
+
+def trained(model):
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def twin(made, lora=False):
+    """A plain model with the trainer's weights of now, without TRL's patches."""
+    copy = small_model(lora=lora)
+    copy.load_state_dict(made.model.state_dict())
+    return copy
+
+
+def step_loss(made, slices, k):
+    """Loss and gradients of the k-th optimizer step on a rollout: a sum over its micro-batches."""
+    made.model.zero_grad()
+    total = torch.zeros(())
+    for i, one in enumerate(slices):
+        made._step = k * made.slices + i
+        loss = made.compute_loss(made.model, one)
+        loss.backward()
+        total = total + loss.detach()
+    return total, [parameter.grad for parameter in trained(made.model)]
+
+
+def losses(made):
+    made.train()
+    return [row["loss"] for row in made.state.log_history if "loss" in row]
+
+
+def state(made):
+    return [parameter.detach().clone() for parameter in made.model.parameters()]

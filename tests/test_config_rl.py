@@ -1,0 +1,110 @@
+"""Reinforcement learning's options: methods laid over a preset, and pairs that make no sense."""
+
+from dataclasses import fields
+from itertools import product
+from typing import get_args
+
+import pytest
+import yaml
+
+from weft_rl.config.load import load_run_config, preset_names, to_yaml
+from weft_rl.config.options import kinds
+from weft_rl.config.rl import CLIPPED_TOKENS
+from weft_rl.config.schema import RLConfig
+from weft_rl.errors import UserError
+
+ESTIMATORS, OBJECTIVES = (get_args(kinds(RLConfig)[key]) for key in ("estimator", "objective"))
+METHODS = ("coupled", "d1", "d1_tiny", "spg", "wd1")
+
+
+def load(*argv):
+    return load_run_config(argv, command="weft_rl.pipeline")
+
+
+def test_methods_are_all_there():
+    assert set(METHODS) <= set(preset_names("rl"))
+
+
+@pytest.mark.parametrize("name", preset_names("rl"))
+@pytest.mark.parametrize("model", ["tiny", "llada_8b"])
+def test_every_method_loads_over_every_preset(name, model):
+    config = load(f"model={model}", f"rl.preset={name}")
+    # what is printed and saved is everything that was resolved, and loads as the same
+    assert yaml.safe_load(to_yaml(config))["rl"]["objective"] == config.rl.objective
+    assert config.base == load(f"model={model}").base
+
+
+def test_arguments_beat_methods_beat_presets():
+    plain, over = load(), load("rl.preset=wd1")
+    assert (plain.rl.objective, over.rl.objective) == ("bnpo", "wd1")
+    assert over.rl.learning_rate == plain.rl.learning_rate
+    assert load("rl.num_iterations=3", "rl.preset=wd1").rl.num_iterations == 3
+
+
+def test_published_values():
+    d1 = load("rl.preset=d1")
+    assert (d1.rl.num_prompts * d1.rl.num_generations, d1.rl.num_iterations) == (96, 8)
+    assert (d1.rl.kl_coef, d1.rl.loss.clip_coef, d1.rl.masks.per) == (0.04, 0.5, "row")
+    assert (d1.sampler.gen_length, d1.sampler.block_length, d1.sampler.steps) == (256, 32, 128)
+    spg = load("rl.preset=spg").rl
+    assert (spg.loss.spg_exponent, spg.loss.spg_mixture, spg.masks.draws) == (1.5, 0.5, 2)
+    coupled = load("rl.preset=coupled").rl
+    assert (coupled.num_generations, coupled.loss.baseline) == (10, "leave_one_out")
+
+
+def test_unknown_method():
+    with pytest.raises(UserError, match=r"rl\.preset=d2: no such method; there are coupled, d1"):
+        load("rl.preset=d2")
+
+
+def sensible(estimator, objective):
+    if objective == "spg":
+        return estimator == "elbo"
+    return estimator != "elbo" or objective not in CLIPPED_TOKENS
+
+
+@pytest.mark.parametrize(("estimator", "objective"), product(ESTIMATORS, OBJECTIVES))
+def test_pairs(estimator, objective):
+    words = [f"rl.estimator={estimator}", f"rl.objective={objective}", "rl.kl_coef=0"]
+    if sensible(estimator, objective):
+        assert load(*words).rl.estimator == estimator
+    else:
+        with pytest.raises(UserError, match=f"rl.objective={objective}: with .*; use|bounds; use"):
+            load(*words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("rl.estimator=elbo rl.objective=gspo", "rl.loss.kl=tokens: a bound has no probability"),
+        ("rl.masks.times=quadrature", "rl.masks.times=quadrature: only rl.estimator=elbo has it"),
+        ("rl.masks.complement=true", "rl.masks.complement=true: only rl.estimator=elbo has it"),
+        (
+            "rl.objective=gspo rl.loss.top_entropy_share=0.2",
+            "rl.loss.top_entropy_share=0.2: picks tokens, and rl.objective=gspo",
+        ),
+        (
+            "rl.objective=wd1 rl.loss.kl_cov_share=0.01",
+            "rl.loss.kl_cov_share=0.01: picks tokens, and rl.objective=wd1",
+        ),
+        ("rl.loss.top_entropy_share=0", "rl.loss.top_entropy_share=0.0: must be above 0"),
+        ("rl.rollout.reward_weights=[a]", "rl.rollout.reward_weights=[a]: must be a list like"),
+    ],
+)
+def test_refusals(words, message):
+    with pytest.raises(UserError) as caught:
+        load(*words.split())
+    assert str(caught.value).startswith(message)
+
+
+def test_a_sequence_kl_lets_a_bound_have_a_reference():
+    config = load("rl.estimator=elbo", "rl.objective=gspo", "rl.loss.kl=sequence")
+    assert config.rl.kl_coef > 0
+
+
+def test_reward_weights_are_numbers():
+    assert load("rl.rollout.reward_weights=[1,0.5]").rl.rollout.reward_weights == [1.0, 0.5]
+
+
+def test_no_block_is_larger_than_a_screen():
+    assert len(fields(RLConfig)) <= 15

@@ -1,0 +1,228 @@
+"""Every objective and estimator through the trainer, against loops over rows, views and tokens."""
+
+from math import ceil
+
+import pytest
+import torch
+from rl_trainer import (
+    CLIP,
+    PROMPT_MASK,
+    G,
+    T,
+    disturb,
+    joined,
+    losses,
+    options,
+    rollout,
+    small_model,
+    state,
+    step_loss,
+    trained,
+    trainer,
+    twin,
+)
+from torch.testing import assert_close
+
+from weft_rl.sampler import SamplerConfig
+
+PAIRS = [
+    ("coupled", "bnpo", "tokens"),
+    ("random_mask", "dapo", "tokens"),
+    ("trace", "grpo", "tokens"),
+    ("one_step", "gspo", "tokens"),
+    ("elbo", "gspo", "sequence"),
+    ("one_step", "wd1", "tokens"),
+    ("elbo", "wd1", "sequence"),
+    ("elbo", "spg", "sequence"),
+]
+
+
+def prompt_of(batch, i, k, mask_id):
+    real = batch["prompt_ids"][i][batch["prompt_mask"][i].bool()]
+    generator = torch.Generator().manual_seed(int(batch["mask_seeds"][i, k]))
+    return torch.where(torch.rand(len(real), generator=generator) < PROMPT_MASK, mask_id, real)
+
+
+def view_tokens(model, batch, views, i, k):
+    """log p of row i's tokens in each view, one forward after another: (D, length)."""
+    mask_id = model.config.mask_token_id
+    length = int(batch["completion_mask"][i].sum())
+    tokens = batch["completion_ids"][i, :length]
+    prompt = prompt_of(batch, i, k, mask_id)
+    rows = []
+    for hidden in views.masked[i]:
+        canvas = torch.full((T,), mask_id)
+        for place in range(T):
+            if not hidden[place]:
+                shown = batch["canvas"][i] if "canvas" in batch else tokens
+                canvas[place] = shown[place]
+        logits = model(input_ids=torch.cat([prompt, canvas])[None]).logits[0, len(prompt) :][
+            :length
+        ]
+        rows.append(logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0])
+    return torch.stack(rows)
+
+
+def summed(model, batch, views, k):
+    """Each row's estimate of each token, and the upper bound: lists of (length,)."""
+    lower, upper, scored = [], [], []
+    for i in range(len(batch["prompt_ids"])):
+        log_p = view_tokens(model, batch, views, i, k)
+        weight = views.weight[i, :, : log_p.shape[1]]
+        lower.append((log_p * weight).sum(0))
+        inside = (weight * (1.5 * log_p).exp()).sum(0)
+        hit = weight.sum(0) > 0
+        upper.append(torch.where(hit, torch.where(hit, inside, 1.0).log() / 1.5, 0.0))
+        scored.append(hit)
+    return lower, upper, scored
+
+
+def expected(objective, new, old, ref, advantages, kl_coef, kl):
+    """The objective's loss from lists over rows."""
+    (lower, upper, scored), rows = new, []
+    for i, a in enumerate(advantages):
+        hit, ratio = scored[i], (lower[i] - old[i]).exp()
+        count = hit.sum().clamp(min=1)
+        if objective == "wd1":
+            loss = -a * lower[i]
+        elif objective == "spg":
+            loss = -a * (lower[i] if a > 0 else (upper[i] + lower[i]) / 2)
+        else:
+            if objective == "gspo":
+                ratio = ((lower[i] - old[i])[hit].sum() / count).exp() * torch.ones(len(hit))
+            loss = -torch.minimum(ratio * a, ratio.clamp(1 - CLIP, 1 + CLIP) * a)
+        if kl_coef and kl == "tokens":
+            loss = loss + kl_coef * ((ref[i] - lower[i]).exp() - (ref[i] - lower[i]) - 1)
+        elif kl_coef:
+            loss = loss + kl_coef * (lower[i] - ref[i])[hit].sum() ** 2 / count / 2
+        rows.append((loss * hit).sum())
+    counts = torch.stack([hit.sum() for hit in scored])
+    if objective in ("gspo", "grpo"):
+        return (torch.stack(rows) / counts.clamp(min=1)).mean()
+    if objective == "wd1":
+        return torch.stack(rows).sum() / (len(rows) / G)
+    return torch.stack(rows).sum() / counts.sum()
+
+
+@pytest.mark.parametrize("kl_coef", [0.0, 0.04])
+@pytest.mark.parametrize(("estimator", "objective", "kl"), PAIRS)
+def test_loss_and_gradients_equal_loops_over_rows(tmp_path, estimator, objective, kl, kl_coef):
+    chosen = options(
+        num_iterations=2,
+        kl_coef=kl_coef,
+        estimator=estimator,
+        objective=objective,
+        loss={"kl": kl},
+        masks={"draws": 3},
+    )
+    sampler = SamplerConfig(T, 6, 6, temperature=1.0)  # two blocks, two tokens a step
+    made = trainer(tmp_path, chosen, sampler=sampler)
+    slices = rollout(made)
+    batch = joined(slices)
+    old_model = twin(made)
+    disturb(made.model)
+    plain, views = twin(made), made._views(batch, 1)
+    found, gradients = step_loss(made, slices, 1)
+    with torch.no_grad():
+        old, _, _ = summed(old_model, batch, views, 1)
+        ref, _, _ = summed(small_model(), batch, views, 1)
+    new = summed(plain, batch, views, 1)
+    wanted = expected(objective, new, old, ref, batch["advantages"], kl_coef, kl)
+    wanted.backward()
+    assert_close(found, wanted.detach(), atol=1e-6, rtol=1e-5)
+    for ours, theirs in zip(gradients, trained(plain), strict=True):
+        assert_close(ours, theirs.grad, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("estimator", "objective", "kl"), PAIRS)
+def test_micro_batches_add_up_to_the_whole(tmp_path, estimator, objective, kl):
+    found = []
+    for size in (None, 2):
+        chosen = options(
+            num_iterations=2,
+            kl_coef=0.04,
+            estimator=estimator,
+            # bnpo weighs micro-batches alike, as d1 does; dapo is its sum over the whole
+            objective="dapo" if objective == "bnpo" else objective,
+            loss={"kl": kl},
+            optimizer={"micro_batch_size": size},
+        )
+        made = trainer(tmp_path / str(size), chosen)
+        losses(made)
+        found.append(state(made))
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_advantages_of_the_objectives(tmp_path):
+    batch = {
+        name: rollout(trainer(tmp_path, options(**given)))[0]["advantages"].view(2, G)
+        for name, given in (
+            ("mean", {}),
+            ("leave_one_out", {"loss": {"baseline": "leave_one_out"}}),
+            ("z_score", {"loss": {"baseline": "z_score"}}),
+            ("wd1", {"objective": "wd1"}),
+        )
+    }
+    mean = batch["mean"]
+    assert_close(batch["leave_one_out"], mean * 4 / 3)
+    assert_close(batch["z_score"], mean / (mean.std(1, keepdim=True) + 1e-4))
+    assert_close(batch["wd1"], mean.softmax(1) - (-mean).softmax(1))
+
+
+def test_only_the_top_share_of_entropies_is_trained_on(tmp_path):
+    chosen = options(objective="dapo", loss={"top_entropy_share": 0.25})
+    made = trainer(tmp_path, chosen)
+    slices = rollout(made)
+    batch = joined(slices)
+    seen = batch["completion_mask"].bool()
+    _, entropy, _ = made._look(made.model, batch, 0)
+    kept = batch["chosen"][:, 0]
+    wanted = ceil(0.25 * int(seen.sum()))
+    # completions of a group share the prediction, so entropies come in ties of up to G
+    assert wanted <= int(kept.sum()) < wanted + G
+    assert entropy[kept].min() >= entropy[seen & ~kept].max()
+    found, _ = step_loss(made, slices, 0)
+    a = batch["advantages"][:, None]
+    assert_close(found, -(a * kept).sum() / seen.sum())
+
+
+def test_tokens_of_the_highest_covariance_are_held(tmp_path):
+    chosen = options(
+        objective="dapo", num_iterations=2, loss={"kl_cov_share": 0.1, "kl_cov_coef": 2.0}
+    )
+    plain_options = options(objective="dapo", num_iterations=2)
+    made, plain = trainer(tmp_path / "a", chosen), trainer(tmp_path / "b", plain_options)
+    slices, others = rollout(made), rollout(plain)
+    batch = joined(slices)
+    held, seen = batch["held"][:, 1], batch["completion_mask"].bool()
+    assert int(held.sum()) == ceil(0.1 * int(seen.sum()))
+    old, a = batch["old_log_probs"][:, 1], batch["advantages"][:, None].expand(held.shape)
+    together = (old - old[seen].mean()) * (a - a[seen].mean())
+    assert together[held].min() > together[seen & ~held].max()
+    disturb(made.model)
+    disturb(plain.model)
+    found, _ = step_loss(made, slices, 1)
+    without, _ = step_loss(plain, others, 1)
+    log_p, _, _ = made._look(made.model, batch, 1)
+    extra = 2.0 * ((log_p[:, 0] - old).abs() * held).sum() / seen.sum()
+    assert_close(found, without + extra.detach(), atol=1e-6, rtol=1e-5)
+
+
+def test_a_trace_follows_the_sampler(tmp_path):
+    made = trainer(tmp_path, options(estimator="trace", masks={"draws": 4}))
+    batch = rollout(made)[0]
+    # four steps, a slice each; what a slice is scored on was committed in its step
+    views = made._views(batch, 0)
+    answer = batch["completion_mask"].bool()
+    for step in range(4):
+        own = views.weight[:, step, : answer.shape[1]] > 0
+        assert torch.equal(own, (batch["order"][:, : answer.shape[1]] == step) & answer)
+
+
+def test_masks_of_a_bound_follow_the_row_not_the_batch(tmp_path):
+    made = trainer(tmp_path, options(estimator="elbo", objective="spg"))
+    batch = rollout(made)[0]
+    whole = made._views(batch, 0)
+    alone = made._views(made._slice(batch, 5, 1), 0)
+    assert torch.equal(whole.masked[5:6], alone.masked)

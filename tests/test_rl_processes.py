@@ -1,0 +1,66 @@
+"""The number of processes changes nothing: two of them by torchrun on CPU, against this one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from rl_processes import RUNS, results
+from rl_trainer import small_model
+from torch.testing import assert_close
+
+from weft_rl.models.tokenizer import tiny_tokenizer
+
+HERE = Path(__file__).parent
+
+
+def torchrun(port, *words):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
+    paths = os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [*command, f"--master_port={port}", *words],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    done = torchrun(29571, str(HERE / "rl_processes.py"), str(folder), "2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return results(folder / "one", 1), torch.load(folder / "of-2.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_learn_what_one_does(both, name):
+    one, two = (found[name] for found in both)
+    assert len(one["logs"]) == 6
+    assert_close(torch.tensor(two["logs"]), torch.tensor(one["logs"]), atol=1e-6, rtol=1e-5)
+    for ours, theirs in zip(one["gradients"], two["gradients"], strict=True):
+        for mine, other in zip(ours, theirs, strict=True):
+            assert_close(mine, other, atol=1e-6, rtol=1e-5)
+    for ours, theirs in zip(one["weights"], two["weights"], strict=True):
+        assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_one_process_of_a_run_writes(tmp_path):
+    """The pipeline on two processes: one line a step, one evaluation, and it ends well."""
+    small_model().save_pretrained(tmp_path / "start")
+    tiny_tokenizer().save_pretrained(tmp_path / "start")
+    words = f"preset=tiny stages=[rl] model={tmp_path / 'start'} out={tmp_path / 'run'} "
+    words += "rl.num_prompts=2 rl.num_generations=2 rl.max_steps=3 eval.num_records=4 "
+    words += "sampler.steps=4 rl.watch.evaluate_steps=2 rl.watch.evaluate_records=3"
+    done = torchrun(29573, "-m", "weft_rl.pipeline", *words.split())
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3]
+    assert [row["held_out/n"] for row in rows if "held_out/n" in row] == [3]
+    assert len((tmp_path / "run/completions/eval-rl.jsonl").read_text().splitlines()) == 4
+    assert json.loads((tmp_path / "run/eval.json").read_text())["rl"]["sudoku"]["n"] == 4

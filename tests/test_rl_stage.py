@@ -1,0 +1,219 @@
+"""The stage: a small matrix of settings, evaluation beside training, and input that is bad."""
+
+import json
+import math
+import warnings
+
+import pytest
+import torch
+from rl_trainer import T, dataset, losses, options, rollout, small_model, state, trainer
+from safetensors.torch import load_file
+
+from weft_rl.cli import execute
+from weft_rl.errors import UserError
+from weft_rl.models.tokenizer import tiny_tokenizer
+from weft_rl.pipeline import main
+from weft_rl.sampler import SamplerConfig
+from weft_rl.trainers.task_rewards import trl_rewards
+from weft_rl.trainers.watch import FiniteGradients
+
+SMALL = ["preset=tiny", "stages=[rl]", "eval.after_each=false", "sampler.steps=4"]
+SMALL += ["rl.num_prompts=2", "rl.num_generations=2", "rl.max_steps=2", "rl.save_steps=2"]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A model to start from."""
+    folder = tmp_path_factory.mktemp("start")
+    small_model().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def run(start, out, *words):
+    """A finished run's metric lines."""
+    own = dict(word.split("=", 1) for word in (*SMALL, *words))
+    argv = [f"{key}={value}" for key, value in own.items()]
+    assert main([*argv, f"model={start}", f"out={out}"]) == 0
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "time_s"} for row in rows]
+
+
+@pytest.mark.parametrize("lora", [0, 2])
+@pytest.mark.parametrize("kl", [0, 0.04])
+@pytest.mark.parametrize("mu", [1, 2])
+def test_matrix_with_evaluation_on_and_off(start, tmp_path, mu, kl, lora):
+    words = [f"rl.num_iterations={mu}", f"rl.kl_coef={kl}", f"rl.lora.r={lora}"]
+    plain = run(start, tmp_path / "off", *words)
+    watched = run(
+        start, tmp_path / "on", *words, "rl.watch.evaluate_steps=1", "rl.watch.evaluate_records=5"
+    )
+    # training does not notice that it is watched
+    assert [row for row in watched if "loss" in row] == plain
+    name = "adapter_model.safetensors" if lora else "model.safetensors"
+    weights = [
+        load_file(tmp_path / side / "checkpoints/rl/step-2" / name) for side in ("off", "on")
+    ]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    scores = [row for row in watched if "held_out/score" in row]
+    assert [row["step"] for row in scores] == [1, 2]
+    assert all(row["held_out/n"] == 5 for row in scores)
+    assert all(0 <= row["held_out/low"] <= row["held_out/high"] <= 100 for row in scores)
+    assert all(("kl" in row) == (kl > 0) for row in plain)
+
+
+def test_every_method_runs_through_the_stage(start, tmp_path):
+    for method in ("coupled", "d1_tiny", "spg", "wd1"):
+        words = [f"rl.preset={method}", "rl.optimizer.micro_batch_size=2"]
+        rows = run(start, tmp_path / method, *words)
+        wanted = "reward reward_ema reward_std entropy completion_length parsable_share"
+        assert set(wanted.split()) <= set(rows[0])
+        assert all(math.isfinite(row["loss"]) for row in rows)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(start, tmp_path):
+    words = ["rl.max_steps=5", "rl.num_iterations=3", "rl.save_steps=2", "rl.estimator=coupled"]
+    whole = run(start, tmp_path / "whole", *words)
+    folder = tmp_path / "part"
+    run(start, folder, *words)
+    for step in (4, 5):  # back to the middle of a rollout
+        path = folder / f"checkpoints/rl/step-{step}"
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
+    (folder / "stages.json").unlink()
+    assert run(start, folder, *words) == whole
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("rl.rollout.reward_weights=[1,2]", "task sudoku has 1 rewards (cell_accuracy)"),
+        ("rl.rollout.data=DATA", "there are 1, a rollout has 2 prompts; lower rl.num_prompts"),
+    ],
+)
+def test_bad_options_end_with_one_line(start, tmp_path, words, message, capsys):
+    data = tmp_path / "one.jsonl"
+    data.write_text(
+        json.dumps({"puzzle": "1234341221434300", "solution": "1234341221434321"}) + "\n"
+    )
+    words = words.replace("DATA", str(data))
+    argv = [*SMALL, f"model={start}", f"out={tmp_path / 'out'}", words]
+    assert execute("weft_rl.pipeline", main, argv) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_fewer_prompts_than_a_rollout_has(tmp_path):
+    with pytest.raises(UserError, match=r"there are 1, a rollout has 2 prompts; lower rl\.num"):
+        trainer(tmp_path, records=dataset(1))
+
+
+def test_records_without_the_column_rewards_read(tmp_path):
+    with pytest.raises(UserError, match="no column fields"):
+        trainer(tmp_path, records=dataset(8).remove_columns("fields"))
+
+
+def test_completions_without_an_end_token_count_in_full(tmp_path):
+    made = trainer(tmp_path)
+    made.sampler = SamplerConfig(T, T, 4, temperature=1.0, early_stop=False)
+    batch = rollout(made)[0]
+    ends = made.model.config.end_token_ids
+    endless = ~torch.isin(batch["completion_ids"], torch.tensor(ends)).any(1)
+    assert endless.any()
+    assert (batch["completion_mask"].sum(1)[endless] == T).all()
+    assert made.compute_loss(made.model, batch).isfinite()
+
+
+# --- rewards
+
+
+def graded(function, count=4):
+    """What the trainer's form makes of a function, and what it counted."""
+    seen = {}
+    (made,) = trl_rewards({"own": function})
+    completions = [
+        [{"role": "assistant", "content": f"<answer>{i}</answer>"}] for i in range(count)
+    ]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fields = [{"i": i} for i in range(count)]
+        values = made(completions=completions, fields=fields, log_metric=seen.__setitem__)
+    return values, seen, caught
+
+
+def fails(value):
+    """1 for the even, a failure for the odd."""
+
+    def reward(completion, i):
+        if i % 2 == 0:
+            return 1
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    return reward
+
+
+@pytest.mark.parametrize(
+    "value", [None, math.nan, math.inf, -math.inf, "1", ValueError("no"), KeyError("puzzle")]
+)
+def test_a_reward_that_fails_earns_nothing_and_is_counted(value):
+    values, seen, caught = graded(fails(value))
+    assert values == [1.0, 0.0, 1.0, 0.0]
+    assert seen == {"reward_failures": 0.5, "parsable_share": 1.0}
+    assert "reward own" in str(caught[0].message)
+
+
+def test_a_reward_that_always_fails_stops_the_run():
+    with pytest.raises(UserError, match=r"reward own: failed on all 4 completions.*'missing'"):
+        graded(lambda completion, i: {}["missing"])
+
+
+def test_async_rewards_are_awaited_and_may_fail(tmp_path):
+    async def slow(completion, **_):
+        if len(completion) % 3 == 0:
+            raise ValueError(completion)
+        return len(completion) / 100
+
+    made = trainer(tmp_path, reward={"slow": slow})
+    batch = rollout(made)[0]
+    scores = list(made._logs["rewards"]["slow"])
+    texts = [messages[0]["content"] for messages in made._logs["completion"]]
+    wanted = [0.0 if len(text) % 3 == 0 else len(text) / 100 for text in texts]
+    assert scores == pytest.approx(wanted)
+    assert batch["advantages"].isfinite().all()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    made = trainer(tmp_path)
+    slices = rollout(made)
+    with torch.no_grad():
+        made.model.model.transformer.ln_f.weight.fill_(torch.inf)
+    with pytest.raises(UserError, match="the loss is not finite after step 0; lower it"):
+        made.compute_loss(made.model, slices[0])
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights(tmp_path):
+    made = trainer(tmp_path)
+    made.add_callback(FiniteGradients())
+    made.model.model.transformer.ln_f.weight.register_hook(lambda grad: grad * torch.nan)
+    before = state(made)
+    with pytest.raises(UserError, match="a gradient is not finite after step 0"):
+        made.train()
+    assert all(map(torch.equal, before, state(made)))
+
+
+def test_groups_of_equal_rewards_are_sampled_again(tmp_path):
+    def rarely(completion, **_):
+        return float(len(completion) % 5 == 0)
+
+    plain = trainer(tmp_path / "a", reward=rarely)
+    again = trainer(tmp_path / "b", options(rollout={"resample": 8}), reward=rarely)
+    losses(plain)
+    losses(again)
+
+    def total(made, name):
+        return sum(row.get(name, 0) for row in made.state.log_history)
+
+    assert total(plain, "zero_std_groups") > total(again, "zero_std_groups")
+    assert total(again, "resampled_groups") > 0

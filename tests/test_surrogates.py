@@ -1,0 +1,158 @@
+"""Losses, advantages and selections against numbers worked out by hand."""
+
+from math import exp, log
+
+import pytest
+import torch
+from torch import tensor
+from torch.testing import assert_close
+
+from weft_rl.diffusion.advantages import equal_groups, group_advantages, wd1_weights
+from weft_rl.diffusion.selection import covariances, top_threshold
+from weft_rl.diffusion.surrogates import (
+    aggregate,
+    clipped,
+    kl_sequence,
+    kl_tokens,
+    policy_gradient,
+    sandwiched,
+    sequence_ratio,
+    upper_bound,
+)
+
+
+def test_clip():
+    # A > 0: min(2, 1.5) = 1.5; A < 0: min(-2, -1.5) = -2; 0.4 < 0.5 holds back only for A < 0
+    ratio, a = tensor([[2.0, 0.4], [2.0, 0.4]]), tensor([1.0, -1.0])
+    loss, held = clipped(ratio, a, 0.5)
+    assert_close(loss, tensor([[-1.5, -0.4], [2.0, 0.5]]))
+    assert held.tolist() == [[True, False], [False, True]]
+
+
+def test_no_gradient_where_the_clip_holds():
+    ratio = tensor([[2.0, 0.4, 1.1]]).repeat(2, 1).requires_grad_()
+    loss, held = clipped(ratio, tensor([1.0, -1.0]), 0.5)
+    loss.sum().backward()
+    assert torch.equal(ratio.grad == 0, held)
+
+
+def test_ratio_of_a_completion():
+    new, old = tensor([[1.0, 2.0, 9.0]]), tensor([[0.5, 1.9, 0.0]])
+    # (0.5 + 0.1) / 2 = 0.3; the third token has no estimate
+    found = sequence_ratio(new, old, tensor([[True, True, False]]))
+    assert_close(found, tensor([[exp(0.3)]]))
+
+
+def test_wd1_by_hand():
+    # advantages ln 2 and 0: softmax 2/3, 1/3; of the opposites 1/3, 2/3
+    weights = wd1_weights(tensor([log(2.0), 0.0, 5.0, 5.0]), 2)
+    assert_close(weights, tensor([1 / 3, -1 / 3, 0.0, 0.0]))
+    # -1/3 (-1 - 2) + 1/3 (-3) = 1 - 1 = 0 over the two completions of a prompt
+    log_p = tensor([[-1.0, -2.0], [-3.0, 0.0]])
+    loss = policy_gradient(log_p, weights[:2])
+    assert_close(loss, tensor([[1 / 3, 2 / 3], [-1.0, 0.0]]))
+
+
+def test_wd1_weights_of_a_prompt_do_not_see_the_other():
+    a = tensor([1.0, 0.0, -1.0, 0.5])
+    assert_close(wd1_weights(a, 2)[:2], wd1_weights(a[:2], 2))
+    assert_close(wd1_weights(a, 2).view(2, 2).sum(1), torch.zeros(2))
+    # temperature 0.5 doubles the advantages
+    assert_close(wd1_weights(a, 2, 0.5), wd1_weights(2 * a, 2))
+
+
+def test_baselines():
+    rewards = tensor([1.0, 0.0, 0.0, 0.0])
+    assert_close(group_advantages(rewards, 4), tensor([0.75, -0.25, -0.25, -0.25]))
+    # less the mean of the others: 1 - 0; 0 - 1/3
+    found = group_advantages(rewards, 4, "leave_one_out")
+    assert_close(found, tensor([1.0, -1 / 3, -1 / 3, -1 / 3]))
+    # standard deviation 0.5
+    found = group_advantages(rewards, 4, "z_score")
+    assert_close(found, tensor([1.5, -0.5, -0.5, -0.5]), atol=1e-3, rtol=0)
+    assert_close(group_advantages(rewards - rewards.mean(), 4), group_advantages(rewards, 4))
+
+
+def test_groups_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="no groups of 4"):
+        group_advantages(torch.ones(6), 4)
+
+
+def test_equal_groups():
+    assert equal_groups(tensor([0.3, 0.3, 0.3, 0.4]), 2).tolist() == [True, False]
+
+
+def test_upper_bound_by_hand():
+    # one view: (1/b) ln(w p^b) = ln p + ln(w)/b; two: (1/2) ln(1/2 * .25 + 1 * .01)
+    log_p = tensor([[[0.5, 0.5, 0.3], [0.3, 0.1, 0.9]]]).log()
+    weight = tensor([[[2.0, 0.5, 0.0], [0.0, 1.0, 0.0]]])
+    found = upper_bound(log_p, weight, 2.0)
+    wanted = [log(0.5) + log(2) / 2, log(0.5 * 0.25 + 0.01) / 2, 0.0]
+    assert_close(found, tensor([wanted]))
+
+
+def test_upper_bound_lies_above_the_lower_one_and_meets_it():
+    generator = torch.Generator().manual_seed(0)
+    log_p = torch.randn(4, 3, 5, generator=generator, dtype=torch.float64).log_softmax(-1)
+    weight = torch.rand(4, 3, 5, generator=generator, dtype=torch.float64)
+    weight = weight / weight.sum(1, keepdim=True)
+    lower = (weight * log_p).sum(1)
+    assert (upper_bound(log_p, weight, 1.5) >= lower).all()
+    assert_close(upper_bound(log_p, weight, 1e-7), lower, atol=1e-5, rtol=0)
+
+
+def test_unscored_tokens_give_the_upper_bound_no_gradient():
+    log_p = torch.full((1, 2, 2), -1.0, requires_grad=True)
+    weight = tensor([[[1.0, 0.0], [0.0, 0.0]]])
+    upper_bound(log_p, weight, 1.5).sum().backward()
+    assert_close(log_p.grad, tensor([[[1.0, 0.0], [0.0, 0.0]]]))
+
+
+def test_sandwich():
+    lower, upper = tensor([[-2.0], [-2.0]]), tensor([[-1.0], [-1.0]])
+    # A > 0: lower bound; A <= 0: .25 * -1 + .75 * -2 = -1.75
+    found = sandwiched(lower, upper, tensor([1.0, -2.0]), 0.25)
+    assert_close(found, tensor([[2.0], [-3.5]]))
+
+
+def test_kl():
+    new, reference = tensor([[0.0, 1.0]]), tensor([[log(2.0), 1.0]])
+    # d = ln 2: 2 - ln 2 - 1
+    assert_close(kl_tokens(new, reference), tensor([[1 - log(2.0), 0.0]]))
+    # (ln 2)^2 / 2 / 2 tokens
+    found = kl_sequence(new, reference, tensor([[True, True]]))
+    assert_close(found, tensor([[log(2.0) ** 2 / 4]]))
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "wanted"),
+    # scored: 1 + 2 | 3: bnpo (1 + 2 + 3) / 3; grpo (1.5 + 3) / 2; dr_grpo 6 / (2 * 4); one prompt
+    [("bnpo", 2.0), ("dapo", 2.0), ("grpo", 2.25), ("dr_grpo", 0.75), ("group", 6.0)],
+)
+def test_normalizers(normalizer, wanted):
+    loss = tensor([[1.0, 2.0, 7.0], [3.0, 7.0, 7.0]])
+    scored = tensor([[True, True, False], [True, False, False]])
+    common = {"tokens": tensor(3.0), "rows": 2, "gen_length": 4, "group": 2}
+    assert_close(aggregate(loss, scored, normalizer, **common), tensor(wanted))
+    parts = [aggregate(loss[i : i + 1], scored[i : i + 1], normalizer, **common) for i in (0, 1)]
+    assert_close(parts[0] + parts[1], tensor(wanted))
+
+
+def test_unknown_normalizer():
+    common = {"tokens": tensor(3.0), "rows": 2, "gen_length": 4, "group": 2}
+    with pytest.raises(ValueError, match="one of bnpo"):
+        aggregate(torch.ones(1, 1), torch.ones(1, 1, dtype=torch.bool), "mean", **common)
+
+
+def test_top_share():
+    values = tensor([0.1, 0.9, 0.5, 0.7, 0.3])
+    assert top_threshold(values, 0.4) == values[3]  # two of five
+    assert top_threshold(values, 0.01) == values[1]  # at least one
+    assert top_threshold(values, 1.0) == values[0]
+    assert top_threshold(values[:0], 0.5) == torch.inf
+
+
+def test_covariance_by_hand():
+    # mean log p -2, mean A 0.5: (-1 + 2)(1 - .5), (-3 + 2)(1 - .5), (-2 + 2)(-.5)
+    found = covariances(tensor([[-1.0, -3.0], [-2.0, -2.0]]), tensor([1.0, 0.0]), -2.0, 0.5)
+    assert_close(found, tensor([[0.5, -0.5], [0.0, 0.0]]))

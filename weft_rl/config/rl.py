@@ -1,0 +1,139 @@
+"""The blocks of reinforcement learning's options, and which methods go together."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from weft_rl.config.options import Block, about, option, require
+
+# Whose loss is a sum over tokens with a probability ratio each, by its normaliser's name.
+CLIPPED_TOKENS = ("bnpo", "grpo", "dr_grpo", "dapo")
+# What does not go together, and why; every other pair does.
+_SENSELESS = {
+    **{
+        (
+            objective,
+            "elbo",
+        ): "a bound has no probability of single tokens to clip the ratio of; use "
+        "rl.objective=gspo, wd1 or spg"
+        for objective in CLIPPED_TOKENS
+    },
+    **{
+        ("spg", estimator): "needs a lower and an upper bound; use rl.estimator=elbo"
+        for estimator in ("one_step", "coupled", "random_mask", "trace")
+    },
+}
+
+
+@dataclass(frozen=True)
+class RolloutConfig(Block):
+    """The completions an update learns from."""
+
+    prefix: ClassVar[str] = "rl.rollout."
+
+    temperature: float = option(1.0, "of the sampler; the loss is at temperature 1", above=0)
+    data: str | None = option(None, "file of training records; null: generated")
+    reward_weights: list[float] = field(
+        default_factory=list, metadata=about("one for each of the task's rewards; []: 1 each")
+    )
+    resample: int = option(
+        0, "further attempts at groups whose rewards are all equal, which teach nothing", at_least=0
+    )
+
+
+@dataclass(frozen=True)
+class MasksConfig(Block):
+    """What the log-probability estimators hide from the model."""
+
+    prefix: ClassVar[str] = "rl.masks."
+
+    prompt_probability: float = option(
+        0.15, "share of prompt tokens hidden in a log-probability", at_least=0, below=1
+    )
+    per: Literal["group", "row"] = option(
+        "group", "who has masks of its own: group is faster, row is d1's"
+    )
+    draws: int = option(
+        2, "masks of a completion (random_mask, elbo), slices of it (trace)", at_least=1
+    )
+    times: Literal["random", "quadrature"] = option("random", "mask ratios of elbo")
+    complement: bool = option(False, "elbo: also the opposite of each mask, twice the forwards")
+    by_block: bool = option(True, "elbo of sampling block by block, not of any order")
+
+
+@dataclass(frozen=True)
+class LossConfig(Block):
+    """The objectives' numbers."""
+
+    prefix: ClassVar[str] = "rl.loss."
+
+    clip_coef: float = option(0.5, "probability ratios are clipped to 1 -/+ this", above=0)
+    baseline: Literal["mean", "leave_one_out", "z_score"] = option(
+        "mean", "subtracted from a reward: the group's mean, the others', and divided by deviation"
+    )
+    kl: Literal["tokens", "sequence"] = option("tokens", "KL to the start: k3 per token, or k2")
+    wd1_temperature: float = option(1.0, "of wd1's softmax over advantages", above=0)
+    spg_exponent: float = option(1.5, "b of SPG's upper bound", above=0)
+    spg_mixture: float = option(
+        0.5, "omega, share of SPG's upper bound for bad completions", at_least=0, at_most=1
+    )
+    top_entropy_share: float = option(
+        1.0, "share of tokens trained on, those of highest entropy", above=0, at_most=1
+    )
+    kl_cov_share: float = option(
+        0.0, "share of tokens, of highest covariance, held to the old policy", at_least=0, at_most=1
+    )
+    kl_cov_coef: float = option(1.0, "how strongly they are held", above=0)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Block):
+    """AdamW and how a step is cut up."""
+
+    prefix: ClassVar[str] = "rl.optimizer."
+
+    warmup_steps: int = option(0, "steps of linear warm-up", at_least=0)
+    weight_decay: float = option(0.0, "AdamW's", at_least=0)
+    max_grad_norm: float = option(0.2, "longer gradients are scaled down to it", above=0)
+    micro_batch_size: int | None = option(
+        None, "completions per forward pass and process; null: all of a process", at_least=1
+    )
+
+
+@dataclass(frozen=True)
+class WatchConfig(Block):
+    """What is written while training."""
+
+    prefix: ClassVar[str] = "rl.watch."
+
+    logging_steps: int = option(1, "steps between metric lines", at_least=1)
+    evaluate_steps: int | None = option(
+        None, "steps between evaluations on held-out records; null: none", at_least=1
+    )
+    evaluate_records: int = option(64, "held-out records of such an evaluation", at_least=1)
+
+
+def check_pair(
+    estimator: str, objective: str, kl_coef: float, masks: MasksConfig, loss: LossConfig
+) -> None:
+    """Raise UserError for an estimator and an objective, or their numbers, that make no sense."""
+    rule = _SENSELESS.get((objective, estimator), "")
+    require(not rule, "rl.objective", objective, f"with rl.estimator={estimator}: {rule}")
+    fits = kl_coef == 0 or estimator != "elbo" or loss.kl == "sequence"
+    rule = (
+        "a bound has no probability of single tokens; use rl.loss.kl=sequence, or rl.kl_coef=0 for "
+        "no reference"
+    )
+    require(fits, "rl.loss.kl", loss.kl, rule)
+    for key, value, is_off in (
+        ("rl.masks.times", masks.times, masks.times == "random"),
+        ("rl.masks.complement", masks.complement, not masks.complement),
+    ):
+        rule = f"only rl.estimator=elbo has it, not {estimator}; leave it out"
+        require(is_off or estimator == "elbo", key, value, rule)
+    for key, value, is_off in (
+        ("rl.loss.top_entropy_share", loss.top_entropy_share, loss.top_entropy_share == 1),
+        ("rl.loss.kl_cov_share", loss.kl_cov_share, loss.kl_cov_share == 0),
+    ):
+        rule = f"picks tokens, and rl.objective={objective} has no loss of single ones; use "
+        rule += ", ".join(CLIPPED_TOKENS)
+        require(is_off or objective in CLIPPED_TOKENS, key, value, rule)

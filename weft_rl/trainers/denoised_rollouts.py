@@ -1,0 +1,94 @@
+"""A rollout's completions by denoising, and further attempts at groups that would teach nothing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+from trl import GRPOTrainer
+from trl.models import unwrap_model_for_generation
+
+from weft_rl.config.schema import RLConfig
+from weft_rl.diffusion.advantages import equal_groups
+from weft_rl.diffusion.estimators import NEVER
+from weft_rl.sampler import SamplerConfig, generate
+from weft_rl.seeding import seed_for
+
+
+class DenoisedRollouts(GRPOTrainer):
+    """Puts our sampler where TRL would generate token by token.
+
+    A row's draw depends on the seed, the step and its place in the rollout, not on the process."""
+
+    processing_class: PreTrainedTokenizerBase
+    sampler: SamplerConfig
+    options: RLConfig
+    seed: int
+    group: int
+    _rollout: tuple[int | str, ...]  # which rollout it is
+    _rows: list[dict[str, Any]]  # its N rows
+    _extra: dict[str, Tensor]  # what the loss needs of the sampler beside the completions
+
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], *_: Any, **__: Any
+    ) -> tuple[list[list[int]], None]:
+        """TRL passes N prompts, each repeated G times; it wants completions without pads."""
+        every = [*range(len(prompt_ids))]
+        completions, canvas, order = self._sample(prompt_ids, every, ())
+        resampled = 0
+        for attempt in range(self.options.rollout.resample):
+            dead, mine = self._equal_rows(completions)
+            if not dead:
+                break
+            resampled += dead
+            if mine:
+                again = self._sample([prompt_ids[i] for i in mine], mine, ("attempt", attempt))
+                canvas[mine], order[mine] = again[1], again[2]
+                for i, completion in zip(mine, again[0], strict=True):
+                    completions[i] = completion
+        if self.options.rollout.resample:
+            self._metrics["train"]["resampled_groups"].append(resampled)
+        if self.options.estimator == "trace":
+            self._extra = {"canvas": canvas, "order": order}
+        return completions, None
+
+    def _sample(
+        self, prompt_ids: list[list[int]], rows: Sequence[int], attempt: tuple[int | str, ...]
+    ) -> tuple[list[list[int]], Tensor, Tensor]:
+        """Completions with their end token, the whole canvas and the steps that filled it (T)."""
+        padded = self.processing_class.pad(
+            {"input_ids": prompt_ids}, padding_side="left", return_tensors="pt"
+        ).to(self.accelerator.device)
+        first = self.accelerator.process_index * len(self._rows)
+        seeds = [
+            seed_for(self.seed, "rollout", *self._rollout, first + row, *attempt) for row in rows
+        ]
+        # sharded weights are gathered once, not in every denoising step, whose number differs
+        with (
+            unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model,
+            torch.no_grad(),
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+        ):
+            ids, shown = padded["input_ids"], padded["attention_mask"]
+            out = generate(model, ids, self.sampler, shown, seeds)
+        order = torch.full_like(out.completions, NEVER)
+        for row, entries in enumerate(out.trace or []):
+            for entry in entries:
+                order[row, entry["position"]] = entry["step"]
+        lengths = (out.lengths + 1).clamp(max=self.sampler.gen_length)  # with the end token
+        cut = zip(out.completions.tolist(), lengths.tolist(), strict=True)
+        return [row[:length] for row, length in cut], out.completions, order
+
+    def _equal_rows(self, completions: list[list[int]]) -> tuple[int, list[int]]:
+        """How many groups have equal rewards, on all processes, and our rows that are in one."""
+        texts = self.processing_class.batch_decode(completions, skip_special_tokens=True)
+        messages = [[{"role": "assistant", "content": text}] for text in texts]
+        prompts = [row["prompt"] for row in self._rows]
+        scores = self._calculate_rewards(self._rows, prompts, messages, completions)
+        self._pending_metrics.clear()  # counted when the final completions are scored
+        rewards = (scores * self.reward_weights.to(scores.device)).sum(1)
+        equal = equal_groups(rewards, self.group)
+        first = self.accelerator.process_index * len(completions)
+        groups = [(first + row) // self.group for row in range(len(completions))]
+        return int(equal.sum()), [row for row, own in enumerate(groups) if equal[own]]
