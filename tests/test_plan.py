@@ -236,6 +236,9 @@ def test_what_to_change_until_it_fits():
     memory = make_plan(changed, PlanConfig("rtx4090"), "weft").memory
     assert sum(memory.values()) / GIB == pytest.approx(totals[-1], abs=0.05)
     assert cures(run, PlanConfig("rtx4090"), "weft", 1e9)[-1].startswith("  devices=8 sharding=ze")
+    whole = config("model=llada_8b", "rl.lora.r=0", "memory.weights=float32", "stages=[rl]")
+    text = "\n".join(cures(whole, PlanConfig("rtx4090"), "rl", 1e9))
+    assert "rl.lora.r=128: " in text
 
 
 def test_a_folder_is_planned_for_without_loading_it(tmp_path):

@@ -261,7 +261,8 @@ def _changes(config: RunConfig, key: str) -> list[tuple[str, RunConfig]]:
         change("cold_start.batch_size=1", block(batch_size=1))
     else:
         size = config.rl.num_generations
-        change(f"rl.optimizer.micro_batch_size={size}", block(micro_batch_size=size))
+        fewer = replace(config.rl.optimizer, micro_batch_size=size)
+        change(f"rl.optimizer.micro_batch_size={size}", block(optimizer=fewer))
     if getattr(config, key).lora.r == 0:
         change(f"{key}.lora.r=128", block(lora=replace(getattr(config, key).lora, r=128)))
     for weights in ("bfloat16", "nf4"):
@@ -278,9 +279,7 @@ def _table(plans: Sequence[Plan], room: float, options: PlanConfig) -> Table:
     for plan in plans:
         table.add_column(plan.stage, justify="right")
 
-    def row(name: str, *values: str) -> None:
-        table.add_row(name, *values)
-
+    row = table.add_row
     row("parameters", *(f"{plan.total:,}" for plan in plans))
     row("of them trained", *(f"{plan.trained:,}" for plan in plans))
     for part in plans[0].memory if plans else ():
