@@ -66,8 +66,7 @@ def _dtype(context: Context, settings: Settings) -> torch.dtype:
     """bfloat16 where memory.weights says so, and on a GPU where the paper's numbers are to be met,
     as d1 evaluates; else float32."""
     as_d1 = settings.style == "d1_eval" and context.device.type == "cuda"
-    narrow = as_d1 or context.config.memory.weights != "float32"
-    return torch.bfloat16 if narrow else torch.float32
+    return torch.bfloat16 if as_d1 else context.dtype
 
 
 def _key(

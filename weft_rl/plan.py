@@ -103,7 +103,9 @@ def network_of(config: RunConfig, lora: LoraConfig, half: bool) -> Network:
     """The model of a run with what is trained of it. Raises UserError for one that is unknown."""
     family, sizes = _architecture(config)
     memory = config.memory
-    made = Network(family, sizes, lora, memory.weights, memory.gradient_checkpointing, half)
+    frozen = "bfloat16" if half and lora.r else "float32"
+    weights = frozen if memory.weights == "auto" else memory.weights
+    made = Network(family, sizes, lora, weights, memory.gradient_checkpointing, half)
     if lora.r:
         there = {name for name, _, _ in made.matrices()}
         for target in lora.targets:
