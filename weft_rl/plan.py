@@ -103,8 +103,8 @@ def network_of(config: RunConfig, lora: LoraConfig, half: bool) -> Network:
     """The model of a run with what is trained of it. Raises UserError for one that is unknown."""
     family, sizes = _architecture(config)
     memory = config.memory
-    frozen = "bfloat16" if half and lora.r else "float32"
-    weights = frozen if memory.weights == "auto" else memory.weights
+    auto = "bfloat16" if half and lora.r else "float32"
+    weights = auto if memory.weights == "auto" else memory.weights
     made = Network(family, sizes, lora, weights, memory.gradient_checkpointing, half)
     if lora.r:
         there = {name for name, _, _ in made.matrices()}
@@ -128,8 +128,7 @@ def _architecture(config: RunConfig) -> tuple[Family, Sizes]:
     for family in FAMILIES:
         if config.model in {*family.published, *family.published.values()}:
             return family, family.published_sizes
-    folder = Path(config.model)
-    content = read_config(folder)
+    content = read_config(folder := Path(config.model))
     family, _ = family_of(content, folder)
     return family, family.sizes(content)
 
@@ -162,12 +161,12 @@ def make_plan(config: RunConfig, options: PlanConfig, stage: str) -> Plan:
 
 
 def _cold_start_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
-    cold = config.cold_start
+    cold, length = config.cold_start, config.cold_start.data.max_length
     return Step(
         network,
         cold.batch_size,
-        cold.data.max_length,
-        cold.data.max_length,
+        length,
+        length,
         cold.gradient_accumulation_steps > 1,
         options.devices,
         options.sharding,
@@ -229,7 +228,7 @@ def _rl_work(config: RunConfig, options: PlanConfig, step: Step) -> Work:
 def cures(config: RunConfig, options: PlanConfig, stage: str, room: float) -> list[str]:
     """What to change, one after the other, until the stage fits `room` bytes; with the totals."""
     key = "rl" if stage == "rl" else "cold_start"
-    lines, text = [f"{stage} does not fit {room / _GIB:.0f} GiB. One after the other:"], ""
+    lines = [f"{stage} does not fit {room / _GIB:.0f} GiB. One after the other:"]
     for text, changed in _changes(config, key):
         needed = sum(make_plan(changed, options, stage).memory.values())
         lines.append(f"  {text}: {needed / _GIB:.1f} GiB")
