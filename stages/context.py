@@ -34,9 +34,17 @@ class Context:
 
     def model(self, place: str | None = None) -> PreTrainedModel:
         """The model of a place, the start if none is named, as `memory.weights` has it."""
-        weights = self.config.memory.weights
-        dtype = torch.float32 if weights == "float32" else torch.bfloat16
-        return load_model(place or self.start, self.device, dtype, nf4=weights == "nf4")
+        nf4 = self.config.memory.weights == "nf4"
+        return load_model(place or self.start, self.device, self.dtype, nf4=nf4)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What weights are kept in; on a CPU bfloat16 is slower than float32, mostly by far."""
+        config = self.config
+        frozen = all(block.lora.r > 0 for block in (config.cold_start, config.rl))
+        auto = self.device.type == "cuda" and frozen
+        wide = {"float32": True, "auto": not auto}.get(config.memory.weights, False)
+        return torch.float32 if wide else torch.bfloat16
 
     @property
     def scratch(self) -> Path:

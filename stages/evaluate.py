@@ -73,8 +73,7 @@ def _dtype(context: Context, settings: Settings) -> torch.dtype:
     """bfloat16 where memory.weights says so, and on a GPU where the paper's numbers are to be met,
     as d1 evaluates; else float32."""
     as_d1 = settings.style == "d1_eval" and context.device.type == "cuda"
-    narrow = as_d1 or context.config.memory.weights != "float32"
-    return torch.bfloat16 if narrow else torch.float32
+    return torch.bfloat16 if as_d1 else context.dtype
 
 
 def _key(
@@ -107,7 +106,10 @@ def _fill(
     bar = progress_bar(f"{context.stage}: evaluation") if shares.rank == 0 else nullcontext()
     with bar as on_step:
         parts = sample_completions(
-            load_model(context.start, context.device, dtype),
+            # an adapter that 4-bit weights were under means something beside the same ones only
+            load_model(
+                context.start, context.device, dtype, nf4=context.config.memory.weights == "nf4"
+            ),
             load_tokenizer(context.start),
             [record for record in records if record.id in left],
             settings,

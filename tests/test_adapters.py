@@ -82,8 +82,10 @@ def test_a_bfloat16_base_is_added_to_in_float32(tmp_path):
     parts = load_file(folder / WEIGHTS)
     a, b = (parts[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
     wanted = (tensors[f"{name}.weight"].float() + 2 * (b @ a)).bfloat16()
-    found = load_file(tmp_path / "merged" / "model.safetensors")
-    assert_close(found[f"{name}.weight"], wanted)
+    found = load_file(tmp_path / "merged" / "model.safetensors")[f"{name}.weight"]
+    assert_close(found, wanted)
+    # rounded as torch does it; a product's last bit may differ and now and then tip a weight over
+    assert (found == wanted).float().mean() > 0.99
 
 
 @pytest.mark.parametrize(

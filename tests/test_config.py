@@ -62,6 +62,7 @@ def test_a_preset_lies_over_another():
     # d1's scripts
     assert (d1.stages, d1.memory.weights) == (["rl"], "nf4")
     assert (d1.rl.num_iterations, d1.rl.lora.targets[-1]) == (8, "up_proj")
+    assert d1.rl == load("model=llada_8b", "rl.preset=d1").rl
     # the rest is the lower one's
     assert (paper.rl, d1.eval, d1.prompt_style) == (below.rl, below.eval, "d1")
     assert load("preset=paper", "model=/some/folder", "stages=[weft,rl]").model == "/some/folder"

@@ -13,7 +13,7 @@ from upstream_checkpoint import llada_folder
 
 from weft_rl.budget import Network, Step, backward_share, forward_operations
 from weft_rl.config.load import load_run_config
-from weft_rl.config.schema import BaseConfig, LoraConfig
+from weft_rl.config.schema import BaseConfig, LoraConfig, SamplerConfig
 from weft_rl.diffusion.losses import denoising_loss
 from weft_rl.errors import UserError
 from weft_rl.families.dream import DREAM
@@ -23,6 +23,7 @@ from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model, with_lora
 from weft_rl.models.tokenizer import SYMBOLS, tiny_config
 from weft_rl.plan import WITHOUT_ESTIMATE, PlanConfig, cures, main, make_plan, make_plans
+from weft_rl.sampler import generate
 from weft_rl.trainers.objectives import RECIPES
 
 QKV = ["q_proj", "k_proj", "v_proj"]
@@ -143,6 +144,24 @@ def test_memory_of_the_cold_starts_own_step(tmp_path):
     assert moving == pytest.approx(measured, rel=0.1)
 
 
+@pytest.mark.parametrize(("width", "inner", "rows"), [(64, 512, 16), (256, 512, 8)])
+def test_memory_of_a_samplers_forward(width, inner, rows):
+    """With a vocabulary so small that the logits are less than a layer."""
+    sizes = Sizes(64, width, 3, 4, 4, inner)
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+    shape = {name: getattr(sizes, name) for name in (*names, "intermediate_size")}
+    special = {"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "eot_token_id": 2}
+    model = fresh_model(LLaDAConfig(**shape, **special), 0)
+    prompts = torch.randint(4, 64, (rows, 20))
+    measured = allocated(
+        lambda: generate(model, prompts, SamplerConfig(128, 32, 4, temperature=1.0))
+    )
+    network = Network(LLADA, sizes, LoraConfig(), "float32", checkpointing=False, half=False)
+    planned = Step(network, 1, 1, 1, sampled_tokens=rows * 148, sampled_logits=rows * 32)
+    # a step of one row is less than all that: the sampler's is the largest moment
+    assert planned.memory()["rollouts"] == pytest.approx(measured, rel=0.1)
+
+
 def test_cold_starts_without_an_estimate_are_the_trainers():
     names = {stage for stage, objective in RECIPES.items() if objective.estimated is None}
     assert set(WITHOUT_ESTIMATE) == names
@@ -217,6 +236,9 @@ def test_what_to_change_until_it_fits():
     memory = make_plan(changed, PlanConfig("rtx4090"), "weft").memory
     assert sum(memory.values()) / GIB == pytest.approx(totals[-1], abs=0.05)
     assert cures(run, PlanConfig("rtx4090"), "weft", 1e9)[-1].startswith("  devices=8 sharding=ze")
+    whole = config("model=llada_8b", "rl.lora.r=0", "memory.weights=float32", "stages=[rl]")
+    text = "\n".join(cures(whole, PlanConfig("rtx4090"), "rl", 1e9))
+    assert "rl.lora.r=128: " in text
 
 
 def test_a_folder_is_planned_for_without_loading_it(tmp_path):

@@ -19,8 +19,8 @@ _NF4 = 0.5 + 1 / 64 + _FLOAT / (64 * 256)
 # Of a vocabulary's logits while the loss is differentiated: logits, log-probabilities and gradient
 # in float32; in bfloat16 logits, log-probabilities, gradient and its narrow copy.
 _LOGIT_BYTES = 12
-# Of a sampler's logits: themselves, without the mask token, noise in float64 and its sum, softmax.
-_SAMPLED_LOGIT_BYTES = 24
+# Of a sampler's logits: themselves, and three copies on the way to a token and its confidence.
+_SAMPLED_LOGIT_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -150,15 +150,20 @@ class Step:
             {"gradients": gradients},
             {
                 "KV cache": 2.0 * width * self.cached_tokens * self._cache_width(),
-                "rollouts": self.sampled_logits
-                * network.sizes.vocab_size
-                * float(_SAMPLED_LOGIT_BYTES)
-                + width * self.sampled_tokens * (6.0 * network.sizes.intermediate_size),
+                "rollouts": self._sampling(),
             },
         ]
         names = ("gradients", "activations", "logits", "KV cache", "rollouts")
         most = max(moments, key=lambda moment: sum(moment.values()))
         return parts | {name: most.get(name, 0.0) for name in names}
+
+    def _sampling(self) -> float:
+        """Bytes of a sampler's forward without gradient, or of its logits, which come after it."""
+        sizes = self.network.sizes
+        width = 2 if self.network.half else _FLOAT
+        layer = width * (3.0 * sizes.intermediate_size + 7.0 * sizes.hidden_size)
+        logits = float(_SAMPLED_LOGIT_BYTES) * self.sampled_logits * sizes.vocab_size
+        return max(layer * self.sampled_tokens, logits)
 
     def _standing(self) -> dict[str, float]:
         network = self.network

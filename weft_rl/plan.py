@@ -103,7 +103,9 @@ def network_of(config: RunConfig, lora: LoraConfig, half: bool) -> Network:
     """The model of a run with what is trained of it. Raises UserError for one that is unknown."""
     family, sizes = _architecture(config)
     memory = config.memory
-    made = Network(family, sizes, lora, memory.weights, memory.gradient_checkpointing, half)
+    auto = "bfloat16" if half and lora.r else "float32"
+    weights = auto if memory.weights == "auto" else memory.weights
+    made = Network(family, sizes, lora, weights, memory.gradient_checkpointing, half)
     if lora.r:
         there = {name for name, _, _ in made.matrices()}
         for target in lora.targets:
@@ -126,8 +128,7 @@ def _architecture(config: RunConfig) -> tuple[Family, Sizes]:
     for family in FAMILIES:
         if config.model in {*family.published, *family.published.values()}:
             return family, family.published_sizes
-    folder = Path(config.model)
-    content = read_config(folder)
+    content = read_config(folder := Path(config.model))
     family, _ = family_of(content, folder)
     return family, family.sizes(content)
 
@@ -160,12 +161,12 @@ def make_plan(config: RunConfig, options: PlanConfig, stage: str) -> Plan:
 
 
 def _cold_start_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
-    cold = config.cold_start
+    cold, length = config.cold_start, config.cold_start.data.max_length
     return Step(
         network,
         cold.batch_size,
-        cold.data.max_length,
-        cold.data.max_length,
+        length,
+        length,
         cold.gradient_accumulation_steps > 1,
         options.devices,
         options.sharding,
@@ -227,7 +228,7 @@ def _rl_work(config: RunConfig, options: PlanConfig, step: Step) -> Work:
 def cures(config: RunConfig, options: PlanConfig, stage: str, room: float) -> list[str]:
     """What to change, one after the other, until the stage fits `room` bytes; with the totals."""
     key = "rl" if stage == "rl" else "cold_start"
-    lines, text = [f"{stage} does not fit {room / _GIB:.0f} GiB. One after the other:"], ""
+    lines = [f"{stage} does not fit {room / _GIB:.0f} GiB. One after the other:"]
     for text, changed in _changes(config, key):
         needed = sum(make_plan(changed, options, stage).memory.values())
         lines.append(f"  {text}: {needed / _GIB:.1f} GiB")
@@ -261,7 +262,8 @@ def _changes(config: RunConfig, key: str) -> list[tuple[str, RunConfig]]:
         change("cold_start.batch_size=1", block(batch_size=1))
     else:
         size = config.rl.num_generations
-        change(f"rl.optimizer.micro_batch_size={size}", block(micro_batch_size=size))
+        fewer = replace(config.rl.optimizer, micro_batch_size=size)
+        change(f"rl.optimizer.micro_batch_size={size}", block(optimizer=fewer))
     if getattr(config, key).lora.r == 0:
         change(f"{key}.lora.r=128", block(lora=replace(getattr(config, key).lora, r=128)))
     for weights in ("bfloat16", "nf4"):
@@ -278,9 +280,7 @@ def _table(plans: Sequence[Plan], room: float, options: PlanConfig) -> Table:
     for plan in plans:
         table.add_column(plan.stage, justify="right")
 
-    def row(name: str, *values: str) -> None:
-        table.add_row(name, *values)
-
+    row = table.add_row
     row("parameters", *(f"{plan.total:,}" for plan in plans))
     row("of them trained", *(f"{plan.trained:,}" for plan in plans))
     for part in plans[0].memory if plans else ():

@@ -43,24 +43,23 @@ def load_run_config(argv: Sequence[str], *, command: str) -> RunConfig:
     preset = given.get("preset", model if model in names else _LARGE)
     if preset not in names:
         raise UserError(f"preset={shown(preset)}: no such preset; there are {', '.join(names)}")
-    texts = _layers(preset)
+    layers = _layers(preset)
     method = given.get(_METHOD)
     if method is not None:
         if method not in (methods := preset_names("rl")):
             there = ", ".join(methods)
             raise UserError(f"{_METHOD}={shown(method)}: no such method; there are {there}")
-        overlay = resources.files("configs") / "rl" / f"{method}.yaml"
-        texts.append(overlay.read_text(encoding="utf-8"))
+        layers += _layers(f"rl/{method}")
     if wanted == "--help":
         first = f"preset={preset}: where the defaults below come from, one of {', '.join(names)};"
         chosen = "without it the preset called like the model, for any other model llada_8b"
         over = f"{_METHOD}=...: a method's values over it, one of {', '.join(preset_names('rl'))}"
         about = f"{RunConfig.__doc__}\n\n{first}\n{chosen}\n{over}"
-        _leave(_help(RunConfig, command, about, None, texts))
+        _leave(_help(RunConfig, command, about, None, layers))
     pairs = _pairs(RunConfig, words, None, extra=("preset", _METHOD))
     for key in ("preset", _METHOD):
         pairs.pop(key, None)
-    config = _merged(RunConfig, pairs, texts)
+    config = _merged(RunConfig, pairs, layers)
     if wanted:
         _leave(to_yaml(config))
     return config
@@ -93,11 +92,12 @@ def preset_names(folder: str = "") -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
-def _layers(preset: str) -> list[str]:
-    """A preset's text, after that of the one that its key `preset` lays it over."""
+def _layers(preset: str) -> list[Any]:
+    """A preset's options, after those of the presets that its key `preset` lays it over."""
     text = (resources.files("configs") / f"{preset}.yaml").read_text(encoding="utf-8")
-    below = yaml.safe_load(text).get("preset")
-    return [*(_layers(below) if below else []), text]
+    tree: Any = OmegaConf.create(text)
+    below = tree.pop("preset", [])
+    return [*(layer for name in below for layer in _layers(name)), tree]
 
 
 def to_yaml(config: Any) -> str:
@@ -204,12 +204,12 @@ def _unknown(key: str, equals: bool, known: Mapping[str, Leaf]) -> str:
 
 
 def _merged(
-    schema: type[Options], pairs: Mapping[str, str | list[str]], presets: Sequence[str] = ()
+    schema: type[Options], pairs: Mapping[str, str | list[str]], presets: Sequence[Any] = ()
 ) -> Options:
-    """Defaults, presets and texts as the schema's dataclass. Raises UserError naming the key."""
+    """Defaults, presets and layers as the schema's dataclass. Raises UserError naming the key."""
     known = leaves(schema)
     # frozen dataclasses make read-only trees, of which merge returns changed copies
-    tree = OmegaConf.merge(OmegaConf.structured(schema), *map(_values, presets))
+    tree = OmegaConf.merge(OmegaConf.structured(schema), *presets)
     as_given: dict[str, Any] = {}
     for key, text in pairs.items():
         value = _value(known[key].kind, text)
@@ -221,13 +221,6 @@ def _merged(
     for key in sorted(OmegaConf.missing_keys(tree) - as_given.keys()):
         raise UserError(f"{key}: is missing; write {key}=...")
     return _built(schema, OmegaConf.to_container(tree), as_given)
-
-
-def _values(preset: str) -> Any:
-    """A preset's options, without the name of the one below it."""
-    tree: Any = OmegaConf.create(preset)
-    tree.pop("preset", None)
-    return tree
 
 
 def _converted(tree: Any, key: str, value: str | list[str] | None) -> Any:
@@ -274,12 +267,10 @@ def _help(
     command: str,
     about: str,
     positional: str | None,
-    presets: Sequence[str] = (),
+    presets: Sequence[Any] = (),
 ) -> str:
     """Every option with its default, grouped by block."""
-    tree = OmegaConf.to_container(
-        OmegaConf.merge(OmegaConf.structured(schema), *map(_values, presets))
-    )
+    tree = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), *presets))
     first = f"{positional.upper()} ... " if positional else ""
     lines = [f"usage: python -m {command} {first}key=value ...", "", about]
     lines += _block_help(schema, tree, "")

@@ -12,8 +12,10 @@ class MemoryConfig(Block):
 
     prefix: ClassVar[str] = "memory."
 
-    weights: Literal["float32", "bfloat16", "nf4"] = option(
-        "float32", "of the start, frozen under an adapter; nf4 needs a GPU and bitsandbytes"
+    weights: Literal["float32", "auto", "bfloat16", "nf4"] = option(
+        "float32",
+        "of the start, frozen under an adapter; auto: bfloat16 on a GPU where all stages have one; "
+        "nf4 needs a GPU and bitsandbytes",
     )
     gradient_checkpointing: bool = option(
         False, "layers are computed again on the way back: a third more time, less memory"

@@ -330,7 +330,9 @@ class RunConfig(Block):
         rule = "would round away the steps of trained weights; use float32, or set {0}.r"
         for name, block in (("cold_start", self.cold_start), ("rl", self.rl)):
             used = {"rl" if stage == "rl" else "cold_start" for stage in self.trained}
-            fits = name not in used or block.lora.r > 0 or self.memory.weights == "float32"
+            fits = (
+                name not in used or block.lora.r > 0 or self.memory.weights in ("float32", "auto")
+            )
             require(fits, "memory.weights", self.memory.weights, rule.format(f"{name}.lora"))
         known = fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device)
         require(known is not None, "device", self.device, "must be auto, cpu, cuda or cuda:N")
