@@ -29,8 +29,8 @@ experiments: setup  ## the comparison behind docs/experiments.md, and that page
 	$(BIN)/python -m weft_rl.compare arms=[sft,weft] seeds=[0,1,2,3,4] out=runs/experiments
 	$(BIN)/python benchmarks/experiments.py runs/experiments
 
-test: setup  ## run the tests
-	$(BIN)/python -m pytest
+test: setup  ## run the tests, a process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup  ## formatter, linter, type checker, import contracts
 	$(BIN)/ruff format --check .

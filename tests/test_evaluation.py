@@ -183,5 +183,5 @@ def test_shares_divide_and_take_up(tmp_path):
 
 def test_processes_without_a_common_folder(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="out=null: name the run folder"):
+    with pytest.raises(UserError, match="out=null: several processes need one folder"):
         main(["stages=[base]"])

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     start_model(config)
     check_data(config)
     check_processes(config)
-    # one process opens the folder, evaluates and reports; the others only train
+    # one process opens the folder and reports; all of them train and evaluate
     run = open_run(config) if first_process() else Path(str(config.out))
     evaluated = run_pipeline(config, run)
     if not first_process():
@@ -175,7 +175,6 @@ def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
                         write_json(run / FINISHED, finished)
                 current, start = stage, str(run / finished[stage])
             wanted = stage == "eval" or config.eval.after_each
-            wanted = wanted and first_process()
             if wanted and config.task not in evaluated.get(current, {}):
                 evaluated = evaluate(Context(config, run, current, start))
     except (Interrupted, KeyboardInterrupt) as stop:

@@ -60,9 +60,12 @@ class Shares:
         append_line(self._own(), row)
 
     def collect(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """All rows in the order of the ids, once every process is through."""
+        """All rows in the order of the ids, once every process is through.
+
+        Raises Interrupted when what started the processes has ended: no row would come any more."""
+        parent = os.getppid()
         while len(rows := self.rows()) < len(ids):
-            time.sleep(_POLL_S)
+            _wait_under(parent)
         return [rows[name] for name in ids]
 
     def wait(self) -> None:
@@ -71,9 +74,7 @@ class Shares:
         Raises Interrupted when what started the processes has ended: nobody would remove it."""
         parent = os.getppid()
         while self.folder.exists():
-            if os.getppid() != parent:
-                raise Interrupted("what started the processes has ended")
-            time.sleep(_POLL_S)
+            _wait_under(parent)
 
     def remove(self) -> None:
         """Remove the rows, and those of other keys under the same name."""
@@ -82,3 +83,10 @@ class Shares:
 
     def _own(self) -> Path:
         return self.folder / f"part-{self.rank}-of-{self.world}.jsonl"
+
+
+def _wait_under(parent: int) -> None:
+    """Let some time pass, unless the process that started this one is gone."""
+    if os.getppid() != parent:
+        raise Interrupted("what started the processes has ended")
+    time.sleep(_POLL_S)
