@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 
 from rewards.registry import EVALUATION, training
-from weft_rl.data.prompts import PREFILL, task_prompt
-from weft_rl.data.records import load_records
-from weft_rl.data.tasks import held_out_records, hub_name, load_task, training_records
+from weft_rl.data.prompts import PREFILL, PROMPTS, task_prompt
+from weft_rl.data.records import FIELDS, load_records
+from weft_rl.data.tasks import (
+    GENERATORS,
+    held_out_records,
+    hub_name,
+    load_task,
+    training_records,
+)
 from weft_rl.errors import UserError
 from weft_rl.hub import hub_records
 from weft_rl.models.configuration import LLaDAConfig
@@ -27,6 +33,19 @@ FORMAT = (
     "Respond in the following format:\n<reasoning>\nYour reasoning here\n</reasoning>\n"
     "<answer>\n\\boxed{...}\n</answer>"
 )
+
+
+REGISTRIES = (EVALUATION, FIELDS, GENERATORS, PROMPTS)
+
+
+@pytest.fixture(autouse=True)
+def registries():
+    """A task that a test adds is taken away again."""
+    kept = [(table, dict(table)) for table in REGISTRIES]
+    yield
+    for table, content in kept:
+        table.clear()
+        table.update(content)
 
 
 @pytest.fixture
@@ -72,7 +91,12 @@ def test_rl_is_paid_the_weighted_sum(tmp_path):
     tiny_tokenizer().save_pretrained(folder)
     data = FIXTURES / "gsm8k_records.jsonl"
     arguments = ["stages=[rl]", f"model={folder}", "task=gsm8k", "rewards=d1", "prompt_style=d1"]
-    arguments += [f"rl.data={data}", f"eval.data={data}", "eval.after_each=false", "device=cpu"]
+    arguments += [
+        f"rl.rollout.data={data}",
+        f"eval.data={data}",
+        "eval.after_each=false",
+        "device=cpu",
+    ]
     arguments += ["rl.num_prompts=2", "rl.num_generations=4", "rl.max_steps=2", "rl.kl_coef=0"]
     arguments += ["rl.micro_batch_size=null", "rl.lora.r=0", "sampler.gen_length=32"]
     arguments += ["sampler.steps=8", "rl.save_steps=2"]
@@ -200,7 +224,9 @@ def test_a_data_set_of_the_hub(tmp_path, monkeypatch):
 
 
 def test_tasks_without_generated_records():
-    with pytest.raises(UserError, match=r"rl\.data=null: task=gsm8k has no generated records"):
+    with pytest.raises(
+        UserError, match=r"rl\.rollout\.data=null: task=gsm8k has no generated records"
+    ):
         main(["stages=[rl]", "task=gsm8k"])
     with pytest.raises(UserError, match=r"eval\.data=d1: is for task=sudoku"):
         held_out_records("gsm8k", 5, "d1")

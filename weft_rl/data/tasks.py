@@ -86,7 +86,9 @@ def _join(name: str, task: Task) -> None:
 def training_records(task: str, count: int, seed: int) -> list[Record]:
     """Generated records of the training split. Raises UserError for a task that has none."""
     if task not in GENERATORS:
-        raise UserError(f"rl.data=null: there are no generated records of task={task}; name a file")
+        raise UserError(
+            f"rl.rollout.data=null: there are no generated records of task={task}; name a file"
+        )
     return GENERATORS[task]("train", count, seed)
 
 
