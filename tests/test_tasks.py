@@ -98,7 +98,7 @@ def test_rl_is_paid_the_weighted_sum(tmp_path):
         "device=cpu",
     ]
     arguments += ["rl.num_prompts=2", "rl.num_generations=4", "rl.max_steps=2", "rl.kl_coef=0"]
-    arguments += ["rl.micro_batch_size=null", "rl.lora.r=0", "sampler.gen_length=32"]
+    arguments += ["rl.optimizer.micro_batch_size=null", "rl.lora.r=0", "sampler.gen_length=32"]
     arguments += ["sampler.steps=8", "rl.save_steps=2"]
     assert main([*arguments, f"out={tmp_path / 'run'}"]) == 0
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
