@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from re import fullmatch
 from typing import ClassVar, Literal
 
+from weft_rl.config.cold_start import DataConfig, EstimateConfig
 from weft_rl.config.memory import MemoryConfig
 from weft_rl.config.options import Block, about, option, require, shown
 from weft_rl.config.rl import (
@@ -134,53 +135,6 @@ class BaseConfig(Block):
             f"try {-(-self.hidden_size // unit) * unit}"
         )
         require(self.hidden_size % unit == 0, "base.hidden_size", self.hidden_size, rule)
-
-
-@dataclass(frozen=True)
-class EstimateConfig(Block):
-    """What the cold start's rates and weights are estimated from."""
-
-    prefix: ClassVar[str] = "cold_start.estimate."
-
-    rates: Literal["fresh", "cached"] = option(
-        "fresh", "fresh: one forward without gradient every step; cached: kept for some epochs"
-    )
-    refresh_every: int = option(5, "epochs between estimates of a record, when cached", at_least=1)
-    dropout: bool = option(False, "estimate in train mode")
-    precision: Literal["auto", "model", "bf16"] = option(
-        "auto",
-        "of its products; auto: bf16 where the processor multiplies it. Entropies are float32, "
-        "and any rates keep the bound exact",
-    )
-    reference: str | None = option(None, "checkpoint that rho1 compares each token's loss with")
-
-
-@dataclass(frozen=True)
-class DataConfig(Block):
-    """Which of the cold start's records are trained on, and how they are batched."""
-
-    prefix: ClassVar[str] = "cold_start.data."
-
-    max_length: int = option(4096, "tokens of a record, prompt and answer", at_least=1)
-    truncation: Literal["drop", "cut_trace", "right"] = option(
-        "drop",
-        "longer records are left out, lose the middle of their reasoning, or lose their end",
-    )
-    bad_records: Literal["error", "skip"] = option(
-        "error", "stop at a record that cannot be used, or leave it out and count it"
-    )
-    num_records: int | None = option(
-        None, "records drawn from the data set; null: all, or what data= names", at_least=1
-    )
-    below_tokens: int | None = option(
-        None, "only records whose num_tokens column is smaller; null: as num_records", at_least=1
-    )
-    # 42 as in WeFT, Appendix B
-    draw_seed: int = option(42, "of the draw of num_records, shared by all runs", at_least=0)
-    pad_in_answer: bool = option(
-        False, "padding up to a batch's longest record is trained on, as LLaDA's fine-tuning does"
-    )
-    group_by_length: bool = option(False, "batches of records of like length: less padding")
 
 
 @dataclass(frozen=True)

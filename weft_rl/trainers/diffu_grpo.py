@@ -278,16 +278,13 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
         return loss * processes
 
     def _measure(self, found: TokenLoss, entropy: Tensor) -> None:
-        """Means over the scored tokens of a step, all its micro-batches and processes together.
-
-        A value of whole completions, as gspo's clip, is a mean over completions, as TRL has it."""
+        """Means over a step's scored tokens, or completions of what is one value for each."""
         values = {"kl": found.kl, "entropy": entropy, "clip_ratio/region_mean": found.clipped}
         for name, value in values.items():
             if value is not None:
-                per_row = value.shape[-1] == 1
-                counted = found.scored.any(-1, keepdim=True) if per_row else found.scored
-                whole = value.detach().float() * counted
-                sums = torch.stack([whole.sum(), counted.sum().float()])
+                scored = found.scored
+                counted = scored.any(-1, keepdim=True) if value.shape[-1] == 1 else scored
+                sums = torch.stack([(value.detach() * counted).float().sum(), counted.sum()])
                 self._sums[name] = self._sums[name] + sums if name in self._sums else sums
         if (self._step + 1) % self.slices == 0:
             for name, sums in self._sums.items():
