@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,16 @@ from weft_rl.errors import Interrupted, UserError
 from weft_rl.families.registry import PUBLISHED
 from weft_rl.plot import plot_run
 from weft_rl.report import write_report
-from weft_rl.runs import CONFIG, CURVES, EVAL, FINISHED, read_json, write_json, write_text
+from weft_rl.runs import (
+    CONFIG,
+    CURVES,
+    EVAL,
+    FINISHED,
+    one_writer,
+    read_json,
+    write_json,
+    write_text,
+)
 from weft_rl.shares import rank_and_world
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
@@ -39,11 +49,12 @@ def main(argv: Sequence[str]) -> int:
     check_processes(config)
     # one process opens the folder and reports; all of them train and evaluate
     run = open_run(config) if first_process() else Path(str(config.out))
-    evaluated = run_pipeline(config, run)
-    if not first_process():
-        return 0
-    plot_run(run, run / CURVES)
-    report = write_report(run)
+    with one_writer(run) if first_process() else nullcontext():
+        evaluated = run_pipeline(config, run)
+        if not first_process():
+            return 0
+        plot_run(run, run / CURVES)
+        report = write_report(run)
     if evaluated:
         show_scores(evaluated, config.task)
     Console().print(f"report: {report}", soft_wrap=True, highlight=False)

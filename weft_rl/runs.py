@@ -1,17 +1,43 @@
 """A run folder: its paths, its metric lines, and writing that is complete or absent."""
 
+import fcntl
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from weft_rl.errors import UserError
 
 CONFIG, METRICS, EVAL = "config.yaml", "metrics.jsonl", "eval.json"
 CURVES, REPORT = "curves.png", "report.html"
 # Stages that are through, with their last checkpoints relative to the run folder.
 FINISHED = "stages.json"
+_LOCK = ".lock"
+
+
+@contextmanager
+def one_writer(run: Path) -> Generator[None]:
+    """Hold the run folder for this process; a dead process holds nothing.
+
+    Raises UserError naming the process that has it."""
+    with (run / _LOCK).open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise UserError(
+                f"out={run}: {owner} is writing there; wait for it, stop it, or choose another out"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

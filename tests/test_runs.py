@@ -1,0 +1,43 @@
+"""One writer to a run folder."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from weft_rl.errors import UserError
+from weft_rl.runs import one_writer
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from weft_rl.runs import one_writer
+with one_writer(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_writer_is_told_who_has_the_folder(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(UserError, match=f"out=.*: process {other.pid} on .* is writing there"),
+            one_writer(tmp_path),
+        ):
+            pass
+        # killed without a chance to tidy up, it holds nothing any more
+        os.kill(other.pid, signal.SIGKILL)
+        other.wait()
+    with one_writer(tmp_path):
+        assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
+
+
+def test_the_folder_is_free_afterwards(tmp_path):
+    for _ in range(2):
+        with one_writer(tmp_path):
+            pass
