@@ -118,7 +118,7 @@ def test_a_table_by_hand(tmp_path):
     assert rows[1][2:4] == ["25.0 [0.0, 50.0]", "5.5"]
     wanted = crossed_mean([[0.5, 0.5], [0.5, 1.0]])  # 62.5
     assert rows[2][2] == f"62.5 [{100 * wanted.low:.1f}, {100 * wanted.high:.1f}]"
-    assert rows[3][2:4] == ["100.0 [100.0, 100.0]", "7.8"]
+    assert rows[3][2:4] == ["100.0 [34.2, 100.0]", "7.8"]  # Wilson's of 2 of 2
     # nothing of Countdown is there, and so no average
     assert rows[2][4:] == ["\u2013", "23.8", "\u2013"]
     page = paths[0].read_text()

@@ -12,6 +12,7 @@ from weft_rl.stats import (
     holm,
     p_value,
     percentile_interval,
+    record_mean,
     superiority,
     t95,
     verdict,
@@ -173,6 +174,12 @@ def test_bootstrap_draws_repeat_and_know_one_seed():
     assert np.array_equal(hierarchical_bootstrap(values), hierarchical_bootstrap(values))
     one = hierarchical_bootstrap(values[:1])
     assert one.std() == pytest.approx(values[0].std() / 20**0.5, rel=0.05)
+
+
+def test_records_of_one_model_that_are_all_wrong_are_no_certainty():
+    assert record_mean([0.0] * 10) == wilson(0, 10)
+    assert record_mean([0.0, 1.0, 1.0]) == wilson(2, 3)
+    assert record_mean([0.0, 0.5]) == bootstrap_mean([0.0, 0.5])
 
 
 def test_superiority_and_p_by_hand():

@@ -18,6 +18,7 @@ from weft_rl.stats import (
     holm,
     p_value,
     percentile_interval,
+    record_mean,
     superiority,
     verdict,
 )
@@ -147,7 +148,7 @@ def _interval(table: Table, *, one_model: bool = False) -> Interval:
     rows = [[row[record] for record in ids] for row in table.values()]
     # the base is the same model whatever the seed: equal rows are one measurement, not several
     same = one_model and all(row == rows[0] for row in rows)
-    return crossed_mean(rows[:1] if same else rows)
+    return record_mean(rows[0]) if same else crossed_mean(rows)
 
 
 def _percent(value: float) -> float:

@@ -16,7 +16,7 @@ from weft_rl.sampler import generate
 from weft_rl.sampler.control import TraceEntry
 from weft_rl.sampler.denoise import OnStep, Step
 from weft_rl.seeding import seed_for
-from weft_rl.stats import Interval, bootstrap_mean, wilson
+from weft_rl.stats import record_mean
 
 # The paper's evaluation: tokens generated per task, blocks of 32, two tokens a step, greedy.
 # Source: WeFT, Appendix B; prompts, prefilled tag and data as in d1's evaluation.
@@ -180,9 +180,6 @@ def summarise(scores: Sequence[dict[str, float]]) -> dict[str, Any]:
 
 
 def _percent(values: Sequence[float]) -> dict[str, Any]:
-    binary = set(values) <= {0.0, 1.0}
-    interval: Interval = (
-        wilson(round(sum(values)), len(values)) if binary else bootstrap_mean(values)
-    )
+    interval = record_mean(values)
     bounds = [round(100 * bound, 2) for bound in (interval.low, interval.high)]
     return {"score": round(100 * interval.mean, 2), "ci95": bounds}

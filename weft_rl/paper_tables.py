@@ -10,7 +10,7 @@ import numpy as np
 from weft_rl.paper import DATA_SETS, GRADIENT_NORMS, SCORES, Row
 from weft_rl.paper_units import Unit
 from weft_rl.runs import METRICS, read_lines, write_text
-from weft_rl.stats import Interval, crossed_mean, t95
+from weft_rl.stats import Interval, crossed_mean, record_mean, t95
 
 _TASKS = {
     "sudoku": "Sudoku",
@@ -99,7 +99,7 @@ def _interval(values: Mapping[int, Mapping[str, float]]) -> str:
         return _NONE
     # the base is one model whatever the seed: equal rows are one measurement, not several
     same = all(row == rows[0] for row in rows)
-    return _shown(crossed_mean(rows[:1] if same else rows), 100)
+    return _shown(record_mean(rows[0]) if same else crossed_mean(rows), 100)
 
 
 def _average(found: Sequence[Mapping[int, Mapping[str, float]]]) -> str:

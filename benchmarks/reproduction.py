@@ -1,0 +1,47 @@
+"""docs/reproduction.md from a finished `reproduce all`: its tables, its figures, how it was made.
+
+Usage: python benchmarks/reproduction.py FOLDER SECONDS. FOLDER: where the command wrote; SECONDS:
+how long it took."""
+
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).parents[1]
+HEAD = """# The paper's tables and figures at the tiny scale
+
+`python -m weft_rl.reproduce all`, three seeds, the base model cached: {minutes:.0f} minutes on
+{cpus} x {machine}, Python {python}, torch {torch}, revision {revision}. The tiny model, its data
+and its puzzles are not the paper's: what carries over is which runs are compared with which, and
+that every number has an interval.
+
+"""
+
+
+def main(folder: Path, seconds: float) -> None:
+    """Write docs/reproduction.md and the figures beside it."""
+    config = OmegaConf.load(next(folder.glob("weft-seed0-*")) / "config.yaml")
+    page = HEAD.format(
+        minutes=seconds / 60,
+        cpus=os.cpu_count(),
+        machine=platform.processor() or platform.machine(),
+        python=config.versions.python,
+        torch=config.versions.torch,
+        revision=config.revision,
+    )
+    for number in range(1, 6):
+        page += (folder / f"table{number}.md").read_text(encoding="utf-8") + "\n"
+    for number, title in ((2, "Token entropies"), (3, "Rewards"), (4, "Training time")):
+        shutil.copy(folder / f"figure{number}.png", ROOT / "docs" / f"figure{number}.png")
+        page += f"Figure {number}. {title}.\n\n![{title}](figure{number}.png)\n\n"
+    (ROOT / "docs" / "reproduction.md").write_text(page.rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python benchmarks/reproduction.py FOLDER SECONDS")
+    main(Path(sys.argv[1]), float(sys.argv[2]))
