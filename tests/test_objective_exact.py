@@ -23,7 +23,8 @@ SIZES = [(3, 3), (2, 4), (4, 2)]  # V, L
 UNIT, NODES = 4, 12
 
 
-def close(found, wanted):
+def assert_same(found, wanted):
+    """Equal to 1e-9."""
     assert_close(found, wanted, rtol=1e-9, atol=1e-9)
 
 
@@ -163,28 +164,30 @@ def closed_form_without_slope(table, x0, beta):
 @pytest.mark.parametrize("seed", range(8))
 def test_with_slope_it_is_the_negative_elbo_of_any_model(size, seed):
     (table, x0), beta = any_model(size, seed), random_rates(size[1], seed)
-    close(expected_loss(table, x0, beta, slope=True), negative_elbo(table, x0, beta))
+    assert_same(expected_loss(table, x0, beta, slope=True), negative_elbo(table, x0, beta))
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("seed", range(8))
 def test_by_one_tokens_clock_it_is_the_same(size, seed):
     (table, x0), beta = any_model(size, seed), random_rates(size[1], seed)
-    close(expected_loss_by_clock(table, x0, beta), negative_elbo(table, x0, beta))
+    assert_same(expected_loss_by_clock(table, x0, beta), negative_elbo(table, x0, beta))
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("seed", range(8))
 def test_with_slope_it_is_the_likelihood_of_a_consistent_model(size, seed):
     (table, x0, nll), beta = consistent_model(size, seed), random_rates(size[1], seed)
-    close(expected_loss(table, x0, beta, slope=True), nll)
+    assert_same(expected_loss(table, x0, beta, slope=True), nll)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("seed", range(8))
 def test_without_slope_it_is_its_own_closed_form(size, seed):
     (table, x0), beta = any_model(size, seed), random_rates(size[1], seed)
-    close(expected_loss(table, x0, beta, slope=False), closed_form_without_slope(table, x0, beta))
+    assert_same(
+        expected_loss(table, x0, beta, slope=False), closed_form_without_slope(table, x0, beta)
+    )
 
 
 def test_without_slope_it_is_not_the_likelihood():
@@ -198,7 +201,7 @@ def test_without_slope_it_is_not_the_likelihood():
 @pytest.mark.parametrize("slope", [True, False])
 def test_equal_rates_are_sft_whose_bound_needs_no_slope(size, slope):
     table, x0, nll = consistent_model(size, 0)
-    close(expected_loss(table, x0, torch.full((1, size[1]), 0.3).double(), slope), nll)
+    assert_same(expected_loss(table, x0, torch.full((1, size[1]), 0.3).double(), slope), nll)
 
 
 @pytest.mark.parametrize("slope", [True, False])
@@ -210,4 +213,4 @@ def test_its_gradient_is_that_of_the_form_without_masks(slope, seed):
     (found,) = torch.autograd.grad(expected_loss(table, x0, beta, slope), table)
     (wanted,) = torch.autograd.grad(form(table, x0, beta), table)
     assert wanted.abs().max() > 0.1
-    close(found, wanted)
+    assert_same(found, wanted)

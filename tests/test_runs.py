@@ -37,7 +37,11 @@ def test_a_second_writer_is_told_who_has_the_folder(tmp_path):
         assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
 
 
-def test_the_folder_is_free_afterwards(tmp_path):
+def test_the_folder_is_free_afterwards_and_not_before(tmp_path):
     for _ in range(2):
-        with one_writer(tmp_path):
+        with (
+            one_writer(tmp_path),
+            pytest.raises(UserError, match=f"process {os.getpid()} "),
+            one_writer(tmp_path),
+        ):
             pass

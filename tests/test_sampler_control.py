@@ -227,4 +227,4 @@ def test_every_position_is_committed_once_block_after_block(
 
 def test_control_does_not_import_torch():
     code = "import sys, weft_rl.sampler.control; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
