@@ -5,8 +5,6 @@ on the same random records, in turns, so that a slow moment of the machine hits 
 memory is each method's own process. Writes benchmarks/results/cold_start_overhead.json and .md."""
 
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -16,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-import transformers
+from machine import machine
 from transformers import TrainingArguments
 
 from weft_rl.data.traces import Example
@@ -153,19 +151,9 @@ def main(*, quick: bool) -> None:
             }
         )
         print(table(rows[-1:]), flush=True)
-    machine = {
-        "machine": platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "batch": BATCH,
-        "prompt_share": PROMPT_SHARE,
-        "epochs_kept": EPOCHS_KEPT,
-    }
+    settings = {"batch": BATCH, "prompt_share": PROMPT_SHARE, "epochs_kept": EPOCHS_KEPT}
     RESULTS.mkdir(exist_ok=True)
-    text = json.dumps(machine | {"rows": rows}, indent=2)
+    text = json.dumps(machine() | settings | {"rows": rows}, indent=2)
     (RESULTS / "cold_start_overhead.json").write_text(text + "\n")
     (RESULTS / "cold_start_overhead.md").write_text(table(rows))
 

@@ -5,16 +5,13 @@ model, every step's norm before clipping kept; seeds share their masks across me
 benchmarks/results/gradient_norms.json and .md. About ten minutes on two cores, once."""
 
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
-import transformers
+from machine import machine
 
 RESULTS = Path(__file__).parent / "results"
 STAGES = {"sft": "uniform (SFT)", "weft_entropy": "entropy", "weft": "root of entropy (WeFT)"}
@@ -77,16 +74,8 @@ def main() -> None:
                     head = {"scale": scale, "normalizer": normalizer, "stage": stage}
                     rows.append(head | summary(runs) | {"steps": len(runs[0])})
                     print(table(rows[-1:]).splitlines()[2], flush=True)
-    machine = {
-        "machine": platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "seeds": SEEDS,
-    }
     RESULTS.mkdir(exist_ok=True)
-    text = json.dumps(machine | {"paper": PAPER, "rows": rows}, indent=2)
+    text = json.dumps(machine() | {"seeds": SEEDS} | {"paper": PAPER, "rows": rows}, indent=2)
     (RESULTS / "gradient_norms.json").write_text(text + "\n")
     (RESULTS / "gradient_norms.md").write_text(table(rows))
 

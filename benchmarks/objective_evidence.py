@@ -7,8 +7,6 @@ over all masks and by quadrature over t. Writes benchmarks/results/objective_evi
 A minute on two cores."""
 
 import json
-import os
-import platform
 import subprocess
 import sys
 from itertools import product
@@ -17,6 +15,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import torch
+from machine import machine
 from torch import Tensor
 from transformers import TrainingArguments
 
@@ -257,11 +256,7 @@ def markdown(result: dict) -> str:
 
 def main() -> None:
     """Measure and write the results."""
-    result = {
-        "machine": platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+    result = machine() | {
         "length": LENGTH,
         "vocabulary": VOCAB,
         "models": MODELS,

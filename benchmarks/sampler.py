@@ -8,7 +8,6 @@ benchmarks/results/sampler.json and .md; a part replaces its own rows."""
 
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -19,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from big_models import SHAPE, random_model, widened
+from machine import machine
 from published_sampler import published_sample
 from sampler_tables import write
 from torch import Tensor
@@ -273,22 +272,12 @@ def main(parts: list[str], run: Path | None) -> None:
             "control": lambda: control(run),
             "quality": lambda: quality(run),
         }
-    machine = {
-        "machine": platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "numpy": np.__version__,
-        "shape": SHAPE,
-        "prompt": PROMPT,
-    }
+    setting = machine() | {"numpy": np.__version__, "shape": SHAPE, "prompt": PROMPT}
     for part in every if parts == ["all"] else parts:
         found = every[part]()
         load = os.getloadavg()[0]
         print(json.dumps(found, indent=1), flush=True)
-        write(part, found, machine | {"load_average": round(load, 1)})
+        write(part, found, setting | {"load_average": round(load, 1)})
 
 
 if __name__ == "__main__":

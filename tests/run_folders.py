@@ -4,6 +4,13 @@ import json
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
 
+# Options under which a run of base, cold start and RL takes some seconds.
+SMALL = [
+    *("base.max_steps=5", "base.batch_size=8", "base.examples=50", "rl.max_steps=2"),
+    *("rl.num_prompts=2", "rl.num_generations=2", "cold_start.records=8", "cold_start.epochs=1"),
+    *("eval.num_records=4", "device=cpu"),
+]
+
 
 def completion(stage, text, *, task="sudoku", **others):
     row = {"stage": stage, "step": 0, "id": "test-0-1", "task": task, "prompt": "Sudoku: 4320"}

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import yaml
-from run_folders import write_lines
+from run_folders import SMALL, write_lines
 
 from weft_rl.compare import main, open_comparison, read_options
 from weft_rl.errors import UserError
@@ -18,11 +18,6 @@ from weft_rl.jobs import Job, last_line, run_jobs
 from weft_rl.runs import read_json, write_json
 
 ARMS = "arms=[sft,weft]"
-SMALL = [
-    *("base.max_steps=5", "base.batch_size=8", "base.examples=50", "rl.max_steps=2"),
-    *("rl.num_prompts=2", "rl.num_generations=2", "cold_start.records=8", "cold_start.epochs=1"),
-    *("eval.num_records=4", "device=cpu"),
-]
 
 
 @pytest.mark.parametrize(

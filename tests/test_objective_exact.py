@@ -75,53 +75,29 @@ def consistent_model(size, seed):
     return table, x0, -joint[tuple(x0)].log()
 
 
-def expected_loss(table, x0, beta, slope):
-    """The code under test, over all 2^L masks and the nodes of t as one batch of each node."""
-    length = len(x0)
-    masks = tensor(subsets(length))
+def expected_loss(table, x0, beta, method):
+    """The code under test, over all 2^L masks and the nodes of t.
+
+    method: plain or slope, for a uniform t; clock, for one token's clock with its weights."""
+    masks = tensor(subsets(len(x0)))
     answer, ids = torch.ones_like(masks), x0.expand(len(masks), -1)
     beta = beta.expand(len(masks), -1)
     beta_ref = mean_rate(beta, answer)
     total = torch.zeros((), dtype=torch.float64)
     for t, weight in zip(*quadrature(), strict=True):
-        time = t.expand(len(masks), 1)
-        probability = mask_probability(time, beta, beta_ref)
+        time, density = t.expand(len(masks), 1), 1.0
+        probability, factor = mask_probability(time, beta, beta_ref), torch.ones_like(beta)
+        if method == "slope":
+            factor = mask_slope(time, beta, beta_ref)
+        elif method == "clock":
+            clock = -torch.log1p(-time)
+            probability = clock_probability(clock, beta, beta_ref)
+            factor = bound_weights(clock, beta, beta_ref, answer)
+            # each token with the same chance, its t_i uniform
+            density = mask_slope(time, beta, beta_ref)[0].mean()
         chance = torch.where(masks, probability, 1 - probability).prod(-1)
-        factor = mask_slope(time, beta, beta_ref) if slope else None
-        losses = [
-            denoising_loss(
-                *(part[k : k + 1] for part in (table, ids, masks, probability, answer)),
-                None if factor is None else factor[k : k + 1],
-                "none",
-            )
-            for k in range(len(masks))
-        ]
-        total = total + weight * (chance * torch.stack(losses)).sum()
-    return total
-
-
-def expected_loss_by_clock(table, x0, beta):
-    """As expected_loss with the slope, but times from one token's clock and their weights."""
-    length = len(x0)
-    masks = tensor(subsets(length))
-    answer, ids = torch.ones_like(masks), x0.expand(len(masks), -1)
-    beta = beta.expand(len(masks), -1)
-    beta_ref = mean_rate(beta, answer)
-    total = torch.zeros((), dtype=torch.float64)
-    for t, weight in zip(*quadrature(), strict=True):
-        # the density of t: each token with the same chance, its t_i uniform
-        density = mask_slope(t.expand(1, 1), beta[:1], beta_ref[:1]).mean()
-        clock = -torch.log1p(-t).expand(len(masks), 1)
-        probability = clock_probability(clock, beta, beta_ref)
-        chance = torch.where(masks, probability, 1 - probability).prod(-1)
-        factor = bound_weights(clock, beta, beta_ref, answer)
-        losses = [
-            denoising_loss(
-                *(part[k : k + 1] for part in (table, ids, masks, probability, answer, factor)),
-                "none",
-            )
-            for k in range(len(masks))
-        ]
+        rows = zip(table, ids, masks, probability, answer, factor, strict=True)
+        losses = [denoising_loss(*(part[None] for part in row), "none") for row in rows]
         total = total + weight * density * (chance * torch.stack(losses)).sum()
     return total
 
@@ -164,30 +140,28 @@ def closed_form_without_slope(table, x0, beta):
 @pytest.mark.parametrize("seed", range(8))
 def test_with_slope_it_is_the_negative_elbo_of_any_model(size, seed):
     (table, x0), beta = any_model(size, seed), random_rates(size[1], seed)
-    assert_same(expected_loss(table, x0, beta, slope=True), negative_elbo(table, x0, beta))
+    assert_same(expected_loss(table, x0, beta, "slope"), negative_elbo(table, x0, beta))
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("seed", range(8))
 def test_by_one_tokens_clock_it_is_the_same(size, seed):
     (table, x0), beta = any_model(size, seed), random_rates(size[1], seed)
-    assert_same(expected_loss_by_clock(table, x0, beta), negative_elbo(table, x0, beta))
+    assert_same(expected_loss(table, x0, beta, "clock"), negative_elbo(table, x0, beta))
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("seed", range(8))
 def test_with_slope_it_is_the_likelihood_of_a_consistent_model(size, seed):
     (table, x0, nll), beta = consistent_model(size, seed), random_rates(size[1], seed)
-    assert_same(expected_loss(table, x0, beta, slope=True), nll)
+    assert_same(expected_loss(table, x0, beta, "slope"), nll)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("seed", range(8))
 def test_without_slope_it_is_its_own_closed_form(size, seed):
     (table, x0), beta = any_model(size, seed), random_rates(size[1], seed)
-    assert_same(
-        expected_loss(table, x0, beta, slope=False), closed_form_without_slope(table, x0, beta)
-    )
+    assert_same(expected_loss(table, x0, beta, "plain"), closed_form_without_slope(table, x0, beta))
 
 
 def test_without_slope_it_is_not_the_likelihood():
@@ -198,19 +172,19 @@ def test_without_slope_it_is_not_the_likelihood():
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("slope", [True, False])
-def test_equal_rates_are_sft_whose_bound_needs_no_slope(size, slope):
+@pytest.mark.parametrize("method", ["plain", "slope", "clock"])
+def test_equal_rates_are_sft_whose_bound_needs_no_slope(size, method):
     table, x0, nll = consistent_model(size, 0)
-    assert_same(expected_loss(table, x0, torch.full((1, size[1]), 0.3).double(), slope), nll)
+    assert_same(expected_loss(table, x0, torch.full((1, size[1]), 0.3).double(), method), nll)
 
 
-@pytest.mark.parametrize("slope", [True, False])
+@pytest.mark.parametrize("method", ["plain", "slope", "clock"])
 @pytest.mark.parametrize("seed", range(3))
-def test_its_gradient_is_that_of_the_form_without_masks(slope, seed):
+def test_its_gradient_is_that_of_the_form_without_masks(method, seed):
     (table, x0), beta = any_model((3, 3), seed), random_rates(3, seed)
     table.requires_grad_()
-    form = negative_elbo if slope else closed_form_without_slope
-    (found,) = torch.autograd.grad(expected_loss(table, x0, beta, slope), table)
+    form = closed_form_without_slope if method == "plain" else negative_elbo
+    (found,) = torch.autograd.grad(expected_loss(table, x0, beta, method), table)
     (wanted,) = torch.autograd.grad(form(table, x0, beta), table)
     assert wanted.abs().max() > 0.1
     assert_same(found, wanted)

@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from run_folders import write_lines
+from run_folders import SMALL, write_lines
 
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
@@ -18,11 +18,6 @@ from weft_rl.stats import crossed_mean
 
 TINY = load_run_config([], command="test")
 LARGE = load_run_config(["model=llada_8b"], command="test")
-SMALL = [
-    *("base.max_steps=3", "base.batch_size=8", "base.examples=50", "rl.max_steps=2"),
-    *("rl.num_prompts=2", "rl.num_generations=2", "cold_start.records=8", "cold_start.epochs=1"),
-    *("eval.num_records=3", "device=cpu"),
-]
 
 
 @pytest.mark.parametrize(
