@@ -54,7 +54,7 @@ def test_what_is_missing_is_named():
 def test_slurm_starts_the_same_script_on_each_node(tmp_path):
     """With srun and scontrol played by two small programs."""
     programs = {
-        "scontrol": "#!/bin/sh\necho node7\necho node9\n",
+        "scontrol": "#!/bin/sh\necho node7\nsleep 0.2\necho node9\n",
         "srun": '#!/bin/sh\nshift\nfor SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@"; done\n',
         "torchrun": '#!/bin/sh\necho "$@"\n',
     }
