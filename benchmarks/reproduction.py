@@ -3,6 +3,7 @@
 Usage: python benchmarks/reproduction.py FOLDER SECONDS. FOLDER: where the command wrote; SECONDS:
 how long it took."""
 
+import csv
 import os
 import platform
 import shutil
@@ -35,7 +36,10 @@ def main(folder: Path, seconds: float) -> None:
     )
     for number in range(1, 6):
         page += (folder / f"table{number}.md").read_text(encoding="utf-8") + "\n"
-    for number, title in ((2, "Token entropies"), (3, "Rewards"), (4, "Training time")):
+    with (folder / "figure4.csv").open(encoding="utf-8", newline="") as file:
+        ratios = ", ".join(row["ratio"] for row in csv.DictReader(file))
+    titles = {2: "Token entropies", 3: "Rewards", 4: f"WeFT's training time over SFT's: {ratios}"}
+    for number, title in titles.items():
         shutil.copy(folder / f"figure{number}.png", ROOT / "docs" / f"figure{number}.png")
         page += f"Figure {number}. {title}.\n\n![{title}](figure{number}.png)\n\n"
     (ROOT / "docs" / "reproduction.md").write_text(page.rstrip() + "\n", encoding="utf-8")

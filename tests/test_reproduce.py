@@ -183,9 +183,9 @@ def test_the_figures(tmp_path):
     }
     found = curves_figure(tmp_path, rl)
     with found[-1].open() as file:
-        assert next(row for row in csv.reader(file) if row[0].startswith("SFT"))[1:] == [
-            *("1", "0.050000")  # the mean of 0 and .1
-        ]
+        rows = [row for row in csv.reader(file) if row[0] == "SFT then RL"]
+    assert rows[0] == ["SFT then RL", "0", "1", "0.000000"]
+    assert rows[3] == ["SFT then RL", "1", "1", "0.100000"]
     timed = {
         Unit(arm, "tiny", seed, timed=True): metrics(
             tmp_path / f"t-{arm}{seed}", arm, time_s=[1.0, seconds]

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from weft_rl.cli import execute
 from weft_rl.comparison import RESULT, compare_units, read_unit, unit_name
-from weft_rl.comparison_report import write_comparison_report
+from weft_rl.comparison_report import reward_curves, write_comparison_report
 from weft_rl.comparison_text import notes, score_rows, sentences, to_markdown
 from weft_rl.config.load import diff_configs, load_run_config, parse_options
 from weft_rl.config.options import Block, about, option, require, shown
@@ -25,7 +25,7 @@ from weft_rl.config.split import split_words
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.jobs import LOGS, Job, has_cuda, last_line, run_jobs
 from weft_rl.pipeline import check_data, environment, start_model
-from weft_rl.plot import plot_runs, read_curves
+from weft_rl.plot import draw_means, mean_curves, save_figure
 from weft_rl.runs import CONFIG, CURVES, EVAL, read_json, write_json, write_text
 
 PAGE = "comparison.md"
@@ -218,9 +218,10 @@ def write_results(folder: Path, options: CompareConfig, task: str) -> None:
     result = compare_units(units, options.arms, options.seeds, task)
     write_json(folder / RESULT, result)
     write_text(folder / PAGE, to_markdown(result))
-    curves = [path for path in paths.values() if read_curves(path, "reward")]
-    if curves:
-        plot_runs(curves, folder / CURVES)
+    means = mean_curves(reward_curves(folder, result))
+    if means:
+        title = f"rewards of {folder.resolve().name}"
+        save_figure(draw_means("reward in RL", means), folder / CURVES, title)
     report = write_comparison_report(folder)
     show(result)
     written = [name for name in (RESULT, PAGE, CURVES) if (folder / name).exists()]

@@ -21,10 +21,10 @@ from weft_rl.comparison_text import (
 )
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
-from weft_rl.figures import Bar, Line, Panel
+from weft_rl.figures import Bar, Line
 from weft_rl.live import chart
 from weft_rl.page import write_page
-from weft_rl.plot import mean_curve, read_curves
+from weft_rl.plot import draw_means, mean_curves, read_curves
 from weft_rl.rerun import flat, options_of
 from weft_rl.runs import CONFIG, REPORT, read_json
 
@@ -41,7 +41,7 @@ def write_comparison_report(folder: Path) -> Path:
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder}: {RESULT} or {CONFIG} cannot be read ({reason})") from error
-    rewards = _rewards(folder, result)
+    rewards = reward_curves(folder, result)
     return write_page(
         "comparison.html.j2",
         folder / REPORT,
@@ -86,27 +86,21 @@ def _bars(result: Mapping[str, Any]) -> Markup:
 
 def _curves(rewards: Mapping[str, list[Line]]) -> Markup | None:
     """Each arm's reward in RL, its mean over the seeds that have come to it; None before any."""
-    lines = [
-        mean_curve(name, found, SMOOTHING)
-        for name, found in rewards.items()
-        if set.intersection(*(set(line.steps) for line in found))
-    ]
-    if not lines:
+    means = mean_curves(rewards)
+    if not means:
         return None
-    panel = Panel("reward in RL", lines)
-    figure = figures.draw_curves([panel], SMOOTHING, columns=1, panel_size=(7.2, 4.2))
-    said = "; ".join(f"{line.label}, ends at {line.values[-1]:.3f}" for line in lines)
-    return Markup(figures.figure_svg(figure, f"reward in RL: {said}"))
+    said = "; ".join(f"{line.label}, ends at {line.values[-1]:.3f}" for line in means)
+    return Markup(figures.figure_svg(draw_means("reward in RL", means), f"reward in RL: {said}"))
 
 
-def _rewards(folder: Path, result: Mapping[str, Any]) -> dict[str, list[Line]]:
-    """The reward curves of each arm's runs that have come to RL, under the line's name."""
+def reward_curves(folder: Path, result: Mapping[str, Any]) -> dict[str, list[Line]]:
+    """The reward curves of each arm's runs that have come to RL, by the arm's name."""
     lines: dict[str, list[Line]] = {}
     for arm in result["arms"]:
         runs = [folder / unit_name(arm, seed) for seed in result["seeds"]]
         found = [line for run in runs if (line := read_curves(run, "reward").get("rl"))]
         if found:
-            lines[f"{label(arm)}, mean of {len(found)} runs"] = found
+            lines[label(arm)] = found
     return lines
 
 

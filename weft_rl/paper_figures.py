@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from weft_rl import figures
 from weft_rl.comparison_text import label
-from weft_rl.ema import SMOOTHING
-from weft_rl.figures import Panel, Point
+from weft_rl.figures import Line, Point
 from weft_rl.paper import TIME_RATIO
 from weft_rl.paper_units import Unit
-from weft_rl.plot import mean_curve, read_curves, save_figure
+from weft_rl.plot import draw_means, mean_curves, read_curves, save_figure
 from weft_rl.runs import METRICS, read_lines, write_text
 from weft_rl.stats import t95
 
@@ -62,28 +61,20 @@ def _visible(token: str) -> str:
 
 def curves_figure(folder: Path, runs: Mapping[Unit, Path]) -> list[Path]:
     """Figure 3: reward over RL steps after each cold start, with the band over seeds."""
-    lines = []
-    for arm in dict.fromkeys(unit.arm for unit in runs):
-        found = [
-            line
-            for unit, run in runs.items()
-            if unit.arm == arm and (line := read_curves(run, "reward").get("rl"))
-        ]
-        if found:
-            name = f"{label(arm)} then RL, {len(found)} seeds"
-            lines.append(mean_curve(name, found, SMOOTHING))
-    if not lines:
+    arms: dict[str, list[Line]] = {}
+    for unit, run in runs.items():
+        line = read_curves(run, "reward").get("rl")
+        if line:
+            arms.setdefault(f"{label(unit.arm)} then RL", []).append(line)
+    means = mean_curves(arms)
+    if not means:
         return []
-    note = (
-        f"faint: mean reward; bold: time-weighted average (smoothing {SMOOTHING:g}) with its 95 %"
-    )
-    panels = [Panel("reward in RL", lines)]
-    size = (7.2, 4.4)
-    figure = figures.draw_curves(panels, SMOOTHING, columns=1, panel_size=size, note=note)
-    rows = [("arm", "step", "reward")]
+    figure = draw_means("reward in RL", means)
+    rows = [("arm", "run", "step", "reward")]
     rows += [
-        (line.label, f"{step:g}", f"{value:.6f}")
-        for line in lines
+        (name, str(number), f"{step:g}", f"{value:.6f}")
+        for name, lines in arms.items()
+        for number, line in enumerate(lines)
         for step, value in zip(line.steps, line.values, strict=True)
     ]
     return [*_save(figure, folder, "figure3"), _table(folder, "figure3", rows)]

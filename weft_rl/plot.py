@@ -4,7 +4,7 @@ import errno
 import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -167,6 +167,29 @@ def mean_curve(label: str, lines: Sequence[Line], smoothing: float) -> Line:
     half = t95(len(lines) - 1) * smooth.std(axis=0, ddof=1) / len(lines) ** 0.5
     middle = smooth.mean(axis=0)
     return Line(label, steps, mean, ((middle - half).tolist(), (middle + half).tolist()))
+
+
+def mean_curves(arms: Mapping[str, Sequence[Line]]) -> list[Line]:
+    """The mean curve of each arm's runs, by label; arms without a common step are left out."""
+    return [
+        mean_curve(
+            f"{label}, mean of {len(runs)} runs" if len(runs) > 1 else label, runs, SMOOTHING
+        )
+        for label, runs in arms.items()
+        if runs and set.intersection(*(set(run.steps) for run in runs))
+    ]
+
+
+def draw_means(title: str, means: Sequence[Line]) -> "Figure":
+    """Mean curves with their bands, at least one, in one panel."""
+    note = f"faint: as logged; bold: time-weighted average (smoothing {SMOOTHING:g})"
+    return figures.draw_curves(
+        [Panel(title, list(means))],
+        SMOOTHING,
+        columns=1,
+        panel_size=(7.2, 4.4),
+        note=f"{note}; area: its 95 % interval over runs",
+    )
 
 
 def _curves(rows: Iterable[dict[str, Any]], metric: str) -> dict[str, Line]:
