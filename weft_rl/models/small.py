@@ -9,7 +9,7 @@ from weft_rl.config.schema import BaseConfig
 from weft_rl.data.small_world import small_texts
 from weft_rl.data.symbols import BOS, EOS, EOT, MASK, SMALL_VOCABULARY
 from weft_rl.models.configuration import LLaDAConfig
-from weft_rl.models.tokenizer import CHAT_TEMPLATE
+from weft_rl.models.tokenizer import chat_tokenizer, config_over
 
 _SPECIAL = [MASK, EOS, BOS, EOT, "<|start_header_id|>", "<|end_header_id|>"]
 _TEXTS, _SEED = 4000, 0  # what it is trained on; more adds no words
@@ -36,18 +36,7 @@ def small_tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     backend.train_from_iterator(_texts(), trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token=BOS,
-        eos_token=EOS,
-        pad_token=EOS,
-        mask_token=MASK,
-        extra_special_tokens=_SPECIAL[3:],
-        padding_side="left",
-        clean_up_tokenization_spaces=False,
-    )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
+    return chat_tokenizer(backend, _SPECIAL[3:])
 
 
 def _texts() -> Iterator[str]:
@@ -58,17 +47,6 @@ def _texts() -> Iterator[str]:
 
 def small_config(options: BaseConfig) -> LLaDAConfig:
     """A LLaDA over the small world's vocabulary, with rotary positions."""
-    ids = {text: i for i, text in enumerate(_SPECIAL)}
-    return LLaDAConfig(
-        vocab_size=SMALL_VOCABULARY,
-        hidden_size=options.hidden_size,
-        num_hidden_layers=options.num_hidden_layers,
-        num_attention_heads=options.num_attention_heads,
-        intermediate_size=options.intermediate_size,
-        max_position_embeddings=_POSITIONS,
-        mask_token_id=ids[MASK],
-        bos_token_id=ids[BOS],
-        eos_token_id=ids[EOS],
-        eot_token_id=ids[EOT],
-        pad_token_id=ids[EOS],
+    return config_over(
+        _SPECIAL, options, vocab_size=SMALL_VOCABULARY, max_position_embeddings=_POSITIONS
     )
