@@ -6,36 +6,29 @@ import sys
 from pathlib import Path
 
 from safetensors.torch import save_file
-from transformers import TrainingArguments
+from small_cold_start import arguments, small_model
 
-from weft_rl.config.schema import BaseConfig
 from weft_rl.data.tiny_world import cold_start_traces
 from weft_rl.data.traces import encode_traces
-from weft_rl.models.loading import fresh_model
-from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
+from weft_rl.models.tokenizer import tiny_tokenizer
 from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
 from weft_rl.trainers.objectives import objective_of
 
 
 def main(folder: Path, method: str, batch: int) -> None:
-    size = BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
-    model = fresh_model(tiny_config(size), 0)
+    model = small_model()
     end = model.config.eot_token_id
     traces = cold_start_traces(12, 0)
     examples, *_ = encode_traces(traces, tiny_tokenizer(), "tiny", end, 200)
     trainer = ColdStartTrainer(
         model=model,
-        args=TrainingArguments(
-            output_dir=str(folder / "scratch"),
-            use_cpu=True,
-            report_to="none",
-            disable_tqdm=True,
+        args=arguments(
+            folder,
             max_steps=5,
             optim="sgd",  # Adam turns rounding noise of tiny gradients into steps
             per_device_train_batch_size=batch,
             learning_rate=1e-1,
             save_strategy="no",
-            remove_unused_columns=False,
         ),
         train_dataset=examples,
         data_collator=AnswerCollator(1),

@@ -2,16 +2,15 @@
 
 import pytest
 import torch
+from small_cold_start import arguments, small_model
 from torch.nn import functional as F
 from torch.testing import assert_close
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 
-from weft_rl.config.schema import BaseConfig
 from weft_rl.data.traces import Example
 from weft_rl.diffusion.noise import TIME_MARGIN
 from weft_rl.diffusion.rates import mean_rate
-from weft_rl.models.loading import fresh_model
-from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
+from weft_rl.models.tokenizer import tiny_tokenizer
 from weft_rl.runs import newest_checkpoint
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
@@ -31,21 +30,10 @@ def examples(count=8):
 
 
 def trainer(folder, pad_in_answer=False, rates="uniform", order=None, batch=4, accumulate=1):
-    size = BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     made = ColdStartTrainer(
-        model=fresh_model(tiny_config(size), 0),
-        args=TrainingArguments(
-            output_dir=str(folder / "scratch"),
-            use_cpu=True,
-            report_to="none",
-            disable_tqdm=True,
-            max_steps=6,
-            per_device_train_batch_size=batch,
-            gradient_accumulation_steps=accumulate,
-            learning_rate=1e-2,
-            logging_steps=1,
-            save_steps=3,
-            remove_unused_columns=False,
+        model=small_model(),
+        args=arguments(
+            folder, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulate
         ),
         train_dataset=examples(),
         data_collator=AnswerCollator(PAD, pad_in_answer),

@@ -5,26 +5,21 @@ from itertools import permutations
 
 import pytest
 import torch
+from small_cold_start import arguments, small_model
 from torch.nn import functional as F
 from torch.testing import assert_close
-from transformers import TrainingArguments
 
-from weft_rl.config.schema import COLD_STARTS, BaseConfig
+from weft_rl.config.schema import COLD_STARTS
 from weft_rl.data.tiny_world import cold_start_traces
 from weft_rl.data.traces import encode_traces
 from weft_rl.diffusion.noise import TIME_MARGIN
 from weft_rl.errors import UserError
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
+from weft_rl.models.tokenizer import tiny_tokenizer
 from weft_rl.runs import newest_checkpoint
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
 from weft_rl.trainers.objectives import RECIPES, Objective, objective_of
-
-
-def small_model():
-    size = BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
-    return fresh_model(tiny_config(size), 0)
 
 
 def examples():
@@ -46,19 +41,11 @@ def trainer(
 ):
     made = ColdStartTrainer(
         model=model or small_model(),
-        args=TrainingArguments(
-            output_dir=str(tmp_path / "scratch"),
-            use_cpu=True,
-            report_to="none",
-            disable_tqdm=True,
-            max_steps=6,
+        args=arguments(
+            tmp_path,
             optim=optim,
             per_device_train_batch_size=batch,
             gradient_accumulation_steps=accumulate,
-            learning_rate=1e-2,
-            logging_steps=1,
-            save_steps=3,
-            remove_unused_columns=False,
         ),
         train_dataset=examples(),
         data_collator=AnswerCollator(1),
