@@ -1,6 +1,5 @@
 """Reinforcement learning on a task's rewards."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from weft_rl.errors import UserError
 from weft_rl.evaluation import evaluation_settings, sample_completions, summarise
 from weft_rl.hub import hub_records
 from weft_rl.models.loading import load_tokenizer, with_lora
+from weft_rl.shares import rank_and_world
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.task_rewards import CompletionLog, trl_rewards
 from weft_rl.trainers.watch import FiniteGradients, HeldOut
@@ -89,7 +89,7 @@ def _held_out_score(
     config, watch = context.config, context.config.rl.watch
     settings = evaluation_settings(config)
     records = held_out_records(config.task, watch.evaluate_records, settings.data)
-    rank, processes = int(os.environ.get("RANK", "0")), _processes()
+    rank, processes = rank_and_world()
 
     def score(model: Any) -> Mapping[str, float]:
         own = records[rank::processes]
@@ -108,11 +108,6 @@ def _held_out_score(
     return score
 
 
-def _processes() -> int:
-    """How many processes train together, as torchrun and accelerate tell each of them."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def _reference(context: Context) -> PreTrainedModel | None:
     """A frozen copy of the start for the KL term; with LoRA it is the adapter switched off."""
     options = context.config.rl
@@ -124,7 +119,7 @@ def _reference(context: Context) -> PreTrainedModel | None:
 def _arguments(context: Context, weights: list[float]) -> GRPOConfig:
     """Our options in TRL's terms: the only place where its names appear."""
     options = context.config.rl
-    rows, processes = options.num_prompts * options.num_generations, _processes()
+    rows, (_, processes) = options.num_prompts * options.num_generations, rank_and_world()
     size = options.optimizer.micro_batch_size or rows // processes
     if size == 0 or rows % (size * processes):
         raise UserError(

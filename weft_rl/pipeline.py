@@ -1,6 +1,5 @@
 """`python -m weft_rl.pipeline`: the stages of a run, in order, on one run folder."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -80,11 +79,8 @@ def environment() -> str:
 def open_run(config: RunConfig) -> Path:
     """Create the run folder, or take up one of the same configuration.
 
-    Several processes (WORLD_SIZE) must name it, to share it. Raises UserError when they do not,
-    and when the folder cannot be written, holds a run of another configuration, or holds any run
-    while resume=never."""
-    if config.out is None and rank_and_world()[1] > 1:
-        raise UserError("out=null: name the run folder that the processes share")
+    Raises UserError when the folder cannot be written, holds a run of another configuration, or
+    holds any run while resume=never."""
     run = Path(config.out or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{'-'.join(config.stages)}")
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -146,7 +142,7 @@ def check_data(config: RunConfig) -> None:
 
 def check_processes(config: RunConfig) -> None:
     """Raise UserError for a run that several processes cannot share."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if rank_and_world()[1] == 1:
         return
     rule = "several processes need one folder; name it"
     require(config.out is not None, "out", config.out, rule)
@@ -156,7 +152,7 @@ def check_processes(config: RunConfig) -> None:
 
 def first_process() -> bool:
     """Whether this process writes; the rank is torchrun's and accelerate's."""
-    return os.environ.get("RANK", "0") == "0"
+    return rank_and_world()[0] == 0
 
 
 def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
