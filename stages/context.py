@@ -1,5 +1,6 @@
 """What every stage is handed: the run folder, its configuration and the model to start from."""
 
+import gc
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +90,14 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
 
 
 def leave_together() -> None:
-    """Wait for the other processes: one that leaves early breaks off their connections."""
+    """Wait for the other processes: one that leaves early breaks off their connections.
+
+    Trainers must be out of scope: a DistributedDataParallel that outlives its process group closes
+    it while it holds the interpreter's lock, which gloo's thread may be waiting for (torch 2.13).
+    """
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
+        gc.collect()
         torch.distributed.destroy_process_group()
 
 

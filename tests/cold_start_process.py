@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from small_cold_start import arguments, small_model
 
+from stages.context import leave_together
 from weft_rl.data.tiny_world import cold_start_traces
 from weft_rl.data.traces import encode_traces
 from weft_rl.models.tokenizer import tiny_tokenizer
@@ -46,3 +47,4 @@ def main(folder: Path, method: str, batch: int) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    leave_together()

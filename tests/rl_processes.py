@@ -9,6 +9,8 @@ import torch
 from rl_trainer import dataset, options, state, trained, trainer
 from transformers import TrainerCallback
 
+from stages.context import leave_together
+
 MICRO = {"micro_batch_size": 2}
 RUNS = {
     "bnpo": {"objective": "bnpo"},
@@ -75,6 +77,4 @@ if __name__ == "__main__":
     found = results(place / f"scratch-{count}", count)
     if torch.distributed.get_rank() == 0:
         torch.save(found, place / f"of-{count}.pt")
-    # a process that leaves first would break off the others' connections
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    leave_together()

@@ -36,7 +36,11 @@ def test_two_nodes_equal_one_process(tmp_path):
         subprocess.Popen(arguments, env=os.environ | common | {"NODE_RANK": str(rank)})
         for rank in range(2)
     ]
-    assert [node.wait(timeout=300) for node in nodes] == [0, 0]
+    try:
+        assert [node.wait(timeout=200) for node in nodes] == [0, 0]
+    finally:
+        for node in nodes:
+            node.kill()
     one, two = (load_file(tmp_path / n / "weights.safetensors") for n in ("one", "two"))
     assert one.keys() == two.keys()
     for name, weight in one.items():
