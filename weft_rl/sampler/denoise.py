@@ -165,7 +165,9 @@ class _Sampler:
             slots = np.flatnonzero(~needs_all)
         own = rows if slots is None else rows[slots]
         where, completions = progress.open(own), progress.tokens[own]
-        if everything:
+        if everything and not progress.step[own].any():
+            logits = self.network.beginning(own, completions, where)
+        elif everything:
             logits = self.network.everything(own, completions, where)
         else:
             start = progress.starts(own)

@@ -20,8 +20,9 @@ from weft_rl.sampler.control import Ints, Open
 class Network:
     """Logits of open positions, for rows that sit in the slots of a batch.
 
-    Whole canvases go through `everything`, which fills the cache if there is one; `window` sends
-    only what the cache does not hold. Raises ValueError for a model that cannot keep a cache."""
+    Whole canvases go through `everything`, which fills the cache if there is one, or through
+    `beginning` while all is masked; `window` sends only what the cache does not hold. Raises
+    ValueError for a model that cannot keep a cache."""
 
     def __init__(
         self,
@@ -37,6 +38,9 @@ class Network:
         self.unconditional = torch.full_like(prompt_ids, mask_id)
         self.visible = nn.functional.pad(visible, (0, config.gen_length), value=1)  # (N, L)
         self.padding = (visible == 0).sum(dim=1).cpu().numpy()  # (N,)
+        both = torch.cat([prompt_ids, visible], dim=1).cpu().numpy()
+        # the same number for the same prompt
+        self.prompt = np.unique(both, axis=0, return_inverse=True)[1].reshape(-1)  # (N,)
         # PEFT's own forward hides what the model accepts behind **kwargs
         unwrap: Any = getattr(model, "get_base_model", lambda: model)
         self.accepted = signature(type(unwrap()).forward).parameters
@@ -62,13 +66,25 @@ class Network:
         lead = 0 if self.cache is not None or not len(rows) else int(self.padding[rows].min())
         own, canvas = self._canvas(rows, completions)
         position = where.position + self.prompt_ids.shape[1] - lead
+        cache = self._kept(None, None)
         return self._guided(
             [part[:, lead:] for part in canvas],
             self._seen(rows, own, lead),
             self._to_device(where.index),
             self._to_device(position),
-            self._kept(None, None),
+            cache and _first(cache, self.copies * len(rows)),
         )
+
+    def beginning(self, rows: Ints, completions: Ints, where: Open) -> Tensor:
+        """What `everything` gives while these completions are all masks, each prompt sent once."""
+        _, first, places = np.unique(self.prompt[rows], return_index=True, return_inverse=True)
+        if len(first) == len(rows):
+            return self.everything(rows, completions, where)
+        position = where.position.reshape(len(rows), -1)[first]  # of each, the whole first block
+        index = np.arange(len(first)).repeat(position.shape[1])
+        logits = self.everything(rows[first], completions[first], Open(index, position.ravel()))
+        self._move(places, len(first))
+        return logits.unflatten(0, position.shape)[self._to_device(places)].flatten(0, 1)
 
     def window(
         self, rows: Ints, slots: Ints | None, completions: Ints, where: Open, start: Ints
@@ -96,15 +112,17 @@ class Network:
         """Move the cache of these slots (A,), ascending, to the front and forget the rest."""
         if self.cache is None:
             return
-        number = self.cache.keys.shape[1] // self.copies
+        self._move(slots, self.cache.keys.shape[1] // self.copies)
+        self.cache = _first(self.cache, self.copies * len(slots))
+
+    def _move(self, slots: Ints, number: int) -> None:
+        """Write the cache of these slots (A,), of `number` in each copy, to the front in order."""
+        if self.cache is None:
+            return
         index = self._to_device(np.concatenate([slots + i * number for i in range(self.copies)]))
         for kept in (self.cache.keys, self.cache.values):
             for layer in kept:  # one at a time: a second copy of the whole cache may not fit
                 layer[: len(index)] = layer[index]
-        size = len(index)
-        self.cache = replace(
-            self.cache, keys=self.cache.keys[:, :size], values=self.cache.values[:, :size]
-        )
 
     def _to_device(self, values: Ints) -> Tensor:
         return torch.from_numpy(values).to(self.prompt_ids.device, non_blocking=True)
@@ -175,3 +193,8 @@ class Network:
                 "language model, for instance one from AutoModelForMaskedLM"
             )
         return logits if flat else logits[index, position]
+
+
+def _first(cache: Cache, size: int) -> Cache:
+    """The cache's first `size` rows, not copied."""
+    return replace(cache, keys=cache.keys[:, :size], values=cache.values[:, :size])
