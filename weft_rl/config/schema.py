@@ -65,6 +65,10 @@ class SamplerConfig(Block):
     end_tokens: Literal["free", "late", "never"] = option(
         "free", "end tokens are like any, wait for a block's other tokens, or are not drawn"
     )
+    compile: bool = option(
+        False,
+        "torch.compile of the model, for batches of one shape: finished rows keep their places",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
