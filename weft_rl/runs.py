@@ -59,8 +59,37 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, default: Any) -> Any:
-    """The file's JSON value, or `default` when there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
+    """The file's JSON value, or `default` when there is no such file.
+
+    Raises UserError for a file that cannot be read or holds another type than `default` is."""
+    if not path.exists():
+        return default
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    # RecursionError: nested too deep
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read ({reason}); mend or remove it") from error
+    if not isinstance(value, type(default)):
+        kind = type(default).__name__
+        raise UserError(f"{path}: holds no {kind} but {str(value)[:40]!r}; mend or remove it")
+    return value
+
+
+def finished_stages(run: Path) -> dict[str, str]:
+    """The stages that are through, each with its last checkpoint relative to the run folder.
+
+    Raises UserError as read_json does, and for a checkpoint outside of the run's own."""
+    finished = read_json(run / FINISHED, {})
+    for stage, place in finished.items():
+        parts = Path(place).parts if isinstance(place, str) else ()
+        # joined to the run folder: an absolute path or `..` would name a model from anywhere
+        if parts[:1] != ("checkpoints",) or ".." in parts:
+            raise UserError(
+                f"{run / FINISHED}: {stage}: {place!r} is no folder below checkpoints/; mend or "
+                "remove it"
+            )
+    return finished
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
