@@ -1,6 +1,7 @@
 """A run folder: its paths, its metric lines, and writing that is complete or absent."""
 
 import fcntl
+import glob
 import json
 import math
 import os
@@ -42,6 +43,7 @@ def one_writer(run: Path) -> Generator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: beside the target, flushed to disk, then renamed."""
+    _remove_torn(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with beside.open("w", encoding="utf-8") as file:
@@ -51,6 +53,18 @@ def write_text(path: Path, text: str) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _remove_torn(path: Path) -> None:
+    """Remove what processes that were killed left beside a file they were writing."""
+    for torn in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        process = torn.name.rsplit(".", 2)[1]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            torn.unlink(missing_ok=True)
+        except (ValueError, OSError):
+            continue  # another user's process, or a file of another kind
 
 
 def write_json(path: Path, value: Any) -> None:
