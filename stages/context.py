@@ -70,8 +70,10 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
     newest = newest_checkpoint(context.run, context.stage)
     done = int(newest.name.removeprefix("step-")) if newest else -1
     if trainer.is_world_process_zero():
-        for file in (METRICS, f"completions/{context.stage}.jsonl"):
-            cut_lines(context.run / file, context.stage, done)
+        cut_lines(context.run / METRICS, context.stage, done)
+        # a rollout bears the step that it comes after: the one after the checkpoint is made again
+        completions = context.run / "completions" / f"{context.stage}.jsonl"
+        cut_lines(completions, context.stage, done - 1)
     stop = StopOnSignal()
     callbacks: list[TrainerCallback] = [
         MetricsWriter(context.run, context.stage),

@@ -26,7 +26,7 @@ from weft_rl.errors import Interrupted, UserError
 from weft_rl.jobs import LOGS, Job, has_cuda, last_line, run_jobs
 from weft_rl.pipeline import check_data, environment, start_model
 from weft_rl.plot import draw_means, mean_curves, save_figure
-from weft_rl.runs import CONFIG, CURVES, EVAL, read_json, write_json, write_text
+from weft_rl.runs import CONFIG, CURVES, EVAL, REPORT, read_json, write_json, write_text
 
 PAGE = "comparison.md"
 ARMS = tuple(stage for stage in STAGES if stage not in ("base", "rl", "eval"))
@@ -185,8 +185,8 @@ def _workers(options: CompareConfig, config: RunConfig) -> int:
 
 
 def is_done(unit: Path, task: str) -> bool:
-    """Whether a run folder has been evaluated after RL."""
-    return task in read_json(unit / EVAL, {}).get("rl", {})
+    """Whether a run has been evaluated after RL and has come to its end, which is its report."""
+    return task in read_json(unit / EVAL, {}).get("rl", {}) and (unit / REPORT).exists()
 
 
 def _train_base(folder: Path, words: Sequence[str], threads: int) -> dict[str, int]:

@@ -30,6 +30,7 @@ from weft_rl.runs import (
     CURVES,
     EVAL,
     FINISHED,
+    finished_stages,
     one_writer,
     read_json,
     write_json,
@@ -165,7 +166,7 @@ def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
     from stages.registry import BODIES
 
     quiet_libraries()
-    finished: dict[str, str] = read_json(run / FINISHED, {})
+    finished = finished_stages(run)
     evaluated: dict[str, Any] = read_json(run / EVAL, {})
     place = start_model(config)
     names = [name for name in config.stages if name != "base"]

@@ -128,6 +128,7 @@ class BaseConfig(Block):
     learning_rate: float = option(3e-3, "peak; cosine decay to 0", above=0)
     warmup_steps: int = option(40, "steps of linear warm-up", at_least=0)
     logging_steps: int = option(20, "steps between metric lines", at_least=1)
+    save_steps: int = option(200, "steps between checkpoints", at_least=1)
     # NumPy's global generator, which transformers seeds, takes 32 bits
     seed: int = option(0, "the base's own, shared by all runs", at_least=0, below=2**32)
 

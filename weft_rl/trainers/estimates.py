@@ -111,9 +111,9 @@ class EstimateCache:
             }
             save_file(named, folder / _FILE.format(rank=rank))
 
-    def load(self, folder: Path) -> None:
-        """Take up what every rank has kept: examples may come to another rank."""
-        for path in sorted(folder.glob(_FILE.format(rank="*"))):
-            for name, value in load_file(path).items():
-                index, since = map(int, name.split("."))
-                self.kept[index], self.since[index] = value, since
+    def load(self, folder: Path, rank: int) -> None:
+        """Take up what this rank has kept; a run that goes through has no other's either."""
+        path = folder / _FILE.format(rank=rank)
+        for name, value in (load_file(path) if path.exists() else {}).items():
+            index, since = map(int, name.split("."))
+            self.kept[index], self.since[index] = value, since
