@@ -10,6 +10,7 @@ from transformers import GenerationConfig, Qwen2Config, Qwen2Model, Qwen2PreTrai
 from transformers.modeling_outputs import MaskedLMOutput
 
 from weft_rl.models.configuration import end_tokens
+from weft_rl.models.head import Reduce, reduced_logits
 
 
 class DreamConfig(Qwen2Config):
@@ -81,13 +82,15 @@ class DreamForMaskedLM(Qwen2PreTrainedModel):
         attention_mask: Tensor | None = None,
         logit_positions: Tensor | None = None,
         logit_rows: Tensor | None = None,
+        reduce: Reduce | None = None,
         **_: Any,
     ) -> MaskedLMOutput:
         """Logits for every position, or only for those asked for.
 
         input_ids (B, L) long; attention_mask (B, L), 0 hides a position from all others;
         logit_positions (K,) or (B, K) long: where the head is computed, or (M,), each in the row of
-        logit_rows (M,). Returns an output whose logits are (B, L, V), (B, K, V) or (M, V).
+        logit_rows (M,). Returns an output whose logits are (B, L, V), (B, K, V) or (M, V); with
+        `reduce` they are what it makes of them, a few positions at a time.
         Raises ValueError for shapes that do not fit and for L over max_position_embeddings."""
         batch, length = input_ids.shape
         if length > self.config.max_position_embeddings:
@@ -112,4 +115,7 @@ class DreamForMaskedLM(Qwen2PreTrainedModel):
             if logit_positions is not None:
                 source = source.gather(1, logit_positions.expand(batch, -1))
             x = x.take_along_dim(source[:, :, None], dim=1)
-        return MaskedLMOutput(logits=self.lm_head(x))
+        if reduce is None:
+            return MaskedLMOutput(logits=self.lm_head(x))
+        found = reduced_logits(self.lm_head, x, self.config.vocab_size, reduce)
+        return MaskedLMOutput(logits=found)

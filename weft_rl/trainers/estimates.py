@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-# Estimates of an answer's tokens from logits (B, K, V), x0 (B, K) and answer (B, K): (B, K).
+# Estimates of an answer's tokens from logits (B, K, V), x0 (B, K) and answer (B, K): (B, K). It is
+# given a few of the K at a time.
 Reduce = Callable[[Tensor, Tensor, Tensor], Tensor]
 _FILE = "estimates_{rank}.safetensors"
 
@@ -43,18 +44,23 @@ def estimate(
     x0, answer = batch["x0"], batch["answer"]
     where, training = answer_positions(answer), model.training
     model.train(train_mode)
+    ids, there = x0.gather(1, where), answer.gather(1, where)
+
+    def of_part(logits: Tensor, begin: int) -> Tensor:
+        part = slice(begin, begin + logits.shape[1])
+        return reduce(logits, ids[:, part], there[:, part])
+
     precision = torch.autocast(x0.device.type, torch.bfloat16) if bf16 else nullcontext()
     try:
         with precision:
-            logits = model(
+            found = model(
                 input_ids=x0.masked_fill(answer, mask_id),
                 attention_mask=batch["attention_mask"],
                 logit_positions=where,
-            ).logits
+                reduce=of_part,
+            ).logits.float()
     finally:
         model.train(training)
-    there = answer.gather(1, where)
-    found = reduce(logits, x0.gather(1, where), there).float()
     spread = torch.zeros(x0.shape, dtype=torch.float32, device=x0.device)
     return spread.scatter(1, where, torch.where(there, found, 0.0))
 
