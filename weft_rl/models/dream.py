@@ -10,7 +10,7 @@ from transformers import GenerationConfig, Qwen2Config, Qwen2Model, Qwen2PreTrai
 from transformers.modeling_outputs import MaskedLMOutput
 
 from weft_rl.models.configuration import end_tokens
-from weft_rl.models.head import Reduce, reduced_logits
+from weft_rl.models.head import Reduce, VocabularyHead
 
 
 class DreamConfig(Qwen2Config):
@@ -67,7 +67,7 @@ class DreamForMaskedLM(Qwen2PreTrainedModel):
         for module in self.model.modules():
             if hasattr(module, "is_causal"):
                 module.is_causal = False  # ty: ignore[invalid-assignment] - no parameter
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = VocabularyHead(config.hidden_size, config.vocab_size)
         # TRL writes into it
         self.generation_config = GenerationConfig(
             bos_token_id=config.bos_token_id,
@@ -115,7 +115,4 @@ class DreamForMaskedLM(Qwen2PreTrainedModel):
             if logit_positions is not None:
                 source = source.gather(1, logit_positions.expand(batch, -1))
             x = x.take_along_dim(source[:, :, None], dim=1)
-        if reduce is None:
-            return MaskedLMOutput(logits=self.lm_head(x))
-        found = reduced_logits(self.lm_head, x, self.config.vocab_size, reduce)
-        return MaskedLMOutput(logits=found)
+        return MaskedLMOutput(logits=self.lm_head(x, reduce))

@@ -15,22 +15,32 @@ from weft_rl.budget import LOGITS_TOGETHER
 Reduce = Callable[[Tensor, int], Tensor]
 
 
-def reduced_logits(head: nn.Module, x: Tensor, vocab_size: int, reduce: Reduce) -> Tensor:
-    """`reduce` of head(x), x (..., C, D), with no more than LOGITS_TOGETHER logits at a time.
+class VocabularyHead(nn.Linear):
+    """From hidden states to logits, or to what is wanted of them."""
 
-    The parts' results are put together along C. On the way back a part's logits are computed once
-    more; where they are few enough for one part, nothing is computed twice."""
-    positions = x.dim() - 2
-    rows = x[..., 0, 0].numel() if x.shape[-2] else 1
-    size = max(1, LOGITS_TOGETHER // (rows * vocab_size))
-    if size >= x.shape[-2]:
-        return reduce(head(x), 0)
+    def __init__(self, hidden_size: int, vocab_size: int) -> None:
+        super().__init__(hidden_size, vocab_size, bias=False)
 
-    def part(piece: Tensor, begin: int) -> Tensor:
-        return reduce(head(piece), begin)
+    def forward(self, input: Tensor, reduce: Reduce | None = None) -> Tensor:
+        """Logits (..., C, V) of hidden states (..., C, D); or `reduce` of them, LOGITS_TOGETHER at
+        most at a time, put together along C.
 
-    parts = [
-        checkpoint(part, piece, size * number, use_reentrant=False, preserve_rng_state=False)
-        for number, piece in enumerate(x.split(size, positions))
-    ]
-    return torch.cat(parts, positions)
+        On the way back a part's logits are computed once more; where they are few enough for one
+        part, nothing is computed twice."""
+        if reduce is None:
+            return super().forward(input)
+        positions = input.dim() - 2
+        rows = input.shape[:-2].numel()
+        size = max(1, LOGITS_TOGETHER // max(1, rows * self.out_features))
+        if size >= input.shape[positions]:
+            return reduce(super().forward(input), 0)
+
+        # not self(...): where weights are sharded, each call of a module is a turn of all processes
+        def part(piece: Tensor, begin: int) -> Tensor:
+            return reduce(nn.functional.linear(piece, self.weight), begin)
+
+        parts = [
+            checkpoint(part, piece, size * number, use_reentrant=False, preserve_rng_state=False)
+            for number, piece in enumerate(input.split(size, positions))
+        ]
+        return torch.cat(parts, positions)

@@ -16,7 +16,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from weft_rl.models.cache import Cache
 from weft_rl.models.configuration import LLaDAConfig
-from weft_rl.models.head import Reduce, reduced_logits
+from weft_rl.models.head import Reduce, VocabularyHead
 
 
 def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device) -> Tensor:
@@ -91,7 +91,7 @@ class LLaDATransformer(nn.Module):
             self.wpe = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.blocks = nn.ModuleList(LLaDABlock(config, n) for n in range(config.num_hidden_layers))
         self.ln_f = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.ff_out: nn.Module = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.ff_out: nn.Module = VocabularyHead(config.hidden_size, config.vocab_size)
 
 
 class LLaDAModel(nn.Module):
@@ -177,11 +177,7 @@ class LLaDAForMaskedLM(PreTrainedModel):
         elif logit_positions is not None:
             index = logit_positions.expand(len(x), -1)  # (B, K)
             x = x.take_along_dim(index[:, :, None], dim=1)
-        x = parts.ln_f(x)
-        if reduce is None:
-            return MaskedLMOutput(logits=parts.ff_out(x))
-        found = reduced_logits(parts.ff_out, x, self.config.vocab_size, reduce)
-        return MaskedLMOutput(logits=found)
+        return MaskedLMOutput(logits=parts.ff_out(parts.ln_f(x), reduce))
 
     def _visible(self, attention_mask: Tensor | None, batch: int, length: int) -> Tensor | None:
         """What each layer may attend to: (B, 1, 1, L) bool; None for everything."""

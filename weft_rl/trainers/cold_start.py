@@ -278,7 +278,8 @@ class ColdStartTrainer(AtomicCheckpoints):
         """Transformers saves random states here, on every rank: the estimates go along."""
         super()._save_rng_state(output_dir)
         rank = self.accelerator.process_index
-        self.estimates.save(Path(output_dir), rank)
+        if rank == 0:
+            self.estimates.save(Path(output_dir))
         if self.method.estimated == "entropy":
             self.token_table.save(Path(output_dir), rank)
 

@@ -1,0 +1,138 @@
+"""Cold starts and RL in one process, or sharded by FSDP2 over several: what test_sharded.py starts.
+
+Usage: python (or torchrun) sharded_processes.py FOLDER PROCESSES
+
+Several processes take the launcher's file for FSDP2, but for its bfloat16. accelerate shards where
+it sees GPUs only; told that it does, it shards on CPUs as well."""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils import DistributedType
+from accelerate.utils.launch import prepare_multi_gpu_env
+from rl_trainer import dataset, options
+from rl_trainer import trainer as rl_trainer
+from safetensors.torch import save_file
+from small_cold_start import arguments, small_model
+from torch.distributed.tensor import DTensor
+
+from stages.context import leave_together
+from weft_rl.config.schema import LoraConfig
+from weft_rl.data.tiny_world import cold_start_traces
+from weft_rl.data.traces import encode_traces
+from weft_rl.models import head
+from weft_rl.models.loading import with_lora
+from weft_rl.models.tokenizer import tiny_tokenizer
+from weft_rl.sampler import SamplerConfig
+from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.objectives import Objective
+
+LAUNCHER = Path(__file__).parents[1] / "configs" / "accelerate" / "fsdp2.yaml"
+LORA = LoraConfig(2, targets=["q_proj", "up_proj"])
+
+
+def shard_on_cpus():
+    """What `accelerate launch` would set, and a state that takes the CPUs for GPUs."""
+    parser = launch_command_parser()
+    given, *_ = _validate_launch_command(parser.parse_args(["--config_file", str(LAUNCHER), "x"]))
+    os.environ |= prepare_multi_gpu_env(given) | {"ACCELERATE_MIXED_PRECISION": "no"}
+    set_device = PartialState.set_device
+
+    def on_cpus(self):
+        set_device(self)
+        self.distributed_type = DistributedType.MULTI_GPU
+
+    PartialState.set_device = on_cpus
+
+
+def cold_start(folder, processes, lora, **changes):
+    made = small_model()
+    if lora:
+        with torch.random.fork_rng():  # the adapter's first matrix is drawn from the global state
+            torch.random.default_generator.manual_seed(0)
+            made = with_lora(made, LORA, "base", folder / "out")
+    end = made.config.eot_token_id
+    examples, *_ = encode_traces(cold_start_traces(12, 0), tiny_tokenizer(), "tiny", end, 200)
+    args = arguments(
+        folder,
+        max_steps=5,
+        optim="sgd",  # Adam turns rounding noise of tiny gradients into steps
+        per_device_train_batch_size=4 // processes,
+        learning_rate=1e-1,
+        **changes,
+    )
+    trainer = ColdStartTrainer(
+        model=made,
+        args=args,
+        train_dataset=examples,
+        data_collator=AnswerCollator(1),
+        processing_class=tiny_tokenizer(),
+        objective=Objective("sqrt_entropy"),
+        seed=7,
+        refresh_every=2,
+    )
+    trainer.run, trainer.stage = folder, "weft"
+    return trainer
+
+
+def rl(folder, processes, lora, **changes):
+    chosen = options(objective="dapo", num_iterations=2, kl_coef=0.04, rollout={"resample": 1})
+    # rows end at different steps: the forwards of a rollout differ from process to process
+    sampler = SamplerConfig(12, 4, 12, temperature=1.0)
+    trainer = rl_trainer(
+        folder / "scratch",
+        chosen,
+        processes=processes,
+        lora=lora,
+        records=dataset(4),
+        sampler=sampler,
+        **changes,
+    )
+    trainer.run, trainer.stage = folder, "rl"
+    return trainer
+
+
+def whole(trainer):
+    """The trained weights, put together from all processes."""
+    named = trainer.model.named_parameters()
+    return {
+        name: (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().clone()
+        for name, weight in named
+        if weight.requires_grad
+    }
+
+
+def early(self, input_ids, **_):
+    """Logits of a model that is over after a number of forwards that each process has of its own."""
+
+
+RUNS = {
+    "cold start": (cold_start, False),
+    "cold start, LoRA": (cold_start, True),
+    "RL": (rl, False),
+    "RL, LoRA": (rl, True),
+}
+
+
+def main(folder: Path, processes: int) -> None:
+    if processes > 1:
+        shard_on_cpus()
+    head.LOGITS_TOGETHER = 300  # several parts
+    for name, (make, lora) in RUNS.items():
+        print(name, flush=True)
+        trainer = make(folder / name, processes, lora, save_strategy="steps", save_steps=3)
+        trainer.train()
+        sharded = any(isinstance(weight, DTensor) for weight in trainer.model.parameters())
+        assert sharded == (processes > 1)
+        weights = whole(trainer)
+        if trainer.is_world_process_zero():
+            save_file(weights, folder / f"{name}.safetensors")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
+    leave_together()
