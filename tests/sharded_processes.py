@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, gather_object
 from accelerate.utils.launch import prepare_multi_gpu_env
 from rl_trainer import dataset, options
 from rl_trainer import trainer as rl_trainer
@@ -49,7 +49,7 @@ def shard_on_cpus():
     PartialState.set_device = on_cpus
 
 
-def cold_start(folder, processes, lora, **changes):
+def cold_start(folder, processes, lora, optim="sgd", save_strategy="no", **changes):
     made = small_model()
     if lora:
         with torch.random.fork_rng():  # the adapter's first matrix is drawn from the global state
@@ -60,7 +60,8 @@ def cold_start(folder, processes, lora, **changes):
     args = arguments(
         folder,
         max_steps=5,
-        optim="sgd",  # Adam turns rounding noise of tiny gradients into steps
+        optim=optim,  # Adam turns rounding noise of tiny gradients into steps
+        save_strategy=save_strategy,
         per_device_train_batch_size=4 // processes,
         learning_rate=1e-1,
         **changes,
@@ -81,8 +82,8 @@ def cold_start(folder, processes, lora, **changes):
 
 def rl(folder, processes, lora, **changes):
     chosen = options(objective="dapo", num_iterations=2, kl_coef=0.04, rollout={"resample": 1})
-    # rows end at different steps: the forwards of a rollout differ from process to process
-    sampler = SamplerConfig(12, 4, 12, temperature=1.0)
+    # commits what it is sure of: the forwards of a rollout differ from process to process
+    sampler = SamplerConfig(12, 12, 12, temperature=1.0, threshold=0.03)
     trainer = rl_trainer(
         folder / "scratch",
         chosen,
@@ -106,10 +107,6 @@ def whole(trainer):
     }
 
 
-def early(self, input_ids, **_):
-    """Logits of a model that is over after a number of forwards that each process has of its own."""
-
-
 RUNS = {
     "cold start": (cold_start, False),
     "cold start, LoRA": (cold_start, True),
@@ -118,21 +115,54 @@ RUNS = {
 }
 
 
+def counted(model):
+    """The model's forwards without gradient, counted in a list of one number."""
+    seen = [0]
+
+    def count(*_):
+        seen[0] += not torch.is_grad_enabled()
+
+    model.register_forward_hook(count)
+    return seen
+
+
 def main(folder: Path, processes: int) -> None:
     if processes > 1:
         shard_on_cpus()
     head.LOGITS_TOGETHER = 300  # several parts
+    forwards = []
     for name, (make, lora) in RUNS.items():
-        print(name, flush=True)
-        trainer = make(folder / name, processes, lora, save_strategy="steps", save_steps=3)
+        trainer = make(folder / name, processes, lora)
+        seen = counted(trainer.model)
         trainer.train()
+        forwards.append(gather_object([seen[0]]))
         sharded = any(isinstance(weight, DTensor) for weight in trainer.model.parameters())
         assert sharded == (processes > 1)
-        weights = whole(trainer)
-        if trainer.is_world_process_zero():
-            save_file(weights, folder / f"{name}.safetensors")
+        save(trainer, folder / f"{name}.safetensors")
+    # the processes' rollouts are not of one length, or there would be nothing to show
+    print(forwards, flush=True)
+
+
+def save(trainer, path):
+    weights = whole(trainer)
+    if trainer.is_world_process_zero():
+        save_file(weights, path)
+
+
+def resumed(folder: Path, make, lora) -> None:
+    """A run of Adam's, and the same from its third step on."""
+    kept = {"optim": "adamw_torch", "save_strategy": "steps", "save_steps": 3}
+    first = make(folder, 2, lora, **kept)
+    first.train()
+    save(first, folder / "first.safetensors")
+    second = make(folder, 2, lora, **kept)
+    second.train(resume_from_checkpoint=str(folder / "checkpoints" / second.stage / "step-3"))
+    save(second, folder / "second.safetensors")
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), int(sys.argv[2]))
+    if int(sys.argv[2]) > 1:
+        for name, (make, lora) in RUNS.items():
+            resumed(Path(sys.argv[1]) / f"{name}, again", make, lora)
     leave_together()

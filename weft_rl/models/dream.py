@@ -5,7 +5,7 @@ B batch, L sequence, D hidden, K kept positions, M single places, V vocabulary."
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import GenerationConfig, Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
