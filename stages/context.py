@@ -17,6 +17,7 @@ from weft_rl.models.loading import load_model, resolve_device
 from weft_rl.runs import METRICS, checkpoint_path, cut_lines, newest_checkpoint
 from weft_rl.trainers.callbacks import MetricsWriter, ProgressLine, StopOnSignal
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
+from weft_rl.trainers.versions import RECOMPUTE
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def common_arguments(context: Context, seed: int) -> dict[str, Any]:
         "use_cpu": context.device.type == "cpu",
         "seed": seed,
         "bf16": context.device.type == "cuda",
-        "activation_checkpointing": context.config.memory.gradient_checkpointing,
+        RECOMPUTE: context.config.memory.gradient_checkpointing,
         "disable_tqdm": True,
         "report_to": "none",
         "save_strategy": "steps",
