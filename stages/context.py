@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
+from stages.trackers import close_trackers, tracker_arguments
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import Interrupted
 from weft_rl.models.loading import load_model, resolve_device
@@ -84,6 +85,7 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
     for callback in callbacks:
         trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    close_trackers(context.config.trackers)
     step = trainer.state.global_step
     if stop.stopped and step < trainer.state.max_steps:
         raise Interrupted(
@@ -113,7 +115,7 @@ def common_arguments(context: Context, seed: int) -> dict[str, Any]:
         "bf16": context.device.type == "cuda",
         RECOMPUTE: context.config.memory.gradient_checkpointing,
         "disable_tqdm": True,
-        "report_to": "none",
+        **tracker_arguments(context.config.trackers, context.run, context.stage),
         "save_strategy": "steps",
         "logging_nan_inf_filter": False,
         "remove_unused_columns": False,

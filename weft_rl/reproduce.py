@@ -28,6 +28,7 @@ from weft_rl.paper_units import (
 )
 from weft_rl.pipeline import check_data, start_model
 from weft_rl.runs import REPORT, finished_stages
+from weft_rl.trackers import check_trackers
 
 _SET_HERE = dict.fromkeys(
     ("stages", "seed", "task", "eval.after_each"), "reproduce sets it for each run; leave it out"
@@ -81,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
         ReproduceConfig, own, command="weft_rl.reproduce", description=_ABOUT, positional="what"
     )
     config = load_run_config([*given, "stages=[weft,rl]"], command="weft_rl.reproduce")
+    check_trackers(config.trackers)
     start_model(config)
     units = [unit for number in options.tables() for unit in _table(number, options, config)]
     units += [unit for number in options.figures() for unit in _figure(number, options, config)]

@@ -295,6 +295,5 @@ class ColdStartTrainer(AtomicCheckpoints):
         """Transformers restores the optimizer here: the estimates are taken up as well."""
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            rank = self.accelerator.process_index
-            self.estimates.load(Path(checkpoint), rank)
-            self.token_table.load(Path(checkpoint), rank)
+            self.estimates.load(Path(checkpoint))
+            self.token_table.load(Path(checkpoint), self.accelerator.process_index)
