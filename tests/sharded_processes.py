@@ -1,9 +1,9 @@
-"""Cold starts and RL in one process, or sharded by FSDP2 over several: what test_sharded.py starts.
+"""Cold starts and RL, sharded by FSDP2 over two processes: what test_sharded.py starts.
 
-Usage: python (or torchrun) sharded_processes.py FOLDER PROCESSES
+Usage: torchrun --nproc-per-node 2 sharded_processes.py FOLDER
 
-Several processes take the launcher's file for FSDP2, but for its bfloat16. accelerate shards where
-it sees GPUs only; told that it does, it shards on CPUs as well."""
+They take the launcher's file for FSDP2, but for its bfloat16. accelerate shards where it sees GPUs
+only; told that it does, it shards on CPUs as well."""
 
 import os
 import sys
@@ -32,6 +32,7 @@ from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
 from weft_rl.trainers.objectives import Objective
 
 LAUNCHER = Path(__file__).parents[1] / "configs" / "accelerate" / "fsdp2.yaml"
+FEW = 300  # logits together: the head's positions are several parts
 LORA = LoraConfig(2, targets=["q_proj", "up_proj"])
 
 
@@ -113,6 +114,7 @@ RUNS = {
     "RL": (rl, False),
     "RL, LoRA": (rl, True),
 }
+RESUMED = ("cold start, LoRA", "RL")
 
 
 def counted(model):
@@ -126,10 +128,8 @@ def counted(model):
     return seen
 
 
-def main(folder: Path, processes: int) -> None:
-    if processes > 1:
-        shard_on_cpus()
-    head.LOGITS_TOGETHER = 300  # several parts
+def train_all(folder: Path, processes: int) -> list[list[int]]:
+    """Every run's weights in a file; the forwards without gradient of each run and process."""
     forwards = []
     for name, (make, lora) in RUNS.items():
         trainer = make(folder / name, processes, lora)
@@ -139,8 +139,7 @@ def main(folder: Path, processes: int) -> None:
         sharded = any(isinstance(weight, DTensor) for weight in trainer.model.parameters())
         assert sharded == (processes > 1)
         save(trainer, folder / f"{name}.safetensors")
-    # the processes' rollouts are not of one length, or there would be nothing to show
-    print(forwards, flush=True)
+    return forwards
 
 
 def save(trainer, path):
@@ -149,7 +148,7 @@ def save(trainer, path):
         save_file(weights, path)
 
 
-def resumed(folder: Path, make, lora) -> None:
+def resume(folder: Path, make, lora) -> None:
     """A run of Adam's, and the same from its third step on."""
     kept = {"optim": "adamw_torch", "save_strategy": "steps", "save_steps": 3}
     first = make(folder, 2, lora, **kept)
@@ -161,8 +160,11 @@ def resumed(folder: Path, make, lora) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
-    if int(sys.argv[2]) > 1:
-        for name, (make, lora) in RUNS.items():
-            resumed(Path(sys.argv[1]) / f"{name}, again", make, lora)
+    place = Path(sys.argv[1])
+    shard_on_cpus()
+    head.LOGITS_TOGETHER = FEW
+    print(train_all(place, 2), flush=True)
+    for name, (make, lora) in RUNS.items():
+        if name in RESUMED:
+            resume(place / f"{name}, again", make, lora)
     leave_together()

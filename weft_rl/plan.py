@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from weft_rl.budget import Network, Step, backward_share, forward_operations
+from weft_rl.budget import Network, Step, backward_share, forward_operations, head_operations
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.options import Block, leaves, option
@@ -186,6 +186,7 @@ def _rl_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
         size < rows,
         options.devices,
         options.sharding,
+        entropies=True,
         cached_tokens=rows * length if sampler.cache != "none" else 0,
         sampled_logits=rows * sampler.block_length,
         sampled_tokens=rows * length,
@@ -199,12 +200,19 @@ Work = tuple[float, float, float, int, int]
 def _cold_start_work(config: RunConfig, options: PlanConfig, stage: str, step: Step) -> Work:
     cold, network = config.cold_start, step.network
     length = min(options.trace_length or step.length, step.length)
-    one = forward_operations(network, length, length) * cold.batch_size
-    passes = 1 + backward_share(network) + (stage not in WITHOUT_ESTIMATE or stage == "rho1")
+    # a half of the tokens is masked, on average, and has a loss; the estimate is of all of them
+    masked = length // 2
+    estimated = stage not in WITHOUT_ESTIMATE
+    one = forward_operations(network, length, masked)
+    operations = one * (1 + backward_share(network) + (stage == "rho1"))
+    operations += head_operations(network, masked) * step.in_parts
+    operations += forward_operations(network, length, length) * estimated
+    passes = 1 + backward_share(network) + (estimated or stage == "rho1")
     times = cold.gradient_accumulation_steps
     rows = cold.batch_size * times * options.devices
     steps = ceil(ceil(options.traces / rows) * cold.epochs)
-    return times * passes, times * passes * one, times * passes, rows * length, steps
+    operations *= times * cold.batch_size
+    return times * passes, operations, times * passes, rows * length, steps
 
 
 def _rl_work(config: RunConfig, options: PlanConfig, step: Step) -> Work:
@@ -219,6 +227,7 @@ def _rl_work(config: RunConfig, options: PlanConfig, step: Step) -> Work:
     trained = 1 + backward_share(network)
     forwards = sampler.steps / rl.num_iterations + scored + trained
     operations = denoised * sampler.steps / rl.num_iterations + whole * (scored + trained)
+    operations += head_operations(network, sampler.gen_length) * rows * step.in_parts
     parts = ceil(rows / step.rows)
     reads = sampler.steps / rl.num_iterations + parts * (scored + trained)
     tokens = rl.num_prompts * rl.num_generations * step.length

@@ -1,12 +1,14 @@
-"""A model to generate with, whatever its weights are spread over in training."""
+"""Models whose weights are spread over processes: one to generate with, one to refer to."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from accelerate import Accelerator
+from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel, Trainer
-from trl.models import unwrap_model_for_generation
+from trl.models import prepare_deepspeed, prepare_fsdp, unwrap_model_for_generation
 
 
 @contextmanager
@@ -36,3 +38,13 @@ def whole_weights(trainer: Trainer) -> Iterator[PreTrainedModel]:
                 module.set_reshard_after_forward(False, recurse=False)
             for module in sharded:
                 module.reshard()
+
+
+def spread(reference: PreTrainedModel, accelerator: Accelerator) -> nn.Module:
+    """A model that is not trained, over the processes as the one that is."""
+    plugins = accelerator.state
+    if plugins.deepspeed_plugin is not None:
+        return prepare_deepspeed(reference, accelerator)
+    if plugins.fsdp_plugin is not None:
+        return prepare_fsdp(reference, accelerator)
+    return accelerator.prepare_model(reference, evaluation_mode=True)
