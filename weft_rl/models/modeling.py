@@ -62,10 +62,11 @@ class LLaDABlock(GradientCheckpointingLayer):
         rotation: tuple[Tensor, Tensor] | None,
         visible: Tensor | None,
         cache: Cache | None = None,
+        kept: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """x (B, W, D), W = L without a cache's window; rotation: cosines and sines (L, d) or
-        (B, 1, W, d), or None where positions are learned; visible (B, 1, 1, L) bool or None.
-        Returns (B, W, D)."""
+        (B, 1, W, d), or None where positions are learned; visible (B, 1, 1, L) bool or None; kept:
+        rows and positions, of one shape, that are asked for. Returns (B, W, D) or (*kept, D)."""
         n = self.attn_norm(x)
         q, k, v = (
             projection(n).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, L, d)
@@ -76,7 +77,11 @@ class LLaDABlock(GradientCheckpointingLayer):
         if cache is not None:
             k, v = cache.exchange(self.layer, k, v)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
-        x = x + self.attn_out(attended.transpose(1, 2).flatten(2))
+        attended = attended.transpose(1, 2)  # (B, W, H, d)
+        if kept is not None:
+            # what follows looks at one position at a time
+            x, attended = x[kept], attended[kept]
+        x = x + self.attn_out(attended.flatten(-2))
         n = self.ff_norm(x)
         return x + self.ff_out(self.act(self.ff_proj(n)) * self.up_proj(n))
 
@@ -169,14 +174,16 @@ class LLaDAForMaskedLM(PreTrainedModel):
             angles = rotary_angles(length, head_dim, self.config.rope_theta, x.device)
             angles = angles if positions is None else angles[positions][:, None]
             rotation = angles.cos(), angles.sin()
-        parts = self.model.transformer
-        for block in parts.blocks:
+        parts, kept = self.model.transformer, None
+        if logit_positions is not None:
+            if logit_rows is None:
+                logit_rows = torch.arange(len(x), device=x.device)[:, None]
+            kept = torch.broadcast_tensors(logit_rows, logit_positions)  # (B, K) or (M,) each
+        *blocks, last = parts.blocks
+        for block in blocks:
             x = block(x, rotation, visible, cache)
-        if logit_rows is not None:
-            x = x[logit_rows, logit_positions]
-        elif logit_positions is not None:
-            index = logit_positions.expand(len(x), -1)  # (B, K)
-            x = x.take_along_dim(index[:, :, None], dim=1)
+        # nothing attends to what the last block says of a position
+        x = last(x, rotation, visible, cache, kept)
         return MaskedLMOutput(logits=parts.ff_out(parts.ln_f(x), reduce))
 
     def _visible(self, attention_mask: Tensor | None, batch: int, length: int) -> Tensor | None:

@@ -247,6 +247,14 @@ class ColdStartTrainer(AtomicCheckpoints):
         for name, value in values.items():
             self._sums.setdefault(name, []).append(float(value))
 
+    def _since_line(self) -> list[Any]:
+        """What the next metric line is of."""
+        return [self._sums, self._norms]
+
+    def _restore_line(self, kept: list[Any]) -> None:
+        """Go on with the metric line that a checkpoint fell in the middle of."""
+        self._sums, self._norms = kept
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of what was recorded since the last line."""
         if "loss" in logs:
