@@ -1,11 +1,12 @@
-"""What a training step takes, by formula: parameters, bytes of memory by part, operations.
+"""What a training step takes, by formula: parameters, bytes of memory by part, operations; and what
+devices have.
 
 The formulas of memory hold for this package's own steps in float32, where tests compare them with
 what the allocator says; in bfloat16 they follow from the same list of tensors.
 D hidden, I inner, V vocabulary, all per token."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from weft_rl.config.schema import LoraConfig
 from weft_rl.families.family import Family, Sizes
@@ -25,6 +26,25 @@ _LOGIT_BYTES, _LOGIT_AND_ENTROPY_BYTES = 12, 16
 LOGITS_TOGETHER = 2**25
 # Of a sampler's logits: themselves, and three copies on the way to a token and its confidence.
 _SAMPLED_LOGIT_BYTES = 16
+
+
+class Hardware(NamedTuple):
+    """A device: its memory, products a second at best (bfloat16, dense), bytes read a second."""
+
+    memory_gib: float
+    tera_operations: float
+    tera_bytes: float
+
+
+# Source: the makers' data sheets. The CPU is two cores of a server, as this package is tested on.
+HARDWARE = {
+    "h200": Hardware(141 * 1e9 / 2**30, 989, 4.8),
+    "h100": Hardware(80 * 1e9 / 2**30, 989, 3.35),
+    "a100": Hardware(80 * 1e9 / 2**30, 312, 2.0),
+    "a100_40": Hardware(40 * 1e9 / 2**30, 312, 1.555),
+    "rtx4090": Hardware(24 * 1e9 / 2**30, 165, 1.008),
+    "cpu": Hardware(16.0, 0.1, 0.02),
+}
 
 
 @dataclass(frozen=True)

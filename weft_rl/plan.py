@@ -10,7 +10,14 @@ from typing import Any, Literal, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from weft_rl.budget import Network, Step, backward_share, forward_operations, head_operations
+from weft_rl.budget import (
+    HARDWARE,
+    Network,
+    Step,
+    backward_share,
+    forward_operations,
+    head_operations,
+)
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.options import Block, leaves, option
@@ -24,25 +31,6 @@ from weft_rl.families.registry import FAMILIES, family_of, read_config
 _GIB, _TERA = 2**30, 1e12
 # Cold starts whose step has no estimate pass.
 WITHOUT_ESTIMATE = ("sft", "dream", "dft", "rho1")
-
-
-class Hardware(NamedTuple):
-    """A device: its memory, products a second at best (bfloat16, dense), bytes read a second."""
-
-    memory_gib: float
-    tera_operations: float
-    tera_bytes: float
-
-
-# Source: the makers' data sheets. The CPU is two cores of a server, as this package is tested on.
-HARDWARE = {
-    "h200": Hardware(141 * 1e9 / _GIB, 989, 4.8),
-    "h100": Hardware(80 * 1e9 / _GIB, 989, 3.35),
-    "a100": Hardware(80 * 1e9 / _GIB, 312, 2.0),
-    "a100_40": Hardware(40 * 1e9 / _GIB, 312, 1.555),
-    "rtx4090": Hardware(24 * 1e9 / _GIB, 165, 1.008),
-    "cpu": Hardware(16.0, 0.1, 0.02),
-}
 
 
 @dataclass(frozen=True)

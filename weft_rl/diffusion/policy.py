@@ -11,8 +11,8 @@ def token_log_probs(logits: Tensor, tokens: Tensor, places: Tensor) -> tuple[Ten
     """Log-probability of each token of each row, and the entropy of its prediction, in nats.
 
     logits (M, T, V): one prediction for each group of rows; tokens (N, T) long; places (N,) long:
-    which prediction a row belongs to. Returns two (N, T), float64 for float64 logits or float32, the
-    entropy without gradient.
+    which prediction a row belongs to. Returns two (N, T) in float32, or float64 as the logits are;
+    the entropy is without gradient.
     Raises ValueError when the shapes do not fit."""
     require_shape("logits", logits, (len(logits), tokens.shape[1], logits.shape[-1]))
     require_shape("places", places, (len(tokens),))

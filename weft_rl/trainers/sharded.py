@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel, Trainer
@@ -42,9 +43,9 @@ def whole_weights(trainer: Trainer) -> Iterator[PreTrainedModel]:
 
 def spread(reference: PreTrainedModel, accelerator: Accelerator) -> nn.Module:
     """A model that is not trained, over the processes as the one that is."""
-    plugins = accelerator.state
-    if plugins.deepspeed_plugin is not None:
+    kind = accelerator.distributed_type
+    if kind == DistributedType.DEEPSPEED:
         return prepare_deepspeed(reference, accelerator)
-    if plugins.fsdp_plugin is not None:
+    if kind == DistributedType.FSDP:
         return prepare_fsdp(reference, accelerator)
     return accelerator.prepare_model(reference, evaluation_mode=True)
