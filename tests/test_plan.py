@@ -248,6 +248,13 @@ def test_parts_that_devices_share():
     assert (two["activations"], three["activations"]) == (one["activations"], one["activations"])
 
 
+def test_a_rollout_has_all_weights_on_every_device():
+    run = config("model=llada_8b", "memory.weights=bfloat16")
+    parts = make_plan(run, PlanConfig(devices=8, sharding="zero3"), "rl").memory
+    whole = make_plan(run, PlanConfig(devices=8), "rl").memory
+    assert parts["weights"] + parts["rollouts"] > whole["weights"] > parts["rollouts"] - 2 * GIB
+
+
 def test_weights_by_their_kind():
     lora = LoraConfig(128, targets=QKV)
     sizes = {kind: llada(lora, kind).weight_bytes() for kind in ("float32", "bfloat16", "nf4")}

@@ -180,7 +180,7 @@ class Step:
             {"gradients": gradients},
             {
                 "KV cache": 2.0 * width * self.cached_tokens * self._cache_width(),
-                "rollouts": self._sampling(),
+                "rollouts": self._sampling() + self._gathered(),
             },
         ]
         names = ("gradients", "activations", "logits", "KV cache", "rollouts")
@@ -208,6 +208,11 @@ class Step:
         layer = width * (3.0 * sizes.intermediate_size + 7.0 * sizes.hidden_size)
         logits = float(_SAMPLED_LOGIT_BYTES) * self.sampled_logits * sizes.vocab_size
         return max(layer * self.sampled_tokens, logits)
+
+    def _gathered(self) -> float:
+        """Bytes of the weights that are elsewhere in training and here for a rollout."""
+        away = 1 - 1 / self._parts("zero3")
+        return self.network.weight_bytes() * away if self.sampled_tokens else 0.0
 
     def _standing(self) -> dict[str, float]:
         network = self.network
