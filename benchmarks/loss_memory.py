@@ -1,10 +1,10 @@
 """What a loss's logits take: all at once against parts, memory and time, growth with V and L.
 
-Usage: python benchmarks/loss_memory.py [quick]. Forward and backward of the head and the loss alone,
-every position masked and the weights frozen, as under an adapter; then of whole cold-start steps of
-a small network, half of whose answer is masked, from the logits of all positions and from those of
-the masked ones in parts. Both ways in turns within one run. Memory is the CPU allocator's account.
-Writes benchmarks/results/loss_memory.json and .md."""
+Usage: python benchmarks/loss_memory.py [quick]. Forward and backward of the head and the loss
+alone, every position masked and the weights frozen, as under an adapter; then of whole cold-start
+steps of a small network that is trained itself, half of its tokens masked: from the logits of all
+positions, or from those of the masked ones in parts. Both ways in turns within one run. Memory is
+the CPU allocator's account. Writes benchmarks/results/loss_memory.json and .md."""
 
 import json
 import sys
