@@ -20,9 +20,9 @@ from weft_rl.hub import hub_records
 from weft_rl.models.loading import load_tokenizer, with_lora
 from weft_rl.shares import rank_and_world
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
+from weft_rl.trainers.sharded import whole_weights
 from weft_rl.trainers.task_rewards import CompletionLog, trl_rewards
 from weft_rl.trainers.watch import HeldOut
-from weft_rl.trainers.whole_weights import whole_weights
 
 
 def prompts(context: Context) -> list[Record]:
