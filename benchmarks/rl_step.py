@@ -30,6 +30,7 @@ from weft_rl.data.tasks import training_records
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.task_rewards import trl_rewards
+from weft_rl.trainers.versions import RECOMPUTE
 
 RESULTS = Path(__file__).parent / "results"
 PROMPTS, G, T, STEPS, TEMPERATURE, MAX_GRAD_NORM = 32, 8, 32, 16, 1.0, 0.5
@@ -66,7 +67,7 @@ def built(start: str, passes: int, per: str, folder: str) -> DiffuGRPOTrainer:
             beta=0.0,
             scale_rewards="none",
             disable_dropout=True,
-            activation_checkpointing=False,
+            **{RECOMPUTE: False},
             max_steps=1,
         ),
         train_dataset=Dataset.from_list(ITEMS),

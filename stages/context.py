@@ -11,12 +11,14 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
+from stages.trackers import close_trackers, tracker_arguments
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import Interrupted
 from weft_rl.models.loading import load_model, resolve_device
 from weft_rl.runs import METRICS, checkpoint_path, cut_lines, newest_checkpoint
 from weft_rl.trainers.callbacks import MetricsWriter, ProgressLine, StopOnSignal
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
+from weft_rl.trainers.versions import RECOMPUTE
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
     newest = newest_checkpoint(context.run, context.stage)
     done = int(newest.name.removeprefix("step-")) if newest else -1
     if trainer.is_world_process_zero():
-        for file in (METRICS, f"completions/{context.stage}.jsonl"):
-            cut_lines(context.run / file, context.stage, done)
+        cut_lines(context.run / METRICS, context.stage, done)
+        # a rollout bears the step that it comes after: the one after the checkpoint is made again
+        completions = context.run / "completions" / f"{context.stage}.jsonl"
+        cut_lines(completions, context.stage, done - 1)
     stop = StopOnSignal()
     callbacks: list[TrainerCallback] = [
         MetricsWriter(context.run, context.stage),
@@ -81,6 +85,7 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
     for callback in callbacks:
         trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    close_trackers(context.config.trackers)
     step = trainer.state.global_step
     if stop.stopped and step < trainer.state.max_steps:
         raise Interrupted(
@@ -108,9 +113,9 @@ def common_arguments(context: Context, seed: int) -> dict[str, Any]:
         "use_cpu": context.device.type == "cpu",
         "seed": seed,
         "bf16": context.device.type == "cuda",
-        "activation_checkpointing": context.config.memory.gradient_checkpointing,
+        RECOMPUTE: context.config.memory.gradient_checkpointing,
         "disable_tqdm": True,
-        "report_to": "none",
+        **tracker_arguments(context.config.trackers, context.run, context.stage),
         "save_strategy": "steps",
         "logging_nan_inf_filter": False,
         "remove_unused_columns": False,

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 
 from weft_rl.models import LLaDAConfig, LLaDAForMaskedLM
 from weft_rl.models.loading import fresh_model
+from weft_rl.trainers.versions import RECOMPUTE
 
 SMALL = {
     "vocab_size": 40,
@@ -214,7 +215,7 @@ def test_gradient_checkpointing_changes_no_gradient():
     for checkpointing in (False, True):
         model = small().train()
         if checkpointing:
-            model.activation_checkpointing_enable()
+            getattr(model, f"{RECOMPUTE}_enable")()
         model(ids).logits.logsumexp(-1).sum().backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     assert all(map(torch.equal, *gradients))

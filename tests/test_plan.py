@@ -25,6 +25,7 @@ from weft_rl.models.tokenizer import SYMBOLS, tiny_config
 from weft_rl.plan import WITHOUT_ESTIMATE, PlanConfig, cures, main, make_plan, make_plans
 from weft_rl.sampler import generate
 from weft_rl.trainers.objectives import RECIPES
+from weft_rl.trainers.versions import RECOMPUTE
 
 QKV = ["q_proj", "k_proj", "v_proj"]
 ALL = [*QKV, "attn_out", "ff_proj", "up_proj", "ff_out"]
@@ -107,7 +108,7 @@ def test_memory_of_a_step(shape, checkpointing, lora):
     )
     model = with_lora(fresh_model(made, 0), lora, "x", Path("y")).train()
     if checkpointing:
-        model.activation_checkpointing_enable()
+        getattr(model, f"{RECOMPUTE}_enable")()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
     x0 = torch.randint(2, sizes.vocab_size, (rows, length))
     everything, probability = torch.ones_like(x0).bool(), torch.full(x0.shape, 0.5)

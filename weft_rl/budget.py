@@ -19,6 +19,9 @@ _NF4 = 0.5 + 1 / 64 + _FLOAT / (64 * 256)
 # Of a vocabulary's logits while the loss is differentiated: logits, log-probabilities and gradient
 # in float32; in bfloat16 logits, log-probabilities, gradient and its narrow copy.
 _LOGIT_BYTES = 12
+# Logits that a loss has at a time, in as many parts as there are. 2^25 are 128 MiB in float32, and
+# 265 positions of LLaDA's vocabulary: enough to fill a GPU, too many for a small model to need two.
+LOGITS_TOGETHER = 2**25
 # Of a sampler's logits: themselves, and three copies on the way to a token and its confidence.
 _SAMPLED_LOGIT_BYTES = 16
 

@@ -26,7 +26,8 @@ from weft_rl.errors import Interrupted, UserError
 from weft_rl.jobs import LOGS, Job, has_cuda, last_line, run_jobs
 from weft_rl.pipeline import check_data, environment, start_model
 from weft_rl.plot import draw_means, mean_curves, save_figure
-from weft_rl.runs import CONFIG, CURVES, EVAL, read_json, write_json, write_text
+from weft_rl.runs import CONFIG, CURVES, EVAL, REPORT, read_json, write_json, write_text
+from weft_rl.trackers import check_trackers
 
 PAGE = "comparison.md"
 ARMS = tuple(stage for stage in STAGES if stage not in ("base", "rl", "eval"))
@@ -79,6 +80,7 @@ def main(argv: Sequence[str]) -> int:
     if "--print-config" in argv:
         sys.stdout.write(_as_yaml(options, config))
         return 0
+    check_trackers(config.trackers)
     base = start_model(config) is None
     check_data(config)
     workers = _workers(options, config)
@@ -185,8 +187,8 @@ def _workers(options: CompareConfig, config: RunConfig) -> int:
 
 
 def is_done(unit: Path, task: str) -> bool:
-    """Whether a run folder has been evaluated after RL."""
-    return task in read_json(unit / EVAL, {}).get("rl", {})
+    """Whether a run has been evaluated after RL and has come to its end, which is its report."""
+    return task in read_json(unit / EVAL, {}).get("rl", {}) and (unit / REPORT).exists()
 
 
 def _train_base(folder: Path, words: Sequence[str], threads: int) -> dict[str, int]:

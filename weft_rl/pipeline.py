@@ -30,12 +30,14 @@ from weft_rl.runs import (
     CURVES,
     EVAL,
     FINISHED,
+    finished_stages,
     one_writer,
     read_json,
     write_json,
     write_text,
 )
 from weft_rl.shares import rank_and_world
+from weft_rl.trackers import check_trackers, point_trackers
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
 
@@ -43,6 +45,7 @@ _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "
 def main(argv: Sequence[str]) -> int:
     """Run the pipeline from its command-line arguments; returns the exit status."""
     config = load_run_config(argv, command="weft_rl.pipeline")
+    check_trackers(config.trackers)
     start_model(config)
     check_data(config)
     check_processes(config)
@@ -159,13 +162,14 @@ def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
     """Run what is not done yet, evaluating after each stage; returns the content of eval.json.
 
     Raises Interrupted, with the way to go on, when a signal stops it."""
+    point_trackers(config.trackers, run)
     # imported here: a help text or a wrong option must not wait for torch
     from stages.context import Context, leave_together, quiet_libraries
     from stages.evaluate import run as evaluate
     from stages.registry import BODIES
 
     quiet_libraries()
-    finished: dict[str, str] = read_json(run / FINISHED, {})
+    finished = finished_stages(run)
     evaluated: dict[str, Any] = read_json(run / EVAL, {})
     place = start_model(config)
     names = [name for name in config.stages if name != "base"]

@@ -27,7 +27,8 @@ from weft_rl.paper_units import (
     units_of_table,
 )
 from weft_rl.pipeline import check_data, start_model
-from weft_rl.runs import FINISHED, read_json
+from weft_rl.runs import REPORT, finished_stages
+from weft_rl.trackers import check_trackers
 
 _SET_HERE = dict.fromkeys(
     ("stages", "seed", "task", "eval.after_each"), "reproduce sets it for each run; leave it out"
@@ -81,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
         ReproduceConfig, own, command="weft_rl.reproduce", description=_ABOUT, positional="what"
     )
     config = load_run_config([*given, "stages=[weft,rl]"], command="weft_rl.reproduce")
+    check_trackers(config.trackers)
     start_model(config)
     units = [unit for number in options.tables() for unit in _table(number, options, config)]
     units += [unit for number in options.figures() for unit in _figure(number, options, config)]
@@ -123,7 +125,12 @@ def _run_all(
     cores = os.cpu_count() or 1
     workers = options.workers or (1 if gpu else cores)
     threads = max(1, cores // workers)
-    left = [unit for unit, path in paths.items() if not unit.is_done(path)]
+    # a run's last work is its report: one that was stopped between scores and report goes on
+    left = [
+        unit
+        for unit, path in paths.items()
+        if not (unit.is_done(path) and (path / REPORT).exists())
+    ]
     statuses: dict[str, int] = {}
     if config.model == "tiny" and left:
         # left to the runs, those that start together would each pretrain it
@@ -149,7 +156,7 @@ def _run_all(
 def _model(unit: Unit, paths: Mapping[Unit, Path]) -> list[str]:
     """The checkpoint that an evaluation starts from; a published base is the model as given."""
     run = paths[unit.trained]
-    finished = read_json(run / FINISHED, {})
+    finished = finished_stages(run)
     return [f"model={run / finished[unit.stage]}"] if unit.stage in finished else []
 
 

@@ -1,6 +1,7 @@
 """A run folder: its paths, its metric lines, and writing that is complete or absent."""
 
 import fcntl
+import glob
 import json
 import math
 import os
@@ -42,6 +43,7 @@ def one_writer(run: Path) -> Generator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: beside the target, flushed to disk, then renamed."""
+    _remove_torn(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with beside.open("w", encoding="utf-8") as file:
@@ -53,14 +55,55 @@ def write_text(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
+def _remove_torn(path: Path) -> None:
+    """Remove what processes that were killed left beside a file they were writing."""
+    for torn in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        process = torn.name.rsplit(".", 2)[1]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            torn.unlink(missing_ok=True)
+        except (ValueError, OSError):
+            continue  # another user's process, or a file of another kind
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON whole or not at all. Raises ValueError for NaN and infinity."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, default: Any) -> Any:
-    """The file's JSON value, or `default` when there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
+    """The file's JSON value, or `default` when there is no such file.
+
+    Raises UserError for a file that cannot be read or holds another type than `default` is."""
+    if not path.exists():
+        return default
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    # RecursionError: nested too deep
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read ({reason}); mend or remove it") from error
+    if not isinstance(value, type(default)):
+        kind = type(default).__name__
+        raise UserError(f"{path}: holds no {kind} but {str(value)[:40]!r}; mend or remove it")
+    return value
+
+
+def finished_stages(run: Path) -> dict[str, str]:
+    """The stages that are through, each with its last checkpoint relative to the run folder.
+
+    Raises UserError as read_json does, and for a checkpoint outside of the run's own."""
+    finished = read_json(run / FINISHED, {})
+    for stage, place in finished.items():
+        parts = Path(place).parts if isinstance(place, str) else ()
+        # joined to the run folder: an absolute path or `..` would name a model from anywhere
+        if parts[:1] != ("checkpoints",) or ".." in parts:
+            raise UserError(
+                f"{run / FINISHED}: {stage}: {place!r} is no folder below checkpoints/; mend or "
+                "remove it"
+            )
+    return finished
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from re import fullmatch
 from typing import ClassVar, Literal
 
 from weft_rl.config.cold_start import DataConfig, EstimateConfig
+from weft_rl.config.lora import LoraConfig
 from weft_rl.config.memory import MemoryConfig
 from weft_rl.config.options import Block, about, option, require, shown
 from weft_rl.config.rl import (
@@ -25,6 +26,8 @@ TASKS = ("sudoku", "countdown", "gsm8k", "math500")
 # Models that are pretrained here, and the cold-start records that go with them.
 GENERATED = ("tiny", "small")
 STAGES = ("base", *COLD_STARTS, "rl", "eval")
+# What transformers can report to beside metrics.jsonl.
+TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ class SamplerConfig(Block):
     end_tokens: Literal["free", "late", "never"] = option(
         "free", "end tokens are like any, wait for a block's other tokens, or are not drawn"
     )
+    compile: bool = option(
+        False,
+        "torch.compile of the model, for batches of one shape: finished rows keep their places",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,21 +101,6 @@ class SamplerConfig(Block):
 
 
 @dataclass(frozen=True)
-class LoraConfig(Block):
-    """Low-rank adapters."""
-
-    prefix: ClassVar[str] = "lora."
-
-    r: int = option(0, "rank; 0 trains all weights", at_least=0)
-    alpha: int = option(16, "scale of the adapter, divided by r", at_least=1)
-    dropout: float = option(0.0, "before the adapter", at_least=0, below=1)
-    targets: list[str] = field(
-        default_factory=lambda: ["q_proj", "k_proj", "v_proj"],
-        metadata=about("names of the adapted modules", at_least=1),
-    )
-
-
-@dataclass(frozen=True)
 class BaseConfig(Block):
     """Pretraining of the tiny or small model, kept for later runs."""
 
@@ -124,6 +116,7 @@ class BaseConfig(Block):
     learning_rate: float = option(3e-3, "peak; cosine decay to 0", above=0)
     warmup_steps: int = option(40, "steps of linear warm-up", at_least=0)
     logging_steps: int = option(20, "steps between metric lines", at_least=1)
+    save_steps: int = option(200, "steps between checkpoints", at_least=1)
     # NumPy's global generator, which transformers seeds, takes 32 bits
     seed: int = option(0, "the base's own, shared by all runs", at_least=0, below=2**32)
 
@@ -258,6 +251,10 @@ class RunConfig(Block):
     out: str | None = option(None, "run folder; null: runs/<time>-<stages>")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     resume: Literal["auto", "never"] = option("auto", "auto goes on where the run folder stopped")
+    trackers: list[str] = field(
+        default_factory=list,
+        metadata=about(f"dashboards beside metrics.jsonl, of {' '.join(TRACKERS)}"),
+    )
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
     cold_start: ColdStartConfig = field(default_factory=ColdStartConfig)
@@ -275,6 +272,9 @@ class RunConfig(Block):
             require(stage in STAGES, "stages", self.stages, rule)
             once = stage == "eval" or self.stages.count(stage) == 1
             require(once, "stages", self.stages, f"{stage} stands there twice; leave one out")
+        for tracker in self.trackers:
+            rule = f"{shown(tracker)} is no tracker; there are {', '.join(TRACKERS)}"
+            require(tracker in TRACKERS, "trackers", self.trackers, rule)
         rule = f"base pretrains tiny and small, not model={shown(self.model)}; leave base out"
         fits = "base" not in self.stages or self.model in GENERATED
         require(fits, "stages", self.stages, rule)

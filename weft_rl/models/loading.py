@@ -1,6 +1,8 @@
 """From `model=` or a checkpoint folder to a model and its tokenizer."""
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +11,7 @@ import torch
 import transformers
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -51,14 +53,12 @@ def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
     folder = local_folder(place)
     known = (folder / "config.json").exists()
     family = family_of(read_config(folder), folder)[0] if known else None
-    try:
+    with _files_of_others(f"model={place}: no tokenizer could be loaded"):
         if family is not None and family.tokenizer is not None:
             # published with code of its own, which is never run; the files are this class's
             tokenizer = getattr(transformers, family.tokenizer).from_pretrained(folder)
         else:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"model={place}: no tokenizer could be loaded: {_line(error)}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise UserError(f"model={place}: holds no tokenizer; copy its tokenizer files there")
     if family is not None:
@@ -77,7 +77,7 @@ def load_model(
     what it was trained on. Raises UserError naming the place when no model can be loaded from it,
     before anything is loaded when its files show that."""
     folder = local_folder(place)
-    try:
+    with _files_of_others(f"model={place}: cannot be loaded"):
         if (folder / ADAPTER).exists():
             model = load_model(
                 adapter_base(folder), device, dtype if nf4 else torch.float32, nf4=nf4
@@ -92,10 +92,6 @@ def load_model(
             return AutoModelForMaskedLM.from_pretrained(folder, device_map=device, **options)
         require_memory(folder, dtype, device)
         return _streamed(folder, device, dtype)
-    except (OSError, SafetensorError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"model={place}: cannot be loaded: {_line(error)}") from error
 
 
 def _streamed(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
@@ -130,8 +126,19 @@ def _four_bits(device: torch.device) -> BitsAndBytesConfig:
     )
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+@contextmanager
+def _files_of_others(problem: str) -> Generator[None]:
+    """Read files that somebody else wrote: what they make a library raise is a UserError.
+
+    It may be any exception, a plain Exception of the tokenizers among them. Too little memory is
+    no property of the files."""
+    try:
+        yield
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        name = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+        raise UserError(f"{problem}: {name}{' '.join(str(error).split())[:300]}") from error
 
 
 def with_lora(

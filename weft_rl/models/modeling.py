@@ -16,6 +16,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from weft_rl.models.cache import Cache
 from weft_rl.models.configuration import LLaDAConfig
+from weft_rl.models.head import Reduce, VocabularyHead
 
 
 def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device) -> Tensor:
@@ -95,7 +96,7 @@ class LLaDATransformer(nn.Module):
             self.wpe = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.blocks = nn.ModuleList(LLaDABlock(config, n) for n in range(config.num_hidden_layers))
         self.ln_f = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.ff_out: nn.Module = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.ff_out: nn.Module = VocabularyHead(config.hidden_size, config.vocab_size)
 
 
 class LLaDAModel(nn.Module):
@@ -151,6 +152,7 @@ class LLaDAForMaskedLM(PreTrainedModel):
         logit_positions: Tensor | None = None,
         logit_rows: Tensor | None = None,
         cache: Cache | None = None,
+        reduce: Reduce | None = None,
         **_: Any,
     ) -> MaskedLMOutput:
         """Logits for every position, or only for those asked for.
@@ -159,7 +161,8 @@ class LLaDAForMaskedLM(PreTrainedModel):
         position from all others, and a bool one is taken to hide some; logit_positions (K,) or
         (B, K) long: where in input_ids the head is computed, or (M,), each in the row of
         logit_rows (M,).
-        Returns an output whose logits are (B, L, V), or (B, K, V), or (M, V).
+        Returns an output whose logits are (B, L, V), or (B, K, V), or (M, V); with `reduce` they
+        are what it makes of them, a few positions at a time.
         Raises ValueError for shapes that do not fit and for L over max_position_embeddings."""
         positions = None if cache is None else cache.positions
         length = input_ids.shape[1] if cache is None else cache.keys.shape[3]
@@ -181,7 +184,7 @@ class LLaDAForMaskedLM(PreTrainedModel):
             x = block(x, rotation, visible, cache)
         # nothing attends to what the last block says of a position
         x = last(x, rotation, visible, cache, kept)
-        return MaskedLMOutput(logits=parts.ff_out(parts.ln_f(x)))
+        return MaskedLMOutput(logits=parts.ff_out(parts.ln_f(x), reduce))
 
     def _visible(self, attention_mask: Tensor | None, batch: int, length: int) -> Tensor | None:
         """What each layer may attend to: (B, 1, 1, L) bool; None for everything."""

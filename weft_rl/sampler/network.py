@@ -34,6 +34,10 @@ class Network:
         slots: int,
     ) -> None:
         self.model, self.prompt_ids, self.config = model, prompt_ids, config
+        if config.compile:
+            # on a GPU a step is one CUDA graph, where the compiler can make it one
+            mode = "reduce-overhead" if prompt_ids.is_cuda else None
+            self.model = torch.compile(model, dynamic=False, mode=mode)
         # over the padding too: nothing sees it
         self.unconditional = torch.full_like(prompt_ids, mask_id)
         self.visible = nn.functional.pad(visible, (0, config.gen_length), value=1)  # (N, L)
@@ -63,7 +67,8 @@ class Network:
 
         rows (A,) of all slots, in order; completions (A, T) of these rows."""
         # columns that are padding in all of these rows; a cache keeps every row at one place
-        lead = 0 if self.cache is not None or not len(rows) else int(self.padding[rows].min())
+        fixed = self.cache is not None or self.config.compile
+        lead = 0 if fixed or not len(rows) else int(self.padding[rows].min())
         own, canvas = self._canvas(rows, completions)
         position = where.position + self.prompt_ids.shape[1] - lead
         cache = self._kept(None, None)
@@ -77,6 +82,8 @@ class Network:
 
     def beginning(self, rows: Ints, completions: Ints, where: Open) -> Tensor:
         """What `everything` gives while these completions are all masks, each prompt sent once."""
+        if self.config.compile:
+            return self.everything(rows, completions, where)
         _, first, places = np.unique(self.prompt[rows], return_index=True, return_inverse=True)
         if len(first) == len(rows):
             return self.everything(rows, completions, where)
@@ -135,7 +142,8 @@ class Network:
 
     def _seen(self, rows: Ints, own: Tensor, lead: int) -> Tensor | None:
         """The attention mask (A, L), None without padding: models take a faster path then."""
-        return self.visible[own, lead:] if self.padding[rows].any() else None
+        padding = self.padding if self.config.compile else self.padding[rows]
+        return self.visible[own, lead:] if padding.any() else None
 
     def _kept(self, slots: Ints | None, places: Tensor | None) -> Cache | None:
         """The cache's part in a forward of all copies."""
@@ -159,12 +167,17 @@ class Network:
         cache: Cache | None,
     ) -> Tensor:
         """Logits (M, V) at (index, position). Source: LLaDA's sampler, u + (w + 1)(c - u)."""
+        count = len(index)
+        if self.config.compile:
+            # as many as a batch can have open: what is added is computed and not used
+            spare = (0, len(canvas[0]) * self.config.block_length - count)
+            index, position = nn.functional.pad(index, spare), nn.functional.pad(position, spare)
         if self.copies == 1:
-            return self._forward(canvas[0], seen, index, position, cache)
+            return self._forward(canvas[0], seen, index, position, cache)[:count]
         seen = None if seen is None else seen.repeat(2, 1)
         index = torch.cat([index, index + len(canvas[0])])
         logits = self._forward(torch.cat(canvas), seen, index, position.repeat(2), cache)
-        c, u = logits.float().chunk(2)
+        c, u = (part[:count] for part in logits.float().chunk(2))
         return u + (self.config.cfg_scale + 1) * (c - u)
 
     def _forward(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
-from trl.models import prepare_deepspeed
+from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer.utils import use_adapter
 
 from weft_rl.config.schema import RLConfig
@@ -66,13 +66,17 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
         self.group = int(self.num_generations or 0)
         self.on_rollout, self.ref_model = on_rollout, None
         if options.kl_coef and ref_model is not None:
-            self.ref_model = (
-                prepare_deepspeed(ref_model.eval(), self.accelerator)
-                if self.is_deepspeed_enabled
-                else self.accelerator.prepare_model(ref_model.eval(), evaluation_mode=True)
-            )
+            self.ref_model = self._spread(ref_model.eval())
         self._check_data()
         self._sums: dict[str, Tensor] = {}
+
+    def _spread(self, reference: PreTrainedModel) -> Any:
+        """The reference over the processes as the policy is."""
+        if self.is_deepspeed_enabled:
+            return prepare_deepspeed(reference, self.accelerator)
+        if self.is_fsdp_enabled:
+            return prepare_fsdp(reference, self.accelerator)
+        return self.accelerator.prepare_model(reference, evaluation_mode=True)
 
     def _check_data(self) -> None:
         """TRL trains no step, and says nothing, when there are fewer prompts than a rollout has."""

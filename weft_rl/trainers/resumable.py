@@ -45,6 +45,14 @@ class ResumableRollouts(GRPOTrainer):
         self._order.epoch = int(kwargs["epoch"])
         return super()._run_epoch(*args, **kwargs)
 
+    def _since_line(self) -> dict[str, list[float]]:
+        """What the next metric line is of."""
+        return dict(self._metrics["train"])
+
+    def _restore_line(self, kept: dict[str, list[float]]) -> None:
+        """Go on with the metric line that a checkpoint fell in the middle of."""
+        self._metrics["train"].update(kept)
+
     def _save_rng_state(self, output_dir: str) -> None:
         """Transformers saves random states here, on every rank: the rollout in use goes along."""
         super()._save_rng_state(output_dir)
@@ -58,5 +66,6 @@ class ResumableRollouts(GRPOTrainer):
         if checkpoint is not None:
             rank, device = self.accelerator.process_index, self.accelerator.device
             path = f"{checkpoint}/rollout_{rank}.pt"
-            state = torch.load(path, map_location=device, weights_only=True)
+            # one of several processes' CPUs is called cpu:0, which torch.load does not know
+            state = torch.load(path, map_location=device.type, weights_only=True)
             self._step, self._buffered_inputs = state["step"], state["buffer"]

@@ -1,0 +1,38 @@
+"""A model to generate with, whatever its weights are spread over in training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.distributed.fsdp import FSDPModule
+from transformers import PreTrainedModel, Trainer
+from trl.models import unwrap_model_for_generation
+
+
+@contextmanager
+def whole_weights(trainer: Trainer) -> Iterator[PreTrainedModel]:
+    """The trainer's model with all weights on every process, without gradients.
+
+    Sharded weights are gathered once: forwards inside are nobody else's business, and their number
+    may differ from process to process. Entering and leaving are every process's."""
+    with (
+        torch.no_grad(),
+        unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
+    ):
+        if not isinstance(model, FSDPModule):  # DeepSpeed's are gathered by TRL
+            yield model
+            return
+        sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
+        model.set_reshard_after_forward(False)
+        try:
+            for module in sharded:
+                module.unshard()
+            yield model
+        finally:
+            plugin = trainer.accelerator.state.fsdp_plugin
+            model.set_reshard_after_forward(bool(plugin.reshard_after_forward))
+            # what the way back begins with stays, as accelerate has set it up
+            for module in (model, model.get_output_embeddings()):
+                module.set_reshard_after_forward(False, recurse=False)
+            for module in sharded:
+                module.reshard()
