@@ -108,25 +108,31 @@ def _cold(arm: str, name: str, seed: int, words: list[str]) -> Job:
     return Job(name, [*COMMON, *words, f"stages=[{arm}]", f"seed={seed}"])
 
 
-def policies(folder: Path) -> Iterator[Job]:
-    """RL after each cold start of the main part and of further bases."""
-    for policy, words in POLICIES.items():
-        for seed in SEEDS:
-            for arm in (NO_COLD_START, *ARMS):
-                yield from _policy(folder, f"{arm}-{seed}", arm, policy, words, seed)
-    for base in BASE_SEEDS:
-        for seed in SEEDS:
-            for arm in ("sft", "weft"):
-                name = f"base{base}-{arm}-{seed}"
-                yield from _policy(folder, name, arm, "gspo", POLICIES["gspo"], seed)
+def policies(part: str, folder: Path) -> Iterator[Job]:
+    """RL after each cold start of the main part, and after those of further bases."""
+    if part == "main":
+        for policy in POLICIES:
+            for seed in SEEDS:
+                for arm in (NO_COLD_START, *ARMS):
+                    yield from _policy(folder, f"{arm}-{seed}", arm, policy, seed)
+    if part == "bases":
+        for base in BASE_SEEDS:
+            for seed in SEEDS:
+                for arm in ("sft", "weft"):
+                    yield from _policy(folder, f"base{base}-{arm}-{seed}", arm, "gspo", seed)
 
 
-def _policy(
-    folder: Path, cold: str, arm: str, policy: str, words: list[str], seed: int
-) -> Iterator[Job]:
+def _policy(folder: Path, cold: str, arm: str, policy: str, seed: int) -> Iterator[Job]:
     start = newest_checkpoint(folder / cold, arm)
     if start:
-        given = [*COMMON, *words, *SHORT, f"model={start}", f"seed={seed}", "stages=[rl]"]
+        given = [
+            *COMMON,
+            *POLICIES[policy],
+            *SHORT,
+            f"model={start}",
+            f"seed={seed}",
+            "stages=[rl]",
+        ]
         yield Job(f"{cold}-{policy}", given)
 
 
@@ -144,8 +150,8 @@ def run(folder: Path, parts: list[str]) -> None:
         jobs = missing(folder, cold_starts(part, folder))
         firsts = {tuple(w for w in job.arguments if w.startswith("base.")): job for job in jobs}
         run_jobs(list(firsts.values()), folder, 1, 1, len(jobs))
-        for some in (missing(folder, cold_starts(part, folder)), None):
-            jobs = missing(folder, policies(folder)) if some is None else some
+        for some in (cold_starts(part, folder), policies(part, folder)):
+            jobs = missing(folder, some)
             run_jobs(jobs, folder, workers, 1, len(jobs))
 
 
