@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-py312 lint compare experiments golden wheel-check
+.PHONY: help setup demo test test-py312 lint compare experiments study golden wheel-check
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -29,6 +29,11 @@ compare: setup  ## SFT then RL against WeFT then RL, three seeds each
 experiments: setup  ## the comparison behind docs/experiments.md, and that page
 	$(BIN)/python -m weft_rl.compare arms=[sft,weft] seeds=[0,1,2,3,4] out=runs/experiments
 	$(BIN)/python benchmarks/experiments.py runs/experiments
+
+study: setup  ## the study of cold starts in docs/experiments.md; hours
+	$(BIN)/python benchmarks/study.py runs/study run
+	$(BIN)/python benchmarks/study.py runs/study table
+	$(BIN)/python benchmarks/pages.py
 
 test: setup  ## run the tests, a process a core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
