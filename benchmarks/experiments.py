@@ -31,10 +31,11 @@ Made on {cpus} x {machine}, Python {python}, torch {torch}, revision {revision},
 STUDY = """
 ## Does the kind of cold start matter?
 
-Eight seeds, 256 held-out puzzles, one base model unless a row says otherwise; `make study` runs it and
-fills in the tables. Differences are paired over seeds and puzzles, with 95 % intervals; "better" and
-"worse" are said only where they hold after Holm's correction for the number of rows. RL here is short,
-64 steps of 16 prompts, so that 128 runs of it are affordable: it learns less than in the table above.
+Eight seeds, 256 held-out puzzles, one base model unless a row says otherwise; `make study` runs it
+and fills in the tables. Differences are paired over seeds and puzzles, with 95 % intervals; one is
+better or worse only where that holds after Holm's correction for the number of rows. RL here is
+short, 64 steps of 16 prompts, so that many runs of it are affordable: it learns less than in the
+table above.
 
 <!-- table: study -->
 <!-- end -->

@@ -1,7 +1,7 @@
 """Does the kind of cold start matter, before RL and after it? The study in docs/experiments.md.
 
 Usage: python benchmarks/study.py FOLDER run [main|bases|regimes]   what is missing, two at a time
-       python benchmarks/study.py FOLDER table                      of what is there, into benchmarks/results
+       python benchmarks/study.py FOLDER table                      benchmarks/results/study.*
 
 Every run is kept in FOLDER. A seed's runs share base, order of records, puzzles and rollout seeds,
 so that arms are compared within a seed. Start it again after an interruption."""
