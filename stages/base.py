@@ -25,7 +25,8 @@ from weft_rl.models.configuration import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.small import small_config, small_tokenizer
 from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
-from weft_rl.runs import METRICS, append_line, checkpoint_path, publish, read_lines
+from weft_rl.runs import METRICS, append_line, checkpoint_path, cut_lines, publish, read_lines
+from weft_rl.sums import seal
 from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
 from weft_rl.trainers.objectives import Objective
 
@@ -54,7 +55,8 @@ def cache_folder(context: Context) -> Path:
     options, world = context.config.base, WORLDS[context.config.model]
     root = os.environ.get("WEFT_RL_CACHE") or Path.home() / ".cache" / "weft-rl"
     content = {
-        "base": asdict(options),
+        # checkpoints on the way change nothing of what is learnt
+        "base": {key: value for key, value in asdict(options).items() if key != "save_steps"},
         "network": world.network(options).to_dict(),
         "texts": world.texts(_KEY_TEXTS, options.seed),
         "canvas": context.config.sampler.gen_length,
@@ -100,7 +102,7 @@ def _pretrain(context: Context) -> Path:
             warmup_steps=options.warmup_steps,
             weight_decay=0.01,
             logging_steps=options.logging_steps,
-            save_steps=options.max_steps,
+            save_steps=options.save_steps,
         ),
         train_dataset=pad_answers(examples, model.config.eos_token_id, canvas),
         data_collator=AnswerCollator(model.config.pad_token_id),
@@ -130,7 +132,9 @@ def _restore(kept: Path, context: Context, final: Path) -> None:
     scratch = context.scratch
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.copytree(kept, scratch, ignore=shutil.ignore_patterns(METRICS, "step"))
+    # lines of an interrupted pretraining, or of a copy that did not come to its end
+    cut_lines(context.run / METRICS, context.stage, -1)
     for row in read_lines(kept / METRICS):
         append_line(context.run / METRICS, row)
-    final.parent.mkdir(parents=True, exist_ok=True)
+    seal(scratch)
     publish(scratch, final)

@@ -15,6 +15,7 @@ from weft_rl.data.baselines import BASELINES
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import held_out_records, hub_name
 from weft_rl.evaluation import (
+    PART,
     Completion,
     Settings,
     evaluation_settings,
@@ -45,7 +46,17 @@ def run(context: Context) -> dict[str, Any]:
         _key(context, settings, records, dtype),
         *rank_and_world(),
     )
-    _fill(shares, context, settings, records, dtype)
+    left = {*shares.left(ids, PART * config.eval.batch_size)}
+    results = read_json(context.run / EVAL, {})
+    # read after what is left: the first process writes the results, then removes the rows
+    if shares.rank and config.task in results.get(context.stage, {}):
+        return results
+    if left:
+        shares.begin()
+        # the first records have a playback, which later ones must not replace
+        played = PLAYED if shares.rank == 0 and ids[0] in left else 0
+        todo = [record for record in records if record.id in left]
+        _fill(shares, context, settings, todo, dtype, played)
     if shares.rank:
         shares.wait()
         return read_json(context.run / EVAL, {})
@@ -55,7 +66,6 @@ def run(context: Context) -> dict[str, Any]:
     entry = summarise([row["scores"] for row in rows])
     entry["baselines"] = baseline_scores(config.task, records)
     entry["settings"] = asdict(settings) | {"device": context.device.type, "dtype": str(dtype)}
-    results = read_json(context.run / EVAL, {})
     results.setdefault(context.stage, {})[config.task] = entry
     write_json(context.run / EVAL, results)
     shares.remove()
@@ -96,12 +106,9 @@ def _fill(
     settings: Settings,
     records: Sequence[Record],
     dtype: torch.dtype,
+    played: int,
 ) -> None:
     """Generate what this process still has to, a line per record as soon as it is there."""
-    left = set(shares.left([record.id for record in records]))
-    shares.begin()
-    if not left:
-        return
     # one bar for all processes: the first one's share is like the others'
     bar = progress_bar(f"{context.stage}: evaluation") if shares.rank == 0 else nullcontext()
     with bar as on_step:
@@ -111,20 +118,21 @@ def _fill(
                 context.start, context.device, dtype, nf4=context.config.memory.weights == "nf4"
             ),
             load_tokenizer(context.start),
-            [record for record in records if record.id in left],
+            records,
             settings,
             batch_size=context.config.eval.batch_size,
             seed=context.config.seed,
-            played=0 if shares.rank else PLAYED,
+            played=played,
             on_step=on_step,
         )
         for part in parts:
-            for done in part:
-                shares.add(_row(context.stage, done))
+            # before the rows, with which the part counts as done
             playbacks = [done.playback for done in part if done.playback]
             if playbacks:
                 path = context.run / TRACE.format(stage=context.stage)
                 write_json(path, {"examples": playbacks})
+            for done in part:
+                shares.add(_row(context.stage, done))
 
 
 def _row(stage: str, done: Completion) -> dict[str, Any]:

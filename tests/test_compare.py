@@ -12,7 +12,7 @@ import pytest
 import yaml
 from run_folders import SMALL, write_lines
 
-from weft_rl.compare import main, open_comparison, read_options
+from weft_rl.compare import is_done, main, open_comparison, read_options
 from weft_rl.errors import UserError
 from weft_rl.jobs import Job, last_line, run_jobs
 from weft_rl.runs import read_json, write_json
@@ -202,6 +202,9 @@ def test_a_failed_run_is_told_and_missed(tmp_path, capsys):
     done, broken = out / "sft-seed3", out / "weft-seed3"
     done.mkdir()
     write_json(done / "eval.json", {"rl": {"sudoku": {"n": 1, "score": 50.0, "ci95": [50, 50]}}})
+    assert not is_done(done, "sudoku")  # stopped before its end, which is the report
+    (done / "report.html").write_text("")
+    assert is_done(done, "sudoku")
     row = {"id": "a", "task": "sudoku", "scores": {"cell_accuracy": 0.5, "exact": 0.0}}
     write_lines(done / "completions" / "eval-rl.jsonl", [row])
     broken.mkdir()

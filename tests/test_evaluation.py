@@ -12,7 +12,7 @@ import pytest
 
 from weft_rl.config.schema import EvalConfig, RunConfig, SamplerConfig
 from weft_rl.errors import UserError
-from weft_rl.evaluation import Settings, evaluation_settings, summarise
+from weft_rl.evaluation import PART, Settings, evaluation_settings, summarise
 from weft_rl.models.configuration import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.tokenizer import BaseConfig, tiny_config, tiny_tokenizer
@@ -117,7 +117,7 @@ def whole(model, tmp_path_factory):
     """What an evaluation that nothing disturbs says."""
     out = tmp_path_factory.mktemp("whole") / "run"
     assert main(command(model, "countdown", out, *MANY, style="tiny")) == 0
-    return result(out, "countdown")
+    return *result(out, "countdown"), out
 
 
 MANY = ["eval.num_records=60", "eval.batch_size=4", "eval.gen_length=32"]
@@ -127,21 +127,25 @@ def test_killed_and_resumed(model, whole, tmp_path):
     out = tmp_path / "run"
     process = start(command(model, "countdown", out, *MANY, style="tiny"))
     deadline = time.monotonic() + 120
-    while len(parts(out)) < 8 and process.poll() is None and time.monotonic() < deadline:
+    while len(parts(out)) < 17 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     kept = parts(out)
-    assert 8 <= len(kept) < 60
+    assert 17 <= len(kept) < 60
     (file,) = out.glob("completions/.eval-base-*/part-*")
     with file.open("a") as torn:
         torn.write('{"id": "published-9')  # what a kill in the middle of a write leaves
-    # whatever was kept is not generated again: marked lines are found in the result
+    # whatever part was kept whole is not generated again: marked lines are found in the result
     marked = file.read_text().replace('"prompt": "', '"prompt": "(kept) ')
     file.write_text(marked)
     assert main(command(model, "countdown", out, *MANY, style="tiny")) == 0
     entry, rows = result(out, "countdown")
-    assert sum(row["prompt"].startswith("(kept) ") for row in rows) == len(kept)
+    part = PART * 4
+    assert sum(row["prompt"].startswith("(kept) ") for row in rows) == len(kept) // part * part
+    # the records that can be played back are the first ones, as in a run that went through
+    trace = out / "completions" / "trace-base.json"
+    assert trace.read_bytes() == (whole[2] / "completions" / "trace-base.json").read_bytes()
     assert [row["completion"] for row in rows] == [row["completion"] for row in whole[1]]
     assert entry == whole[0]
     assert not list(out.glob("completions/.eval-*"))
@@ -169,6 +173,12 @@ def test_shares_divide_and_take_up(tmp_path):
     # r0 r3 and r1 r4 are done; now two processes go on, and another key starts anew
     two = [Shares(tmp_path, "eval", {"seed": 0}, rank, 2) for rank in range(2)]
     assert [share.left(ids) for share in two] == [["r2", "r6", "r8"], ["r5", "r7", "r9"]]
+    # r5 is done by a part of two only together with r7
+    assert two[1].left(ids, 2) == ["r5", "r7", "r9"]
+    two[1].begin()
+    two[1].add({"id": "r5"})
+    assert two[1].left(ids) == ["r7", "r9"]
+    assert two[1].left(ids, 2) == ["r5", "r7", "r9"]
     other = Shares(tmp_path, "eval", {"seed": 1})
     assert other.left(ids) == ids
     for share in two:

@@ -36,7 +36,7 @@ from weft_rl.jobs import (
 )
 from weft_rl.pipeline import check_data, environment, start_model
 from weft_rl.plot import draw_means, mean_curves, save_figure
-from weft_rl.runs import CONFIG, CURVES, EVAL, read_json, write_json, write_text
+from weft_rl.runs import CONFIG, CURVES, EVAL, REPORT, read_json, write_json, write_text
 from weft_rl.trackers import check_trackers
 
 PAGE = "comparison.md"
@@ -187,8 +187,8 @@ def _as_yaml(options: CompareConfig, config: RunConfig) -> str:
 
 
 def is_done(unit: Path, task: str) -> bool:
-    """Whether a run folder has been evaluated after RL."""
-    return task in read_json(unit / EVAL, {}).get("rl", {})
+    """Whether a run has been evaluated after RL and has come to its end, which is its report."""
+    return task in read_json(unit / EVAL, {}).get("rl", {}) and (unit / REPORT).exists()
 
 
 def _train_base(pool: Pool, folder: Path, words: Sequence[str]) -> dict[str, int]:

@@ -24,7 +24,7 @@ PAPER_LENGTH = {"sudoku": 512, "countdown": 512, "gsm8k": 256, "math500": 256}
 _PAPER_BLOCK = 32
 # Batches that are handed over, and kept, together: more keep the places fuller, fewer lose less
 # when an evaluation is interrupted.
-_PART = 4
+PART = 4
 # d1's number of Sudoku and Countdown records, and enough for an interval of 6 points either way.
 _NUM_RECORDS = 256
 
@@ -85,7 +85,7 @@ def sample_completions(
     of its part. played: so many of the first part come with their playback. on_step is told of
     every step, with the records of all parts counted."""
     prefill = tokenizer.encode(PREFILL[settings.style], add_special_tokens=False)
-    part, account = batch_size * _PART, _Account(len(records), on_step)
+    part, account = batch_size * PART, _Account(len(records), on_step)
     for start in range(0, len(records), part):
         batch = records[start : start + part]
         prompts = [task_prompt(settings.style, record.task, record.fields) for record in batch]

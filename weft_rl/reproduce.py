@@ -35,7 +35,7 @@ from weft_rl.paper_units import (
     units_of_table,
 )
 from weft_rl.pipeline import check_data, start_model
-from weft_rl.runs import FINISHED, read_json
+from weft_rl.runs import REPORT, finished_stages
 from weft_rl.trackers import check_trackers
 
 _SET_HERE = dict.fromkeys(
@@ -119,7 +119,12 @@ def _run_all(
     """Train, evaluate on further tasks, then time: what is missing. Statuses of failed runs."""
     folder = Path(options.out)
     pool = open_pool(options, folder, *workers_and_threads(options, config.device, len(paths)))
-    left = [unit for unit, path in paths.items() if not unit.is_done(path)]
+    # a run's last work is its report: one that was stopped between scores and report goes on
+    left = [
+        unit
+        for unit, path in paths.items()
+        if not (unit.is_done(path) and (path / REPORT).exists())
+    ]
     statuses: dict[str, int] = {}
     if config.model == "tiny" and left:
         # left to the runs, those that start together would each pretrain it
@@ -146,7 +151,7 @@ def _run_all(
 def _model(unit: Unit, paths: Mapping[Unit, Path]) -> list[str]:
     """The checkpoint that an evaluation starts from; a published base is the model as given."""
     run = paths[unit.trained]
-    finished = read_json(run / FINISHED, {})
+    finished = finished_stages(run)
     return [f"model={run / finished[unit.stage]}"] if unit.stage in finished else []
 
 

@@ -1,21 +1,25 @@
 """A run folder: its paths, its metric lines, and writing that is complete or absent."""
 
 import fcntl
+import glob
 import json
 import logging
 import math
 import os
+import re
 import shutil
 import socket
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
 from weft_rl.errors import UserError
+from weft_rl.sums import damage, sync
 
 CONFIG, METRICS, EVAL = "config.yaml", "metrics.jsonl", "eval.json"
 CURVES, REPORT = "curves.png", "report.html"
@@ -30,23 +34,55 @@ def one_writer(run: Path) -> Generator[None]:
     """Hold the run folder for this process; a dead process holds nothing.
 
     Raises UserError naming the process that has it."""
-    with (run / _LOCK).open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    path = run / _LOCK
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("a+", encoding="utf-8"))
+        if not _locked(file):
             file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise UserError(
-                f"out={run}: {owner} is writing there; wait for it, stop it, or choose another out"
-            ) from error
+            owner = file.read().strip()
+            if _is_alive(owner):
+                raise UserError(
+                    f"out={run}: {owner or 'another process'} is writing there; wait for it, stop "
+                    "it, or choose another out"
+                )
+            # a child that was forked from the dead one may hold on to its lock, but not to a new
+            # file's
+            path.unlink(missing_ok=True)
+            file = stack.enter_context(path.open("a+", encoding="utf-8"))
+            if not _locked(file):
+                raise UserError(f"out={run}: another process has begun to write there; look again")
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
         file.flush()
         yield
 
 
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_alive(owner: str) -> bool:
+    """Whether the process that a lock names runs; one that cannot be looked at counts as such."""
+    named = re.match(r"process (\d+) on (\S+)", owner)
+    if named is None or named[2] != socket.gethostname():
+        return True
+    try:
+        os.kill(int(named[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: beside the target, flushed to disk, then renamed."""
+    _remove_torn(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with beside.open("w", encoding="utf-8") as file:
@@ -54,8 +90,21 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+        sync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _remove_torn(path: Path) -> None:
+    """Remove what processes that were killed left beside a file they were writing."""
+    for torn in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        process = torn.name.rsplit(".", 2)[1]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            torn.unlink(missing_ok=True)
+        except (ValueError, OSError):
+            continue  # another user's process, or a file of another kind
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -64,8 +113,37 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, default: Any) -> Any:
-    """The file's JSON value, or `default` when there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
+    """The file's JSON value, or `default` when there is no such file.
+
+    Raises UserError for a file that cannot be read or holds another type than `default` is."""
+    if not path.exists():
+        return default
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    # RecursionError: nested too deep
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read ({reason}); mend or remove it") from error
+    if not isinstance(value, type(default)):
+        kind = type(default).__name__
+        raise UserError(f"{path}: holds no {kind} but {str(value)[:40]!r}; mend or remove it")
+    return value
+
+
+def finished_stages(run: Path) -> dict[str, str]:
+    """The stages that are through, each with its last checkpoint relative to the run folder.
+
+    Raises UserError as read_json does, and for a checkpoint outside of the run's own."""
+    finished = read_json(run / FINISHED, {})
+    for stage, place in finished.items():
+        parts = Path(place).parts if isinstance(place, str) else ()
+        # joined to the run folder: an absolute path or `..` would name a model from anywhere
+        if parts[:1] != ("checkpoints",) or ".." in parts:
+            raise UserError(
+                f"{run / FINISHED}: {stage}: {place!r} is no folder below checkpoints/; mend or "
+                "remove it"
+            )
+    return finished
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -132,20 +210,50 @@ def checkpoint_path(run: Path, stage: str, step: int) -> Path:
     return run / "checkpoints" / stage / f"step-{step}"
 
 
-def newest_checkpoint(run: Path, stage: str) -> Path | None:
-    """The stage's checkpoint of the highest step; None when there is none.
+def checkpoints(run: Path, stage: str) -> list[Path]:
+    """The stage's checkpoints, lowest step first.
 
-    Folders being written have other names, so whatever is found is complete."""
+    Folders being written have other names, so whatever is found was complete."""
     found = [
         (int(path.name.removeprefix("step-")), path)
         for path in (run / "checkpoints" / stage).glob("step-*")
         if path.name.removeprefix("step-").isdecimal()
     ]
-    return max(found)[1] if found else None
+    return [path for _, path in sorted(found)]
+
+
+def newest_checkpoint(run: Path, stage: str) -> Path | None:
+    """The stage's checkpoint of the highest step; None when there is none."""
+    return next(iter(checkpoints(run, stage)[::-1]), None)
+
+
+def sound_checkpoint(run: Path, stage: str, say: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose files are as they were written; None when there is none.
+
+    One that is not is told of and renamed to step-N.damaged."""
+    for path in reversed(checkpoints(run, stage)):
+        wrong = damage(path)
+        if wrong is None:
+            return path
+        say(set_aside(path, wrong))
+    return None
+
+
+def set_aside(checkpoint: Path, wrong: str) -> str:
+    """Rename a damaged checkpoint to step-N.damaged; returns a line about it."""
+    aside = checkpoint.with_name(f"{checkpoint.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    if checkpoint.exists():
+        checkpoint.replace(aside)
+    return f"{checkpoint}: {wrong}; kept as {aside.name}, going on from the checkpoint before it"
 
 
 def publish(scratch: Path, final: Path) -> None:
     """Rename a finished folder to its place, replacing an older one of the same name."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    old = final.with_name(f".{final.name}.old")
     if final.exists():
-        shutil.rmtree(final)  # a rename onto a full folder fails
+        final.replace(old)  # a rename onto a full folder fails
     scratch.replace(final)
+    sync(final.parent)
+    shutil.rmtree(old, ignore_errors=True)

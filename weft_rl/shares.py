@@ -42,10 +42,14 @@ class Shares:
         paths = sorted(self.folder.glob("part-*.jsonl"))
         return {str(row["id"]): row for path in paths for row in read_lines(path) if "id" in row}
 
-    def left(self, ids: Sequence[str]) -> list[str]:
-        """The ids that this process is still to do."""
-        done = self.rows()
-        return [name for name in ids[self.rank :: self.world] if name not in done]
+    def left(self, ids: Sequence[str], part: int = 1) -> list[str]:
+        """The ids that this process is still to do.
+
+        part: so many are done together, and again when any of them is missing, so that what is in
+        a batch does not depend on where an interruption fell."""
+        done, own = self.rows(), ids[self.rank :: self.world]
+        parts = [own[start : start + part] for start in range(0, len(own), part)]
+        return [name for each in parts if not done.keys() >= {*each} for name in each]
 
     def begin(self) -> None:
         """Make the folder ready: the next row must not be glued to a torn one."""
@@ -69,7 +73,8 @@ class Shares:
         return [rows[name] for name in ids]
 
     def wait(self) -> None:
-        """Return once the first process has removed the folder, with everything in its place.
+        """Return once the first process has removed the folder, with everything in its place, or
+        when it has done so already.
 
         Raises Interrupted when what started the processes has ended: nobody would remove it."""
         parent = os.getppid()

@@ -9,6 +9,7 @@ from weft_rl.config.cold_start import DataConfig, EstimateConfig
 from weft_rl.config.lora import LoraConfig
 from weft_rl.config.memory import MemoryConfig
 from weft_rl.config.options import Block, about, option, require, shown
+from weft_rl.config.reliability import ReliabilityConfig
 from weft_rl.config.rl import (
     LossConfig,
     MasksConfig,
@@ -68,6 +69,10 @@ class SamplerConfig(Block):
     end_tokens: Literal["free", "late", "never"] = option(
         "free", "end tokens are like any, wait for a block's other tokens, or are not drawn"
     )
+    compile: bool = option(
+        False,
+        "torch.compile of the model, for batches of one shape: finished rows keep their places",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,6 +117,7 @@ class BaseConfig(Block):
     learning_rate: float = option(3e-3, "peak; cosine decay to 0", above=0)
     warmup_steps: int = option(40, "steps of linear warm-up", at_least=0)
     logging_steps: int = option(20, "steps between metric lines", at_least=1)
+    save_steps: int = option(200, "steps between checkpoints", at_least=1)
     # NumPy's global generator, which transformers seeds, takes 32 bits
     seed: int = option(0, "the base's own, shared by all runs", at_least=0, below=2**32)
 
@@ -251,6 +257,7 @@ class RunConfig(Block):
         metadata=about(f"dashboards beside metrics.jsonl, of {' '.join(TRACKERS)}"),
     )
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+    reliability: ReliabilityConfig = field(default_factory=ReliabilityConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
     cold_start: ColdStartConfig = field(default_factory=ColdStartConfig)
     rl: RLConfig = field(default_factory=RLConfig)

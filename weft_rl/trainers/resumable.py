@@ -26,6 +26,7 @@ class ResumableRollouts(GRPOTrainer):
     slices: int
     group: int
     rollout_rows: int
+    _ids: list[str]  # the records of the rollout in use, this process's rows
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         """TRL's sampler, its order seeded by epoch."""
@@ -45,11 +46,19 @@ class ResumableRollouts(GRPOTrainer):
         self._order.epoch = int(kwargs["epoch"])
         return super()._run_epoch(*args, **kwargs)
 
+    def _since_line(self) -> dict[str, list[float]]:
+        """What the next metric line is of."""
+        return dict(self._metrics["train"])
+
+    def _restore_line(self, kept: dict[str, list[float]]) -> None:
+        """Go on with the metric line that a checkpoint fell in the middle of."""
+        self._metrics["train"].update(kept)
+
     def _save_rng_state(self, output_dir: str) -> None:
         """Transformers saves random states here, on every rank: the rollout in use goes along."""
         super()._save_rng_state(output_dir)
         rank = self.accelerator.process_index
-        state = {"step": self._step, "buffer": self._buffered_inputs}
+        state = {"step": self._step, "buffer": self._buffered_inputs, "ids": self._ids}
         torch.save(state, f"{output_dir}/rollout_{rank}.pt")
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -58,5 +67,7 @@ class ResumableRollouts(GRPOTrainer):
         if checkpoint is not None:
             rank, device = self.accelerator.process_index, self.accelerator.device
             path = f"{checkpoint}/rollout_{rank}.pt"
-            state = torch.load(path, map_location=device, weights_only=True)
+            # one of several processes' CPUs is called cpu:0, which torch.load does not know
+            state = torch.load(path, map_location=device.type, weights_only=True)
             self._step, self._buffered_inputs = state["step"], state["buffer"]
+            self._ids = state["ids"]

@@ -1,0 +1,79 @@
+"""Runs killed, files broken, disks filled and inputs fuzzed, many times over; nothing may be lost.
+
+Usage: python benchmarks/soak.py [SECTION ...] [share=1.0] [seed=0]: the sections kills, files and
+fuzz, or all; share scales how often. Writes benchmarks/results/soak.json and soak.md, each section
+in the place of an older one, and the table of docs/reliability.md. Exit status 1 when something was
+lost; what failed is named with the seed that repeats it. The kills take about half an hour."""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "faults"), str(ROOT / "benchmarks")]
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is there: the forks inherit its threads
+
+from kills import SCENARIOS, kill_and_go_on, whole  # noqa: E402
+from machine import machine  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
+# Runs to kill by scenario. A comparison's take three times as long as the others.
+_RUNS = {
+    **{"base": 30, "sft": 40, "weft": 40, "rl": 50, "eval": 30, "pipeline": 12},
+    **{"compare": 6, "reproduce": 6},
+}
+
+
+def kills(share: float, seed: int, root: Path) -> dict[str, Any]:
+    """Kill runs of every stage at random moments, and compare each with one that went through."""
+    planned = {name: max(1, round(share * count)) for name, count in _RUNS.items()}
+    made = {name: whole(name, root / name) for name in SCENARIOS}
+    rows = {name: {"runs": 0, "kills": 0, "lost": 0} for name in planned}
+    failures = []
+    # spread evenly: a soak that is stopped early has killed something of everything
+    order = sorted((i / count, name) for name, count in planned.items() for i in range(count))
+    for place, name in order:
+        number = seed + round(place * planned[name])
+        result = kill_and_go_on(name, number, made[name], root / name)
+        row = rows[name]
+        row["runs"] += 1
+        row["kills"] += result.kills
+        row["lost"] += bool(result.wrong)
+        print(f"{name} seed {number}: {', '.join(result.moments)}: {result.wrong or 'equal'}")
+        sys.stdout.flush()
+        if result.wrong:
+            failures.append({"scenario": name, "seed": number, "wrong": result.wrong})
+        _save("kills", {"seed": seed, "rows": rows, "failures": failures})
+    return {"seed": seed, "rows": rows, "failures": failures}
+
+
+SECTIONS = {"kills": kills}
+
+
+def _save(section: str, result: dict[str, Any]) -> None:
+    path = RESULTS / "soak.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept[section] = {"machine": machine(), **result}
+    path.write_text(json.dumps(kept, indent=2) + "\n")
+
+
+def main(argv: list[str]) -> int:
+    """Run the sections that the arguments name; returns the exit status."""
+    given = dict(word.split("=") for word in argv if "=" in word)
+    share, seed = float(given.get("share", 1.0)), int(given.get("seed", 0))
+    lost = 0
+    for name in [word for word in argv if "=" not in word] or SECTIONS:
+        begun = time.monotonic()
+        with tempfile.TemporaryDirectory() as root:
+            result = SECTIONS[name](share, seed, Path(root))
+        _save(name, {**result, "minutes": round((time.monotonic() - begun) / 60, 1)})
+        lost += len(result["failures"])
+    return int(lost > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
