@@ -199,6 +199,7 @@ def test_tables_and_page(result):
     page = to_markdown(result)
     assert all(f"\n- {sentence}\n" in page for sentence in sentences(result))
     assert {line.count("|") for line in page.split("\n\n")[-2].splitlines()} == {6}
+    assert "**" not in page  # no bold best number: the words say which differences stand
     assert notes(result) == []
     one = compare_units(UNITS[::2], ["sft", "weft"], [0], "sudoku")
     assert "not for new seeds" in to_markdown(one)

@@ -118,7 +118,13 @@ def test_a_stopped_run_goes_on(folder):
 
 def test_a_signal_reaches_the_command(folder):
     before = signal.getsignal(signal.SIGTERM)
-    thread = signalled(folder / "one.ready", signal.SIGTERM, *words(os.getpid()))
+
+    def send():
+        wait_until((folder / "one.ready").exists)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=send)
+    thread.start()
     assert Forwarding(command(folder, "stopped first"))() == 3
     thread.join()
     assert signal.getsignal(signal.SIGTERM) == before

@@ -137,6 +137,16 @@ def test_colours_then_dashes_tell_many_lines_apart():
     ]
 
 
+def test_a_long_legend_leaves_the_panel_its_height():
+    heights = []
+    for count in (2, 50):
+        lines = [Line(f"a run of some length, {i:02d}", [1, 2], [i, i]) for i in range(count)]
+        figure = draw_curves([Panel("", lines)], 0.6, columns=1, panel_size=(7.2, 4.4))
+        render(figure, "png")
+        heights.append(figure.axes[0].get_position().height * figure.get_figheight())
+    assert heights[1] > 0.8 * heights[0]
+
+
 def test_the_panels_of_a_run(tmp_path):
     rows = [
         {"stage": "base", "step": 1, "loss": 3.0},
