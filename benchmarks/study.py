@@ -1,7 +1,7 @@
-"""Does the kind of cold start matter, before RL and after it? The study behind docs/study.md.
+"""Does the kind of cold start matter, before RL and after it? The study in docs/experiments.md.
 
 Usage: python benchmarks/study.py FOLDER run [main|bases|regimes]   what is missing, two at a time
-       python benchmarks/study.py FOLDER table                      docs/study.md of what is there
+       python benchmarks/study.py FOLDER table                      benchmarks/results/study.*
 
 Every run is kept in FOLDER. A seed's runs share base, order of records, puzzles and rollout seeds,
 so that arms are compared within a seed. Start it again after an interruption."""
@@ -259,7 +259,7 @@ def _pair(name: str, rows: list[dict[str, Any]]) -> str | None:
 
 
 def table(folder: Path) -> None:
-    """Write benchmarks/results/study.json and .md, and the pages that show the tables."""
+    """Write benchmarks/results/study.json and .md, and print the tables."""
     found = summary(folder)
     (RESULTS / "study.json").write_text(json.dumps(machine() | found, indent=2) + "\n")
     (RESULTS / "study.md").write_text(pages(found))

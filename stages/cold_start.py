@@ -1,6 +1,7 @@
 """Supervised fine-tuning on reasoning traces: sft, weft and the other rates."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from transformers import (
@@ -109,7 +110,8 @@ def _write_entropies(
     batch = trainer.data_collator(examples[:SHOWN])
     batch = {name: value.to(context.device) for name, value in batch.items()}
     trainer.estimates.since.clear()  # of the trained model, not what was kept
-    entropy = trainer.estimated(trainer.model, batch)
+    model: Any = trainer.model
+    entropy = trainer.estimated(model, batch)
     if not trainer.is_world_process_zero() or entropy is None:
         return
     trainer.token_table.write(context.run / f"token_entropy-{context.stage}.csv", spelling)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,4 @@ def tracker_arguments(trackers: Sequence[str], run: Path, stage: str) -> dict[st
 def close_trackers(trackers: Sequence[str]) -> None:
     """End a stage's runs, so that the next stage's have names of their own."""
     if "wandb" in trackers:
-        import wandb  # ty: ignore[import-not-found] - an extra
-
-        wandb.finish()
+        import_module("wandb").finish()

@@ -1,12 +1,13 @@
-"""Cold starts and RL in one process, or sharded by FSDP2 over several: what test_sharded.py starts.
+"""Cold starts and RL, sharded over two processes: what test_sharded.py starts.
 
-Usage: python (or torchrun) sharded_processes.py FOLDER PROCESSES
+Usage: torchrun --nproc-per-node 2 sharded_processes.py FOLDER fsdp2|zero2|zero3
 
-Several processes take the launcher's file for FSDP2, but for its bfloat16. accelerate shards where
+They take the launcher's file of that name, but for its bfloat16. accelerate shards by FSDP2 where
 it sees GPUs only; told that it does, it shards on CPUs as well."""
 
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -31,14 +32,26 @@ from weft_rl.sampler import SamplerConfig
 from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
 from weft_rl.trainers.objectives import Objective
 
-LAUNCHER = Path(__file__).parents[1] / "configs" / "accelerate" / "fsdp2.yaml"
+LAUNCHERS = Path(__file__).parents[1] / "configs" / "accelerate"
+FEW = 300  # logits together: the head's positions are several parts
 LORA = LoraConfig(2, targets=["q_proj", "up_proj"])
 
 
-def shard_on_cpus():
-    """What `accelerate launch` would set, and a state that takes the CPUs for GPUs."""
+def shard_on_cpus(kind):
+    """What `accelerate launch` would set, and for FSDP2 a state that takes the CPUs for GPUs."""
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
+    path = LAUNCHERS / f"{kind}.yaml"
+    if kind != "fsdp2":
+        import yaml
+
+        given = yaml.safe_load(path.read_text())["deepspeed_config"]
+        told = {f"ACCELERATE_DEEPSPEED_{key.upper()}": str(given[key]).lower() for key in given}
+        told["ACCELERATE_DEEPSPEED_ZERO3_INIT"] = told["ACCELERATE_DEEPSPEED_ZERO3_INIT_FLAG"]
+        os.environ |= told | {"ACCELERATE_USE_DEEPSPEED": "true", "DS_ACCELERATOR": "cpu"}
+        os.environ["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] = "1"
+        return
     parser = launch_command_parser()
-    given, *_ = _validate_launch_command(parser.parse_args(["--config_file", str(LAUNCHER), "x"]))
+    given, *_ = _validate_launch_command(parser.parse_args(["--config_file", str(path), "x"]))
     os.environ |= prepare_multi_gpu_env(given) | {"ACCELERATE_MIXED_PRECISION": "no"}
     set_device = PartialState.set_device
 
@@ -99,12 +112,18 @@ def rl(folder, processes, lora, **changes):
 
 def whole(trainer):
     """The trained weights, put together from all processes."""
-    named = trainer.model.named_parameters()
-    return {
-        name: (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().clone()
-        for name, weight in named
-        if weight.requires_grad
-    }
+    named = dict(trainer.model.named_parameters())
+    gathered = nullcontext()
+    if trainer.is_deepspeed_enabled:
+        import deepspeed
+
+        gathered = deepspeed.zero.GatheredParameters([*named.values()])
+    with gathered:
+        return {
+            name: (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().clone()
+            for name, weight in named.items()
+            if weight.requires_grad
+        }
 
 
 RUNS = {
@@ -113,6 +132,7 @@ RUNS = {
     "RL": (rl, False),
     "RL, LoRA": (rl, True),
 }
+RESUMED = ("cold start, LoRA", "RL")
 
 
 def counted(model):
@@ -126,21 +146,18 @@ def counted(model):
     return seen
 
 
-def main(folder: Path, processes: int) -> None:
-    if processes > 1:
-        shard_on_cpus()
-    head.LOGITS_TOGETHER = 300  # several parts
+def train_all(folder: Path, processes: int) -> list[list[int]]:
+    """Every run's weights in a file; the forwards without gradient of each run and process."""
     forwards = []
     for name, (make, lora) in RUNS.items():
         trainer = make(folder / name, processes, lora)
         seen = counted(trainer.model)
         trainer.train()
         forwards.append(gather_object([seen[0]]))
-        sharded = any(isinstance(weight, DTensor) for weight in trainer.model.parameters())
-        assert sharded == (processes > 1)
+        kind = trainer.accelerator.distributed_type
+        assert (kind in (DistributedType.FSDP, DistributedType.DEEPSPEED)) == (processes > 1)
         save(trainer, folder / f"{name}.safetensors")
-    # the processes' rollouts are not of one length, or there would be nothing to show
-    print(forwards, flush=True)
+    return forwards
 
 
 def save(trainer, path):
@@ -149,7 +166,7 @@ def save(trainer, path):
         save_file(weights, path)
 
 
-def resumed(folder: Path, make, lora) -> None:
+def resume(folder: Path, make, lora) -> None:
     """A run of Adam's, and the same from its third step on."""
     kept = {"optim": "adamw_torch", "save_strategy": "steps", "save_steps": 3}
     first = make(folder, 2, lora, **kept)
@@ -161,8 +178,10 @@ def resumed(folder: Path, make, lora) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
-    if int(sys.argv[2]) > 1:
-        for name, (make, lora) in RUNS.items():
-            resumed(Path(sys.argv[1]) / f"{name}, again", make, lora)
+    place, kind = Path(sys.argv[1]), sys.argv[2]
+    shard_on_cpus(kind)
+    head.LOGITS_TOGETHER = FEW
+    print(train_all(place, 2), flush=True)
+    for name in RESUMED if kind == "fsdp2" else ():
+        resume(place / f"{name}, again", *RUNS[name])
     leave_together()

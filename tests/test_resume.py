@@ -8,6 +8,7 @@ import pytest
 
 from weft_rl.config.load import load_run_config
 from weft_rl.pipeline import open_run, run_pipeline
+from weft_rl.sums import SUMS
 
 STAGES = ("base", "weft", "rl")
 # metric lines of two steps, checkpoints of one: half of them fall in the middle of a line
@@ -21,13 +22,15 @@ SMALL = [
     *("rl.watch.logging_steps=2", "rl.watch.evaluate_steps=2", "rl.watch.evaluate_records=2"),
     *("rl.save_steps=1", "rl.lora.r=2", "rl.lora.dropout=0.2", "rl.kl_coef=0.1"),
     *("eval.num_records=6", "eval.batch_size=1", "sampler.steps=4"),
+    "reliability.keep_checkpoints=null",
 ]
 
 
 def contents(run: Path) -> dict[str, object]:
     """Every file of a run by name, apart from times and from the path of the run itself."""
-    # the arguments hold the time of the start, the configuration and peft's card the run's path
-    apart = ("training_args.bin", "config.yaml", "README.md")
+    # the arguments hold the time of the start, the configuration and peft's card the run's path,
+    # the checksums are also theirs
+    apart = ("training_args.bin", "config.yaml", "README.md", SUMS)
     return {
         str(path.relative_to(run)): untimed(path)
         for path in run.rglob("*")

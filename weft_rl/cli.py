@@ -16,15 +16,17 @@ from collections.abc import Callable, Sequence
 from weft_rl.errors import Interrupted, UserError
 
 _STDOUT = 1
+_STOPPING = (signal.SIGTERM, signal.SIGUSR1)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def execute(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     """The exit status of `body(argv)`: 2 the user's mistake, 3 interrupted but resumable.
 
-    SIGTERM, a full disk and a reader of standard output that goes away (`| head`, without a word)
-    interrupt as Ctrl-C does. Anything else is a bug and keeps its traceback, status 1."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    SIGTERM, SIGUSR1 (Slurm's), a full disk and a reader of standard output that goes away
+    (`| head`, without a word) interrupt as Ctrl-C does. Anything else is a bug and keeps its
+    traceback, status 1."""
+    before = {each: signal.signal(each, signal.default_int_handler) for each in _STOPPING}
     try:
         status = body(argv)
         sys.stdout.flush()
@@ -50,7 +52,8 @@ def execute(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[s
         where = f" ({error.filename})" if error.filename else ""
         return _say(command, f"the disk is full{where}; free space and repeat the command", 3)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _say(command: str, message: str, status: int) -> int:

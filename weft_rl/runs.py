@@ -3,22 +3,30 @@
 import fcntl
 import glob
 import json
+import logging
 import math
 import os
+import re
 import shutil
 import socket
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+import yaml
 
 from weft_rl.errors import UserError
+from weft_rl.sums import damage, sync
 
 CONFIG, METRICS, EVAL = "config.yaml", "metrics.jsonl", "eval.json"
 CURVES, REPORT = "curves.png", "report.html"
 # Stages that are through, with their last checkpoints relative to the run folder.
 FINISHED = "stages.json"
 _LOCK = ".lock"
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -26,19 +34,50 @@ def one_writer(run: Path) -> Generator[None]:
     """Hold the run folder for this process; a dead process holds nothing.
 
     Raises UserError naming the process that has it."""
-    with (run / _LOCK).open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    path = run / _LOCK
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("a+", encoding="utf-8"))
+        if not _locked(file):
             file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise UserError(
-                f"out={run}: {owner} is writing there; wait for it, stop it, or choose another out"
-            ) from error
+            owner = file.read().strip()
+            if _is_alive(owner):
+                raise UserError(
+                    f"out={run}: {owner or 'another process'} is writing there; wait for it, stop "
+                    "it, or choose another out"
+                )
+            # a child that was forked from the dead one may hold on to its lock, but not to a new
+            # file's
+            path.unlink(missing_ok=True)
+            file = stack.enter_context(path.open("a+", encoding="utf-8"))
+            if not _locked(file):
+                raise UserError(f"out={run}: another process has begun to write there; look again")
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
         file.flush()
         yield
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_alive(owner: str) -> bool:
+    """Whether the process that a lock names runs; one that cannot be looked at counts as such."""
+    named = re.match(r"process (\d+) on (\S+)", owner)
+    if named is None or named[2] != socket.gethostname():
+        return True
+    try:
+        os.kill(int(named[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -51,6 +90,7 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+        sync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -106,6 +146,23 @@ def finished_stages(run: Path) -> dict[str, str]:
     return finished
 
 
+def read_config(run: Path) -> dict[str, Any]:
+    """The content of a run folder's config.yaml; empty without one.
+
+    Raises UserError for a file that is no YAML of options."""
+    path = run / CONFIG
+    if not path.exists():
+        return {}
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace")) or {}
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read ({reason}); mend or remove it") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: holds no options; mend or remove it")
+    return settings
+
+
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
     """Append one JSON line. Non-finite floats become null: NaN is not JSON."""
     clean = {
@@ -118,19 +175,27 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a .jsonl file; unreadable lines (a run may be writing) are passed over.
+    """The JSON objects of a .jsonl file; other lines are passed over, with a warning.
 
-    Yields nothing when there is no such file."""
+    Without one a last line that has no end: a run is writing it, or was killed over it. Yields
+    nothing when there is no such file."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             try:
                 row = json.loads(line)
             except ValueError:
-                continue
+                row = None
             if isinstance(row, dict):
                 yield row
+            elif line.endswith("\n"):
+                _warn(path, number)
+
+
+@cache  # once for a line, however often its file is read
+def _warn(path: Path, line: int) -> None:
+    logger.warning("%s, line %d: is no JSON object and is passed over", path, line)
 
 
 def cut_lines(path: Path, stage: str, last_step: int) -> None:
@@ -145,20 +210,50 @@ def checkpoint_path(run: Path, stage: str, step: int) -> Path:
     return run / "checkpoints" / stage / f"step-{step}"
 
 
-def newest_checkpoint(run: Path, stage: str) -> Path | None:
-    """The stage's checkpoint of the highest step; None when there is none.
+def checkpoints(run: Path, stage: str) -> list[Path]:
+    """The stage's checkpoints, lowest step first.
 
-    Folders being written have other names, so whatever is found is complete."""
+    Folders being written have other names, so whatever is found was complete."""
     found = [
         (int(path.name.removeprefix("step-")), path)
         for path in (run / "checkpoints" / stage).glob("step-*")
         if path.name.removeprefix("step-").isdecimal()
     ]
-    return max(found)[1] if found else None
+    return [path for _, path in sorted(found)]
+
+
+def newest_checkpoint(run: Path, stage: str) -> Path | None:
+    """The stage's checkpoint of the highest step; None when there is none."""
+    return next(iter(checkpoints(run, stage)[::-1]), None)
+
+
+def sound_checkpoint(run: Path, stage: str, say: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose files are as they were written; None when there is none.
+
+    One that is not is told of and renamed to step-N.damaged."""
+    for path in reversed(checkpoints(run, stage)):
+        wrong = damage(path)
+        if wrong is None:
+            return path
+        say(set_aside(path, wrong))
+    return None
+
+
+def set_aside(checkpoint: Path, wrong: str) -> str:
+    """Rename a damaged checkpoint to step-N.damaged; returns a line about it."""
+    aside = checkpoint.with_name(f"{checkpoint.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    if checkpoint.exists():
+        checkpoint.replace(aside)
+    return f"{checkpoint}: {wrong}; kept as {aside.name}, going on from the checkpoint before it"
 
 
 def publish(scratch: Path, final: Path) -> None:
     """Rename a finished folder to its place, replacing an older one of the same name."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    old = final.with_name(f".{final.name}.old")
     if final.exists():
-        shutil.rmtree(final)  # a rename onto a full folder fails
+        final.replace(old)  # a rename onto a full folder fails
     scratch.replace(final)
+    sync(final.parent)
+    shutil.rmtree(old, ignore_errors=True)

@@ -9,6 +9,7 @@ from weft_rl.config.cold_start import DataConfig, EstimateConfig
 from weft_rl.config.lora import LoraConfig
 from weft_rl.config.memory import MemoryConfig
 from weft_rl.config.options import Block, about, option, require, shown
+from weft_rl.config.reliability import ReliabilityConfig
 from weft_rl.config.rl import (
     LossConfig,
     MasksConfig,
@@ -256,6 +257,7 @@ class RunConfig(Block):
         metadata=about(f"dashboards beside metrics.jsonl, of {' '.join(TRACKERS)}"),
     )
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+    reliability: ReliabilityConfig = field(default_factory=ReliabilityConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
     cold_start: ColdStartConfig = field(default_factory=ColdStartConfig)
     rl: RLConfig = field(default_factory=RLConfig)

@@ -3,6 +3,7 @@
 C positions, D hidden, V vocabulary."""
 
 from collections.abc import Callable
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class VocabularyHead(nn.Linear):
         if reduce is None:
             return super().forward(input)
         positions = input.dim() - 2
-        rows = input.shape[:-2].numel()
+        rows = prod(input.shape[:-2])
         size = max(1, LOGITS_TOGETHER // max(1, rows * self.out_features))
         if size >= input.shape[positions]:
             return reduce(super().forward(input), 0)

@@ -13,7 +13,7 @@ from weft_rl.diffusion.advantages import equal_groups
 from weft_rl.diffusion.estimators import NEVER
 from weft_rl.sampler import SamplerConfig, generate
 from weft_rl.seeding import seed_for
-from weft_rl.trainers.whole_weights import whole_weights
+from weft_rl.trainers.sharded import whole_weights
 
 
 class DenoisedRollouts(GRPOTrainer):

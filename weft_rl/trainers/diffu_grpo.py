@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
-from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer.utils import use_adapter
 
 from weft_rl.config.schema import RLConfig
@@ -24,6 +23,7 @@ from weft_rl.trainers.checkpoints import AtomicCheckpoints
 from weft_rl.trainers.denoised_rollouts import DenoisedRollouts
 from weft_rl.trainers.policy_loss import WITH_RATIO, Evidence, TokenLoss, normalizer_of, token_loss
 from weft_rl.trainers.resumable import ResumableRollouts
+from weft_rl.trainers.sharded import spread
 from weft_rl.trainers.token_choice import choose_tokens
 from weft_rl.trainers.view_log_probs import Rows, draw_views, view_log_probs
 
@@ -66,17 +66,9 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
         self.group = int(self.num_generations or 0)
         self.on_rollout, self.ref_model = on_rollout, None
         if options.kl_coef and ref_model is not None:
-            self.ref_model = self._spread(ref_model.eval())
+            self.ref_model = spread(ref_model.eval(), self.accelerator)
         self._check_data()
         self._sums: dict[str, Tensor] = {}
-
-    def _spread(self, reference: PreTrainedModel) -> Any:
-        """The reference over the processes as the policy is."""
-        if self.is_deepspeed_enabled:
-            return prepare_deepspeed(reference, self.accelerator)
-        if self.is_fsdp_enabled:
-            return prepare_fsdp(reference, self.accelerator)
-        return self.accelerator.prepare_model(reference, evaluation_mode=True)
 
     def _check_data(self) -> None:
         """TRL trains no step, and says nothing, when there are fewer prompts than a rollout has."""
@@ -103,6 +95,7 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
         first = self.accelerator.process_index * len(inputs)
         # counts optimizer steps: free of micro-batches, ranks, and what a resumed run has not seen
         self._rollout, self._rows = ("train", self._step // self.slices), inputs
+        self._ids = [str(row.get("id", "")) for row in inputs]
         self._extra = {}
         by_row = self.options.masks.per == "row"
         owners = [
@@ -277,9 +270,10 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
             group=self.group,
         )
         self._measure(found, entropy)
-        self._require_finite(loss)
+        size = self.args.per_device_train_batch_size
+        first = self._step % self.slices * size
         # processes' gradients are averaged, their shares of the loss are to be summed
-        return loss * processes
+        return self.checked(loss, self._ids[first : first + size]) * processes
 
     def _measure(self, found: TokenLoss, entropy: Tensor) -> None:
         """Means over a step's scored tokens, or completions of what is one value for each."""
@@ -295,11 +289,3 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
                 total, count = self.accelerator.reduce(sums, reduction="sum")
                 self._metrics["train"][name].append((total / count.clamp(min=1)).item())
             self._sums.clear()
-
-    def _require_finite(self, loss: Tensor) -> None:
-        bad = self.accelerator.reduce((~loss.detach().isfinite()).float(), reduction="sum")
-        if bad > 0:
-            raise UserError(
-                f"rl.learning_rate={self.args.learning_rate}: the loss is not finite after step "
-                f"{self.state.global_step}; lower it, and start from an earlier checkpoint"
-            )
