@@ -26,6 +26,7 @@ from weft_rl.models.loading import fresh_model
 from weft_rl.models.small import small_config, small_tokenizer
 from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.runs import METRICS, append_line, checkpoint_path, cut_lines, publish, read_lines
+from weft_rl.sums import seal
 from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
 from weft_rl.trainers.objectives import Objective
 
@@ -135,5 +136,5 @@ def _restore(kept: Path, context: Context, final: Path) -> None:
     cut_lines(context.run / METRICS, context.stage, -1)
     for row in read_lines(kept / METRICS):
         append_line(context.run / METRICS, row)
-    final.parent.mkdir(parents=True, exist_ok=True)
+    seal(scratch)
     publish(scratch, final)

@@ -1,20 +1,23 @@
 """What every stage is handed: the run folder, its configuration and the model to start from."""
 
 import gc
+import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
+from rich.console import Console
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
 from weft_rl.config.schema import RunConfig
-from weft_rl.errors import Interrupted
+from weft_rl.errors import Interrupted, UserError
 from weft_rl.models.loading import load_model, resolve_device
-from weft_rl.runs import METRICS, checkpoint_path, cut_lines, newest_checkpoint
+from weft_rl.runs import METRICS, checkpoint_path, cut_lines, sound_checkpoint
 from weft_rl.trainers.callbacks import MetricsWriter, ProgressLine, StopOnSignal
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
 
@@ -66,10 +69,12 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
 
     Raises Interrupted after a signal, once a checkpoint has been written."""
     trainer.run, trainer.stage = context.run, context.stage
+    trainer.keep = context.config.reliability.keep_checkpoints
     trainer.remove_callback(PrinterCallback)
-    newest = newest_checkpoint(context.run, context.stage)
-    done = int(newest.name.removeprefix("step-")) if newest else -1
+    start = _start(trainer, context)
+    done = int(start.name.removeprefix("step-")) if start else -1
     if trainer.is_world_process_zero():
+        shutil.rmtree(context.scratch, ignore_errors=True)  # what an interrupted writing left
         cut_lines(context.run / METRICS, context.stage, done)
         # a rollout bears the step that it comes after: the one after the checkpoint is made again
         completions = context.run / "completions" / f"{context.stage}.jsonl"
@@ -82,13 +87,36 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
     ]
     for callback in callbacks:
         trainer.add_callback(callback)
-    trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    trainer.train(resume_from_checkpoint=str(start) if start else None)
     step = trainer.state.global_step
     if stop.stopped and step < trainer.state.max_steps:
         raise Interrupted(
             f"stopped in stage {context.stage} after step {step} of {trainer.state.max_steps}"
         )
     return checkpoint_path(context.run, context.stage, step)
+
+
+def _start(trainer: AtomicCheckpoints, context: Context) -> Path | None:
+    """The checkpoint to go on from, which the first process looks for; None: from the beginning.
+
+    Raises UserError for one of another number of processes."""
+    found: list[Path | None] = [None]
+    if trainer.is_world_process_zero():
+        found = [sound_checkpoint(context.run, context.stage, say)]
+    (start,) = broadcast_object_list(found)
+    if start is not None:
+        processes, now = len([*start.glob("rng_state*.pth")]), trainer.accelerator.num_processes
+        if processes != now:
+            raise UserError(
+                f"{start}: was written by {processes} processes, and there are {now}; start as "
+                f"many, or a new run with model={start}"
+            )
+    return start
+
+
+def say(line: str) -> None:
+    """A line about something that went wrong and was seen to."""
+    Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def leave_together() -> None:

@@ -24,8 +24,8 @@ from weft_rl.families.family import Family, Spec
 from weft_rl.families.registry import family_of, read_config
 from weft_rl.runs import publish, write_json
 from weft_rl.shards import INDEX, SINGLE, Stored, check_tensors, header_bytes, read_folder
+from weft_rl.sums import SUMS
 
-SUMS = "SHA256SUMS"
 _BUFFER = 16 * 2**20  # bytes; larger ones are not faster
 _GIB = 2**30
 # Files that go along as they are: tokenizers and what generation is told. Never code.

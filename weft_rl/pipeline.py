@@ -33,10 +33,12 @@ from weft_rl.runs import (
     finished_stages,
     one_writer,
     read_json,
+    set_aside,
     write_json,
     write_text,
 )
 from weft_rl.shares import rank_and_world
+from weft_rl.sums import damage
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
 
@@ -173,6 +175,7 @@ def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
     if place is None:
         names.insert(0, "base")
     current, start = "base", place or ""
+    drop_damaged(config, run, names, finished, evaluated)
     try:
         for stage in names:
             if stage != "eval":
@@ -194,6 +197,31 @@ def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
         ) from stop
     leave_together()
     return evaluated
+
+
+def drop_damaged(
+    config: RunConfig,
+    run: Path,
+    names: Sequence[str],
+    finished: dict[str, str],
+    evaluated: dict[str, Any],
+) -> None:
+    """Take finished stages for unfinished whose checkpoint is still needed and is damaged.
+
+    They are trained again from the one before, to the same end."""
+    trained = [name for name in names if name != "eval"]
+    scored = config.eval.after_each or "eval" in names
+    for stage, after in reversed([*zip(trained, [*trained[1:], None], strict=True)]):
+        needed = (after is not None and after not in finished) or (
+            scored and config.task not in evaluated.get(stage, {})
+        )
+        if stage in finished and needed:
+            path = run / finished[stage]
+            wrong = damage(path)
+            if wrong is not None:
+                del finished[stage]
+                if first_process():
+                    sys.stderr.write(f"weft_rl.pipeline: {set_aside(path, wrong)}\n")
 
 
 def show_scores(evaluated: dict[str, Any], task: str) -> None:

@@ -7,12 +7,13 @@ import math
 import os
 import shutil
 import socket
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from weft_rl.errors import UserError
+from weft_rl.sums import damage, sync
 
 CONFIG, METRICS, EVAL = "config.yaml", "metrics.jsonl", "eval.json"
 CURVES, REPORT = "curves.png", "report.html"
@@ -51,6 +52,7 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+        sync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -145,20 +147,50 @@ def checkpoint_path(run: Path, stage: str, step: int) -> Path:
     return run / "checkpoints" / stage / f"step-{step}"
 
 
-def newest_checkpoint(run: Path, stage: str) -> Path | None:
-    """The stage's checkpoint of the highest step; None when there is none.
+def checkpoints(run: Path, stage: str) -> list[Path]:
+    """The stage's checkpoints, lowest step first.
 
-    Folders being written have other names, so whatever is found is complete."""
+    Folders being written have other names, so whatever is found was complete."""
     found = [
         (int(path.name.removeprefix("step-")), path)
         for path in (run / "checkpoints" / stage).glob("step-*")
         if path.name.removeprefix("step-").isdecimal()
     ]
-    return max(found)[1] if found else None
+    return [path for _, path in sorted(found)]
+
+
+def newest_checkpoint(run: Path, stage: str) -> Path | None:
+    """The stage's checkpoint of the highest step; None when there is none."""
+    return next(iter(checkpoints(run, stage)[::-1]), None)
+
+
+def sound_checkpoint(run: Path, stage: str, say: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose files are as they were written; None when there is none.
+
+    One that is not is told of and renamed to step-N.damaged."""
+    for path in reversed(checkpoints(run, stage)):
+        wrong = damage(path)
+        if wrong is None:
+            return path
+        say(set_aside(path, wrong))
+    return None
+
+
+def set_aside(checkpoint: Path, wrong: str) -> str:
+    """Rename a damaged checkpoint to step-N.damaged; returns a line about it."""
+    aside = checkpoint.with_name(f"{checkpoint.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    if checkpoint.exists():
+        checkpoint.replace(aside)
+    return f"{checkpoint}: {wrong}; kept as {aside.name}, going on from the checkpoint before it"
 
 
 def publish(scratch: Path, final: Path) -> None:
     """Rename a finished folder to its place, replacing an older one of the same name."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    old = final.with_name(f".{final.name}.old")
     if final.exists():
-        shutil.rmtree(final)  # a rename onto a full folder fails
+        final.replace(old)  # a rename onto a full folder fails
     scratch.replace(final)
+    sync(final.parent)
+    shutil.rmtree(old, ignore_errors=True)

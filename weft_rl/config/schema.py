@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from weft_rl.config.cold_start import DataConfig, EstimateConfig
 from weft_rl.config.memory import MemoryConfig
 from weft_rl.config.options import Block, about, option, require, shown
+from weft_rl.config.reliability import ReliabilityConfig
 from weft_rl.config.rl import (
     LossConfig,
     MasksConfig,
@@ -260,6 +261,7 @@ class RunConfig(Block):
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     resume: Literal["auto", "never"] = option("auto", "auto goes on where the run folder stopped")
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+    reliability: ReliabilityConfig = field(default_factory=ReliabilityConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
     cold_start: ColdStartConfig = field(default_factory=ColdStartConfig)
     rl: RLConfig = field(default_factory=RLConfig)

@@ -2,14 +2,21 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
+from safetensors import SafetensorError
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from weft_rl.runs import checkpoint_path, publish
+from weft_rl.errors import Interrupted
+from weft_rl.runs import METRICS, checkpoint_path, checkpoints, newest_checkpoint, publish
+from weft_rl.sums import seal, sync
+from weft_rl.trainers.space import checkpoint_bytes, lack_of_space
 
 _LINE = "metric_line_{rank}.json"
 
@@ -17,23 +24,62 @@ _LINE = "metric_line_{rank}.json"
 class AtomicCheckpoints(Trainer):
     """Writes each checkpoint into a scratch folder and renames it to checkpoints/<stage>/step-N.
 
-    `args.output_dir` is that scratch folder; run folder and stage are set after building."""
+    `args.output_dir` is that scratch folder; run folder and stage are set after building.
+    keep: so many newest checkpoints of the stage are kept; None keeps all."""
 
     run: Path
     stage: str
+    keep: int | None = None
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """Transformers calls this to save; the folder appears under its final name when whole."""
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.is_world_process_zero():
-            scratch = Path(str(self.args.output_dir))
+        """Transformers calls this to save; the folder appears under its final name when whole.
+
+        Raises Interrupted on every process when the disk is too full for it on any: the checkpoint
+        before stays."""
+        bare = self.accelerator.unwrap_model(model)
+        needed = checkpoint_bytes(bare, newest_checkpoint(self.run, self.stage))
+        self._require_space(lack_of_space(self.run, needed))
+        self._try(partial(super()._save_checkpoint, model, trial), needed)
+        self._try(self._publish, needed)
+
+    def _try(self, work: Callable[[], None], needed: int) -> None:
+        """Do a part of saving; whatever it ends with, the other processes are not left waiting."""
+        lack = None
+        try:
+            work()
+        except (OSError, RuntimeError, SafetensorError) as error:
+            lack = lack_of_space(self.run, needed, error)
+            if lack is None:
+                raise
+        self._require_space(lack)
+
+    def _require_space(self, lack: str | None) -> None:
+        told = [each for each in gather_object([lack]) if each]
+        if told:
+            if self.is_world_process_zero():
+                shutil.rmtree(str(self.args.output_dir), ignore_errors=True)
             step = self.state.global_step
-            final = checkpoint_path(self.run, self.stage, step)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            publish(scratch / f"{PREFIX_CHECKPOINT_DIR}-{step}", final)
-            shutil.rmtree(scratch, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
+            raise Interrupted(
+                f"stage {self.stage}, checkpoint of step {step}: {told[0]}; make room, the one "
+                "before it is whole"
+            )
+
+    def _publish(self) -> None:
+        """The first process checks what was written in, gives it its name, and tidies up."""
+        if not self.is_world_process_zero():
+            return
+        scratch, step = Path(str(self.args.output_dir)), self.state.global_step
+        # what a resumed run keeps of these files must be there when the checkpoint is
+        for file in (METRICS, f"completions/{self.stage}.jsonl"):
+            if (self.run / file).exists():
+                sync(self.run / file)
+        whole = scratch / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+        seal(whole)
+        publish(whole, checkpoint_path(self.run, self.stage, step))
+        shutil.rmtree(scratch, ignore_errors=True)
+        if self.keep is not None:
+            for old in checkpoints(self.run, self.stage)[: -self.keep]:
+                shutil.rmtree(old)
 
     def _since_line(self) -> Any:
         """What has been gathered for the next metric line, as JSON takes it."""

@@ -1,0 +1,183 @@
+"""Checkpoints: checked when taken up, kept in number, and safe from a disk that is full."""
+
+import errno
+import os
+import shutil
+import subprocess
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from small_cold_start import small_model
+
+from weft_rl.cli import execute
+from weft_rl.models.tokenizer import tiny_tokenizer
+from weft_rl.pipeline import main
+from weft_rl.runs import read_lines
+from weft_rl.sums import SUMS, damage, seal
+
+SMALL = ["preset=tiny", "eval.after_each=false", "cold_start.records=12", "cold_start.epochs=2"]
+SMALL += ["cold_start.batch_size=4", "cold_start.logging_steps=1", "cold_start.save_steps=2"]
+SMALL += ["rl.num_prompts=2", "rl.num_generations=2", "rl.max_steps=1", "sampler.steps=4"]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A model to start from."""
+    folder = tmp_path_factory.mktemp("start")
+    small_model().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(start, tmp_path_factory):
+    """A cold start of six steps that nothing stops."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert run(start, out, "reliability.keep_checkpoints=null") == 0
+    return out
+
+
+def run(start, out, *words):
+    given = [*SMALL, "stages=[sft]", *words, f"model={start}", f"out={out}"]
+    own = dict(word.split("=", 1) for word in given)
+    return execute("weft_rl.pipeline", main, [f"{key}={value}" for key, value in own.items()])
+
+
+def steps(out, stage="sft"):
+    return sorted(path.name for path in (out / "checkpoints" / stage).iterdir())
+
+
+def lines(out, stage="sft"):
+    rows = [row for row in read_lines(out / "metrics.jsonl") if row["stage"] == stage]
+    return [{key: value for key, value in row.items() if key != "time_s"} for row in rows]
+
+
+def weights(out, stage="sft"):
+    return (out / "checkpoints" / stage / "step-6" / "model.safetensors").read_bytes()
+
+
+def flip(path: Path):
+    """Another bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_sums_are_sha256sums_and_tell_what_is_wrong(tmp_path):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "a b").write_text("one")
+    (tmp_path / "c").write_text("two")
+    assert damage(tmp_path) == f"{SUMS} is missing"
+    seal(tmp_path)
+    assert subprocess.run(["sha256sum", "-c", SUMS], cwd=tmp_path, check=False).returncode == 0
+    assert damage(tmp_path) is None
+    flip(tmp_path / "c")
+    assert damage(tmp_path) == "c does not match its checksum"
+    (tmp_path / "below" / "a b").unlink()
+    assert damage(tmp_path) == "below/a b is missing"
+    (tmp_path / SUMS).write_text("")
+    assert damage(tmp_path) == f"{SUMS} is empty"
+
+
+def test_the_newest_ones_are_kept(start, whole, tmp_path):
+    assert steps(whole) == ["step-2", "step-4", "step-6"]
+    assert run(start, tmp_path / "run") == 0
+    assert steps(tmp_path / "run") == ["step-4", "step-6"]
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [("optimizer.pt", "does not match its checksum"), ("rng_state.pth", "is missing")],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
+    start, whole, tmp_path, capsys, file, said
+):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "stages.json").unlink()
+    broken = out / "checkpoints/sft/step-6"
+    flip(broken / file) if "checksum" in said else (broken / file).unlink()
+    assert run(start, out, "reliability.keep_checkpoints=null") == 0
+    assert f"{broken}: {file} {said}; kept as step-6.damaged" in capsys.readouterr().err
+    assert (lines(out), weights(out)) == (lines(whole), weights(whole))
+    assert steps(out) == ["step-2", "step-4", "step-6", "step-6.damaged"]
+
+
+def test_a_finished_stage_is_finished_again_when_its_end_is_damaged(start, whole, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    flip(out / "checkpoints/sft/step-6/model.safetensors")
+    assert run(start, out, "stages=[sft,rl]") == 0
+    assert "step-6: model.safetensors does not match its checksum" in capsys.readouterr().err
+    assert (lines(out), weights(out)) == (lines(whole), weights(whole))
+    assert len(lines(out, "rl")) == 1
+
+
+def test_another_number_of_processes_is_refused(start, whole, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "stages.json").unlink()
+    last = out / "checkpoints/sft/step-6"
+    shutil.copy(last / "rng_state.pth", last / "rng_state_1.pth")
+    seal(last)
+    assert run(start, out) == 2
+    assert "was written by 2 processes, and there are 1; start as many" in capsys.readouterr().err
+
+
+def full_before(patch):
+    usage = namedtuple("usage", "total used free")
+    patch.setattr(shutil, "disk_usage", lambda _: usage(2**30, 2**30 - 2**14, 2**14))
+
+
+def full_during(patch):
+    """torch.save does not tell why it could not write: the room that is left does."""
+    usage, plenty = namedtuple("usage", "total used free"), []
+    patch.setattr(shutil, "disk_usage", lambda _: usage(2**30, 0, plenty.pop() if plenty else 7))
+    plenty.append(2**30)
+
+    def save(value, file, *_, **__):
+        Path(file).write_bytes(b"a part of it")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    patch.setattr(torch, "save", save)
+
+
+def full_after(patch):
+    """A file system that keeps data back says so when it is told to write."""
+
+    def fsync(_):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    patch.setattr("weft_rl.sums.os.fsync", fsync)
+
+
+@pytest.mark.parametrize("fill", [full_before, full_during, full_after])
+def test_a_full_disk_leaves_the_checkpoint_before(start, whole, tmp_path, capsys, fill):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    (out / "stages.json").unlink()
+    for later in ("step-4", "step-6"):
+        shutil.rmtree(out / "checkpoints" / "sft" / later)
+    with pytest.MonkeyPatch.context() as patch:
+        from weft_rl.trainers.checkpoints import AtomicCheckpoints
+
+        save = AtomicCheckpoints._save_checkpoint
+
+        def filled(self, model, trial):
+            fill(patch)
+            save(self, model, trial)
+
+        patch.setattr(AtomicCheckpoints, "_save_checkpoint", filled)
+        assert run(start, out) == 3
+    said = capsys.readouterr().err
+    assert "stage sft, checkpoint of step 4: the disk is full: " in said
+    assert " MiB are needed and " in said
+    assert f"out={out}" in said
+    assert damage(out / "checkpoints/sft/step-2") is None
+    assert steps(out) == ["step-2"]
+    assert not list((out / "checkpoints").glob(".*"))
+    # with room again it goes on as if nothing had been
+    assert run(start, out) == 0
+    assert (lines(out), weights(out)) == (lines(whole), weights(whole))

@@ -1,0 +1,19 @@
+"""Options of what a run does about interruptions and accidents; none changes what is learnt."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from weft_rl.config.options import Block, option
+
+
+@dataclass(frozen=True)
+class ReliabilityConfig(Block):
+    """Checkpoints kept, steps passed over, how long a process may stand still."""
+
+    prefix: ClassVar[str] = "reliability."
+
+    keep_checkpoints: int | None = option(
+        2,
+        "newest ones kept of a stage, the second in case the first is damaged; null: all",
+        at_least=1,
+    )

@@ -1,0 +1,42 @@
+"""Room on the disk for a checkpoint, and what is said when there is none."""
+
+import errno
+import shutil
+from pathlib import Path
+
+from torch import nn
+
+# Beside the weights: states of the loop, lists of files, blocks that are filled in part.
+_SLACK = 2**20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def checkpoint_bytes(model: nn.Module, last: Path | None) -> int:
+    """What a checkpoint will take: as much as the last one, or what the weights say.
+
+    Without a last one: the weights saved, which are the adapters' if there are any, and Adam's two
+    moments of those that are trained."""
+    if last is not None:
+        files = (path for path in last.rglob("*") if path.is_file())
+        return sum(path.stat().st_size for path in files) + _SLACK
+    sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in model.parameters()]
+    trained = sum(size for size, trains in sizes if trains)
+    adapters = getattr(model, "peft_config", None) is not None
+    saved = trained if adapters else sum(size for size, _ in sizes)
+    return saved + 2 * trained + _SLACK
+
+
+def lack_of_space(folder: Path, needed: int, error: Exception | None = None) -> str | None:
+    """What is said of a disk that is too full for `needed` bytes in `folder`; None where it is not.
+
+    error: what writing ended with. safetensors and torch.save do not pass on the system's number
+    of an error, so that theirs count when there is too little room."""
+    free = shutil.disk_usage(folder).free
+    told = isinstance(error, OSError) and error.errno in _FULL
+    if free >= needed and not told:
+        return None
+    return f"the disk is full: {_mib(needed)} are needed and {_mib(free)} free in {folder}"
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"
