@@ -23,8 +23,8 @@ from machine import machine  # noqa: E402
 RESULTS = ROOT / "benchmarks" / "results"
 # Runs to kill by scenario. A comparison's take three times as long as the others.
 _RUNS = {
-    **{"base": 30, "sft": 40, "weft": 40, "rl": 50, "eval": 30, "pipeline": 12},
-    **{"compare": 6, "reproduce": 6},
+    **{"base": 18, "sft": 20, "weft": 20, "rl": 26, "eval": 18, "pipeline": 8},
+    **{"compare": 3, "reproduce": 4},
 }
 
 
