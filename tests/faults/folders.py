@@ -37,7 +37,8 @@ def _without_times(path: Path) -> bytes:
         return json.dumps(_timeless(json.loads(path.read_text()))).encode()
     if path.name == "SHA256SUMS":
         # the sum of a file with timings
-        return b"".join(line for line in path.open("rb") if b"trainer_state.json" not in line)
+        lines = path.read_bytes().splitlines(keepends=True)
+        return b"".join(line for line in lines if b"trainer_state.json" not in line)
     return path.read_bytes()
 
 
