@@ -69,25 +69,27 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
 
     Raises Interrupted after a signal, once a checkpoint has been written."""
     trainer.run, trainer.stage = context.run, context.stage
-    trainer.keep = context.config.reliability.keep_checkpoints
+    reliability = context.config.reliability
+    trainer.keep, trainer.skip_steps = reliability.keep_checkpoints, reliability.skip_steps
     trainer.remove_callback(PrinterCallback)
     start = _start(trainer, context)
     done = int(start.name.removeprefix("step-")) if start else -1
     if trainer.is_world_process_zero():
         shutil.rmtree(context.scratch, ignore_errors=True)  # what an interrupted writing left
+        trainer.drop_old()  # and an interrupted removing
         cut_lines(context.run / METRICS, context.stage, done)
         # a rollout bears the step that it comes after: the one after the checkpoint is made again
         completions = context.run / "completions" / f"{context.stage}.jsonl"
         cut_lines(completions, context.stage, done - 1)
-    stop = StopOnSignal()
-    callbacks: list[TrainerCallback] = [
-        MetricsWriter(context.run, context.stage),
-        ProgressLine(context.stage),
-        stop,
-    ]
+    line, stop = ProgressLine(context.stage), StopOnSignal()
+    callbacks: list[TrainerCallback] = [MetricsWriter(context.run, context.stage), line, stop]
     for callback in callbacks:
         trainer.add_callback(callback)
-    trainer.train(resume_from_checkpoint=str(start) if start else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(start) if start else None)
+    finally:  # where training ends with an error nobody tells the callbacks
+        line.progress.stop()
+        stop.restore()
     step = trainer.state.global_step
     if stop.stopped and step < trainer.state.max_steps:
         raise Interrupted(

@@ -290,9 +290,8 @@ def test_weights_that_are_not_finite_are_told_with_step_and_records(tmp_path):
         with torch.no_grad():
             broken.get_output_embeddings().weight[0, 0] = torch.nan
         made = trainer(tmp_path, rates, model=broken)
-        batch = made.data_collator(examples()[2:4])
-        with pytest.raises(UserError, match=r"sft, step 1: .* not finite \(records 2, 3"):
-            made.compute_loss(broken, batch)
+        with pytest.raises(UserError, match=r"sft, step 1: .* not finite \(records \d, \d, \d, \d"):
+            made.train()
 
 
 def test_a_cached_run_estimates_once_in_the_epochs_it_keeps_and_resumes_to_the_bit(tmp_path):

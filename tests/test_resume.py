@@ -8,6 +8,7 @@ import pytest
 
 from weft_rl.config.load import load_run_config
 from weft_rl.pipeline import open_run, run_pipeline
+from weft_rl.sums import SUMS
 
 STAGES = ("base", "weft", "rl")
 # metric lines of two steps, checkpoints of one: half of them fall in the middle of a line
@@ -27,8 +28,9 @@ SMALL = [
 
 def contents(run: Path) -> dict[str, object]:
     """Every file of a run by name, apart from times and from the path of the run itself."""
-    # the arguments hold the time of the start, the configuration and peft's card the run's path
-    apart = ("training_args.bin", "config.yaml", "README.md")
+    # the arguments hold the time of the start, the configuration and peft's card the run's path,
+    # the checksums are also theirs
+    apart = ("training_args.bin", "config.yaml", "README.md", SUMS)
     return {
         str(path.relative_to(run)): untimed(path)
         for path in run.rglob("*")

@@ -26,7 +26,7 @@ def test_a_second_writer_is_told_who_has_the_folder(tmp_path):
     ) as other:
         assert other.stdout.readline() == "held\n"
         with (
-            pytest.raises(UserError, match=f"out=.*: process {other.pid} on .* is writing there"),
+            pytest.raises(UserError, match=f"process {other.pid} on .* since 2.* UTC is writing"),
             one_writer(tmp_path),
         ):
             pass
@@ -35,6 +35,38 @@ def test_a_second_writer_is_told_who_has_the_folder(tmp_path):
         other.wait()
     with one_writer(tmp_path):
         assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
+
+
+ORPHAN = """
+import os, sys, time
+from pathlib import Path
+from weft_rl.runs import one_writer
+with one_writer(Path(sys.argv[1])):
+    if os.fork() == 0:
+        os.close(1)
+        time.sleep(60)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_dead_process_is_followed_though_its_child_holds_on_to_the_lock(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHAN, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as other:
+        try:
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(UserError, match=f"process {other.pid} "), one_writer(tmp_path):
+                pass
+            os.kill(other.pid, signal.SIGKILL)
+            other.wait()
+            with one_writer(tmp_path):
+                assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
+        finally:
+            os.killpg(other.pid, signal.SIGKILL)
 
 
 def test_the_folder_is_free_afterwards_and_not_before(tmp_path):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from weft_rl.errors import Interrupted, UserError
 
 _STDOUT = 1
+_STOPPING = (signal.SIGTERM, signal.SIGUSR1)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -24,9 +25,10 @@ def execute(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[s
     """The exit status of `body(argv)`: 2 the user's mistake, 3 interrupted but resumable.
 
     A place that the system refuses is the user's mistake.
-    SIGTERM, a full disk and a reader of standard output that goes away (`| head`, without a word)
-    interrupt as Ctrl-C does. Anything else is a bug and keeps its traceback, status 1."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    SIGTERM, SIGUSR1 (Slurm's), a full disk and a reader of standard output that goes away
+    (`| head`, without a word) interrupt as Ctrl-C does. Anything else is a bug and keeps its
+    traceback, status 1."""
+    before = {each: signal.signal(each, signal.default_int_handler) for each in _STOPPING}
     try:
         status = body(argv)
         sys.stdout.flush()
@@ -55,7 +57,8 @@ def execute(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[s
         where = f" ({error.filename})" if error.filename else ""
         return _say(command, f"the disk is full{where}; free space and repeat the command", 3)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _say(command: str, message: str, status: int) -> int:

@@ -5,12 +5,14 @@ import glob
 import json
 import math
 import os
+import re
 import shutil
 import socket
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from weft_rl.errors import UserError
 from weft_rl.sums import damage, sync
@@ -27,28 +29,64 @@ def one_writer(run: Path) -> Generator[None]:
     """Hold the run folder for this process; a dead process holds nothing.
 
     Raises UserError naming the process that has it."""
-    with (run / _LOCK).open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    path = run / _LOCK
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open("a+", encoding="utf-8"))
+        if not _locked(file):
             file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise UserError(
-                f"out={run}: {owner} is writing there; wait for it, stop it, or choose another out"
-            ) from error
+            owner = file.read().strip()
+            if _is_alive(owner):
+                raise UserError(
+                    f"out={run}: {owner or 'another process'} is writing there; wait for it, stop "
+                    "it, or choose another out"
+                )
+            # a child that was forked from the dead one may hold on to its lock, but not to a new
+            # file's
+            path.unlink(missing_ok=True)
+            file = stack.enter_context(path.open("a+", encoding="utf-8"))
+            if not _locked(file):
+                raise UserError(f"out={run}: another process has begun to write there; look again")
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
         file.flush()
         yield
 
 
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_alive(owner: str) -> bool:
+    """Whether the process that a lock names runs; one that cannot be looked at counts as such."""
+    named = re.match(r"process (\d+) on (\S+)", owner)
+    if named is None or named[2] != socket.gethostname():
+        return True
+    try:
+        os.kill(int(named[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
+    """Write a text as write_bytes does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: beside the target, flushed to disk, then renamed."""
     _remove_torn(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with beside.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

@@ -17,3 +17,8 @@ class ReliabilityConfig(Block):
         "newest ones kept of a stage, the second in case the first is damaged; null: all",
         at_least=1,
     )
+    skip_steps: int = option(
+        0,
+        "steps of a stage with a loss or gradient that is no number passed over; one more stops",
+        at_least=0,
+    )

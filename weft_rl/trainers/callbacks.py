@@ -7,6 +7,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -28,6 +29,7 @@ _KEPT = (
     *("frac_reward_zero_std", "finished_share"),
     *("grad_norm_max", "grad_norm_median", "grad_norm_mean"),
     *("frac_reward_zero_std", "zero_std_groups", "resampled_groups"),
+    "skipped_steps",
     *("parsable_share", "reward_failures", "finished_share"),
 )
 
@@ -136,7 +138,8 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class StopOnSignal(TrainerCallback):
-    """SIGINT or SIGTERM: finish the step, save a checkpoint, stop. A second one ends at once."""
+    """SIGINT, SIGTERM or SIGUSR1: finish the step, save a checkpoint, stop; a second one ends at
+    once. One process that is told suffices: all stop after the same step."""
 
     def __init__(self) -> None:
         self.stopped = False
@@ -144,9 +147,10 @@ class StopOnSignal(TrainerCallback):
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stopped = True
-        self._restore()
+        self.restore()
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Stop listening."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
@@ -155,13 +159,17 @@ class StopOnSignal(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Listen."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self.before[number] = signal.signal(number, self._on_signal)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Ask for a checkpoint and the end of training once a signal has come."""
+        """Ask for a checkpoint and the end of training once a signal has come to any process."""
+        if torch.distributed.is_initialized():
+            told = torch.tensor(float(self.stopped), device=args.device)
+            torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
+            self.stopped = bool(told)
         if self.stopped:
             control.should_save = True
             control.should_training_stop = True
@@ -170,4 +178,4 @@ class StopOnSignal(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Stop listening."""
-        self._restore()
+        self.restore()

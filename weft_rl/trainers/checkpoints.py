@@ -10,25 +10,23 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from safetensors import SafetensorError
-from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from weft_rl.errors import Interrupted
 from weft_rl.runs import METRICS, checkpoint_path, checkpoints, newest_checkpoint, publish
 from weft_rl.sums import seal, sync
+from weft_rl.trainers.finite import FiniteSteps
 from weft_rl.trainers.space import checkpoint_bytes, lack_of_space
 
 _LINE = "metric_line_{rank}.json"
 
 
-class AtomicCheckpoints(Trainer):
+class AtomicCheckpoints(FiniteSteps):
     """Writes each checkpoint into a scratch folder and renames it to checkpoints/<stage>/step-N.
 
     `args.output_dir` is that scratch folder; run folder and stage are set after building.
     keep: so many newest checkpoints of the stage are kept; None keeps all."""
 
-    run: Path
-    stage: str
     keep: int | None = None
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
@@ -77,6 +75,10 @@ class AtomicCheckpoints(Trainer):
         seal(whole)
         publish(whole, checkpoint_path(self.run, self.stage, step))
         shutil.rmtree(scratch, ignore_errors=True)
+        self.drop_old()
+
+    def drop_old(self) -> None:
+        """Remove the stage's checkpoints before those that are kept."""
         if self.keep is not None:
             for old in checkpoints(self.run, self.stage)[: -self.keep]:
                 shutil.rmtree(old)
@@ -95,6 +97,7 @@ class AtomicCheckpoints(Trainer):
         kept = {
             "loss": float(self._tr_loss),
             "since": self._globalstep_last_logged,
+            "skipped": self.skipped,
             "metrics": self._since_line(),
         }
         path = Path(output_dir) / _LINE.format(rank=self.accelerator.process_index)
@@ -113,6 +116,7 @@ class AtomicCheckpoints(Trainer):
             kept = json.loads(path.read_text(encoding="utf-8"))
             self._tr_loss += kept["loss"]
             self._globalstep_last_logged = kept["since"]
+            self.skipped = kept["skipped"]
             self._restore_line(kept["metrics"])
         super()._run_epoch(*args, **kwargs)
 

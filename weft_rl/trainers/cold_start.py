@@ -150,7 +150,7 @@ class ColdStartTrainer(AtomicCheckpoints):
     ) -> Tensor:
         """The Trainer passes a collated batch and gets the mean loss of its sequences.
 
-        Raises UserError naming step and records when the loss is not finite."""
+        Raises UserError naming step and records when the estimate is not finite."""
         x0, answer = inputs["x0"], inputs["answer"]
         generators = [
             torch.Generator().manual_seed(seed_for(self.seed, "mask", *key))
@@ -175,13 +175,11 @@ class ColdStartTrainer(AtomicCheckpoints):
         loss = denoising_loss(
             logits, x0, masked, probability, answer, weight, self.method.normalizer
         )
-        if not loss.isfinite():
-            raise self._unusable("the loss", inputs["keys"])
         self._record(beta_ref=beta_ref.mean(), mask_fraction=masked.sum() / answer.sum())
         if self.method.estimated == "entropy" and estimated is not None:
             self._record(token_entropy=estimated.sum() / answer.sum())
             self.token_table.add(x0, answer, estimated)
-        return loss
+        return self.checked(loss, inputs["keys"][:, 1].tolist())
 
     @staticmethod
     def _config(model: Any) -> Any:

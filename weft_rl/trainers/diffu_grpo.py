@@ -99,6 +99,7 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
         first = self.accelerator.process_index * len(inputs)
         # counts optimizer steps: free of micro-batches, ranks, and what a resumed run has not seen
         self._rollout, self._rows = ("train", self._step // self.slices), inputs
+        self._ids = [str(row.get("id", "")) for row in inputs]
         self._extra = {}
         by_row = self.options.masks.per == "row"
         owners = [
@@ -273,9 +274,10 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
             group=self.group,
         )
         self._measure(found, entropy)
-        self._require_finite(loss)
+        size = self.args.per_device_train_batch_size
+        first = self._step % self.slices * size
         # processes' gradients are averaged, their shares of the loss are to be summed
-        return loss * processes
+        return self.checked(loss, self._ids[first : first + size]) * processes
 
     def _measure(self, found: TokenLoss, entropy: Tensor) -> None:
         """Means over a step's scored tokens, or completions of what is one value for each."""
@@ -291,11 +293,3 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
                 total, count = self.accelerator.reduce(sums, reduction="sum")
                 self._metrics["train"][name].append((total / count.clamp(min=1)).item())
             self._sums.clear()
-
-    def _require_finite(self, loss: Tensor) -> None:
-        bad = self.accelerator.reduce((~loss.detach().isfinite()).float(), reduction="sum")
-        if bad > 0:
-            raise UserError(
-                f"rl.learning_rate={self.args.learning_rate}: the loss is not finite after step "
-                f"{self.state.global_step}; lower it, and start from an earlier checkpoint"
-            )

@@ -26,6 +26,7 @@ class ResumableRollouts(GRPOTrainer):
     slices: int
     group: int
     rollout_rows: int
+    _ids: list[str]  # the records of the rollout in use, this process's rows
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         """TRL's sampler, its order seeded by epoch."""
@@ -57,7 +58,7 @@ class ResumableRollouts(GRPOTrainer):
         """Transformers saves random states here, on every rank: the rollout in use goes along."""
         super()._save_rng_state(output_dir)
         rank = self.accelerator.process_index
-        state = {"step": self._step, "buffer": self._buffered_inputs}
+        state = {"step": self._step, "buffer": self._buffered_inputs, "ids": self._ids}
         torch.save(state, f"{output_dir}/rollout_{rank}.pt")
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -68,3 +69,4 @@ class ResumableRollouts(GRPOTrainer):
             path = f"{checkpoint}/rollout_{rank}.pt"
             state = torch.load(path, map_location=device, weights_only=True)
             self._step, self._buffered_inputs = state["step"], state["buffer"]
+            self._ids = state["ids"]

@@ -1,4 +1,4 @@
-"""Watching a run: scores on held-out records, and gradients that are no numbers."""
+"""Watching a run: scores on held-out records, and warnings of what its metrics come to."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from weft_rl.errors import UserError
 from weft_rl.runs import METRICS, append_line
 
 
@@ -40,24 +39,3 @@ class HeldOut(TrainerCallback):
             seconds = round(time.monotonic() - self.start, 3)
             head = {"stage": self.stage, "step": state.global_step, "time_s": seconds}
             append_line(self.path, head | {f"held_out/{k}": v for k, v in scores.items()})
-
-
-class FiniteGradients(TrainerCallback):
-    """Stops before a gradient that is not finite turns all weights into NaN."""
-
-    def on_pre_optimizer_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: torch.nn.Module | None = None,
-        **_: Any,
-    ) -> None:
-        """Look at every gradient. Raises UserError."""
-        parameters = [] if model is None else model.parameters()
-        gradients = [each.grad for each in parameters if each.grad is not None]
-        if not all(bool(gradient.isfinite().all()) for gradient in gradients):
-            raise UserError(
-                f"rl.learning_rate={args.learning_rate}: a gradient is not finite after step "
-                f"{state.global_step}; lower it, and start from an earlier checkpoint"
-            )
