@@ -41,7 +41,7 @@ def targets(root: Path) -> dict[str, tuple[Use, st.SearchStrategy[Any]]]:
     """Every target by name; whole files to damage are made below `root`."""
     names = ("model", "adapter", "saved", "sealed")
     model, adapter, saved, sealed = (root / name for name in names)
-    _make_model(model)
+    make_model(model)
     _make_adapter(model, adapter)
     sealed.mkdir()
     (sealed / "trainer_state.json").write_text('{"global_step": 6, "log_history": []}')
@@ -85,7 +85,8 @@ def _of_folder(whole: Path, place: Path, use: Callable[[Path], Any]) -> Any:
     return one, damages(*files)
 
 
-def _make_model(folder: Path) -> None:
+def make_model(folder: Path) -> None:
+    """A small model of two files and its tokenizer."""
     options = BaseConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     model = fresh_model(tiny_config(options), 0)
     model.save_pretrained(folder)
