@@ -47,10 +47,10 @@ test-min:  ## run the tests that call other packages with the lowest versions, i
 soak: setup  ## kill runs, break files, fuzz inputs, many times; the table of docs/reliability.md
 	$(BIN)/python benchmarks/soak.py
 
-audit:  ## look the pinned versions up among known vulnerabilities; needs the network
+audit:  ## look the pinned versions up among known vulnerabilities; fails where it cannot
 	$(PYTHON) -m venv $(VENV)-audit
 	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit
-	$(VENV)-audit/bin/pip-audit --disable-pip --no-deps -r constraints.txt || { \
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt || { \
 		echo "audit: a finding, or the service that knows them was not reached (see above)"; exit 1; }
 
 lint: setup  ## formatter, linter, type checker, import contracts

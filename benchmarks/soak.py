@@ -23,6 +23,8 @@ from fuzz_targets import targets  # noqa: E402
 from kills import SCENARIOS, kill_and_go_on, whole  # noqa: E402
 from machine import machine  # noqa: E402
 
+PAGE = ROOT / "docs" / "reliability.md"
+_BEGIN, _END = "<!-- from soak.json -->", "<!-- end -->"
 RESULTS = ROOT / "benchmarks" / "results"
 # Runs to kill by scenario. A comparison's take three times as long as the others.
 _RUNS = {
@@ -100,6 +102,27 @@ def _save(section: str, result: dict[str, Any]) -> None:
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept[section] = {"machine": machine(), **result}
     path.write_text(json.dumps(kept, indent=2) + "\n")
+    text = table(kept)
+    (RESULTS / "soak.md").write_text(f"# What was killed, broken and fuzzed\n\n{text}")
+    before, _, rest = PAGE.read_text().partition(_BEGIN)
+    PAGE.write_text(f"{before}{_BEGIN}\n{text}{_END}{rest.partition(_END)[2]}")
+
+
+def table(kept: dict[str, Any]) -> str:
+    """The sections as one Markdown table."""
+    lines = ["| what | how often | lost |", "|---|---|---|"]
+    for name, row in kept.get("kills", {}).get("rows", {}).items():
+        lines.append(
+            f"| `{name}` killed | {row['kills']} times in {row['runs']} runs | {row['lost']} |"
+        )
+    for name, row in kept.get("files", {}).get("rows", {}).items():
+        lines.append(f"| checkpoint of `{name}` broken | {row['broken']} files | {row['lost']} |")
+    failed = [entry["target"] for entry in kept.get("fuzz", {}).get("failures", [])]
+    for name, row in kept.get("fuzz", {}).get("rows", {}).items():
+        said = f"{row['cases']} cases, {row.get('refused', 0)} refused"
+        lines.append(f"| {name} fuzzed | {said} | {failed.count(name)} |")
+    lines += [f"| {name} fuzzed | stopped at a failure | 1 |" for name in failed]
+    return "\n".join(lines) + "\n"
 
 
 def main(argv: list[str]) -> int:
