@@ -14,12 +14,14 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
+from stages.trackers import close_trackers, tracker_arguments
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.models.loading import load_model, resolve_device
 from weft_rl.runs import METRICS, checkpoint_path, cut_lines, sound_checkpoint
 from weft_rl.trainers.callbacks import MetricsWriter, ProgressLine, StopOnSignal
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
+from weft_rl.trainers.versions import RECOMPUTE
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
     finally:  # where training ends with an error nobody tells the callbacks
         line.progress.stop()
         stop.restore()
+    close_trackers(context.config.trackers)
     step = trainer.state.global_step
     if stop.stopped and step < trainer.state.max_steps:
         raise Interrupted(
@@ -140,9 +143,9 @@ def common_arguments(context: Context, seed: int) -> dict[str, Any]:
         "use_cpu": context.device.type == "cpu",
         "seed": seed,
         "bf16": context.device.type == "cuda",
-        "activation_checkpointing": context.config.memory.gradient_checkpointing,
+        RECOMPUTE: context.config.memory.gradient_checkpointing,
         "disable_tqdm": True,
-        "report_to": "none",
+        **tracker_arguments(context.config.trackers, context.run, context.stage),
         "save_strategy": "steps",
         "logging_nan_inf_filter": False,
         "remove_unused_columns": False,

@@ -39,6 +39,7 @@ from weft_rl.runs import (
 )
 from weft_rl.shares import rank_and_world
 from weft_rl.sums import damage
+from weft_rl.trackers import check_trackers, point_trackers
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
 
@@ -46,6 +47,7 @@ _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "
 def main(argv: Sequence[str]) -> int:
     """Run the pipeline from its command-line arguments; returns the exit status."""
     config = load_run_config(argv, command="weft_rl.pipeline")
+    check_trackers(config.trackers)
     start_model(config)
     check_data(config)
     check_processes(config)
@@ -162,6 +164,7 @@ def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
     """Run what is not done yet, evaluating after each stage; returns the content of eval.json.
 
     Raises Interrupted, with the way to go on, when a signal stops it."""
+    point_trackers(config.trackers, run)
     # imported here: a help text or a wrong option must not wait for torch
     from stages.context import Context, leave_together, quiet_libraries
     from stages.evaluate import run as evaluate

@@ -3,6 +3,7 @@
 import fcntl
 import glob
 import json
+import logging
 import math
 import os
 import re
@@ -11,8 +12,11 @@ import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
+
+import yaml
 
 from weft_rl.errors import UserError
 from weft_rl.sums import damage, sync
@@ -22,6 +26,7 @@ CURVES, REPORT = "curves.png", "report.html"
 # Stages that are through, with their last checkpoints relative to the run folder.
 FINISHED = "stages.json"
 _LOCK = ".lock"
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -146,6 +151,23 @@ def finished_stages(run: Path) -> dict[str, str]:
     return finished
 
 
+def read_config(run: Path) -> dict[str, Any]:
+    """The content of a run folder's config.yaml; empty without one.
+
+    Raises UserError for a file that is no YAML of options."""
+    path = run / CONFIG
+    if not path.exists():
+        return {}
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace")) or {}
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read ({reason}); mend or remove it") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: holds no options; mend or remove it")
+    return settings
+
+
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
     """Append one JSON line. Non-finite floats become null: NaN is not JSON."""
     clean = {
@@ -158,19 +180,27 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a .jsonl file; unreadable lines (a run may be writing) are passed over.
+    """The JSON objects of a .jsonl file; other lines are passed over, with a warning.
 
-    Yields nothing when there is no such file."""
+    Without one a last line that has no end: a run is writing it, or was killed over it. Yields
+    nothing when there is no such file."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             try:
                 row = json.loads(line)
             except ValueError:
-                continue
+                row = None
             if isinstance(row, dict):
                 yield row
+            elif line.endswith("\n"):
+                _warn(path, number)
+
+
+@cache  # once for a line, however often its file is read
+def _warn(path: Path, line: int) -> None:
+    logger.warning("%s, line %d: is no JSON object and is passed over", path, line)
 
 
 def cut_lines(path: Path, stage: str, last_step: int) -> None:

@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.initialization import no_init_weights
+from transformers.modeling_utils import set_zero3_state
 
 from weft_rl.adapters import ADAPTER, adapter_base
 from weft_rl.config.schema import LoraConfig
@@ -99,7 +100,8 @@ def _streamed(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrai
 
     transformers maps the files into memory: converting to another dtype, it holds both whole."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    with no_init_weights(), device:
+    # the state keeps transformers from making the model in shards after a stage under ZeRO-3
+    with no_init_weights(), set_zero3_state(), device:
         model = AutoModelForMaskedLM.from_config(config, dtype=dtype).eval()
     weights = model.state_dict()
     for path in {item.file for item in read_folder(folder).values()}:
@@ -185,7 +187,7 @@ def fresh_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     Matrices are normal with the configuration's initializer_range, norms are one."""
     generator = torch.Generator().manual_seed(seed)
     # transformers initialises from the global random state, which stays as it was
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), set_zero3_state():
         model = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():

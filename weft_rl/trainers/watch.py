@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from weft_rl.runs import METRICS, append_line
@@ -14,11 +13,11 @@ from weft_rl.runs import METRICS, append_line
 class HeldOut(TrainerCallback):
     """Appends held-out scores to metrics.jsonl every few steps; training does not notice.
 
-    score: from the model in training to metrics by name; it must draw from generators of its own
-    and leave the model's modes as they were. It is called on every process, rank 0 writes."""
+    score: metrics by name of the model in training; it must draw from generators of its own and
+    leave the model's modes as they were. It is called on every process, rank 0 writes."""
 
     def __init__(
-        self, run: Path, stage: str, every: int, score: Callable[[Any], Mapping[str, float]]
+        self, run: Path, stage: str, every: int, score: Callable[[], Mapping[str, float]]
     ) -> None:
         self.path, self.stage, self.every, self.score = run / METRICS, stage, every, score
         self.start = time.monotonic()
@@ -28,13 +27,12 @@ class HeldOut(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: torch.nn.Module | None = None,
         **_: Any,
     ) -> None:
         """Evaluate when it is time."""
         if state.global_step % self.every:
             return
-        scores = self.score(model)
+        scores = self.score()
         if state.is_world_process_zero:
             seconds = round(time.monotonic() - self.start, 3)
             head = {"stage": self.stage, "step": state.global_step, "time_s": seconds}
