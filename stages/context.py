@@ -78,6 +78,7 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
     done = int(start.name.removeprefix("step-")) if start else -1
     if trainer.is_world_process_zero():
         shutil.rmtree(context.scratch, ignore_errors=True)  # what an interrupted writing left
+        trainer.drop_old()  # and an interrupted removing
         cut_lines(context.run / METRICS, context.stage, done)
         # a rollout bears the step that it comes after: the one after the checkpoint is made again
         completions = context.run / "completions" / f"{context.stage}.jsonl"

@@ -214,7 +214,7 @@ def drop_damaged(
     They are trained again from the one before, to the same end."""
     trained = [name for name in names if name != "eval"]
     scored = config.eval.after_each or "eval" in names
-    for stage, after in reversed([*zip(trained, [*trained[1:], None], strict=True)]):
+    for stage, after in reversed([*zip(trained, [*trained, None][1:], strict=True)]):
         needed = (after is not None and after not in finished) or (
             scored and config.task not in evaluated.get(stage, {})
         )

@@ -20,7 +20,7 @@ from weft_rl.ema import SMOOTHING, time_weighted_ema
 from weft_rl.errors import UserError
 from weft_rl.figures import Line, Panel
 from weft_rl.rerun import argument, flat
-from weft_rl.runs import METRICS, read_config, read_lines
+from weft_rl.runs import METRICS, read_config, read_lines, write_bytes
 from weft_rl.stats import t95
 
 if TYPE_CHECKING:
@@ -269,18 +269,14 @@ def save_figure(figure: "Figure", out: Path, title: str) -> None:
     else:
         svg = figures.figure_svg(figure, title)
         image = _PAGE.format(title=escape(title), svg=svg).encode("utf-8", "replace")
-    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        beside.write_bytes(image)
-        beside.replace(out)
+        write_bytes(out, image)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise  # no mistake of the user's
         raise UserError(
             f"out={out}: cannot be written ({error.strerror}); choose another"
         ) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

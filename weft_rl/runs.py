@@ -81,12 +81,17 @@ def _is_alive(owner: str) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text as write_bytes does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: beside the target, flushed to disk, then renamed."""
     _remove_torn(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with beside.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

@@ -21,6 +21,8 @@ from weft_rl.models.loading import fresh_model, load_model, load_tokenizer, with
 from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.runs import finished_stages
 from weft_rl.shards import INDEX, SINGLE
+from weft_rl.sums import damage as damage_in
+from weft_rl.sums import seal
 
 Use = Callable[[Any], Any]
 _CPU = torch.device("cpu")
@@ -37,9 +39,13 @@ _RECORDS = {
 
 def targets(root: Path) -> dict[str, tuple[Use, st.SearchStrategy[Any]]]:
     """Every target by name; whole files to damage are made below `root`."""
-    model, adapter, saved = root / "model", root / "adapter", root / "saved"
-    _make_model(model)
+    names = ("model", "adapter", "saved", "sealed")
+    model, adapter, saved, sealed = (root / name for name in names)
+    make_model(model)
     _make_adapter(model, adapter)
+    sealed.mkdir()
+    (sealed / "trainer_state.json").write_text('{"global_step": 6, "log_history": []}')
+    seal(sealed)
     Dataset.from_list([_TRACE]).save_to_disk(saved)
     traces, table = root / "traces.jsonl", root / "traces.parquet"
     traces.write_text("".join(f"{json.dumps(row)}\n" for row in _ROWS))
@@ -54,6 +60,7 @@ def targets(root: Path) -> dict[str, tuple[Use, st.SearchStrategy[Any]]]:
         "saved data set": _of_folder(saved, root / "damaged-saved", _read_saved),
         "model": _of_folder(model, root / "damaged-model", _load),
         "adapter": _of_folder(adapter, root / "damaged-adapter", _load),
+        "checksums": _of_folder(sealed, root / "damaged-sealed", _find_damage),
         "stages.json": (partial(_read_stages, root), damages("stages.json")),
     }
 
@@ -78,7 +85,8 @@ def _of_folder(whole: Path, place: Path, use: Callable[[Path], Any]) -> Any:
     return one, damages(*files)
 
 
-def _make_model(folder: Path) -> None:
+def make_model(folder: Path) -> None:
+    """A small model of two files and its tokenizer."""
     options = BaseConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     model = fresh_model(tiny_config(options), 0)
     model.save_pretrained(folder)
@@ -99,6 +107,12 @@ def _make_adapter(model: Path, folder: Path) -> None:
 def _load(folder: Path) -> None:
     load_tokenizer(str(folder))
     load_model(str(folder), _CPU, torch.float32)
+
+
+def _find_damage(folder: Path) -> None:
+    found, changed = damage_in(folder), (folder / "trainer_state.json").read_bytes()
+    if found is None and changed != b'{"global_step": 6, "log_history": []}':
+        raise AssertionError("a changed file of a checkpoint went unnoticed")
 
 
 def _read_config(text: str) -> None:

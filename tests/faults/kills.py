@@ -4,7 +4,7 @@ nobody killed."""
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from folders import contents, differences
@@ -39,6 +39,7 @@ SCENARIOS = {
     "rl": Scenario(("stages=[rl]", "eval.after_each=false")),
     "eval": Scenario(("stages=[eval]",)),
     "pipeline": Scenario(("stages=[weft,rl]",)),
+    "weft, rl": Scenario(("stages=[weft,rl]", "eval.after_each=false", *_CACHED_RATES)),
     "compare": Scenario(
         ("arms=[sft,weft]", "seeds=[0]", "workers=2"), "weft_rl.compare", prepare=fork_jobs
     ),
@@ -70,10 +71,10 @@ def whole(name: str, root: Path) -> Whole:
     """Run a scenario to its end; its base is in the cache of `root` afterwards."""
     root.mkdir(parents=True, exist_ok=True)
     if not SCENARIOS[name].own_base:
-        live(_command("base", root), root / "log")
+        live(command("base", root), root / "log")
         (root / "own-cache").rename(root / "cache")
         shutil.rmtree(root / "run")
-    life = live(_command(name, root), root / "log")
+    life = live(command(name, root), root / "log")
     if life.status != 0 or life.file_events is None:
         raise RuntimeError(f"{name}: status {life.status} without a kill: {life.output[-2000:]}")
     made = Whole(contents(root / "run"), life.seconds, life.file_events)
@@ -81,18 +82,26 @@ def whole(name: str, root: Path) -> Whole:
     return made
 
 
-def kill_and_go_on(name: str, seed: int, unharmed: Whole, root: Path) -> Killed:
-    """Kill the scenario at the moments that `seed` draws, one or two, and let it end."""
+def kill_and_go_on(
+    name: str,
+    seed: int,
+    unharmed: Whole,
+    root: Path,
+    prepare: Callable[[], None] | None = None,
+) -> Killed:
+    """Kill the scenario at the one to three moments that `seed` draws, then let it end."""
+    again = command(name, root)
+    again = replace(again, prepare=prepare or again.prepare)
     rng = random.Random(f"{name} {seed}")
-    moments = [_moment(rng, unharmed) for _ in range(rng.choice((1, 1, 2)))]
+    moments = [_moment(rng, unharmed) for _ in range(rng.randint(1, 3))]
     shutil.rmtree(root / "own-cache", ignore_errors=True)
     kills, wrong = 0, []
     for moment in moments:
-        life = live(_command(name, root), root / "log", moment)
+        life = live(again, root / "log", moment)
         kills += life.status == -9
         if life.status not in (0, -9):
             wrong.append(f"status {life.status} before a kill: {life.output[-2000:]}")
-    life = live(_command(name, root), root / "log")
+    life = live(again, root / "log")
     if life.status != 0:
         wrong.append(f"status {life.status} after a kill: {life.output[-2000:]}")
     wrong += differences(root / "run", unharmed.files)
@@ -100,7 +109,8 @@ def kill_and_go_on(name: str, seed: int, unharmed: Whole, root: Path) -> Killed:
     return Killed(kills, [_said(moment) for moment in moments], wrong)
 
 
-def _command(name: str, root: Path) -> Command:
+def command(name: str, root: Path) -> Command:
+    """The scenario's command, which writes into `root`'s folder run."""
     scenario = SCENARIOS[name]
     cache = root / ("own-cache" if scenario.own_base else "cache")
     words = (*scenario.words, *_SMALL, f"out={root / 'run'}")

@@ -76,7 +76,7 @@ def live(command: Command, log: Path, moment: Moment | None = None) -> Life:
         status=started.exitcode or 0,
         seconds=time.monotonic() - begun,
         output=log.read_text(errors="replace") if log.exists() else "",
-        file_events=int(counted.read_text()) if counted.exists() else None,
+        file_events=int(counted.read_text() or 0) if counted.exists() else None,
     )
 
 
@@ -119,6 +119,7 @@ def _run(command: Command, log: Path, last_event: int | None) -> None:
     for stream in (1, 2):
         os.dup2(target, stream)
     sys.stdin = open(os.devnull)  # noqa: SIM115 - for as long as the process lives
+    counted = os.open(log.with_suffix(".events"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     events = _Events(command.folder, last_event)
     sys.addaudithook(events)
     if command.prepare is not None:
@@ -128,8 +129,7 @@ def _run(command: Command, log: Path, last_event: int | None) -> None:
     from weft_rl.cli import execute
 
     status = execute(command.module, module.main, command.words)
-    count = events.count
-    log.with_suffix(".events").write_text(str(count))
+    os.write(counted, str(events.count).encode())
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(status)

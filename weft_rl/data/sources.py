@@ -116,7 +116,10 @@ def _saved(path: Path) -> Iterator[Row]:
             splits = ", ".join(map(str, saved))
             raise UserError(f"data={path}: has no split train; name the folder of {splits}")
         saved = saved["train"]
-    yield from _numbered(str(path), saved)
+    try:
+        yield from _numbered(str(path), saved)
+    except Exception as error:
+        raise UserError(f"data={path}: cannot be read ({_line(error)}); save it again") from error
 
 
 def _check_inside(path: Path) -> None:
