@@ -16,6 +16,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "faults"), str(ROOT / "benchmarks")]
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is there: the forks inherit its threads
+# no revision: the tables written here would make it another one between two runs
+os.environ["GIT_DIR"] = os.devnull
 
 from broken import break_and_go_on, cases, stopped  # noqa: E402
 from fuzz import fuzz as fuzz_one  # noqa: E402
