@@ -22,7 +22,7 @@ from weft_rl.shares import rank_and_world
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.sharded import whole_weights
 from weft_rl.trainers.task_rewards import CompletionLog, trl_rewards
-from weft_rl.trainers.watch import HeldOut
+from weft_rl.trainers.watch import Alarms, HeldOut
 
 
 def prompts(context: Context) -> list[Record]:
@@ -74,6 +74,7 @@ def run(context: Context) -> Path:
         ref_model=_reference(context),
         on_rollout=CompletionLog(context.run, context.stage, config.task),
     )
+    trainer.add_callback(Alarms(context.stage))
     if options.watch.evaluate_steps is not None:
         score = _held_out_score(context, trainer)
         every = options.watch.evaluate_steps
