@@ -20,6 +20,7 @@ from weft_rl.models.loading import load_model, resolve_device
 from weft_rl.runs import METRICS, checkpoint_path, cut_lines, sound_checkpoint
 from weft_rl.trainers.callbacks import MetricsWriter, ProgressLine, StopOnSignal
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
+from weft_rl.trainers.heartbeat import Heartbeat
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,21 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
     callbacks: list[TrainerCallback] = [MetricsWriter(context.run, context.stage), line, stop]
     for callback in callbacks:
         trainer.add_callback(callback)
+    rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
+    beat = Heartbeat(rank, world, reliability.stall_timeout)
+    if world > 1:
+        trainer.add_callback(beat)
     try:
         trainer.train(resume_from_checkpoint=str(start) if start else None)
+    except RuntimeError as error:
+        # gloo's and nccl's name an address at best
+        lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+        silent = beat.silent() if lost else []
+        if not silent:
+            raise
+        raise Interrupted(f"stage {context.stage}: {'; '.join(silent)}") from error
     finally:  # where training ends with an error nobody tells the callbacks
+        beat.over.set()
         line.progress.stop()
         stop.restore()
     step = trainer.state.global_step
@@ -138,6 +151,8 @@ def common_arguments(context: Context, seed: int) -> dict[str, Any]:
         "output_dir": str(context.scratch),
         "use_cpu": context.device.type == "cpu",
         "seed": seed,
+        # that of collectives, after the one that names who stands still
+        "ddp_timeout": int(2 * context.config.reliability.stall_timeout),
         "bf16": context.device.type == "cuda",
         "activation_checkpointing": context.config.memory.gradient_checkpointing,
         "disable_tqdm": True,

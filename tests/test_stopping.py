@@ -84,3 +84,26 @@ def test_a_signal_to_one_stops_both_after_the_same_step(start, tmp_path):
     assert [f"after step {last} of 1000" in each for each in said] == [True, True], said
     (kept,) = (tmp_path / "run/checkpoints/rl").iterdir()
     assert kept.name == f"step-{last}"
+
+
+def test_who_is_gone_is_named(start, tmp_path):
+    words = ("rl.max_steps=1000", "reliability.stall_timeout=20")
+    with Pair(start, tmp_path / "run", *words) as pair:
+        first, second = pair.until_step(2)
+        second.kill()
+        said = first.communicate(timeout=DEADLINE_S)[1]
+        assert first.returncode == 3, said
+    assert f"process 1 of 2 gives no sign of life (last: pid {second.pid} on " in said
+
+
+def test_who_stands_still_is_named(start, tmp_path):
+    """Stopped, a process holds its connections, over which the other one waits."""
+    words = ("rl.max_steps=1000", "reliability.stall_timeout=10")
+    with Pair(start, tmp_path / "run", *words) as pair:
+        first, second = pair.until_step(2)
+        second.send_signal(signal.SIGSTOP)
+        said = first.communicate(timeout=DEADLINE_S)[1]
+        assert first.returncode == 3, said
+    assert "no step has ended for 10 s" in said
+    assert f"process 1 of 2 gives no sign of life (last: pid {second.pid} on " in said
+    assert f"process 0 of 2 stands still: pid {first.pid} on " in said

@@ -17,6 +17,11 @@ class ReliabilityConfig(Block):
         "newest ones kept of a stage, the second in case the first is damaged; null: all",
         at_least=1,
     )
+    stall_timeout: float = option(
+        1800.0,
+        "seconds without a step after which several processes end, saying who stands where",
+        above=0,
+    )
     skip_steps: int = option(
         0,
         "steps of a stage with a loss or gradient that is no number passed over; one more stops",
