@@ -41,12 +41,12 @@ class Heartbeat(TrainerCallback):
     ) -> None:
         """Begin to beat."""
         # a connection of the thread's own; the stubs lack the method
-        store = distributed_c10d._get_default_store().clone()  # ty: ignore[unresolved-attribute]
+        store = distributed_c10d._get_default_store().clone()  # ty: ignore[missing-attribute]
         self.store = PrefixStore("weft_rl/heartbeat", store)
         self.moved, self.step = time.monotonic(), state.global_step
         self.store.set(
             str(self.rank), f"0|{self._place()}"
-        )  # whoever dies early has said who it is
+        )
         threading.Thread(target=self._beat, daemon=True).start()
 
     def on_step_end(
