@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from hostile import RECORDS, completions  # noqa: E402
+from hostile import RECORDS, completions, unearned  # noqa: E402
 from test_rewards_fuzz import cheap_rewards, timed  # noqa: E402
 
 from rewards.math_process import WALL_S  # noqa: E402
@@ -28,6 +28,8 @@ def main(count: int) -> None:
     rows: dict[str, dict[str, float]] = {}
     rewards = [(f"{f.__module__.removeprefix('rewards.')}.{f.__name__}", f, r) for f, r in _all()]
     for text in completions(_SEED, count):
+        if unearned(text):
+            raise ValueError(f"{unearned(text)} is paid unsolved on {text[:200]!r}")
         for name, reward, record in rewards:
             value, taken = timed(reward, text, record)
             if not 0 <= value <= 1:
@@ -64,6 +66,8 @@ def _math(count: int) -> dict[str, float]:
         start = time.monotonic()
         paid += reward(text, **RECORDS["math500"]) > 0
         slowest = max(slowest, time.monotonic() - start)
+    if paid:  # none of the texts holds the answer
+        raise ValueError(f"math500 paid {paid} texts")
     if slowest > WALL_S:
         raise ValueError(f"math500 took {slowest:.1f} s")
     return {"calls": count, "paid": paid, "slowest_ms": round(1000 * slowest, 2)}

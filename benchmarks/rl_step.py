@@ -23,13 +23,14 @@ from machine import machine
 from torch import Tensor
 from trl import GRPOConfig
 
-from rewards.registry import TRAINING
+from rewards.sudoku import cell_accuracy
 from weft_rl.config.schema import RLConfig, SamplerConfig
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.tasks import training_records
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.task_rewards import trl_rewards
+from weft_rl.trainers.versions import RECOMPUTE
 
 RESULTS = Path(__file__).parent / "results"
 PROMPTS, G, T, STEPS, TEMPERATURE, MAX_GRAD_NORM = 32, 8, 32, 16, 1.0, 0.5
@@ -52,7 +53,7 @@ def built(start: str, passes: int, per: str, folder: str) -> DiffuGRPOTrainer:
     )
     made = DiffuGRPOTrainer(
         model=load_model(start, CPU, torch.float32),
-        reward_funcs=trl_rewards(TRAINING["sudoku"]),
+        reward_funcs=trl_rewards({"cell_accuracy": cell_accuracy}),
         args=GRPOConfig(
             output_dir=folder,
             use_cpu=True,
@@ -66,7 +67,7 @@ def built(start: str, passes: int, per: str, folder: str) -> DiffuGRPOTrainer:
             beta=0.0,
             scale_rewards="none",
             disable_dropout=True,
-            activation_checkpointing=False,
+            **{RECOMPUTE: False},
             max_steps=1,
         ),
         train_dataset=Dataset.from_list(ITEMS),
@@ -100,13 +101,12 @@ def d1_iteration(start: str, passes: int) -> Callable[[], None]:
         [item["prompt"] for item in ITEMS], add_generation_prompt=True, tokenize=True
     )
     prompts = torch.tensor(text["input_ids"]).repeat_interleave(G, 0)  # all of one length
-    (reward,) = TRAINING["sudoku"].values()
     fields = [record.fields for record in RECORDS for _ in range(G)]
 
     def score(tokens: Tensor) -> Tensor:
         texts = tokenizer.batch_decode(tokens.tolist())
         pairs = zip(texts, fields, strict=True)
-        return torch.tensor([reward(text, **record) for text, record in pairs])
+        return torch.tensor([cell_accuracy(text, **record) for text, record in pairs])
 
     def one() -> None:
         iteration(

@@ -1,7 +1,7 @@
-"""Does the kind of cold start matter, before RL and after it? The study behind docs/study.md.
+"""Does the kind of cold start matter, before RL and after it? The study in docs/experiments.md.
 
 Usage: python benchmarks/study.py FOLDER run [main|bases|regimes]   what is missing, two at a time
-       python benchmarks/study.py FOLDER table                      docs/study.md of what is there
+       python benchmarks/study.py FOLDER table                      benchmarks/results/study.*
 
 Every run is kept in FOLDER. A seed's runs share base, order of records, puzzles and rollout seeds,
 so that arms are compared within a seed. Start it again after an interruption."""
@@ -12,19 +12,27 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from machine import machine
+
+from weft_rl.comparison import Unit, compare_units
 from weft_rl.data.tiny_world import cold_start_traces
 from weft_rl.jobs import LOGS, Job, run_jobs
-from weft_rl.runs import EVAL, newest_checkpoint, read_json
+from weft_rl.runs import EVAL, newest_checkpoint, read_json, read_lines
+from weft_rl.stats import holm
 
+RESULTS = Path(__file__).parent / "results"
 ARMS = ("sft", "weft", "weft_exact", "weft_entropy", "nll", "weft_sw", "dream")
 NO_COLD_START = "base"
 SEEDS = range(8)
 BASE_SEEDS = (1, 2)
-# What RL follows: d1's objective and masks at the tiny scale, and the objective that scored most
-# in benchmarks/results/objectives.md.
-POLICIES = {"d1": ["rl.preset=d1_tiny"], "gspo": ["rl.objective=gspo"]}
+# What RL follows: d1's estimator and objective as the preset has them, which scored most of all in
+# benchmarks/results/objectives.md, and a ratio of whole completions.
+POLICIES: dict[str, list[str]] = {"gspo": ["rl.objective=gspo"], "d1": []}
 COMMON = ["preset=tiny", "rl.save_steps=200", "cold_start.save_steps=1000"]
+# A third of the preset's steps, each of half its prompts: some 35 s instead of 150 s a run.
+SHORT = ["rl.max_steps=64", "rl.num_prompts=16"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,7 @@ def cold_starts(part: str, folder: Path) -> Iterator[Job]:
             words = list(regime.words)
             if regime.own_records:
                 words.append(f"data={records(folder, regime)}")
+                words.append("cold_start.data.bad_records=skip")  # a few traces occur twice
             for seed in SEEDS:
                 for arm in ("sft", "weft"):
                     yield _cold(arm, f"regime{number}-{arm}-{seed}", seed, words)
@@ -100,25 +109,31 @@ def _cold(arm: str, name: str, seed: int, words: list[str]) -> Job:
     return Job(name, [*COMMON, *words, f"stages=[{arm}]", f"seed={seed}"])
 
 
-def policies(folder: Path) -> Iterator[Job]:
-    """RL after each cold start of the main part and of further bases."""
-    for seed in SEEDS:
-        for policy, words in POLICIES.items():
-            for arm in (NO_COLD_START, *ARMS):
-                yield from _policy(folder, f"{arm}-{seed}", arm, policy, words, seed)
-    for base in BASE_SEEDS:
-        for seed in SEEDS:
-            for arm in ("sft", "weft"):
-                name = f"base{base}-{arm}-{seed}"
-                yield from _policy(folder, name, arm, "gspo", POLICIES["gspo"], seed)
+def policies(part: str, folder: Path) -> Iterator[Job]:
+    """RL after each cold start of the main part, and after those of further bases."""
+    if part == "main":
+        for policy in POLICIES:
+            for seed in SEEDS:
+                for arm in (NO_COLD_START, *ARMS):
+                    yield from _policy(folder, f"{arm}-{seed}", arm, policy, seed)
+    if part == "bases":
+        for base in BASE_SEEDS:
+            for seed in SEEDS:
+                for arm in ("sft", "weft"):
+                    yield from _policy(folder, f"base{base}-{arm}-{seed}", arm, "gspo", seed)
 
 
-def _policy(
-    folder: Path, cold: str, arm: str, policy: str, words: list[str], seed: int
-) -> Iterator[Job]:
+def _policy(folder: Path, cold: str, arm: str, policy: str, seed: int) -> Iterator[Job]:
     start = newest_checkpoint(folder / cold, arm)
     if start:
-        given = [*COMMON, *words, f"model={start}", f"seed={seed}", "stages=[rl]"]
+        given = [
+            *COMMON,
+            *POLICIES[policy],
+            *SHORT,
+            f"model={start}",
+            f"seed={seed}",
+            "stages=[rl]",
+        ]
         yield Job(f"{cold}-{policy}", given)
 
 
@@ -136,9 +151,124 @@ def run(folder: Path, parts: list[str]) -> None:
         jobs = missing(folder, cold_starts(part, folder))
         firsts = {tuple(w for w in job.arguments if w.startswith("base.")): job for job in jobs}
         run_jobs(list(firsts.values()), folder, 1, 1, len(jobs))
-        for some in (missing(folder, cold_starts(part, folder)), None):
-            jobs = missing(folder, policies(folder)) if some is None else some
+        for some in (cold_starts(part, folder), policies(part, folder)):
+            jobs = missing(folder, some)
             run_jobs(jobs, folder, workers, 1, len(jobs))
+
+
+def scores(folder: Path, stage: str) -> dict[str, dict[str, float]]:
+    """A run's held-out scores by record, empty where it has not been evaluated."""
+    if not read_json(folder / EVAL, {}):
+        return {}
+    rows = read_lines(folder / "completions" / f"eval-{stage}.jsonl")
+    return {str(row["id"]): row["scores"] for row in rows}
+
+
+def unit(folder: Path, arm: str, seed: int, cold: str, policy: str = "") -> Unit:
+    """A cold start and, with a policy's name, the RL after it as one run of a comparison."""
+    found = {"cold_start": scores(folder / cold, arm)}
+    if policy:
+        found["rl"] = scores(folder / f"{cold}-{policy}", "rl")
+    return Unit(arm, seed, {stage: rows for stage, rows in found.items() if rows}, {})
+
+
+def compared(units: list[Unit], arms: tuple[str, ...], stage: str) -> list[dict[str, Any]]:
+    """A row for each arm that has runs: scores at the stage, and its difference to the first."""
+    result = compare_units(units, arms, [*SEEDS], "sudoku")
+    differences = {d["arm"]: d for d in result["differences"] if d["stage"] == stage}
+    return [
+        {"arm": arm, "difference": differences.get(arm)} | result["results"][arm][stage]
+        for arm in arms
+        if stage in result["results"][arm]
+    ]
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Everything that has been run, compared."""
+    arms = (*ARMS, NO_COLD_START)
+    found: dict[str, Any] = {"stages": {}, "bases": {}, "regimes": {}}
+    for policy in POLICIES:
+        units = [unit(folder, arm, s, f"{arm}-{s}", policy) for arm in arms for s in SEEDS]
+        found["stages"]["cold start"] = compared(units, arms, "cold_start")
+        found["stages"][policy] = compared(units, arms, "rl")
+    pair = ("sft", "weft")
+    parts = {f"base {base}": f"base{base}-{{}}-{{}}" for base in BASE_SEEDS}
+    for name, pattern in parts.items():
+        units = [unit(folder, a, s, pattern.format(a, s), "gspo") for a in pair for s in SEEDS]
+        if all(any(u.scores for u in units if u.arm == arm) for arm in pair):
+            found["bases"][name] = {
+                stage: compared(units, pair, stage) for stage in ("cold_start", "rl")
+            }
+    for number, name in enumerate(REGIMES):
+        units = [unit(folder, a, s, f"regime{number}-{a}-{s}") for a in pair for s in SEEDS]
+        if all(any(u.scores for u in units if u.arm == arm) for arm in pair):
+            found["regimes"][name] = compared(units, pair, "cold_start")
+    rows = [row for rows in found["regimes"].values() for row in rows if row["difference"]]
+    for row, p in zip(rows, holm([row["difference"]["p"] for row in rows]), strict=True):
+        row["difference"] |= {"p_holm": round(p, 5)}
+        if p >= 0.05:
+            row["difference"]["verdict"] = "not distinguishable"
+    return found
+
+
+def _score(row: dict[str, Any], name: str = "") -> str:
+    part = row[name] if name else row
+    return f"{part['score']:.1f} [{part['ci95'][0]:.1f}, {part['ci95'][1]:.1f}]"
+
+
+def _difference(row: dict[str, Any]) -> str:
+    found = row["difference"]
+    if not found:
+        return ""
+    low, high = found["ci95"]
+    return f"{found['difference']:+.1f} [{low:.1f}, {high:.1f}] {found['verdict']}"
+
+
+def pages(found: dict[str, Any]) -> str:
+    """The tables in Markdown."""
+    lines: list[str] = []
+    titles = {
+        "cold start": "After the cold start",
+        "d1": "After RL under d1's objective, the strongest here (the preset's `bnpo`)",
+        "gspo": "After RL under the sequence-level ratio (`rl.objective=gspo`)",
+    }
+    for stage, rows in found["stages"].items():
+        lines += [f"### {titles[stage]}", ""]
+        lines += ["| cold start | seeds | cells | against SFT | p (Holm) | whole puzzles |"]
+        lines += ["|---|---|---|---|---|---|"]
+        for row in sorted(rows, key=lambda row: -row["score"]):
+            p = row["difference"]["p_holm"] if row["difference"] else ""
+            lines.append(
+                f"| {NAMES[row['arm']]} | {len(row['by_seed'])} | {_score(row)} | "
+                f"{_difference(row)} | {p} | {_score(row, 'exact')} |"
+            )
+        lines.append("")
+    head = "| {} | SFT, cells | WeFT, cells | WeFT - SFT | would have shown |"
+    lines += ["### Other base models", "", head.format("base, stage"), "|---|---|---|---|---|"]
+    for name, stages in found["bases"].items():
+        lines += [_pair(f"{name}, {STAGE[stage]}", rows) for stage, rows in stages.items()]
+    lines += ["", "### Regimes, after the cold start", "", head.format("regime")]
+    lines += ["|---|---|---|---|---|"]
+    lines += [_pair(name, rows) for name, rows in found["regimes"].items()]
+    return "\n".join(lines) + "\n"
+
+
+NAMES = {arm: arm for arm in ARMS} | {"sft": "SFT", "weft": "WeFT", NO_COLD_START: "none"}
+STAGE = {"cold_start": "cold start", "rl": "RL (gspo)"}
+
+
+def _pair(name: str, rows: list[dict[str, Any]]) -> str:
+    sft, weft = rows
+    visible = weft["difference"].get("smallest_visible", "")
+    return f"| {name} | {_score(sft)} | {_score(weft)} | {_difference(weft)} | {visible} |"
+
+
+def table(folder: Path) -> None:
+    """Write benchmarks/results/study.json and .md, and print the tables."""
+    found = summary(folder)
+    (RESULTS / "study.json").write_text(json.dumps(machine() | found, indent=2) + "\n")
+    (RESULTS / "study.md").write_text(pages(found))
+    print(pages(found))
 
 
 if __name__ == "__main__":
@@ -147,3 +277,5 @@ if __name__ == "__main__":
     place, what, *rest = sys.argv[1:]
     if what == "run":
         run(Path(place), rest or ["main", "regimes", "bases"])
+    else:
+        table(Path(place))

@@ -12,11 +12,21 @@ LONGEST_ANSWER = 4096
 
 _OPEN, _CLOSE = "<answer>", "</answer>"
 _BRACE = re.compile(r"[{}]")
+# How most completions answer, found at once; all else takes the long way to the same answer.
+_CONTENT = r"([^{}<|\s]{1,100})"
+_AFTER = rf"{_CLOSE}|({'|'.join(map(re.escape, END_TOKENS))}|\Z)"
+_TAGGED_BOX = re.compile(rf"{_OPEN}\s*\\boxed\{{{_CONTENT}\}}\s*(?:{_AFTER})")
+_BARE_BOX = re.compile(rf"\\boxed\{{{_CONTENT}\}}")
 
 
 def before_end(text: str) -> str:
     """The text up to its first end token."""
-    places = [at for token in END_TOKENS if (at := text.find(token)) >= 0]
+    bar = text.find("|")  # one character is found many times faster than a word
+    if bar < 0:
+        return text
+    if bar > 0 and text.startswith(END_TOKENS, bar - 1):
+        return text[: bar - 1]
+    places = [at for token in END_TOKENS if (at := text.find(token, bar)) >= 0]
     return text[: min(places)] if places else text
 
 
@@ -24,13 +34,15 @@ def tagged_answer(text: str) -> str | None:
     """What stands in the last <answer> tag that is closed, else after the last open one.
 
     None without a tag. An open tag counts: a completion may be cut short after its answer."""
-    # the last open tag that has a closing one behind it; -1 when there is no such pair
-    start = text.rfind(_OPEN, 0, max(text.rfind(_CLOSE), 0))
-    if start < 0:
-        start = text.rfind(_OPEN)
+    start = text.rfind(_OPEN)
     if start < 0:
         return None
-    return text[start + len(_OPEN) :].partition(_CLOSE)[0]
+    end = text.find(_CLOSE, start)
+    if end < 0 and (end := text.rfind(_CLOSE, 0, start)) >= 0:
+        # an answer that was closed before; none when that tag only closes something else
+        earlier = text.rfind(_OPEN, 0, end)
+        start, end = (earlier, text.find(_CLOSE, earlier)) if earlier >= 0 else (start, -1)
+    return text[start + len(_OPEN) : end if end >= 0 else None]
 
 
 def boxed(text: str, command: str = "\\boxed") -> str | None:
@@ -44,8 +56,9 @@ def boxed(text: str, command: str = "\\boxed") -> str | None:
     end = text.find("}", start)
     if end < 0:
         return None
-    if text.find("{", start, end) < 0:  # nothing nested, as most often
-        return text[start:end] if end - start < LONGEST_ANSWER else None
+    inside = text[start:end]
+    if "{" not in inside:  # nothing nested, as most often
+        return inside if len(inside) < LONGEST_ANSWER else None
     depth = 1
     for brace in _BRACE.finditer(text, start, start + LONGEST_ANSWER):
         depth += 1 if brace[0] == "{" else -1
@@ -59,8 +72,24 @@ def answer_text(completion: str) -> str | None:
 
     Without a tag the last \\boxed{...} of the text; None without either, and for a blank answer.
     Text after the first end token does not count."""
+    tag = completion.rfind(_OPEN)
+    if tag >= 0:
+        start, usual = tag, _TAGGED_BOX.match(completion, tag)
+        if usual and usual[2] is not None and completion.find(_CLOSE, 0, tag) >= 0:
+            usual = None  # this tag is not closed, but one before it may be
+    else:
+        start = completion.rfind("\\boxed{")
+        usual = _BARE_BOX.match(completion, start) if start >= 0 else None
+    if usual and completion.find("|", 0, start) < 0:  # nothing has ended before it
+        return usual[1]
+    return _answer_text(completion)
+
+
+def _answer_text(completion: str) -> str | None:
+    """What answer_text gives, for any completion."""
     text = before_end(completion)
     inside = tagged_answer(text)
-    in_box = boxed(text if inside is None else inside)
-    answer = inside if in_box is None else in_box
-    return None if answer is None or not answer.strip() else answer[:LONGEST_ANSWER]
+    answer = boxed(text if inside is None else inside)
+    if answer is None:
+        answer = inside
+    return answer[:LONGEST_ANSWER] if answer and not answer.isspace() else None

@@ -13,6 +13,7 @@ from rewards.extract import answer_text
 _MOST_DIGITS, _LARGEST = 30, 1e30
 
 _INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
+_PLAIN_DIGITS = 15  # at most: beyond them is the long way
 _PLAIN = re.compile(r"\s*(-?[0-9]{1,15})\s*")
 _FRACTION = re.compile(r"(-?)\\[dt]?frac\s*\{\s*(-?[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}")
 _DECIMAL = rf"(?:{_INTEGER}(?:\.[0-9]+)?|\.[0-9]+)"
@@ -27,7 +28,7 @@ def exact(completion: str, answer: str | float | None, **_: Any) -> float:
     answer: a number, or text of which the part after #### counts, as in the data set. None, and
     text without a number, is nothing that could be right."""
     given, right = answer_text(completion), gold(answer)
-    return float(given is not None and right is not None and number(given) == right)
+    return 1.0 if given and right is not None and number(given) == right else 0.0
 
 
 # The whole of the correctness reward; how an answer is presented is for rewards.format.
@@ -53,17 +54,23 @@ def number(text: str) -> int | Fraction | None:
 
     Of "3 + 4 = 7" what follows the last = counts. Commas between thousands, dollar signs, units,
     a/b and \frac{a}{b} are understood."""
+    if len(text) < _PLAIN_DIGITS and text.isascii() and text.isdecimal():
+        return int(text)
     plain_number = _PLAIN.fullmatch(text)
     if plain_number:
         return int(plain_number[1])
     text = text.rpartition("=")[2]
     for spelling, plain in _SPELLINGS:
         text = text.replace(spelling, plain)
-    text = _FRACTION.sub(r" \1\2/\3 ", text)
-    found = [match[0] for match in _NUMBER.finditer(text)]
+    if "frac" in text:
+        text = _FRACTION.sub(r" \1\2/\3 ", text)
+    found = _NUMBER.findall(text)
     if len(found) != 1 or len(found[0]) > _MOST_DIGITS:
         return None
-    upper, _, lower = found[0].replace(",", "").partition("/")
-    if lower and int(lower) == 0:
-        return None
-    return Fraction(upper) / int(lower or 1)
+    upper, slash, lower = found[0].replace(",", "").partition("/")
+    if slash:
+        return Fraction(upper) / int(lower) if int(lower) else None
+    whole, point, decimals = upper.partition(".")
+    if not point:
+        return int(upper)
+    return Fraction(int(whole + decimals), 10 ** len(decimals))

@@ -55,7 +55,10 @@ def last_box(text: str) -> str | None:
 def gsm8k_number(completion: str) -> float | None:
     r"""The number that d1 reads: of the first \boxed{} with one, else the last of <answer>."""
     text = completion[:LONGEST]
-    for content in map(str.strip, _flat_boxes(text)):
+    for content in _flat_boxes(text):
+        content = content.strip()
+        if content.isdecimal():
+            return float(content)
         if content and not _ONLY_DOTS.fullmatch(content):
             number = _as_float(content)
             if number is None and (found := _NUMBER.search(content)):

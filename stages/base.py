@@ -131,7 +131,11 @@ def _store(checkpoint: Path, context: Context, kept: Path) -> None:
 def _restore(kept: Path, context: Context, final: Path) -> None:
     scratch = context.scratch
     shutil.rmtree(scratch, ignore_errors=True)
-    shutil.copytree(kept, scratch, ignore=shutil.ignore_patterns(METRICS, "step"))
+    scratch.mkdir(parents=True)
+    for path in kept.iterdir():
+        if path.name not in (METRICS, "step"):
+            # one by one: copytree hides the system's number of an error, a full disk's too
+            shutil.copy(path, scratch)
     # lines of an interrupted pretraining, or of a copy that did not come to its end
     cut_lines(context.run / METRICS, context.stage, -1)
     for row in read_lines(kept / METRICS):

@@ -1,6 +1,7 @@
 """Supervised fine-tuning on reasoning traces: sft, weft and the other rates."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from transformers import (
@@ -89,14 +90,13 @@ def run(context: Context) -> Path:
     trainer = _trainer(context, model, tokenizer, examples)
     last = train(trainer, context)
     if trainer.method.estimated == "entropy":
-        _write_entropies(context, trainer, model, tokenizer, examples)
+        _write_entropies(context, trainer, tokenizer, examples)
     return last
 
 
 def _write_entropies(
     context: Context,
     trainer: ColdStartTrainer,
-    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: list[Example],
 ) -> None:
@@ -110,6 +110,7 @@ def _write_entropies(
     batch = trainer.data_collator(examples[:SHOWN])
     batch = {name: value.to(context.device) for name, value in batch.items()}
     trainer.estimates.since.clear()  # of the trained model, not what was kept
+    model: Any = trainer.model
     entropy = trainer.estimated(model, batch)
     if not trainer.is_world_process_zero() or entropy is None:
         return

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
+from stages.trackers import close_trackers, tracker_arguments
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.models.loading import load_model, resolve_device
@@ -21,6 +22,7 @@ from weft_rl.runs import METRICS, checkpoint_path, cut_lines, sound_checkpoint
 from weft_rl.trainers.callbacks import MetricsWriter, ProgressLine, StopOnSignal
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
 from weft_rl.trainers.heartbeat import Heartbeat
+from weft_rl.trainers.versions import RECOMPUTE
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
     done = int(start.name.removeprefix("step-")) if start else -1
     if trainer.is_world_process_zero():
         shutil.rmtree(context.scratch, ignore_errors=True)  # what an interrupted writing left
+        trainer.drop_old()  # and an interrupted removing
         cut_lines(context.run / METRICS, context.stage, done)
         # a rollout bears the step that it comes after: the one after the checkpoint is made again
         completions = context.run / "completions" / f"{context.stage}.jsonl"
@@ -102,6 +105,7 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
         beat.over.set()
         line.progress.stop()
         stop.restore()
+    close_trackers(context.config.trackers)
     step = trainer.state.global_step
     if stop.stopped and step < trainer.state.max_steps:
         raise Interrupted(
@@ -154,9 +158,9 @@ def common_arguments(context: Context, seed: int) -> dict[str, Any]:
         # that of collectives, after the one that names who stands still
         "ddp_timeout": int(2 * context.config.reliability.stall_timeout),
         "bf16": context.device.type == "cuda",
-        "activation_checkpointing": context.config.memory.gradient_checkpointing,
+        RECOMPUTE: context.config.memory.gradient_checkpointing,
         "disable_tqdm": True,
-        "report_to": "none",
+        **tracker_arguments(context.config.trackers, context.run, context.stage),
         "save_strategy": "steps",
         "logging_nan_inf_filter": False,
         "remove_unused_columns": False,

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from accelerate.utils import gather_object
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 from trl import GRPOConfig
 
 from rewards.registry import training
@@ -21,8 +20,9 @@ from weft_rl.hub import hub_records
 from weft_rl.models.loading import load_tokenizer, with_lora
 from weft_rl.shares import rank_and_world
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
+from weft_rl.trainers.sharded import whole_weights
 from weft_rl.trainers.task_rewards import CompletionLog, trl_rewards
-from weft_rl.trainers.watch import HeldOut
+from weft_rl.trainers.watch import Alarms, HeldOut
 
 
 def prompts(context: Context) -> list[Record]:
@@ -74,33 +74,35 @@ def run(context: Context) -> Path:
         ref_model=_reference(context),
         on_rollout=CompletionLog(context.run, context.stage, config.task),
     )
+    trainer.add_callback(Alarms(context.stage))
     if options.watch.evaluate_steps is not None:
-        score = _held_out_score(context, tokenizer)
+        score = _held_out_score(context, trainer)
         every = options.watch.evaluate_steps
         trainer.add_callback(HeldOut(context.run, context.stage, every, score))
     return train(trainer, context)
 
 
 def _held_out_score(
-    context: Context, tokenizer: PreTrainedTokenizerBase
-) -> Callable[[Any], Mapping[str, float]]:
+    context: Context, trainer: DiffuGRPOTrainer
+) -> Callable[[], Mapping[str, float]]:
     """Score and interval on the first held-out records, each process doing its share of them."""
     config, watch = context.config, context.config.rl.watch
     settings = evaluation_settings(config)
     records = held_out_records(config.task, watch.evaluate_records, settings.data)
     rank, processes = rank_and_world()
 
-    def score(model: Any) -> Mapping[str, float]:
-        own = records[rank::processes]
-        batches = sample_completions(
-            model,
-            tokenizer,
-            own,
-            settings,
-            batch_size=config.eval.batch_size,
-            seed=config.seed,
-        )
-        entry = summarise(gather_object([done.scores for batch in batches for done in batch]))
+    def score() -> Mapping[str, float]:
+        with whole_weights(trainer) as model:
+            batches = sample_completions(
+                model,
+                trainer.processing_class,
+                records[rank::processes],
+                settings,
+                batch_size=config.eval.batch_size,
+                seed=config.seed,
+            )
+            scores = [done.scores for batch in batches for done in batch]
+        entry = summarise(gather_object(scores))
         low, high = entry["ci95"]
         return {"score": entry["score"], "low": low, "high": high, "n": entry["n"]}
 

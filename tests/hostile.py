@@ -1,7 +1,13 @@
 """Completions made to break, stall or cheat a reward, by a small grammar; seeded."""
 
 import random
+import re
 from collections.abc import Iterator
+from fractions import Fraction
+
+from rewards.extract import answer_text
+from rewards.registry import EVALUATION
+from rewards.sudoku import answer_digits
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
 NUMBERS, TARGET = [2, 3, 4], 5
@@ -79,3 +85,41 @@ def completions(seed: int, count: int) -> Iterator[str]:
             wrong = draw.choice(["0", "1111", "I am not sure", "2*4-3+0", "17 or 1764"])
             text = f"<reasoning>{pasted}{text}</reasoning><answer>{wrong}</answer>"
         yield text
+
+
+def unearned(text: str) -> str:
+    """What is paid for the text without being solved; empty when all pay is earned.
+
+    A second opinion: Python itself on the expression, and the letters of the other answers."""
+    answer = answer_text(text) or ""
+    paid = {
+        task: EVALUATION[task]["exact"](text, **RECORDS[task])
+        for task in ("countdown", "gsm8k", "sudoku")
+    }
+    if paid["countdown"] and not _solves(answer.partition("=")[0]):
+        return "countdown"
+    bare = "".join(answer.split())
+    if paid["gsm8k"] and "1764" not in bare:
+        return "gsm8k"
+    if paid["sudoku"] and SOLUTION not in bare:
+        return "sudoku"
+    # cells are paid one by one: no more of them than digits in their places
+    same = sum(a == b for a, b in zip((answer_digits(text) or "")[:16], SOLUTION, strict=False))
+    share = EVALUATION["sudoku"]["cell_accuracy"](text, **RECORDS["sudoku"])
+    return "cells" if share * PUZZLE.count("0") > same else ""
+
+
+_WRITTEN = {"\\times": "*", "\\cdot": "*", "\\div": "/", "\u00d7": "*", "\u00b7": "*"}
+_WRITTEN |= {"\u00f7": "/", "\u2212": "-", "\u2013": "-", "\\left": "", "\\right": "", "$": ""}
+
+
+def _solves(expression: str) -> bool:
+    for written, plain in _WRITTEN.items():
+        expression = expression.replace(written, plain)
+    if not re.fullmatch(r"[0-9+\-*/()\s]+", expression) or "**" in expression:
+        return False
+    if sorted(map(int, re.findall("[0-9]+", expression))) != NUMBERS:
+        return False
+    exact = re.sub("([0-9]+)", r"Fraction(\1)", " ".join(expression.split()))
+    # nothing but digits and operators is left, and no more digits than the numbers have
+    return eval(exact, {"Fraction": Fraction}) == TARGET  # noqa: S307

@@ -13,6 +13,7 @@ from weft_rl.models.loading import fresh_model, with_lora
 from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.task_rewards import trl_rewards
+from weft_rl.trainers.versions import RECOMPUTE
 
 G, T, ROWS = 4, 12, 8
 CLIP, PROMPT_MASK = 0.2, 0.3
@@ -97,7 +98,7 @@ def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1,
         beta=0.0,
         scale_rewards="none",
         disable_dropout=True,
-        activation_checkpointing=False,
+        **{RECOMPUTE: False},
         **(arguments | more),
     )
     return DiffuGRPOTrainer(

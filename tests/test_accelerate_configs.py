@@ -1,14 +1,18 @@
-"""The launcher's files name what accelerate knows, and the layer that is wrapped is the model's."""
+"""The launcher's files name what accelerate knows, and models which of their layers are wrapped."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from transformers import AutoModelForMaskedLM
 
-from weft_rl.models.modeling import LLaDAForMaskedLM
+from weft_rl.models import LLaDAConfig
+from weft_rl.models.dream import DreamConfig
 
 FOLDER = Path(__file__).parents[1] / "configs" / "accelerate"
+SMALL = {"vocab_size": 8, "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1}
+SMALL |= {"num_attention_heads": 1, "mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
 KINDS = {"ddp": "MULTI_GPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
 
 
@@ -22,6 +26,10 @@ def test_all_are_covered():
     assert {path.stem for path in FOLDER.glob("*.yaml")} == set(KINDS)
 
 
-def test_the_wrapped_layer_is_the_models():
+def test_every_model_names_the_layers_that_are_wrapped():
     wrapped = yaml.safe_load((FOLDER / "fsdp2.yaml").read_text())["fsdp_config"]
-    assert wrapped["fsdp_transformer_layer_cls_to_wrap"] in LLaDAForMaskedLM._no_split_modules
+    assert "fsdp_transformer_layer_cls_to_wrap" not in wrapped  # asks the model then
+    for config, names in ((LLaDAConfig, {"LLaDABlock"}), (DreamConfig, {"Qwen2DecoderLayer"})):
+        model = AutoModelForMaskedLM.from_config(config(**SMALL, bos_token_id=3, eot_token_id=4))
+        assert {*model._no_split_modules} == names
+        assert names <= {type(module).__name__ for module in model.modules()}

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from run_folders import SMALL, write_lines
 
-from weft_rl.compare import main, open_comparison, read_options
+from weft_rl.compare import is_done, main, open_comparison, read_options
 from weft_rl.errors import UserError
 from weft_rl.jobs import Job, last_line, run_jobs
 from weft_rl.runs import read_json, write_json
@@ -31,6 +31,7 @@ ARMS = "arms=[sft,weft]"
         ([ARMS, "seeds=[1,1]"], "seeds=[1,1]: 1 stands there twice"),
         ([ARMS, "seeds=[-1]"], "seeds=[-1]: -1 is not from 0"),
         ([ARMS, "workers=0"], "workers=0: must be at least 1"),
+        ([ARMS, "launcher=slurm"], "launcher=slurm: must be one of local, submitit, ray"),
         ([ARMS, "seed=1"], "seed=1: compare sets it for each run; write seeds=[...]"),
         ([ARMS, "stages=[rl]"], "stages=[rl]: compare sets it for each run; write arms=[...]"),
         ([ARMS, "eval.after_each=false"], "eval.after_each=false: compare needs"),
@@ -85,11 +86,21 @@ def test_a_folder_of_the_same_options_is_taken_up(tmp_path):
     assert yaml.safe_load((folder / "config.yaml").read_text())["versions"]["torch"]
 
 
+def test_arms_and_seeds_may_join_a_comparison(tmp_path):
+    opened(tmp_path, ARMS, "seeds=[0]", threads=2)
+    argv = ["arms=[sft,nll,weft]", "seeds=[1,0]", "launcher=submitit", "trackers=[tensorboard]"]
+    assert opened(tmp_path, *argv) == (tmp_path, 2)
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert (saved["arms"], saved["seeds"]) == (["sft", "nll", "weft"], [1, 0])
+
+
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["arms=[weft,sft]", "seeds=[0]"], "another comparison (different: arms); choose"),
-        ([ARMS, "seeds=[0,1]", "rl.max_steps=4"], "(different: seeds, rl.max_steps); choose"),
+        (["arms=[weft,sft]", "seeds=[0]"], "holds arms=[sft,weft]; name them all, in that order"),
+        (["arms=[sft]", "seeds=[0]"], "holds arms=[sft,weft]; name them all"),
+        ([ARMS, "seeds=[1]"], "holds seeds=[0]; name them all"),
+        ([ARMS, "seeds=[0,1]", "rl.max_steps=4"], "(different: rl.max_steps); choose"),
         ([ARMS, "seeds=[0]", "resume=never"], "holds a comparison already"),
     ],
 )
@@ -191,6 +202,9 @@ def test_a_failed_run_is_told_and_missed(tmp_path, capsys):
     done, broken = out / "sft-seed3", out / "weft-seed3"
     done.mkdir()
     write_json(done / "eval.json", {"rl": {"sudoku": {"n": 1, "score": 50.0, "ci95": [50, 50]}}})
+    assert not is_done(done, "sudoku")  # stopped before its end, which is the report
+    (done / "report.html").write_text("")
+    assert is_done(done, "sudoku")
     row = {"id": "a", "task": "sudoku", "scores": {"cell_accuracy": 0.5, "exact": 0.0}}
     write_lines(done / "completions" / "eval-rl.jsonl", [row])
     broken.mkdir()

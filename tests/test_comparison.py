@@ -6,7 +6,7 @@ import random
 import pytest
 from run_folders import write_lines
 
-from weft_rl.comparison import Unit, compare_units, read_unit
+from weft_rl.comparison import Unit, check_alike, compare_units, read_unit
 from weft_rl.comparison_text import difference_rows, notes, score_rows, sentences, to_markdown
 from weft_rl.errors import UserError
 from weft_rl.stats import bootstrap_mean, crossed_mean
@@ -199,6 +199,7 @@ def test_tables_and_page(result):
     page = to_markdown(result)
     assert all(f"\n- {sentence}\n" in page for sentence in sentences(result))
     assert {line.count("|") for line in page.split("\n\n")[-2].splitlines()} == {6}
+    assert "**" not in page  # no bold best number: the words say which differences stand
     assert notes(result) == []
     one = compare_units(UNITS[::2], ["sft", "weft"], [0], "sudoku")
     assert "not for new seeds" in to_markdown(one)
@@ -229,6 +230,22 @@ def test_a_damaged_run_folder(tmp_path):
     write_unit(tmp_path, "rl", scores(0.0, 0.5), 3)
     with pytest.raises(UserError, match=r"eval-rl\.jsonl: holds 2 records, eval\.json speaks of 3"):
         read_unit(tmp_path, "weft", 0, "sudoku")
+
+
+def test_runs_of_other_options_are_no_comparison(tmp_path):
+    def configured(name, **options):
+        (tmp_path / name).mkdir(exist_ok=True)
+        text = json.dumps({"task": "sudoku", "rl": {"max_steps": 3}, "versions": {}} | options)
+        (tmp_path / name / "config.yaml").write_text(text)
+
+    configured("sft-seed0", seed=0, stages=["sft", "rl"], out="a", versions={"torch": "2"})
+    configured("weft-seed0", seed=0, stages=["weft", "rl"], out="b", trackers=["wandb"], new=1)
+    check_alike(tmp_path, ["sft", "weft"], [0, 1])  # those of seed 1 are not there yet
+    configured("weft-seed1", seed=1, task="countdown", rl={"max_steps": 4})
+    rule = r"weft-seed1: is no run to compare with sft-seed0 \(different: rl.max_steps, task\)"
+    with pytest.raises(UserError, match=rule):
+        check_alike(tmp_path, ["sft", "weft"], [0, 1])
+    check_alike(tmp_path, ["sft", "weft"], [0])
 
 
 def test_a_verdict_among_many_holds_for_all_together():

@@ -67,14 +67,19 @@ def test_the_tables_are_the_comparisons(folder):
     assert "<ones>" not in text
 
 
-def test_options_that_differ_between_the_arms_are_told(folder):
+def test_what_differs_between_the_arms_is_told_or_refused(folder):
     assert "All other options are the same in every run." in read(folder)[1].texts
-    for name, rate in (("sft-seed0", 1e-5), ("weft-seed0", 2e-5)):
+    for name, version, rate in (("sft-seed0", "2.13", 1e-5), ("weft-seed0", "2.14", 1e-5)):
         (folder / name).mkdir()
         config = {"stages": [name], "cold_start": {"learning_rate": rate, "epochs": 5}}
+        config["versions"] = {"torch": version}
         (folder / name / "config.yaml").write_text(yaml.safe_dump(config))
     table = read(folder)[1].tables[2]
-    assert table == [["option", "SFT", "WeFT"], ["cold_start.learning_rate", "1e-05", "2e-05"]]
+    assert table == [["option", "SFT", "WeFT"], ["versions.torch", "2.13", "2.14"]]
+    config["cold_start"]["learning_rate"] = 2e-5
+    (folder / "weft-seed0" / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=r"weft-seed0: .*\(different: cold_start.learning_rate\)"):
+        write_report(folder)
 
 
 def test_curves_and_reports_of_the_runs_that_are_there(folder):

@@ -192,6 +192,7 @@ def test_one_forward_serves_a_group_and_changes_nothing(tmp_path):
     assert sum(seen) == 2  # two groups
     single = trainer(tmp_path, options(num_iterations=2, optimizer={"micro_batch_size": 1}))
     single.model.load_state_dict(made.model.state_dict())
+    single._ids = made._ids  # a rollout would have set it
     rows = [
         {
             n: v if n in ("num_items_in_batch", "scored_tokens") else v[i : i + 1]

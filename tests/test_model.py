@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 
 from weft_rl.models import LLaDAConfig, LLaDAForMaskedLM
 from weft_rl.models.loading import fresh_model
+from weft_rl.trainers.versions import RECOMPUTE
 
 SMALL = {
     "vocab_size": 40,
@@ -194,7 +195,10 @@ def test_the_head_only_where_it_is_asked_for():
         whole = model(ids).logits
         some = model(ids, logit_positions=torch.tensor([4, 1])).logits
         each = model(ids, logit_positions=torch.tensor([[0], [6]])).logits
+        rows, places = torch.tensor([1, 0, 1]), torch.tensor([3, 5, 0])
+        single = model(ids, logit_positions=places, logit_rows=rows).logits
     assert_close(some, whole[:, [4, 1]])
+    assert_close(single, whole[rows, places])
     assert_close(each[:, 0], torch.stack([whole[0, 0], whole[1, 6]]))
 
 
@@ -211,7 +215,7 @@ def test_gradient_checkpointing_changes_no_gradient():
     for checkpointing in (False, True):
         model = small().train()
         if checkpointing:
-            model.activation_checkpointing_enable()
+            getattr(model, f"{RECOMPUTE}_enable")()
         model(ids).logits.logsumexp(-1).sum().backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     assert all(map(torch.equal, *gradients))

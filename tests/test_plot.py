@@ -59,6 +59,51 @@ def test_gaps_odd_values_and_a_half_written_line(tmp_path):
     assert np.array_equal(raw, [[1, 6, 7], [0.25, 0.5, 1]])
 
 
+def test_a_damaged_line_is_named_and_passed_over(tmp_path, caplog):
+    run = write_run(tmp_path, rl(1, reward=0.25), tail='{"stage": "rl", "st\n[1]\n\n')
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(b"\xff\xfe\n" + json.dumps(rl(2, reward=0.5)).encode() + b'\n{"stage": "r')
+    for _ in range(2):  # said once
+        raw, _ = drawn(run)
+        assert np.array_equal(raw, [[1, 2], [0.25, 0.5]])
+    where = run / "metrics.jsonl"
+    assert caplog.messages == [
+        f"{where}, line {line}: is no JSON object and is passed over" for line in (2, 3, 4, 5)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "metric", "line"),
+    [
+        ("task: countdown", "reward", "two: task=countdown, but one has task=sudoku: their reward"),
+        ("task: countdown", "loss", "two: task=countdown, but one has task=sudoku: their loss"),
+        ("rewards: d1", "reward_ema", "two: rewards=d1, but one has rewards=plain"),
+        ("rl: {rollout: {reward_weights: [1, 2]}}", "reward", "reward_weights=[1,2], but one has"),
+        ("rewards: d1", "loss", None),
+        ("rewards: d1", "kl", None),  # only the first has it
+        ("seed: 3", "reward", None),
+        ("[", "reward", "two/config.yaml: cannot be read"),
+    ],
+)
+def test_what_does_not_mean_the_same_is_not_drawn_together(
+    tmp_path, monkeypatch, other, metric, line
+):
+    monkeypatch.chdir(tmp_path)
+    one = write_run(tmp_path / "one", rl(1, reward=0.5, reward_ema=0.5, loss=1.0, kl=0.1))
+    two = write_run(tmp_path / "two", rl(1, reward=0.5, reward_ema=0.5, loss=1.0))
+    write_run(tmp_path / "three", rl(1, reward=0.5, reward_ema=0.5, loss=1.0))  # of unknown make
+    options = "task: sudoku\nrewards: plain\nrl: {rollout: {reward_weights: null}}\n"
+    (one / "config.yaml").write_text(options)
+    (two / "config.yaml").write_text(other)
+    argv = ["one", "two", "three", f"metric={metric}"]
+    if line is None:
+        assert main(argv) == 0
+    else:
+        with pytest.raises(UserError, match=re.escape(line)):
+            main(argv)
+        assert not (tmp_path / "curves.png").exists()
+
+
 def test_a_single_point_can_be_seen(tmp_path):
     figure = draw_curves([Panel("", [Line("a", [3], [0.5])])], 0.6, columns=1, panel_size=(4, 3))
     assert figure.axes[0].lines[0].get_marker() == "."
@@ -90,6 +135,16 @@ def test_colours_then_dashes_tell_many_lines_apart():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         line.label for line in lines
     ]
+
+
+def test_a_long_legend_leaves_the_panel_its_height():
+    heights = []
+    for count in (2, 50):
+        lines = [Line(f"a run of some length, {i:02d}", [1, 2], [i, i]) for i in range(count)]
+        figure = draw_curves([Panel("", lines)], 0.6, columns=1, panel_size=(7.2, 4.4))
+        render(figure, "png")
+        heights.append(figure.axes[0].get_position().height * figure.get_figheight())
+    assert heights[1] > 0.8 * heights[0]
 
 
 def test_the_panels_of_a_run(tmp_path):
@@ -168,6 +223,11 @@ def test_bars_and_their_intervals():
     ("arguments", "message"),
     [
         (["gone"], "gone: no such folder; name run folders"),
+        (
+            ["r", "blank", "metric=los"],
+            "r, blank: no los in metrics.jsonl; try metric= one of loss",
+        ),
+        (["blank"], "blank: no reward in metrics.jsonl, nor any other metric; name a run that"),
         (["empty"], "empty: no reward in metrics.jsonl, nor any other metric; name a run that"),
         (["r", "metric=los"], "r: no los in metrics.jsonl; try metric= one of loss, reward"),
         (["r", "out=a.pdf"], "out=a.pdf: must end in .png, .svg, .html; try curves.png"),
@@ -180,11 +240,12 @@ def test_bars_and_their_intervals():
 def test_mistakes_name_their_cure(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "r", rl(1, reward=0.5, loss=1.0))
-    for folder in ("empty", "folder.png"):
+    for folder in ("blank", "empty", "folder.png"):
         (tmp_path / folder).mkdir()
+    (tmp_path / "blank" / "metrics.jsonl").write_text("")
     with pytest.raises(UserError, match=re.escape(message)):
         main(arguments)
-    assert {path.name for path in tmp_path.iterdir()} == {"r", "empty", "folder.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"r", "blank", "empty", "folder.png"}
 
 
 def test_options_are_checked_without_the_command_line():

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from html import escape
 
 import numpy as np
 import pytest
@@ -149,3 +150,31 @@ def test_heat_and_playback(folder):
     )
     assert seen["said"] == "step 2 of 2"
     assert "CONSOLE" not in errors
+
+
+def test_a_phone_needs_no_sideways_scroll(folder):
+    """In a frame of 390 pixels: the browser has no window as narrow. The table is widest."""
+    entry = {"n": 256, "score": 85.2, "ci95": [82.7, 87.7]}
+    entry |= {name: dict(entry) for name in ("exact", "valid")}
+    write_json(folder / "eval.json", {"rl": {"sudoku": entry}})
+    page = write_report(folder).read_text()
+    page = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", page)
+    outer = f"""<!DOCTYPE html><title></title>
+    <iframe width="390" height="900" style="border: 0" srcdoc="{escape(page)}"></iframe>
+    <script>addEventListener("load", () => {{
+      const root = document.querySelector("iframe").contentDocument.documentElement;
+      document.title = `${{root.scrollWidth}} of ${{root.clientWidth}}`;
+    }});</script>"""
+    (folder / "phone.html").write_text(outer)
+    done = subprocess.run(
+        [
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+            *(f"--user-data-dir={folder / 'browser'}", "--dump-dom"),
+            (folder / "phone.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "<title>390 of 390</title>" in done.stdout

@@ -206,6 +206,10 @@ def test_one_table_end_to_end_and_again(tmp_path, monkeypatch, capsys):
         rows = list(csv.reader(file))
     assert [row[1] for row in rows[1:]] == ["base model", "SFT", "WeFT", "SFT + RL", "WeFT + RL"]
     assert all("[" in row[2] for row in rows[1:])
+    # no number is set in bold: an interval may include the next
+    for ending in ("md", "csv", "tex"):
+        page = (tmp_path / "out" / f"table2.{ending}").read_text()
+        assert not any(mark in page for mark in ("**", "<b>", "textbf", "bfseries"))
     runs = sorted(path.name for path in (tmp_path / "out").iterdir() if "-seed" in path.name)
     assert len(runs) == 5
     first = capsys.readouterr().out

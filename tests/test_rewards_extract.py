@@ -1,7 +1,12 @@
 """Where an answer is found: tags, boxes, end tokens."""
 
-import pytest
+import re
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewards import extract
 from rewards.extract import LONGEST_ANSWER, answer_text, before_end, boxed, tagged_answer
 
 
@@ -62,3 +67,47 @@ def test_nothing_is_no_answer(text):
 def test_a_long_answer_is_cut_and_a_long_box_is_none():
     assert answer_text("<answer>" + "1" * 10_000) == "1" * LONGEST_ANSWER
     assert boxed(r"\boxed{" + "1" * LONGEST_ANSWER + "}") is None
+
+
+def plain_before_end(text):
+    return re.split(r"<\|endoftext\|>|<\|eot_id\|>", text)[0]
+
+
+def plain_tagged(text):
+    closed = [
+        text[at + 8 :].split("</answer>")[0]
+        for at in range(len(text))
+        if text.startswith("<answer>", at) and "</answer>" in text[at:]
+    ]
+    opened = text.split("<answer>")[1:]
+    return closed[-1] if closed else opened[-1] if opened else None
+
+
+PIECES = ["<answer>", "</answer>", "\\boxed{", "\\boxed{12}", "}", "{", "7", " ", "\n", "|", "<"]
+PIECES += ["<|eot_id|>", "<|endoftext|>", "<|e", "</reasoning>", "a" * 101, "\\boxed{3}\n</answer>"]
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=10).map("".join))
+def test_the_short_ways_give_what_the_long_way_gives(text):
+    """Against definitions that look at every place, and the long way against the short one."""
+    assert before_end(text) == plain_before_end(text)
+    assert tagged_answer(text) == plain_tagged(text)
+    assert answer_text(text) == extract._answer_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<answer>\n\\boxed{5}\n</answer><|eot_id|>", "5"),
+        ("so \\boxed{5}<|eot_id|>", "5"),
+        ("<answer>\\boxed{5}<|eot_id|>", "5"),
+        # not the short way: said after the end; closed before; two boxes; ended within
+        ("\\boxed{4}<|eot_id|><answer>\\boxed{5}</answer>", "4"),
+        ("<answer>4</answer><answer>\\boxed{5}", "4"),
+        ("<answer>\\boxed{5} or \\boxed{6}</answer>", "6"),
+        ("\\boxed{4} and \\boxed{5<|eot_id|>}", None),
+    ],
+)
+def test_what_the_short_ways_read(text, answer):
+    assert answer_text(text) == answer

@@ -5,16 +5,12 @@ benchmarks/reward_fuzz.py does the same on a hundred thousand."""
 import time
 
 import pytest
-from hostile import NUMBERS, PUZZLE, RECORDS, SOLUTION, TARGET, completions
+from hostile import RECORDS, completions, unearned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards import format, strict_d1, strict_math
-from rewards.arithmetic import NotAnExpression, evaluate
-from rewards.countdown import exact
-from rewards.extract import answer_text
 from rewards.registry import EVALUATION, training
-from rewards.sudoku import answer_digits
 
 LIMIT_S = 0.010
 FORMATS = (format.tags, format.soft, format.strict, format.integer, format.boxed_answer)
@@ -60,26 +56,9 @@ def test_in_range_and_in_time(seed):
 def test_nothing_pays_without_solving(seed):
     solved = 0
     for text in completions(seed, 3000):
-        right = exact(text, NUMBERS, TARGET)
-        # a second opinion: the answer is an expression of the given numbers with that value
-        answer = (answer_text(text) or "").partition("=")[0]
-        try:
-            value, used = evaluate(answer)
-        except NotAnExpression:
-            assert right == 0
-        else:
-            assert right <= (value == TARGET and sorted(used) == NUMBERS)
-        solved += right
-        for task in ("sudoku", "gsm8k"):
-            paid = EVALUATION[task]["exact"](text, **RECORDS[task])
-            wanted = SOLUTION if task == "sudoku" else "1764"
-            assert paid == 0 or wanted in "".join((answer_text(text) or "").split())
-        # cells are paid one by one: no more of them than digits in their places
-        digits = (answer_digits(text) or "")[:16]
-        same = sum(a == b for a, b in zip(digits, SOLUTION, strict=False))
-        share = EVALUATION["sudoku"]["cell_accuracy"](text, **RECORDS["sudoku"])
-        assert share * PUZZLE.count("0") <= same
-    assert solved < 30  # an expression meets the target by chance now and then
+        assert not unearned(text), text[:200]
+        solved += EVALUATION["countdown"]["exact"](text, **RECORDS["countdown"])
+    assert 0 < solved < 30  # an expression meets the target by chance now and then
 
 
 def test_math_on_hostile_texts():

@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from weft_rl.errors import UserError
-from weft_rl.runs import one_writer
+from weft_rl.runs import one_writer, write_text
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from weft_rl.runs import one_writer
+from weft_rl.runs import one_writer, write_text
 with one_writer(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -77,3 +77,12 @@ def test_the_folder_is_free_afterwards_and_not_before(tmp_path):
             one_writer(tmp_path),
         ):
             pass
+
+
+def test_what_a_killed_process_left_beside_a_file_is_removed(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        pass
+    for process in (dead.pid, os.getppid()):
+        (tmp_path / f".a.json.{process}.part").write_text("torn")
+    write_text(tmp_path / "a.json", "{}")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", f".a.json.{os.getppid()}.part"}

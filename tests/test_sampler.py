@@ -237,8 +237,8 @@ def test_early_stop_changes_nothing_up_to_the_end(options):
 def test_a_finished_row_costs_nothing():
     model, sizes = llada(), []
     model.register_forward_hook(lambda _, __, out: sizes.append(tuple(out.logits.shape)))
-    ids, config = torch.full((32, 3), 5), SamplerConfig(12, 4, 12, temperature=1.0)
-    out = generate(model, ids, config)
+    ids = torch.tensor([*product(range(4, 8), repeat=3)])[:32]
+    out = generate(model, ids, SamplerConfig(12, 4, 12, temperature=1.0))
     # the head is computed for what is masked in the active block of rows that are still open
     assert {shape[1] for shape in sizes} == {13}
     left = [4, 3, 2, 1] * 3

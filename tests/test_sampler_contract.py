@@ -107,7 +107,7 @@ def test_any_masked_language_model_works_with_padding():
 def test_adapters_keep_the_cheap_head():
     from peft import LoraConfig, get_peft_model
 
-    ids, config = torch.full((2, 3), 5), SamplerConfig(8, 4, 4)
+    ids, config = torch.tensor([[5, 5, 5], [5, 5, 6]]), SamplerConfig(8, 4, 4)
     expected = generate(llada(), ids, config)
     model, shapes = get_peft_model(llada(), LoraConfig(target_modules=["q_proj"])), []
     model.register_forward_hook(lambda _, __, out: shapes.append(out.logits.shape[0]))

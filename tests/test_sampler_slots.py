@@ -1,7 +1,7 @@
 """Rows that take turns in a batch: the same results, what is reported, and peak memory."""
 
 import random
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -42,7 +42,8 @@ def test_places_are_never_empty_while_somebody_waits():
     model.register_forward_pre_hook(
         lambda _, __, options: sizes.append(len(options["input_ids"])), with_kwargs=True
     )
-    ids, config = torch.full((20, 3), 5), SamplerConfig(12, 4, 12, temperature=1.0)
+    ids = torch.tensor([*product(range(4, 8), repeat=3)])[:20]
+    config = SamplerConfig(12, 4, 12, temperature=1.0)
     steps = []
     generate(model, ids, config, batch_size=6, on_step=steps.append)
     waited = [step.finished < 20 - 6 for step in steps[:-1]]

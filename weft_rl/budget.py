@@ -1,11 +1,12 @@
-"""What a training step takes, by formula: parameters, bytes of memory by part, operations.
+"""What a training step takes, by formula: parameters, bytes of memory by part, operations; and what
+devices have.
 
 The formulas of memory hold for this package's own steps in float32, where tests compare them with
 what the allocator says; in bfloat16 they follow from the same list of tensors.
 D hidden, I inner, V vocabulary, all per token."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from weft_rl.config.schema import LoraConfig
 from weft_rl.families.family import Family, Sizes
@@ -17,10 +18,33 @@ _FLOAT = 4
 # 4 bits, and a scale of 8 bits for 64 of them, themselves scaled by 256: QLoRA's double quantising.
 _NF4 = 0.5 + 1 / 64 + _FLOAT / (64 * 256)
 # Of a vocabulary's logits while the loss is differentiated: logits, log-probabilities and gradient
-# in float32; in bfloat16 logits, log-probabilities, gradient and its narrow copy.
-_LOGIT_BYTES = 12
+# in float32; in bfloat16 logits, log-probabilities, gradient and its narrow copy. Where entropies
+# are wanted as well: logits, log-probabilities and two copies.
+_LOGIT_BYTES, _LOGIT_AND_ENTROPY_BYTES = 12, 16
+# Logits that a loss has at a time, in as many parts as there are. 2^25 are 128 MiB in float32, and
+# 265 positions of LLaDA's vocabulary: enough to fill a GPU, too many for a small model to need two.
+LOGITS_TOGETHER = 2**25
 # Of a sampler's logits: themselves, and three copies on the way to a token and its confidence.
 _SAMPLED_LOGIT_BYTES = 16
+
+
+class Hardware(NamedTuple):
+    """A device: its memory, products a second at best (bfloat16, dense), bytes read a second."""
+
+    memory_gib: float
+    tera_operations: float
+    tera_bytes: float
+
+
+# Source: the makers' data sheets. The CPU is two cores of a server, as this package is tested on.
+HARDWARE = {
+    "h200": Hardware(141 * 1e9 / 2**30, 989, 4.8),
+    "h100": Hardware(80 * 1e9 / 2**30, 989, 3.35),
+    "a100": Hardware(80 * 1e9 / 2**30, 312, 2.0),
+    "a100_40": Hardware(40 * 1e9 / 2**30, 312, 1.555),
+    "rtx4090": Hardware(24 * 1e9 / 2**30, 165, 1.008),
+    "cpu": Hardware(16.0, 0.1, 0.02),
+}
 
 
 @dataclass(frozen=True)
@@ -126,6 +150,7 @@ class Step:
     accumulated: bool = False  # gradients are there when the next rows' loss is computed
     devices: int = 1
     sharding: Sharding = "none"
+    entropies: bool = False  # of the predictions, beside the loss
     cached_tokens: int = 0  # of which a sampler keeps keys and values
     sampled_logits: int = 0  # positions whose logits a sampler holds together
     sampled_tokens: int = 0  # that a sampler's forward takes in together
@@ -138,24 +163,43 @@ class Step:
         network, parts = self.network, self._standing()
         tokens = self.rows * self.length
         width = 2 if network.half else _FLOAT
-        logits = self.rows * self.predicted * network.sizes.vocab_size * float(_LOGIT_BYTES)
+        each = _LOGIT_AND_ENTROPY_BYTES if self.entropies else _LOGIT_BYTES
+        logits = float(each) * min(self._logits(), LOGITS_TOGETHER)
         gradients = network.trained * float(_FLOAT) / self._parts("zero2")
         way_back = network.activation_bytes(tokens)
         at_loss = network.checkpoint_bytes(tokens) if network.checkpointing else way_back
         before = gradients if self.accumulated else 0.0
         moments = [
-            {"activations": at_loss, "logits": logits, "gradients": before},
+            {
+                "activations": at_loss,
+                "logits": logits,
+                "gradients": before + self._head_gradients(),
+            },
             # without logits; the first gradients come with the last layer
             {"activations": way_back, "gradients": before},
             {"gradients": gradients},
             {
                 "KV cache": 2.0 * width * self.cached_tokens * self._cache_width(),
-                "rollouts": self._sampling(),
+                "rollouts": self._sampling() + self._gathered(),
             },
         ]
         names = ("gradients", "activations", "logits", "KV cache", "rollouts")
         most = max(moments, key=lambda moment: sum(moment.values()))
         return parts | {name: most.get(name, 0.0) for name in names}
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether the head is computed in parts, and once more on the way back."""
+        return self._logits() > LOGITS_TOGETHER
+
+    def _logits(self) -> int:
+        return self.rows * self.predicted * self.network.sizes.vocab_size
+
+    def _head_gradients(self) -> float:
+        """Bytes of a trained head's gradient: its sum over the parts so far, and one part's."""
+        sizes = self.network.sizes
+        trained = self.in_parts and self.network.lora.r == 0
+        return 2.0 * _FLOAT * sizes.vocab_size * sizes.hidden_size if trained else 0.0
 
     def _sampling(self) -> float:
         """Bytes of a sampler's forward without gradient, or of its logits, which come after it."""
@@ -164,6 +208,11 @@ class Step:
         layer = width * (3.0 * sizes.intermediate_size + 7.0 * sizes.hidden_size)
         logits = float(_SAMPLED_LOGIT_BYTES) * self.sampled_logits * sizes.vocab_size
         return max(layer * self.sampled_tokens, logits)
+
+    def _gathered(self) -> float:
+        """Bytes of the weights that are elsewhere in training and here for a rollout."""
+        away = 1 - 1 / self._parts("zero3")
+        return self.network.weight_bytes() * away if self.sampled_tokens else 0.0
 
     def _standing(self) -> dict[str, float]:
         network = self.network
@@ -187,8 +236,12 @@ def forward_operations(network: Network, length: int, predicted: int) -> float:
     """Operations of one row's forward: two a weight and token, and attention's two products."""
     sizes = network.sizes
     attention = 4.0 * sizes.num_hidden_layers * length * length * sizes.hidden_size
-    head = 2.0 * predicted * sizes.vocab_size * sizes.hidden_size
-    return 2.0 * length * network.in_layers + attention + head
+    return 2.0 * length * network.in_layers + attention + head_operations(network, predicted)
+
+
+def head_operations(network: Network, predicted: int) -> float:
+    """Operations of the head for so many positions."""
+    return 2.0 * predicted * network.sizes.vocab_size * network.sizes.hidden_size
 
 
 def backward_share(network: Network) -> float:

@@ -18,11 +18,13 @@ from weft_rl.errors import Interrupted, UserError
 _STDOUT = 1
 _STOPPING = (signal.SIGTERM, signal.SIGUSR1)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def execute(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     """The exit status of `body(argv)`: 2 the user's mistake, 3 interrupted but resumable.
 
+    A place that the system refuses is the user's mistake.
     SIGTERM, SIGUSR1 (Slurm's), a full disk and a reader of standard output that goes away
     (`| head`, without a word) interrupt as Ctrl-C does. Anything else is a bug and keeps its
     traceback, status 1."""
@@ -43,6 +45,9 @@ def execute(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[s
         _drop_output()
         return 3
     except OSError as error:
+        if error.errno in _FORBIDDEN and error.filename:
+            cure = "choose another place, or get the right to it"
+            return _say(command, f"{error.filename}: {error.strerror}; {cure}", 2)
         if error.errno not in _FULL:
             raise
         try:

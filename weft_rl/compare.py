@@ -1,7 +1,6 @@
 """`compare`: several cold starts, each with RL after it, paired over seeds."""
 
 import errno
-import os
 import shlex
 import sys
 import time
@@ -15,18 +14,30 @@ from rich.console import Console
 from rich.table import Table
 
 from weft_rl.cli import execute
-from weft_rl.comparison import RESULT, compare_units, read_unit, unit_name
+from weft_rl.comparison import RESULT, check_alike, compare_units, read_unit, unit_name
 from weft_rl.comparison_report import reward_curves, write_comparison_report
 from weft_rl.comparison_text import notes, score_rows, sentences, to_markdown
 from weft_rl.config.load import diff_configs, load_run_config, parse_options
-from weft_rl.config.options import Block, about, option, require, shown
+from weft_rl.config.options import about, option, require, shown
 from weft_rl.config.schema import STAGES, RunConfig
 from weft_rl.config.split import split_words
+from weft_rl.config.sweep import SweepConfig
 from weft_rl.errors import Interrupted, UserError
-from weft_rl.jobs import LOGS, Job, has_cuda, last_line, run_jobs
+from weft_rl.jobs import (
+    LOGS,
+    Job,
+    Pool,
+    check_launcher,
+    failure,
+    last_line,
+    open_pool,
+    run_in,
+    workers_and_threads,
+)
 from weft_rl.pipeline import check_data, environment, start_model
 from weft_rl.plot import draw_means, mean_curves, save_figure
-from weft_rl.runs import CONFIG, CURVES, EVAL, read_json, write_json, write_text
+from weft_rl.runs import CONFIG, CURVES, EVAL, REPORT, read_json, write_json, write_text
+from weft_rl.trackers import check_trackers
 
 PAGE = "comparison.md"
 ARMS = tuple(stage for stage in STAGES if stage not in ("base", "rl", "eval"))
@@ -43,20 +54,13 @@ but {", ".join(_SET_HERE)}: compare sets these."""
 
 
 @dataclass(frozen=True)
-class CompareConfig(Block):
+class CompareConfig(SweepConfig):
     """Options of `compare` beside those of the runs."""
 
     arms: list[str] = field(
         metadata=about(f"cold starts, the first is the reference; of {' '.join(ARMS)}", at_least=1)
     )
-    seeds: list[int] = field(
-        default_factory=lambda: [0, 1, 2],
-        metadata=about("each is a run of every arm", at_least=1),
-    )
     out: str | None = option(None, "folder; null: runs/<time>-compare-<arms>")
-    workers: int | None = option(
-        None, "runs at a time; null: one a core, or one in all on a GPU", at_least=1
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,9 +68,6 @@ class CompareConfig(Block):
             rule = f"{shown(arm)} is no cold start; there are {', '.join(ARMS)}"
             require(arm in ARMS, "arms", self.arms, rule)
             require(self.arms.count(arm) == 1, "arms", self.arms, f"{arm} stands there twice")
-        for seed in self.seeds:
-            require(0 <= seed < 2**32, "seeds", self.seeds, f"{seed} is not from 0 to 2**32 - 1")
-            require(self.seeds.count(seed) == 1, "seeds", self.seeds, f"{seed} stands there twice")
 
     def units(self) -> list[tuple[str, int]]:
         """Arm and seed of every run; all arms of a seed before the next seed."""
@@ -79,28 +80,32 @@ def main(argv: Sequence[str]) -> int:
     if "--print-config" in argv:
         sys.stdout.write(_as_yaml(options, config))
         return 0
+    check_launcher(options)
+    check_trackers(config.trackers)
     base = start_model(config) is None
     check_data(config)
-    workers = _workers(options, config)
-    folder, threads = open_comparison(options, config, max(1, (os.cpu_count() or 1) // workers))
+    total = len(options.units())
+    workers, threads = workers_and_threads(options, config.device, total)
+    folder, threads = open_comparison(options, config, threads)
+    check_alike(folder, options.arms, options.seeds)
+    pool = open_pool(options, folder, workers, threads)
     jobs = [
         Job(unit_name(arm, seed), [*words, f"stages=[{arm},rl]", f"seed={seed}"])
         for arm, seed in options.units()
         if not is_done(folder / unit_name(arm, seed), config.task)
     ]
-    total = len(options.units())
     again = shlex.join([*argv, *([] if options.out else [f"out={folder}"])])
     again = f"go on with: python -m weft_rl.compare {again}"
     try:
-        statuses = _train_base(folder, words, threads) if base and jobs else {}
+        statuses = _train_base(pool, folder, words) if base and jobs else {}
         if not any(statuses.values()):
-            statuses = run_jobs(jobs, folder, workers, threads, total)
+            statuses = run_in(pool, jobs, folder, total)
     except KeyboardInterrupt as stop:
         done = sum(is_done(folder / unit_name(*unit), config.task) for unit in options.units())
         raise Interrupted(f"stopped with {done} of {total} runs done; {again}") from stop
     failed = {name: status for name, status in statuses.items() if status != 0}
     for name, status in failed.items():
-        sys.stderr.write(f"weft_rl.compare: {_failure(folder, name, status)}\n")
+        sys.stderr.write(f"weft_rl.compare: {failure(folder, name, status)}\n")
     write_results(folder, options, config.task)
     # 3 is what a run says that can go on, for instance after a full disk
     if failed and set(failed.values()) == {3}:
@@ -123,6 +128,8 @@ def read_options(argv: Sequence[str]) -> tuple[CompareConfig, RunConfig, list[st
 
 def open_comparison(options: CompareConfig, config: RunConfig, threads: int) -> tuple[Path, int]:
     """Create the comparison's folder, or take up one of the same options; and its runs' threads.
+
+    Arms and seeds may join one, whose finished runs are kept.
 
     A folder keeps the threads that it was made with: they change the last digits of a sum, and so
     what a seed gives. Raises UserError when the folder cannot be written or holds anything else."""
@@ -147,7 +154,8 @@ def open_comparison(options: CompareConfig, config: RunConfig, threads: int) -> 
 
 
 def _check_same(known: Path, options: CompareConfig, config: RunConfig) -> int:
-    """The threads of the comparison in a folder, which must be of the same options."""
+    """The threads of the comparison in a folder, of the same options but for further arms and
+    seeds."""
     folder = known.parent
     if config.resume == "never":
         raise UserError(f"out={folder}: holds a comparison already; choose another out")
@@ -157,9 +165,12 @@ def _check_same(known: Path, options: CompareConfig, config: RunConfig) -> int:
         raise UserError(f"{known}: cannot be read; choose another out") from error
     if not isinstance(saved, dict) or not {"arms", "seeds", "threads", "run"} <= saved.keys():
         raise UserError(f"out={folder}: holds a run, not a comparison; choose another out")
-    own = asdict(options)
-    different = [key for key in ("arms", "seeds") if saved[key] != own[key]]
-    different += diff_configs(yaml.safe_dump(saved["run"]), config)
+    for key, asked in (("arms", options.arms), ("seeds", options.seeds)):
+        # more may be asked of a comparison, which keeps its reference, the first arm
+        if not set(saved[key]) <= set(asked) or (key == "arms" and saved[key][:1] != asked[:1]):
+            rule = f"holds {key}={shown(saved[key])}"
+            raise UserError(f"out={folder}: {rule}; name them all, in that order, and any further")
+    different = diff_configs(yaml.safe_dump(saved["run"]), config)
     # stages and seed are each run's own
     different = [key for key in different if key not in _SET_HERE]
     if different:
@@ -175,36 +186,22 @@ def _as_yaml(options: CompareConfig, config: RunConfig) -> str:
     return yaml.safe_dump({**asdict(options), "run": run}, sort_keys=False)
 
 
-def _workers(options: CompareConfig, config: RunConfig) -> int:
-    """How many runs to have at a time."""
-    wanted = options.workers
-    if wanted is None:
-        gpu = config.device.startswith("cuda") or (config.device == "auto" and has_cuda())
-        wanted = 1 if gpu else os.cpu_count() or 1
-    return min(wanted, len(options.units()))
-
-
 def is_done(unit: Path, task: str) -> bool:
-    """Whether a run folder has been evaluated after RL."""
-    return task in read_json(unit / EVAL, {}).get("rl", {})
+    """Whether a run has been evaluated after RL and has come to its end, which is its report."""
+    return task in read_json(unit / EVAL, {}).get("rl", {}) and (unit / REPORT).exists()
 
 
-def _train_base(folder: Path, words: Sequence[str], threads: int) -> dict[str, int]:
+def _train_base(pool: Pool, folder: Path, words: Sequence[str]) -> dict[str, int]:
     """Train the base model that all runs start from, or find it in the cache; its exit status.
 
     Left to the runs, those that start together would each train it. Raises UserError when the run
     finds a mistake that only shows once torch is there: a device that is not."""
     job = Job("base", [*words, "stages=[base]", "eval.after_each=false"])
-    statuses = run_jobs([job], folder, 1, threads, 1)
+    statuses = run_in(pool, [job], folder, 1)
     if statuses[job.name] == 2:
         line = last_line(folder / LOGS / f"{job.name}.log")
         raise UserError(line.removeprefix("weft_rl.pipeline: "))
     return statuses
-
-
-def _failure(folder: Path, name: str, status: int) -> str:
-    log = folder / LOGS / f"{name}.log"
-    return f"{name}: failed with status {status}: {last_line(log)} (see {log})"
 
 
 def write_results(folder: Path, options: CompareConfig, task: str) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from weft_rl.errors import UserError
-from weft_rl.runs import EVAL, read_json, read_lines
+from weft_rl.rerun import flat
+from weft_rl.runs import EVAL, read_config, read_json, read_lines
 from weft_rl.stats import (
     Interval,
     crossed_estimate,
@@ -26,6 +27,8 @@ from weft_rl.stats import (
 RESULT = "comparison.json"
 # A run's stages by their part in a comparison: what the cold start is called differs by arm.
 STAGES = ("base", "cold_start", "rl")
+# Options that a run of a comparison has for itself.
+_OWN = ("stages", "seed", "out", "resume", "trackers")
 
 Table = Mapping[int, Mapping[str, float]]  # seed -> record's id -> value
 Tables = Mapping[str, Table]  # by score name, the task's main score first
@@ -67,6 +70,26 @@ def read_unit(folder: Path, arm: str, seed: int, task: str) -> Unit:
                 f"remove {folder} and repeat the command"
             )
     return Unit(arm, seed, scores, baselines)
+
+
+def check_alike(folder: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
+    """Raise UserError naming the options in which the comparison's runs differ, but for what
+    makes them its runs, where they ran and who was told."""
+    options: dict[str, dict[str, Any]] = {}
+    for name in (unit_name(arm, seed) for arm in arms for seed in seeds):
+        settings = read_config(folder / name)
+        keys = settings.keys() - {*_OWN, "versions", "revision"}
+        if keys:
+            options[name] = dict(flat({key: settings[key] for key in sorted(keys)}))
+    first = next(iter(options), "")
+    for name, found in options.items():
+        # an option that one of them does not know yet is no difference
+        differing = [k for k, v in options[first].items() if k in found and found[k] != v]
+        if differing:
+            raise UserError(
+                f"{folder / name}: is no run to compare with {first} (different: "
+                f"{', '.join(differing)}); remove it and repeat the comparison"
+            )
 
 
 def compare_units(

@@ -9,7 +9,7 @@ import yaml
 from markupsafe import Markup
 
 from weft_rl import figures
-from weft_rl.comparison import RESULT, unit_name
+from weft_rl.comparison import RESULT, check_alike, unit_name
 from weft_rl.comparison_text import (
     RECIPE_WORDS,
     TITLES,
@@ -26,13 +26,13 @@ from weft_rl.live import chart
 from weft_rl.page import write_page
 from weft_rl.plot import draw_means, mean_curves, read_curves
 from weft_rl.rerun import flat, options_of
-from weft_rl.runs import CONFIG, REPORT, read_json
+from weft_rl.runs import CONFIG, REPORT, read_config, read_json
 
 
 def write_comparison_report(folder: Path) -> Path:
     """Write report.html into a comparison's folder; returns its path.
 
-    Raises UserError for a file that cannot be read."""
+    Raises UserError for a file that cannot be read, and for runs that differ in their options."""
     try:
         result = read_json(folder / RESULT, {})
         path = folder / CONFIG
@@ -41,6 +41,7 @@ def write_comparison_report(folder: Path) -> Path:
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder}: {RESULT} or {CONFIG} cannot be read ({reason})") from error
+    check_alike(folder, result["arms"], result["seeds"])
     rewards = reward_curves(folder, result)
     return write_page(
         "comparison.html.j2",
@@ -115,14 +116,14 @@ def _differing(folder: Path, result: Mapping[str, Any]) -> list[list[str]]:
     """Options that the arms' runs of one seed do not share, stages apart; empty without any."""
     configs = {}
     for arm in result["arms"]:
-        path = folder / unit_name(arm, result["seeds"][0]) / CONFIG
-        if path.exists():
-            configs[label(arm)] = dict(flat(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        settings = read_config(folder / unit_name(arm, result["seeds"][0]))
+        if settings:
+            configs[label(arm)] = dict(flat(settings))
     keys = dict.fromkeys(key for config in configs.values() for key in config)
     rows = [
         [key, *(str(config.get(key, "")) for config in configs.values())]
         for key in keys
-        if key not in ("stages", "out", "revision")
+        if key not in ("stages", "out")
         and len({str(config.get(key)) for config in configs.values()}) > 1
     ]
     return [["option", *configs], *rows] if rows else []

@@ -118,7 +118,9 @@ def draw_curves(
     from matplotlib.figure import Figure
 
     rows = -(-len(panels) // columns)
-    size = (panel_size[0] * columns, panel_size[1] * rows)
+    lines = max((len(p.lines) // _legend_columns(p) for p in panels if len(p.lines) > 1), default=0)
+    # a legend of more lines than two takes their height beside the panels', not of it
+    size = (panel_size[0] * columns, panel_size[1] * rows + 0.22 * max(0, lines - 2))
     with _style():
         figure = Figure(figsize=size, layout="constrained")
         for place, panel in enumerate(panels, 1):
@@ -148,8 +150,13 @@ def _draw_panel(axes: "Axes", panel: Panel, smoothing: float) -> None:
     axes.grid(axis="y")
     if len(panel.lines) > 1:
         labels = [shown(line.label) for line in panel.lines]
-        columns = max(1, 70 // (max(map(len, labels)) + 6))  # what fits below seven inches
+        columns = _legend_columns(panel)
         axes.figure.legend(bold, labels, loc="outside upper left", ncols=columns)
+
+
+def _legend_columns(panel: Panel) -> int:
+    """As many as fit below seven inches."""
+    return max(1, 70 // (max(len(shown(line.label)) for line in panel.lines) + 6))
 
 
 def draw_bars(bars: Sequence[Bar], axis: str) -> "Figure":

@@ -1,11 +1,10 @@
-"""Several runs at a time, each a process of its own with a log."""
+"""The runs of a sweep: some at a time, each a process with a log, failures tried again."""
 
-import fcntl
 import os
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from weft_rl.errors import UserError
+from weft_rl.config.sweep import SweepConfig
+from weft_rl.extras import require_package
+from weft_rl.launchers import local, ray_cluster, slurm
+from weft_rl.launchers.command import Command, Running, Start
 
 LOGS = "logs"
+_LAUNCHERS = {"local": local.connect, "submitit": slurm.connect, "ray": ray_cluster.connect}
 _POLL_S = 0.2  # short against a run, long against the work of asking
 _TAIL = 4096  # bytes of a log that hold its last line
 
@@ -28,68 +31,119 @@ class Job:
     arguments: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Pool:
+    """What runs jobs: how it starts one, how many at a time, and how often it tries again.
+
+    start: a launcher's; null: processes of this machine."""
+
+    workers: int
+    threads: int  # of each run
+    retries: int = 0
+    start: Start | None = None
+
+
+def check_launcher(options: SweepConfig) -> None:
+    """Raise UserError for a launcher whose package is not installed."""
+    if options.launcher != "local":
+        require_package(options.launcher, f"launcher={options.launcher}")
+
+
+def workers_and_threads(options: SweepConfig, device: str, jobs: int) -> tuple[int, int]:
+    """How many of the jobs to run at a time, and the threads of each.
+
+    device: the runs', as `device=` has it. On a cluster all are handed over, each with the threads
+    that its resources name."""
+    cores = os.cpu_count() or 1
+    if options.launcher != "local":
+        asked = options.requested()
+        threads = asked.get("cpus_per_task", asked.get("num_cpus", 1))
+        return options.workers or jobs, max(1, int(threads))
+    on_gpu = device.startswith("cuda") or (device == "auto" and has_cuda())
+    workers = min(options.workers or (1 if on_gpu else cores), jobs)
+    return workers, max(1, cores // workers)
+
+
+def open_pool(options: SweepConfig, folder: Path, workers: int, threads: int) -> Pool:
+    """The pool of a sweep in `folder`. Raises UserError for resources that its launcher lacks."""
+    start = _LAUNCHERS[options.launcher]((folder / LOGS).resolve(), options.requested())
+    return Pool(workers, threads, options.retries, start)
+
+
 def run_jobs(
     jobs: Sequence[Job], folder: Path, workers: int, threads: int, total: int
 ) -> dict[str, int]:
-    """Run the jobs in `folder`, `workers` at a time with `threads` each; exit statuses by name.
+    """As run_in with processes of this machine, each tried once."""
+    return run_in(Pool(workers, threads), jobs, folder, total)
 
-    total counts jobs done earlier too. One that fails does not stop the others. Whatever stops
-    this function stops the running ones first, by SIGTERM, so that they leave a checkpoint. Raises
-    UserError when another process has one of the jobs in hand."""
+
+def run_in(pool: Pool, jobs: Sequence[Job], folder: Path, total: int) -> dict[str, int]:
+    """Run the jobs in `folder`; their last exit statuses by name, below 0 where one was killed.
+
+    total counts jobs done earlier too. One that fails does not stop the others; it is tried again,
+    after them, if that can help. Whatever stops this function stops the running ones first, so that
+    they leave a checkpoint. Raises UserError when another process has one of the jobs in hand."""
     waiting = deque(jobs)
-    running: dict[str, subprocess.Popen[bytes]] = {}
+    running: dict[str, tuple[Job, Running, float]] = {}
     statuses: dict[str, int] = {}
-    begun = {}
+    tried: Counter[str] = Counter()
     columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn())
     quiet = not Console().is_terminal
     with Progress(*columns, TimeElapsedColumn(), transient=True, disable=quiet) as progress:
         bar = progress.add_task("", total=total, completed=total - len(jobs))
         try:
             while waiting or running:
-                while waiting and len(running) < workers:
+                while waiting and len(running) < pool.workers:
                     job = waiting.popleft()
-                    begun[job.name] = time.monotonic()
-                    running[job.name] = _start(job, folder, threads)
+                    running[job.name] = (job, _start(pool, job, folder), time.monotonic())
                     progress.update(bar, description=f"running {', '.join(running)}")
-                for name in [
-                    name for name, process in running.items() if process.poll() is not None
-                ]:
-                    statuses[name] = running.pop(name).returncode
-                    seconds = time.monotonic() - begun[name]
-                    how = "done" if statuses[name] == 0 else f"stopped, status {statuses[name]},"
-                    progress.console.print(f"{name}: {how} after {seconds:.0f} s", highlight=False)
-                    progress.advance(bar)
+                for name, (job, process, begun) in [*running.items()]:
+                    status = process.poll()
+                    if status is None:
+                        continue
+                    del running[name]
+                    statuses[name] = status
+                    tried[name] += 1
+                    again = can_help(status) and tried[name] <= pool.retries
+                    said = f"{name}: {_how(status)} after {time.monotonic() - begun:.0f} s"
+                    said += f", is tried again ({tried[name]} of {pool.retries})" if again else ""
+                    progress.console.print(said, highlight=False, soft_wrap=True)
+                    if again:
+                        waiting.append(job)
+                    else:
+                        progress.advance(bar)
                 time.sleep(_POLL_S)
         finally:
-            for process in running.values():
+            for _, process, _ in running.values():
                 process.terminate()
-            for process in running.values():
+            for _, process, _ in running.values():
                 process.wait()
     return statuses
 
 
-def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen[bytes]:
-    path = folder / LOGS / f"{job.name}.log"
-    command = [sys.executable, "-m", "weft_rl.pipeline", *job.arguments]
-    with path.open("ab") as log:
-        try:
-            # the process inherits the lock with its output and holds it for as long as it lives:
-            # after `kill -9` of the comparison its runs go on, and must not be started again
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"out={folder}: another process is running {job.name}; wait for it or stop it"
-            ) from error
-        return subprocess.Popen(
-            [*command, f"out={folder / job.name}"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-            # Ctrl-C reaches the comparison alone: a second signal, after its own, would end a run
-            # before its checkpoint is written
-            process_group=0,
-        )
+def can_help(status: int) -> bool:
+    """Whether trying again can change a status: killed, interrupted or broken; not a mistake."""
+    return status < 0 or status in (1, 3)
+
+
+def _how(status: int) -> str:
+    if status == 0:
+        return "done"
+    return f"stopped, status {status}," if status > 0 else f"killed by signal {-status}"
+
+
+def _start(pool: Pool, job: Job, folder: Path) -> Running:
+    words = [sys.executable, "-m", "weft_rl.pipeline", *job.arguments, f"out={folder / job.name}"]
+    log = (folder / LOGS / f"{job.name}.log").resolve()
+    start = pool.start or local.connect(log.parent, {})
+    return start(Command(words, Path.cwd(), log, pool.threads))
+
+
+def failure(folder: Path, name: str, status: int) -> str:
+    """One line on a run that failed: how, what it said last, and where all it said is."""
+    log = folder / LOGS / f"{name}.log"
+    how = f"failed with status {status}" if status > 0 else f"killed by signal {-status}"
+    return f"{name}: {how}: {last_line(log)} (see {log})"
 
 
 def last_line(log: Path) -> str:

@@ -1,11 +1,13 @@
 """The runs that the paper's tables and figures are made of: which, how, and where they lie."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
-from weft_rl.config.load import load_run_config, to_yaml
+import yaml
+
+from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import RunConfig
 from weft_rl.paper import DATA_SETS, SCORES, TASKS, Row
 from weft_rl.runs import EVAL, FINISHED, read_json
@@ -66,7 +68,10 @@ class Unit:
     def folder(self, given: Sequence[str]) -> str:
         """The run's folder: its name and a digest of its options, so that no other is taken up."""
         config = load_run_config(self.words(given), command="weft_rl.reproduce")
-        digest = blake2b(to_yaml(config).encode(), digest_size=4).hexdigest()
+        # who else is told of its metrics changes none of them
+        options = {key: value for key, value in asdict(config).items() if key != "trackers"}
+        text = yaml.safe_dump(options, sort_keys=False)
+        digest = blake2b(text.encode(), digest_size=4).hexdigest()
         marks = {"rl": self.after_rl, "timed": self.timed, self.data: self.data != "tiny"}
         marks[self.task] = self != self.trained
         parts = [self.arm, *(mark for mark, stands in marks.items() if stands)]

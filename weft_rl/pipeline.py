@@ -30,6 +30,7 @@ from weft_rl.runs import (
     CURVES,
     EVAL,
     FINISHED,
+    finished_stages,
     one_writer,
     read_json,
     set_aside,
@@ -38,6 +39,7 @@ from weft_rl.runs import (
 )
 from weft_rl.shares import rank_and_world
 from weft_rl.sums import damage
+from weft_rl.trackers import check_trackers, point_trackers
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
 
@@ -45,6 +47,7 @@ _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "
 def main(argv: Sequence[str]) -> int:
     """Run the pipeline from its command-line arguments; returns the exit status."""
     config = load_run_config(argv, command="weft_rl.pipeline")
+    check_trackers(config.trackers)
     start_model(config)
     check_data(config)
     check_processes(config)
@@ -161,13 +164,14 @@ def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
     """Run what is not done yet, evaluating after each stage; returns the content of eval.json.
 
     Raises Interrupted, with the way to go on, when a signal stops it."""
+    point_trackers(config.trackers, run)
     # imported here: a help text or a wrong option must not wait for torch
     from stages.context import Context, leave_together, quiet_libraries
     from stages.evaluate import run as evaluate
     from stages.registry import BODIES
 
     quiet_libraries()
-    finished: dict[str, str] = read_json(run / FINISHED, {})
+    finished = finished_stages(run)
     evaluated: dict[str, Any] = read_json(run / EVAL, {})
     place = start_model(config)
     names = [name for name in config.stages if name != "base"]
@@ -210,7 +214,7 @@ def drop_damaged(
     They are trained again from the one before, to the same end."""
     trained = [name for name in names if name != "eval"]
     scored = config.eval.after_each or "eval" in names
-    for stage, after in reversed([*zip(trained, [*trained[1:], None], strict=True)]):
+    for stage, after in reversed([*zip(trained, [*trained, None][1:], strict=True)]):
         needed = (after is not None and after not in finished) or (
             scored and config.task not in evaluated.get(stage, {})
         )

@@ -10,7 +10,14 @@ from typing import Any, Literal, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from weft_rl.budget import Network, Step, backward_share, forward_operations
+from weft_rl.budget import (
+    HARDWARE,
+    Network,
+    Step,
+    backward_share,
+    forward_operations,
+    head_operations,
+)
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.options import Block, leaves, option
@@ -24,25 +31,6 @@ from weft_rl.families.registry import FAMILIES, family_of, read_config
 _GIB, _TERA = 2**30, 1e12
 # Cold starts whose step has no estimate pass.
 WITHOUT_ESTIMATE = ("sft", "dream", "dft", "rho1")
-
-
-class Hardware(NamedTuple):
-    """A device: its memory, products a second at best (bfloat16, dense), bytes read a second."""
-
-    memory_gib: float
-    tera_operations: float
-    tera_bytes: float
-
-
-# Source: the makers' data sheets. The CPU is two cores of a server, as this package is tested on.
-HARDWARE = {
-    "h200": Hardware(141 * 1e9 / _GIB, 989, 4.8),
-    "h100": Hardware(80 * 1e9 / _GIB, 989, 3.35),
-    "a100": Hardware(80 * 1e9 / _GIB, 312, 2.0),
-    "a100_40": Hardware(40 * 1e9 / _GIB, 312, 1.555),
-    "rtx4090": Hardware(24 * 1e9 / _GIB, 165, 1.008),
-    "cpu": Hardware(16.0, 0.1, 0.02),
-}
 
 
 @dataclass(frozen=True)
@@ -186,6 +174,7 @@ def _rl_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
         size < rows,
         options.devices,
         options.sharding,
+        entropies=True,
         cached_tokens=rows * length if sampler.cache != "none" else 0,
         sampled_logits=rows * sampler.block_length,
         sampled_tokens=rows * length,
@@ -199,12 +188,19 @@ Work = tuple[float, float, float, int, int]
 def _cold_start_work(config: RunConfig, options: PlanConfig, stage: str, step: Step) -> Work:
     cold, network = config.cold_start, step.network
     length = min(options.trace_length or step.length, step.length)
-    one = forward_operations(network, length, length) * cold.batch_size
-    passes = 1 + backward_share(network) + (stage not in WITHOUT_ESTIMATE or stage == "rho1")
+    # a half of the tokens is masked, on average, and has a loss; the estimate is of all of them
+    masked = length // 2
+    estimated = stage not in WITHOUT_ESTIMATE
+    one = forward_operations(network, length, masked)
+    operations = one * (1 + backward_share(network) + (stage == "rho1"))
+    operations += head_operations(network, masked) * step.in_parts
+    operations += forward_operations(network, length, length) * estimated
+    passes = 1 + backward_share(network) + (estimated or stage == "rho1")
     times = cold.gradient_accumulation_steps
     rows = cold.batch_size * times * options.devices
     steps = ceil(ceil(options.traces / rows) * cold.epochs)
-    return times * passes, times * passes * one, times * passes, rows * length, steps
+    operations *= times * cold.batch_size
+    return times * passes, operations, times * passes, rows * length, steps
 
 
 def _rl_work(config: RunConfig, options: PlanConfig, step: Step) -> Work:
@@ -219,6 +215,7 @@ def _rl_work(config: RunConfig, options: PlanConfig, step: Step) -> Work:
     trained = 1 + backward_share(network)
     forwards = sampler.steps / rl.num_iterations + scored + trained
     operations = denoised * sampler.steps / rl.num_iterations + whole * (scored + trained)
+    operations += head_operations(network, sampler.gen_length) * rows * step.in_parts
     parts = ceil(rows / step.rows)
     reads = sampler.steps / rl.num_iterations + parts * (scored + trained)
     tokens = rl.num_prompts * rl.num_generations * step.length

@@ -19,7 +19,8 @@ from weft_rl.config.options import Block, about, option, require, shown
 from weft_rl.ema import SMOOTHING, time_weighted_ema
 from weft_rl.errors import UserError
 from weft_rl.figures import Line, Panel
-from weft_rl.runs import METRICS, read_lines
+from weft_rl.rerun import argument, flat
+from weft_rl.runs import METRICS, read_config, read_lines, write_bytes
 from weft_rl.stats import t95
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _RL = {
     "entropy": "entropy",
     "completion_length": "completion length (tokens)",
 }
+# Options without which equal rewards are not equally good.
+_REWARDS = ("rewards", "rl.rollout.reward_weights")
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -95,7 +98,8 @@ def plot_runs(
     """Draw a metric of several runs into one image: a curve for each stage that logged it.
 
     Runs without it are named below the curves. Raises UserError for a folder that does not exist,
-    when no run has the metric, and for an image that cannot be written."""
+    when no run has the metric or it does not mean the same in all, and for an image that cannot be
+    written."""
     found: dict[Path, dict[str, Line]] = {}
     for folder in runs:
         if not folder.is_dir():
@@ -103,6 +107,7 @@ def plot_runs(
         found[folder] = read_curves(folder, metric)
     if not any(found.values()):
         raise UserError(_nothing(list(found), metric))
+    _check_alike([folder for folder, stages in found.items() if stages], metric)
     names = _names(list(found))
     lines = [
         replace(line, label=names[folder] if len(stages) == 1 else f"{names[folder]} ({stage})")
@@ -219,6 +224,23 @@ def _names(runs: Sequence[Path]) -> dict[Path, str]:
     return {run: str(path.relative_to(above)) for run, path in full.items()}
 
 
+def _check_alike(runs: Sequence[Path], metric: str) -> None:
+    """Raise UserError for runs whose metric does not mean the same; one without a configuration
+    is taken at its word."""
+    keys = ("task", *_REWARDS) if metric.startswith("reward") else ("task",)
+    known: dict[str, tuple[Path, str]] = {}
+    for run in runs:
+        options = dict(flat(read_config(run)))
+        for key in keys:
+            if key in options:
+                first, value = known.setdefault(key, (run, argument(options[key])))
+                if argument(options[key]) != value:
+                    raise UserError(
+                        f"{run}: {key}={shown(argument(options[key]))}, but {first} has "
+                        f"{key}={shown(value)}: their {metric} is not the same; plot them apart"
+                    )
+
+
 def _nothing(runs: Sequence[Path], metric: str) -> str:
     """Why nothing can be drawn, and what could be."""
     logged = {
@@ -247,18 +269,14 @@ def save_figure(figure: "Figure", out: Path, title: str) -> None:
     else:
         svg = figures.figure_svg(figure, title)
         image = _PAGE.format(title=escape(title), svg=svg).encode("utf-8", "replace")
-    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        beside.write_bytes(image)
-        beside.replace(out)
+        write_bytes(out, image)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise  # no mistake of the user's
         raise UserError(
             f"out={out}: cannot be written ({error.strerror}); choose another"
         ) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def write_report(run: Path) -> Path:
         raise UserError(f"{run}: holds no {CONFIG}, {METRICS} or {EVAL}; name a run folder")
     text = (run / CONFIG).read_text(encoding="utf-8") if (run / CONFIG).exists() else ""
     settings = _parsed(run / CONFIG, lambda: yaml.safe_load(text)) or {}
-    results = _parsed(run / EVAL, lambda: read_json(run / EVAL, {}))
+    results = read_json(run / EVAL, {})
     baselines = results.pop("baselines", {})
     tables = [_task_scores(results, baselines, task) for task in _tasks(results)]
     groups = sample_groups(run, list(results))

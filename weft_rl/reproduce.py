@@ -1,20 +1,28 @@
 """`reproduce`: the paper's tables and figures at any scale, beside the paper's own numbers."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, parse_options
-from weft_rl.config.options import Block, about, option, require
+from weft_rl.config.options import about, option, require
 from weft_rl.config.schema import RunConfig
 from weft_rl.config.split import split_words
+from weft_rl.config.sweep import SweepConfig
 from weft_rl.errors import Interrupted, UserError
-from weft_rl.jobs import LOGS, Job, has_cuda, last_line, run_jobs
+from weft_rl.jobs import (
+    LOGS,
+    Job,
+    check_launcher,
+    failure,
+    open_pool,
+    run_in,
+    workers_and_threads,
+)
 from weft_rl.paper import FIGURES, SCORES, TABLES
 from weft_rl.paper_figures import curves_figure, time_figure, token_figure
 from weft_rl.paper_tables import norm_table, score_table
@@ -27,7 +35,8 @@ from weft_rl.paper_units import (
     units_of_table,
 )
 from weft_rl.pipeline import check_data, start_model
-from weft_rl.runs import FINISHED, read_json
+from weft_rl.runs import REPORT, finished_stages
+from weft_rl.trackers import check_trackers
 
 _SET_HERE = dict.fromkeys(
     ("stages", "seed", "task", "eval.after_each"), "reproduce sets it for each run; leave it out"
@@ -39,7 +48,7 @@ too and holds for every run, but {", ".join(_SET_HERE)}."""
 
 
 @dataclass(frozen=True)
-class ReproduceConfig(Block):
+class ReproduceConfig(SweepConfig):
     """Options of `reproduce` beside those of the runs."""
 
     what: list[str] = field(
@@ -47,23 +56,13 @@ class ReproduceConfig(Block):
     )
     table: int | None = option(None, "of the paper", at_least=min(TABLES), at_most=max(TABLES))
     figure: int | None = option(None, "of the paper", at_least=min(FIGURES), at_most=max(FIGURES))
-    seeds: list[int] = field(
-        default_factory=lambda: [0, 1, 2],
-        metadata=about("each is a run of every arm", at_least=1),
-    )
     out: str = option("runs/reproduce", "folder of tables, figures and their runs")
-    workers: int | None = option(
-        None, "runs at a time; null: one a core, or one in all on a GPU", at_least=1
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.what in ([], ["all"]), "what", self.what, "write all, table=2 or figure=3")
         asked = (self.what != []) + (self.table is not None) + (self.figure is not None)
         require(asked == 1, "table", self.table, "name one of table=1..5, figure=2..4 and all")
-        for seed in self.seeds:
-            require(0 <= seed < 2**32, "seeds", self.seeds, f"{seed} is not from 0 to 2**32 - 1")
-            require(self.seeds.count(seed) == 1, "seeds", self.seeds, f"{seed} stands there twice")
 
     def tables(self) -> Sequence[int]:
         """The tables asked for."""
@@ -81,6 +80,8 @@ def main(argv: Sequence[str]) -> int:
         ReproduceConfig, own, command="weft_rl.reproduce", description=_ABOUT, positional="what"
     )
     config = load_run_config([*given, "stages=[weft,rl]"], command="weft_rl.reproduce")
+    check_launcher(options)
+    check_trackers(config.trackers)
     start_model(config)
     units = [unit for number in options.tables() for unit in _table(number, options, config)]
     units += [unit for number in options.figures() for unit in _figure(number, options, config)]
@@ -98,9 +99,7 @@ def main(argv: Sequence[str]) -> int:
     for path in _write(folder, paths, options, config):
         Console().print(f"written: {path}", soft_wrap=True, highlight=False)
     for name, status in failed.items():
-        log = folder / LOGS / f"{name}.log"
-        said = f"{name}: failed with status {status}: {last_line(log)} (see {log})"
-        sys.stderr.write(f"weft_rl.reproduce: {said}\n")
+        sys.stderr.write(f"weft_rl.reproduce: {failure(folder, name, status)}\n")
     if failed and set(failed.values()) == {3}:
         raise Interrupted(f"{', '.join(failed)} stopped before the end; repeat the command")
     return 1 if failed else 0
@@ -119,37 +118,40 @@ def _run_all(
 ) -> dict[str, int]:
     """Train, evaluate on further tasks, then time: what is missing. Statuses of failed runs."""
     folder = Path(options.out)
-    gpu = config.device.startswith("cuda") or (config.device == "auto" and has_cuda())
-    cores = os.cpu_count() or 1
-    workers = options.workers or (1 if gpu else cores)
-    threads = max(1, cores // workers)
-    left = [unit for unit, path in paths.items() if not unit.is_done(path)]
+    pool = open_pool(options, folder, *workers_and_threads(options, config.device, len(paths)))
+    # a run's last work is its report: one that was stopped between scores and report goes on
+    left = [
+        unit
+        for unit, path in paths.items()
+        if not (unit.is_done(path) and (path / REPORT).exists())
+    ]
     statuses: dict[str, int] = {}
     if config.model == "tiny" and left:
         # left to the runs, those that start together would each pretrain it
         base = Job("base", [*given, "stages=[base]", "eval.after_each=false"])
-        statuses = run_jobs([base], folder, 1, threads, 1)
+        statuses = run_in(pool, [base], folder, 1)
         if statuses["base"]:
             return statuses
     training = [unit for unit in left if unit == unit.trained and not unit.timed]
     jobs = [Job(paths[unit].name, unit.words(given)) for unit in training]
-    statuses |= run_jobs(jobs, folder, workers, threads, len(jobs))
+    statuses |= run_in(pool, jobs, folder, len(jobs))
     jobs = [
         Job(paths[unit].name, [*unit.words(given), *_model(unit, paths)])
         for unit in left
         if unit != unit.trained and unit.trained.is_done(paths[unit.trained])
     ]
-    statuses |= run_jobs(jobs, folder, workers, threads, len(jobs))
+    statuses |= run_in(pool, jobs, folder, len(jobs))
     # one at a time on all cores: what runs beside a timed run is in its time
     jobs = [Job(paths[unit].name, unit.words(given)) for unit in left if unit.timed]
-    statuses |= run_jobs(jobs, folder, 1, cores, len(jobs))
+    alone = replace(pool, workers=1, threads=pool.threads * pool.workers)
+    statuses |= run_in(alone, jobs, folder, len(jobs))
     return {name: status for name, status in statuses.items() if status}
 
 
 def _model(unit: Unit, paths: Mapping[Unit, Path]) -> list[str]:
     """The checkpoint that an evaluation starts from; a published base is the model as given."""
     run = paths[unit.trained]
-    finished = read_json(run / FINISHED, {})
+    finished = finished_stages(run)
     return [f"model={run / finished[unit.stage]}"] if unit.stage in finished else []
 
 

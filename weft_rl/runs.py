@@ -1,7 +1,9 @@
 """A run folder: its paths, its metric lines, and writing that is complete or absent."""
 
 import fcntl
+import glob
 import json
+import logging
 import math
 import os
 import re
@@ -10,8 +12,11 @@ import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
+
+import yaml
 
 from weft_rl.errors import UserError
 from weft_rl.sums import damage, sync
@@ -21,6 +26,7 @@ CURVES, REPORT = "curves.png", "report.html"
 # Stages that are through, with their last checkpoints relative to the run folder.
 FINISHED = "stages.json"
 _LOCK = ".lock"
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -75,11 +81,17 @@ def _is_alive(owner: str) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text as write_bytes does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: beside the target, flushed to disk, then renamed."""
+    _remove_torn(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with beside.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -88,14 +100,72 @@ def write_text(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
+def _remove_torn(path: Path) -> None:
+    """Remove what processes that were killed left beside a file they were writing."""
+    for torn in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        process = torn.name.rsplit(".", 2)[1]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            torn.unlink(missing_ok=True)
+        except (ValueError, OSError):
+            continue  # another user's process, or a file of another kind
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON whole or not at all. Raises ValueError for NaN and infinity."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, default: Any) -> Any:
-    """The file's JSON value, or `default` when there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
+    """The file's JSON value, or `default` when there is no such file.
+
+    Raises UserError for a file that cannot be read or holds another type than `default` is."""
+    if not path.exists():
+        return default
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    # RecursionError: nested too deep
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read ({reason}); mend or remove it") from error
+    if not isinstance(value, type(default)):
+        kind = type(default).__name__
+        raise UserError(f"{path}: holds no {kind} but {str(value)[:40]!r}; mend or remove it")
+    return value
+
+
+def finished_stages(run: Path) -> dict[str, str]:
+    """The stages that are through, each with its last checkpoint relative to the run folder.
+
+    Raises UserError as read_json does, and for a checkpoint outside of the run's own."""
+    finished = read_json(run / FINISHED, {})
+    for stage, place in finished.items():
+        parts = Path(place).parts if isinstance(place, str) else ()
+        # joined to the run folder: an absolute path or `..` would name a model from anywhere
+        if parts[:1] != ("checkpoints",) or ".." in parts:
+            raise UserError(
+                f"{run / FINISHED}: {stage}: {place!r} is no folder below checkpoints/; mend or "
+                "remove it"
+            )
+    return finished
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The content of a run folder's config.yaml; empty without one.
+
+    Raises UserError for a file that is no YAML of options."""
+    path = run / CONFIG
+    if not path.exists():
+        return {}
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace")) or {}
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read ({reason}); mend or remove it") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: holds no options; mend or remove it")
+    return settings
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
@@ -110,19 +180,27 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a .jsonl file; unreadable lines (a run may be writing) are passed over.
+    """The JSON objects of a .jsonl file; other lines are passed over, with a warning.
 
-    Yields nothing when there is no such file."""
+    Without one a last line that has no end: a run is writing it, or was killed over it. Yields
+    nothing when there is no such file."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             try:
                 row = json.loads(line)
             except ValueError:
-                continue
+                row = None
             if isinstance(row, dict):
                 yield row
+            elif line.endswith("\n"):
+                _warn(path, number)
+
+
+@cache  # once for a line, however often its file is read
+def _warn(path: Path, line: int) -> None:
+    logger.warning("%s, line %d: is no JSON object and is passed over", path, line)
 
 
 def cut_lines(path: Path, stage: str, last_step: int) -> None:

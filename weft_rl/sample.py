@@ -22,7 +22,7 @@ from weft_rl.config.schema import SamplerConfig
 from weft_rl.data.prompts import PromptStyle, task_prompt
 from weft_rl.data.traces import prompt_ids
 from weft_rl.errors import UserError
-from weft_rl.runs import CONFIG, FINISHED, read_json, write_json
+from weft_rl.runs import CONFIG, FINISHED, finished_stages, read_json, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -130,7 +130,7 @@ def find_checkpoint(place: Path) -> Origin:
         raise UserError(f"checkpoint={place}: no such folder; name a checkpoint's, or a run's")
     folder = place
     if (place / FINISHED).exists():
-        finished = read_json(place / FINISHED, {})
+        finished = finished_stages(place)
         if not finished:
             raise UserError(f"checkpoint={place}: this run has finished no stage yet")
         folder = place / [*finished.values()][-1]

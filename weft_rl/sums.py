@@ -27,6 +27,8 @@ def damage(folder: Path) -> str | None:
         return f"{SUMS} is empty"
     for line in lines:
         digest, _, name = line.partition("  ")
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            return f"{SUMS} names {name}, which is outside of the folder"
         if not (folder / name).is_file():
             return f"{name or SUMS} is missing"
         if _digest(folder / name) != digest:

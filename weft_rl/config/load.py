@@ -23,8 +23,9 @@ Options = TypeVar("Options")
 _LARGE = "llada_8b"
 # What lays a method's values over a preset; like preset= it is an argument and no option.
 _METHOD = "rl.preset"
-# May change between two calls on one run folder: it may have moved, and stages may be added.
-_FREE = ("out", "resume", "stages", "reliability")
+# May change between two calls on one run folder: it may have moved, stages may be added, and how it
+# is kept and who else is told of its metrics changes none.
+_FREE = ("out", "resume", "stages", "trackers", "reliability")
 # Below this likeness difflib's nearest key has little to do with what was typed.
 _ALIKE = 0.7
 
@@ -109,8 +110,8 @@ def to_yaml(config: Any) -> str:
 def diff_configs(saved: str, config: RunConfig) -> list[str]:
     """Full keys of the options whose values differ from those in a run folder's config.yaml.
 
-    Where the run lies, whether it goes on, its stages and `reliability` are free. Raises UserError
-    for a text that is no YAML."""
+    Where the run lies, whether it goes on, its stages, trackers and `reliability` are free. Raises
+    UserError for a text that is no YAML."""
     try:
         old, new = yaml.safe_load(saved), yaml.safe_load(to_yaml(config))
     except yaml.YAMLError as error:

@@ -6,6 +6,7 @@ from re import fullmatch
 from typing import ClassVar, Literal
 
 from weft_rl.config.cold_start import DataConfig, EstimateConfig
+from weft_rl.config.lora import LoraConfig
 from weft_rl.config.memory import MemoryConfig
 from weft_rl.config.options import Block, about, option, require, shown
 from weft_rl.config.reliability import ReliabilityConfig
@@ -26,6 +27,8 @@ TASKS = ("sudoku", "countdown", "gsm8k", "math500")
 # Models that are pretrained here, and the cold-start records that go with them.
 GENERATED = ("tiny", "small")
 STAGES = ("base", *COLD_STARTS, "rl", "eval")
+# What transformers can report to beside metrics.jsonl.
+TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,10 @@ class SamplerConfig(Block):
     end_tokens: Literal["free", "late", "never"] = option(
         "free", "end tokens are like any, wait for a block's other tokens, or are not drawn"
     )
+    compile: bool = option(
+        False,
+        "torch.compile of the model, for batches of one shape: finished rows keep their places",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,21 +99,6 @@ class SamplerConfig(Block):
         rule = f"is another rule than sampler.threshold={self.threshold}; set one to null"
         usable = self.factor is None or self.threshold is None
         require(usable, "sampler.factor", self.factor, rule)
-
-
-@dataclass(frozen=True)
-class LoraConfig(Block):
-    """Low-rank adapters."""
-
-    prefix: ClassVar[str] = "lora."
-
-    r: int = option(0, "rank; 0 trains all weights", at_least=0)
-    alpha: int = option(16, "scale of the adapter, divided by r", at_least=1)
-    dropout: float = option(0.0, "before the adapter", at_least=0, below=1)
-    targets: list[str] = field(
-        default_factory=lambda: ["q_proj", "k_proj", "v_proj"],
-        metadata=about("names of the adapted modules", at_least=1),
-    )
 
 
 @dataclass(frozen=True)
@@ -260,6 +252,10 @@ class RunConfig(Block):
     out: str | None = option(None, "run folder; null: runs/<time>-<stages>")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     resume: Literal["auto", "never"] = option("auto", "auto goes on where the run folder stopped")
+    trackers: list[str] = field(
+        default_factory=list,
+        metadata=about(f"dashboards beside metrics.jsonl, of {' '.join(TRACKERS)}"),
+    )
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     reliability: ReliabilityConfig = field(default_factory=ReliabilityConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
@@ -278,6 +274,9 @@ class RunConfig(Block):
             require(stage in STAGES, "stages", self.stages, rule)
             once = stage == "eval" or self.stages.count(stage) == 1
             require(once, "stages", self.stages, f"{stage} stands there twice; leave one out")
+        for tracker in self.trackers:
+            rule = f"{shown(tracker)} is no tracker; there are {', '.join(TRACKERS)}"
+            require(tracker in TRACKERS, "trackers", self.trackers, rule)
         rule = f"base pretrains tiny and small, not model={shown(self.model)}; leave base out"
         fits = "base" not in self.stages or self.model in GENERATED
         require(fits, "stages", self.stages, rule)

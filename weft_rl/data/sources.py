@@ -1,5 +1,6 @@
 """Where cold-start records are read from: files, folders, saved data sets and the hub."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,15 +104,33 @@ def _saved(path: Path) -> Iterator[Row]:
     from datasets import Dataset, load_from_disk
 
     try:
+        _check_inside(path)
         saved = load_from_disk(str(path))
-    except (OSError, ValueError) as error:
+    # a damaged file of its own makes the library raise almost anything
+    except Exception as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"data={path}: cannot be read ({_line(error)}); save it again") from error
     if not isinstance(saved, Dataset):
         if "train" not in saved:
             splits = ", ".join(map(str, saved))
             raise UserError(f"data={path}: has no split train; name the folder of {splits}")
         saved = saved["train"]
-    yield from _numbered(str(path), saved)
+    try:
+        yield from _numbered(str(path), saved)
+    except Exception as error:
+        raise UserError(f"data={path}: cannot be read ({_line(error)}); save it again") from error
+
+
+def _check_inside(path: Path) -> None:
+    """Raise UserError for a saved data set that names a file or split outside of its folder."""
+    for file in path.rglob("*.json"):
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        names = [entry["filename"] for entry in saved.get("_data_files", [])]
+        for name in [*names, *saved.get("splits", [])]:
+            # joined to the folder: `..` or an absolute one would read anything
+            if Path(name).name != name or name == "..":
+                raise UserError(f"{file}: names {name!r}, which is not beside it; not read")
 
 
 def _hub(data: str) -> Iterator[Row]:

@@ -32,17 +32,31 @@ def denoising_loss(
     Raises ValueError for an unknown normalizer and for shapes that do not fit.
     Source: WeFT Eq. 10 and Algorithm 1, with its indicator read as "is masked"."""
     require_shape("logits", logits, (*x0.shape, logits.shape[-1]))
+    nll = F.cross_entropy(widen(logits).flatten(0, 1), x0.flatten(), reduction="none")
+    return weighted_loss(nll.view(x0.shape), masked, probability, answer, token_weight, normalizer)
+
+
+def weighted_loss(
+    nll: Tensor,
+    masked: Tensor,
+    probability: Tensor,
+    answer: Tensor,
+    token_weight: Tensor | None = None,
+    normalizer: Normalizer = "answer",
+) -> Tensor:
+    """denoising_loss of what is known of each token: nll (B, L), -log p(x0_i) where masked.
+
+    Elsewhere it may be anything finite. All else, and the errors, as there."""
     for name, value in (("masked", masked), ("probability", probability), ("answer", answer)):
-        require_shape(name, value, x0.shape)
+        require_shape(name, value, nll.shape)
     if normalizer not in get_args(Normalizer):
         raise ValueError(f"normalizer={normalizer!r}: one of {', '.join(get_args(Normalizer))}")
-    nll = F.cross_entropy(widen(logits).flatten(0, 1), x0.flatten(), reduction="none")
     # the inner where keeps 1 / 0 of unmasked tokens out of the graph: 0 * inf would be NaN
     weight = 1 / torch.where(masked, widen(probability), 1.0)
     if token_weight is not None:
-        require_shape("token_weight", token_weight, x0.shape)
+        require_shape("token_weight", token_weight, nll.shape)
         weight = weight * widen(token_weight)
-    total = torch.where(masked, weight * nll.view(x0.shape), 0.0).sum(-1)  # (B,)
+    total = torch.where(masked, weight * nll, 0.0).sum(-1)  # (B,)
     if normalizer == "answer":
         total = total / answer.sum(-1).clamp(min=1)
     elif normalizer == "masked":

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from weft_rl.diffusion.precision import widen
 from weft_rl.diffusion.shapes import require_shape
 
 
@@ -10,16 +11,18 @@ def token_log_probs(logits: Tensor, tokens: Tensor, places: Tensor) -> tuple[Ten
     """Log-probability of each token of each row, and the entropy of its prediction, in nats.
 
     logits (M, T, V): one prediction for each group of rows; tokens (N, T) long; places (N,) long:
-    which prediction a row belongs to. Returns two (N, T) float32, the entropy without gradient.
+    which prediction a row belongs to. Returns two (N, T) in float32, or float64 as the logits are;
+    the entropy is without gradient.
     Raises ValueError when the shapes do not fit."""
     require_shape("logits", logits, (len(logits), tokens.shape[1], logits.shape[-1]))
     require_shape("places", places, (len(tokens),))
-    log_p = logits.float().log_softmax(-1)
+    log_p = widen(logits).log_softmax(-1)
     positions = torch.arange(tokens.shape[1], device=tokens.device)
     # indexed, not logits[places]: a copy per row would be N * T * V
     picked = log_p[places[:, None], positions[None, :], tokens]
     with torch.no_grad():
-        entropy = -(log_p.exp() * log_p.nan_to_num(neginf=0.0)).sum(-1)
+        # in place: beside the logits this is most of what there is
+        entropy = -log_p.exp().mul_(log_p.nan_to_num(neginf=0.0)).sum(-1)
     return picked, entropy[places]
 
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.rates import token_nll
 from weft_rl.diffusion.shapes import require_everywhere, require_shape
 
 
@@ -30,13 +29,13 @@ def dream_weights(masked: Tensor, visible: Tensor, p: float = 0.3) -> Tensor:
     return torch.where(masked, weight, 0.0)
 
 
-def own_probability(logits: Tensor, x0: Tensor) -> Tensor:
-    """Each token's own probability, as a weight without gradient: (B, L, V), (B, L) -> (B, L).
+def own_probability(nll: Tensor) -> Tensor:
+    """Each token's own probability, as a weight without gradient: nll (B, L) in nats -> (B, L).
 
     The loss p * (-log p) with p held fixed has the gradient -grad p: a token that the model finds
-    unlikely no longer pulls with 1 / p. float64 for float64 logits, else float32, in [0, 1].
-    Raises as token_nll. Source: DFT (arXiv 2508.05629), there on the next token."""
-    return torch.exp(-token_nll(logits, x0))
+    unlikely no longer pulls with 1 / p. In nll's dtype, in [0, 1].
+    Source: DFT (arXiv 2508.05629), there on the next token."""
+    return torch.exp(-nll.detach())
 
 
 def excess_loss_selection(

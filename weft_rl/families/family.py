@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 from weft_rl.errors import UserError
 
 Config = Mapping[str, Any]  # the content of a config.json
+# Far above any network's. A damaged number would have the names of all its tensors made first.
+_MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """A network's dimensions."""
+    """A network's dimensions. Raises UserError for more layers than any network has."""
 
     vocab_size: int
     hidden_size: int
@@ -20,6 +22,13 @@ class Sizes:
     num_key_value_heads: int
     intermediate_size: int
     learned_positions: int = 0  # rows of a position table; 0: rotary positions
+
+    def __post_init__(self) -> None:
+        if self.num_hidden_layers > _MOST_LAYERS:
+            raise UserError(
+                f"config.json: {self.num_hidden_layers} layers: must be at most {_MOST_LAYERS}; "
+                "copy the published file"
+            )
 
     @property
     def head_dim(self) -> int:

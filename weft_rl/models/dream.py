@@ -5,11 +5,12 @@ B batch, L sequence, D hidden, K kept positions, M single places, V vocabulary."
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import GenerationConfig, Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
 from weft_rl.models.configuration import end_tokens
+from weft_rl.models.head import Reduce, VocabularyHead
 
 
 class DreamConfig(Qwen2Config):
@@ -66,7 +67,7 @@ class DreamForMaskedLM(Qwen2PreTrainedModel):
         for module in self.model.modules():
             if hasattr(module, "is_causal"):
                 module.is_causal = False  # ty: ignore[invalid-assignment] - no parameter
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = VocabularyHead(config.hidden_size, config.vocab_size)
         # TRL writes into it
         self.generation_config = GenerationConfig(
             bos_token_id=config.bos_token_id,
@@ -81,13 +82,15 @@ class DreamForMaskedLM(Qwen2PreTrainedModel):
         attention_mask: Tensor | None = None,
         logit_positions: Tensor | None = None,
         logit_rows: Tensor | None = None,
+        reduce: Reduce | None = None,
         **_: Any,
     ) -> MaskedLMOutput:
         """Logits for every position, or only for those asked for.
 
         input_ids (B, L) long; attention_mask (B, L), 0 hides a position from all others;
         logit_positions (K,) or (B, K) long: where the head is computed, or (M,), each in the row of
-        logit_rows (M,). Returns an output whose logits are (B, L, V), (B, K, V) or (M, V).
+        logit_rows (M,). Returns an output whose logits are (B, L, V), (B, K, V) or (M, V); with
+        `reduce` they are what it makes of them, a few positions at a time.
         Raises ValueError for shapes that do not fit and for L over max_position_embeddings."""
         batch, length = input_ids.shape
         if length > self.config.max_position_embeddings:
@@ -112,4 +115,4 @@ class DreamForMaskedLM(Qwen2PreTrainedModel):
             if logit_positions is not None:
                 source = source.gather(1, logit_positions.expand(batch, -1))
             x = x.take_along_dim(source[:, :, None], dim=1)
-        return MaskedLMOutput(logits=self.lm_head(x))
+        return MaskedLMOutput(logits=self.lm_head(x, reduce))

@@ -1,6 +1,8 @@
 """From `model=` or a checkpoint folder to a model and its tokenizer."""
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +11,7 @@ import torch
 import transformers
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -20,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.initialization import no_init_weights
+from transformers.modeling_utils import set_zero3_state
 
 from weft_rl.adapters import ADAPTER, adapter_base
 from weft_rl.config.schema import LoraConfig
@@ -51,14 +54,12 @@ def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
     folder = local_folder(place)
     known = (folder / "config.json").exists()
     family = family_of(read_config(folder), folder)[0] if known else None
-    try:
+    with _files_of_others(f"model={place}: no tokenizer could be loaded"):
         if family is not None and family.tokenizer is not None:
             # published with code of its own, which is never run; the files are this class's
             tokenizer = getattr(transformers, family.tokenizer).from_pretrained(folder)
         else:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"model={place}: no tokenizer could be loaded: {_line(error)}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise UserError(f"model={place}: holds no tokenizer; copy its tokenizer files there")
     if family is not None:
@@ -77,7 +78,7 @@ def load_model(
     what it was trained on. Raises UserError naming the place when no model can be loaded from it,
     before anything is loaded when its files show that."""
     folder = local_folder(place)
-    try:
+    with _files_of_others(f"model={place}: cannot be loaded"):
         if (folder / ADAPTER).exists():
             model = load_model(
                 adapter_base(folder), device, dtype if nf4 else torch.float32, nf4=nf4
@@ -92,10 +93,6 @@ def load_model(
             return AutoModelForMaskedLM.from_pretrained(folder, device_map=device, **options)
         require_memory(folder, dtype, device)
         return _streamed(folder, device, dtype)
-    except (OSError, SafetensorError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"model={place}: cannot be loaded: {_line(error)}") from error
 
 
 def _streamed(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
@@ -103,7 +100,8 @@ def _streamed(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrai
 
     transformers maps the files into memory: converting to another dtype, it holds both whole."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    with no_init_weights(), device:
+    # the state keeps transformers from making the model in shards after a stage under ZeRO-3
+    with no_init_weights(), set_zero3_state(), device:
         model = AutoModelForMaskedLM.from_config(config, dtype=dtype).eval()
     weights = model.state_dict()
     for path in {item.file for item in read_folder(folder).values()}:
@@ -130,8 +128,19 @@ def _four_bits(device: torch.device) -> BitsAndBytesConfig:
     )
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+@contextmanager
+def _files_of_others(problem: str) -> Generator[None]:
+    """Read files that somebody else wrote: what they make a library raise is a UserError.
+
+    It may be any exception, a plain Exception of the tokenizers among them. Too little memory is
+    no property of the files."""
+    try:
+        yield
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        name = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+        raise UserError(f"{problem}: {name}{' '.join(str(error).split())[:300]}") from error
 
 
 def with_lora(
@@ -178,7 +187,7 @@ def fresh_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     Matrices are normal with the configuration's initializer_range, norms are one."""
     generator = torch.Generator().manual_seed(seed)
     # transformers initialises from the global random state, which stays as it was
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), set_zero3_state():
         model = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -16,6 +16,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from weft_rl.models.cache import Cache
 from weft_rl.models.configuration import LLaDAConfig
+from weft_rl.models.head import Reduce, VocabularyHead
 
 
 def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device) -> Tensor:
@@ -61,10 +62,11 @@ class LLaDABlock(GradientCheckpointingLayer):
         rotation: tuple[Tensor, Tensor] | None,
         visible: Tensor | None,
         cache: Cache | None = None,
+        kept: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """x (B, W, D), W = L without a cache's window; rotation: cosines and sines (L, d) or
-        (B, 1, W, d), or None where positions are learned; visible (B, 1, 1, L) bool or None.
-        Returns (B, W, D)."""
+        (B, 1, W, d), or None where positions are learned; visible (B, 1, 1, L) bool or None; kept:
+        rows and positions, of one shape, that are asked for. Returns (B, W, D) or (*kept, D)."""
         n = self.attn_norm(x)
         q, k, v = (
             projection(n).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, L, d)
@@ -75,7 +77,11 @@ class LLaDABlock(GradientCheckpointingLayer):
         if cache is not None:
             k, v = cache.exchange(self.layer, k, v)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
-        x = x + self.attn_out(attended.transpose(1, 2).flatten(2))
+        attended = attended.transpose(1, 2)  # (B, W, H, d)
+        if kept is not None:
+            # what follows looks at one position at a time
+            x, attended = x[kept], attended[kept]
+        x = x + self.attn_out(attended.flatten(-2))
         n = self.ff_norm(x)
         return x + self.ff_out(self.act(self.ff_proj(n)) * self.up_proj(n))
 
@@ -90,7 +96,7 @@ class LLaDATransformer(nn.Module):
             self.wpe = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.blocks = nn.ModuleList(LLaDABlock(config, n) for n in range(config.num_hidden_layers))
         self.ln_f = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.ff_out: nn.Module = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.ff_out: nn.Module = VocabularyHead(config.hidden_size, config.vocab_size)
 
 
 class LLaDAModel(nn.Module):
@@ -146,6 +152,7 @@ class LLaDAForMaskedLM(PreTrainedModel):
         logit_positions: Tensor | None = None,
         logit_rows: Tensor | None = None,
         cache: Cache | None = None,
+        reduce: Reduce | None = None,
         **_: Any,
     ) -> MaskedLMOutput:
         """Logits for every position, or only for those asked for.
@@ -154,7 +161,8 @@ class LLaDAForMaskedLM(PreTrainedModel):
         position from all others, and a bool one is taken to hide some; logit_positions (K,) or
         (B, K) long: where in input_ids the head is computed, or (M,), each in the row of
         logit_rows (M,).
-        Returns an output whose logits are (B, L, V), or (B, K, V), or (M, V).
+        Returns an output whose logits are (B, L, V), or (B, K, V), or (M, V); with `reduce` they
+        are what it makes of them, a few positions at a time.
         Raises ValueError for shapes that do not fit and for L over max_position_embeddings."""
         positions = None if cache is None else cache.positions
         length = input_ids.shape[1] if cache is None else cache.keys.shape[3]
@@ -166,15 +174,17 @@ class LLaDAForMaskedLM(PreTrainedModel):
             angles = rotary_angles(length, head_dim, self.config.rope_theta, x.device)
             angles = angles if positions is None else angles[positions][:, None]
             rotation = angles.cos(), angles.sin()
-        parts = self.model.transformer
-        for block in parts.blocks:
+        parts, kept = self.model.transformer, None
+        if logit_positions is not None:
+            if logit_rows is None:
+                logit_rows = torch.arange(len(x), device=x.device)[:, None]
+            kept = torch.broadcast_tensors(logit_rows, logit_positions)  # (B, K) or (M,) each
+        *blocks, last = parts.blocks
+        for block in blocks:
             x = block(x, rotation, visible, cache)
-        if logit_rows is not None:
-            x = x[logit_rows, logit_positions]
-        elif logit_positions is not None:
-            index = logit_positions.expand(len(x), -1)  # (B, K)
-            x = x.take_along_dim(index[:, :, None], dim=1)
-        return MaskedLMOutput(logits=parts.ff_out(parts.ln_f(x)))
+        # nothing attends to what the last block says of a position
+        x = last(x, rotation, visible, cache, kept)
+        return MaskedLMOutput(logits=parts.ff_out(parts.ln_f(x), reduce))
 
     def _visible(self, attention_mask: Tensor | None, batch: int, length: int) -> Tensor | None:
         """What each layer may attend to: (B, 1, 1, L) bool; None for everything."""

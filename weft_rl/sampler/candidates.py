@@ -43,18 +43,18 @@ def drawn(logits: Tensor, draws: Tensor, temperature: float) -> Tensor:
     share down to 2^-53, as the draws and the sums that decide are float64. NaN gives any token."""
     top = logits.amax(dim=1, keepdim=True)
     weight = (logits - top).div_(max(temperature, _COLDEST)).exp_()
-    whole = weight.shape[1] // _WIDTH * _WIDTH
+    width = min(_WIDTH, weight.shape[1])
+    whole = weight.shape[1] // width * width
     # float64: beside a weight of 1, float32 would lose all tokens below 2^-24 together
-    inner = weight[:, :whole].unflatten(1, (-1, _WIDTH)) if whole else weight[:, :0, None]
-    sums = [inner.sum(dim=2, dtype=torch.float64)]
+    sums = [weight[:, :whole].unflatten(1, (-1, width)).sum(dim=2, dtype=torch.float64)]
     sums.append(weight[:, whole:].sum(dim=1, keepdim=True, dtype=torch.float64))
     running = torch.cat(sums, dim=1)
     chunk, rest = _walk(running, draws * running.sum(dim=1))
-    inside = chunk[:, None] * _WIDTH + torch.arange(_WIDTH, device=logits.device)
+    inside = chunk[:, None] * width + torch.arange(width, device=logits.device)
     within = weight.gather(1, inside.clamp(max=weight.shape[1] - 1))
     within.masked_fill_(inside >= weight.shape[1], 0)
     place, _ = _walk(within, rest)
-    return (chunk * _WIDTH + place).clamp(max=weight.shape[1] - 1)
+    return (chunk * width + place).clamp(max=weight.shape[1] - 1)
 
 
 def _walk(weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,5 +66,5 @@ def _walk(weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     last = total[:, -1] * (1 - 2.0**-52)
     target = torch.minimum(target, last)
     index = torch.searchsorted(total, target[:, None], right=True).clamp(max=weight.shape[1] - 1)
-    before = (total - weight).gather(1, index)[:, 0]
+    before = (total.gather(1, index) - weight.gather(1, index))[:, 0]
     return index[:, 0], (target - before).clamp(min=0)

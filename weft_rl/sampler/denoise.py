@@ -122,7 +122,7 @@ class _Sampler:
             rows, waiting = self._seat(rows, alive, waiting)
             if on_step is not None:
                 row, position = own[where.index], where.position
-                finished = total - len(rows) - len(waiting)
+                finished = total - int(self.progress.unfinished(rows).sum()) - len(waiting)
                 # seats that were taken anew have begun nothing yet
                 share = (finished + (1 - masked[alive].mean(axis=1)).sum()) / total
                 on_step(
@@ -147,7 +147,8 @@ class _Sampler:
         taken = free[: len(waiting)]
         rows = rows.copy()
         rows[taken] = waiting[: len(taken)]
-        if len(taken) < len(free):
+        # with one shape of batch, finished rows keep their places until there is nobody else
+        if len(taken) < len(free) and not (self.config.compile and len(free) < len(rows)):
             kept = np.setdiff1d(np.arange(len(rows)), free[len(taken) :])
             self.network.keep(kept)
             rows = rows[kept]
@@ -158,18 +159,26 @@ class _Sampler:
 
         Rows whose cache is to be filled wait for those in the middle of a block: one forward of
         many rows takes less time than two of few, and no row's result depends on when it is run."""
-        progress, slots = self.progress, None
+        progress, fixed = self.progress, self.config.compile
         needs_all = progress.needs_all(rows)
-        everything = bool(needs_all.all())
-        if needs_all.any() and not everything:
-            slots = np.flatnonzero(~needs_all)
-        own = rows if slots is None else rows[slots]
-        where, completions = progress.open(own), progress.tokens[own]
-        if everything:
-            logits = self.network.everything(own, completions, where)
+        working = progress.unfinished(rows) if fixed else np.ones(len(rows), dtype=bool)
+        everything = bool(needs_all[working].all())
+        chosen = np.flatnonzero(working if everything else working & ~needs_all)
+        own = rows[chosen]
+        where = progress.open(own)
+        # of a batch of one shape all rows are sent; what those not chosen give is not used
+        sent, asked = rows, Open(chosen[where.index], where.position)
+        if not fixed:
+            sent, asked = own, where
+        completions = progress.tokens[sent]
+        if everything and not progress.step[sent].any():
+            logits = self.network.beginning(sent, completions, asked)
+        elif everything:
+            logits = self.network.everything(sent, completions, asked)
         else:
-            start = progress.starts(own)
-            logits = self.network.window(own, slots, completions, where, start)
+            slots = None if len(sent) == len(rows) else chosen
+            start = progress.starts(sent)
+            logits = self.network.window(sent, slots, completions, asked, start)
         draws = None
         if self.config.temperature:
             draws = self._draws(self.token_keys, own[where.index], where.position)

@@ -20,8 +20,9 @@ from weft_rl.sampler.control import Ints, Open
 class Network:
     """Logits of open positions, for rows that sit in the slots of a batch.
 
-    Whole canvases go through `everything`, which fills the cache if there is one; `window` sends
-    only what the cache does not hold. Raises ValueError for a model that cannot keep a cache."""
+    Whole canvases go through `everything`, which fills the cache if there is one, or through
+    `beginning` while all is masked; `window` sends only what the cache does not hold. Raises
+    ValueError for a model that cannot keep a cache."""
 
     def __init__(
         self,
@@ -33,10 +34,17 @@ class Network:
         slots: int,
     ) -> None:
         self.model, self.prompt_ids, self.config = model, prompt_ids, config
+        if config.compile:
+            # on a GPU a step is one CUDA graph, where the compiler can make it one
+            mode = "reduce-overhead" if prompt_ids.is_cuda else None
+            self.model = torch.compile(model, dynamic=False, mode=mode)
         # over the padding too: nothing sees it
         self.unconditional = torch.full_like(prompt_ids, mask_id)
         self.visible = nn.functional.pad(visible, (0, config.gen_length), value=1)  # (N, L)
         self.padding = (visible == 0).sum(dim=1).cpu().numpy()  # (N,)
+        both = torch.cat([prompt_ids, visible], dim=1).cpu().numpy()
+        # the same number for the same prompt
+        self.prompt = np.unique(both, axis=0, return_inverse=True)[1].reshape(-1)  # (N,)
         # PEFT's own forward hides what the model accepts behind **kwargs
         unwrap: Any = getattr(model, "get_base_model", lambda: model)
         self.accepted = signature(type(unwrap()).forward).parameters
@@ -59,16 +67,31 @@ class Network:
 
         rows (A,) of all slots, in order; completions (A, T) of these rows."""
         # columns that are padding in all of these rows; a cache keeps every row at one place
-        lead = 0 if self.cache is not None or not len(rows) else int(self.padding[rows].min())
+        fixed = self.cache is not None or self.config.compile
+        lead = 0 if fixed or not len(rows) else int(self.padding[rows].min())
         own, canvas = self._canvas(rows, completions)
         position = where.position + self.prompt_ids.shape[1] - lead
+        cache = self._kept(None, None)
         return self._guided(
             [part[:, lead:] for part in canvas],
             self._seen(rows, own, lead),
             self._to_device(where.index),
             self._to_device(position),
-            self._kept(None, None),
+            cache and _first(cache, self.copies * len(rows)),
         )
+
+    def beginning(self, rows: Ints, completions: Ints, where: Open) -> Tensor:
+        """What `everything` gives while these completions are all masks, each prompt sent once."""
+        if self.config.compile:
+            return self.everything(rows, completions, where)
+        _, first, places = np.unique(self.prompt[rows], return_index=True, return_inverse=True)
+        if len(first) == len(rows):
+            return self.everything(rows, completions, where)
+        position = where.position.reshape(len(rows), -1)[first]  # of each, the whole first block
+        index = np.arange(len(first)).repeat(position.shape[1])
+        logits = self.everything(rows[first], completions[first], Open(index, position.ravel()))
+        self._move(places, len(first))
+        return logits.unflatten(0, position.shape)[self._to_device(places)].flatten(0, 1)
 
     def window(
         self, rows: Ints, slots: Ints | None, completions: Ints, where: Open, start: Ints
@@ -96,15 +119,17 @@ class Network:
         """Move the cache of these slots (A,), ascending, to the front and forget the rest."""
         if self.cache is None:
             return
-        number = self.cache.keys.shape[1] // self.copies
+        self._move(slots, self.cache.keys.shape[1] // self.copies)
+        self.cache = _first(self.cache, self.copies * len(slots))
+
+    def _move(self, slots: Ints, number: int) -> None:
+        """Write the cache of these slots (A,), of `number` in each copy, to the front in order."""
+        if self.cache is None:
+            return
         index = self._to_device(np.concatenate([slots + i * number for i in range(self.copies)]))
         for kept in (self.cache.keys, self.cache.values):
             for layer in kept:  # one at a time: a second copy of the whole cache may not fit
                 layer[: len(index)] = layer[index]
-        size = len(index)
-        self.cache = replace(
-            self.cache, keys=self.cache.keys[:, :size], values=self.cache.values[:, :size]
-        )
 
     def _to_device(self, values: Ints) -> Tensor:
         return torch.from_numpy(values).to(self.prompt_ids.device, non_blocking=True)
@@ -117,7 +142,8 @@ class Network:
 
     def _seen(self, rows: Ints, own: Tensor, lead: int) -> Tensor | None:
         """The attention mask (A, L), None without padding: models take a faster path then."""
-        return self.visible[own, lead:] if self.padding[rows].any() else None
+        padding = self.padding if self.config.compile else self.padding[rows]
+        return self.visible[own, lead:] if padding.any() else None
 
     def _kept(self, slots: Ints | None, places: Tensor | None) -> Cache | None:
         """The cache's part in a forward of all copies."""
@@ -141,12 +167,17 @@ class Network:
         cache: Cache | None,
     ) -> Tensor:
         """Logits (M, V) at (index, position). Source: LLaDA's sampler, u + (w + 1)(c - u)."""
+        count = len(index)
+        if self.config.compile:
+            # as many as a batch can have open: what is added is computed and not used
+            spare = (0, len(canvas[0]) * self.config.block_length - count)
+            index, position = nn.functional.pad(index, spare), nn.functional.pad(position, spare)
         if self.copies == 1:
-            return self._forward(canvas[0], seen, index, position, cache)
+            return self._forward(canvas[0], seen, index, position, cache)[:count]
         seen = None if seen is None else seen.repeat(2, 1)
         index = torch.cat([index, index + len(canvas[0])])
         logits = self._forward(torch.cat(canvas), seen, index, position.repeat(2), cache)
-        c, u = logits.float().chunk(2)
+        c, u = (part[:count] for part in logits.float().chunk(2))
         return u + (self.config.cfg_scale + 1) * (c - u)
 
     def _forward(
@@ -175,3 +206,8 @@ class Network:
                 "language model, for instance one from AutoModelForMaskedLM"
             )
         return logits if flat else logits[index, position]
+
+
+def _first(cache: Cache, size: int) -> Cache:
+    """The cache's first `size` rows, not copied."""
+    return replace(cache, keys=cache.keys[:, :size], values=cache.values[:, :size])

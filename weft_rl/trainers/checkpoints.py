@@ -75,6 +75,10 @@ class AtomicCheckpoints(FiniteSteps):
         seal(whole)
         publish(whole, checkpoint_path(self.run, self.stage, step))
         shutil.rmtree(scratch, ignore_errors=True)
+        self.drop_old()
+
+    def drop_old(self) -> None:
+        """Remove the stage's checkpoints before those that are kept."""
         if self.keep is not None:
             for old in checkpoints(self.run, self.stage)[: -self.keep]:
                 shutil.rmtree(old)

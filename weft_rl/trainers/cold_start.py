@@ -6,18 +6,20 @@ from statistics import fmean, median
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from weft_rl.data.traces import Example
 from weft_rl.diffusion.bound import bound_weights, clock_of_one_token, clock_probability
-from weft_rl.diffusion.losses import denoising_loss
+from weft_rl.diffusion.losses import weighted_loss
 from weft_rl.diffusion.noise import (
     antithetic_times,
     mask_tokens,
     sample_time,
     stratified_times,
 )
+from weft_rl.diffusion.precision import widen
 from weft_rl.diffusion.rates import mean_rate, token_entropy, token_nll, usable_rates
 from weft_rl.diffusion.weights import dream_weights, excess_loss_selection, own_probability
 from weft_rl.errors import UserError
@@ -54,6 +56,28 @@ class AnswerCollator:
             answer[row, example.prompt_length : end] = True
         keys = torch.tensor([[self.epoch, example.index] for example in examples])
         return {"x0": x0, "attention_mask": attention_mask, "answer": answer, "keys": keys}
+
+
+def masked_nll(model: nn.Module, inputs: dict[str, Tensor], xt: Tensor, masked: Tensor) -> Tensor:
+    """-log p(x0) of the masked tokens of xt, 0 elsewhere: (B, L) float32.
+
+    Only they have logits, and a few of them at a time: LLaDA's of 4,096 tokens take 2 GB."""
+    x0 = inputs["x0"]
+    hidden = x0[masked]  # (M,)
+
+    def of_part(logits: Tensor, begin: int) -> Tensor:
+        ids = hidden[begin : begin + len(logits)]
+        return F.cross_entropy(widen(logits), ids, reduction="none")
+
+    rows, positions = masked.nonzero(as_tuple=True)
+    found = model(
+        input_ids=xt,
+        attention_mask=inputs["attention_mask"],
+        logit_rows=rows,
+        logit_positions=positions,
+        reduce=of_part,
+    ).logits
+    return found.new_zeros(x0.shape).masked_scatter(masked, found)
 
 
 class ColdStartTrainer(AtomicCheckpoints):
@@ -122,23 +146,21 @@ class ColdStartTrainer(AtomicCheckpoints):
         inputs: dict[str, Tensor],
         xt: Tensor,
         masked: Tensor,
-        logits: Tensor,
+        nll: Tensor,
         estimated: Tensor | None,
     ) -> Tensor | None:
-        """Weights (B, L) of the masked tokens' losses; None is 1 for all."""
-        x0, answer = inputs["x0"], inputs["answer"]
+        """Weights (B, L) of the masked tokens' losses, which are nll (B, L); None is 1 for all."""
         match self.method.weights:
             case "sqrt_entropy" if estimated is not None:
                 return estimated.sqrt()
             case "dream":
                 return dream_weights(masked, inputs["attention_mask"].bool())
             case "own_probability":
-                return own_probability(logits, x0)
+                return own_probability(nll)
             case "excess_loss" if self.reference is not None:
                 with torch.no_grad():
-                    other = self.reference(input_ids=xt, attention_mask=inputs["attention_mask"])
-                    nll, reference_nll = token_nll(logits, x0), token_nll(other.logits, x0)
-                return excess_loss_selection(nll, reference_nll, masked & answer, _SELECTED_SHARE)
+                    other = masked_nll(self.reference, inputs, xt, masked)
+                return excess_loss_selection(nll.detach(), other, masked, _SELECTED_SHARE)
         return None
 
     def compute_loss(  # ty: ignore[incompatible-method-override] - never asked for outputs here
@@ -167,14 +189,12 @@ class ColdStartTrainer(AtomicCheckpoints):
         xt, masked = mask_tokens(
             x0, probability, answer, self._config(model).mask_token_id, generators
         )
-        logits = model(input_ids=xt, attention_mask=inputs["attention_mask"]).logits
-        weight = self.token_weights(inputs, xt, masked, logits, estimated)
+        nll = masked_nll(model, inputs, xt, masked)
+        weight = self.token_weights(inputs, xt, masked, nll, estimated)
         if self.method.slope:
             slope = bound_weights(clock, beta, beta_ref, answer)
             weight = slope if weight is None else weight * slope
-        loss = denoising_loss(
-            logits, x0, masked, probability, answer, weight, self.method.normalizer
-        )
+        loss = weighted_loss(nll, masked, probability, answer, weight, self.method.normalizer)
         self._record(beta_ref=beta_ref.mean(), mask_fraction=masked.sum() / answer.sum())
         if self.method.estimated == "entropy" and estimated is not None:
             self._record(token_entropy=estimated.sum() / answer.sum())
@@ -264,7 +284,8 @@ class ColdStartTrainer(AtomicCheckpoints):
         """Transformers saves random states here, on every rank: the estimates go along."""
         super()._save_rng_state(output_dir)
         rank = self.accelerator.process_index
-        self.estimates.save(Path(output_dir), rank)
+        if rank == 0:
+            self.estimates.save(Path(output_dir))
         if self.method.estimated == "entropy":
             self.token_table.save(Path(output_dir), rank)
 
@@ -272,6 +293,5 @@ class ColdStartTrainer(AtomicCheckpoints):
         """Transformers restores the optimizer here: the estimates are taken up as well."""
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            rank = self.accelerator.process_index
-            self.estimates.load(Path(checkpoint), rank)
-            self.token_table.load(Path(checkpoint), rank)
+            self.estimates.load(Path(checkpoint))
+            self.token_table.load(Path(checkpoint), self.accelerator.process_index)

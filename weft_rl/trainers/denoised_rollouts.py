@@ -5,15 +5,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOTrainer
-from trl.models import unwrap_model_for_generation
 
 from weft_rl.config.schema import RLConfig
 from weft_rl.diffusion.advantages import equal_groups
 from weft_rl.diffusion.estimators import NEVER
 from weft_rl.sampler import SamplerConfig, generate
 from weft_rl.seeding import seed_for
+from weft_rl.trainers.sharded import whole_weights
 
 
 class DenoisedRollouts(GRPOTrainer):
@@ -35,18 +35,20 @@ class DenoisedRollouts(GRPOTrainer):
     ) -> tuple[list[list[int]], None]:
         """TRL passes N prompts, each repeated G times; it wants completions without pads."""
         every = [*range(len(prompt_ids))]
-        completions, canvas, order = self._sample(prompt_ids, every, ())
         resampled = 0
-        for attempt in range(self.options.rollout.resample):
-            dead, mine = self._equal_rows(completions)
-            if not dead:
-                break
-            resampled += dead
-            if mine:
-                again = self._sample([prompt_ids[i] for i in mine], mine, ("attempt", attempt))
-                canvas[mine], order[mine] = again[1], again[2]
-                for i, completion in zip(mine, again[0], strict=True):
-                    completions[i] = completion
+        with whole_weights(self) as model:
+            completions, canvas, order = self._sample(model, prompt_ids, every, ())
+            for attempt in range(self.options.rollout.resample):
+                dead, mine = self._equal_rows(completions)
+                if not dead:
+                    break
+                resampled += dead
+                if mine:
+                    own = [prompt_ids[i] for i in mine]
+                    again = self._sample(model, own, mine, ("attempt", attempt))
+                    canvas[mine], order[mine] = again[1], again[2]
+                    for i, completion in zip(mine, again[0], strict=True):
+                        completions[i] = completion
         if self.options.rollout.resample:
             self._metrics["train"]["resampled_groups"].append(resampled)
         if self.options.estimator == "trace":
@@ -54,7 +56,11 @@ class DenoisedRollouts(GRPOTrainer):
         return completions, None
 
     def _sample(
-        self, prompt_ids: list[list[int]], rows: Sequence[int], attempt: tuple[int | str, ...]
+        self,
+        model: PreTrainedModel,
+        prompt_ids: list[list[int]],
+        rows: Sequence[int],
+        attempt: tuple[int | str, ...],
     ) -> tuple[list[list[int]], Tensor, Tensor]:
         """Completions with their end token, the whole canvas and the steps that filled it (T)."""
         padded = self.processing_class.pad(
@@ -64,14 +70,8 @@ class DenoisedRollouts(GRPOTrainer):
         seeds = [
             seed_for(self.seed, "rollout", *self._rollout, first + row, *attempt) for row in rows
         ]
-        # sharded weights are gathered once, not in every denoising step, whose number differs
-        with (
-            unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model,
-            torch.no_grad(),
-            self._dist.summon_full_params(self.model_wrapped, recurse=False),
-        ):
-            ids, shown = padded["input_ids"], padded["attention_mask"]
-            out = generate(model, ids, self.sampler, shown, seeds)
+        ids, shown = padded["input_ids"], padded["attention_mask"]
+        out = generate(model, ids, self.sampler, shown, seeds)
         order = torch.full_like(out.completions, NEVER)
         for row, entries in enumerate(out.trace or []):
             for entry in entries:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
-from trl.models import prepare_deepspeed
 from trl.trainer.utils import use_adapter
 
 from weft_rl.config.schema import RLConfig
@@ -24,6 +23,7 @@ from weft_rl.trainers.checkpoints import AtomicCheckpoints
 from weft_rl.trainers.denoised_rollouts import DenoisedRollouts
 from weft_rl.trainers.policy_loss import WITH_RATIO, Evidence, TokenLoss, normalizer_of, token_loss
 from weft_rl.trainers.resumable import ResumableRollouts
+from weft_rl.trainers.sharded import spread
 from weft_rl.trainers.token_choice import choose_tokens
 from weft_rl.trainers.view_log_probs import Rows, draw_views, view_log_probs
 
@@ -66,11 +66,7 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
         self.group = int(self.num_generations or 0)
         self.on_rollout, self.ref_model = on_rollout, None
         if options.kl_coef and ref_model is not None:
-            self.ref_model = (
-                prepare_deepspeed(ref_model.eval(), self.accelerator)
-                if self.is_deepspeed_enabled
-                else self.accelerator.prepare_model(ref_model.eval(), evaluation_mode=True)
-            )
+            self.ref_model = spread(ref_model.eval(), self.accelerator)
         self._check_data()
         self._sums: dict[str, Tensor] = {}
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-# Estimates of an answer's tokens from logits (B, K, V), x0 (B, K) and answer (B, K): (B, K).
+# Estimates of an answer's tokens from logits (B, K, V), x0 (B, K) and answer (B, K): (B, K). It is
+# given a few of the K at a time.
 Reduce = Callable[[Tensor, Tensor, Tensor], Tensor]
-_FILE = "estimates_{rank}.safetensors"
+_FILE = "estimates.safetensors"
 
 
 def answer_positions(answer: Tensor) -> Tensor:
@@ -43,18 +45,23 @@ def estimate(
     x0, answer = batch["x0"], batch["answer"]
     where, training = answer_positions(answer), model.training
     model.train(train_mode)
+    ids, there = x0.gather(1, where), answer.gather(1, where)
+
+    def of_part(logits: Tensor, begin: int) -> Tensor:
+        part = slice(begin, begin + logits.shape[1])
+        return reduce(logits, ids[:, part], there[:, part])
+
     precision = torch.autocast(x0.device.type, torch.bfloat16) if bf16 else nullcontext()
     try:
         with precision:
-            logits = model(
+            found = model(
                 input_ids=x0.masked_fill(answer, mask_id),
                 attention_mask=batch["attention_mask"],
                 logit_positions=where,
-            ).logits
+                reduce=of_part,
+            ).logits.float()
     finally:
         model.train(training)
-    there = answer.gather(1, where)
-    found = reduce(logits, x0.gather(1, where), there).float()
     spread = torch.zeros(x0.shape, dtype=torch.float32, device=x0.device)
     return spread.scatter(1, where, torch.where(there, found, 0.0))
 
@@ -72,6 +79,8 @@ def multiplies_bf16(device: torch.device) -> bool:
 class EstimateCache:
     """Estimates of each example's answer, kept for some epochs and with the checkpoint.
 
+    Every process keeps what any of them has estimated, and all estimate when one has to: an example
+    comes to another process in the next epoch, and a forward of sharded weights takes them all.
     refresh_every: epochs between estimates of an example; 1 keeps none."""
 
     def __init__(self, refresh_every: int) -> None:
@@ -83,13 +92,18 @@ class EstimateCache:
         """Estimates (B, L) of a batch: the kept ones, or where one of them is due, new ones of all.
 
         keys (B, 2): epoch and example of each row; answer (B, L) bool; fresh: makes (B, L)."""
+        if self.refresh_every == 1:
+            return fresh()
         rows = keys.tolist()
-        if not all(self._holds(epoch, index) for epoch, index in rows):
+        due = not all(self._holds(epoch, index) for epoch, index in rows)
+        if any(gather_object([due])):
             values = fresh()
-            if self.refresh_every > 1:
-                for (epoch, index), row, inside in zip(rows, values, answer, strict=True):
-                    self.kept[index] = row[inside].cpu()
-                    self.since[index] = self._due(epoch)
+            own = [
+                (index, self._due(epoch), row[inside].cpu())
+                for (epoch, index), row, inside in zip(rows, values, answer, strict=True)
+            ]
+            for index, since, row in gather_object(own):
+                self.kept[index], self.since[index] = row, since
             return values
         values = torch.zeros(answer.shape, dtype=torch.float32, device=answer.device)
         for row, inside, (_, index) in zip(values, answer, rows, strict=True):
@@ -103,17 +117,17 @@ class EstimateCache:
     def _holds(self, epoch: int, index: int) -> bool:
         return self.since.get(index, -1) == self._due(epoch)
 
-    def save(self, folder: Path, rank: int) -> None:
+    def save(self, folder: Path) -> None:
         """Write the kept estimates into a checkpoint's folder; nothing when there are none."""
         if self.kept:
             named: dict[str, Any] = {
                 f"{index}.{self.since[index]}": value for index, value in self.kept.items()
             }
-            save_file(named, folder / _FILE.format(rank=rank))
+            save_file(named, folder / _FILE)
 
-    def load(self, folder: Path, rank: int) -> None:
-        """Take up what this rank has kept; a run that goes through has no other's either."""
-        path = folder / _FILE.format(rank=rank)
-        for name, value in (load_file(path) if path.exists() else {}).items():
-            index, since = map(int, name.split("."))
-            self.kept[index], self.since[index] = value, since
+    def load(self, folder: Path) -> None:
+        """Take up what a checkpoint has kept, if anything."""
+        if (folder / _FILE).exists():
+            for name, value in load_file(folder / _FILE).items():
+                index, since = map(int, name.split("."))
+                self.kept[index], self.since[index] = value, since

@@ -44,9 +44,7 @@ class Heartbeat(TrainerCallback):
         store = distributed_c10d._get_default_store().clone()  # ty: ignore[missing-attribute]
         self.store = PrefixStore("weft_rl/heartbeat", store)
         self.moved, self.step = time.monotonic(), state.global_step
-        self.store.set(
-            str(self.rank), f"0|{self._place()}"
-        )
+        self.store.set(str(self.rank), f"0|{self._place()}")
         threading.Thread(target=self._beat, daemon=True).start()
 
     def on_step_end(

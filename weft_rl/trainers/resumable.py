@@ -67,6 +67,7 @@ class ResumableRollouts(GRPOTrainer):
         if checkpoint is not None:
             rank, device = self.accelerator.process_index, self.accelerator.device
             path = f"{checkpoint}/rollout_{rank}.pt"
-            state = torch.load(path, map_location=device, weights_only=True)
+            # one of several processes' CPUs is called cpu:0, which torch.load does not know
+            state = torch.load(path, map_location=device.type, weights_only=True)
             self._step, self._buffered_inputs = state["step"], state["buffer"]
             self._ids = state["ids"]

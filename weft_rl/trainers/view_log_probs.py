@@ -97,11 +97,17 @@ def view_log_probs(
     probability = torch.full_like(prompt, prompt_probability, dtype=torch.float32)
     prompt, _ = mask_tokens(prompt, probability, shown.bool(), mask_id, generators)
     completion = hidden.flatten(0, 1)[first]
-    logits = model(
+    tokens = rows.completion_ids.repeat_interleave(draws, 0)
+
+    def of_part(logits: Tensor, begin: int) -> Tensor:
+        part = tokens[:, begin : begin + logits.shape[1]]
+        return torch.stack(token_log_probs(logits, part, places), dim=2)
+
+    found = model(
         input_ids=torch.cat([prompt, completion], dim=1),
         attention_mask=torch.cat([shown, torch.ones_like(completion)], dim=1),
         logit_positions=torch.arange(width, width + keep, device=prompt.device),
-    ).logits
-    tokens = rows.completion_ids.repeat_interleave(draws, 0)
-    log_p, entropy = token_log_probs(logits, tokens, places)
-    return log_p.view(count, draws, keep), entropy.view(count, draws, keep)
+        reduce=of_part,
+    ).logits  # (N * D, C, 2)
+    log_p, entropy = found.view(count, draws, keep, 2).unbind(-1)
+    return log_p, entropy.detach()

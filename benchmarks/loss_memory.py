@@ -1,0 +1,163 @@
+"""What a loss's logits take: all at once against parts, memory and time, growth with V and L.
+
+Usage: python benchmarks/loss_memory.py [quick]. Forward and backward of the head and the loss
+alone, every position masked and the weights frozen, as under an adapter; then of whole cold-start
+steps of a small network that is trained itself, half of its tokens masked: from the logits of all
+positions, or from those of the masked ones in parts. Both ways in turns within one run. Memory is
+the CPU allocator's account. Writes benchmarks/results/loss_memory.json and .md."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+from machine import machine
+from torch import Tensor
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
+
+from weft_rl.diffusion.losses import denoising_loss, weighted_loss
+from weft_rl.diffusion.policy import token_log_probs
+from weft_rl.models import LLaDAConfig, LLaDAForMaskedLM, head
+from weft_rl.models.loading import fresh_model
+from weft_rl.trainers.cold_start import masked_nll
+
+RESULTS = Path(__file__).parent / "results"
+HIDDEN = 256
+# (vocabulary, positions): LLaDA's vocabulary, a small one that is a single part, growth with both
+SHAPES = [(512, 4096), (32768, 1024), (32768, 4096), (126464, 1024), (126464, 4096)]
+
+
+def cold_start(x0: Tensor) -> head.Reduce:
+    """The loss of each token (1, c)."""
+
+    def reduce(logits: Tensor, begin: int) -> Tensor:
+        ids = x0[begin : begin + logits.shape[1]]
+        return F.cross_entropy(logits[0].float(), ids, reduction="none")[None]
+
+    return reduce
+
+
+def rl(x0: Tensor) -> head.Reduce:
+    """Log-probability and entropy of each token (1, c, 2)."""
+    place = torch.zeros(1, dtype=torch.long)
+
+    def reduce(logits: Tensor, begin: int) -> Tensor:
+        ids = x0[None, begin : begin + logits.shape[1]]
+        return torch.stack(token_log_probs(logits, ids, place), dim=2)
+
+    return reduce
+
+
+LOSSES = {"cold start": cold_start, "RL": rl}
+STEP = "whole step"
+
+
+def network(vocab_size: int) -> LLaDAForMaskedLM:
+    """Six layers; the head is a larger part of it than of LLaDA-8B."""
+    sizes = {"hidden_size": HIDDEN, "num_hidden_layers": 6, "num_attention_heads": 4}
+    special = {"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    config = LLaDAConfig(vocab_size=vocab_size, intermediate_size=704, **sizes, **special)
+    return fresh_model(config, 0)
+
+
+def whole_step(model: LLaDAForMaskedLM, x0: Tensor, *, parts: bool) -> None:
+    """A cold-start step's forward and backward, half of the tokens masked."""
+    generator = torch.Generator().manual_seed(1)
+    masked = torch.rand(x0.shape, generator=generator) < 0.5
+    xt, half, every = x0.masked_fill(masked, 0), torch.full(x0.shape, 0.5), torch.ones_like(masked)
+    if parts:
+        batch = {"x0": x0, "attention_mask": every.long()}
+        loss = weighted_loss(masked_nll(model, batch, xt, masked), masked, half, every)
+    else:
+        loss = denoising_loss(model(xt).logits, x0, masked, half, every)
+    loss.backward()
+    model.zero_grad()
+
+
+def passes(made: head.VocabularyHead, x: Tensor, reduce: head.Reduce, *, parts: bool) -> None:
+    """There and back, in as many parts as there are, or in one."""
+    kept = head.LOGITS_TOGETHER
+    head.LOGITS_TOGETHER = kept if parts else sys.maxsize
+    try:
+        made(x, reduce).sum().backward()
+    finally:
+        head.LOGITS_TOGETHER = kept
+    x.grad = None
+
+
+def allocated(run: Callable[[], None]) -> int:
+    """The most bytes given out during `run`, beyond those before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        run()
+    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
+    now = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
+
+
+def both(run: Callable[..., None], rounds: int) -> dict[str, dict[str, float]]:
+    """Peak bytes and median seconds of run(parts=...), one way and the other in turns."""
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    peaks = {parts: allocated(partial(run, parts=parts)) for parts in seconds}
+    for turn in range(rounds):
+        for parts in (True, False) if turn % 2 else (False, True):
+            begun = time.perf_counter()
+            run(parts=parts)
+            seconds[parts].append(time.perf_counter() - begun)
+    return {
+        "bytes": {"parts": peaks[True], "at once": peaks[False]},
+        "seconds": {"parts": median(seconds[True]), "at once": median(seconds[False])},
+    }
+
+
+def measured(loss: str, vocab_size: int, length: int, rounds: int) -> dict[str, object]:
+    """A loss and its head, or a whole step."""
+    generator = torch.Generator().manual_seed(0)
+    x0 = torch.randint(2, vocab_size, (length,), generator=generator)
+    positions = length // 2 if loss == STEP else length
+    size = max(1, head.LOGITS_TOGETHER // vocab_size)
+    found: dict[str, object] = {"loss": loss, "vocab_size": vocab_size, "positions": length}
+    found["parts"] = -(-positions // size)
+    if loss == STEP:
+        return found | both(partial(whole_step, network(vocab_size), x0[None]), rounds)
+    made = head.VocabularyHead(HIDDEN, vocab_size).requires_grad_(False)
+    with torch.no_grad():
+        made.weight.normal_(std=0.02, generator=generator)
+    x = torch.randn(1, length, HIDDEN, generator=generator).requires_grad_()
+    return found | both(partial(passes, made, x, LOSSES[loss](x0)), rounds)
+
+
+def table(rows: list[dict]) -> str:
+    """As Markdown."""
+    names = ["loss", "V", "positions", "parts", "MiB at once", "MiB in parts", "time, parts : once"]
+    lines = [names, ["---"] * len(names)]
+    for row in rows:
+        at_once, parts = (row["bytes"][kind] / 2**20 for kind in ("at once", "parts"))
+        ratio = row["seconds"]["parts"] / row["seconds"]["at once"]
+        shape = (row["loss"], str(row["vocab_size"]), str(row["positions"]), str(row["parts"]))
+        lines.append([*shape, f"{at_once:,.0f}", f"{parts:,.0f}", f"{ratio:.2f}"])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def main(*, quick: bool) -> None:
+    """Measure all shapes, or with `quick` the three smaller ones, and write the results."""
+    shapes = SHAPES[: 3 if quick else None]
+    rows = []
+    for loss in (*LOSSES, STEP):
+        for vocab_size, length in shapes:
+            rows.append(measured(loss, vocab_size, length, rounds=3))
+            print(table(rows[-1:]), flush=True)
+    found = machine() | {"hidden": HIDDEN, "together": head.LOGITS_TOGETHER, "rows": rows}
+    (RESULTS / "loss_memory.json").write_text(json.dumps(found, indent=2) + "\n")
+    (RESULTS / "loss_memory.md").write_text(table(rows))
+
+
+if __name__ == "__main__":
+    main(quick=sys.argv[1:] == ["quick"])

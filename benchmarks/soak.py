@@ -1,0 +1,145 @@
+"""Runs killed, files broken, disks filled and inputs fuzzed, many times over; nothing may be lost.
+
+Usage: python benchmarks/soak.py [SECTION ...] [share=1.0] [seed=0]: the sections kills, files and
+fuzz, or all; share scales how often. Writes benchmarks/results/soak.json and soak.md, each section
+in the place of an older one, and the table of docs/reliability.md. Exit status 1 when something was
+lost; what failed is named with the seed that repeats it. The kills take about half an hour."""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "faults"), str(ROOT / "benchmarks")]
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is there: the forks inherit its threads
+# no revision: the tables written here would make it another one between two runs
+os.environ["GIT_DIR"] = os.devnull
+
+from broken import break_and_go_on, cases, stopped  # noqa: E402
+from fuzz import fuzz as fuzz_one  # noqa: E402
+from fuzz_targets import targets  # noqa: E402
+from kills import SCENARIOS, kill_and_go_on, whole  # noqa: E402
+from machine import machine  # noqa: E402
+
+PAGE = ROOT / "docs" / "reliability.md"
+_BEGIN, _END = "<!-- from soak.json -->", "<!-- end -->"
+RESULTS = ROOT / "benchmarks" / "results"
+# Runs to kill by scenario. A comparison's take three times as long as the others.
+_RUNS = {
+    **{"base": 18, "sft": 20, "weft": 20, "rl": 26, "eval": 18, "pipeline": 8},
+    **{"compare": 3, "reproduce": 4},
+}
+
+
+def kills(share: float, seed: int, root: Path) -> dict[str, Any]:
+    """Kill runs of every stage at random moments, and compare each with one that went through."""
+    planned = {name: max(1, round(share * count)) for name, count in _RUNS.items()}
+    made = {name: whole(name, root / name) for name in SCENARIOS}
+    rows = {name: {"runs": 0, "kills": 0, "lost": 0} for name in planned}
+    failures = []
+    # spread evenly: a soak that is stopped early has killed something of everything
+    order = sorted((i / count, name) for name, count in planned.items() for i in range(count))
+    for place, name in order:
+        number = seed + round(place * planned[name])
+        result = kill_and_go_on(name, number, made[name], root / name)
+        row = rows[name]
+        row["runs"] += 1
+        row["kills"] += result.kills
+        row["lost"] += bool(result.wrong)
+        print(f"{name} seed {number}: {', '.join(result.moments)}: {result.wrong or 'equal'}")
+        sys.stdout.flush()
+        if result.wrong:
+            failures.append({"scenario": name, "seed": number, "wrong": result.wrong})
+        _save("kills", {"seed": seed, "rows": rows, "failures": failures})
+    return {"seed": seed, "rows": rows, "failures": failures}
+
+
+def files(share: float, seed: int, root: Path) -> dict[str, Any]:
+    """Break each file of a checkpoint in each way, and go on from the one before it."""
+    rows, failures = {}, []
+    for stage in ("sft", "weft", "rl"):
+        made = whole(stage, root / stage)
+        folder = stopped(stage, root / stage)
+        every = [*cases(folder, stage)]
+        rows[stage] = {"broken": 0, "lost": 0}
+        for file, kind in every[: max(1, round(share * len(every)))]:
+            wrong = break_and_go_on(stage, file, kind, folder, made, root / stage)
+            rows[stage]["broken"] += 1
+            rows[stage]["lost"] += bool(wrong)
+            print(f"{stage} {file} {kind}: {wrong or 'equal'}")
+            sys.stdout.flush()
+            if wrong:
+                failures.append({"stage": stage, "file": file, "break": kind, "wrong": wrong})
+    return {"seed": seed, "rows": rows, "failures": failures}
+
+
+# Cases of each target; a configuration takes twenty times as long as another case.
+_CASES, _CONFIGURATIONS = 5000, 250
+
+
+def fuzz(share: float, seed: int, root: Path) -> dict[str, Any]:
+    """Damage inputs of every kind; each is used or refused with one line."""
+    rows, failures = {}, []
+    for name, (use, strategy) in targets(root).items():
+        count = _CONFIGURATIONS if name == "config.yaml" else _CASES
+        try:
+            rows[name] = dict(fuzz_one(use, strategy, max(1, round(share * count)), seed))
+        # whatever it is, it is what is looked for, and the other targets have their turn
+        except Exception as error:  # noqa: BLE001
+            failures.append({"target": name, "seed": seed, "wrong": repr(error)[:2000]})
+        print(f"{name}: {rows.get(name, failures[-1:])}")
+        sys.stdout.flush()
+    return {"seed": seed, "rows": rows, "failures": failures}
+
+
+SECTIONS = {"kills": kills, "files": files, "fuzz": fuzz}
+
+
+def _save(section: str, result: dict[str, Any]) -> None:
+    path = RESULTS / "soak.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept[section] = {"machine": machine(), **result}
+    path.write_text(json.dumps(kept, indent=2) + "\n")
+    text = table(kept)
+    (RESULTS / "soak.md").write_text(f"# What was killed, broken and fuzzed\n\n{text}")
+    before, _, rest = PAGE.read_text().partition(_BEGIN)
+    PAGE.write_text(f"{before}{_BEGIN}\n{text}{_END}{rest.partition(_END)[2]}")
+
+
+def table(kept: dict[str, Any]) -> str:
+    """The sections as one Markdown table."""
+    lines = ["| what | how often | lost |", "|---|---|---|"]
+    for name, row in kept.get("kills", {}).get("rows", {}).items():
+        lines.append(
+            f"| `{name}` killed | {row['kills']} times in {row['runs']} runs | {row['lost']} |"
+        )
+    for name, row in kept.get("files", {}).get("rows", {}).items():
+        lines.append(f"| checkpoint of `{name}` broken | {row['broken']} files | {row['lost']} |")
+    failed = [entry["target"] for entry in kept.get("fuzz", {}).get("failures", [])]
+    for name, row in kept.get("fuzz", {}).get("rows", {}).items():
+        said = f"{row['cases']} cases, {row.get('refused', 0)} refused"
+        lines.append(f"| {name} fuzzed | {said} | {failed.count(name)} |")
+    lines += [f"| {name} fuzzed | stopped at a failure | 1 |" for name in failed]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str]) -> int:
+    """Run the sections that the arguments name; returns the exit status."""
+    given = dict(word.split("=") for word in argv if "=" in word)
+    share, seed = float(given.get("share", 1.0)), int(given.get("seed", 0))
+    lost = 0
+    for name in [word for word in argv if "=" not in word] or SECTIONS:
+        begun = time.monotonic()
+        with tempfile.TemporaryDirectory() as root:
+            result = SECTIONS[name](share, seed, Path(root))
+        _save(name, {**result, "minutes": round((time.monotonic() - begun) / 60, 1)})
+        lost += len(result["failures"])
+    return int(lost > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

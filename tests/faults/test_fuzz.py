@@ -1,0 +1,25 @@
+"""Damaged and hostile inputs, some hundred of them: success or UserError, and nothing else."""
+
+import pytest
+from fuzz import fuzz
+from fuzz_targets import targets
+
+NAMES = (
+    *("arguments", "config.yaml", "lines", "jsonl", "parquet", "records", "saved data set"),
+    *("model", "adapter", "checksums", "stages.json"),
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return targets(tmp_path_factory.mktemp("fuzz"))
+
+
+def test_every_target_is_here(made):
+    assert tuple(made) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_used_or_refused(made, name):
+    seen = fuzz(*made[name], count=10 if name == "config.yaml" else 40)
+    assert seen["cases"] >= 10

@@ -1,0 +1,187 @@
+"""Cold starts and RL, sharded over two processes: what test_sharded.py starts.
+
+Usage: torchrun --nproc-per-node 2 sharded_processes.py FOLDER fsdp2|zero2|zero3
+
+They take the launcher's file of that name, but for its bfloat16. accelerate shards by FSDP2 where
+it sees GPUs only; told that it does, it shards on CPUs as well."""
+
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils import DistributedType, gather_object
+from accelerate.utils.launch import prepare_multi_gpu_env
+from rl_trainer import dataset, options
+from rl_trainer import trainer as rl_trainer
+from safetensors.torch import save_file
+from small_cold_start import arguments, small_model
+from torch.distributed.tensor import DTensor
+
+from stages.context import leave_together
+from weft_rl.config.schema import LoraConfig
+from weft_rl.data.tiny_world import cold_start_traces
+from weft_rl.data.traces import encode_traces
+from weft_rl.models import head
+from weft_rl.models.loading import with_lora
+from weft_rl.models.tokenizer import tiny_tokenizer
+from weft_rl.sampler import SamplerConfig
+from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.objectives import Objective
+
+LAUNCHERS = Path(__file__).parents[1] / "configs" / "accelerate"
+FEW = 300  # logits together: the head's positions are several parts
+LORA = LoraConfig(2, targets=["q_proj", "up_proj"])
+
+
+def shard_on_cpus(kind):
+    """What `accelerate launch` would set, and for FSDP2 a state that takes the CPUs for GPUs."""
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
+    path = LAUNCHERS / f"{kind}.yaml"
+    if kind != "fsdp2":
+        import yaml
+
+        given = yaml.safe_load(path.read_text())["deepspeed_config"]
+        told = {f"ACCELERATE_DEEPSPEED_{key.upper()}": str(given[key]).lower() for key in given}
+        told["ACCELERATE_DEEPSPEED_ZERO3_INIT"] = told["ACCELERATE_DEEPSPEED_ZERO3_INIT_FLAG"]
+        os.environ |= told | {"ACCELERATE_USE_DEEPSPEED": "true", "DS_ACCELERATOR": "cpu"}
+        os.environ["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] = "1"
+        return
+    parser = launch_command_parser()
+    given, *_ = _validate_launch_command(parser.parse_args(["--config_file", str(path), "x"]))
+    os.environ |= prepare_multi_gpu_env(given) | {"ACCELERATE_MIXED_PRECISION": "no"}
+    set_device = PartialState.set_device
+
+    def on_cpus(self):
+        set_device(self)
+        self.distributed_type = DistributedType.MULTI_GPU
+
+    PartialState.set_device = on_cpus
+
+
+def cold_start(folder, processes, lora, optim="sgd", save_strategy="no", **changes):
+    made = small_model()
+    if lora:
+        with torch.random.fork_rng():  # the adapter's first matrix is drawn from the global state
+            torch.random.default_generator.manual_seed(0)
+            made = with_lora(made, LORA, "base", folder / "out")
+    end = made.config.eot_token_id
+    examples, *_ = encode_traces(cold_start_traces(12, 0), tiny_tokenizer(), "tiny", end, 200)
+    args = arguments(
+        folder,
+        max_steps=5,
+        optim=optim,  # Adam turns rounding noise of tiny gradients into steps
+        save_strategy=save_strategy,
+        per_device_train_batch_size=4 // processes,
+        learning_rate=1e-1,
+        **changes,
+    )
+    trainer = ColdStartTrainer(
+        model=made,
+        args=args,
+        train_dataset=examples,
+        data_collator=AnswerCollator(1),
+        processing_class=tiny_tokenizer(),
+        objective=Objective("sqrt_entropy"),
+        seed=7,
+        refresh_every=2,
+    )
+    trainer.run, trainer.stage = folder, "weft"
+    return trainer
+
+
+def rl(folder, processes, lora, **changes):
+    chosen = options(objective="dapo", num_iterations=2, kl_coef=0.04, rollout={"resample": 1})
+    # commits what it is sure of: the forwards of a rollout differ from process to process
+    sampler = SamplerConfig(12, 12, 12, temperature=1.0, threshold=0.03)
+    trainer = rl_trainer(
+        folder / "scratch",
+        chosen,
+        processes=processes,
+        lora=lora,
+        records=dataset(4),
+        sampler=sampler,
+        **changes,
+    )
+    trainer.run, trainer.stage = folder, "rl"
+    return trainer
+
+
+def whole(trainer):
+    """The trained weights, put together from all processes."""
+    named = dict(trainer.model.named_parameters())
+    gathered = nullcontext()
+    if trainer.is_deepspeed_enabled:
+        import deepspeed
+
+        gathered = deepspeed.zero.GatheredParameters([*named.values()])
+    with gathered:
+        return {
+            name: (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().clone()
+            for name, weight in named.items()
+            if weight.requires_grad
+        }
+
+
+RUNS = {
+    "cold start": (cold_start, False),
+    "cold start, LoRA": (cold_start, True),
+    "RL": (rl, False),
+    "RL, LoRA": (rl, True),
+}
+RESUMED = ("cold start, LoRA", "RL")
+
+
+def counted(model):
+    """The model's forwards without gradient, counted in a list of one number."""
+    seen = [0]
+
+    def count(*_):
+        seen[0] += not torch.is_grad_enabled()
+
+    model.register_forward_hook(count)
+    return seen
+
+
+def train_all(folder: Path, processes: int) -> list[list[int]]:
+    """Every run's weights in a file; the forwards without gradient of each run and process."""
+    forwards = []
+    for name, (make, lora) in RUNS.items():
+        trainer = make(folder / name, processes, lora)
+        seen = counted(trainer.model)
+        trainer.train()
+        forwards.append(gather_object([seen[0]]))
+        kind = trainer.accelerator.distributed_type
+        assert (kind in (DistributedType.FSDP, DistributedType.DEEPSPEED)) == (processes > 1)
+        save(trainer, folder / f"{name}.safetensors")
+    return forwards
+
+
+def save(trainer, path):
+    weights = whole(trainer)
+    if trainer.is_world_process_zero():
+        save_file(weights, path)
+
+
+def resume(folder: Path, make, lora) -> None:
+    """A run of Adam's, and the same from its third step on."""
+    kept = {"optim": "adamw_torch", "save_strategy": "steps", "save_steps": 3}
+    first = make(folder, 2, lora, **kept)
+    first.train()
+    save(first, folder / "first.safetensors")
+    second = make(folder, 2, lora, **kept)
+    second.train(resume_from_checkpoint=str(folder / "checkpoints" / second.stage / "step-3"))
+    save(second, folder / "second.safetensors")
+
+
+if __name__ == "__main__":
+    place, kind = Path(sys.argv[1]), sys.argv[2]
+    shard_on_cpus(kind)
+    head.LOGITS_TOGETHER = FEW
+    print(train_all(place, 2), flush=True)
+    for name in RESUMED if kind == "fsdp2" else ():
+        resume(place / f"{name}, again", *RUNS[name])
+    leave_together()

@@ -1,0 +1,109 @@
+"""Two processes that share weights, gradients and optimizer train what one does."""
+
+import ast
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import sharded_processes
+import torch
+from safetensors.torch import load_file
+from sharded_processes import FEW, RESUMED, RUNS, train_all
+from torch.testing import assert_close
+
+from weft_rl.models import head
+from weft_rl.models.loading import load_model
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """The runs of this process."""
+    folder = tmp_path_factory.mktemp("one")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(head, "LOGITS_TOGETHER", FEW)
+        train_all(folder, 1)
+    return folder
+
+
+def shared(folder, kind):
+    """The runs of two processes that share; returns what they say of their forwards."""
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    root = str(Path(__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, *launcher, sharded_processes.__file__, str(folder), kind],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root},
+    )
+    try:
+        said, complaints = process.communicate(timeout=600)
+    finally:
+        process.terminate()  # the launcher ends the processes that it started
+        process.wait()
+    assert process.returncode == 0, complaints
+    return said
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """FSDP2's runs and what they say."""
+    folder = tmp_path_factory.mktemp("two")
+    return folder, shared(folder, "fsdp2")
+
+
+def assert_equal_weights(one, two, name):
+    found, wanted = (load_file(folder / f"{name}.safetensors") for folder in (two, one))
+    assert found.keys() == wanted.keys()
+    assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_sharded_training_is_training(one, two, name):
+    assert_equal_weights(one, two[0], name)
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs deepspeed")
+@pytest.mark.parametrize("kind", ["zero2", "zero3"])
+def test_deepspeeds_training_is_training(one, tmp_path, kind):
+    shared(tmp_path, kind)
+    for name in RUNS:
+        assert_equal_weights(one, tmp_path, name)
+
+
+def test_the_processes_rollouts_differed_in_length(two):
+    """Or it would not have been shown that they need not wait for each other."""
+    counts = next(line for line in two[1].splitlines() if line.startswith("[["))
+    *_, full, adapted = ast.literal_eval(counts)
+    assert full[0] != full[1]
+    assert adapted[0] != adapted[1]
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_sharded_run_resumes_to_the_bit(two, name):
+    first, second = (
+        load_file(two[0] / f"{name}, again" / f"{which}.safetensors")
+        for which in ("first", "second")
+    )
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_sharded_runs_checkpoint_is_a_model(two, name):
+    """Written by one process, whole; loaded without a launcher."""
+    folder = two[0] / f"{name}, again"
+    stage, step = ("rl", 4) if name.startswith("RL") else ("weft", 5)
+    place = folder / "checkpoints" / stage / f"step-{step}"
+    kept = load_file(folder / "first.safetensors")
+    if "LoRA" in name:
+        saved = load_file(place / "adapter_model.safetensors")
+        assert_close(
+            saved, {key.replace(".default", ""): kept[key] for key in kept}, atol=0, rtol=0
+        )
+    else:
+        model = load_model(str(place), torch.device("cpu"), torch.float32)
+        assert_close(dict(model.named_parameters()), kept, atol=0, rtol=0)

@@ -1,0 +1,1 @@
+"""Where the processes of a sweep run: one module a launcher, each with the same `connect`."""
