@@ -13,7 +13,7 @@ from typing import Any
 from torch.distributed import PrefixStore, distributed_c10d
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-# Beats in the time after which a process counts as gone: one late on a busy machine is no death.
+# Beats that are missed before a process counts as gone: one may be late on a busy machine.
 _BEATS = 5
 # Longer ones would tell late of a death whatever time a step may take.
 _LONGEST_BEAT_S = 10.0
@@ -40,11 +40,11 @@ class Heartbeat(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Begin to beat."""
-        # a connection of the thread's own; the stubs do not know it
+        # a connection of the thread's own; the stubs lack the method
         store = distributed_c10d._get_default_store().clone()  # ty: ignore[missing-attribute]
         self.store = PrefixStore("weft_rl/heartbeat", store)
         self.moved, self.step = time.monotonic(), state.global_step
-        self._exchange(f"0|{self._place()}")
+        self.store.set(str(self.rank), f"0|{self._place()}")
         threading.Thread(target=self._beat, daemon=True).start()
 
     def on_step_end(
@@ -64,10 +64,14 @@ class Heartbeat(TrainerCallback):
 
     def _silent(self) -> list[str]:
         now = time.monotonic()
-        return [
-            f"process {other} of {self.world} gives no sign of life (last: {word.split('|', 1)[1]})"
+        gone = {
+            other: word.partition("|")[2]
             for other, (word, when) in self.heard.items()
             if other != self.rank and now - when > self._gone_after
+        }
+        return [
+            f"process {other} of {self.world} gives no sign of life (last: {last})"
+            for other, last in gone.items()
         ]
 
     def _beat(self) -> None:
