@@ -10,12 +10,13 @@ END_TOKENS = ("<|endoftext|>", "<|eot_id|>")
 # megabyte of open braces costs a tenth of a second.
 LONGEST_ANSWER = 4096
 
-_OPEN, _CLOSE = "<answer>", "</answer>"
+_OPEN, _CLOSE, _BOX = "<answer>", "</answer>", "\\boxed{"
+_OPEN_LENGTH = len(_OPEN)
 _BRACE = re.compile(r"[{}]")
 # How most completions answer, found at once; all else takes the long way to the same answer.
-_CONTENT = r"([^{}<|\s]{1,100})"
+_CONTENT = r"([0-9A-Za-z.,:$%+*/=()^_\\-]{1,100})"
 _AFTER = rf"{_CLOSE}|({'|'.join(map(re.escape, END_TOKENS))}|\Z)"
-_TAGGED_BOX = re.compile(rf"{_OPEN}\s*\\boxed\{{{_CONTENT}\}}\s*(?:{_AFTER})")
+_TAGGED_BOX = re.compile(rf"\s*\\boxed\{{{_CONTENT}\}}\s*(?:{_AFTER})")
 _BARE_BOX = re.compile(rf"\\boxed\{{{_CONTENT}\}}")
 
 
@@ -72,16 +73,17 @@ def answer_text(completion: str) -> str | None:
 
     Without a tag the last \\boxed{...} of the text; None without either, and for a blank answer.
     Text after the first end token does not count."""
-    tag = completion.rfind(_OPEN)
-    if tag >= 0:
-        start, usual = tag, _TAGGED_BOX.match(completion, tag)
-        if usual and usual[2] is not None and completion.find(_CLOSE, 0, tag) >= 0:
-            usual = None  # this tag is not closed, but one before it may be
-    else:
-        start = completion.rfind("\\boxed{")
-        usual = _BARE_BOX.match(completion, start) if start >= 0 else None
-    if usual and completion.find("|", 0, start) < 0:  # nothing has ended before it
-        return usual[1]
+    # nothing may have ended before the place, nor a tag been closed that this one leaves open
+    at = completion.rfind(_OPEN)
+    if at >= 0:
+        usual = _TAGGED_BOX.match(completion, at + _OPEN_LENGTH)
+        closed = usual and (usual.lastindex == 1 or completion.find(_CLOSE, 0, at) < 0)
+        if closed and completion.find("|", 0, at) < 0:
+            return usual[1]
+    elif (at := completion.rfind(_BOX)) >= 0:
+        usual = _BARE_BOX.match(completion, at)
+        if usual and completion.find("|", 0, at) < 0:
+            return usual[1]
     return _answer_text(completion)
 
 
