@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from machine import machine
 
 from weft_rl.comparison import Unit, compare_units
 from weft_rl.data.tiny_world import cold_start_traces
 from weft_rl.jobs import LOGS, Job, run_jobs
-from weft_rl.runs import EVAL, newest_checkpoint, read_json, read_lines
+from weft_rl.runs import CONFIG, EVAL, newest_checkpoint, read_json, read_lines
 from weft_rl.stats import holm
 
 RESULTS = Path(__file__).parent / "results"
@@ -49,9 +50,11 @@ class Regime:
         return self.boilerplate > 0 or self.repeats > 1
 
 
+# room for what is longer: at the preset's 32 tokens no answer is reached, and nothing scored
+_LONG = ("sampler.gen_length=64", "sampler.block_length=64", "sampler.steps=32")
 REGIMES = {
-    "boilerplate, 24 symbols": Regime(boilerplate=24),
-    "reasoning said three times": Regime(("cold_start.data.max_length=256",), repeats=3),
+    "boilerplate, 24 symbols": Regime(_LONG, boilerplate=24),
+    "reasoning said three times": Regime(("cold_start.data.max_length=256", *_LONG), repeats=3),
     "100 records, 50 epochs": Regime(("cold_start.records=100", "cold_start.epochs=50")),
     "100 records, 5 epochs": Regime(("cold_start.records=100",)),
     "one epoch": Regime(("cold_start.epochs=1",)),
@@ -186,7 +189,8 @@ def compared(units: list[Unit], arms: tuple[str, ...], stage: str) -> list[dict[
 def summary(folder: Path) -> dict[str, Any]:
     """Everything that has been run, compared."""
     arms = (*ARMS, NO_COLD_START)
-    found: dict[str, Any] = {"stages": {}, "bases": {}, "regimes": {}}
+    revision = yaml.safe_load((folder / "sft-0" / CONFIG).read_text())["revision"]
+    found: dict[str, Any] = {"revision": revision, "stages": {}, "bases": {}, "regimes": {}}
     for policy in POLICIES:
         units = [unit(folder, arm, s, f"{arm}-{s}", policy) for arm in arms for s in SEEDS]
         found["stages"]["cold start"] = compared(units, arms, "cold_start")
@@ -226,7 +230,7 @@ def _difference(row: dict[str, Any]) -> str:
 
 def pages(found: dict[str, Any]) -> str:
     """The tables in Markdown."""
-    lines: list[str] = []
+    lines: list[str] = [f"Revision {found['revision']}.", ""]
     titles = {
         "cold start": "After the cold start",
         "d1": "After RL under d1's objective, the strongest here (the preset's `bnpo`)",
@@ -243,12 +247,18 @@ def pages(found: dict[str, Any]) -> str:
                 f"{_difference(row)} | {p} | {_score(row, 'exact')} |"
             )
         lines.append("")
-    head = "| {} | SFT, cells | WeFT, cells | WeFT - SFT | would have shown |"
-    lines += ["### Other base models", "", head.format("base, stage"), "|---|---|---|---|---|"]
-    for name, stages in found["bases"].items():
-        lines += [_pair(f"{name}, {STAGE[stage]}", rows) for stage, rows in stages.items()]
+    head = "| {} | seeds | SFT, cells | WeFT, cells | WeFT - SFT | would have shown |"
+    if found["bases"]:
+        lines += [
+            "### Other base models",
+            "",
+            head.format("base, stage"),
+            "|---|---|---|---|---|---|",
+        ]
+        for name, stages in found["bases"].items():
+            lines += [_pair(f"{name}, {STAGE[stage]}", rows) for stage, rows in stages.items()]
     lines += ["", "### Regimes, after the cold start", "", head.format("regime")]
-    lines += ["|---|---|---|---|---|"]
+    lines += ["|---|---|---|---|---|---|"]
     lines += [_pair(name, rows) for name, rows in found["regimes"].items()]
     return "\n".join(lines) + "\n"
 
@@ -260,7 +270,10 @@ STAGE = {"cold_start": "cold start", "rl": "RL (gspo)"}
 def _pair(name: str, rows: list[dict[str, Any]]) -> str:
     sft, weft = rows
     visible = weft["difference"].get("smallest_visible", "")
-    return f"| {name} | {_score(sft)} | {_score(weft)} | {_difference(weft)} | {visible} |"
+    seeds = len(weft["difference"]["seeds"])
+    return (
+        f"| {name} | {seeds} | {_score(sft)} | {_score(weft)} | {_difference(weft)} | {visible} |"
+    )
 
 
 def table(folder: Path) -> None:
