@@ -91,20 +91,25 @@ def command(folder, how):
 JOBS = [Job("dies", ["killed first"]), Job("fails", ["1"]), Job("wrong", ["2"]), Job("good", ["0"])]
 
 
-def check_outcome(pool, folder, capsys):
-    """One run dies once, one fails always, one fails by a mistake, one works."""
-    assert run_in(pool, JOBS, folder, 4) == {"dies": 0, "fails": 1, "wrong": 2, "good": 0}
-    # what trying again cannot help is not tried again; what always fails, as often as was asked
-    assert [tries(folder, job.name) for job in JOBS] == [2, 2, 1, 1]
+# One run dies once, one fails always, one fails by a mistake, one works. What trying again cannot
+# help is not tried again; what always fails, as often as was asked.
+STATUSES = {"dies": 0, "fails": 1, "wrong": 2, "good": 0}
+TRIES = {"dies": 2, "fails": 2, "wrong": 1, "good": 1}
+
+
+def outcome(pool, folder):
+    """The statuses of the jobs, and how often each was tried."""
+    statuses = run_in(pool, JOBS, folder, 4)
+    return statuses, {job.name: tries(folder, job.name) for job in JOBS}
+
+
+def test_failures_are_tried_again(folder, capsys):
+    assert outcome(Pool(2, 3, retries=1), folder) == (STATUSES, TRIES)
     said = capsys.readouterr().out
     assert "dies: killed by signal 9 after" in said
     assert "fails: stopped, status 1, after" in said
     assert said.count("is tried again (1 of 1)") == 2
     assert "threads 3" in (folder / "logs" / "dies.log").read_text()
-
-
-def test_failures_are_tried_again(folder, capsys):
-    check_outcome(Pool(2, 3, retries=1), folder, capsys)
 
 
 def test_a_stopped_run_goes_on(folder):
@@ -134,9 +139,10 @@ def cluster(folder, launcher, **options):
     return open_pool(SweepConfig(launcher=launcher, **options), folder, 4, 3)
 
 
-def test_submitit(folder, capsys):
+def test_submitit(folder):
     pytest.importorskip("submitit")
-    check_outcome(cluster(folder, "submitit", resources=["timeout_min=5"]), folder, capsys)
+    pool = cluster(folder, "submitit", resources=["timeout_min=5"])
+    assert outcome(pool, folder) == (STATUSES, TRIES)
     with pytest.raises(UserError, match="resources: submitit does not take them"):
         cluster(folder, "submitit", resources=["gpu=1"])
 
@@ -161,9 +167,13 @@ def test_submitit_is_stopped(folder):
     pool = cluster(folder, "submitit", resources=["timeout_min=5"])
     submitted = pool.start(command(folder, "stopped first"))
     wait_until((folder / "one.ready").exists)
+    running = processes(f"out={folder / 'one'}")
+    assert running
     submitted.terminate()
     submitted.wait()
     wait_until(lambda: not processes(f"out={folder / 'one'}"))
+    # stopped for good: nothing began anew in its place
+    assert tries(folder, "one") == 1
 
 
 def small_ray():
@@ -193,11 +203,11 @@ def small_ray():
     return ray
 
 
-def test_ray_by_a_stand_in(folder, capsys, monkeypatch):
+def test_ray_by_a_stand_in(folder, monkeypatch):
     ray = small_ray()
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.exceptions", ray.exceptions)
-    check_outcome(cluster(folder, "ray", resources=["num_cpus=1"]), folder, capsys)
+    assert outcome(cluster(folder, "ray", resources=["num_cpus=1"]), folder) == (STATUSES, TRIES)
     with pytest.raises(UserError, match="resources: Ray does not take them"):
         cluster(folder, "ray", resources=["gpu=1"])
 
