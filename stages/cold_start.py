@@ -20,7 +20,7 @@ from weft_rl.data.tiny_world import cold_start_traces
 from weft_rl.data.traces import Example, encode_traces
 from weft_rl.errors import UserError
 from weft_rl.live import HEAT
-from weft_rl.models.loading import load_tokenizer, with_lora
+from weft_rl.models.loading import load_tokenizer
 from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
 from weft_rl.trainers.estimates import multiplies_bf16
 from weft_rl.trainers.objectives import objective_of
@@ -129,7 +129,7 @@ def _trainer(
 ) -> ColdStartTrainer:
     config, options = context.config, context.config.cold_start
     estimate = options.estimate
-    adapted = with_lora(model, options.lora, context.start, context.scratch / "step")
+    adapted = context.adapted(model, options.lora)
     args = TrainingArguments(
         **common_arguments(context, config.seed),
         num_train_epochs=options.epochs,

@@ -9,16 +9,18 @@ from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
+from peft import PeftModel
 from rich.console import Console
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
 from stages.trackers import close_trackers, tracker_arguments
-from weft_rl.config.schema import RunConfig
+from weft_rl.config.schema import LoraConfig, RunConfig
 from weft_rl.errors import Interrupted, UserError
-from weft_rl.models.loading import load_model, resolve_device
+from weft_rl.models.loading import load_model, resolve_device, with_lora
 from weft_rl.runs import METRICS, checkpoint_path, cut_lines, sound_checkpoint
+from weft_rl.seeding import seed_for
 from weft_rl.trainers.callbacks import MetricsWriter, ProgressLine, StopOnSignal
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
 from weft_rl.trainers.heartbeat import Heartbeat
@@ -43,6 +45,11 @@ class Context:
         """The model of a place, the start if none is named, as `memory.weights` has it."""
         nf4 = self.config.memory.weights == "nf4"
         return load_model(place or self.start, self.device, self.dtype, nf4=nf4)
+
+    def adapted(self, model: PreTrainedModel, lora: LoraConfig) -> PreTrainedModel | PeftModel:
+        """The start with a fresh adapter, drawn from the run's seed; as it is for lora.r = 0."""
+        seed = seed_for(self.config.seed, "lora")
+        return with_lora(model, lora, self.start, self.scratch / "step", seed)
 
     @property
     def dtype(self) -> torch.dtype:

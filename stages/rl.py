@@ -17,7 +17,7 @@ from weft_rl.data.tasks import held_out_records, hub_name, training_records
 from weft_rl.errors import UserError
 from weft_rl.evaluation import evaluation_settings, sample_completions, summarise
 from weft_rl.hub import hub_records
-from weft_rl.models.loading import load_tokenizer, with_lora
+from weft_rl.models.loading import load_tokenizer
 from weft_rl.shares import rank_and_world
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.sharded import whole_weights
@@ -59,7 +59,7 @@ def run(context: Context) -> Path:
     model = context.model()
     tokenizer = load_tokenizer(context.start)
     trainer = DiffuGRPOTrainer(
-        model=with_lora(model, options.lora, context.start, context.scratch / "step"),
+        model=context.adapted(model, options.lora),
         reward_funcs=trl_rewards({name: term.reward for name, term in terms.items()}),
         args=_arguments(context, weights),
         train_dataset=Dataset.from_list(rows),

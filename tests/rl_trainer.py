@@ -1,6 +1,7 @@
 """A tiny trainer for the tests of reinforcement learning, and plain twins of its model."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from datasets import Dataset
@@ -24,10 +25,8 @@ def small_model(seed=0, lora=False):
     model = fresh_model(tiny_config(size), seed)
     if not lora:
         return model
-    # the adapter's first matrix is drawn from the global random state
-    with torch.random.fork_rng():
-        torch.random.default_generator.manual_seed(seed)
-        return with_lora(model, LoraConfig(r=2, targets=["q_proj", "up_proj"]), "base", "out")
+    options = LoraConfig(r=2, targets=["q_proj", "up_proj"])
+    return with_lora(model, options, "base", Path("out"), seed)
 
 
 def by_length(completion, **_):

@@ -33,6 +33,21 @@ def adapter(base, folder, seed, targets=("q_proj", "ff_out")):
     return folder
 
 
+def test_a_fresh_adapter_is_drawn_from_the_seed_alone(tmp_path):
+    source, _ = llada_folder(tmp_path / "a")
+
+    def drawn(seed, before):
+        torch.manual_seed(before)
+        model = load_model(str(source), CPU, torch.float32)
+        state = torch.random.get_rng_state()
+        made = with_lora(model, LoraConfig(2, targets=["q_proj"]), str(source), tmp_path, seed)
+        assert torch.random.get_rng_state().equal(state)
+        return torch.cat([w.flatten() for name, w in made.named_parameters() if "lora_A" in name])
+
+    assert drawn(5, before=1).equal(drawn(5, before=2))
+    assert not drawn(5, before=1).equal(drawn(6, before=1))
+
+
 def some_ids():
     return torch.randint(2, 52, (2, 9), generator=torch.Generator().manual_seed(0))
 

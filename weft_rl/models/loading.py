@@ -144,9 +144,9 @@ def _files_of_others(problem: str) -> Generator[None]:
 
 
 def with_lora(
-    model: PreTrainedModel, lora: LoraConfig, start: str, output: Path
+    model: PreTrainedModel, lora: LoraConfig, start: str, output: Path, seed: int = 0
 ) -> PreTrainedModel | PeftModel:
-    """The model with a fresh adapter, or as it is for lora.r = 0.
+    """The model with a fresh adapter drawn from the seed alone, or as it is for lora.r = 0.
 
     The adapter remembers `start` relative to `output`, where its checkpoints will lie, so that a
     run folder can be moved. Raises UserError for target names that no module has."""
@@ -178,7 +178,10 @@ def with_lora(
     config = PeftLoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
     )
-    return get_peft_model(model, config)
+    # PEFT draws an adapter's first matrices from the global random state, which stays as it was
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # noqa: TID251 - PEFT takes no generator
+        return get_peft_model(model, config)
 
 
 def fresh_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
