@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_cold_start import small_model
 
 from weft_rl.cli import execute
-from weft_rl.models.tokenizer import tiny_tokenizer
 from weft_rl.pipeline import main
 from weft_rl.runs import read_lines
 from weft_rl.sums import SUMS, damage, seal
@@ -20,15 +18,6 @@ from weft_rl.sums import SUMS, damage, seal
 SMALL = ["preset=tiny", "eval.after_each=false", "cold_start.records=12", "cold_start.epochs=2"]
 SMALL += ["cold_start.batch_size=4", "cold_start.logging_steps=1", "cold_start.save_steps=2"]
 SMALL += ["rl.num_prompts=2", "rl.num_generations=2", "rl.max_steps=1", "sampler.steps=4"]
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """A model to start from."""
-    folder = tmp_path_factory.mktemp("start")
-    small_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -7,27 +7,17 @@ import warnings
 
 import pytest
 import torch
-from rl_trainer import T, dataset, losses, options, rollout, small_model, state, trainer
+from rl_trainer import T, dataset, losses, options, rollout, state, trainer
 from safetensors.torch import load_file
 
 from weft_rl.cli import execute
 from weft_rl.errors import UserError
-from weft_rl.models.tokenizer import tiny_tokenizer
 from weft_rl.pipeline import main
 from weft_rl.sampler import SamplerConfig
 from weft_rl.trainers.task_rewards import trl_rewards
 
 SMALL = ["preset=tiny", "stages=[rl]", "eval.after_each=false", "sampler.steps=4"]
 SMALL += ["rl.num_prompts=2", "rl.num_generations=2", "rl.max_steps=2", "rl.save_steps=2"]
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """A model to start from."""
-    folder = tmp_path_factory.mktemp("start")
-    small_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
 
 
 def run(start, out, *words):

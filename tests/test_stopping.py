@@ -9,22 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-from rl_trainer import small_model
-
-from weft_rl.models.tokenizer import tiny_tokenizer
-
 SMALL = "preset=tiny stages=[rl] eval.after_each=false sampler.steps=4 rl.num_prompts=2 "
 SMALL += "rl.num_generations=2 rl.num_iterations=2 rl.save_steps=1000"
 DEADLINE_S = 120
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("start")
-    small_model().save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
 
 
 class Pair:
