@@ -18,7 +18,10 @@ import torch
 from machine import machine
 from torch import Tensor
 from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from allocations import allocated
 
 from weft_rl.diffusion.losses import denoising_loss, weighted_loss
 from weft_rl.diffusion.policy import token_log_probs
@@ -88,18 +91,6 @@ def passes(made: head.VocabularyHead, x: Tensor, reduce: head.Reduce, *, parts: 
     finally:
         head.LOGITS_TOGETHER = kept
     x.grad = None
-
-
-def allocated(run: Callable[[], None]) -> int:
-    """The most bytes given out during `run`, beyond those before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        run()
-    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most
 
 
 def both(run: Callable[..., None], rounds: int) -> dict[str, dict[str, float]]:

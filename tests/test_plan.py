@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from allocations import allocated
 from test_cli import ask
 from test_cold_start_trainer import examples, trainer
-from torch.profiler import ProfilerActivity, profile
 from upstream_checkpoint import llada_folder
 
 from weft_rl import budget
@@ -67,18 +67,6 @@ def test_trained_parameters_of_a_model_that_is_built(tmp_path, targets, r):
     plan = make_plan(config("model=tiny", *asked), PlanConfig("cpu"), "weft")
     assert plan.trained == sum(p.numel() for p in made.parameters() if p.requires_grad)
     assert plan.total == sum(p.numel() for p in fresh_model(tiny_config(options), 0).parameters())
-
-
-def allocated(run):
-    """The most bytes that the CPU allocator had given out during `run`, beyond those before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        run()
-    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most
 
 
 # Tiny and wider, deeper, with a large and a small vocabulary, long and short rows.

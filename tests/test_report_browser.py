@@ -21,6 +21,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
 STEPS = [1, 2, 3, 5, 8, 9, 10, 20]
 REWARDS = [0.1, 0.5, 0.2, 0.6, 0.3, 0.8, 0.7, 0.9]
+LOUD = ("--enable-logging=stderr",)
 HOSTILE = "</script><script>document.title='broken'</script>"
 
 
@@ -44,48 +45,42 @@ def folder(tmp_path):
     return path
 
 
-def browse(folder, script):
-    """The title that the script leaves, and what the browser said on its standard error."""
-    page = write_report(folder).read_text()
-    page = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", page)
-    page = page.replace("</body>", f"<script>document.title = {script}</script></body>")
+def opened(page, folder, *flags):
+    """What the browser made of a page: its document, and what it said on its standard error."""
     tried = folder / "tried.html"
     tried.write_text(page)
     done = subprocess.run(
         [
-            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"),
-            *(f"--user-data-dir={folder / 'browser'}", "--virtual-time-budget=4000", "--dump-dom"),
-            tried.as_uri(),
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
+            *(f"--user-data-dir={folder / 'browser'}", *flags, tried.as_uri()),
         ],
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
-    (title,) = re.findall(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
-    return title, done.stderr
+    return done.stdout, done.stderr
+
+
+def browse(folder, script):
+    """The title that the script leaves, and what the browser said on its standard error."""
+    page = write_report(folder).read_text()
+    page = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", page)
+    page = page.replace("</body>", f"<script>document.title = {script}</script></body>")
+    document, said = opened(page, folder, *LOUD, "--virtual-time-budget=4000")
+    (title,) = re.findall(r"<title>(.*?)</title>", document, re.DOTALL)
+    return title, said
 
 
 def test_the_page_runs_its_own_script_and_no_other(folder):
     write_report(folder)
     report = folder / "report.html"
     injected = report.read_text().replace("</body>", "<script>document.title='in'</script></body>")
-    (folder / "tried.html").write_text(injected)
-    done = subprocess.run(
-        [
-            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"),
-            *(f"--user-data-dir={folder / 'browser'}", "--virtual-time-budget=2000", "--dump-dom"),
-            (folder / "tried.html").as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    document, said = opened(injected, folder, *LOUD, "--virtual-time-budget=2000")
     # the chart was drawn by the page's script; the injected one was refused
-    assert 'type="range"' in done.stdout
-    assert "<title>run: report</title>" in done.stdout
-    assert "Refused to execute inline script" in done.stderr or "Content Security" in done.stderr
+    assert 'type="range"' in document
+    assert "<title>run: report</title>" in document
+    assert "Refused to execute inline script" in said or "Content Security" in said
 
 
 def test_smoothing_zoom_and_lines(folder):
@@ -165,16 +160,5 @@ def test_a_phone_needs_no_sideways_scroll(folder):
       const root = document.querySelector("iframe").contentDocument.documentElement;
       document.title = `${{root.scrollWidth}} of ${{root.clientWidth}}`;
     }});</script>"""
-    (folder / "phone.html").write_text(outer)
-    done = subprocess.run(
-        [
-            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
-            *(f"--user-data-dir={folder / 'browser'}", "--dump-dom"),
-            (folder / "phone.html").as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert "<title>390 of 390</title>" in done.stdout
+    document, _ = opened(outer, folder, "--hide-scrollbars")
+    assert "<title>390 of 390</title>" in document

@@ -6,8 +6,8 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 import torch
+from allocations import allocated
 from sampler_models import TinyNet, bert, llada, prompts
-from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from weft_rl.sampler import SamplerConfig, generate
@@ -111,11 +111,7 @@ def test_one_transfer_a_step(options, monkeypatch):
 def peak_bytes(model, prompt_length, config, rows=4):
     """The most that tensors took at one time while sampling, above what there was."""
     ids = torch.full((rows, prompt_length), 5)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        generate(model, ids, config)
-    results = recorded.profiler.kineto_results.events()
-    memory = [(e.start_ns(), e.nbytes()) for e in results if e.name() == "[memory]"]
-    return int(np.cumsum([size for _, size in sorted(memory)]).max(initial=0))
+    return allocated(lambda: generate(model, ids, config))
 
 
 # beside the logits: their softmax; or the weights, and those in float64 while they are summed
