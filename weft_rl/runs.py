@@ -71,12 +71,17 @@ def _is_alive(owner: str) -> bool:
     named = re.match(r"process (\d+) on (\S+)", owner)
     if named is None or named[2] != socket.gethostname():
         return True
+    return _runs(int(named[1]))
+
+
+def _runs(process: int) -> bool:
+    """Whether there is such a process on this machine."""
     try:
-        os.kill(int(named[1]), 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        return True  # another user's
     return True
 
 
@@ -104,12 +109,8 @@ def _remove_torn(path: Path) -> None:
     """Remove what processes that were killed left beside a file they were writing."""
     for torn in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         process = torn.name.rsplit(".", 2)[1]
-        try:
-            os.kill(int(process), 0)
-        except ProcessLookupError:
+        if process.isdecimal() and not _runs(int(process)):
             torn.unlink(missing_ok=True)
-        except (ValueError, OSError):
-            continue  # another user's process, or a file of another kind
 
 
 def write_json(path: Path, value: Any) -> None:
