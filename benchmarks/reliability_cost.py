@@ -28,7 +28,7 @@ from weft_rl.trainers.finite import FiniteSteps
 
 RESULTS = Path(__file__).parent / "results"
 # steps of a turn, and so between checkpoints, as the preset has it; turns of each side
-STEPS, ROUNDS = 50, 5
+STEPS, ROUNDS = 50, 11
 
 
 @contextmanager
