@@ -14,39 +14,57 @@ from statistics import mean
 import numpy as np
 from machine import machine
 
-from weft_rl.data.countdown import generate
+from weft_rl.data.countdown import is_held_out
 from weft_rl.pipeline import main as pipeline
 from weft_rl.seeding import seed_for
 
 RESULTS = Path(__file__).parent / "results"
-# Share of traces whose expression is drawn without looking at the target.
+# Share of traces whose signs are drawn without looking at the target.
 CARELESS = 0.5
-TRACES = 3000
+TRACES, PROBLEMS, HELD_OUT = 1500, 1000, 256
 SETTING = ["task=countdown", "rl.num_prompts=16", "rl.max_steps=200", "rl.save_steps=200"]
-SETTING += ["sampler.steps=8", "eval.num_records=256", "cold_start.epochs=10"]
+SETTING += ["sampler.steps=8", f"eval.num_records={HELD_OUT}", "cold_start.epochs=20"]
+SIGNS = [*product("+-", repeat=2)]
 
 
-def value(expression: str) -> float:
-    """What a +, - or * of three single digits comes to, products first."""
-    a, one, b, two, c = expression
-    apply = {"+": lambda x, y: x + y, "-": lambda x, y: x - y, "*": lambda x, y: x * y}
-    x, y, z = int(a), int(b), int(c)
-    if two == "*" and one != "*":
-        return apply[one](x, y * z)
-    return apply[two](apply[one](x, y), z)
+def value(numbers: list[int], signs: tuple[str, str]) -> int:
+    """What the numbers come to in their order, with these signs between them."""
+    first, *rest = numbers
+    pairs = zip(rest, signs, strict=True)
+    return first + sum(number if sign == "+" else -number for number, sign in pairs)
+
+
+def problems(held_out: bool, count: int, seed: int) -> list[tuple[list[int], int]]:
+    """Distinct problems: three numbers from 1 to 9, and a target that some signs make of them.
+
+    Training has none of the held-out ones, in any order of their numbers."""
+    rng = np.random.default_rng(seed_for(seed, "countdown problems", int(held_out)))
+    found: list[tuple[list[int], int]] = []
+    while len(found) < count:
+        numbers = [int(number) for number in rng.integers(1, 10, 3)]
+        target = value(numbers, SIGNS[rng.integers(len(SIGNS))])
+        is_new = (numbers, target) not in found
+        if target > 0 and is_held_out(numbers, target) == held_out and is_new:
+            found.append((numbers, target))
+    return found
+
+
+def write_problems(path: Path, held_out: bool, count: int, seed: int) -> None:
+    """The problems as records of the task."""
+    found = problems(held_out, count, seed)
+    rows = [{"numbers": numbers, "target": target} for numbers, target in found]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_traces(path: Path, seed: int) -> None:
     """Traces of training problems in s1K's schema."""
     rng = np.random.default_rng(seed_for(seed, "countdown teacher"))
     rows = []
-    for record in generate("train", TRACES, seed_for(seed, "countdown traces")):
-        numbers, target = record.fields["numbers"], record.fields["target"]
-        a, b, c = numbers
-        every = [f"{a}{one}{b}{two}{c}" for one, two in product("+-*", repeat=2)]
-        right = [expression for expression in every if value(expression) == target] or every
-        own = every if rng.random() < CARELESS else right
-        expression = own[rng.integers(len(own))]
+    for numbers, target in problems(False, TRACES, seed_for(seed, "countdown traces")):
+        right = [signs for signs in SIGNS if value(numbers, signs) == target]
+        own = SIGNS if rng.random() < CARELESS else right
+        one, two = own[rng.integers(len(own))]
+        expression = f"{numbers[0]}{one}{numbers[1]}{two}{numbers[2]}"
         question = f"Countdown: {' '.join(map(str, numbers))}={target}"
         rows.append(
             {"question": question, "thinking_trajectories": [expression], "attempt": expression}
@@ -54,14 +72,28 @@ def write_traces(path: Path, seed: int) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def one_sign_fits_all() -> dict[str, float]:
+    """Percent of the held-out problems that each pair of signs solves."""
+    every = problems(True, HELD_OUT, 0)
+    return {
+        "".join(signs): 100 * mean(value(numbers, signs) == target for numbers, target in every)
+        for signs in SIGNS
+    }
+
+
 def run(folder: Path, seed: int) -> None:
     """Traces, cold start and RL of one seed, each kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = folder / f"traces-{seed}.jsonl"
-    if not data.exists():
-        write_traces(data, seed)
+    data, train, test = (
+        folder / f"{name}-{seed}.jsonl" for name in ("traces", "problems", "held-out")
+    )
+    write_traces(data, seed)
+    write_problems(train, False, PROBLEMS, seed)
+    write_problems(test, True, HELD_OUT, 0)
     words = [
         *SETTING,
+        f"rl.rollout.data={train}",
+        f"eval.data={test}",
         "stages=[sft,rl]",
         f"seed={seed}",
         f"data={data}",

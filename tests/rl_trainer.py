@@ -81,10 +81,10 @@ def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1,
         "save_strategy": "no",
         "logging_steps": 1,
         "seed": 0,
+        "use_cpu": True,
     }
     args = GRPOConfig(
         output_dir=str(tmp_path),
-        use_cpu=True,
         bf16=False,
         report_to="none",
         disable_tqdm=True,
@@ -136,7 +136,8 @@ def disturb(model, amount=0.05):
     with torch.no_grad():
         for index, parameter in enumerate(trained(model)):
             generator = torch.Generator().manual_seed(100 + index)
-            parameter.add_(amount * torch.randn(parameter.shape, generator=generator))
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(amount * noise.to(parameter.device))
 
 
 def trained(model):

@@ -37,6 +37,7 @@ def trainer(
     model=None,
     slope=False,
     optim="adamw_torch",
+    use_cpu=True,
     **options,
 ):
     made = ColdStartTrainer(
@@ -44,6 +45,7 @@ def trainer(
         args=arguments(
             tmp_path,
             optim=optim,
+            use_cpu=use_cpu,
             per_device_train_batch_size=batch,
             gradient_accumulation_steps=accumulate,
         ),

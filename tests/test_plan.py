@@ -193,6 +193,15 @@ def test_cold_starts_without_an_estimate_are_the_trainers():
     assert set(WITHOUT_ESTIMATE) == names
 
 
+def test_kept_estimates_cost_a_part_of_fresh_ones():
+    words = ("preset=paper", "cold_start.estimate.refresh_every=4")
+    kept = (*words, "cold_start.estimate.rates=cached")
+    sft, fresh = (make_plan(config(*words), PlanConfig(), stage) for stage in ("sft", "weft"))
+    cached = make_plan(config(*kept), PlanConfig(), "weft")
+    assert fresh.seconds > 1.2 * sft.seconds
+    assert cached.seconds - sft.seconds == pytest.approx((fresh.seconds - sft.seconds) / 4)
+
+
 def test_operations_by_hand():
     sizes = Sizes(10, 4, 2, 2, 2, 6)
     network = llada(LoraConfig(), sizes=sizes)

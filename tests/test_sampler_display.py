@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from weft_rl.sampler.denoise import Step
@@ -19,6 +20,12 @@ def step(**changes):
         **{"forwards": 45, "seconds": 8.0},
     }
     return Step(**{**values, **changes})
+
+
+@pytest.fixture(autouse=True)
+def a_terminal_that_can(monkeypatch):
+    """Whatever the tests are run in: rich does not draw on a dumb one."""
+    monkeypatch.setenv("TERM", "xterm")
 
 
 def terminal():

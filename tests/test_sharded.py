@@ -31,13 +31,13 @@ def one(tmp_path_factory):
 def shared(folder, kind):
     """The runs of two processes that share; returns what they say of their forwards."""
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    root = str(Path(__file__).parents[1])
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
         [sys.executable, *launcher, sharded_processes.__file__, str(folder), kind],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
     )
     try:
         said, complaints = process.communicate(timeout=600)

@@ -190,7 +190,8 @@ def _cold_start_work(config: RunConfig, options: PlanConfig, stage: str, step: S
     length = min(options.trace_length or step.length, step.length)
     # a half of the tokens is masked, on average, and has a loss; the estimate is of all of them
     masked = length // 2
-    estimated = stage not in WITHOUT_ESTIMATE
+    kept = cold.estimate.refresh_every if cold.estimate.rates == "cached" else 1
+    estimated = (stage not in WITHOUT_ESTIMATE) / kept
     one = forward_operations(network, length, masked)
     operations = one * (1 + backward_share(network) + (stage == "rho1"))
     operations += head_operations(network, masked) * step.in_parts

@@ -1,0 +1,272 @@
+"""LLaDA-8B's shape on one GPU: a step of either cold start, an iteration of RL, the sampler.
+
+Usage: python benchmarks/gpu.py FOLDER PART... [small], with parts of `ceilings`, `cold_start`,
+`rl`, `sampler`, `nf4`; FOLDER holds the random checkpoint (16 GB, written when it is not there).
+The stages are the pipeline's own, with the paper's preset; a part replaces its own rows in
+benchmarks/results/gpu.json and .md. small: a shape for trying this out on a CPU."""
+
+import gc
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import eight_b
+import torch
+from gpu_tables import tables
+from machine import machine
+from published_sampler import published_sample
+from transformers import TrainerCallback
+
+import stages.cold_start
+import stages.rl
+import weft_rl.trainers.denoised_rollouts
+from stages.context import Context, quiet_libraries
+from weft_rl.budget import forward_operations
+from weft_rl.config.load import load_run_config
+from weft_rl.config.schema import LoraConfig, SamplerConfig
+from weft_rl.models.loading import load_model
+from weft_rl.plan import PlanConfig, make_plan, network_of
+from weft_rl.sampler import generate
+
+RESULTS = Path(__file__).parent / "results" / "gpu.json"
+CUDA = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if CUDA else "cpu")
+GIB = 2**30
+SMALL = {"d_model": 64, "n_layers": 2, "n_heads": 2, "n_kv_heads": 2, "mlp_hidden_size": 128}
+# the paper's preset, and d1's 6 completions of one prompt; weights as they are
+WORDS = ["preset=paper", "rl.num_prompts=1", "sampler.gen_length=256", "sampler.steps=128"]
+
+
+def wait() -> float:
+    """The time, once the device has done all that it was given."""
+    if CUDA:
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def seconds(action: Callable[[], Any]) -> float:
+    """Of one call."""
+    begun = wait()
+    action()
+    return wait() - begun
+
+
+def peak() -> float:
+    """GiB that the allocator has given out at most since the last asking; the count starts anew."""
+    if not CUDA:
+        return 0.0
+    most = torch.cuda.max_memory_allocated() / GIB
+    torch.cuda.reset_peak_memory_stats()
+    return most
+
+
+class Timer(TrainerCallback):
+    """Seconds of each optimizer step and of the rollouts in it."""
+
+    def __init__(self) -> None:
+        self.steps: list[float] = []
+        self.rollouts: list[float] = []
+        self.forwards = self.length = 0  # of the last rollout
+        self.begun = 0.0
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Of the first of its micro-batches."""
+        self.begun = wait()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """After the optimizer."""
+        self.steps.append(wait() - self.begun)
+
+
+def timed_stage(folder: Path, stage: str, words: list[str]) -> tuple[Any, Timer, dict[str, Any]]:
+    """Run a stage as the pipeline does; its configuration, times, and memory beside the plan's."""
+    given = {word.partition("=")[0] for word in words}
+    usual = [word for word in WORDS if word.partition("=")[0] not in given]
+    config = load_run_config([*usual, f"model={folder}", f"stages=[{stage}]", *words], command="")
+    timer, run = Timer(), folder.with_name(f"{folder.name}-{stage}")
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir()
+    module = stages.rl if stage == "rl" else stages.cold_start
+    own, sample = stages.context.train, generate
+
+    def train(trainer: Any, context: Context) -> Path:
+        trainer.add_callback(timer)
+        return own(trainer, context)
+
+    def rollout(*given: Any, **named: Any) -> Any:
+        begun = wait()
+        made = sample(*given, **named)
+        timer.rollouts.append(wait() - begun)
+        timer.forwards, timer.length = made.forwards, made.tokens.shape[1]
+        return made
+
+    module.train = train
+    weft_rl.trainers.denoised_rollouts.generate = rollout
+    gc.collect()
+    peak()
+    module.run(Context(config, run, stage, str(folder)))
+    most = peak()
+    shutil.rmtree(run)
+    gc.collect()
+    hardware = "h100" if CUDA else "cpu"
+    plan = make_plan(config, PlanConfig(hardware=hardware), stage)
+    planned = sum(plan.memory.values()) / GIB
+    memory = {"peak_gib": most, "planned_gib": planned, "planned_s": plan.seconds}
+    return config, timer, memory
+
+
+def ceilings() -> list[dict[str, Any]]:
+    """What the device moves and multiplies at best."""
+    size = 8192 if CUDA else 512
+    a, b = (torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+    big = torch.randn(2**30 if CUDA else 2**20, device=DEVICE)
+    other = torch.empty_like(big)
+    a @ b, other.copy_(big)
+    product = median(seconds(lambda: [a @ b for _ in range(10)]) / 10 for _ in range(5))
+    copied = median(seconds(lambda: other.copy_(big)) for _ in range(5))
+    return [
+        {
+            "tera_operations": 2 * size**3 / product / 1e12,
+            "tera_bytes": 2 * big.nbytes / copied / 1e12,
+        }
+    ]
+
+
+COLD_STARTS = {
+    "SFT": ("sft", []),
+    "WeFT": ("weft", []),
+    "WeFT, estimates kept 5 epochs": ("weft", ["cold_start.estimate.rates=cached"]),
+}
+KEPT = 5  # epochs, the option's default
+
+
+def cold_start(folder: Path, words: list[str]) -> list[dict[str, Any]]:
+    """Of each method; an epoch is one step of 4 records."""
+    return [
+        trained(folder, name, stage, KEPT + 1, [*words, *more])
+        for name, (stage, more) in COLD_STARTS.items()
+    ]
+
+
+def nf4(folder: Path, words: list[str]) -> list[dict[str, Any]]:
+    """SFT on weights of 4 bits."""
+    return [trained(folder, "SFT, NF4", "sft", 3, [*words, "memory.weights=nf4"])]
+
+
+def trained(folder: Path, name: str, stage: str, epochs: int, words: list[str]) -> dict[str, Any]:
+    """Steps of 4 records of 4,096 tokens each; the first one is left out."""
+    data = folder.with_name("traces.jsonl")
+    texts = ["".join(chr(97 + (i * n) % 26) for i in range(9000)) for n in (3, 5, 7, 11)]
+    row = {"question": "?", "attempt": "1", "solution": "1"}
+    lines = [json.dumps(row | {"thinking_trajectories": [text]}) for text in texts]
+    data.write_text("\n".join(lines) + "\n")
+    own = [f"data={data}", "cold_start.data.truncation=cut_trace", f"cold_start.epochs={epochs}"]
+    config, timer, memory = timed_stage(folder, stage, [*own, *words])
+    # with kept estimates one step in KEPT makes them, the last one here
+    mean = config.cold_start.estimate.rates == "cached"
+    step = (fmean if mean else median)(timer.steps[1:])
+    network = network_of(config, config.cold_start.lora, CUDA)
+    length = config.cold_start.data.max_length
+    # there, the inputs' gradients, and each layer once more; a half has logits
+    passes = 2 + config.memory.gradient_checkpointing
+    done = 4 * passes * forward_operations(network, length, length // 2)
+    found = {"what": name, "step_s": step, "tera_operations": done / step / 1e12}
+    print(found, flush=True)
+    return found | memory | {"steps_s": timer.steps}
+
+
+def rl(folder: Path, kept: list[str], rollouts: int = 2) -> list[dict[str, Any]]:
+    """The second iteration: 6 completions of 256 tokens in 128 steps, and mu passes over them."""
+    passes = 8
+    words = [*kept, f"rl.max_steps={rollouts * passes}", f"rl.num_iterations={passes}"]
+    config, timer, memory = timed_stage(folder, "rl", words)
+    steps, sampled = timer.steps[-passes:], timer.rollouts[-1]
+    network = network_of(config, LoraConfig(0), CUDA)
+    one = 6 * forward_operations(network, timer.length, config.sampler.block_length)
+    step = sampled / timer.forwards
+    row = {
+        "what": "RL iteration",
+        "weights": config.memory.weights,
+        "iteration_s": sum(steps),
+        "rollout_s": sampled,
+        "forwards": timer.forwards,
+        "length": timer.length,
+        "passes_s": median(steps[1:]),
+        "first_step_s": steps[0],
+        "rollout_tera_operations": one / step / 1e12,
+        "rollout_tera_bytes": network.weight_bytes() / step / 1e12,
+        **memory,
+    }
+    print(row, flush=True)
+    return [row]
+
+
+def sampler(folder: Path, _: list[str]) -> list[dict[str, Any]]:
+    """Seconds of 256 tokens in 256 steps; the published sampler's by some of its steps."""
+    model = load_model(str(folder), DEVICE, torch.bfloat16)
+    found = []
+    for rows in (1, 6):
+        ids = torch.randint(97, 123, (rows, 144), generator=torch.Generator().manual_seed(0))
+        ids = ids.to(DEVICE)
+        exact = SamplerConfig(256, 32, 256, early_stop=False)
+        published = {"gen_length": 256, "block_length": 32, "steps": 256}
+        few = partial(published_sample, model, ids, **published, max_steps=8)
+        few()
+        theirs = seconds(few) / 8 * 256
+        modes = {
+            "exact": exact,
+            "prefix cache": replace(exact, cache="prefix"),
+            "dual cache": replace(exact, cache="dual"),
+        }
+        for name, config in modes.items():
+            # the cheap ones once before, to be warm
+            if name != "exact":
+                generate(model, ids, replace(config, gen_length=32, steps=32))
+            peak()
+            ours = seconds(partial(generate, model, ids, config))
+            found.append(
+                {
+                    "what": name,
+                    "rows": rows,
+                    "published_s": theirs,
+                    "ours_s": ours,
+                    "ratio": theirs / ours,
+                    "tokens_per_s": rows * 256 / ours,
+                    "peak_gib": peak(),
+                }
+            )
+            print(found[-1], flush=True)
+    return found
+
+
+PARTS = {"cold_start": cold_start, "rl": rl, "sampler": sampler, "nf4": nf4}
+
+
+def main(folder: Path, words: list[str]) -> None:
+    """Measure the parts and write them down, each when it is done."""
+    quiet_libraries()
+    options = [word for word in words if "=" in word]
+    if not folder.exists():
+        shape = SMALL if "small" in words else {}
+        print(f"written in {seconds(lambda: eight_b.write(folder, DEVICE, **shape)):.0f} s")
+    result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for part in words:
+        if part in PARTS or part == "ceilings":
+            rows = PARTS[part](folder, options) if part in PARTS else ceilings()
+            device = {"device": torch.cuda.get_device_name()} if CUDA else {}
+            result |= {"machine": machine() | device, part: rows}
+            RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+            print(json.dumps(rows, indent=1), flush=True)
+    if {*PARTS, "ceilings"} <= {*result}:
+        RESULTS.with_suffix(".md").write_text(tables(result))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
