@@ -7,6 +7,7 @@ benchmarks/results/countdown.json and .md from the seeds that are in FOLDER."""
 
 import json
 import sys
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -17,6 +18,7 @@ from machine import machine
 from weft_rl.data.countdown import is_held_out
 from weft_rl.pipeline import main as pipeline
 from weft_rl.seeding import seed_for
+from weft_rl.stats import crossed_mean
 
 RESULTS = Path(__file__).parent / "results"
 # Share of traces whose signs are drawn without looking at the target.
@@ -103,6 +105,13 @@ def run(folder: Path, seed: int) -> None:
         raise SystemExit(f"{folder / str(seed)}: failed")
 
 
+def solved(folder: Path, stage: str) -> np.ndarray:
+    """Whether each problem was solved, by seed: (seeds, problems)."""
+    files = sorted(folder.glob(f"*/completions/eval-{stage}.jsonl"))
+    every = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+    return np.array([[row["scores"]["exact"] for row in rows] for rows in every])
+
+
 def table(folder: Path) -> None:
     """What the stages score, and the reward over training."""
     rows = []
@@ -125,9 +134,19 @@ def table(folder: Path) -> None:
         ]
         reward = f"{row['first_reward']:.2f} -> {row['last_reward']:.2f}"
         lines.append(f"| {row['seed']} | {' | '.join(cells)} | {reward} |")
-    text = "\n".join(lines) + "\n"
+    base, cold, learned = (solved(folder, stage) for stage in ("base", "sft", "rl"))
+    cells = [f"{100 * stage.mean():.1f}" for stage in (base, cold, learned)]
+    lines.append(f"| mean | {' | '.join(cells)} | |")
+    gain = crossed_mean(100 * (learned - cold))
+    signs, best = max(one_sign_fits_all().items(), key=lambda item: item[1])
+    text = "\n".join(lines) + "\n\n"
+    text += (
+        f"RL over its cold start: {gain.mean:+.1f} [{gain.low:.1f}, {gain.high:.1f}] over seeds "
+    )
+    text += f"and problems. The signs {' '.join(signs)} in every problem solve {best:.1f} %.\n"
     print(text)
-    result = machine() | {"setting": SETTING, "traces": TRACES, "careless": CARELESS, "runs": rows}
+    found = {"runs": rows, "gain": asdict(gain), "best_rule": best}
+    result = machine() | {"setting": SETTING, "traces": TRACES, "careless": CARELESS} | found
     (RESULTS / "countdown.json").write_text(json.dumps(result, indent=2) + "\n")
     (RESULTS / "countdown.md").write_text(text)
 

@@ -13,7 +13,13 @@ from weft_rl.models.dream import DreamConfig
 FOLDER = Path(__file__).parents[1] / "configs" / "accelerate"
 SMALL = {"vocab_size": 8, "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1}
 SMALL |= {"num_attention_heads": 1, "mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
-KINDS = {"ddp": "MULTI_GPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
+KINDS = {
+    "one_gpu": "NO",
+    "ddp": "MULTI_GPU",
+    "fsdp2": "FSDP",
+    "zero2": "DEEPSPEED",
+    "zero3": "DEEPSPEED",
+}
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -44,6 +44,23 @@ def test_smoothing_follows_distance_not_count():
     assert uneven[1] == pytest.approx(1 / (1 + 0.999**10))
 
 
+@given(
+    st.lists(st.floats(-10, 10), min_size=2, max_size=50),
+    st.floats(0.01, 0.99),
+    st.floats(0.1, 1000),
+)
+def test_on_equal_steps_it_is_tensorboards_debiased_average(values, weight, step):
+    # TensorBoard: last = w last + (1 - w) y, shown divided by 1 - w^n; w is for one point there,
+    # and for a thousandth of the axis here
+    own = min(weight**0.5, 0.999) ** (1000 / (len(values) - 1))
+    last, shown = 0.0, []
+    for n, y in enumerate(values, 1):
+        last = own * last + (1 - own) * y
+        shown.append(last / (1 - own**n))
+    smoothed = time_weighted_ema([step * i for i in range(len(values))], values, weight)
+    assert smoothed.tolist() == pytest.approx(shown, abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("steps", "values"), [([0], [1, 2]), ([1, 0], [1, 2]), ([0, 1], [1, math.nan])]
 )
