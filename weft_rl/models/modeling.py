@@ -29,12 +29,20 @@ def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device
     return torch.cat([angles, angles], dim=-1)
 
 
+def rotation_of(angles: Tensor) -> tuple[Tensor, Tensor]:
+    """What `rotate` multiplies with, of angles (..., d): cosines, and sines whose first half has
+    the other sign."""
+    first, second = angles.sin().chunk(2, dim=-1)
+    return angles.cos(), torch.cat([-first, second], dim=-1)
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair (i, i + d/2) of x (B, H, L, d) by its angle, in float32, in x's dtype.
 
-    cos, sin (L, d) or (B, 1, L, d) float32."""
-    first, second = x.float().chunk(2, dim=-1)
-    return (x.float() * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
+    cos, sin (L, d) or (B, 1, L, d) float32, of `rotation_of`."""
+    wide = x.float()
+    # halves exchanged; few operations, as at batch 1 a GPU waits for each to be started
+    return (wide * cos + wide.roll(wide.shape[-1] // 2, -1) * sin).to(x.dtype)
 
 
 class LLaDABlock(GradientCheckpointingLayer):
@@ -173,7 +181,7 @@ class LLaDAForMaskedLM(PreTrainedModel):
             head_dim = self.config.hidden_size // self.config.num_attention_heads
             angles = rotary_angles(length, head_dim, self.config.rope_theta, x.device)
             angles = angles if positions is None else angles[positions][:, None]
-            rotation = angles.cos(), angles.sin()
+            rotation = rotation_of(angles)
         parts, kept = self.model.transformer, None
         if logit_positions is not None:
             if logit_rows is None:
