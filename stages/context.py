@@ -67,11 +67,14 @@ class Context:
 
 
 def quiet_libraries() -> None:
-    """Leave the terminal to our own lines: no bars for files of kilobytes, no words of transformers
-    to itself about what it will rename."""
+    """Leave the terminal to our own lines: no bars for files of kilobytes, no words of other
+    packages to themselves about what they will rename or cannot find."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    # an adapter names its base relative to its checkpoint; PEFT looks from here, and then saves
+    # what it should: vocabularies are never changed
+    warnings.filterwarnings("ignore", "Could not find a config file in", module="peft")
 
 
 def train(trainer: AtomicCheckpoints, context: Context) -> Path:
