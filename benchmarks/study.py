@@ -10,18 +10,23 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 import yaml
 from machine import machine
+from study_tables import pages
 
+from rewards.grid import CELLS
+from rewards.sudoku import answer_digits
 from weft_rl.comparison import Unit, compare_units
 from weft_rl.data.tiny_world import cold_start_traces
 from weft_rl.jobs import LOGS, Job, run_jobs
 from weft_rl.runs import CONFIG, EVAL, newest_checkpoint, read_json, read_lines
-from weft_rl.stats import holm
+from weft_rl.stats import crossed_mean, holm
 
 RESULTS = Path(__file__).parent / "results"
 ARMS = ("sft", "weft", "weft_exact", "weft_entropy", "nll", "weft_sw", "dream")
@@ -186,11 +191,34 @@ def compared(units: list[Unit], arms: tuple[str, ...], stage: str) -> list[dict[
     ]
 
 
+def forms(folder: Path, pattern: str, pair: tuple[str, str]) -> dict[str, Any]:
+    """How often a cold start writes an answer of 16 digits, and how right those are, in percent."""
+    found, every = {}, []
+    for arm in pair:
+        written, right = [], []
+        for seed in SEEDS:
+            run = folder / pattern.format(arm, seed)
+            rows = list(read_lines(run / "completions" / f"eval-{arm}.jsonl"))
+            whole = [len(answer_digits(row["completion"]) or "") == CELLS for row in rows]
+            cells = [100 * row["scores"]["cell_accuracy"] for row in rows]
+            written.append([100.0 * is_whole for is_whole in whole])
+            right += [cell for cell, is_whole in zip(cells, whole, strict=True) if is_whole]
+        every.append(np.array(written))
+        found[arm] = {"written": float(every[-1].mean()), "cells_of_these": fmean(right)}
+    return found | {"difference": asdict(crossed_mean(every[1] - every[0]))}
+
+
 def summary(folder: Path) -> dict[str, Any]:
     """Everything that has been run, compared."""
     arms = (*ARMS, NO_COLD_START)
     revision = yaml.safe_load((folder / "sft-0" / CONFIG).read_text())["revision"]
-    found: dict[str, Any] = {"revision": revision, "stages": {}, "bases": {}, "regimes": {}}
+    found: dict[str, Any] = {
+        "revision": revision,
+        "stages": {},
+        "bases": {},
+        "regimes": {},
+        "forms": {},
+    }
     for policy in POLICIES:
         units = [unit(folder, arm, s, f"{arm}-{s}", policy) for arm in arms for s in SEEDS]
         found["stages"]["cold start"] = compared(units, arms, "cold_start")
@@ -207,73 +235,13 @@ def summary(folder: Path) -> dict[str, Any]:
         units = [unit(folder, a, s, f"regime{number}-{a}-{s}") for a in pair for s in SEEDS]
         if all(any(u.scores for u in units if u.arm == arm) for arm in pair):
             found["regimes"][name] = compared(units, pair, "cold_start")
+            found["forms"][name] = forms(folder, f"regime{number}-{{}}-{{}}", pair)
     rows = [row for rows in found["regimes"].values() for row in rows if row["difference"]]
     for row, p in zip(rows, holm([row["difference"]["p"] for row in rows]), strict=True):
         row["difference"] |= {"p_holm": round(p, 5)}
         if p >= 0.05:
             row["difference"]["verdict"] = "not distinguishable"
     return found
-
-
-def _score(row: dict[str, Any], name: str = "") -> str:
-    part = row[name] if name else row
-    return f"{part['score']:.1f} [{part['ci95'][0]:.1f}, {part['ci95'][1]:.1f}]"
-
-
-def _difference(row: dict[str, Any]) -> str:
-    found = row["difference"]
-    if not found:
-        return ""
-    low, high = found["ci95"]
-    return f"{found['difference']:+.1f} [{low:.1f}, {high:.1f}] {found['verdict']}"
-
-
-def pages(found: dict[str, Any]) -> str:
-    """The tables in Markdown."""
-    lines: list[str] = [f"Revision {found['revision']}.", ""]
-    titles = {
-        "cold start": "After the cold start",
-        "d1": "After RL under d1's objective, the strongest here (the preset's `bnpo`)",
-        "gspo": "After RL under the sequence-level ratio (`rl.objective=gspo`)",
-    }
-    for stage, rows in found["stages"].items():
-        lines += [f"### {titles[stage]}", ""]
-        lines += ["| cold start | seeds | cells | against SFT | p (Holm) | whole puzzles |"]
-        lines += ["|---|---|---|---|---|---|"]
-        for row in sorted(rows, key=lambda row: -row["score"]):
-            p = row["difference"]["p_holm"] if row["difference"] else ""
-            lines.append(
-                f"| {NAMES[row['arm']]} | {len(row['by_seed'])} | {_score(row)} | "
-                f"{_difference(row)} | {p} | {_score(row, 'exact')} |"
-            )
-        lines.append("")
-    head = "| {} | seeds | SFT, cells | WeFT, cells | WeFT - SFT | would have shown |"
-    if found["bases"]:
-        lines += [
-            "### Other base models",
-            "",
-            head.format("base, stage"),
-            "|---|---|---|---|---|---|",
-        ]
-        for name, stages in found["bases"].items():
-            lines += [_pair(f"{name}, {STAGE[stage]}", rows) for stage, rows in stages.items()]
-    lines += ["", "### Regimes, after the cold start", "", head.format("regime")]
-    lines += ["|---|---|---|---|---|---|"]
-    lines += [_pair(name, rows) for name, rows in found["regimes"].items()]
-    return "\n".join(lines) + "\n"
-
-
-NAMES = {arm: arm for arm in ARMS} | {"sft": "SFT", "weft": "WeFT", NO_COLD_START: "none"}
-STAGE = {"cold_start": "cold start", "rl": "RL (gspo)"}
-
-
-def _pair(name: str, rows: list[dict[str, Any]]) -> str:
-    sft, weft = rows
-    visible = weft["difference"].get("smallest_visible", "")
-    seeds = len(weft["difference"]["seeds"])
-    return (
-        f"| {name} | {seeds} | {_score(sft)} | {_score(weft)} | {_difference(weft)} | {visible} |"
-    )
 
 
 def table(folder: Path) -> None:
