@@ -88,9 +88,10 @@ def _how_sure(entry: Mapping[str, Any]) -> str:
     """How likely an arm is above its reference, and what would have shown; a gain needs neither."""
     if "reference" not in entry:
         return ""
-    said = f"above in {100 * entry['superiority']:.0f} % of resamples"
+    said = f"probability of superiority {entry['superiority']:.2f}"
     if "smallest_visible" in entry:
-        said += f", a true difference of {entry['smallest_visible']:.1f} would have shown"
+        said += f"; a true difference of {entry['smallest_visible']:.1f} would have shown in about "
+        said += "four of five such comparisons"
     return f" ({said})"
 
 
