@@ -5,7 +5,6 @@ Qwen2 for Dream, both with `is_causal` off), which loads without this package. W
 buffer of fixed size, so that memory does not grow with the model, and no bit of them changes.
 An adapter's folder is merged on the way: only then is anything computed, one matrix at a time."""
 
-import json
 import os
 import shutil
 import sys
@@ -13,14 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from weft_rl.adapters import ADAPTER, Update, chain, check_targets, merged_bytes, updates
+from weft_rl.adapters import Update, chain, check_targets, merged_bytes, updates
 from weft_rl.cli import execute
+from weft_rl.companions import copy_companions, write_config
 from weft_rl.config.load import parse_options
 from weft_rl.config.options import Block, about, option
 from weft_rl.errors import UserError
-from weft_rl.families.family import Family, Spec
+from weft_rl.families.family import Spec
 from weft_rl.families.registry import family_of, read_config
 from weft_rl.runs import publish, write_json
 from weft_rl.shards import INDEX, SINGLE, Stored, check_tensors, header_bytes, read_folder
@@ -28,9 +28,6 @@ from weft_rl.sums import SUMS
 
 _BUFFER = 16 * 2**20  # bytes; larger ones are not faster
 _GIB = 2**30
-# Files that go along as they are: tokenizers and what generation is told. Never code.
-_COPIED = (".json", ".jinja", ".txt", ".model")
-_NOT_COPIED = ("config.json", INDEX, ADAPTER, "trainer_state.json")
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,8 @@ def convert(
             Job(spec, stored[_name(spec, is_plain)], added.get(spec.upstream, [])) for spec in specs
         ]
         done = _write(scratch, jobs, to == "transformers", shard_bytes)
-        _companions(last, scratch, family, config, to)
+        write_config(scratch, family, config, to)
+        copy_companions([source, *adapters], scratch, family, to)
         publish(scratch, out)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -209,21 +207,6 @@ def _chunks(item: Stored) -> Iterator[bytes]:
                 raise UserError(f"{item.file}: became shorter while it was read; copy it again")
             left -= len(chunk)
             yield chunk
-
-
-def _companions(
-    source: Path, folder: Path, family: Family, config: dict[str, Any], to: str
-) -> None:
-    """The new layout's config.json, and the tokenizer's files."""
-    own = family.to_plain(config) if to == "transformers" else family.to_upstream(config)
-    if "dtype" in config or "torch_dtype" in config:
-        # upstream's code reads the older name
-        name = "dtype" if to == "transformers" else "torch_dtype"
-        own[name] = config.get("dtype", config.get("torch_dtype"))
-    (folder / "config.json").write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")
-    for path in sorted(source.iterdir()):
-        if path.is_file() and path.suffix in _COPIED and path.name not in _NOT_COPIED:
-            shutil.copy(path, folder / path.name)
 
 
 if __name__ == "__main__":

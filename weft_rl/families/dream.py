@@ -7,6 +7,13 @@ from weft_rl.families.family import Config, Family, Sizes, Spec, number
 # Dream-7B's, Qwen2.5-7B's network. Source: the published configuration.
 SEVEN_B = Sizes(152064, 3584, 28, 28, 4, 18944)
 _UPSTREAM_FORM = {"model_type": "Dream", "architectures": ["DreamModel"]}
+# Upstream's classes, in transformers' form for code of another repository. Source: the published
+# configuration.
+_CODE = "Dream-org/Dream-v0-Instruct-7B"
+_REMOTE_CODE = {
+    "AutoConfig": f"{_CODE}--configuration_dream.DreamConfig",
+    "AutoModel": f"{_CODE}--modeling_dream.DreamModel",
+}
 _LEFT_OUT = ("auto_map", "transformers_version", "rope_parameters", "is_causal")
 
 
@@ -69,9 +76,9 @@ DREAM = Family(
     tensors=tensors,
     to_plain=to_plain,
     to_upstream=to_upstream,
-    published={"dream_7b": "Dream-org/Dream-v0-Instruct-7B"},
+    published={"dream_7b": _CODE},
     published_sizes=SEVEN_B,
     mask_token="<|mask|>",
-    own_chat_template=False,
-    tokenizer="Qwen2TokenizerFast",
+    remote_code=_REMOTE_CODE,
+    tokenizer="Qwen2Tokenizer",
 )

@@ -38,6 +38,23 @@ _REQUIRED_IDS = ("rms_norm_eps", "mask_token_id", "eos_token_id", "pad_token_id"
 
 # LLaDA-8B's, and LLaDA-1.5's. Source: the published configuration.
 EIGHT_B = Sizes(126464, 4096, 32, 32, 32, 12288)
+# Upstream's classes, in transformers' form for code of another repository. Source: the published
+# configuration.
+_CODE = "GSAI-ML/LLaDA-8B-Instruct"
+_REMOTE_CODE = {
+    "AutoConfig": f"{_CODE}--configuration_llada.LLaDAConfig",
+    "AutoModel": f"{_CODE}--modeling_llada.LLaDAModelLM",
+    "AutoModelForCausalLM": f"{_CODE}--modeling_llada.LLaDAModelLM",
+}
+# LLaDA's form, but the assistant header only where it is asked for: upstream's template appends
+# one after every conversation, and fine-tuning then learns to write it.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
+    "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
 # What a configuration saved by transformers leaves out: this class's defaults, LLaDA-8B's.
 _DEFAULTS: dict[str, Any] = {
     "vocab_size": EIGHT_B.vocab_size,
@@ -175,8 +192,9 @@ LLADA = Family(
     tensors=tensors,
     to_plain=to_plain,
     to_upstream=to_upstream,
-    published={"llada_8b": "GSAI-ML/LLaDA-8B-Instruct", "llada_1_5": "GSAI-ML/LLaDA-1.5"},
+    published={"llada_8b": _CODE, "llada_1_5": "GSAI-ML/LLaDA-1.5"},
     published_sizes=EIGHT_B,
     mask_token="<|mdm_mask|>",
-    own_chat_template=True,
+    remote_code=_REMOTE_CODE,
+    chat_template=CHAT_TEMPLATE,
 )

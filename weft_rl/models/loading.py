@@ -29,7 +29,6 @@ from weft_rl.config.schema import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families.registry import family_of, read_config
 from weft_rl.models.checks import check_tokenizer, check_weights, local_folder, require_memory
-from weft_rl.models.tokenizer import CHAT_TEMPLATE
 from weft_rl.shards import read_folder
 
 
@@ -64,8 +63,8 @@ def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
         raise UserError(f"model={place}: holds no tokenizer; copy its tokenizer files there")
     if family is not None:
         check_tokenizer(tokenizer, folder)
-        if family.own_chat_template:
-            tokenizer.chat_template = CHAT_TEMPLATE
+        if family.chat_template is not None:
+            tokenizer.chat_template = family.chat_template
     return tokenizer
 
 

@@ -9,20 +9,11 @@ from transformers import PreTrainedTokenizerFast
 
 from weft_rl.config.schema import BaseConfig
 from weft_rl.data.symbols import BOS, EOS, EOT, HEADERS, MASK, POSITIONS, SYMBOLS, UNKNOWN
+from weft_rl.families.llada import CHAT_TEMPLATE
 from weft_rl.models.configuration import LLaDAConfig
 
 # At LLaDA's 0.02 a network this narrow had not learned to copy the clues after 400 steps.
 _INITIALIZER_RANGE = 0.1
-
-# LLaDA's form, but the assistant header only where it is asked for: upstream's template appends
-# one after every conversation, and fine-tuning then learns to write it.
-CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}"
-    "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
-    "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
-    "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}"
-    "<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
-)
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:

@@ -1,0 +1,163 @@
+"""What goes along with weights: upstream's code by name, tokenizers that load, no more."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from tokenizers import pre_tokenizers
+from transformers import AutoConfig, AutoTokenizer
+from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, write_folder
+
+from weft_rl.config.schema import LoraConfig
+from weft_rl.convert import convert
+from weft_rl.families.dream import DREAM
+from weft_rl.families.registry import read_config
+from weft_rl.models.configuration import LLaDAConfig
+from weft_rl.models.loading import load_model, load_tokenizer, with_lora
+from weft_rl.models.tokenizer import tiny_tokenizer
+
+TURNS = [{"role": "user", "content": "Sort: 21"}, {"role": "assistant", "content": "12"}]
+# As published: a header for the assistant whatever is asked for.
+UPSTREAM_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
+    "{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n"
+)
+LLADA_CODE = {
+    "AutoConfig": "GSAI-ML/LLaDA-8B-Instruct--configuration_llada.LLaDAConfig",
+    "AutoModel": "GSAI-ML/LLaDA-8B-Instruct--modeling_llada.LLaDAModelLM",
+    "AutoModelForCausalLM": "GSAI-ML/LLaDA-8B-Instruct--modeling_llada.LLaDAModelLM",
+}
+DREAM_CODE = {
+    "AutoConfig": "Dream-org/Dream-v0-Instruct-7B--configuration_dream.DreamConfig",
+    "AutoModel": "Dream-org/Dream-v0-Instruct-7B--modeling_dream.DreamModel",
+}
+BIG = 10**9
+
+
+def with_tokenizer(folder, template=UPSTREAM_TEMPLATE):
+    """The tiny tokenizer as upstream's is: its own template, no mask token set."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.mask_token, tokenizer.chat_template = None, template
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def llada(folder, **changes):
+    ids = tiny_tokenizer().get_vocab()
+    special = {"mask_token_id": ids["<|mdm_mask|>"], "eos_token_id": ids["<|endoftext|>"]}
+    special |= {"pad_token_id": ids["<|endoftext|>"], "eot_token_id": ids["<|eot_id|>"]}
+    special |= {"vocab_size": 56, "embedding_size": 56}
+    return with_tokenizer(llada_folder(folder, **(special | changes))[0])
+
+
+def dream(folder):
+    rows = {"vocab_size": 300}
+    config = DREAM_CONFIG | rows | {"eot_token_id": 3}
+    shapes = {spec.upstream: spec.shape for spec in DREAM.tensors(DREAM.sizes(config))}
+    write_folder(folder, config, random_tensors(shapes))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: i for i, letter in enumerate([*alphabet, "ab"], 4)}
+    vocabulary |= {"<|mask|>": 0, "<|endoftext|>": 1, "<|im_start|>": 2, "<|im_end|>": 3}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\na b\n")
+    own = {"AutoTokenizer": ["tokenization_dream.DreamTokenizer", None]}
+    content = {"tokenizer_class": "DreamTokenizer", "auto_map": own, "eos_token": "<|endoftext|>"}
+    content |= {"mask_token": "<|mask|>", "chat_template": "{{ messages[0]['content'] }}"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(content))
+    return folder, vocabulary
+
+
+def test_an_export_names_upstreams_code(tmp_path):
+    """Through transformers' layout, and from files whose code lay beside them."""
+    source = llada(tmp_path / "a")
+    convert(source, tmp_path / "plain", "transformers", BIG)
+    convert(tmp_path / "plain", tmp_path / "back", "upstream", BIG)
+    convert(source, tmp_path / "copy", "upstream", BIG)
+    assert "auto_map" not in read_config(tmp_path / "plain")
+    assert read_config(tmp_path / "back")["auto_map"] == LLADA_CODE
+    assert read_config(tmp_path / "copy")["auto_map"] == LLADA_CODE
+    folder, _ = dream(tmp_path / "dream")
+    convert(folder, tmp_path / "dream2", "upstream", BIG)
+    assert read_config(tmp_path / "dream2")["auto_map"] == DREAM_CODE
+
+
+def test_another_repositorys_code_stays_named(tmp_path):
+    own = {"AutoModel": "someone/finetuned--modeling_llada.LLaDAModelLM"}
+    convert(llada(tmp_path / "a", auto_map=own), tmp_path / "b", "upstream", BIG)
+    assert read_config(tmp_path / "b")["auto_map"] == own
+
+
+def test_named_code_is_not_asked_for(tmp_path, monkeypatch):
+    """Our loader builds its own classes: the repository is not looked at, let alone run."""
+    convert(llada(tmp_path / "a"), tmp_path / "b", "upstream", BIG)
+
+    def refused(*_, **__):
+        raise AssertionError("remote code was looked for")
+
+    for place in ("models.auto.configuration_auto", "models.auto.auto_factory"):
+        monkeypatch.setattr(f"transformers.{place}.get_class_from_dynamic_module", refused)
+    config = AutoConfig.from_pretrained(tmp_path / "b", trust_remote_code=False)
+    assert isinstance(config, LLaDAConfig)
+    assert load_model(str(tmp_path / "b"), torch.device("cpu"), torch.float32).config.rope
+    assert load_tokenizer(str(tmp_path / "b")).mask_token == "<|mdm_mask|>"
+
+
+@pytest.mark.parametrize("to", ["transformers", "upstream"])
+def test_dreams_tokenizer_loads_without_code(tmp_path, to):
+    folder, vocabulary = dream(tmp_path / "a")
+    convert(folder, tmp_path / "b", to, BIG)
+    shutil.rmtree(folder)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "b")
+    assert type(tokenizer).__name__ == "Qwen2Tokenizer"
+    assert tokenizer.encode("ab", add_special_tokens=False) == [vocabulary["ab"]]
+    assert (tokenizer.mask_token, tokenizer.mask_token_id) == ("<|mask|>", 0)
+    assert tokenizer.apply_chat_template(TURNS, tokenize=False) == "Sort: 21"
+    assert "auto_map" not in json.loads((tmp_path / "b" / "tokenizer_config.json").read_text())
+
+
+def test_the_plain_tokenizer_has_our_chat_form_and_its_mask(tmp_path):
+    """Read by transformers alone, nothing of this package."""
+    source = llada(tmp_path / "a")
+    before = AutoTokenizer.from_pretrained(source)
+    assert before.mask_token is None
+    assert before.apply_chat_template(TURNS, tokenize=False).count("assistant") == 2
+    convert(source, tmp_path / "b", "transformers", BIG)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "b")
+    whole = tokenizer.apply_chat_template(TURNS, tokenize=False)
+    assert whole.endswith("assistant<|end_header_id|>\n\n12<|eot_id|>")
+    asked = tokenizer.apply_chat_template(TURNS[:1], tokenize=False, add_generation_prompt=True)
+    assert whole.startswith(asked)
+    assert tokenizer.mask_token_id == before.get_vocab()["<|mdm_mask|>"]
+
+
+def test_upstreams_tokenizer_stays_upstreams(tmp_path):
+    source = llada(tmp_path / "a")
+    convert(source, tmp_path / "b", "upstream", BIG)
+    assert AutoTokenizer.from_pretrained(tmp_path / "b").chat_template == UPSTREAM_TEMPLATE
+
+
+@pytest.mark.parametrize("has_tokenizer", [True, False])
+def test_a_merged_adapter_has_the_bases_companions_and_its_own_tokenizer(tmp_path, has_tokenizer):
+    base = llada(tmp_path / "base")
+    (base / "generation_config.json").write_text('{"eos_token_id": 1}')
+    (base / "README.txt").write_text("of the base")
+    model = load_model(str(base), torch.device("cpu"), torch.float32)
+    folder = tmp_path / "run" / "step-1"
+    with_lora(model, LoraConfig(2, targets=["q_proj"]), str(base), folder).save_pretrained(folder)
+    if has_tokenizer:
+        with_tokenizer(folder, "{{ 'of the adapter' }}")
+    for name in ("metric_line_0.json", "trainer_state.json", "notes.txt"):
+        (folder / name).write_text("{}")
+    (folder / "generation_config.json").write_text('{"eos_token_id": 2}')
+    convert(folder, tmp_path / "out", "upstream", BIG)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("config.json", "generation_config.json", "model.safetensors", "SHA256SUMS"),
+        *("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"),
+    }
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text()) == {
+        "eos_token_id": 1
+    }
+    template = AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
+    assert template == ("{{ 'of the adapter' }}" if has_tokenizer else UPSTREAM_TEMPLATE)

@@ -1,0 +1,80 @@
+"""What lies beside converted weights: the configuration and the tokenizer's files."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from weft_rl.families.family import Config, Family
+from weft_rl.runs import read_json
+
+Layout = Literal["upstream", "transformers"]
+
+_GENERATION = "generation_config.json"
+_TOKENIZER = "tokenizer_config.json"
+_TEMPLATE = "chat_template.jinja"
+# All other files of tokenizers. Anything else in a folder is of a run, or code.
+_TOKENS = (
+    *("tokenizer.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "vocab.txt", "merges.txt"),
+)
+
+
+def write_config(folder: Path, family: Family, config: Config, to: Layout) -> None:
+    """The new layout's config.json.
+
+    Upstream's own names its code: the source's where that names a repository, otherwise the
+    family's, since files beside the source do not go along."""
+    own = family.to_plain(config) if to == "transformers" else family.to_upstream(config)
+    if "dtype" in config or "torch_dtype" in config:
+        # upstream's code reads the older name
+        name = "dtype" if to == "transformers" else "torch_dtype"
+        own[name] = config.get("dtype", config.get("torch_dtype"))
+    if to == "upstream":
+        code = config.get("auto_map")
+        own["auto_map"] = code if _names_repositories(code) else dict(family.remote_code)
+    _write(folder / "config.json", own)
+
+
+def _names_repositories(code: Any) -> bool:
+    """Whether an auto_map is there and holds nothing but `repository--module.Class`."""
+    return (
+        isinstance(code, Mapping)
+        and bool(code)
+        and all(isinstance(name, str) and "--" in name for name in code.values())
+    )
+
+
+def copy_companions(chain: Sequence[Path], folder: Path, family: Family, to: Layout) -> None:
+    """The first folder's generation settings, and the last tokenizer in a model and its adapters.
+
+    The tokenizer loads without code: one of a class of its own gets the class that the files are
+    of. Where transformers' class is to read it, it has the family's mask token and chat form.
+    Raises UserError for a tokenizer_config.json that cannot be read."""
+    if (chain[0] / _GENERATION).exists():
+        shutil.copy(chain[0] / _GENERATION, folder)
+    names = (*_TOKENS, _TOKENIZER)
+    holders = [place for place in chain if any((place / name).exists() for name in names)]
+    if not holders:
+        return
+    source = holders[-1]
+    own_template = to == "transformers" and family.chat_template is not None
+    for name in _TOKENS if own_template else (*_TOKENS, _TEMPLATE):
+        if (source / name).exists():
+            shutil.copy(source / name, folder)
+    if not (source / _TOKENIZER).exists():
+        return
+    options: dict[str, Any] = read_json(source / _TOKENIZER, {})
+    if family.tokenizer is not None:
+        options.pop("auto_map", None)
+        options["tokenizer_class"] = family.tokenizer
+    if to == "transformers":
+        options["mask_token"] = options.get("mask_token") or family.mask_token
+    if own_template:
+        options["chat_template"] = family.chat_template
+    _write(folder / _TOKENIZER, options)
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
