@@ -11,7 +11,11 @@ from upstream_checkpoint import DREAM_CONFIG, write_folder
 
 from weft_rl.config.schema import BaseConfig
 from weft_rl.errors import UserError
+from weft_rl.families.dream import DREAM
+from weft_rl.families.llada import LLADA
 from weft_rl.families.registry import read_config
+from weft_rl.models.configuration import LLaDAConfig
+from weft_rl.models.dream import DreamConfig
 from weft_rl.models.loading import fresh_model, load_tokenizer
 from weft_rl.models.small import small_tokenizer
 from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
@@ -76,6 +80,37 @@ def test_special_ids_that_differ(folder, name, message):
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: 7}))
     with pytest.raises(UserError, match=message):
         load_tokenizer(str(folder))
+
+
+@pytest.mark.parametrize("said", [{}, {"eot_token_id": 7}])
+def test_turns_that_would_never_end(folder, said):
+    """Without eot_token_id, as published, the default is meant, which this vocabulary has not."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    own = config.pop("eot_token_id")
+    path.write_text(json.dumps(config | said))
+    with pytest.raises(UserError, match=f'put "eot_token_id": {own} into its config.json'):
+        load_tokenizer(str(folder))
+    path.write_text(json.dumps(config | {"eot_token_id": None}))  # said not to have one
+    assert load_tokenizer(str(folder)).get_vocab()["<|eot_id|>"] == own
+
+
+def test_published_configurations_need_not_name_the_end_of_a_turn(folder):
+    """LLaDA-8B's has no eot_token_id, and its tokenizer the default as <|eot_id|>."""
+    assert LLADA.end_of_turn_id == LLaDAConfig().eot_token_id == 126348
+    assert DREAM.end_of_turn_id == DreamConfig().eot_token_id
+    path, tokens = folder / "config.json", folder / "tokenizer.json"
+    config = json.loads(path.read_text())
+    own = config.pop("eot_token_id")
+    path.write_text(json.dumps(config | {"vocab_size": 126464}))
+    text = tokens.read_text()
+    assert f'"id": {own},' in text
+    content = json.loads(text)
+    content["model"]["vocab"]["<|eot_id|>"] = 126348
+    for token in content["added_tokens"]:
+        token["id"] = 126348 if token["content"] == "<|eot_id|>" else token["id"]
+    tokens.write_text(json.dumps(content))
+    assert load_tokenizer(str(folder)).get_vocab()["<|eot_id|>"] == 126348
 
 
 def test_a_folder_without_one(tmp_path):

@@ -79,6 +79,8 @@ DREAM = Family(
     published={"dream_7b": _CODE},
     published_sizes=SEVEN_B,
     mask_token="<|mask|>",
+    end_of_turn="<|im_end|>",
+    end_of_turn_id=151645,
     remote_code=_REMOTE_CODE,
     tokenizer="Qwen2Tokenizer",
 )

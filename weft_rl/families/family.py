@@ -63,6 +63,8 @@ class Family:
     published: Mapping[str, str]  # hub id by the name that model= takes
     published_sizes: Sizes
     mask_token: str  # the mask token's text, whose id the tokenizer and the configuration share
+    end_of_turn: str  # that token's text
+    end_of_turn_id: int  # taken where config.json has no eot_token_id, as the published ones
     remote_code: Mapping[str, str]  # auto_map of an export for upstream's users; never run here
     chat_template: str | None = None  # ours, where the published one opens a turn nobody asked for
     tokenizer: str | None = None  # transformers' class, where the published one is remote code

@@ -195,6 +195,8 @@ LLADA = Family(
     published={"llada_8b": _CODE, "llada_1_5": "GSAI-ML/LLaDA-1.5"},
     published_sizes=EIGHT_B,
     mask_token="<|mdm_mask|>",
+    end_of_turn="<|eot_id|>",
+    end_of_turn_id=_DEFAULTS["eot_token_id"],
     remote_code=_REMOTE_CODE,
     chat_template=CHAT_TEMPLATE,
 )

@@ -77,8 +77,8 @@ def free_memory(device: torch.device) -> int | None:
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Fit a tokenizer to its folder's config.json: the mask token is set if it was not.
 
-    Raises UserError for a tokenizer of another vocabulary: ids beyond the model's, or a mask or
-    end token whose id is not the model's."""
+    Raises UserError for a tokenizer of another vocabulary: ids beyond the model's, or a mask, end
+    or end-of-turn token whose id is not the model's."""
     config = read_config(folder)
     family, _ = family_of(config, folder)
     rows = family.sizes(config).vocab_size
@@ -97,5 +97,17 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
                 f"model={folder}: {name}={ids}, but the tokenizer has {text} as {found}; copy the "
                 "model's own tokenizer files"
             )
+    _check_end_of_turn(tokenizer, folder, family)
     if tokenizer.mask_token is None:
         tokenizer.mask_token = family.mask_token
+
+
+def _check_end_of_turn(tokenizer: PreTrainedTokenizerBase, folder: Path, family: Family) -> None:
+    """Published configurations do not name it: the class's default must be this tokenizer's."""
+    found = tokenizer.get_vocab().get(family.end_of_turn)
+    expected = read_config(folder).get("eot_token_id", family.end_of_turn_id)
+    if found is not None and expected not in (None, found):
+        raise UserError(
+            f"model={folder}: the tokenizer has {family.end_of_turn} as {found}, the model ends a "
+            f'turn with {expected}; put "eot_token_id": {found} into its config.json'
+        )
