@@ -148,12 +148,6 @@ def test_upstreams_own_files_load(tmp_path):
     assert torch.equal(loaded(ids).logits, model(ids).logits)
 
 
-@pytest.mark.parametrize(("name", "value"), [("alibi", True), ("weight_tying", True)])
-def test_an_architecture_that_is_not_built_is_refused(name, value):
-    with pytest.raises(ValueError, match=name):
-        LLaDAConfig(**SMALL, **{name: value})
-
-
 def test_upstreams_count_of_tensors_and_of_parameters():
     names = small().state_dict()
     assert len(names) == 3 + 9 * 2

@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from upstream_checkpoint import LLADA_CONFIG, llada_folder
+from upstream_checkpoint import LLADA_CONFIG, llada_folder, write_folder
 
+from weft_rl.convert import convert
 from weft_rl.errors import UserError
+from weft_rl.families.registry import read_config
 from weft_rl.models.loading import load_model
 from weft_rl.shards import INDEX, read_folder, read_header
 
@@ -134,6 +136,16 @@ def test_headers_that_make_no_sense(tmp_path, header):
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(64))
     with pytest.raises(UserError, match=r"model\.safetensors"):
         read_header(path)
+
+
+def test_weights_that_are_no_floats(tmp_path):
+    folder, tensors = llada_folder(tmp_path / "a", shards=1)
+    tensors[NORM] = tensors[NORM].to(torch.int8)
+    write_folder(tmp_path / "b", read_config(folder), tensors)
+    with pytest.raises(UserError, match=f"{NORM} holds I8, no floating-point numbers"):
+        load(tmp_path / "b")
+    with pytest.raises(UserError, match=f"{NORM} holds I8"):
+        convert(tmp_path / "b", tmp_path / "c", "transformers", 10**9)
 
 
 def test_code_beside_the_weights_is_not_run(tmp_path):

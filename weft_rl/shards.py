@@ -19,6 +19,8 @@ DTYPES = {
     **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
     **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"), 1),
 }
+# Of weights as they are published: whole numbers would be scaled ones, whose scales are elsewhere.
+_FLOATING = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 # The format's own limit; a longer header is a damaged file.
 _LONGEST_HEADER = 100_000_000
 # Names in a message about missing tensors: one layer's worth, not thousands.
@@ -130,7 +132,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 def check_tensors(
     place: Path | str, found: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Raise UserError naming tensors that are missing, too many, or of another shape."""
+    """Raise UserError naming tensors that are missing, too many, misshaped, or no floats."""
     missing, extra = expected.keys() - found.keys(), found.keys() - expected.keys()
     if missing:
         raise UserError(f"{place}: tensors are missing: {_few(missing)}; copy all shards")
@@ -144,6 +146,11 @@ def check_tensors(
             raise UserError(
                 f"{place}: {name} has shape {found[name].shape}, not {shape} as config.json says; "
                 "is it of the same model?"
+            )
+        if found[name].dtype not in _FLOATING:
+            raise UserError(
+                f"{place}: {name} holds {found[name].dtype}, no floating-point numbers; take the "
+                "checkpoint that is not quantized"
             )
 
 

@@ -72,33 +72,51 @@ _DEFAULTS: dict[str, Any] = {
     "eot_token_id": 126348,
     "pad_token_id": 126081,
 }
-# The variant of the architecture that upstream's code is told to build.
-_UPSTREAM_FORM: dict[str, Any] = {
-    "model_type": "llada",
-    "architectures": ["LLaDAModelLM"],
-    "block_type": "llama",
-    "block_group_size": 1,
-    "layer_norm_type": "rms",
-    "layer_norm_with_affine": True,
+# Options of upstream's class that no other form is built of here; null is its default as well. Its
+# class's own default for dropout is 0.1: a missing key turns dropout on.
+FIXED: dict[str, Any] = {
+    "alibi": False,
+    "attention_dropout": 0.0,
+    "attention_layer_norm": False,
     "bias_for_layer_norm": False,
+    "block_group_size": 1,
+    "block_type": "llama",
+    "embedding_dropout": 0.0,
     "include_bias": False,
     "include_qkv_bias": False,
-    "attention_layer_norm": False,
     "input_emb_norm": False,
-    "scale_logits": False,
-    "alibi": False,
-    "rope": True,
-    "rope_full_precision": True,
-    "weight_tying": False,
-    # its class's default is 0.1: a missing key turns dropout on
-    "attention_dropout": 0.0,
+    "layer_norm_type": "rms",
+    "layer_norm_with_affine": True,
+    "multi_query_attention": False,
     "residual_dropout": 0.0,
-    "embedding_dropout": 0.0,
+    "rope_full_precision": True,
+    "rope_scaling": None,
+    "scale_logits": False,
+    "weight_tying": False,
 }
+# Its swiglu takes one matrix of twice the width, which the published checkpoints do not have.
+_ACTIVATIONS = ("gelu", "relu", "silu")
+
+
+_UPSTREAM_FORM = {"model_type": "llada", "architectures": ["LLaDAModelLM"], "rope": True}
+
+
+def unbuilt(config: Config) -> str | None:
+    """What a configuration asks for that is not built here, with what is; None for nothing."""
+    for name, value in FIXED.items():
+        if config.get(name) not in (None, value):
+            return f"{name}={config[name]!r}: must be {value!r}, no other form is built"
+    for name in ("activation_type", "hidden_act"):
+        if config.get(name) not in (None, *_ACTIVATIONS):
+            return f"{name}={config[name]!r}: must be one of {', '.join(_ACTIVATIONS)}"
+    return None
 
 
 def _read(config: Config) -> dict[str, Any]:
     """The fields that matter, under transformers' names, from either layout's configuration."""
+    problem = unbuilt(config)
+    if problem is not None:
+        raise UserError(f"config.json: {problem}")
     if config.get("model_type") == "llama":
         config = {"rope_theta": config["rope_parameters"]["rope_theta"], **config}
     elif "d_model" in config:
@@ -181,7 +199,8 @@ def to_upstream(config: Config) -> dict[str, Any]:
     names = {plain: name for name, plain in _FIELDS.items()}
     fields = _read(config)
     own = {names.get(name, name): value for name, value in fields.items()}
-    return {**_UPSTREAM_FORM, **own, "embedding_size": fields["vocab_size"]}
+    form = {name: value for name, value in FIXED.items() if value is not None}
+    return {**_UPSTREAM_FORM, **form, **own, "embedding_size": fields["vocab_size"]}
 
 
 LLADA = Family(

@@ -4,18 +4,7 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
-# Upstream fields that this implementation has no variant of, with the only value it accepts.
-_FIXED: dict[str, Any] = {
-    "alibi": False,
-    "attention_layer_norm": False,
-    "block_type": "llama",
-    "include_bias": False,
-    "include_qkv_bias": False,
-    "input_emb_norm": False,
-    "layer_norm_type": "rms",
-    "scale_logits": False,
-    "weight_tying": False,
-}
+from weft_rl.families.llada import FIXED, unbuilt
 
 
 class LLaDAConfig(PreTrainedConfig):
@@ -58,9 +47,11 @@ class LLaDAConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
-        for name, value in _FIXED.items():
-            if kwargs.pop(name, value) != value:
-                raise ValueError(f"LLaDAConfig: {name} must be {value!r}, no other form is built")
+        problem = unbuilt({"hidden_act": self.hidden_act, **kwargs})
+        if problem is not None:
+            raise ValueError(f"LLaDAConfig: {problem}")
+        for name in FIXED:
+            kwargs.pop(name, None)
         if kwargs.get("n_kv_heads") not in (None, kwargs.get("n_heads")):
             raise ValueError("LLaDAConfig: n_kv_heads must equal n_heads, no grouped attention")
         kwargs.pop("n_kv_heads", None)
