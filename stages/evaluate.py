@@ -19,6 +19,7 @@ from weft_rl.evaluation import (
     Completion,
     Settings,
     evaluation_settings,
+    require_room,
     sample_completions,
     summarise,
 )
@@ -109,15 +110,17 @@ def _fill(
     played: int,
 ) -> None:
     """Generate what this process still has to, a line per record as soon as it is there."""
+    # an adapter that 4-bit weights were under means something beside the same ones only
+    nf4 = context.config.memory.weights == "nf4"
+    model = load_model(context.start, context.device, dtype, nf4=nf4)
+    tokenizer = load_tokenizer(context.start)
+    require_room(model, tokenizer, records, settings, context.config.eval)
     # one bar for all processes: the first one's share is like the others'
     bar = progress_bar(f"{context.stage}: evaluation") if shares.rank == 0 else nullcontext()
     with bar as on_step:
         parts = sample_completions(
-            # an adapter that 4-bit weights were under means something beside the same ones only
-            load_model(
-                context.start, context.device, dtype, nf4=context.config.memory.weights == "nf4"
-            ),
-            load_tokenizer(context.start),
+            model,
+            tokenizer,
             records,
             settings,
             batch_size=context.config.eval.batch_size,

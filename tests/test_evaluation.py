@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from weft_rl.config.schema import EvalConfig, RunConfig, SamplerConfig
 from weft_rl.errors import UserError
@@ -77,6 +79,50 @@ def test_the_papers_settings(model, tmp_path):
     assert entry["settings"]["sampler"]["steps"] == 16
     assert rows[0]["prompt"].startswith("You are a math expert.")
     assert not rows[0]["completion"].startswith("<reasoning><reasoning>")
+
+
+def changed(model, folder, **options):
+    """The checkpoint under another configuration, of the same weights."""
+    shutil.copytree(model, folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | options))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["eval.preset=paper"], r"eval\.preset=paper: its gen_length=256: with the"),
+        (["eval.preset=paper", "eval.gen_length=64"], r"eval\.gen_length=64: with the"),
+        (["eval.preset=run", "eval.gen_length=64"], r"eval\.gen_length=64: with the"),
+        (["eval.preset=run"], r"sampler\.gen_length=256: with the"),
+    ],
+)
+def test_more_tokens_than_the_model_has_positions(model, tmp_path, options, line):
+    """Said before the first completion, whichever record's prompt is too long."""
+    short = changed(model, tmp_path / "short", max_position_embeddings=2000)
+    records = tmp_path / "records.jsonl"
+    rows = Path(DATA["gsm8k"]).read_text().splitlines()[:4]
+    long = json.loads(rows[0])
+    long["question"] = "x" * 1900  # a token a character, beside the wording's
+    records.write_text("\n".join([*rows, json.dumps(long)]))
+    words = [word for word in command(short, "gsm8k", tmp_path / "run") if "eval." not in word]
+    with pytest.raises(UserError, match=line) as told:
+        main([*words, f"eval.data={records}", "eval.batch_size=1", *options])
+    assert "more than the model's 2000 (max_position_embeddings)" in str(told.value)
+    files = (tmp_path / "run" / "completions").rglob("*.jsonl")
+    kept = [path.read_text() for path in files]
+    assert not any('"completion"' in text for text in kept)
+
+
+def test_weights_that_are_no_numbers(model, tmp_path):
+    broken = changed(model, tmp_path / "broken")
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.transformer.ln_f.weight"][0] = float("nan")
+    save_file(tensors, broken / "model.safetensors", {"format": "pt"})
+    words = command(broken, "sudoku", tmp_path / "run", "eval.num_records=2", "eval.gen_length=32")
+    with pytest.raises(UserError, match="logits are not finite; look for NaN in its weights"):
+        main(words)
 
 
 def test_a_length_of_its_own_keeps_the_pace():

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from weft_rl.config.load import load_run_config, parse_options, to_yaml
 from weft_rl.config.schema import BaseConfig
@@ -137,6 +138,16 @@ def test_mistakes(argv, line, checkpoint):
     with pytest.raises(UserError) as error:
         main([word.format(checkpoint) for word in argv])
     assert line in str(error.value)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.7])
+def test_weights_that_are_no_numbers(tmp_path, temperature):
+    folder = save_model(tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.transformer.ln_f.weight"][0] = float("nan")
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="logits are not finite; look for NaN in its weights"):
+        main([f"checkpoint={folder}", f"prompt={PUZZLE}", f"temperature={temperature}"])
 
 
 @pytest.mark.parametrize("text", ["a: [", "[]", "prompt_style: odd\n", "prompt_style: d1\n"])

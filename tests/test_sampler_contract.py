@@ -124,7 +124,7 @@ OK = torch.full((2, 4), 5)
         ({"prompt_ids": torch.full((4,), 5)}, r"prompt_ids must be \(B, P\)"),
         (
             {"prompt_ids": torch.full((1, 35), 5)},
-            r"35 tokens and gen_length=6 .*embeddings=40; cut",
+            r"sampler.gen_length=6: with a prompt's 35 tokens more than the model's 40 ",
         ),
         ({"prompt_ids": torch.zeros(2, 0).long()}, "row 0 is empty"),
         ({"attention_mask": torch.tensor([[1] * 4, [0] * 4])}, "row 1 is empty"),

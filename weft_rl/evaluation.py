@@ -8,10 +8,11 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rewards.registry import EVALUATION
-from weft_rl.config.schema import RunConfig, SamplerConfig
+from weft_rl.config.schema import EvalConfig, RunConfig, SamplerConfig
 from weft_rl.data.prompts import PREFILL, PromptStyle, task_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.traces import prompt_ids
+from weft_rl.errors import UserError
 from weft_rl.sampler import generate
 from weft_rl.sampler.control import TraceEntry
 from weft_rl.sampler.denoise import OnStep, Step
@@ -68,6 +69,42 @@ def evaluation_settings(config: RunConfig) -> Settings:
     return Settings(sampler, config.prompt_style, options.data, count)
 
 
+def require_room(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[Record],
+    settings: Settings,
+    options: EvalConfig,
+) -> None:
+    """Raise UserError, before anything is generated, for a prompt with which the completion has
+    more tokens than the model has positions; it names the option that set the length."""
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest is None:
+        return
+    lengths = [len(ids) for ids in _prompts_ids(tokenizer, records, settings)]
+    most, length = max(lengths), settings.sampler.gen_length
+    if most + length > longest:
+        option = f"sampler.gen_length={length}"
+        if options.gen_length is not None:
+            option = f"eval.gen_length={length}"
+        elif options.preset == "paper":
+            option = f"eval.preset=paper: its gen_length={length}"
+        raise UserError(
+            f"{option}: with the {most} tokens of prompt {records[lengths.index(most)].id} more "
+            f"than the model's {longest} (max_position_embeddings); set a lower "
+            "eval.gen_length, or evaluate a model with more"
+        )
+
+
+def _prompts_ids(
+    tokenizer: PreTrainedTokenizerBase, records: Sequence[Record], settings: Settings
+) -> list[list[int]]:
+    """Each record's prompt as the model is given it, with the tag that its answer begins with."""
+    prefill = tokenizer.encode(PREFILL[settings.style], add_special_tokens=False)
+    prompts = [task_prompt(settings.style, record.task, record.fields) for record in records]
+    return [prompt_ids(tokenizer, prompt) + prefill for prompt in prompts]
+
+
 def sample_completions(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -84,13 +121,12 @@ def sample_completions(
     batch_size records are denoised together, and the place of a finished one is taken by the next
     of its part. played: so many of the first part come with their playback. on_step is told of
     every step, with the records of all parts counted."""
-    prefill = tokenizer.encode(PREFILL[settings.style], add_special_tokens=False)
     part, account = batch_size * PART, _Account(len(records), on_step)
     for start in range(0, len(records), part):
         batch = records[start : start + part]
         prompts = [task_prompt(settings.style, record.task, record.fields) for record in batch]
         padded = tokenizer.pad(
-            {"input_ids": [prompt_ids(tokenizer, prompt) + prefill for prompt in prompts]},
+            {"input_ids": _prompts_ids(tokenizer, batch, settings)},
             padding_side="left",
             return_tensors="pt",
         ).to(model.device)

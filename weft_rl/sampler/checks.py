@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from weft_rl.config.schema import SamplerConfig
 from weft_rl.diffusion.shapes import require_shape
+from weft_rl.errors import UserError
 
 
 def special_ids(model: nn.Module) -> tuple[int, list[int]]:
@@ -38,7 +39,9 @@ def check_input(
     config: SamplerConfig,
     mask_id: int,
 ) -> None:
-    """Raise ValueError for what would fail or go wrong silently later."""
+    """Raise ValueError for what would fail or go wrong silently later.
+
+    UserError for canvases that the model has no positions for: lengths are options."""
     if prompt_ids.dim() != 2:
         raise ValueError(f"prompt_ids must be (B, P), got shape {tuple(prompt_ids.shape)}")
     require_shape("attention_mask", visible, prompt_ids.shape)
@@ -46,9 +49,10 @@ def check_input(
         raise ValueError(f"seeds: {len(seeds)} for {len(prompt_ids)} prompts; give one to each row")
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and prompt_ids.shape[1] + config.gen_length > longest:
-        raise ValueError(
-            f"prompt_ids: {prompt_ids.shape[1]} tokens and gen_length={config.gen_length} are more "
-            f"than max_position_embeddings={longest}; cut the prompt or generate less"
+        raise UserError(
+            f"sampler.gen_length={config.gen_length}: with a prompt's {prompt_ids.shape[1]} tokens "
+            f"more than the model's {longest} (max_position_embeddings); cut the prompts or "
+            "generate less"
         )
     rules = {
         "is empty; a prompt needs a token": ~visible.bool().any(dim=1),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from weft_rl.config.schema import SamplerConfig
+from weft_rl.errors import UserError
 from weft_rl.sampler.candidates import candidates
 from weft_rl.sampler.checks import check_input, special_ids
 from weft_rl.sampler.control import Bools, Floats, Ints, Open, Progress, TraceEntry
@@ -71,8 +72,9 @@ def generate(
     vocabulary. With early_stop, tokens up to the end token are what they are without it. With
     cache="none" every step sees the whole canvas; caches approximate that. The model's modes and
     the global random state are left as they were. Raises ValueError for input that does not fit
-    the model, and for logits that are not finite. Source: LLaDA's sampler, with ties to the lowest
-    index; Fast-dLLM for caches, threshold and factor."""
+    the model; UserError for canvases longer than its positions, and for logits that are not finite.
+    Source: LLaDA's sampler, with ties to the lowest index; Fast-dLLM for caches, threshold and
+    factor."""
     mask_id, end_ids = special_ids(model)
     visible = torch.ones_like(prompt_ids) if attention_mask is None else attention_mask.long()
     own_seeds = [*range(len(prompt_ids))] if seeds is None else [index(seed) for seed in seeds]
@@ -199,7 +201,7 @@ class _Sampler:
         invalid = np.isnan(confidence)
         if invalid.any():
             first = row[invalid].min()
-            raise ValueError(
+            raise UserError(
                 f"row {first}, step {self.progress.step[first]}: the model's logits are not "
                 "finite; look for NaN in its weights or overflow in its dtype"
             )
