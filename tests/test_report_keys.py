@@ -33,8 +33,9 @@ def test_a_response_is_one_stop_and_arrows_move_in_it(show, folder):  # noqa: F8
         page.key("Tab")
         assert page.js("document.activeElement.textContent") == "play"
         page.key("Enter", "\r")
-        page.wait("document.querySelector('[data-live=playback] output').textContent"
-                  " === 'step 2 of 2'")
+        page.wait(
+            "document.querySelector('[data-live=playback] output').textContent === 'step 2 of 2'"
+        )
         page.wait("document.querySelector('[data-live=playback] button').textContent === 'play'")
         assert page.errors == []
 

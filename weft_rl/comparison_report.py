@@ -47,9 +47,9 @@ def write_comparison_report(folder: Path) -> Path:
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder}: {RESULT} or {CONFIG} cannot be read ({reason})") from error
-    if not _KEYS <= result.keys():
-        missing = ", ".join(sorted(_KEYS - result.keys()))
-        raise UserError(f"{folder / RESULT}: lacks {missing}; repeat the comparison")
+    lacking = sorted(_KEYS - result.keys())
+    if lacking:
+        raise UserError(f"{folder / RESULT}: lacks {', '.join(lacking)}; repeat the comparison")
     check_alike(folder, result["arms"], result["seeds"])
     rewards = reward_curves(folder, result)
     return write_page(

@@ -3,7 +3,7 @@
 // page shows the same as still pictures.
 // a page with a chart has a still picture of it
 const SVG = document.querySelector("svg")?.namespaceURI;
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
+const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#DD0044", "#AA33FF"];
 const DASHES = ["", "7 4", "2 3", "8 3 2 3"];
 
 function make(tag, attributes, parent, text) {
