@@ -194,13 +194,14 @@ def _summary(run: Path, settings: Mapping[str, Any], tables: Sequence[TaskScores
             f"{last.score:.1f} % (95 % interval {last.low:.1f} to {last.high:.1f})"
         )
         outcome += f", from {first.score:.1f} % after {rows[0].label}" if len(rows) > 1 else ""
-        said += [f"{outcome}.", table.meaning]
+        said.append(f"{outcome}.")
         change = _paired(run, table.task, rows[0].label, rows[-1].label) if rows[1:] else None
         if change:
             said.append(
                 f"Problem by problem, in this run alone, that is {100 * change.mean:+.1f} points "
                 f"[{100 * change.low:.1f}, {100 * change.high:.1f}]: {verdict(change)}."
             )
+        said.append(table.meaning)
         baselines = [(row.scores[main].score, row.label) for row in table.rows if row.is_baseline]
         if baselines:
             score, name = max(baselines)
