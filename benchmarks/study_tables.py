@@ -32,13 +32,13 @@ def pages(found: dict[str, Any]) -> str:
         lines += ["| cold start | seeds | cells | against SFT | p (Holm) | whole puzzles |"]
         lines += ["|---|---|---|---|---|---|"]
         for row in sorted(rows, key=lambda row: -row["score"]):
-            p = row["difference"]["p_holm"] if row["difference"] else ""
+            p = _p(row["difference"]["p_holm"]) if row["difference"] else ""
             lines.append(
                 f"| {NAMES.get(row['arm'], row['arm'])} | {len(row['by_seed'])} | {_score(row)} | "
                 f"{_difference(row)} | {p} | {_score(row, 'exact')} |"
             )
         lines.append("")
-    head = "| {} | seeds | SFT, cells | WeFT, cells | WeFT - SFT | would have shown |"
+    head = "| {} | seeds | SFT, cells | WeFT, cells | WeFT - SFT | would have shown, alone |"
     if found["bases"]:
         lines += [
             "### Other base models",
@@ -59,6 +59,10 @@ def pages(found: dict[str, Any]) -> str:
     lines += ["|---|---|---|---|---|---|"]
     lines += [_form(name, row) for name, row in found["forms"].items()]
     return "\n".join(lines) + "\n"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _form(name: str, row: dict[str, Any]) -> str:

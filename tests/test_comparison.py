@@ -67,7 +67,9 @@ def test_scores_by_hand(result):
     found = result["results"]["sft"]["rl"]
     # seed 0: (.5 + .5) / 2 = 50 %, seed 1: (.5 + .75) / 2 = 62.5 %
     assert (found["score"], found["by_seed"]) == (56.25, {"0": 50.0, "1": 62.5})
-    assert found["ci95"] == percent(crossed_mean([[0.5, 0.5], [0.5, 0.75]]))
+    # of two seeds, wider than there are shares: -23 to 136 %
+    assert crossed_mean([[0.5, 0.5], [0.5, 0.75]]).low < 0
+    assert found["ci95"] == [0.0, 100.0]
     # one of WeFT's two records is exact for both seeds
     exact = result["results"]["weft"]["rl"]["exact"]
     assert (exact["score"], exact["by_seed"]) == (50.0, {"0": 50.0, "1": 50.0})
@@ -142,8 +144,32 @@ def test_clear_verdicts():
     assert words == ["better", "worse"]
     assert sentences(found)[0] == (
         "WeFT then RL against SFT then RL: +25.0 points [25.0, 25.0] of cell accuracy "
-        "over 3 seeds: better (above in 100 % of resamples, a true difference of 0.0 would have "
-        "shown)."
+        "over 3 seeds: better (probability of superiority 1.00)."
+    )
+
+
+def test_how_sure_two_arms_are():
+    def rows(shift):
+        return [0.25 + shift + 0.01 * i for i in range(8)]
+
+    units = [
+        unit(arm, seed, rows(0), rows(0), rows(shift * (seed - 0.5)))
+        for seed in range(3)
+        for arm, shift in (("sft", 0.0), ("weft", 0.1))
+    ]
+    found = compare_units(units, ["sft", "weft"], [0, 1, 2], "sudoku")
+    # differences -.05, .05, .15 of the seeds: two of three are above; mean .05, error .1 / sqrt(3),
+    # 2 degrees of freedom: t = 4.303 for the interval, 1.061 for four in five
+    change = entry(found, "differences", stage="rl")
+    assert change["superiority"] == pytest.approx(2 / 3, abs=1e-4)
+    assert change["smallest_visible"] == pytest.approx(
+        100 * (4.303 + 1.061) * 0.1 / 3**0.5, abs=0.1
+    )
+    t = 0.05 / (0.1 / 3**0.5)
+    assert change["p"] == pytest.approx(1 - t / (2 + t * t) ** 0.5, abs=1e-4)
+    assert sentences(found)[0].endswith(
+        "not distinguishable (probability of superiority 0.67; a true difference of 31.0 would "
+        "have shown in about four of five such comparisons)."
     )
 
 
@@ -166,6 +192,8 @@ def test_no_seed_in_common():
     result = compare_units(units, ["sft", "weft"], [0, 1], "sudoku")
     assert (result["missing"], result["differences"]) == (["sft-seed1", "weft-seed0"], [])
     assert len(result["gains"]) == 4
+    assert "WeFT and SFT cannot be compared after RL: no seed in common." in to_markdown(result)
+    assert "WeFT and SFT cannot be compared before RL: no seed in common." in to_markdown(result)
     with pytest.raises(ValueError, match="none has been evaluated"):
         compare_units(units[1:3], ["sft", "weft"], [0, 1], "sudoku")
 
@@ -239,13 +267,19 @@ def test_runs_of_other_options_are_no_comparison(tmp_path):
         (tmp_path / name / "config.yaml").write_text(text)
 
     configured("sft-seed0", seed=0, stages=["sft", "rl"], out="a", versions={"torch": "2"})
-    configured("weft-seed0", seed=0, stages=["weft", "rl"], out="b", trackers=["wandb"], new=1)
+    configured("weft-seed0", seed=0, stages=["weft", "rl"], out="b", trackers=["wandb"])
     check_alike(tmp_path, ["sft", "weft"], [0, 1])  # those of seed 1 are not there yet
     configured("weft-seed1", seed=1, task="countdown", rl={"max_steps": 4})
     rule = r"weft-seed1: is no run to compare with sft-seed0 \(different: rl.max_steps, task\)"
     with pytest.raises(UserError, match=rule):
         check_alike(tmp_path, ["sft", "weft"], [0, 1])
     check_alike(tmp_path, ["sft", "weft"], [0])
+    # an option that only one has: another revision's, or a difference
+    configured("weft-seed0", seed=0, new={"a": None}, revision="b")
+    check_alike(tmp_path, ["sft", "weft"], [0])
+    configured("sft-seed0", seed=0, revision="b")
+    with pytest.raises(UserError, match=r"weft-seed0: .* \(different: new.a\)"):
+        check_alike(tmp_path, ["sft", "weft"], [0])
 
 
 def test_a_verdict_among_many_holds_for_all_together():

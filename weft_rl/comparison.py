@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from weft_rl.errors import UserError
@@ -17,10 +18,9 @@ from weft_rl.stats import (
     crossed_mean,
     hierarchical_bootstrap,
     holm,
-    p_value,
     percentile_interval,
     record_mean,
-    superiority,
+    share_above,
     verdict,
 )
 
@@ -29,6 +29,8 @@ RESULT = "comparison.json"
 STAGES = ("base", "cold_start", "rl")
 # Options that a run of a comparison has for itself.
 _OWN = ("stages", "seed", "out", "resume", "trackers")
+# Stands for an option that a run does not have, which is not one that is null.
+_NONE = object()
 
 Table = Mapping[int, Mapping[str, float]]  # seed -> record's id -> value
 Tables = Mapping[str, Table]  # by score name, the task's main score first
@@ -76,15 +78,22 @@ def check_alike(folder: Path, arms: Sequence[str], seeds: Sequence[int]) -> None
     """Raise UserError naming the options in which the comparison's runs differ, but for what
     makes them its runs, where they ran and who was told."""
     options: dict[str, dict[str, Any]] = {}
+    revisions: dict[str, Any] = {}
     for name in (unit_name(arm, seed) for arm in arms for seed in seeds):
         settings = read_config(folder / name)
         keys = settings.keys() - {*_OWN, "versions", "revision"}
         if keys:
             options[name] = dict(flat({key: settings[key] for key in sorted(keys)}))
+            revisions[name] = settings.get("revision")
     first = next(iter(options), "")
     for name, found in options.items():
-        # an option that one of them does not know yet is no difference
-        differing = [k for k, v in options[first].items() if k in found and found[k] != v]
+        # an option that code of another revision does not know is no difference
+        known = options[first].keys() & found.keys()
+        if revisions[name] == revisions[first]:
+            known = options[first].keys() | found.keys()
+        differing = [
+            k for k in sorted(known) if options[first].get(k, _NONE) != found.get(k, _NONE)
+        ]
         if differing:
             raise UserError(
                 f"{folder / name}: is no run to compare with {first} (different: "
@@ -117,7 +126,7 @@ def compare_units(
         "missing": [unit_name(a, s) for a in arms for s in seeds if (a, s) not in found],
         "results": {
             arm: {
-                stage: _scores(tables[arm, stage], one_model=stage == "base")
+                stage: _scores(tables[arm, stage])
                 for stage in STAGES
                 if tables[arm, stage][names[0]]
             }
@@ -165,13 +174,14 @@ def _table(units: Sequence[Unit], arm: str, stage: str, name: str) -> Table:
     }
 
 
-def _interval(table: Table, *, one_model: bool = False) -> Interval:
-    """Mean over seeds and records with its interval; with one_model, seeds are not a sample."""
+def _interval(table: Table) -> Interval:
+    """Mean share over seeds and records with its interval, within [0, 1]."""
     ids = [*next(iter(table.values()))]
     rows = [[row[record] for record in ids] for row in table.values()]
     # the base is the same model whatever the seed: equal rows are one measurement, not several
-    same = one_model and all(row == rows[0] for row in rows)
-    return record_mean(rows[0]) if same else crossed_mean(rows)
+    same = all(row == rows[0] for row in rows)
+    found = record_mean(rows[0]) if same else crossed_mean(rows)
+    return Interval(found.mean, max(found.low, 0.0), min(found.high, 1.0))
 
 
 def _percent(value: float) -> float:
@@ -182,11 +192,11 @@ def _bounds(interval: Interval) -> list[float]:
     return [_percent(interval.low), _percent(interval.high)]
 
 
-def _scores(tables: Tables, *, one_model: bool) -> dict[str, Any]:
+def _scores(tables: Tables) -> dict[str, Any]:
     """Percent with interval and by seed, the main score at the top as in eval.json."""
     entries = []
     for table in tables.values():
-        interval = _interval(table, one_model=one_model)
+        interval = _interval(table)
         by_seed = {str(seed): _percent(_mean(row)) for seed, row in table.items()}
         score = {"score": _percent(interval.mean), "ci95": _bounds(interval), "by_seed": by_seed}
         entries.append(score)
@@ -206,7 +216,7 @@ def _against_first(
     found: list[dict[str, Any]] = [
         {"stage": stage, "arm": arm, "reference": reference} | change
         for arm in others
-        if (change := _change(tables[arm, stage], tables[reference, stage]))
+        if (change := _change(tables[arm, stage], tables[reference, stage], len(others)))
     ]
     for name in [*tables[reference, stage]]:
         parts = [entry.get(name, entry) for entry in found]  # the main score is the entry itself
@@ -217,7 +227,7 @@ def _against_first(
     return found
 
 
-def _change(after: Tables, before: Tables) -> dict[str, Any]:
+def _change(after: Tables, before: Tables, comparisons: int = 1) -> dict[str, Any]:
     """Points by which `after` is above `before`, over the seeds of both; empty without any."""
     entries: dict[str, dict[str, Any]] = {}
     shared: list[int] = []
@@ -227,23 +237,29 @@ def _change(after: Tables, before: Tables) -> dict[str, Any]:
             return {}
         ids = [*table[shared[0]]]
         entries[name] = _difference(
-            [[table[seed][i] - before[name][seed][i] for i in ids] for seed in shared]
+            [[table[seed][i] - before[name][seed][i] for i in ids] for seed in shared], comparisons
         )
     main, *others = entries
     return {"seeds": shared} | entries[main] | {name: entries[name] for name in others}
 
 
-def _difference(rows: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """What paired differences (seeds by records) say, in points."""
+def _difference(rows: Sequence[Sequence[float]], comparisons: int) -> dict[str, Any]:
+    """What paired differences (seeds by records) say, in points, as one of several comparisons."""
     interval, draws = crossed_mean(rows), hierarchical_bootstrap(rows)
+    alone = len(rows) == 1  # records, then, are what there are several of
+    paired = rows[0] if alone else [fmean(row) for row in rows]
     entry = {
         "difference": _percent(interval.mean),
         "ci95": _bounds(interval),
         "verdict": verdict(interval),
         "bootstrap95": _bounds(percentile_interval(interval.mean, draws)),
-        "superiority": round(superiority(draws), 4),
-        "p": round(p_value(draws), 5),
+        "confidence": round(share_above(draws), 4),
+        "superiority": round(share_above(paired), 4),
+        "p": 1.0,
     }
-    if len(rows) > 1:  # one seed tells nothing of what others would show
-        entry["smallest_visible"] = _percent(crossed_estimate(rows).smallest_visible)
+    if len(paired) > 1:
+        found = crossed_estimate([[value] for value in paired] if alone else rows)
+        entry["p"] = round(found.p, 5)
+        if not alone and found.error > 1e-9:  # one seed tells nothing of what others would show
+            entry["smallest_visible"] = _percent(found.smallest_visible(comparisons))
     return entry
