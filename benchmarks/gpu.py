@@ -30,9 +30,10 @@ import weft_rl.trainers.denoised_rollouts
 from stages.context import Context, quiet_libraries
 from weft_rl.budget import forward_operations
 from weft_rl.config.load import load_run_config
+from weft_rl.config.plan import PlanConfig
 from weft_rl.config.schema import LoraConfig, SamplerConfig
 from weft_rl.models.loading import load_model
-from weft_rl.plan import PlanConfig, make_plan, network_of
+from weft_rl.plan import make_plan, network_of
 from weft_rl.sampler import generate
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"

@@ -14,6 +14,7 @@ from upstream_checkpoint import llada_folder
 from weft_rl import budget
 from weft_rl.budget import Network, Step, backward_share, forward_operations
 from weft_rl.config.load import load_run_config
+from weft_rl.config.plan import PlanConfig
 from weft_rl.config.schema import BaseConfig, LoraConfig, SamplerConfig
 from weft_rl.diffusion.losses import denoising_loss
 from weft_rl.diffusion.policy import token_log_probs
@@ -24,7 +25,7 @@ from weft_rl.families.llada import EIGHT_B, LLADA
 from weft_rl.models import LLaDAConfig, head
 from weft_rl.models.loading import fresh_model, with_lora
 from weft_rl.models.tokenizer import SYMBOLS, tiny_config
-from weft_rl.plan import WITHOUT_ESTIMATE, PlanConfig, cures, main, make_plan, make_plans
+from weft_rl.plan import WITHOUT_ESTIMATE, cures_of, main, make_plan, make_plans
 from weft_rl.sampler import generate
 from weft_rl.trainers.objectives import RECIPES
 from weft_rl.trainers.versions import RECOMPUTE
@@ -210,7 +211,7 @@ def test_the_reference_of_a_full_fine_tune_is_a_second_copy():
 
 def test_what_gains_nothing_is_no_cure():
     options = PlanConfig(hardware="rtx4090", memory_gib=20)
-    lines = cures(config("model=llada_8b"), options, "rl", 20 * GIB)
+    lines = cures_of(config("model=llada_8b"), options, "rl", 20 * GIB)
     # the preset's weights are bfloat16 already, and its layers computed twice
     assert [line.strip().split(":")[0] for line in lines[1:]] == ["memory.weights=nf4"]
 
@@ -285,7 +286,7 @@ def test_weights_by_their_kind():
 
 def test_what_to_change_until_it_fits():
     run = config("model=llada_8b", "memory.gradient_checkpointing=false", "memory.weights=float32")
-    lines = cures(run, PlanConfig("rtx4090"), "weft", 17e9)
+    lines = cures_of(run, PlanConfig("rtx4090"), "weft", 17e9)
     assert lines[0] == "weft does not fit 16 GiB. One after the other:"
     options = [line.split(":")[0].strip() for line in lines[1:]]
     assert options[0] == "memory.gradient_checkpointing=true"
@@ -299,9 +300,11 @@ def test_what_to_change_until_it_fits():
     )
     memory = make_plan(changed, PlanConfig("rtx4090"), "weft").memory
     assert sum(memory.values()) / GIB == pytest.approx(totals[-1], abs=0.05)
-    assert cures(run, PlanConfig("rtx4090"), "weft", 1e9)[-1].startswith("  devices=8 sharding=ze")
+    assert cures_of(run, PlanConfig("rtx4090"), "weft", 1e9)[-1].startswith(
+        "  devices=8 sharding=ze"
+    )
     whole = config("model=llada_8b", "rl.lora.r=0", "memory.weights=float32", "stages=[rl]")
-    text = "\n".join(cures(whole, PlanConfig("rtx4090"), "rl", 1e9))
+    text = "\n".join(cures_of(whole, PlanConfig("rtx4090"), "rl", 1e9))
     assert "rl.lora.r=128: " in text
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rewards.grid import is_solved
 from weft_rl.config.load import load_run_config
+from weft_rl.config.plan import PlanConfig
 from weft_rl.config.schema import BaseConfig
 from weft_rl.data.prompts import task_prompt
 from weft_rl.data.small_world import _told_rows, small_texts, small_traces, word_problem
@@ -18,7 +19,7 @@ from weft_rl.data.traces import encode_traces, prompt_ids
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.small import small_config, small_tokenizer
 from weft_rl.pipeline import main
-from weft_rl.plan import PlanConfig, make_plans
+from weft_rl.plan import make_plans
 
 SUM = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 

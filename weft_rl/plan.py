@@ -2,10 +2,9 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -20,8 +19,10 @@ from weft_rl.budget import (
 )
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, parse_options
-from weft_rl.config.options import Block, leaves, option
+from weft_rl.config.options import leaves
+from weft_rl.config.plan import PlanConfig
 from weft_rl.config.schema import GENERATED, LoraConfig, RunConfig
+from weft_rl.cures import cures
 from weft_rl.data.symbols import POSITIONS, SMALL_VOCABULARY, SYMBOLS
 from weft_rl.errors import UserError
 from weft_rl.families.family import Family, Sizes
@@ -31,26 +32,6 @@ from weft_rl.families.registry import FAMILIES, family_of, read_config
 _GIB, _TERA = 2**30, 1e12
 # Cold starts whose step has no estimate pass.
 WITHOUT_ESTIMATE = ("sft", "dream", "dft", "rho1")
-
-
-@dataclass(frozen=True)
-class PlanConfig(Block):
-    """Options of `plan` beside a run's own, all of which it takes."""
-
-    hardware: Literal["h100", "h200", "a100", "a100_40", "rtx4090", "cpu"] = option(
-        "h100", "the device"
-    )
-    memory_gib: float | None = option(None, "of a device; null: the hardware's", above=0)
-    utilisation: float = option(0.4, "share of the hardware's products", above=0, at_most=1)
-    devices: int = option(1, "trained on together", at_least=1)
-    sharding: Literal["none", "zero2", "zero3"] = option(
-        "none", "zero2 spreads optimizer and gradients over the devices, zero3 weights as well"
-    )
-    prompt_length: int = option(200, "tokens of an RL prompt", at_least=1)
-    traces: int = option(1000, "cold-start records; s1K has 1,000", at_least=1)
-    trace_length: int | None = option(
-        None, "mean tokens of a record, for the time; null: the longest", at_least=1
-    )
 
 
 class Plan(NamedTuple):
@@ -82,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     Console().print(_table(plans, room, options))
     for plan in plans:
         if sum(plan.memory.values()) > room:
-            for line in cures(config, options, plan.stage, room):
+            for line in cures_of(config, options, plan.stage, room):
                 sys.stdout.write(f"{line}\n")
     return 0
 
@@ -225,59 +206,13 @@ def _rl_work(config: RunConfig, options: PlanConfig, step: Step) -> Work:
     return forwards, operations, reads, tokens, rl.max_steps
 
 
-def cures(config: RunConfig, options: PlanConfig, stage: str, room: float) -> list[str]:
-    """What to change, one after the other, until the stage fits `room` bytes; with the totals."""
-    key = "rl" if stage == "rl" else "cold_start"
+def cures_of(config: RunConfig, options: PlanConfig, stage: str, room: float) -> list[str]:
+    """Lines that say what to change until the stage fits `room` bytes."""
 
     def total(changed: RunConfig, options: PlanConfig) -> float:
         return sum(make_plan(changed, options, stage).memory.values())
 
-    lines = [f"{stage} does not fit {room / _GIB:.0f} GiB. One after the other:"]
-    least = total(config, options)
-    for text, changed in _changes(config, key):
-        needed = total(changed, options)
-        if needed >= least:  # nothing is gained by it here
-            continue
-        lines.append(f"  {text}: {needed / _GIB:.1f} GiB")
-        config, least = changed, needed
-        if needed <= room:
-            return lines
-    options = replace(options, devices=max(options.devices, 8), sharding="zero3")
-    needed = total(config, options)
-    return [*lines, f"  devices={options.devices} sharding=zero3: {needed / _GIB:.1f} GiB"]
-
-
-def _changes(config: RunConfig, key: str) -> list[tuple[str, RunConfig]]:
-    """The changes that save memory, each on top of those before, cheapest for the result first."""
-    made = []
-
-    def change(text: str, changed: RunConfig) -> None:
-        nonlocal config
-        if changed != config:
-            config = changed
-            made.append((text, changed))
-
-    def block(**values: Any) -> RunConfig:
-        return replace(config, **{key: replace(getattr(config, key), **values)})
-
-    memory = config.memory
-    change(
-        "memory.gradient_checkpointing=true",
-        replace(config, memory=replace(memory, gradient_checkpointing=True)),
-    )
-    if key == "cold_start":
-        change("cold_start.batch_size=1", block(batch_size=1))
-    else:
-        size = config.rl.num_generations
-        fewer = replace(config.rl.optimizer, micro_batch_size=size)
-        change(f"rl.optimizer.micro_batch_size={size}", block(optimizer=fewer))
-    if getattr(config, key).lora.r == 0:
-        change(f"{key}.lora.r=128", block(lora=replace(getattr(config, key).lora, r=128)))
-    for weights in ("bfloat16", "nf4"):
-        if memory.weights != "nf4":
-            kept = replace(config.memory, weights=weights)
-            change(f"memory.weights={weights}", replace(config, memory=kept))
-    return made
+    return cures(config, options, stage, room, total)
 
 
 def _table(plans: Sequence[Plan], room: float, options: PlanConfig) -> Table:
