@@ -154,9 +154,14 @@ def test_a_reward_that_fails_earns_nothing_and_is_counted(value):
     assert "reward own" in str(caught[0].message)
 
 
-def test_a_reward_that_always_fails_stops_the_run():
-    with pytest.raises(UserError, match=r"reward own: failed on all 4 completions.*'missing'"):
-        graded(lambda completion, i: {}["missing"])
+@pytest.mark.parametrize("resample", [0, 1])
+def test_a_reward_that_always_fails_stops_the_run(tmp_path, resample):
+    def fails(completion, **_):
+        raise KeyError("missing")
+
+    made = trainer(tmp_path, options(rollout={"resample": resample}), reward={"own": fails})
+    with pytest.raises(UserError, match=r"reward own: failed on all 8 completions.*'missing'"):
+        rollout(made)
 
 
 def test_async_rewards_are_awaited_and_may_fail(tmp_path):
