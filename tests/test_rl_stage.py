@@ -4,7 +4,9 @@ import json
 import math
 import re
 import warnings
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from rl_trainer import T, dataset, losses, options, rollout, state, trainer
@@ -144,14 +146,29 @@ def fails(value):
     return reward
 
 
-@pytest.mark.parametrize(
-    "value", [None, math.nan, math.inf, -math.inf, "1", ValueError("no"), KeyError("puzzle")]
-)
+BAD = [None, math.nan, math.inf, -math.inf, "1", b"1", [1], ValueError("no"), KeyError("puzzle")]
+# too large for a float, and for float32
+BAD += [10**5000, 1e39, np.float64(1e39), np.float32("nan"), torch.ones(2)]
+
+
+@pytest.mark.parametrize("value", BAD, ids=lambda value: type(value).__name__)
 def test_a_reward_that_fails_earns_nothing_and_is_counted(value):
     values, seen, caught = graded(fails(value))
     assert values == [1.0, 0.0, 1.0, 0.0]
     assert seen == {"reward_failures": 0.5, "parsable_share": 1.0}
     assert "reward own" in str(caught[0].message)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, 1, 1.0, np.float32(1), np.int64(1), np.bool_(True), torch.tensor(1), Fraction(1)],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_kind_of_number_is_a_reward(value):
+    values, seen, _ = graded(lambda completion, i: value)
+    assert values == [1.0] * 4
+    assert all(type(each) is float for each in values)
+    assert seen["reward_failures"] == 0
 
 
 @pytest.mark.parametrize("resample", [0, 1])

@@ -1,7 +1,6 @@
 """The one adapter between reward functions over texts and TRL's form over batches."""
 
 import inspect
-import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,15 +15,17 @@ from weft_rl.runs import append_line
 Reward = Callable[..., Any]
 # Completions written per rollout: enough to read along, small beside the checkpoints.
 _SAMPLED = 4
+# float32's, in which TRL keeps rewards: a larger one would be an infinity there.
+_LARGEST = 3.4028234663852886e38
 
 
 class TrlReward:
     """A function over texts in TRL's form: called with N completions, it gives N floats.
 
     completions: N conversations of one assistant message; fields: N dicts, a record's columns. What
-    raises, or gives None, NaN or an infinity, earns the completion 0 and is counted in the metric
-    reward_failures. `failures` keeps those of the last call, `calls` how many completions it had:
-    `refuse_failing` reads both."""
+    raises, or gives None, NaN, or more than float32 holds, earns the completion 0 and is counted in
+    the metric reward_failures. `failures` keeps those of the last call, `calls` how many
+    completions it had: `refuse_failing` reads both."""
 
     def __init__(self, name: str, function: Reward, counts_answers: bool) -> None:
         self.__name__ = name  # TRL logs it as rewards/<name>
@@ -50,11 +51,13 @@ class TrlReward:
     ) -> list[float]:
         """What the function gave as rewards, with what failed counted."""
         self.calls = len(values)
-        self.failures = [repr(value) for value in values if not _is_number(value)]
+        numbers = [_number(value) for value in values]
+        pairs = zip(values, numbers, strict=True)
+        self.failures = [_shown(value) for value, number in pairs if number is None]
         if self.failures:
             warnings.warn(
                 f"reward {self.__name__}: {self.failures[0]} counts as 0, as all that is no finite "
-                "number",
+                "number of 32 bits",
                 stacklevel=2,
             )
         if log_metric is not None:
@@ -62,7 +65,7 @@ class TrlReward:
             if self.counts_answers:
                 found = sum(answer_text(text) is not None for text in texts)
                 log_metric("parsable_share", found / max(len(texts), 1))
-        return [float(value) if _is_number(value) else 0.0 for value in values]
+        return [0.0 if number is None else number for number in numbers]
 
 
 class _Awaited(TrlReward):
@@ -119,8 +122,24 @@ def _tried(function: Reward, text: str, record: Mapping[str, Any]) -> Any:
         return error
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _number(value: Any) -> float | None:
+    """What is a number to Python, numpy or torch, as a float; None for all else, texts included."""
+    if isinstance(value, str | bytes | bytearray):
+        return None
+    try:
+        number = float(value)
+    except Exception:  # noqa: BLE001 - a user's value may raise anything
+        return None
+    return number if abs(number) <= _LARGEST else None
+
+
+def _shown(value: Any) -> str:
+    """The start of what Python calls it, on one line."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - ints of over 4300 digits refuse, and a user's value may
+        text = f"a value of type {type(value).__name__}"
+    return " ".join(text.split())[:200]
 
 
 class CompletionLog:
