@@ -28,6 +28,11 @@ RUNS = {
     "choice": {"objective": "dapo", "loss": {"top_entropy_share": 0.3, "kl_cov_share": 0.05}},
     "resample": {"objective": "dapo", "rollout": {"resample": 2}},
     "failing record": {"objective": "bnpo"},
+    "mu 1": {"num_iterations": 1},
+    # with a clip that is reached
+    "no reference": {"kl_coef": 0.0, "optimizer": MICRO, "loss": {"clip_coef": 1e-3}},
+    "adapter": {"objective": "grpo"},
+    "adapter, mu 1, no reference": {"num_iterations": 1, "kl_coef": 0.0, "optimizer": MICRO},
     # the eight completions of a prompt lie on both processes
     "one group": {"objective": "wd1", "num_prompts": 1, "num_generations": 8},
 }
@@ -45,6 +50,8 @@ def fails_on_one_record(completion, puzzle, **_):
     return by_length(completion)
 
 
+# All else that a step logs is the same on any number of processes.
+TIMES = {"step_time"}
 REWARDS = {"resample": half_equal, "failing record": fails_on_one_record}
 
 
@@ -67,6 +74,7 @@ def results(folder, processes):
             folder / name,
             chosen,
             reward=REWARDS.get(name, by_length),
+            lora=name.startswith("adapter"),
             processes=processes,
             max_steps=6,
             records=dataset(5),  # prompts: the last chunk of an epoch is ragged
@@ -76,10 +84,8 @@ def results(folder, processes):
         run.add_callback(gradients)
         run.train()
         rows = [row for row in run.state.log_history if "loss" in row]
-        kept = ("loss", "reward", "kl", "entropy", "zero_std_groups", "resampled_groups")
-        kept += ("reward_failures",)
         made[name] = {
-            "logs": [[row.get(key, 0.0) for key in kept] for row in rows],
+            "logs": [{key: row[key] for key in row.keys() - TIMES} for row in rows],
             "gradients": gradients.kept,
             "weights": state(run),
         }
