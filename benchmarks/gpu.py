@@ -41,7 +41,7 @@ DEVICE = torch.device("cuda" if CUDA else "cpu")
 GIB = 2**30
 SMALL = {"d_model": 64, "n_layers": 2, "n_heads": 2, "n_kv_heads": 2, "mlp_hidden_size": 128}
 # the paper's preset, and d1's 6 completions of one prompt; weights as they are
-WORDS = ["preset=paper", "rl.num_prompts=1", "sampler.gen_length=256", "sampler.steps=128"]
+WORDS = ["preset=paper", "rl.num_prompts=1"]
 
 
 def wait() -> float:

@@ -14,6 +14,7 @@ Mean over random models. Writes benchmarks/results/policy_gradients.json and .md
 
 import json
 import sys
+from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from weft_rl.config.rl import LossConfig
 from weft_rl.diffusion import estimators
 from weft_rl.diffusion.advantages import group_advantages, wd1_weights
 from weft_rl.diffusion.estimators import Views
-from weft_rl.trainers.policy_loss import Evidence, token_loss
+from weft_rl.diffusion.surrogates import aggregate
+from weft_rl.trainers.policy_loss import Evidence, normalizer_of, token_loss
 
 RESULTS = Path(__file__).parent / "results"
 V, T, G = 3, 3, 8
@@ -120,12 +122,15 @@ def gradients(
     a = group_advantages(reward(x), G)
     if objective == "wd1":
         a = wd1_weights(a, G)
-    weight = views.weight.double()
-    found = token_loss(objective, log_p, weight, Evidence(a), LossConfig(), 0.0)
-    kept = (found.loss * found.scored).view(groups, -1)
-    scored = found.scored.view(groups, -1).sum(1)
-    loss = kept.sum(1) if objective == "wd1" else kept.sum(1) / scored
-    (by_token,) = torch.autograd.grad(loss.sum(), log_p)
+    views = replace(views, weight=views.weight.double())
+    found = token_loss(objective, log_p, views, Evidence(a), LossConfig(), 0.0)
+    sizes = {"rows": G, "gen_length": T, "group": G}
+    parts = zip(found.loss.split(G), found.scored.split(G), strict=True)
+    losses = [
+        aggregate(loss, scored, normalizer_of(objective), tokens=scored.sum(), **sizes)
+        for loss, scored in parts
+    ]
+    (by_token,) = torch.autograd.grad(torch.stack(losses).sum(), log_p)
     rows = jacobian[index[..., None], places, x[:, None]]  # (N, D, T, parameters)
     each = -(by_token[..., None] * rows).sum((1, 2))
     return each.view(groups, G, -1).sum(1), views.masked.shape[1]

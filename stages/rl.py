@@ -136,8 +136,7 @@ def _arguments(context: Context, weights: list[float]) -> GRPOConfig:
         warmup_steps=options.optimizer.warmup_steps,
         adam_beta1=0.9,
         adam_beta2=0.99,  # with 0.9, d1's
-        # on a tiny model Adam's usual 1e-8 turns rounding noise into full-size steps
-        adam_epsilon=1e-5,
+        adam_epsilon=options.optimizer.adam_epsilon,
         weight_decay=options.optimizer.weight_decay,
         max_grad_norm=options.optimizer.max_grad_norm,
         per_device_train_batch_size=size,

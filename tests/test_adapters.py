@@ -165,6 +165,22 @@ def test_cuda_that_is_not_there():
         resolve_device("cuda")
 
 
+@pytest.mark.parametrize(("rank", "device"), [(None, "cuda:0"), ("1", "cuda:1")])
+def test_each_process_has_the_gpu_of_its_local_rank(monkeypatch, rank, device):
+    current = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert resolve_device("auto") == resolve_device("cuda") == torch.device(device)
+    assert {*current} == {torch.device(device)}
+    assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(UserError, match="device=cuda:2: there are 2 CUDA devices; start one"):
+        resolve_device("cuda:2")
+
+
 def test_weights_that_all_train_are_float32():
     def load(*argv):
         return load_run_config(["model=/x", *argv], command="it")

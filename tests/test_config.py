@@ -58,7 +58,8 @@ def test_a_preset_lies_over_another():
     below, paper, d1 = load("model=llada_8b"), load("preset=paper"), load("preset=d1")
     # WeFT, Appendix B
     assert (paper.stages, paper.seed, paper.data) == (["weft", "rl"], 42, "s1k")
-    assert (paper.sampler.gen_length, paper.sampler.steps) == (512, 256)
+    assert paper.eval.preset == "paper"  # 512 tokens in 256 steps; rollouts are d1's
+    assert (paper.sampler.gen_length, paper.sampler.steps) == (256, 128)
     # d1's scripts
     assert (d1.stages, d1.memory.weights) == (["rl"], "nf4")
     assert (d1.rl.num_iterations, d1.rl.lora.targets[-1]) == (8, "up_proj")

@@ -193,6 +193,28 @@ def test_cold_starts_without_an_estimate_are_the_trainers():
     assert set(WITHOUT_ESTIMATE) == names
 
 
+def test_the_reference_of_a_full_fine_tune_is_a_second_copy():
+    words = ("model=llada_8b", "rl.lora.r=0")
+    with_kl, without = (
+        sum(make_plan(config(*words, f"rl.kl_coef={kl}"), PlanConfig(), "rl").memory.values())
+        for kl in (0.04, 0)
+    )
+    assert with_kl - without == 4 * 8_015_581_184
+    # with an adapter it is the start itself
+    lora = [
+        make_plan(config("model=llada_8b", f"rl.kl_coef={kl}"), PlanConfig(), "rl").memory
+        for kl in (0.04, 0)
+    ]
+    assert lora[0] == lora[1]
+
+
+def test_what_gains_nothing_is_no_cure():
+    options = PlanConfig(hardware="rtx4090", memory_gib=20)
+    lines = cures(config("model=llada_8b"), options, "rl", 20 * GIB)
+    # the preset's weights are bfloat16 already, and its layers computed twice
+    assert [line.strip().split(":")[0] for line in lines[1:]] == ["memory.weights=nf4"]
+
+
 def test_kept_estimates_cost_a_part_of_fresh_ones():
     words = ("preset=paper", "cold_start.estimate.refresh_every=4")
     kept = (*words, "cold_start.estimate.rates=cached")

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from upstream_checkpoint import LLADA_CONFIG, llada_folder
 
 from weft_rl.errors import UserError
+from weft_rl.models.checks import require_memory
 from weft_rl.models.loading import load_model
 from weft_rl.shards import INDEX, read_folder, read_header
 
@@ -150,3 +151,14 @@ def test_too_little_memory_is_said_before_loading(tmp_path, monkeypatch):
     monkeypatch.setattr("weft_rl.models.checks.free_memory", lambda device: 1000)
     with pytest.raises(UserError, match=r"its weights take 0\.0 GiB as torch\.float32, and cpu"):
         load(folder)
+    with pytest.raises(UserError, match=r"GiB as nf4, and cpu"):
+        require_memory(folder, torch.bfloat16, torch.device("cpu"), nf4=True)
+
+
+def test_four_bits_fit_where_sixteen_do_not(tmp_path, monkeypatch):
+    folder, tensors = llada_folder(tmp_path / "a")
+    halves = sum(2 * tensor.numel() for tensor in tensors.values())
+    monkeypatch.setattr("weft_rl.models.checks.free_memory", lambda device: halves - 1)
+    require_memory(folder, torch.bfloat16, torch.device("cpu"), nf4=True)
+    with pytest.raises(UserError, match="bfloat16, and cpu"):
+        require_memory(folder, torch.bfloat16, torch.device("cpu"))

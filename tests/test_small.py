@@ -68,8 +68,8 @@ def test_an_example_depends_on_its_number_alone():
 def test_rows_in_words():
     puzzle, answer = "1034002143100000", "1234342143102143"
     told = _told_rows(puzzle, answer)
-    assert told.startswith("Row 1 lacks 2: 1234. Row 2 lacks 3 and 4: 3421. Row 3 lacks 2: 4310.")
-    assert told.endswith("Row 4 lacks 1 and 2 and 3 and 4: 2143.")
+    assert told.startswith("Row 1 is 1034, so 1234. Row 2 is 0021, so 3421. Row 3 is 4310, so 4310")
+    assert told.endswith("Row 4 is 0000, so 2143.")
 
 
 def test_pretraining_leaves_something_to_learn():

@@ -1,5 +1,6 @@
 """Losses, advantages and selections against numbers worked out by hand."""
 
+from dataclasses import replace
 from math import exp, log
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
+from weft_rl.config.rl import LossConfig
 from weft_rl.diffusion.advantages import equal_groups, group_advantages, wd1_weights
+from weft_rl.diffusion.estimators import elbo, token_estimate
 from weft_rl.diffusion.selection import covariances, top_threshold
 from weft_rl.diffusion.surrogates import (
     aggregate,
@@ -19,6 +22,7 @@ from weft_rl.diffusion.surrogates import (
     sequence_ratio,
     upper_bound,
 )
+from weft_rl.trainers.policy_loss import Evidence, normalizer_of, token_loss
 
 
 def test_clip():
@@ -156,3 +160,46 @@ def test_covariance_by_hand():
     # mean log p -2, mean A 0.5: (-1 + 2)(1 - .5), (-3 + 2)(1 - .5), (-2 + 2)(-.5)
     found = covariances(tensor([[-1.0, -3.0], [-2.0, -2.0]]), tensor([1.0, 0.0]), -2.0, 0.5)
     assert_close(found, tensor([[0.5, -0.5], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("chosen", [{}, {"block_length": 8}, {"times": "quadrature"}])
+@pytest.mark.parametrize("draws", [1, 2])
+def test_a_bounds_ratio_is_per_token_of_the_completion(chosen, draws):
+    """Every token .02 nats more likely, whatever is hidden: the mean log ratio is .02, though a
+    view hides but a part of the tokens. Divided by the hidden ones it would be .03 to .2."""
+    answer = torch.ones(6000, 32, dtype=torch.bool)
+    generators = [torch.Generator().manual_seed(i) for i in range(len(answer))]
+    views = elbo(answer, generators, draws, **chosen)
+    assert not views.seen.all()
+    before = torch.full(views.weight.shape, -1.0)
+    old = Evidence(torch.ones(len(answer)), old=token_estimate(before, views.weight))
+    options = LossConfig(clip_coef=1e9)
+    found = token_loss("gspo", before + 0.02, views, old, options, 0.0)
+    shift = (-found.loss[:, 0]).log()
+    error = 4 * float(shift.std()) / len(shift) ** 0.5
+    assert shift.mean() == pytest.approx(0.02, abs=1e-5 + error)
+    # k2 over the length: half of (.02 length)^2 / length, plus the variance of the sum
+    start = replace(old, reference=old.old)
+    sequence = replace(options, kl="sequence")
+    kl = token_loss("gspo", before + 0.02, views, start, sequence, 1.0).kl
+    assert torch.allclose(kl[:, 0], (32 * shift) ** 2 / 32 / 2, rtol=1e-3)
+
+
+def test_spg_divides_by_the_completions_lengths():
+    answer = torch.ones(2000, 32, dtype=torch.bool)
+    generators = [torch.Generator().manual_seed(i) for i in range(len(answer))]
+    views = elbo(answer, generators, 1, block_length=8)
+    log_p = torch.full(views.weight.shape, -1.0)
+    found = token_loss("spg", log_p, views, Evidence(torch.ones(2000)), LossConfig(), 0.0)
+    assert found.scored.equal(answer)
+    loss = aggregate(
+        found.loss,
+        found.scored,
+        normalizer_of("spg"),
+        tokens=found.scored.sum(),
+        rows=2000,
+        gen_length=32,
+        group=4,
+    )
+    # the bound of tokens of -1 nat each is -1 a token, on average
+    assert loss == pytest.approx(1.0, abs=0.1)

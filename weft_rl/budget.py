@@ -36,13 +36,14 @@ class Hardware(NamedTuple):
     tera_bytes: float
 
 
-# Source: the makers' data sheets. The CPU is two cores of a server, as this package is tested on.
+# Memory as torch reports it of such a device, the rest from the makers' data sheets. The CPU is two
+# cores of a server, as this package is tested on.
 HARDWARE = {
-    "h200": Hardware(141 * 1e9 / 2**30, 989, 4.8),
-    "h100": Hardware(80 * 1e9 / 2**30, 989, 3.35),
-    "a100": Hardware(80 * 1e9 / 2**30, 312, 2.0),
-    "a100_40": Hardware(40 * 1e9 / 2**30, 312, 1.555),
-    "rtx4090": Hardware(24 * 1e9 / 2**30, 165, 1.008),
+    "h200": Hardware(139.8, 989, 4.8),
+    "h100": Hardware(79.1, 989, 3.35),
+    "a100": Hardware(79.1, 312, 2.0),
+    "a100_40": Hardware(39.4, 312, 1.555),
+    "rtx4090": Hardware(23.6, 165, 1.008),
     "cpu": Hardware(16.0, 0.1, 0.02),
 }
 
@@ -154,6 +155,7 @@ class Step:
     cached_tokens: int = 0  # of which a sampler keeps keys and values
     sampled_logits: int = 0  # positions whose logits a sampler holds together
     sampled_tokens: int = 0  # that a sampler's forward takes in together
+    reference: bool = False  # a frozen copy of the start stands beside what is trained
 
     def memory(self) -> dict[str, float]:
         """Bytes by part, at the moment of the step when they add up to most.
@@ -217,8 +219,9 @@ class Step:
     def _standing(self) -> dict[str, float]:
         network = self.network
         adapters = network.trained * _FLOAT if network.lora.r else 0
+        copies = 1 + self.reference
         return {
-            "weights": network.weight_bytes() / self._parts("zero3"),
+            "weights": copies * network.weight_bytes() / self._parts("zero3"),
             "adapters": adapters / self._parts("zero3"),
             "optimizer": 2 * _FLOAT * network.trained / self._parts("zero2"),
         }

@@ -178,6 +178,8 @@ def _rl_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
         cached_tokens=rows * length if sampler.cache != "none" else 0,
         sampled_logits=rows * sampler.block_length,
         sampled_tokens=rows * length,
+        # with an adapter the reference is the start without it
+        reference=rl.kl_coef > 0 and rl.lora.r == 0,
     )
 
 
@@ -226,15 +228,22 @@ def _rl_work(config: RunConfig, options: PlanConfig, step: Step) -> Work:
 def cures(config: RunConfig, options: PlanConfig, stage: str, room: float) -> list[str]:
     """What to change, one after the other, until the stage fits `room` bytes; with the totals."""
     key = "rl" if stage == "rl" else "cold_start"
+
+    def total(changed: RunConfig, options: PlanConfig) -> float:
+        return sum(make_plan(changed, options, stage).memory.values())
+
     lines = [f"{stage} does not fit {room / _GIB:.0f} GiB. One after the other:"]
+    least = total(config, options)
     for text, changed in _changes(config, key):
-        needed = sum(make_plan(changed, options, stage).memory.values())
+        needed = total(changed, options)
+        if needed >= least:  # nothing is gained by it here
+            continue
         lines.append(f"  {text}: {needed / _GIB:.1f} GiB")
-        config = changed
+        config, least = changed, needed
         if needed <= room:
             return lines
     options = replace(options, devices=max(options.devices, 8), sharding="zero3")
-    needed = sum(make_plan(config, options, stage).memory.values())
+    needed = total(config, options)
     return [*lines, f"  devices={options.devices} sharding=zero3: {needed / _GIB:.1f} GiB"]
 
 

@@ -96,6 +96,7 @@ class OptimizerConfig(Block):
     warmup_steps: int = option(0, "steps of linear warm-up", at_least=0)
     weight_decay: float = option(0.0, "AdamW's", at_least=0)
     max_grad_norm: float = option(0.2, "longer gradients are scaled down to it", above=0)
+    adam_epsilon: float = option(1e-8, "AdamW's, beside the root of the squared gradients", above=0)
     micro_batch_size: int | None = option(
         None, "completions per forward pass and process; null: all of a process", at_least=1
     )

@@ -112,13 +112,12 @@ def _rng(seed: int, purpose: str, index: int) -> Rng:
 
 
 def _told_rows(puzzle: str, answer: str) -> str:
-    """Each row in words: what it lacks, and what becomes of it."""
-    lines = []
-    for row in range(4):
-        clues, filled = puzzle[4 * row : 4 * row + 4], answer[4 * row : 4 * row + 4]
-        lacking = " and ".join(sorted(set("1234") - set(clues))) or "nothing"
-        lines.append(f"Row {row + 1} lacks {lacking}: {filled}.")
-    return " ".join(lines)
+    """Each row as it is and as it becomes.
+
+    All rows take the same number of tokens: a digit is always as far from the one that it copies.
+    With a list of what each row lacks, the model wrote answers in form before it read a clue."""
+    rows = [slice(4 * row, 4 * row + 4) for row in range(4)]
+    return " ".join(f"Row {n + 1} is {puzzle[r]}, so {answer[r]}." for n, r in enumerate(rows))
 
 
 def small_texts(count: int, seed: int) -> list[tuple[str, str]]:

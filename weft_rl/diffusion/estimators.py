@@ -32,11 +32,25 @@ class Views:
 
     masked: Tensor  # (N, D, T) bool, hidden from the model
     weight: Tensor  # (N, D, T) float32, of a token's log-probability in its estimate; 0 if shown
+    bounded: Tensor | None = None  # (N, T) bool, the tokens that a bound is on; None: no bound
+
+    @property
+    def seen(self) -> Tensor:
+        """Tokens that some view estimates: (N, T) bool."""
+        return (self.weight > 0).any(1)
 
     @property
     def scored(self) -> Tensor:
-        """Tokens that some view estimates: (N, T) bool."""
-        return (self.weight > 0).any(1)
+        """Tokens whose estimates make up the completion's: (N, T) bool.
+
+        Of a bound these are all of its tokens. Those that no view hides count 0, and weights make
+        up for them: a mean is over all, or it would be too large by what weights make up."""
+        return self.seen if self.bounded is None else self.bounded
+
+    def first(self, count: int) -> "Views":
+        """Of the first so many tokens."""
+        bounded = None if self.bounded is None else self.bounded[..., :count]
+        return Views(self.masked[..., :count], self.weight[..., :count], bounded)
 
 
 def token_estimate(log_p: Tensor, weight: Tensor) -> Tensor:
@@ -117,7 +131,7 @@ def elbo(
     kept = _hidden(draw[..., 2:], inside, times=times, complement=complement)
     masked = [(hide & inside) | later for hide, _ in kept]
     weight = [(hide & inside) * (blocks[:, None] * share)[..., None] for hide, share in kept]
-    return Views(torch.cat(masked, dim=1), torch.cat(weight, dim=1).float())
+    return Views(torch.cat(masked, dim=1), torch.cat(weight, dim=1).float(), answer)
 
 
 def _hidden(

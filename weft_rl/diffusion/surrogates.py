@@ -27,7 +27,8 @@ def clipped(ratio: Tensor, advantages: Tensor, clip_coef: float) -> tuple[Tensor
 def sequence_ratio(new: Tensor, old: Tensor, scored: Tensor) -> Tensor:
     """Ratio of a completion's probabilities to the power 1 / its length: (B, 1).
 
-    With evidence lower bounds for log-probabilities it is ESPO's and GDPO's. Source: GSPO."""
+    scored: the tokens that the length counts, a bound's being all of the completion. With evidence
+    lower bounds for log-probabilities it is ESPO's and GDPO's. Source: GSPO."""
     return torch.exp(_token_mean(new - old, scored))[:, None]
 
 

@@ -7,6 +7,8 @@ import torch
 from huggingface_hub import snapshot_download
 from transformers import PreTrainedTokenizerBase
 
+from weft_rl.budget import Network
+from weft_rl.config.lora import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families.family import Family
 from weft_rl.families.registry import family_of, read_config
@@ -49,16 +51,23 @@ def check_weights(folder: Path) -> Family:
     return family
 
 
-def require_memory(folder: Path, dtype: torch.dtype, device: torch.device) -> None:
+def require_memory(
+    folder: Path, dtype: torch.dtype, device: torch.device, *, nf4: bool = False
+) -> None:
     """Raise UserError when the weights alone do not fit what is free."""
     config = read_config(folder)
     family, _ = family_of(config, folder)
-    needed = family.count(family.sizes(config)) * dtype.itemsize
+    sizes = family.sizes(config)
+    if nf4:
+        needed = Network(family, sizes, LoraConfig(0), "nf4", False, True).weight_bytes()
+    else:
+        needed = family.count(sizes) * dtype.itemsize
     free = free_memory(device)
     if free is not None and needed > free:
         raise UserError(
-            f"model={folder}: its weights take {needed / _GIB:.1f} GiB as {dtype}, and {device} "
-            f"has {free / _GIB:.1f} GiB free; weft-rl plan says what a run needs and what to change"
+            f"model={folder}: its weights take {needed / _GIB:.1f} GiB as "
+            f"{'nf4' if nf4 else dtype}, and {device} has {free / _GIB:.1f} GiB free; weft-rl plan "
+            "says what a run needs and what to change"
         )
 
 

@@ -34,15 +34,26 @@ from weft_rl.shards import read_folder
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device for `device=`. Raises UserError for one that is not there."""
+    """The device for `device=`: of several processes each has the GPU of its local rank, which
+    becomes the current one. Raises UserError for one that is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"device={name}: no such device; use auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
         raise UserError(f"device={name}: no CUDA device is available; use device=cpu")
+    if device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if device.index >= torch.cuda.device_count():
+        raise UserError(
+            f"device={device}: there are {torch.cuda.device_count()} CUDA devices; start one "
+            "process for each"
+        )
+    torch.cuda.set_device(device)
     return device
 
 
@@ -87,11 +98,12 @@ def load_model(
             adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
             return cast(PreTrainedModel, adapted) if nf4 else adapted.merge_and_unload().to(dtype)
         check_weights(folder)
+        options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False}
         if nf4:
-            options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False}
             options["quantization_config"] = _four_bits(device)
+        require_memory(folder, dtype, device, nf4=nf4)
+        if nf4:
             return AutoModelForMaskedLM.from_pretrained(folder, device_map=device, **options)
-        require_memory(folder, dtype, device)
         return _streamed(folder, device, dtype)
 
 

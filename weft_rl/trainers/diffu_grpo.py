@@ -14,7 +14,7 @@ from trl.trainer.utils import use_adapter
 
 from weft_rl.config.schema import RLConfig
 from weft_rl.diffusion.advantages import equal_groups, group_advantages, wd1_weights
-from weft_rl.diffusion.estimators import token_estimate
+from weft_rl.diffusion.estimators import Views, token_estimate
 from weft_rl.diffusion.surrogates import aggregate
 from weft_rl.errors import UserError
 from weft_rl.sampler import SamplerConfig
@@ -183,8 +183,8 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
         return torch.stack(log_probs, dim=1), torch.stack(entropies, dim=1)
 
     def _estimate(self, model: Any, inputs: dict[str, Any], k: int) -> tuple[Tensor, Tensor]:
-        log_p, entropy, weight = self._look(model, inputs, k)
-        return token_estimate(log_p, weight), entropy
+        log_p, entropy, views = self._look(model, inputs, k)
+        return token_estimate(log_p, views.weight), entropy
 
     @staticmethod
     def _slice(scored: dict[str, Any], begin: int, size: int) -> dict[str, Any]:
@@ -220,8 +220,8 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
         length, steps = self.sampler.block_length, self.sampler.steps
         return draw_views(self.options.estimator, rows, seeds, self.options.masks, length, steps)
 
-    def _look(self, model: Any, inputs: dict[str, Any], k: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probs (B, D, C), mean entropy over the views that hide a token (B, C), weights."""
+    def _look(self, model: Any, inputs: dict[str, Any], k: int) -> tuple[Tensor, Tensor, Views]:
+        """Log-probs (B, D, C), mean entropy over the views that hide a token (B, C), the views."""
         views = self._views(inputs, k)
         rows = Rows.of(inputs, self.sampler.gen_length)
         log_p, entropy = view_log_probs(
@@ -232,15 +232,15 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
             prompt_probability=self.options.masks.prompt_probability,
             mask_id=self.mask_id,
         )
-        weight = views.weight[..., : log_p.shape[-1]]
-        own = weight > 0
+        views = views.first(log_p.shape[-1])
+        own = views.weight > 0
         mean = (entropy * own).sum(1) / own.sum(1).clamp(min=1)
-        return log_p, mean, weight
+        return log_p, mean, views
 
     def _compute_loss(self, model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
         """TRL passes one slice and wants its part of the loss, divided for accumulation."""
         options, k = self.options, (self._step // self.slices) % self.num_iterations
-        log_p, entropy, weight = self._look(model, inputs, k)
+        log_p, entropy, views = self._look(model, inputs, k)
 
         def of_pass(name: str) -> Tensor | None:
             return inputs[name][:, k] if name in inputs else None
@@ -252,9 +252,7 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
             of_pass("chosen"),
             of_pass("held"),
         )
-        found = token_loss(
-            options.objective, log_p, weight, evidence, options.loss, options.kl_coef
-        )
+        found = token_loss(options.objective, log_p, views, evidence, options.loss, options.kl_coef)
         processes = self.accelerator.num_processes
         tokens = inputs["scored_tokens"][k]
         if options.objective == "bnpo" and options.optimizer.micro_batch_size is not None:
@@ -269,19 +267,19 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
             gen_length=self.sampler.gen_length,
             group=self.group,
         )
-        self._measure(found, entropy)
+        self._measure(found, entropy, views.seen)
         size = self.args.per_device_train_batch_size
         first = self._step % self.slices * size
         # processes' gradients are averaged, their shares of the loss are to be summed
         return self.checked(loss, self._ids[first : first + size]) * processes
 
-    def _measure(self, found: TokenLoss, entropy: Tensor) -> None:
+    def _measure(self, found: TokenLoss, entropy: Tensor, seen: Tensor) -> None:
         """Means over a step's scored tokens, or completions of what is one value for each."""
         values = {"kl": found.kl, "entropy": entropy, "clip_ratio/region_mean": found.clipped}
         for name, value in values.items():
             if value is not None:
-                scored = found.scored
-                counted = scored.any(-1, keepdim=True) if value.shape[-1] == 1 else scored
+                counted = seen if name == "entropy" else found.scored
+                counted = counted.any(-1, keepdim=True) if value.shape[-1] == 1 else counted
                 sums = torch.stack([(value.detach() * counted).float().sum(), counted.sum()])
                 self._sums[name] = self._sums[name] + sums if name in self._sums else sums
         if (self._step + 1) % self.slices == 0:

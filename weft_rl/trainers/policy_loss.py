@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from weft_rl.config.rl import LossConfig
-from weft_rl.diffusion.estimators import token_estimate
+from weft_rl.diffusion.estimators import Views, token_estimate
 from weft_rl.diffusion.surrogates import (
     Normalizer,
     clipped,
@@ -63,13 +63,13 @@ def normalizer_of(objective: str) -> Normalizer:
 def token_loss(
     objective: str,
     log_p: Tensor,
-    weight: Tensor,
+    views: Views,
     evidence: Evidence,
     options: LossConfig,
     kl_coef: float,
 ) -> TokenLoss:
-    """The objective's loss; log_p, weight (B, D, C) of the policy that is trained."""
-    scored = (weight > 0).any(1)
+    """The objective's loss; log_p (B, D, C) of the views, by the policy that is trained."""
+    weight, scored = views.weight, views.scored
     new = token_estimate(log_p, weight)
     old = new.detach() if evidence.old is None else evidence.old
     a, kept, divergence = evidence.advantages, None, None
