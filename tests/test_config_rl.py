@@ -87,6 +87,10 @@ def test_pairs(estimator, objective):
             "rl.objective=wd1 rl.loss.kl_cov_share=0.01",
             "rl.loss.kl_cov_share=0.01: picks tokens, and rl.objective=wd1",
         ),
+        (
+            "rl.num_iterations=1 rl.loss.kl_cov_share=0.01",
+            "rl.loss.kl_cov_share=0.01: holds tokens to the policy of the rollout, which",
+        ),
         ("rl.loss.top_entropy_share=0", "rl.loss.top_entropy_share=0.0: must be above 0"),
         ("rl.rollout.reward_weights=[a]", "rl.rollout.reward_weights=[a]: must be a list like"),
     ],

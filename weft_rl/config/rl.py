@@ -178,3 +178,7 @@ def _check_pair(options: RLConfig) -> None:
         rule = f"picks tokens, and rl.objective={objective} has no loss of single ones; use "
         rule += ", ".join(CLIPPED_TOKENS)
         require(is_off or objective in CLIPPED_TOKENS, key, value, rule)
+    rule = "holds tokens to the policy of the rollout, which is all there is with "
+    rule += "rl.num_iterations=1; use 2 or more of them, or a share of 0"
+    fits = loss.kl_cov_share == 0 or options.num_iterations > 1
+    require(fits, "rl.loss.kl_cov_share", loss.kl_cov_share, rule)
