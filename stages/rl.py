@@ -149,7 +149,7 @@ def _arguments(context: Context, weights: list[float]) -> GRPOConfig:
         max_completion_length=context.config.sampler.gen_length,
         beta=0.0,  # reference and loss are the trainer's own
         scale_rewards="none",  # less the group's mean; the trainer makes other baselines of it
-        disable_dropout=True,
+        disable_dropout=True,  # the model's own as well: the first pass has a ratio of 1
         logging_steps=options.watch.logging_steps,
         save_steps=options.save_steps,
     )

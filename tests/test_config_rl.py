@@ -91,6 +91,7 @@ def test_pairs(estimator, objective):
             "rl.num_iterations=1 rl.loss.kl_cov_share=0.01",
             "rl.loss.kl_cov_share=0.01: holds tokens to the policy of the rollout, which",
         ),
+        ("rl.lora.dropout=0.05", "rl.lora.dropout=0.05: RL has no dropout"),
         ("rl.loss.top_entropy_share=0", "rl.loss.top_entropy_share=0.0: must be above 0"),
         ("rl.rollout.reward_weights=[a]", "rl.rollout.reward_weights=[a]: must be a list like"),
     ],

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from weft_rl.config.lora import LoraConfig
+from weft_rl.config.lora import RLLoraConfig
 from weft_rl.config.options import Block, about, option, require
 
 # Whose loss is a sum over tokens with a probability ratio each, by its normaliser's name.
@@ -139,7 +139,7 @@ class RLConfig(Block):
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
-    lora: LoraConfig = field(default_factory=LoraConfig)
+    lora: RLLoraConfig = field(default_factory=RLLoraConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
