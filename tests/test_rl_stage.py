@@ -81,6 +81,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(start, tmp_path):
     ("words", "message"),
     [
         ("rl.rollout.reward_weights=[1,2]", "task sudoku has 1 rewards (cell_accuracy)"),
+        ("rl.lora.r=2 rl.lora.targets=[nope]", "rl.lora.targets: no module is called nope; there"),
+        (
+            "sampler.gen_length=512 sampler.block_length=512",
+            "sampler.gen_length=512: with a prompt of",
+        ),
         ("rl.rollout.data=DATA", "there are 1, a rollout has 2 prompts; lower rl.num_prompts"),
     ],
 )
@@ -90,7 +95,7 @@ def test_bad_options_end_with_one_line(start, tmp_path, words, message, capsys):
         json.dumps({"puzzle": "1234341221434300", "solution": "1234341221434321"}) + "\n"
     )
     words = words.replace("DATA", str(data))
-    argv = [*SMALL, f"model={start}", f"out={tmp_path / 'out'}", words]
+    argv = [*SMALL, f"model={start}", f"out={tmp_path / 'out'}", *words.split()]
     assert execute("weft_rl.pipeline", main, argv) == 2
     assert message in capsys.readouterr().err
 

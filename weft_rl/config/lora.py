@@ -10,7 +10,7 @@ from weft_rl.config.options import Block, about, option, require
 class LoraConfig(Block):
     """Low-rank adapters."""
 
-    prefix: ClassVar[str] = "lora."
+    prefix: ClassVar[str] = "cold_start.lora."
 
     r: int = option(0, "rank; 0 trains all weights", at_least=0)
     alpha: int = option(16, "scale of the adapter, divided by r", at_least=1)

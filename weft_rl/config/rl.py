@@ -25,6 +25,14 @@ _SENSELESS = {
     },
 }
 
+# The estimators that have an option of rl.masks.
+_OWNERS = {
+    "draws": ("random_mask", "elbo", "trace"),
+    "times": ("elbo",),
+    "complement": ("elbo",),
+    "by_block": ("elbo",),
+}
+
 
 @dataclass(frozen=True)
 class RolloutConfig(Block):
@@ -40,6 +48,12 @@ class RolloutConfig(Block):
     resample: int = option(
         0, "further attempts at groups whose rewards are all equal, which teach nothing", at_least=0
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        weights = self.reward_weights
+        rule = "nothing would be learned; give one that is not 0, or [] for 1 each"
+        require(not weights or any(weights), "rl.rollout.reward_weights", weights, rule)
 
 
 @dataclass(frozen=True)
@@ -165,12 +179,10 @@ def _check_pair(options: RLConfig) -> None:
         "no reference"
     )
     require(fits, "rl.loss.kl", loss.kl, rule)
-    for key, value, is_off in (
-        ("rl.masks.times", masks.times, masks.times == "random"),
-        ("rl.masks.complement", masks.complement, not masks.complement),
-    ):
-        rule = f"only rl.estimator=elbo has it, not {estimator}; leave it out"
-        require(is_off or estimator == "elbo", key, value, rule)
+    for name, owners in _OWNERS.items():
+        value, usual = getattr(masks, name), getattr(MasksConfig(), name)
+        rule = f"only rl.estimator={', '.join(owners)} has it, not {estimator}; leave it out"
+        require(value == usual or estimator in owners, f"rl.masks.{name}", value, rule)
     for key, value, is_off in (
         ("rl.loss.top_entropy_share", loss.top_entropy_share, loss.top_entropy_share == 1),
         ("rl.loss.kl_cov_share", loss.kl_cov_share, loss.kl_cov_share == 0),
