@@ -115,6 +115,13 @@ def test_refusals(words, message):
     assert str(caught.value).startswith(message)
 
 
+def test_a_trace_of_guided_samples_is_refused():
+    words = ["rl.estimator=trace", "sampler.cfg_scale=1"]
+    with pytest.raises(UserError, match=r"^sampler\.cfg_scale=1.0: guides samples, and rl\.est"):
+        load(*words)
+    assert load(*words, "stages=[weft]").sampler.cfg_scale == 1
+
+
 def test_a_sequence_kl_lets_a_bound_have_a_reference():
     config = load("rl.estimator=elbo", "rl.objective=gspo", "rl.loss.kl=sequence")
     assert config.rl.kl_coef > 0

@@ -244,6 +244,10 @@ class RunConfig(Block):
                 name not in used or block.lora.r > 0 or self.memory.weights in ("float32", "auto")
             )
             require(fits, "memory.weights", self.memory.weights, rule.format(f"{name}.lora"))
+        rule = "guides samples, and rl.estimator=trace scores the sampler's steps without it; use 0"
+        fits = "rl" not in self.stages or self.rl.estimator != "trace"
+        guidance = self.sampler.cfg_scale
+        require(fits or guidance == 0, "sampler.cfg_scale", guidance, rule)
         known = fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device)
         require(known is not None, "device", self.device, "must be auto, cpu, cuda or cuda:N")
 
