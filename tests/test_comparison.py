@@ -192,6 +192,8 @@ def test_no_seed_in_common():
     result = compare_units(units, ["sft", "weft"], [0, 1], "sudoku")
     assert (result["missing"], result["differences"]) == (["sft-seed1", "weft-seed0"], [])
     assert len(result["gains"]) == 4
+    assert "WeFT and SFT cannot be compared after RL: no seed in common." in to_markdown(result)
+    assert "WeFT and SFT cannot be compared before RL: no seed in common." in to_markdown(result)
     with pytest.raises(ValueError, match="none has been evaluated"):
         compare_units(units[1:3], ["sft", "weft"], [0, 1], "sudoku")
 
@@ -265,13 +267,19 @@ def test_runs_of_other_options_are_no_comparison(tmp_path):
         (tmp_path / name / "config.yaml").write_text(text)
 
     configured("sft-seed0", seed=0, stages=["sft", "rl"], out="a", versions={"torch": "2"})
-    configured("weft-seed0", seed=0, stages=["weft", "rl"], out="b", trackers=["wandb"], new=1)
+    configured("weft-seed0", seed=0, stages=["weft", "rl"], out="b", trackers=["wandb"])
     check_alike(tmp_path, ["sft", "weft"], [0, 1])  # those of seed 1 are not there yet
     configured("weft-seed1", seed=1, task="countdown", rl={"max_steps": 4})
     rule = r"weft-seed1: is no run to compare with sft-seed0 \(different: rl.max_steps, task\)"
     with pytest.raises(UserError, match=rule):
         check_alike(tmp_path, ["sft", "weft"], [0, 1])
     check_alike(tmp_path, ["sft", "weft"], [0])
+    # an option that only one has: another revision's, or a difference
+    configured("weft-seed0", seed=0, new={"a": None}, revision="b")
+    check_alike(tmp_path, ["sft", "weft"], [0])
+    configured("sft-seed0", seed=0, revision="b")
+    with pytest.raises(UserError, match=r"weft-seed0: .* \(different: new.a\)"):
+        check_alike(tmp_path, ["sft", "weft"], [0])
 
 
 def test_a_verdict_among_many_holds_for_all_together():

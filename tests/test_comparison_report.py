@@ -119,3 +119,18 @@ def test_a_broken_file_is_named(folder):
     (folder / "comparison.json").write_text("{")
     with pytest.raises(UserError, match=r"two arms: comparison.json or config.yaml cannot be read"):
         write_report(folder)
+
+
+def test_half_a_result_is_refused(folder):
+    write_json(folder / "comparison.json", {})
+    with pytest.raises(UserError, match=r"comparison.json: lacks arms, .*; repeat the comparison"):
+        write_report(folder)
+
+
+def test_a_run_that_is_gone_is_told(folder):
+    for name in ("sft-seed0", "sft-seed1", "weft-seed1"):
+        (folder / name).mkdir()
+    said = "Missing now: weft-seed0. The numbers are from when their folders were there."
+    assert said in read(folder)[1].texts
+    (folder / "weft-seed0").mkdir()
+    assert "Missing now" not in read(folder)[0]

@@ -4,12 +4,15 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
+from weft_rl import page
 from weft_rl.errors import UserError
 from weft_rl.figures import Bar, Line, Panel, draw_bars, draw_curves, figure_svg, render
 from weft_rl.plot import PlotConfig, main, plot_run, plot_runs, read_curves, run_panels
@@ -127,14 +130,37 @@ def test_runs_are_told_apart_by_name_stage_and_path(tmp_path):
     assert ">y/two</text>" in svg
 
 
-def test_colours_then_dashes_tell_many_lines_apart():
-    lines = [Line(str(i), [1, 2], [i, i]) for i in range(13)]
+def test_colours_then_dashes_then_markers_tell_many_lines_apart():
+    lines = [Line(str(i), [1, 2], [i, i]) for i in range(50)]
     figure = draw_curves([Panel("", lines)], 0.6, columns=1, panel_size=(7, 4))
     bold = figure.axes[0].lines[1::2]
-    assert len({(line.get_color(), line.get_linestyle()) for line in bold}) == 13
+    looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in bold}
+    assert len(looks) == 50
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         line.label for line in lines
     ]
+
+
+def test_lines_stand_out_from_a_white_and_a_dark_page():
+    lines = [Line(str(i), [1, 2], [i, i]) for i in range(6)]
+    figure = draw_curves([Panel("", lines)], 0.6, columns=1, panel_size=(7, 4))
+    colours = [line.get_color() for line in figure.axes[0].lines[1::2]]
+    assert len(set(colours)) == 6
+    # the reports' script draws in the same ones
+    assert json.dumps(colours) in Path(page.__file__).with_name("templates").joinpath(
+        "interactive.js"
+    ).read_text(encoding="utf-8")
+
+    def luminance(colour):
+        share = np.array(to_rgb(colour))
+        linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    for page_colour in ("#ffffff", "#15171b"):
+        ground = luminance(page_colour)
+        for colour in map(luminance, colours):
+            # WCAG 2.2, 1.4.11
+            assert (max(colour, ground) + 0.05) / (min(colour, ground) + 0.05) >= 3
 
 
 def test_a_long_legend_leaves_the_panel_its_height():

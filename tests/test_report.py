@@ -14,6 +14,8 @@ from run_folders import PUZZLE, SOLUTION, completion, write_lines
 from weft_rl.completions import sample_groups
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
 from weft_rl.errors import UserError
+from weft_rl.figures import Line
+from weft_rl.live import chart
 from weft_rl.report import ReportConfig, run, write_report
 
 
@@ -89,12 +91,31 @@ def test_the_summary_says_how_it_ended(folder):
     ) in page.texts
 
 
-@pytest.mark.parametrize(("low", "overlaps"), [(55.2, True), (55.21, False)])
-def test_the_summary_owns_up_to_overlapping_intervals(folder, low, overlaps):
-    results = RESULTS | {"rl": {"sudoku": entry(60.0, low, 65.0)}}
-    (folder / "eval.json").write_text(json.dumps(results))
-    text, _ = read(folder)
-    assert ("intervals overlap: this run alone does not show a difference" in text) == overlaps
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        # whatever the two intervals: each problem gains a quarter
+        ([0.0, 0.5, 0.75], [0.25, 0.75, 1.0], "+25.0 points [25.0, 25.0]: better"),
+        ([0.0, 1.0], [1.0, 0.0], "+0.0 points [-100.0, 100.0]: not distinguishable"),
+    ],
+)
+def test_the_summary_pairs_the_problems_of_two_stages(folder, before, after, said):
+    for stage, values in (("weft", before), ("rl", after)):
+        rows = [
+            completion(stage, "", id=f"test-{i}", scores={"cell_accuracy": value, "exact": 0})
+            for i, value in enumerate(values)
+        ]
+        write_lines(folder / "completions" / f"eval-{stage}.jsonl", rows)
+    assert f"Problem by problem, in this run alone, that is {said}." in read(folder)[0]
+
+
+def test_a_long_curve_is_means_of_neighbours():
+    steps = [float(step) for step in range(1, 60_001)]
+    (line,) = chart("reward", {"arm": [Line("arm", steps, steps)]})["lines"]
+    # 1 .. 60 have the mean 30.5, the last sixty 59970.5
+    assert (line["runs"][0][0], line["runs"][0][-1], len(line["steps"])) == (30.5, 59970, 1000)
+    (line,) = chart("reward", {"arm": [Line("arm", steps[:1000], steps[:1000])]})["lines"]
+    assert line["steps"] == line["runs"][0] == steps[:1000]
 
 
 def test_one_page_that_fetches_nothing(folder):

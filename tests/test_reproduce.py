@@ -60,6 +60,18 @@ def test_the_runs_of_a_table():
     assert [unit.timed for unit in units_of_figure(4, [0], TINY)] == [True, True]
 
 
+def test_the_small_world_is_its_own_data_and_tasks():
+    config = load_run_config(["preset=small"], command="it")
+    found = units_of_table(1, [0], config)
+    assert {(unit.data, unit.task) for unit in found} == {
+        ("small", "sudoku"),
+        ("small", "countdown"),
+    }
+    assert {unit.arm for unit in found} == {"base", "sft", "weft"}
+    words = found[-1].words(["model=small"])
+    assert {"data=small", "preset=small"} < {*words}
+
+
 def test_the_words_of_a_run():
     words = Unit("weft", "s1k", 3, after_rl=True).words(["model=llada_8b", "data=own.jsonl"])
     assert {"stages=[weft,rl]", "seed=3", "task=sudoku", "data=own.jsonl"} <= {*words}
@@ -159,6 +171,18 @@ def test_gradient_norms_by_hand(tmp_path):
         _, entropy, root = csv.reader(file)
     assert entropy == ["entropy", "2.0", "646.1", "2.0", "0.47", "2.0", "2.02"]
     assert root == ["root of the entropy", "8.0", "46.2", "3.0", "0.43", "4.0", "1.03"]
+
+
+def test_gradient_norms_over_seeds_stay_positive(tmp_path):
+    runs = {
+        Unit("weft", "tiny", seed): metrics(tmp_path / str(seed), "weft", grad_norm=[value])
+        for seed, value in enumerate([1.0, 10.0, 100.0])
+    }
+    path = norm_table(tmp_path, runs)[1]
+    with path.open() as file:
+        *_, root = csv.reader(file)
+    # logs 0, 1, 2 of base 10: mean 1, half 4.303 / sqrt(3) = 2.484: 10^-1.484 to 10^3.484
+    assert root[1] == "10.0 [0.0, 3048.9]"
 
 
 def test_the_figures(tmp_path):

@@ -29,6 +29,8 @@ RESULT = "comparison.json"
 STAGES = ("base", "cold_start", "rl")
 # Options that a run of a comparison has for itself.
 _OWN = ("stages", "seed", "out", "resume", "trackers")
+# Stands for an option that a run does not have, which is not one that is null.
+_NONE = object()
 
 Table = Mapping[int, Mapping[str, float]]  # seed -> record's id -> value
 Tables = Mapping[str, Table]  # by score name, the task's main score first
@@ -76,15 +78,22 @@ def check_alike(folder: Path, arms: Sequence[str], seeds: Sequence[int]) -> None
     """Raise UserError naming the options in which the comparison's runs differ, but for what
     makes them its runs, where they ran and who was told."""
     options: dict[str, dict[str, Any]] = {}
+    revisions: dict[str, Any] = {}
     for name in (unit_name(arm, seed) for arm in arms for seed in seeds):
         settings = read_config(folder / name)
         keys = settings.keys() - {*_OWN, "versions", "revision"}
         if keys:
             options[name] = dict(flat({key: settings[key] for key in sorted(keys)}))
+            revisions[name] = settings.get("revision")
     first = next(iter(options), "")
     for name, found in options.items():
-        # an option that one of them does not know yet is no difference
-        differing = [k for k, v in options[first].items() if k in found and found[k] != v]
+        # an option that code of another revision does not know is no difference
+        known = options[first].keys() & found.keys()
+        if revisions[name] == revisions[first]:
+            known = options[first].keys() | found.keys()
+        differing = [
+            k for k in sorted(known) if options[first].get(k, _NONE) != found.get(k, _NONE)
+        ]
         if differing:
             raise UserError(
                 f"{folder / name}: is no run to compare with {first} (different: "

@@ -22,11 +22,17 @@ from weft_rl.comparison_text import (
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.figures import Bar, Line
-from weft_rl.live import chart
+from weft_rl.live import MAX_POINTS, chart
 from weft_rl.page import write_page
 from weft_rl.plot import draw_means, mean_curves, read_curves
 from weft_rl.rerun import flat, options_of
 from weft_rl.runs import CONFIG, REPORT, read_config, read_json
+
+# What the page shows of a comparison.
+_KEYS = {
+    *("arms", "seeds", "task", "n", "metric", "others"),
+    *("missing", "results", "differences", "gains", "baselines"),
+}
 
 
 def write_comparison_report(folder: Path) -> Path:
@@ -41,6 +47,9 @@ def write_comparison_report(folder: Path) -> Path:
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder}: {RESULT} or {CONFIG} cannot be read ({reason})") from error
+    lacking = sorted(_KEYS - result.keys())
+    if lacking:
+        raise UserError(f"{folder / RESULT}: lacks {', '.join(lacking)}; repeat the comparison")
     check_alike(folder, result["arms"], result["seeds"])
     rewards = reward_curves(folder, result)
     return write_page(
@@ -48,7 +57,7 @@ def write_comparison_report(folder: Path) -> Path:
         folder / REPORT,
         name=folder.resolve().name,
         result=result,
-        notes=notes(result),
+        notes=[*notes(result), *_gone(folder, result)],
         sentences=sentences(result),
         scores=score_rows(result),
         differences=difference_rows(result),
@@ -59,6 +68,7 @@ def write_comparison_report(folder: Path) -> Path:
         recipes=_recipes(result),
         settings_differ=_differing(folder, result),
         smoothing=SMOOTHING,
+        max_points=MAX_POINTS,
         runs=_runs(folder, result),
         config=text,
         versions=settings.get("versions", {}),
@@ -135,6 +145,14 @@ def _runs(folder: Path, result: Mapping[str, Any]) -> list[tuple[str, str | None
     return [
         (name, f"{name}/{REPORT}" if (folder / name / REPORT).exists() else None) for name in names
     ]
+
+
+def _gone(folder: Path, result: Mapping[str, Any]) -> list[str]:
+    """A note on the runs that the numbers are of but whose folders are no longer there."""
+    names = [unit_name(arm, seed) for arm in result["arms"] for seed in result["seeds"]]
+    gone = [n for n in names if n not in result["missing"] and not (folder / n).is_dir()]
+    said = f"Missing now: {', '.join(gone)}. The numbers are from when their folders were there."
+    return [said] if gone else []
 
 
 def _command(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:

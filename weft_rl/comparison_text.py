@@ -1,6 +1,7 @@
 """A comparison in words and tables, from the content of its comparison.json."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 TITLES = {"base": "base", "cold_start": "cold start", "rl": "then RL"}
@@ -123,6 +124,15 @@ def notes(result: Mapping[str, Any]) -> list[str]:
             f"Missing: {', '.join(result['missing'])}. A difference is over the seeds that both "
             "of its sides have."
         )
+    reference, *others = result["arms"]
+    made = {(entry["stage"], entry["arm"]) for entry in result["differences"]}
+    for stage, arm in product(("rl", "cold_start"), others):
+        both = all(stage in result["results"][name] for name in (reference, arm))
+        if both and (stage, arm) not in made:
+            when = "after RL" if stage == "rl" else "before RL"
+            lines.append(
+                f"{label(arm)} and {label(reference)} cannot be compared {when}: no seed in common."
+            )
     if len(result["arms"]) > 2:
         lines.append(
             f"Every arm is compared with {label(result['arms'][0])}; better and worse hold after "

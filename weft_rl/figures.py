@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart by colour-blind readers; without yellow and black, which
-# vanish on a white and on a dark page. Beyond six lines the dashes tell them apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Four of Okabe and Ito's palette, and two instead of its light ones, which a white page swallows:
+# a contrast of 3 on a white and on a dark page, and told apart by colour-blind readers. Beyond six
+# lines dashes tell them apart, beyond 24 markers.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#DD0044", "#AA33FF")
 _DASHES = ("-", "--", ":", "-.")
+_MARKERS = ("", "o", "s")
 # Text and axes; in a page this very value becomes the page's own text colour.
 _INK, _GREY = "#1b1b1f", "#8a8a8a"
 # With more points than this, dots on the raw curve run together.
@@ -137,12 +139,22 @@ def _draw_panel(axes: "Axes", panel: Panel, smoothing: float) -> None:
     for i, line in enumerate(panel.lines):
         colour = _COLOURS[i % len(_COLOURS)]
         dashes = _DASHES[i // len(_COLOURS) % len(_DASHES)]
+        marker = _MARKERS[i // len(_COLOURS) // len(_DASHES) % len(_MARKERS)]
         smoothed = time_weighted_ema(line.steps, line.values, smoothing)
         dot = "." if len(line.steps) <= _DOTTED else ""
-        axes.plot(line.steps, line.values, color=colour, alpha=0.4, linewidth=1, marker=dot)
+        axes.plot(line.steps, line.values, color=colour, alpha=0.6, linewidth=1, marker=dot)
         if line.band is not None:
             axes.fill_between(line.steps, *line.band, color=colour, alpha=0.15, linewidth=0)
-        bold += axes.plot(line.steps, smoothed, color=colour, linewidth=2, linestyle=dashes)
+        bold += axes.plot(
+            line.steps,
+            smoothed,
+            color=colour,
+            linewidth=2,
+            linestyle=dashes,
+            marker=marker,
+            markersize=5,
+            markevery=0.1,  # of the diagonal: a marker on each of many points would be a thick line
+        )
     axes.set_title(panel.title)
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))

@@ -10,6 +10,8 @@ from weft_rl.ema import SMOOTHING
 from weft_rl.figures import Line
 from weft_rl.stats import t95
 
+# Points of a curve that a page holds: more are no sharper, and slow.
+MAX_POINTS = 1000
 # Denoisings that an evaluation keeps for the report: its first records'.
 PLAYED = 2
 HEAT, TRACE = "token_heat-{stage}.json", "completions/trace-{stage}.json"
@@ -33,21 +35,32 @@ class HeatToken:
 def chart(title: str, lines: Mapping[str, Sequence[Line]]) -> dict[str, Any]:
     """The curves of one metric by label, each the runs behind one line; without runs, left out.
 
-    Runs are cut to the steps that all of a line's have."""
+    Runs are cut to the steps that all of a line's have. More than MAX_POINTS are drawn as means of
+    neighbours, whose moving average is nearly that of the points."""
     drawn = []
     for label, runs in lines.items():
         curves = [dict(zip(run.steps, run.values, strict=True)) for run in runs]
         steps = sorted(set.intersection(*map(set, curves))) if curves else []
         if steps:
+            size = -(-len(steps) // MAX_POINTS)
             drawn.append(
                 {
                     "label": label,
-                    "steps": steps,
-                    "runs": [[float(f"{curve[step]:.5g}") for step in steps] for curve in curves],
+                    "steps": steps if size == 1 else [round(s) for s in _means(steps, size)],
+                    "runs": [
+                        [float(f"{m:.5g}") for m in _means([run[step] for step in steps], size)]
+                        for run in curves
+                    ],
                     "t": t95(len(curves) - 1) if len(curves) > 1 else 0,
                 }
             )
     return {"title": title, "smoothing": SMOOTHING, "lines": drawn}
+
+
+def _means(values: Sequence[float], size: int) -> list[float]:
+    """The means of each `size` neighbours; the last may be of fewer."""
+    parts = (values[i : i + size] for i in range(0, len(values), size))
+    return [sum(part) / len(part) for part in parts]
 
 
 def heat(run: Path, stages: Sequence[str]) -> dict[str, list[list[HeatToken]]]:

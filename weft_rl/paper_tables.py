@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from weft_rl.config.schema import GENERATED
 from weft_rl.paper import DATA_SETS, GRADIENT_NORMS, SCORES, Row
 from weft_rl.paper_units import Unit
 from weft_rl.runs import METRICS, read_lines, write_text
@@ -72,7 +73,7 @@ def score_table(
 def _data(row: Row, model: str) -> str:
     if row.arm == "base":
         return ""
-    return "traces of the tiny world" if model == "tiny" else DATA_SETS[row.data]
+    return f"traces of the {model} world" if model in GENERATED else DATA_SETS[row.data]
 
 
 def _values(runs: Runs, task: str) -> dict[int, dict[str, float]]:
@@ -119,6 +120,13 @@ def _t(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def _geometric(values: Sequence[float]) -> str:
+    if len(values) == 1 or min(values) <= 0:
+        return f"{float(np.mean(values)):.1f}"
+    logs = _t(np.log(values).tolist())
+    return _shown(Interval(*np.exp([logs.mean, logs.low, logs.high]).tolist()))
+
+
 def _shown(interval: Interval, scale: float = 1) -> str:
     mean, low, high = (scale * v + 0.0 for v in (interval.mean, interval.low, interval.high))
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
@@ -127,7 +135,8 @@ def _shown(interval: Interval, scale: float = 1) -> str:
 def norm_table(folder: Path, runs: Mapping[Unit, Path]) -> list[Path]:
     """Write table5.md, .csv and .tex: gradient norms over all steps of a cold start, unclipped.
 
-    Each statistic is of one run; its mean and 95 % interval are over seeds."""
+    Each statistic is of one run; over seeds, its geometric mean and 95 % interval: norms are
+    positive, and the largest one of a run varies by factors."""
     body, counts = [], set()
     for arm, name in _METHODS.items():
         series = [
@@ -140,15 +149,15 @@ def norm_table(folder: Path, runs: Mapping[Unit, Path]) -> list[Path]:
         line = [name]
         for reduce, printed in zip((np.max, np.median, np.mean), GRADIENT_NORMS[arm], strict=True):
             found = [float(reduce(values)) for values in series]
-            ours = _shown(_t(found)) if len(found) > 1 else f"{found[0]:.1f}" if found else _NONE
-            line += [ours.replace("-0.0", "0.0"), f"{printed:g}"]
+            line += [_geometric(found) if found else _NONE, f"{printed:g}"]
         body.append(line)
     head = ["rate"]
     for name in ("max", "median", "mean"):
         head += [name, f"{name}, paper"]
     notes = [
-        "Table 5. Gradient norms over a cold start, before clipping; 95 % intervals over "
-        f"{len({unit.seed for unit in runs})} seeds of {', '.join(map(str, sorted(counts)))} steps."
+        "Table 5. Gradient norms over a cold start, before clipping; geometric means and 95 % "
+        f"intervals over {len({unit.seed for unit in runs})} seeds of "
+        f"{', '.join(map(str, sorted(counts)))} steps."
     ]
     return _write(folder, "table5", head, body, notes)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import yaml
 
 from weft_rl.config.load import load_run_config
-from weft_rl.config.schema import RunConfig
+from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.paper import DATA_SETS, SCORES, TASKS, Row
 from weft_rl.runs import EVAL, FINISHED, read_json
 
-# The tiny tokenizer has symbols for these two tasks only.
-_TINY_TASKS = ("sudoku", "countdown")
+# Those that are generated; the others' records come from a hub, and tiny has no words for them.
+_GENERATED_TASKS = ("sudoku", "countdown")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Unit:
         options = {key: value for key, value in asdict(config).items() if key != "trackers"}
         text = yaml.safe_dump(options, sort_keys=False)
         digest = blake2b(text.encode(), digest_size=4).hexdigest()
-        marks = {"rl": self.after_rl, "timed": self.timed, self.data: self.data != "tiny"}
+        marks = {"rl": self.after_rl, "timed": self.timed, self.data: self.data not in GENERATED}
         marks[self.task] = self != self.trained
         parts = [self.arm, *(mark for mark, stands in marks.items() if stands)]
         return f"{'-'.join(parts)}-seed{self.seed}-{digest}"
@@ -86,13 +86,13 @@ class Unit:
 
 def tasks_of(config: RunConfig) -> tuple[str, ...]:
     """The paper's tasks that the model can read."""
-    return _TINY_TASKS if config.model == "tiny" else TASKS
+    return _GENERATED_TASKS if config.model in GENERATED else TASKS
 
 
 def rows_of(number: int, config: RunConfig) -> list[Row]:
-    """The rows of a table of scores that exist at this scale: the tiny world has one data set."""
-    first = next(iter(DATA_SETS))
-    return [row for row in SCORES[number][1] if config.model != "tiny" or row.data == first]
+    """The rows of a table of scores at this scale: a generated world has one data set."""
+    first, own = next(iter(DATA_SETS)), config.model in GENERATED
+    return [row for row in SCORES[number][1] if not own or row.data == first]
 
 
 def unit_of(row: Row, seed: int, task: str, config: RunConfig) -> Unit:
@@ -102,8 +102,8 @@ def unit_of(row: Row, seed: int, task: str, config: RunConfig) -> Unit:
 
 
 def data_of(config: RunConfig, printed: str = next(iter(DATA_SETS))) -> str:
-    """The data set of the paper, or the tiny world's own."""
-    return "tiny" if config.model == "tiny" else printed
+    """The data set of the paper, or a generated world's own, which has the model's name."""
+    return config.model if config.model in GENERATED else printed
 
 
 def units_of_table(number: int, seeds: Sequence[int], config: RunConfig) -> list[Unit]:

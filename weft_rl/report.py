@@ -20,11 +20,12 @@ from weft_rl.config.options import Block, about
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.figures import Bar
-from weft_rl.live import chart, heat, playbacks
+from weft_rl.live import MAX_POINTS, chart, heat, playbacks
 from weft_rl.page import write_page
 from weft_rl.plot import read_curves, run_panels
 from weft_rl.rerun import argument, options_of
-from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, read_json
+from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, read_json, read_lines
+from weft_rl.stats import Interval, bootstrap_mean, verdict
 
 # What a task's first score is called, and what it says; any other task has just a score.
 _MAIN = {
@@ -115,10 +116,11 @@ def write_report(run: Path) -> Path:
         "report.html.j2",
         run / REPORT,
         name=run.resolve().name,
-        summary=_summary(settings, tables),
+        summary=_summary(run, settings, tables),
         tables=tables,
         curves=_curves(run),
         smoothing=SMOOTHING,
+        max_points=MAX_POINTS,
         is_live=bool(curve["lines"] or heats or played),
         chart=curve,
         heat=heats,
@@ -179,7 +181,7 @@ def _score(entry: Mapping[str, Any]) -> Score:
     return Score(entry["score"], *entry["ci95"])
 
 
-def _summary(settings: Mapping[str, Any], tables: Sequence[TaskScores]) -> str:
+def _summary(run: Path, settings: Mapping[str, Any], tables: Sequence[TaskScores]) -> str:
     """The outcome in plain words."""
     stages = ", then ".join(settings.get("stages", []))
     said = [f"Model {settings.get('model')} was put through {stages}."] if stages else []
@@ -192,14 +194,35 @@ def _summary(settings: Mapping[str, Any], tables: Sequence[TaskScores]) -> str:
             f"{last.score:.1f} % (95 % interval {last.low:.1f} to {last.high:.1f})"
         )
         outcome += f", from {first.score:.1f} % after {rows[0].label}" if len(rows) > 1 else ""
-        said += [f"{outcome}.", table.meaning]
-        if len(rows) > 1 and first.low <= last.high and last.low <= first.high:
-            said.append("The two intervals overlap: this run alone does not show a difference.")
+        said.append(f"{outcome}.")
+        change = _paired(run, table.task, rows[0].label, rows[-1].label) if rows[1:] else None
+        if change:
+            said.append(
+                f"Problem by problem, in this run alone, that is {100 * change.mean:+.1f} points "
+                f"[{100 * change.low:.1f}, {100 * change.high:.1f}]: {verdict(change)}."
+            )
+        said.append(table.meaning)
         baselines = [(row.scores[main].score, row.label) for row in table.rows if row.is_baseline]
         if baselines:
             score, name = max(baselines)
             said.append(f"The best policy without a model, {name}, gets {score:.1f} %.")
     return " ".join(said or ["Nothing has been evaluated yet."])
+
+
+def _paired(run: Path, task: str, before: str, after: str) -> Interval | None:
+    """The change of the main score over the records that both stages answered, for new records.
+
+    None where their completions are not there."""
+    old, new = (
+        {
+            row["id"]: next(iter(row["scores"].values()))
+            for row in read_lines(run / "completions" / f"eval-{stage}.jsonl")
+            if row.get("task") == task and row.get("scores")
+        }
+        for stage in (before, after)
+    )
+    changes = [new[record] - old[record] for record in old if record in new]
+    return bootstrap_mean(changes) if changes else None
 
 
 def _reward(run: Path) -> list[figures.Line]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.options import about, option, require
-from weft_rl.config.schema import RunConfig
+from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.config.split import split_words
 from weft_rl.config.sweep import SweepConfig
 from weft_rl.errors import Interrupted, UserError
@@ -126,7 +126,7 @@ def _run_all(
         if not (unit.is_done(path) and (path / REPORT).exists())
     ]
     statuses: dict[str, int] = {}
-    if config.model == "tiny" and left:
+    if config.model in GENERATED and left:
         # left to the runs, those that start together would each pretrain it
         base = Job("base", [*given, "stages=[base]", "eval.after_each=false"])
         statuses = run_in(pool, [base], folder, 1)

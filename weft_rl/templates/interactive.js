@@ -3,7 +3,7 @@
 // page shows the same as still pictures.
 // a page with a chart has a still picture of it
 const SVG = document.querySelector("svg")?.namespaceURI;
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
+const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#DD0044", "#AA33FF"];
 const DASHES = ["", "7 4", "2 3", "8 3 2 3"];
 
 function make(tag, attributes, parent, text) {
@@ -43,17 +43,19 @@ function ticks(low, high, count) {
   return found;
 }
 
+// not Math.min(...values): a call takes no more than some hundred thousand arguments
+const range = values => values.reduce(([low, high], value) =>
+  [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+
 function chart(root) {
   const data = content(root), width = 720, height = 380;
   const box = { left: 52, right: 12, top: 12, bottom: 40 };
-  const all = data.lines.flatMap(line => line.steps);
-  const whole = [Math.min(...all), Math.max(...all)];
+  const whole = range(data.lines.flatMap(line => line.steps));
   let [from, to] = whole, smoothing = data.smoothing;
   const shown = data.lines.map(() => true);
-  root.querySelector(".still").remove();
-  const bar = make("div", { class: "controls" }, root);
+  const bar = make("div", { class: "controls" });
   const picture = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, role: "img",
-    "aria-label": data.title }, root);
+    "aria-label": data.title });
 
   const field = (name, attributes, parent = bar) => {
     const holder = make("label", {}, parent, `${name} `);
@@ -77,8 +79,9 @@ function chart(root) {
   const first = field("from step", { type: "number", min: whole[0], max: whole[1], value: from });
   const end = field("to step", { type: "number", min: whole[0], max: whole[1], value: to });
   const zoom = (low, high) => {
-    if (!(high > low)) return;
-    [from, to] = [Math.max(low, whole[0]), Math.min(high, whole[1])];
+    [low, high] = [Math.max(low, whole[0]), Math.min(high, whole[1])];
+    if (high > low) [from, to] = [low, high];
+    // what is refused must not stay in the fields
     first.value = Math.round(from); end.value = Math.round(to); draw();
   };
   for (const input of [first, end]) {
@@ -105,8 +108,7 @@ function chart(root) {
     }).filter(line => line.steps.length > 0);
     const values = drawn.flatMap(line => [...line.raw, ...line.middle.map((m, k) =>
       m + line.half[k]), ...line.middle.map((m, k) => m - line.half[k])]);
-    const low = values.length ? Math.min(...values) : 0, high = values.length
-      ? Math.max(...values) : 1;
+    const [low, high] = values.length ? range(values) : [0, 1];
     const room = 0.05 * (high - low) || 0.05;
     const y = value => height - box.bottom - (value - low + room) / (high - low + 2 * room)
       * (height - box.top - box.bottom);
@@ -133,27 +135,39 @@ function chart(root) {
         make("svg:path", { fill: colour, "fill-opacity": 0.15, stroke: "none",
           d: `M${edge(1).join("L")}L${edge(-1).reverse().join("L")}Z` }, picture);
       }
-      path(line.raw, { "stroke-opacity": 0.4 });
+      path(line.raw, { "stroke-opacity": 0.6 });
       path(line.middle, { "stroke-width": 2.5, class: "bold",
         "stroke-dasharray": DASHES[Math.floor(line.i / 6) % 4] });
     }
   }
-  let start = null;
+  let start = null, chosen = null;
   const stepAt = event => {
     const place = picture.getBoundingClientRect();
     const across = (event.clientX - place.left) / place.width * width;
     return from + (across - box.left) / (width - box.left - box.right) * (to - from);
   };
-  picture.addEventListener("pointerdown", event => { start = stepAt(event); });
+  picture.addEventListener("pointerdown", event => {
+    start = stepAt(event);
+    // so that a drag that ends beside the picture ends
+    picture.setPointerCapture(event.pointerId);
+    chosen = make("svg:rect", { class: "chosen", x: x(start), y: box.top, width: 0,
+      height: height - box.top - box.bottom }, picture);
+  });
+  picture.addEventListener("pointermove", event => {
+    if (start === null) return;
+    const [left, right] = range([start, stepAt(event)].map(x));
+    chosen.setAttribute("x", left); chosen.setAttribute("width", right - left);
+  });
+  const release = () => { start = null; chosen?.remove(); };
+  picture.addEventListener("pointercancel", release);
   picture.addEventListener("pointerup", event => {
-    const stop = stepAt(event);
+    const ends = range([start ?? stepAt(event), stepAt(event)]);
+    release();
     // a click is no zoom
-    if (start !== null && Math.abs(stop - start) > 0.02 * (to - from)) {
-      zoom(Math.min(start, stop), Math.max(start, stop));
-    }
-    start = null;
+    if (ends[1] - ends[0] > 0.02 * (to - from)) zoom(...ends);
   });
   draw();
+  root.querySelector(".still").replaceWith(bar, picture);
 }
 
 function heat(root) {
@@ -171,8 +185,20 @@ function heat(root) {
   };
   for (const token of tokens) {
     token.addEventListener("pointerenter", () => tell(token));
-    token.addEventListener("focus", () => tell(token));
+    token.addEventListener("focus", () => {
+      // one stop of the tab key for all: the token that was reached last
+      for (const other of tokens) other.tabIndex = other === token ? 0 : -1;
+      tell(token);
+    });
   }
+  root.querySelector(".response").addEventListener("keydown", event => {
+    const at = tokens.indexOf(event.target), last = tokens.length - 1;
+    const to = { ArrowRight: Math.min(at + 1, last), ArrowLeft: Math.max(at - 1, 0), Home: 0,
+      End: last }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    tokens[to].focus();
+  });
   slider.addEventListener("input", update);
   root.querySelector(".controls").hidden = false;
   update();
@@ -210,5 +236,8 @@ function playback(root) {
 }
 
 for (const [name, start] of Object.entries({ chart, heat, playback })) {
-  for (const root of document.querySelectorAll(`[data-live='${name}']`)) start(root);
+  for (const root of document.querySelectorAll(`[data-live='${name}']`)) {
+    // one that fails stays the still picture that it was, and the others start
+    try { start(root); } catch (error) { console.error(error); }
+  }
 }
