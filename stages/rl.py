@@ -1,12 +1,13 @@
 """Reinforcement learning on a task's rewards."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from accelerate.utils import gather_object
 from datasets import Dataset
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig
 
 from rewards.registry import training
@@ -14,6 +15,7 @@ from stages.context import Context, common_arguments, train
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.records import Record, load_records
 from weft_rl.data.tasks import held_out_records, hub_name, training_records
+from weft_rl.data.traces import prompt_ids
 from weft_rl.errors import UserError
 from weft_rl.evaluation import evaluation_settings, sample_completions, summarise
 from weft_rl.hub import hub_records
@@ -58,6 +60,7 @@ def run(context: Context) -> Path:
     ]
     model = context.model()
     tokenizer = load_tokenizer(context.start)
+    _check_lengths(rows, tokenizer, model.config, config.sampler.gen_length)
     trainer = DiffuGRPOTrainer(
         model=context.adapted(model, options.lora),
         reward_funcs=trl_rewards({name: term.reward for name, term in terms.items()}),
@@ -80,6 +83,26 @@ def run(context: Context) -> Path:
         every = options.watch.evaluate_steps
         trainer.add_callback(HeldOut(context.run, context.stage, every, score))
     return train(trainer, context)
+
+
+def _check_lengths(
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    model_config: PreTrainedConfig,
+    gen_length: int,
+) -> None:
+    """Raise UserError for the longest prompt if the model has no room for it and a completion."""
+    positions = getattr(model_config, "max_position_embeddings", None)
+    if positions is None:
+        return
+    lengths = [len(prompt_ids(tokenizer, row["prompt"][-1]["content"])) for row in rows]
+    longest = max(lengths, default=0)
+    if longest + gen_length > positions:
+        raise UserError(
+            f"sampler.gen_length={gen_length}: with a prompt of {longest} tokens (record "
+            f"{rows[lengths.index(longest)]['id']}) more than the model's {positions} positions; "
+            "generate less, or leave such records out"
+        )
 
 
 def _held_out_score(
@@ -149,7 +172,7 @@ def _arguments(context: Context, weights: list[float]) -> GRPOConfig:
         max_completion_length=context.config.sampler.gen_length,
         beta=0.0,  # reference and loss are the trainer's own
         scale_rewards="none",  # less the group's mean; the trainer makes other baselines of it
-        disable_dropout=True,
+        disable_dropout=True,  # the model's own as well: the first pass has a ratio of 1
         logging_steps=options.watch.logging_steps,
         save_steps=options.save_steps,
     )

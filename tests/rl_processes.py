@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
-from rl_trainer import dataset, options, state, trained, trainer
+from rl_trainer import by_length, dataset, options, state, trained, trainer
 from transformers import TrainerCallback
 
 from stages.context import leave_together
@@ -27,6 +27,12 @@ RUNS = {
     "trace": {"objective": "grpo", "estimator": "trace"},
     "choice": {"objective": "dapo", "loss": {"top_entropy_share": 0.3, "kl_cov_share": 0.05}},
     "resample": {"objective": "dapo", "rollout": {"resample": 2}},
+    "failing record": {"objective": "bnpo"},
+    "mu 1": {"num_iterations": 1},
+    # with a clip that is reached
+    "no reference": {"kl_coef": 0.0, "optimizer": MICRO, "loss": {"clip_coef": 1e-3}},
+    "adapter": {"objective": "grpo"},
+    "adapter, mu 1, no reference": {"num_iterations": 1, "kl_coef": 0.0, "optimizer": MICRO},
     # the eight completions of a prompt lie on both processes
     "one group": {"objective": "wd1", "num_prompts": 1, "num_generations": 8},
 }
@@ -35,6 +41,18 @@ RUNS = {
 def half_equal(completion, **_):
     """Often the same, so that some groups are sampled again."""
     return float(len(completion) % 5 == 0)
+
+
+def fails_on_one_record(completion, puzzle, **_):
+    """Fails on all that one of two processes has of a rollout, not on the whole of it."""
+    if puzzle == dataset(1)[0]["fields"]["puzzle"]:
+        raise ValueError("no reward of this record")
+    return by_length(completion)
+
+
+# All else that a step logs is the same on any number of processes.
+TIMES = {"step_time"}
+REWARDS = {"resample": half_equal, "failing record": fails_on_one_record}
 
 
 class Gradients(TrainerCallback):
@@ -52,19 +70,22 @@ def results(folder, processes):
     made = {}
     for name, given in RUNS.items():
         chosen = options(**({"num_iterations": 2, "kl_coef": 0.04} | given))
-        more = {"reward": half_equal} if name == "resample" else {}
-        # five prompts: the last chunk of an epoch is ragged
         run = trainer(
-            folder / name, chosen, processes=processes, max_steps=6, records=dataset(5), **more
+            folder / name,
+            chosen,
+            reward=REWARDS.get(name, by_length),
+            lora=name.startswith("adapter"),
+            processes=processes,
+            max_steps=6,
+            records=dataset(5),  # prompts: the last chunk of an epoch is ragged
         )
         assert run.accelerator.num_processes == processes
         gradients = Gradients()
         run.add_callback(gradients)
         run.train()
         rows = [row for row in run.state.log_history if "loss" in row]
-        kept = ("loss", "reward", "kl", "entropy", "zero_std_groups", "resampled_groups")
         made[name] = {
-            "logs": [[row.get(key, 0.0) for key in kept] for row in rows],
+            "logs": [{key: row[key] for key in row.keys() - TIMES} for row in rows],
             "gradients": gradients.kept,
             "weights": state(run),
         }

@@ -79,6 +79,19 @@ def test_pairs(estimator, objective):
         ("rl.estimator=elbo rl.objective=gspo", "rl.loss.kl=tokens: a bound has no probability"),
         ("rl.masks.times=quadrature", "rl.masks.times=quadrature: only rl.estimator=elbo has it"),
         ("rl.masks.complement=true", "rl.masks.complement=true: only rl.estimator=elbo has it"),
+        ("rl.masks.draws=3", "rl.masks.draws=3: only rl.estimator=random_mask, elbo, trace has it"),
+        (
+            "rl.estimator=coupled rl.masks.draws=3",
+            "rl.masks.draws=3: only rl.estimator=random_mask, elbo, trace has it, not coupled",
+        ),
+        (
+            "rl.estimator=trace rl.masks.by_block=false",
+            "rl.masks.by_block=false: only rl.estimator=elbo has it, not trace",
+        ),
+        (
+            "rl.rollout.reward_weights=[0]",
+            "rl.rollout.reward_weights=[0.0]: nothing would be learned",
+        ),
         (
             "rl.objective=gspo rl.loss.top_entropy_share=0.2",
             "rl.loss.top_entropy_share=0.2: picks tokens, and rl.objective=gspo",
@@ -87,6 +100,11 @@ def test_pairs(estimator, objective):
             "rl.objective=wd1 rl.loss.kl_cov_share=0.01",
             "rl.loss.kl_cov_share=0.01: picks tokens, and rl.objective=wd1",
         ),
+        (
+            "rl.num_iterations=1 rl.loss.kl_cov_share=0.01",
+            "rl.loss.kl_cov_share=0.01: holds tokens to the policy of the rollout, which",
+        ),
+        ("rl.lora.dropout=0.05", "rl.lora.dropout=0.05: RL has no dropout"),
         ("rl.loss.top_entropy_share=0", "rl.loss.top_entropy_share=0.0: must be above 0"),
         ("rl.rollout.reward_weights=[a]", "rl.rollout.reward_weights=[a]: must be a list like"),
     ],
@@ -97,6 +115,13 @@ def test_refusals(words, message):
     assert str(caught.value).startswith(message)
 
 
+def test_a_trace_of_guided_samples_is_refused():
+    words = ["rl.estimator=trace", "sampler.cfg_scale=1"]
+    with pytest.raises(UserError, match=r"^sampler\.cfg_scale=1.0: guides samples, and rl\.est"):
+        load(*words)
+    assert load(*words, "stages=[weft]").sampler.cfg_scale == 1
+
+
 def test_a_sequence_kl_lets_a_bound_have_a_reference():
     config = load("rl.estimator=elbo", "rl.objective=gspo", "rl.loss.kl=sequence")
     assert config.rl.kl_coef > 0
@@ -104,6 +129,12 @@ def test_a_sequence_kl_lets_a_bound_have_a_reference():
 
 def test_reward_weights_are_numbers():
     assert load("rl.rollout.reward_weights=[1,0.5]").rl.rollout.reward_weights == [1.0, 0.5]
+
+
+@pytest.mark.parametrize("estimator", ["random_mask", "elbo", "trace"])
+def test_estimators_that_draw_say_how_often(estimator):
+    words = ["rl.objective=gspo", "rl.kl_coef=0", "rl.masks.draws=3"]
+    assert load(f"rl.estimator={estimator}", *words).rl.masks.draws == 3
 
 
 def test_no_block_is_larger_than_a_screen():

@@ -27,6 +27,14 @@ def test_every_page_shows_what_was_measured(path):
     assert TOOL["filled"](page, ROOT / "benchmarks" / "results") == page
 
 
+def test_no_measured_table_of_rl_is_a_copy():
+    """One that stands beside the marks keeps its numbers when a benchmark is run again."""
+    tables = (ROOT / "benchmarks" / "results").glob("*.md")
+    heads = [table.read_text(encoding="utf-8").splitlines()[0] for table in tables]
+    unmarked = TOOL["_BLOCK"].sub("", (ROOT / "docs" / "rl.md").read_text(encoding="utf-8"))
+    assert [head for head in heads if head.startswith("|") and f"\n{head}\n" in unmarked] == []
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_local_link_leads_to_a_file(path):
     page = path.read_text(encoding="utf-8")

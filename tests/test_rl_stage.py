@@ -4,7 +4,9 @@ import json
 import math
 import re
 import warnings
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from rl_trainer import T, dataset, losses, options, rollout, state, trainer
@@ -79,6 +81,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(start, tmp_path):
     ("words", "message"),
     [
         ("rl.rollout.reward_weights=[1,2]", "task sudoku has 1 rewards (cell_accuracy)"),
+        ("rl.lora.r=2 rl.lora.targets=[nope]", "rl.lora.targets: no module is called nope; there"),
+        (
+            "sampler.gen_length=512 sampler.block_length=512",
+            "sampler.gen_length=512: with a prompt of",
+        ),
         ("rl.rollout.data=DATA", "there are 1, a rollout has 2 prompts; lower rl.num_prompts"),
     ],
 )
@@ -88,7 +95,7 @@ def test_bad_options_end_with_one_line(start, tmp_path, words, message, capsys):
         json.dumps({"puzzle": "1234341221434300", "solution": "1234341221434321"}) + "\n"
     )
     words = words.replace("DATA", str(data))
-    argv = [*SMALL, f"model={start}", f"out={tmp_path / 'out'}", words]
+    argv = [*SMALL, f"model={start}", f"out={tmp_path / 'out'}", *words.split()]
     assert execute("weft_rl.pipeline", main, argv) == 2
     assert message in capsys.readouterr().err
 
@@ -144,9 +151,12 @@ def fails(value):
     return reward
 
 
-@pytest.mark.parametrize(
-    "value", [None, math.nan, math.inf, -math.inf, "1", ValueError("no"), KeyError("puzzle")]
-)
+BAD = [None, math.nan, math.inf, -math.inf, "1", b"1", [1], ValueError("no"), KeyError("puzzle")]
+# too large for a float, and for float32
+BAD += [10**5000, 1e39, np.float64(1e39), np.float32("nan"), torch.ones(2)]
+
+
+@pytest.mark.parametrize("value", BAD, ids=lambda value: type(value).__name__)
 def test_a_reward_that_fails_earns_nothing_and_is_counted(value):
     values, seen, caught = graded(fails(value))
     assert values == [1.0, 0.0, 1.0, 0.0]
@@ -154,9 +164,26 @@ def test_a_reward_that_fails_earns_nothing_and_is_counted(value):
     assert "reward own" in str(caught[0].message)
 
 
-def test_a_reward_that_always_fails_stops_the_run():
-    with pytest.raises(UserError, match=r"reward own: failed on all 4 completions.*'missing'"):
-        graded(lambda completion, i: {}["missing"])
+@pytest.mark.parametrize(
+    "value",
+    [True, 1, 1.0, np.float32(1), np.int64(1), np.bool_(True), torch.tensor(1), Fraction(1)],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_kind_of_number_is_a_reward(value):
+    values, seen, _ = graded(lambda completion, i: value)
+    assert values == [1.0] * 4
+    assert all(type(each) is float for each in values)
+    assert seen["reward_failures"] == 0
+
+
+@pytest.mark.parametrize("resample", [0, 1])
+def test_a_reward_that_always_fails_stops_the_run(tmp_path, resample):
+    def fails(completion, **_):
+        raise KeyError("missing")
+
+    made = trainer(tmp_path, options(rollout={"resample": resample}), reward={"own": fails})
+    with pytest.raises(UserError, match=r"reward own: failed on all 8 completions.*'missing'"):
+        rollout(made)
 
 
 def test_async_rewards_are_awaited_and_may_fail(tmp_path):

@@ -80,7 +80,7 @@ def network_of(config: RunConfig, lora: LoraConfig, half: bool) -> Network:
         for target in lora.targets:
             if target not in there:
                 raise UserError(
-                    f"lora.targets: no module is called {target}; there are "
+                    f"{lora.prefix}targets: no module is called {target}; there are "
                     + ", ".join(sorted(there))
                 )
     return made

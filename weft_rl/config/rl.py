@@ -1,8 +1,10 @@
 """The blocks of reinforcement learning's options, and which methods go together."""
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from weft_rl.config.lora import RLLoraConfig
 from weft_rl.config.options import Block, about, option, require
 
 # Whose loss is a sum over tokens with a probability ratio each, by its normaliser's name.
@@ -23,6 +25,14 @@ _SENSELESS = {
     },
 }
 
+# The estimators that have an option of rl.masks.
+_OWNERS = {
+    "draws": ("random_mask", "elbo", "trace"),
+    "times": ("elbo",),
+    "complement": ("elbo",),
+    "by_block": ("elbo",),
+}
+
 
 @dataclass(frozen=True)
 class RolloutConfig(Block):
@@ -38,6 +48,12 @@ class RolloutConfig(Block):
     resample: int = option(
         0, "further attempts at groups whose rewards are all equal, which teach nothing", at_least=0
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        weights = self.reward_weights
+        rule = "nothing would be learned; give one that is not 0, or [] for 1 each"
+        require(not weights or any(weights), "rl.rollout.reward_weights", weights, rule)
 
 
 @dataclass(frozen=True)
@@ -113,10 +129,48 @@ class WatchConfig(Block):
     evaluate_records: int = option(64, "held-out records of such an evaluation", at_least=1)
 
 
-def check_pair(
-    estimator: str, objective: str, kl_coef: float, masks: MasksConfig, loss: LossConfig
-) -> None:
+@dataclass(frozen=True)
+class RLConfig(Block):
+    """Reinforcement learning on a task's rewards: diffu-GRPO and what came after it."""
+
+    prefix: ClassVar[str] = "rl."
+
+    max_steps: int = option(80, "optimizer steps", at_least=1)
+    num_prompts: int = option(32, "prompts of a rollout, over all processes", at_least=1)
+    num_generations: int = option(8, "G, completions per prompt, compared", at_least=2)
+    num_iterations: int = option(2, "mu, optimizer steps on each rollout", at_least=1)
+    learning_rate: float = option(7e-4, "constant after the warm-up", above=0)
+    kl_coef: float = option(0.01, "weight of the KL to the start; 0 keeps no reference", at_least=0)
+    estimator: Literal["one_step", "coupled", "random_mask", "elbo", "trace"] = option(
+        "one_step", "of a completion's log-probability; one_step: d1's"
+    )
+    objective: Literal["bnpo", "grpo", "dr_grpo", "dapo", "gspo", "wd1", "spg"] = option(
+        "bnpo", "clipped tokens by normaliser (bnpo: d1's; grpo, dr_grpo, dapo), or gspo, wd1, spg"
+    )
+    save_steps: int = option(20, "steps between checkpoints", at_least=1)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    masks: MasksConfig = field(default_factory=MasksConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    lora: RLLoraConfig = field(default_factory=RLLoraConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rows = self.num_prompts * self.num_generations
+        size = self.optimizer.micro_batch_size or rows
+        rule = (
+            f"must divide the {rows} completions of a rollout (rl.num_prompts x "
+            f"rl.num_generations); try {math.gcd(size, rows)}"
+        )
+        require(rows % size == 0, "rl.optimizer.micro_batch_size", size, rule)
+        _check_pair(self)
+
+
+def _check_pair(options: RLConfig) -> None:
     """Raise UserError for an estimator and an objective, or their numbers, that make no sense."""
+    estimator, objective, loss = options.estimator, options.objective, options.loss
+    kl_coef, masks = options.kl_coef, options.masks
     rule = _SENSELESS.get((objective, estimator), "")
     require(not rule, "rl.objective", objective, f"with rl.estimator={estimator}: {rule}")
     fits = kl_coef == 0 or estimator != "elbo" or loss.kl == "sequence"
@@ -125,12 +179,10 @@ def check_pair(
         "no reference"
     )
     require(fits, "rl.loss.kl", loss.kl, rule)
-    for key, value, is_off in (
-        ("rl.masks.times", masks.times, masks.times == "random"),
-        ("rl.masks.complement", masks.complement, not masks.complement),
-    ):
-        rule = f"only rl.estimator=elbo has it, not {estimator}; leave it out"
-        require(is_off or estimator == "elbo", key, value, rule)
+    for name, owners in _OWNERS.items():
+        value, usual = getattr(masks, name), getattr(MasksConfig(), name)
+        rule = f"only rl.estimator={', '.join(owners)} has it, not {estimator}; leave it out"
+        require(value == usual or estimator in owners, f"rl.masks.{name}", value, rule)
     for key, value, is_off in (
         ("rl.loss.top_entropy_share", loss.top_entropy_share, loss.top_entropy_share == 1),
         ("rl.loss.kl_cov_share", loss.kl_cov_share, loss.kl_cov_share == 0),
@@ -138,3 +190,7 @@ def check_pair(
         rule = f"picks tokens, and rl.objective={objective} has no loss of single ones; use "
         rule += ", ".join(CLIPPED_TOKENS)
         require(is_off or objective in CLIPPED_TOKENS, key, value, rule)
+    rule = "holds tokens to the policy of the rollout, which is all there is with "
+    rule += "rl.num_iterations=1; use 2 or more of them, or a share of 0"
+    fits = loss.kl_cov_share == 0 or options.num_iterations > 1
+    require(fits, "rl.loss.kl_cov_share", loss.kl_cov_share, rule)

@@ -1,6 +1,5 @@
 """The options of a run as frozen dataclasses, one per block, each checked when it is made."""
 
-import math
 from dataclasses import dataclass, field
 from re import fullmatch
 from typing import ClassVar, Literal
@@ -10,14 +9,7 @@ from weft_rl.config.lora import LoraConfig
 from weft_rl.config.memory import MemoryConfig
 from weft_rl.config.options import Block, about, option, require, shown
 from weft_rl.config.reliability import ReliabilityConfig
-from weft_rl.config.rl import (
-    LossConfig,
-    MasksConfig,
-    OptimizerConfig,
-    RolloutConfig,
-    WatchConfig,
-    check_pair,
-)
+from weft_rl.config.rl import RLConfig
 
 COLD_STARTS = (
     *("sft", "weft", "weft_paper", "weft_exact", "weft_entropy", "nll", "weft_sw", "dream"),
@@ -168,44 +160,6 @@ class ColdStartConfig(Block):
 
 
 @dataclass(frozen=True)
-class RLConfig(Block):
-    """Reinforcement learning on a task's rewards: diffu-GRPO and what came after it."""
-
-    prefix: ClassVar[str] = "rl."
-
-    max_steps: int = option(80, "optimizer steps", at_least=1)
-    num_prompts: int = option(32, "prompts of a rollout, over all processes", at_least=1)
-    num_generations: int = option(8, "G, completions per prompt, compared", at_least=2)
-    num_iterations: int = option(2, "mu, optimizer steps on each rollout", at_least=1)
-    learning_rate: float = option(7e-4, "constant after the warm-up", above=0)
-    kl_coef: float = option(0.01, "weight of the KL to the start; 0 keeps no reference", at_least=0)
-    estimator: Literal["one_step", "coupled", "random_mask", "elbo", "trace"] = option(
-        "one_step", "of a completion's log-probability; one_step: d1's"
-    )
-    objective: Literal["bnpo", "grpo", "dr_grpo", "dapo", "gspo", "wd1", "spg"] = option(
-        "bnpo", "clipped tokens by normaliser (bnpo: d1's; grpo, dr_grpo, dapo), or gspo, wd1, spg"
-    )
-    save_steps: int = option(20, "steps between checkpoints", at_least=1)
-    rollout: RolloutConfig = field(default_factory=RolloutConfig)
-    masks: MasksConfig = field(default_factory=MasksConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    lora: LoraConfig = field(default_factory=LoraConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        rows = self.num_prompts * self.num_generations
-        size = self.optimizer.micro_batch_size or rows
-        rule = (
-            f"must divide the {rows} completions of a rollout (rl.num_prompts x "
-            f"rl.num_generations); try {math.gcd(size, rows)}"
-        )
-        require(rows % size == 0, "rl.optimizer.micro_batch_size", size, rule)
-        check_pair(self.estimator, self.objective, self.kl_coef, self.masks, self.loss)
-
-
-@dataclass(frozen=True)
 class EvalConfig(Block):
     """Evaluation on held-out records."""
 
@@ -290,6 +244,10 @@ class RunConfig(Block):
                 name not in used or block.lora.r > 0 or self.memory.weights in ("float32", "auto")
             )
             require(fits, "memory.weights", self.memory.weights, rule.format(f"{name}.lora"))
+        rule = "guides samples, and rl.estimator=trace scores the sampler's steps without it; use 0"
+        fits = "rl" not in self.stages or self.rl.estimator != "trace"
+        guidance = self.sampler.cfg_scale
+        require(fits or guidance == 0, "sampler.cfg_scale", guidance, rule)
         known = fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device)
         require(known is not None, "device", self.device, "must be auto, cpu, cuda or cuda:N")
 

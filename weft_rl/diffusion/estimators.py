@@ -3,7 +3,7 @@
 A masked diffusion model gives the log-probabilities of hidden tokens only, so the log-probability
 of a completion is estimated from D views of it, each with some tokens hidden. Every estimator here
 draws such views; `token_estimate` adds up what the model says of them. Tokens after the end are
-hidden in every view, since the sampler does not wait for them.
+hidden, since the sampler does not wait for them; `trace` shows there what the sampler had filled.
 
 N completions, D views of each, T tokens."""
 

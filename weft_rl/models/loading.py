@@ -178,7 +178,7 @@ def with_lora(
     for target in lora.targets:
         if target not in linear.values():
             raise UserError(
-                f"lora.targets: no module is called {target}; there are "
+                f"{lora.prefix}targets: no module is called {target}; there are "
                 + ", ".join(sorted(set(linear.values())))
             )
     is_folder = Path(start).is_dir()

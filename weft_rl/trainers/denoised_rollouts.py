@@ -14,6 +14,7 @@ from weft_rl.diffusion.estimators import NEVER
 from weft_rl.sampler import SamplerConfig, generate
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.sharded import whole_weights
+from weft_rl.trainers.task_rewards import refuse_failing
 
 
 class DenoisedRollouts(GRPOTrainer):
@@ -54,6 +55,12 @@ class DenoisedRollouts(GRPOTrainer):
         if self.options.estimator == "trace":
             self._extra = {"canvas": canvas, "order": order}
         return completions, None
+
+    def _calculate_rewards(self, *args: Any) -> Tensor:
+        """TRL passes our rows and wants the rewards of all processes' rows: (N, functions)."""
+        scores = super()._calculate_rewards(*args)
+        refuse_failing(self.reward_funcs)
+        return scores
 
     def _sample(
         self,
