@@ -280,6 +280,16 @@ def test_runs_of_other_options_are_no_comparison(tmp_path):
     configured("sft-seed0", seed=0, revision="b")
     with pytest.raises(UserError, match=r"weft-seed0: .* \(different: new.a\)"):
         check_alike(tmp_path, ["sft", "weft"], [0])
+    # what two of one revision differ in counts, though the first run does not know it
+    configured("sft-seed0", seed=0, revision="a")
+    configured("sft-seed2", seed=2, revision="b", new={"a": 1})
+    with pytest.raises(UserError, match=r"weft-seed0: .* with sft-seed2 \(different: new.a\)"):
+        check_alike(tmp_path, ["sft", "weft"], [0, 2])
+    (tmp_path / "sft-seed0" / "config.yaml").write_text("")
+    check_alike(tmp_path, ["sft"], [0])  # not begun
+    (tmp_path / "sft-seed0" / "eval.json").write_text("{}")
+    with pytest.raises(UserError, match="sft-seed0: has scores and no config"):
+        check_alike(tmp_path, ["sft"], [0])
 
 
 def test_a_verdict_among_many_holds_for_all_together():

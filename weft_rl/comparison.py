@@ -2,7 +2,7 @@
 
 Scores are shares in [0, 1] inside and percent or points in the results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -78,27 +78,39 @@ def check_alike(folder: Path, arms: Sequence[str], seeds: Sequence[int]) -> None
     """Raise UserError naming the options in which the comparison's runs differ, but for what
     makes them its runs, where they ran and who was told."""
     options: dict[str, dict[str, Any]] = {}
-    revisions: dict[str, Any] = {}
+    firsts: dict[Any, str] = {}  # of each revision
     for name in (unit_name(arm, seed) for arm in arms for seed in seeds):
         settings = read_config(folder / name)
         keys = settings.keys() - {*_OWN, "versions", "revision"}
-        if keys:
-            options[name] = dict(flat({key: settings[key] for key in sorted(keys)}))
-            revisions[name] = settings.get("revision")
-    first = next(iter(options), "")
-    for name, found in options.items():
-        # an option that code of another revision does not know is no difference
-        known = options[first].keys() & found.keys()
-        if revisions[name] == revisions[first]:
-            known = options[first].keys() | found.keys()
-        differing = [
-            k for k in sorted(known) if options[first].get(k, _NONE) != found.get(k, _NONE)
-        ]
-        if differing:
+        if not keys and (folder / name / EVAL).exists():
             raise UserError(
-                f"{folder / name}: is no run to compare with {first} (different: "
-                f"{', '.join(differing)}); remove it and repeat the comparison"
+                f"{folder / name}: has scores and no config.yaml that says of what; remove it and "
+                "repeat the comparison"
             )
+        if not keys:
+            continue
+        options[name] = dict(flat({key: settings[key] for key in sorted(keys)}))
+        own = firsts.setdefault(settings.get("revision"), name)
+        _require_alike(folder, name, own, options, options[own].keys() | options[name].keys())
+        # an option that code of another revision does not know is no difference
+        first = next(iter(options))
+        _require_alike(folder, name, first, options, options[first].keys() & options[name].keys())
+
+
+def _require_alike(
+    folder: Path,
+    name: str,
+    other: str,
+    options: Mapping[str, Mapping[str, Any]],
+    keys: Iterable[str],
+) -> None:
+    found, expected = options[name], options[other]
+    differing = [k for k in sorted(keys) if found.get(k, _NONE) != expected.get(k, _NONE)]
+    if differing:
+        raise UserError(
+            f"{folder / name}: is no run to compare with {other} (different: "
+            f"{', '.join(differing)}); remove it and repeat the comparison"
+        )
 
 
 def compare_units(
