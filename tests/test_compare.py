@@ -201,6 +201,7 @@ def test_a_failed_run_is_told_and_missed(tmp_path, capsys):
     # one run is through; the other's folder is not its own, which it finds out by itself
     done, broken = out / "sft-seed3", out / "weft-seed3"
     done.mkdir()
+    (done / "config.yaml").write_text("task: sudoku\n")
     write_json(done / "eval.json", {"rl": {"sudoku": {"n": 1, "score": 50.0, "ci95": [50, 50]}}})
     assert not is_done(done, "sudoku")  # stopped before its end, which is the report
     (done / "report.html").write_text("")

@@ -20,7 +20,7 @@ SMALL = [
     *("cold_start.estimate.rates=cached", "cold_start.estimate.refresh_every=2"),
     *("rl.num_prompts=2", "rl.num_generations=2", "rl.num_iterations=2", "rl.max_steps=5"),
     *("rl.watch.logging_steps=2", "rl.watch.evaluate_steps=2", "rl.watch.evaluate_records=2"),
-    *("rl.save_steps=1", "rl.lora.r=2", "rl.lora.dropout=0.2", "rl.kl_coef=0.1"),
+    *("rl.save_steps=1", "rl.lora.r=2", "rl.kl_coef=0.1"),
     *("eval.num_records=6", "eval.batch_size=1", "sampler.steps=4"),
     "reliability.keep_checkpoints=null",
 ]
