@@ -201,7 +201,7 @@ def test_a_failed_run_is_told_and_missed(tmp_path, capsys):
     # one run is through; the other's folder is not its own, which it finds out by itself
     done, broken = out / "sft-seed3", out / "weft-seed3"
     done.mkdir()
-    (done / "config.yaml").write_text("task: sudoku\n")
+    (done / "config.yaml").write_text("task: sudoku\nrevision: abc\n")
     write_json(done / "eval.json", {"rl": {"sudoku": {"n": 1, "score": 50.0, "ci95": [50, 50]}}})
     assert not is_done(done, "sudoku")  # stopped before its end, which is the report
     (done / "report.html").write_text("")
@@ -215,6 +215,7 @@ def test_a_failed_run_is_told_and_missed(tmp_path, capsys):
     assert "weft-seed3: failed with status 2: weft_rl.pipeline: out=" in said.err
     assert f"(see {out / 'logs' / 'weft-seed3.log'})" in said.err
     assert "Missing: weft-seed3." in said.out
+    assert read_json(out / "comparison.json", {})["revisions"] == ["abc"]
     result = read_json(out / "comparison.json", {})
     assert result["missing"] == ["weft-seed3"]
     assert result["results"]["sft"]["rl"]["score"] == 50.0

@@ -187,6 +187,13 @@ def test_a_missing_run():
     assert "Missing: weft-seed1." in to_markdown(result)
 
 
+def test_runs_of_several_revisions_are_told():
+    result = compare_units(UNITS, ["sft", "weft"], [0, 1], "sudoku")
+    assert "revisions" not in to_markdown(result | {"revisions": ["a"]})
+    page = to_markdown(result | {"revisions": ["a", "b"]})
+    assert "Its runs are of 2 revisions: a, b." in page
+
+
 def test_no_seed_in_common():
     units = [UNITS[0], Unit("weft", 0, {}, {}), Unit("sft", 1, {}, {}), UNITS[3]]
     result = compare_units(units, ["sft", "weft"], [0, 1], "sudoku")

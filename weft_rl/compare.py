@@ -36,7 +36,16 @@ from weft_rl.jobs import (
 )
 from weft_rl.pipeline import check_data, environment, start_model
 from weft_rl.plot import draw_means, mean_curves, save_figure
-from weft_rl.runs import CONFIG, CURVES, EVAL, REPORT, read_json, write_json, write_text
+from weft_rl.runs import (
+    CONFIG,
+    CURVES,
+    EVAL,
+    REPORT,
+    read_config,
+    read_json,
+    write_json,
+    write_text,
+)
 from weft_rl.trackers import check_trackers
 
 PAGE = "comparison.md"
@@ -213,6 +222,8 @@ def write_results(folder: Path, options: CompareConfig, task: str) -> None:
     if not any(unit.scores for unit in units):
         return
     result = compare_units(units, options.arms, options.seeds, task)
+    revisions = {read_config(path).get("revision") for path in paths.values()}
+    result["revisions"] = sorted(str(revision) for revision in revisions if revision)
     write_json(folder / RESULT, result)
     write_text(folder / PAGE, to_markdown(result))
     means = mean_curves(reward_curves(folder, result))

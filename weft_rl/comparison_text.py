@@ -138,6 +138,8 @@ def notes(result: Mapping[str, Any]) -> list[str]:
             f"Every arm is compared with {label(result['arms'][0])}; better and worse hold after "
             f"Holm's correction for {len(result['arms']) - 1} comparisons."
         )
+    if len(revisions := result.get("revisions", [])) > 1:
+        lines.append(f"Its runs are of {len(revisions)} revisions: {', '.join(revisions)}.")
     if len(result["seeds"]) == 1:
         lines.append("With one seed the intervals are for new records, not for new seeds.")
     return lines
