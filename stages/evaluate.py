@@ -19,7 +19,7 @@ from weft_rl.evaluation import (
     Completion,
     Settings,
     evaluation_settings,
-    require_room,
+    require_prompts_fit,
     sample_completions,
     summarise,
 )
@@ -114,7 +114,7 @@ def _fill(
     nf4 = context.config.memory.weights == "nf4"
     model = load_model(context.start, context.device, dtype, nf4=nf4)
     tokenizer = load_tokenizer(context.start)
-    require_room(model, tokenizer, records, settings, context.config.eval)
+    require_prompts_fit(model, tokenizer, records, settings, context.config.eval)
     # one bar for all processes: the first one's share is like the others'
     bar = progress_bar(f"{context.stage}: evaluation") if shares.rank == 0 else nullcontext()
     with bar as on_step:

@@ -1,13 +1,12 @@
 """Reinforcement learning on a task's rewards."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from accelerate.utils import gather_object
 from datasets import Dataset
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 from trl import GRPOConfig
 
 from rewards.registry import training
@@ -19,6 +18,7 @@ from weft_rl.data.traces import prompt_ids
 from weft_rl.errors import UserError
 from weft_rl.evaluation import evaluation_settings, sample_completions, summarise
 from weft_rl.hub import hub_records
+from weft_rl.models.checks import require_room
 from weft_rl.models.loading import load_tokenizer
 from weft_rl.shares import rank_and_world
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
@@ -50,17 +50,21 @@ def run(context: Context) -> Path:
             f"rl.rollout.reward_weights=[{','.join(map(str, weights))}]: task {config.task} has "
             f"{len(terms)} rewards ({', '.join(terms)}); give one weight to each"
         )
+    records = prompts(context)
+    texts = [task_prompt(config.prompt_style, record.task, record.fields) for record in records]
     rows = [
-        {
-            "prompt": chat_prompt(task_prompt(config.prompt_style, record.task, record.fields)),
-            "id": record.id,
-            "fields": record.fields,
-        }
-        for record in prompts(context)
+        {"prompt": chat_prompt(text), "id": record.id, "fields": record.fields}
+        for record, text in zip(records, texts, strict=True)
     ]
     model = context.model()
     tokenizer = load_tokenizer(context.start)
-    _check_lengths(rows, tokenizer, model.config, config.sampler.gen_length)
+    lengths = {
+        record.id: len(prompt_ids(tokenizer, text))
+        for record, text in zip(records, texts, strict=True)
+    }
+    length = config.sampler.gen_length
+    cure = "generate less, or leave such records out"
+    require_room(model.config, lengths, length, f"sampler.gen_length={length}", cure)
     trainer = DiffuGRPOTrainer(
         model=context.adapted(model, options.lora),
         reward_funcs=trl_rewards({name: term.reward for name, term in terms.items()}),
@@ -83,26 +87,6 @@ def run(context: Context) -> Path:
         every = options.watch.evaluate_steps
         trainer.add_callback(HeldOut(context.run, context.stage, every, score))
     return train(trainer, context)
-
-
-def _check_lengths(
-    rows: Sequence[Mapping[str, Any]],
-    tokenizer: PreTrainedTokenizerBase,
-    model_config: PreTrainedConfig,
-    gen_length: int,
-) -> None:
-    """Raise UserError for the longest prompt if the model has no room for it and a completion."""
-    positions = getattr(model_config, "max_position_embeddings", None)
-    if positions is None:
-        return
-    lengths = [len(prompt_ids(tokenizer, row["prompt"][-1]["content"])) for row in rows]
-    longest = max(lengths, default=0)
-    if longest + gen_length > positions:
-        raise UserError(
-            f"sampler.gen_length={gen_length}: with a prompt of {longest} tokens (record "
-            f"{rows[lengths.index(longest)]['id']}) more than the model's {positions} positions; "
-            "generate less, or leave such records out"
-        )
 
 
 def _held_out_score(

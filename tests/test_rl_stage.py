@@ -84,7 +84,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(start, tmp_path):
         ("rl.lora.r=2 rl.lora.targets=[nope]", "rl.lora.targets: no module is called nope; there"),
         (
             "sampler.gen_length=512 sampler.block_length=512",
-            "sampler.gen_length=512: with a prompt of",
+            "sampler.gen_length=512: with the ",
         ),
         ("rl.rollout.data=DATA", "there are 1, a rollout has 2 prompts; lower rl.num_prompts"),
     ],

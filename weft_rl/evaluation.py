@@ -12,7 +12,7 @@ from weft_rl.config.schema import EvalConfig, RunConfig, SamplerConfig
 from weft_rl.data.prompts import PREFILL, PromptStyle, task_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.traces import prompt_ids
-from weft_rl.errors import UserError
+from weft_rl.models.checks import require_room
 from weft_rl.sampler import generate
 from weft_rl.sampler.control import TraceEntry
 from weft_rl.sampler.denoise import OnStep, Step
@@ -69,31 +69,25 @@ def evaluation_settings(config: RunConfig) -> Settings:
     return Settings(sampler, config.prompt_style, options.data, count)
 
 
-def require_room(
+def require_prompts_fit(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     records: Sequence[Record],
     settings: Settings,
     options: EvalConfig,
 ) -> None:
-    """Raise UserError, before anything is generated, for a prompt with which the completion has
-    more tokens than the model has positions; it names the option that set the length."""
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if longest is None:
-        return
-    lengths = [len(ids) for ids in _prompts_ids(tokenizer, records, settings)]
-    most, length = max(lengths), settings.sampler.gen_length
-    if most + length > longest:
-        option = f"sampler.gen_length={length}"
-        if options.gen_length is not None:
-            option = f"eval.gen_length={length}"
-        elif options.preset == "paper":
-            option = f"eval.preset=paper: its gen_length={length}"
-        raise UserError(
-            f"{option}: with the {most} tokens of prompt {records[lengths.index(most)].id} more "
-            f"than the model's {longest} (max_position_embeddings); set a lower "
-            "eval.gen_length, or evaluate a model with more"
-        )
+    """Raise UserError, before anything is generated, for a prompt that leaves no room for its
+    completion; it names the option that set the length."""
+    length = settings.sampler.gen_length
+    option = f"sampler.gen_length={length}"
+    if options.gen_length is not None:
+        option = f"eval.gen_length={length}"
+    elif options.preset == "paper":
+        option = f"eval.preset=paper: its gen_length={length}"
+    ids = _prompts_ids(tokenizer, records, settings)
+    lengths = {record.id: len(own) for record, own in zip(records, ids, strict=True)}
+    cure = "set a lower eval.gen_length, or evaluate a model with more"
+    require_room(model.config, lengths, length, option, cure)
 
 
 def _prompts_ids(

@@ -1,7 +1,8 @@
 """What is wrong with a model's folder or its tokenizer, said before weights are loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -68,6 +69,22 @@ def require_memory(
             f"model={folder}: its weights take {needed / _GIB:.1f} GiB as "
             f"{'nf4' if nf4 else dtype}, and {device} has {free / _GIB:.1f} GiB free; weft-rl plan "
             "says what a run needs and what to change"
+        )
+
+
+def require_room(
+    model_config: Any, lengths: Mapping[str, int], gen_length: int, option: str, cure: str
+) -> None:
+    """Raise UserError when the longest prompt and a completion have more tokens than the model has
+    positions. lengths: tokens of each record's prompt; option: what set the completion's length."""
+    positions = getattr(model_config, "max_position_embeddings", None)
+    if positions is None or not lengths:
+        return
+    record = max(lengths, key=lengths.__getitem__)
+    if lengths[record] + gen_length > positions:
+        raise UserError(
+            f"{option}: with the {lengths[record]} tokens of prompt {record} more than the model's "
+            f"{positions} (max_position_embeddings); {cure}"
         )
 
 
