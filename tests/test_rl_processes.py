@@ -17,11 +17,13 @@ from weft_rl.models.tokenizer import tiny_tokenizer
 HERE = Path(__file__).parent
 
 
-def torchrun(port, *words):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
+def torchrun(*words):
+    command = [sys.executable, "-m", "torch.distributed.run"]
+    # any port that is free: another worker may run this file's tests as well
+    command += ["--standalone", "--nproc_per_node=2"]
     paths = os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [*command, f"--master_port={port}", *words],
+        [*command, *words],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
         capture_output=True,
         text=True,
@@ -33,7 +35,7 @@ def torchrun(port, *words):
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    done = torchrun(29571, str(HERE / "rl_processes.py"), str(folder), "2")
+    done = torchrun(str(HERE / "rl_processes.py"), str(folder), "2")
     assert done.returncode == 0, done.stderr[-3000:]
     return results(folder / "one", 1), torch.load(folder / "of-2.pt", weights_only=True)
 
@@ -62,7 +64,7 @@ def test_one_process_of_a_run_writes(tmp_path):
     words = f"preset=tiny stages=[rl] model={tmp_path / 'start'} out={tmp_path / 'run'} "
     words += "rl.num_prompts=2 rl.num_generations=2 rl.max_steps=3 eval.num_records=4 "
     words += "sampler.steps=4 rl.watch.evaluate_steps=2 rl.watch.evaluate_records=3"
-    done = torchrun(29573, "-m", "weft_rl.pipeline", *words.split())
+    done = torchrun("-m", "weft_rl.pipeline", *words.split())
     assert done.returncode == 0, done.stderr[-3000:]
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3]
