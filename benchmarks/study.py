@@ -1,7 +1,7 @@
 """Does the kind of cold start matter, before RL and after it? The study in docs/experiments.md.
 
-Usage: python benchmarks/study.py FOLDER run [main|bases|regimes]   what is missing, two at a time
-       python benchmarks/study.py FOLDER table                      benchmarks/results/study.*
+Usage: python benchmarks/study.py FOLDER run [PART ...]   what is missing, two runs at a time
+       python benchmarks/study.py FOLDER table            benchmarks/results/study.*
 
 Every run is kept in FOLDER. A seed's runs share base, order of records, puzzles and rollout seeds,
 so that arms are compared within a seed. Start it again after an interruption."""
@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -33,6 +33,9 @@ ARMS = ("sft", "weft", "weft_exact", "weft_entropy", "nll", "weft_sw", "dream")
 NO_COLD_START = "base"
 SEEDS = range(8)
 BASE_SEEDS = (1, 2)
+PARTS = ("main", "regimes", "bases", "estimates")
+# A cold start whose rates are all estimated from the base model, its first five epochs'
+KEPT = ("cold_start.estimate.rates=cached", "cold_start.estimate.refresh_every=5")
 # What RL follows: d1's estimator and objective as the preset has them, which scored most of all in
 # benchmarks/results/objectives.md, and a ratio of whole completions.
 POLICIES: dict[str, list[str]] = {"gspo": ["rl.objective=gspo"], "d1": []}
@@ -102,6 +105,9 @@ def cold_starts(part: str, folder: Path) -> Iterator[Job]:
             for seed in SEEDS:
                 for arm in ("sft", "weft"):
                     yield _cold(arm, f"base{base}-{arm}-{seed}", seed, [f"base.seed={base}"])
+    if part == "estimates":
+        for seed in SEEDS:
+            yield _cold("weft", f"kept-weft-{seed}", seed, [*KEPT])
     if part == "regimes":
         for number, regime in enumerate(REGIMES.values()):
             words = list(regime.words)
@@ -129,6 +135,9 @@ def policies(part: str, folder: Path) -> Iterator[Job]:
             for seed in SEEDS:
                 for arm in ("sft", "weft"):
                     yield from _policy(folder, f"base{base}-{arm}-{seed}", arm, "gspo", seed)
+    if part == "estimates":
+        for seed in SEEDS:
+            yield from _policy(folder, f"kept-weft-{seed}", "weft", "gspo", seed)
 
 
 def _policy(folder: Path, cold: str, arm: str, policy: str, seed: int) -> Iterator[Job]:
@@ -208,6 +217,19 @@ def forms(folder: Path, pattern: str, pair: tuple[str, str]) -> dict[str, Any]:
     return found | {"difference": asdict(crossed_mean(every[1] - every[0]))}
 
 
+def kept_estimates(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """WeFT with estimates of each step's weights, and with the base model's kept, by stage."""
+    pair = {"fresh": "weft-{}", "kept": "kept-weft-{}"}
+    units = []
+    for arm, pattern in pair.items():
+        for seed in SEEDS:
+            found = unit(folder, "weft", seed, pattern.format(seed), "gspo")
+            units.append(replace(found, arm=arm))
+    if not any(u.scores for u in units if u.arm == "kept"):
+        return {}
+    return {stage: compared(units, tuple(pair), stage) for stage in ("cold_start", "rl")}
+
+
 def summary(folder: Path) -> dict[str, Any]:
     """Everything that has been run, compared."""
     arms = (*ARMS, NO_COLD_START)
@@ -236,6 +258,7 @@ def summary(folder: Path) -> dict[str, Any]:
         if all(any(u.scores for u in units if u.arm == arm) for arm in pair):
             found["regimes"][name] = compared(units, pair, "cold_start")
             found["forms"][name] = forms(folder, f"regime{number}-{{}}-{{}}", pair)
+    found["estimates"] = kept_estimates(folder)
     rows = [row for rows in found["regimes"].values() for row in rows if row["difference"]]
     for row, p in zip(rows, holm([row["difference"]["p"] for row in rows]), strict=True):
         row["difference"] |= {"p_holm": round(p, 5)}
@@ -254,9 +277,9 @@ def table(folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
-        sys.exit("usage: python benchmarks/study.py FOLDER run [main|bases|regimes] | table")
+        sys.exit(f"usage: python benchmarks/study.py FOLDER run [{'|'.join(PARTS)}] ... | table")
     place, what, *rest = sys.argv[1:]
     if what == "run":
-        run(Path(place), rest or ["main", "regimes", "bases"])
+        run(Path(place), rest or [*PARTS])
     else:
         table(Path(place))

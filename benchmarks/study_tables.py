@@ -48,6 +48,11 @@ def pages(found: dict[str, Any]) -> str:
         ]
         for name, stages in found["bases"].items():
             lines += [_pair(f"{name}, {STAGE[stage]}", rows) for stage, rows in stages.items()]
+    if found["estimates"]:
+        lines += ["", "### WeFT with estimates kept", ""]
+        lines += ["| stage | seeds | each step's, cells | the base model's, cells | kept - fresh |"]
+        lines += ["|---|---|---|---|---|"]
+        lines += [_kept(STAGE[stage], rows) for stage, rows in found["estimates"].items()]
     lines += ["", "### Regimes, after the cold start", "", head.format("regime")]
     lines += ["|---|---|---|---|---|---|"]
     lines += [_pair(name, rows) for name, rows in found["regimes"].items()]
@@ -70,6 +75,12 @@ def _form(name: str, row: dict[str, Any]) -> str:
     difference = f"{d['mean']:+.1f} [{d['low']:.1f}, {d['high']:.1f}]"
     cells = f"{sft['cells_of_these']:.1f} | {weft['cells_of_these']:.1f}"
     return f"| {name} | {sft['written']:.1f} | {weft['written']:.1f} | {difference} | {cells} |"
+
+
+def _kept(stage: str, rows: list[dict[str, Any]]) -> str:
+    fresh, kept = rows
+    seeds = len(kept["difference"]["seeds"])
+    return f"| {stage} | {seeds} | {_score(fresh)} | {_score(kept)} | {_difference(kept)} |"
 
 
 def _pair(name: str, rows: list[dict[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from weft_rl.config.load import load_run_config
 from weft_rl.config.plan import PlanConfig
 from weft_rl.config.schema import BaseConfig
 from weft_rl.data.prompts import task_prompt
-from weft_rl.data.small_world import _told_rows, small_texts, small_traces, word_problem
+from weft_rl.data.small_world import small_texts, small_traces, word_problem
 from weft_rl.data.traces import encode_traces, prompt_ids
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.small import small_config, small_tokenizer
@@ -66,20 +66,64 @@ def test_an_example_depends_on_its_number_alone():
     assert small_texts(5, 1) != small_texts(5, 2)
 
 
-def test_rows_in_words():
-    puzzle, answer = "1034002143100000", "1234342143102143"
-    told = _told_rows(puzzle, answer)
-    assert told.startswith("Row 1 is 1034, so 1234. Row 2 is 0021, so 3421. Row 3 is 4310, so 4310")
-    assert told.endswith("Row 4 is 0000, so 2143.")
+def _digits_at(tokenizer, ids):
+    """Places of single digits that stand in runs of sixteen: those of grids."""
+    digit = [token in "01234" for token in tokenizer.convert_ids_to_tokens(ids)]
+    runs = [i for i in range(len(ids) - 15) if all(digit[i : i + 16])]
+    return [i for i in runs if i == 0 or not digit[i - 1]]
+
+
+def test_all_cells_are_equally_far_from_what_they_copy(tokenizer):
+    far, plain = set(), 0
+    for prompt, text in small_texts(300, 0):
+        ids = prompt_ids(tokenizer, prompt)
+        grids = _digits_at(tokenizer, ids)
+        if "4x4" not in prompt:
+            assert not grids
+            continue
+        told = len(ids) + np.array(_digits_at(tokenizer, tokenizer.encode(text)))
+        # the grid and the filled grid in the reasoning, and the answer; tags take room before them
+        assert len(told) == 3
+        tagged = "<answer>" in text
+        plain += not tagged
+        far.add((tagged, *np.diff([grids[-1], *told])))
+    assert len(far) == 2
+    assert plain > 50
+
+
+def test_other_grids_keep_the_rule_they_are_given():
+    cells = np.arange(16).reshape(4, 4)
+    units = {
+        "row": [*cells],
+        "column": [*cells.T],
+        "box": [cells[i : i + 2, j : j + 2].ravel() for i in (0, 2) for j in (0, 2)],
+    }
+    kept = Counter()
+    for prompt, text in small_texts(400, 0):
+        rule = re.search(r"so that each (\w+) and each (?:2x2 )?(\w+) holds", prompt)
+        if not rule:
+            continue
+        clues, answer = prompt[-17:-1], re.findall(r"[1-4]{16}", text)[-1]
+        assert all(clue in ("0", digit) for clue, digit in zip(clues, answer, strict=True))
+        assert clues.count("0") == 8
+        assert not is_solved(answer)
+        for name in rule.groups():
+            for unit in units[name]:
+                assert sorted(answer[i] for i in unit) == list("1234")
+        kept[rule.groups()] += 1
+    assert set(kept) == {("row", "column"), ("row", "box"), ("column", "box")}
+    assert min(kept.values()) > 20
 
 
 def test_pretraining_leaves_something_to_learn():
     texts = small_texts(400, 0)
     sudokus = [text for prompt, text in texts if "Sudoku puzzle" in prompt]
     solved = [is_solved(re.findall(r"[1-4]{16}", text)[-1]) for text in sudokus]
-    assert 120 < len(sudokus) < 200
+    assert 90 < len(sudokus) < 150
     assert sum(solved) < 0.3 * len(solved)
     assert 0.2 < sum("<answer>" in text for _, text in texts) / 400 < 0.4
+    # no Sudoku after pretraining
+    assert not any("4x4" in trace.question for trace in small_traces(200, 0))
 
 
 @given(text=st.text())

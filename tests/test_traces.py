@@ -10,10 +10,11 @@ from tokenizers import normalizers
 from transformers import AutoTokenizer
 
 from rewards.grid import completions, is_solved, keeps_clues
+from weft_rl.data.grids import careless_solution
 from weft_rl.data.prompts import plain_answer, tagged_answer
 from weft_rl.data.schemas import Trace
 from weft_rl.data.sudoku import fill_rows, is_held_out
-from weft_rl.data.tiny_world import careless_solution, cold_start_traces, pretraining_texts
+from weft_rl.data.tiny_world import cold_start_traces, pretraining_texts
 from weft_rl.data.traces import Example, encode_traces, pad_answers, prompt_ids
 from weft_rl.errors import UserError
 from weft_rl.models.tokenizer import EOT, MASK, UNKNOWN, tiny_tokenizer

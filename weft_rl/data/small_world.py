@@ -1,24 +1,38 @@
-"""What the small model is trained on: word problems and Sudokus in plain English, all generated.
+"""What the small model is trained on: word problems and grids in plain English, all generated.
 
-As in the tiny world, pretraining shows a careless way with Sudokus, mostly without answer tags, and
-the cold start holds no Sudoku: the format, and then columns and boxes, are left to learn."""
+As in the tiny world, pretraining shows a careless way with Sudokus, other grids that show what
+columns and boxes are, and mostly no answer tags; the cold start holds no Sudoku. The format, and
+then to heed columns and boxes in a Sudoku, are left to learn."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from weft_rl.data.grids import (
+    BLANKS,
+    bands_grid,
+    blanked,
+    careless_solution,
+    latin_grid,
+    stacks_grid,
+)
 from weft_rl.data.prompts import tagged_answer, task_prompt, trace_prompt
 from weft_rl.data.schemas import Trace, trace_of
 from weft_rl.data.sudoku import generate
-from weft_rl.data.tiny_world import careless_solution
 from weft_rl.seeding import seed_for
 
 Rng = np.random.Generator
 
-# Shares of pretraining: Sudokus, and answers without tags, as in the tiny world.
-_SUDOKU, _PLAIN = 0.4, 0.7
-_BLANKS = 8  # empty cells, as in the published puzzles
+# Share of pretraining answers without tags, as in the tiny world.
+_PLAIN = 0.7
+_PRETRAINING_MIX = {"sudoku": 0.3, "latin": 0.1, "bands": 0.15, "stacks": 0.15, "words": 0.3}
+# The other grids, and what is said of their rules.
+_GRIDS: Mapping[str, tuple[Callable[[Rng], str], str]] = {
+    "latin": (latin_grid, "row and each column"),
+    "bands": (bands_grid, "row and each 2x2 box"),
+    "stacks": (stacks_grid, "column and each 2x2 box"),
+}
 _MOST = 60  # of a thing at the start of a story
 
 _NAMES = (
@@ -111,32 +125,43 @@ def _rng(seed: int, purpose: str, index: int) -> Rng:
     return np.random.default_rng(seed_for(seed, purpose, index))
 
 
-def _told_rows(puzzle: str, answer: str) -> str:
-    """Each row as it is and as it becomes.
+def _told_grid(grid: str, answer: str) -> str:
+    """The grid as it is and as it becomes, each whole.
 
-    All rows take the same number of tokens: a digit is always as far from the one that it copies.
-    With a list of what each row lacks, the model wrote answers in form before it read a clue."""
-    rows = [slice(4 * row, 4 * row + 4) for row in range(4)]
-    return " ".join(f"Row {n + 1} is {puzzle[r]}, so {answer[r]}." for n, r in enumerate(rows))
+    So a digit is as far from the one that it copies as all others are, here and in the prompt,
+    and rotary positions need to learn one distance. Told row by row, with a distance for each row,
+    clues had not been copied after 2,112 steps; told like this, a narrow network's first copies
+    come after 150."""
+    return f"The grid is {grid}, so the rows are {answer}."
+
+
+def _grid_example(kind: str, puzzle: Mapping[str, Any], rng: Rng) -> tuple[str, str, str]:
+    """Prompt, reasoning and answer. All prompts end alike: with the grid and a line's end."""
+    if kind == "sudoku":
+        grid = str(puzzle["puzzle"])
+        prompt, answer = task_prompt("d1", "sudoku", puzzle), careless_solution(grid, rng)
+    else:
+        draw, rule = _GRIDS[kind]
+        answer = draw(rng)
+        grid = blanked(answer, rng)
+        question = f"Fill the 4x4 grid so that each {rule} holds the digits 1-4 once: {grid}\n"
+        prompt = trace_prompt("d1", question)
+    return prompt, _told_grid(grid, answer), answer
 
 
 def small_texts(count: int, seed: int) -> list[tuple[str, str]]:
     """Prompt and completion of `count` pretraining examples; the i-th depends on (seed, i) only."""
-    puzzles = generate("train", count, seed, blanks=(_BLANKS, _BLANKS))
+    puzzles = generate("train", count, seed, blanks=(BLANKS, BLANKS))
     texts = []
     for i, record in enumerate(puzzles):
         rng = _rng(seed, "small pretraining", i)
-        if rng.random() < _SUDOKU:
-            puzzle = str(record.fields["puzzle"])
-            answer = careless_solution(puzzle, rng)
-            prompt, reasoning = (
-                task_prompt("d1", "sudoku", record.fields),
-                _told_rows(puzzle, answer),
-            )
-        else:
+        kind = rng.choice(list(_PRETRAINING_MIX), p=list(_PRETRAINING_MIX.values()))
+        if kind == "words":
             row = word_problem(rng)
             prompt, answer = trace_prompt("d1", row["question"]), row["attempt"]
             reasoning = row["thinking_trajectories"][0]
+        else:
+            prompt, reasoning, answer = _grid_example(kind, record.fields, rng)
         plain = rng.random() < _PLAIN
         text = f"{reasoning} {answer}" if plain else tagged_answer("d1", reasoning, answer)
         texts.append((prompt, text))

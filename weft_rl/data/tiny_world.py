@@ -5,14 +5,20 @@ columns and boxes are; most answers have no tags. Cold start has no Sudoku in it
 something left to learn: the format, and then to heed columns and boxes in a Sudoku."""
 
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 
-from rewards.grid import is_solved
+from weft_rl.data.grids import (
+    BLANKS,
+    bands_grid,
+    blanked,
+    careless_solution,
+    latin_grid,
+    stacks_grid,
+)
 from weft_rl.data.prompts import CELL_NAMES, plain_answer, tagged_answer
 from weft_rl.data.schemas import Trace
-from weft_rl.data.sudoku import fill_rows, generate, latin_squares
+from weft_rl.data.sudoku import generate
 from weft_rl.seeding import seed_for
 
 Rng = np.random.Generator
@@ -22,10 +28,6 @@ Solved = tuple[str, str, str]
 # Share of pretraining answers without tags: the format is left for the cold start to settle. With
 # six in ten the base still wrote tags for a quarter of the puzzles.
 _PLAIN = 0.7
-# Share of the teacher's answers with each row's digits in ascending order; in random order it would
-# be wrong about as often, but in no way that reward has to overcome.
-_ASCENDING = 0.8
-_BLANKS = 8  # empty cells, as in the published puzzles
 # Named in the reasoning; with the 16 answer cells and the tags they fill the 32-token canvas.
 _NAMED_CELLS = 4
 _PRETRAINING_MIX = {
@@ -40,12 +42,6 @@ _PRETRAINING_MIX = {
 _COLD_START_MIX = {"latin": 0.1, "chain": 0.5, "order": 0.4}
 
 
-@cache
-def _plain_latin_squares() -> tuple[str, ...]:
-    """The 288 Latin squares that are no Sudoku grids: no test solution is one of them."""
-    return tuple(square for square in latin_squares() if not is_solved(square))
-
-
 def first_cells(puzzle: str, answer: str) -> str:
     """The first empty cells with their digits: " r1c2=4 r1c3=1 ..."."""
     empty = [i for i, clue in enumerate(puzzle) if clue == "0"][:_NAMED_CELLS]
@@ -56,47 +52,20 @@ def _grid_task(name: str, puzzle: str, answer: str) -> Solved:
     return f"{name}:{puzzle}", first_cells(puzzle, answer), answer
 
 
-def careless_solution(puzzle: str, rng: Rng) -> str:
-    """The puzzle with each row filled by the digits that it lacks, mostly in ascending order."""
-    if rng.random() < _ASCENDING:
-        return fill_rows(puzzle)
-    return fill_rows(puzzle, lambda lacking: rng.permutation(lacking).tolist())
-
-
-def _blanked(grid: str, rng: Rng) -> str:
-    blanks = set(rng.choice(16, _BLANKS, replace=False).tolist())
-    return "".join("0" if i in blanks else digit for i, digit in enumerate(grid))
+def _grid(name: str, grid: str, rng: Rng) -> Solved:
+    return _grid_task(name, blanked(grid, rng), grid)
 
 
 def _latin(rng: Rng) -> Solved:
-    squares = _plain_latin_squares()
-    square = squares[rng.integers(len(squares))]
-    return _grid_task("Latin", _blanked(square, rng), square)
-
-
-def _bands_grid(rng: Rng) -> str:
-    """A grid whose rows and boxes hold each digit once, but not all of its columns.
-
-    There are 8,928: too many to be remembered, unlike the Latin squares."""
-    grid: list[str] = []
-    for _ in range(2):
-        upper = rng.permutation(list("1234"))
-        # a box has two cells of the upper row, so its lower two hold the digits of the other two
-        grid += [*upper, *rng.permutation(upper[2:]), *rng.permutation(upper[:2])]
-    text = "".join(grid)
-    return _bands_grid(rng) if is_solved(text) else text
+    return _grid("Latin", latin_grid(rng), rng)
 
 
 def _bands(rng: Rng) -> Solved:
-    grid = _bands_grid(rng)
-    return _grid_task("Bands", _blanked(grid, rng), grid)
+    return _grid("Bands", bands_grid(rng), rng)
 
 
 def _stacks(rng: Rng) -> Solved:
-    """Columns and boxes: bands with rows and columns exchanged."""
-    bands = _bands_grid(rng)
-    grid = "".join(bands[column::4] for column in range(4))
-    return _grid_task("Stacks", _blanked(grid, rng), grid)
+    return _grid("Stacks", stacks_grid(rng), rng)
 
 
 def _chain(rng: Rng) -> Solved:
@@ -150,7 +119,7 @@ _TASKS: dict[str, Callable[[Rng], Solved]] = {
 
 def pretraining_texts(count: int, seed: int) -> list[tuple[str, str]]:
     """Prompt and completion of `count` pretraining examples; the i-th depends on (seed, i) only."""
-    puzzles = generate("train", count, seed, blanks=(_BLANKS, _BLANKS))
+    puzzles = generate("train", count, seed, blanks=(BLANKS, BLANKS))
     texts = []
     for i, record in enumerate(puzzles):
         rng = np.random.default_rng(seed_for(seed, "pretraining", i))
