@@ -34,8 +34,11 @@ NO_COLD_START = "base"
 SEEDS = range(8)
 BASE_SEEDS = (1, 2)
 PARTS = ("main", "regimes", "bases", "estimates")
-# A cold start whose rates are all estimated from the base model, its first five epochs'
-KEPT = ("cold_start.estimate.rates=cached", "cold_start.estimate.refresh_every=5")
+# Rates from each step's weights, and all from the base model, for the preset's five epochs
+ESTIMATES = {
+    "fresh": ("cold_start.estimate.rates=fresh",),
+    "kept": ("cold_start.estimate.rates=cached", "cold_start.estimate.refresh_every=5"),
+}
 # What RL follows: d1's estimator and objective as the preset has them, which scored most of all in
 # benchmarks/results/objectives.md, and a ratio of whole completions.
 POLICIES: dict[str, list[str]] = {"gspo": ["rl.objective=gspo"], "d1": []}
@@ -107,7 +110,8 @@ def cold_starts(part: str, folder: Path) -> Iterator[Job]:
                     yield _cold(arm, f"base{base}-{arm}-{seed}", seed, [f"base.seed={base}"])
     if part == "estimates":
         for seed in SEEDS:
-            yield _cold("weft", f"kept-weft-{seed}", seed, [*KEPT])
+            for name, words in ESTIMATES.items():
+                yield _cold("weft", f"{name}-weft-{seed}", seed, [*words])
     if part == "regimes":
         for number, regime in enumerate(REGIMES.values()):
             words = list(regime.words)
@@ -137,7 +141,8 @@ def policies(part: str, folder: Path) -> Iterator[Job]:
                     yield from _policy(folder, f"base{base}-{arm}-{seed}", arm, "gspo", seed)
     if part == "estimates":
         for seed in SEEDS:
-            yield from _policy(folder, f"kept-weft-{seed}", "weft", "gspo", seed)
+            for name in ESTIMATES:
+                yield from _policy(folder, f"{name}-weft-{seed}", "weft", "gspo", seed)
 
 
 def _policy(folder: Path, cold: str, arm: str, policy: str, seed: int) -> Iterator[Job]:
@@ -219,15 +224,14 @@ def forms(folder: Path, pattern: str, pair: tuple[str, str]) -> dict[str, Any]:
 
 def kept_estimates(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """WeFT with estimates of each step's weights, and with the base model's kept, by stage."""
-    pair = {"fresh": "weft-{}", "kept": "kept-weft-{}"}
-    units = []
-    for arm, pattern in pair.items():
-        for seed in SEEDS:
-            found = unit(folder, "weft", seed, pattern.format(seed), "gspo")
-            units.append(replace(found, arm=arm))
-    if not any(u.scores for u in units if u.arm == "kept"):
+    units = [
+        replace(unit(folder, "weft", seed, f"{name}-weft-{seed}", "gspo"), arm=name)
+        for name in ESTIMATES
+        for seed in SEEDS
+    ]
+    if not all(u.scores for u in units):
         return {}
-    return {stage: compared(units, tuple(pair), stage) for stage in ("cold_start", "rl")}
+    return {stage: compared(units, tuple(ESTIMATES), stage) for stage in ("cold_start", "rl")}
 
 
 def summary(folder: Path) -> dict[str, Any]:
