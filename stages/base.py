@@ -61,6 +61,7 @@ def cache_folder(context: Context) -> Path:
         "texts": world.texts(_KEY_TEXTS, options.seed),
         "canvas": context.config.sampler.gen_length,
         "device": context.device.type,
+        "bf16": context.autocasts,
         "threads": torch.get_num_threads(),
         "versions": [weft_rl.__version__, torch.__version__, transformers.__version__],
     }

@@ -61,6 +61,12 @@ class Context:
         return torch.float32 if wide else torch.bfloat16
 
     @property
+    def autocasts(self) -> bool:
+        """Whether a training's products are taken in bfloat16 whatever its weights are kept in."""
+        auto = self.device.type == "cuda"
+        return {"bf16": True, "no": False}.get(self.config.memory.mixed_precision, auto)
+
+    @property
     def scratch(self) -> Path:
         """Where a checkpoint is written before it is renamed to its place."""
         return self.run / "checkpoints" / f".{self.stage}"
@@ -167,7 +173,7 @@ def common_arguments(context: Context, seed: int) -> dict[str, Any]:
         "seed": seed,
         # that of collectives, after the one that names who stands still
         "ddp_timeout": int(2 * context.config.reliability.stall_timeout),
-        "bf16": context.device.type == "cuda",
+        "bf16": context.autocasts,
         RECOMPUTE: context.config.memory.gradient_checkpointing,
         "disable_tqdm": True,
         **tracker_arguments(context.config.trackers, context.run, context.stage),

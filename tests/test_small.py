@@ -6,8 +6,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from rewards.grid import is_solved
 from weft_rl.config.load import load_run_config
@@ -20,6 +22,7 @@ from weft_rl.models.loading import fresh_model
 from weft_rl.models.small import small_config, small_tokenizer
 from weft_rl.pipeline import main
 from weft_rl.plan import make_plans
+from weft_rl.runs import newest_checkpoint
 
 SUM = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 
@@ -195,3 +198,28 @@ def test_the_pipeline_through_all_stages(tmp_path, monkeypatch):
     assert list(json.loads((out / "eval.json").read_text())) == ["base", "weft", "rl"]
     prompt = json.loads((out / "completions" / "rl.jsonl").read_text().splitlines()[0])["prompt"]
     assert "Please solve the following 4x4 Sudoku puzzle." in str(prompt)
+
+
+def test_products_in_bf16(tmp_path, monkeypatch):
+    monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
+    losses, weights = {}, {}
+    for precision in ("no", "bf16"):
+        run = tmp_path / precision
+        words = [*FEW, "stages=[sft,rl]", f"memory.mixed_precision={precision}", f"out={run}"]
+        assert main(words) == 0
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        losses[precision] = [row["loss"] for row in rows if row["stage"] != "rl"]
+        for stage in ("base", "sft", "rl"):
+            weights[precision, stage] = load_file(
+                newest_checkpoint(run, stage) / "model.safetensors"
+            )
+    # one base for each, and the same training but for the rounding of its products
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert losses["no"] != losses["bf16"]
+    np.testing.assert_allclose(losses["no"], losses["bf16"], rtol=0.01)
+    assert {tensor.dtype for kept in weights.values() for tensor in kept.values()} == {
+        torch.float32
+    }
+    for stage in ("base", "sft", "rl"):
+        wide, narrow = weights["no", stage], weights["bf16", stage]
+        assert any(not torch.equal(wide[name], narrow[name]) for name in wide)
