@@ -185,7 +185,7 @@ FEW = [
     *("base.max_steps=3", "base.logging_steps=1", "cold_start.records=8", "cold_start.epochs=1"),
     *("cold_start.batch_size=4", "cold_start.logging_steps=1", "rl.num_prompts=2"),
     *("rl.num_generations=2", "rl.num_iterations=2", "rl.max_steps=2", "eval.num_records=2"),
-    *("sampler.steps=4", "memory.gradient_checkpointing=true"),
+    *("sampler.steps=6", "memory.gradient_checkpointing=true"),
 ]
 
 
