@@ -50,6 +50,7 @@ def pages(found: dict[str, Any]) -> str:
             lines += [_pair(f"{name}, {STAGE[stage]}", rows) for stage, rows in stages.items()]
     if found["estimates"]:
         lines += ["", "### WeFT with estimates kept", ""]
+        lines += ["Sixteen cold starts of five epochs, all run after the others:", ""]
         lines += ["| stage | seeds | each step's, cells | the base model's, cells | kept - fresh |"]
         lines += ["|---|---|---|---|---|"]
         lines += [_kept(STAGE[stage], rows) for stage, rows in found["estimates"].items()]
