@@ -8,6 +8,7 @@ from typing import Any
 from weft_rl.config.options import shown
 from weft_rl.config.plan import PlanConfig
 from weft_rl.config.schema import RunConfig
+from weft_rl.errors import UserError
 
 _GIB = 2**30
 
@@ -26,7 +27,10 @@ def cures(
     lines = [f"{stage} does not fit {room / _GIB:.0f} GiB. One after the other:"]
     least = total(config, options)
     for block, name, value in _changes(config, options, key):
-        changed = _with(config, block, {name: value})
+        try:
+            changed = _with(config, block, {name: value})
+        except UserError:  # does not go with the run's other options
+            continue
         needed = total(changed, options)
         if needed >= least:  # nothing is gained by it here
             continue

@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     room = (options.memory_gib or HARDWARE[options.hardware].memory_gib) * _GIB
     Console().print(_table(plans, room, options))
     if left_out:
-        sys.stdout.write(f"not planned: stage {', '.join(left_out)}\n")
+        sys.stdout.write(f"not planned: {', '.join(left_out)}\n")
     for plan in plans:
         if sum(plan.memory.values()) > room:
             for line in cures_of(config, options, plan.stage, room):
@@ -72,7 +72,9 @@ def network_of(config: RunConfig, lora: LoraConfig, half: bool) -> Network:
     """The model of a run with what is trained of it. Raises UserError for one that is unknown."""
     family, sizes = _architecture(config)
     memory = config.memory
-    auto = "bfloat16" if half and lora.r else "float32"
+    # as a run loads them: wide for all of its stages if one of them could train them
+    frozen = config.cold_start.lora.r > 0 and config.rl.lora.r > 0
+    auto = "bfloat16" if half and frozen else "float32"
     weights = auto if memory.weights == "auto" else memory.weights
     made = Network(family, sizes, lora, weights, memory.gradient_checkpointing, half)
     if lora.r:
