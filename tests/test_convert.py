@@ -118,6 +118,21 @@ def test_the_sums_are_sha256sum_s(tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+def test_sums_of_files_in_folders(tmp_path):
+    """As a checkpoint has them beside which something else keeps its own."""
+    source, _ = llada_folder(tmp_path / "a")
+    (source / "more").mkdir()
+    (source / "more" / "part").write_text("1")
+    seal(source)
+    convert(source, tmp_path / "b", "transformers", 10**9)
+    (source / "more" / "part").write_text("2")
+    with pytest.raises(UserError, match=r"more/part: differs from its sum"):
+        convert(source, tmp_path / "c", "transformers", 10**9)
+    (source / SUMS).write_text(f"{'0' * 64}  ../b/config.json\n")
+    with pytest.raises(UserError, match=r"names the file '../b/config.json', which is not below"):
+        convert(source, tmp_path / "c", "transformers", 10**9)
+
+
 def test_tokenizer_files_go_along_and_code_does_not(tmp_path):
     source, _ = llada_folder(tmp_path / "a")
     for name in ("tokenizer.json", "modeling_llada.py", "pytorch_model.bin", "merges.txt"):
@@ -182,6 +197,7 @@ MEASURE = """
 import re, sys
 from pathlib import Path
 from weft_rl.convert import convert
+from weft_rl.sums import seal
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 before = peak()
 convert(Path(sys.argv[1]), Path(sys.argv[2]), "transformers", 64 * 2**20)
