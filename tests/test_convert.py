@@ -18,6 +18,7 @@ from weft_rl.families.dream import DREAM
 from weft_rl.families.registry import read_config
 from weft_rl.models.loading import load_model
 from weft_rl.shards import INDEX
+from weft_rl.sums import seal
 
 CPU = torch.device("cpu")
 
@@ -197,7 +198,6 @@ MEASURE = """
 import re, sys
 from pathlib import Path
 from weft_rl.convert import convert
-from weft_rl.sums import seal
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 before = peak()
 convert(Path(sys.argv[1]), Path(sys.argv[2]), "transformers", 64 * 2**20)
