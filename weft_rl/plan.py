@@ -72,7 +72,7 @@ def network_of(config: RunConfig, lora: LoraConfig, half: bool) -> Network:
     """The model of a run with what is trained of it. Raises UserError for one that is unknown."""
     family, sizes = _architecture(config)
     memory = config.memory
-    auto = "bfloat16" if half and lora.r else "float32"
+    auto = "bfloat16" if half and config.adapters_only else "float32"
     weights = auto if memory.weights == "auto" else memory.weights
     made = Network(family, sizes, lora, weights, memory.gradient_checkpointing, half)
     if lora.r:
