@@ -72,9 +72,9 @@ def generate(
     softmax(logits / temperature) without the mask token; confidence is the float32 probability at
     temperature 1 over the whole vocabulary. With early_stop, tokens up to the end token are what
     they are without it. With cache="none" every step sees the whole canvas; caches approximate
-    that. The model's modes and the global random state are left as they were. Raises ValueError for input that does not fit
-    the model; UserError for canvases longer than its positions, and for logits that are not finite.
-    Source: LLaDA's sampler, with ties to the lowest index; Fast-dLLM for caches, threshold and
+    that. The model's modes and the global random state are left as they were. Raises ValueError
+    for input that does not fit the model; UserError for canvases longer than its positions, and for
+    logits that are not finite. Source: LLaDA's sampler, with ties to the lowest index; Fast-dLLM for caches, threshold and
     factor."""
     mask_id, end_ids = special_ids(model)
     visible = torch.ones_like(prompt_ids) if attention_mask is None else attention_mask.long()
