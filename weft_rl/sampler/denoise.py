@@ -74,8 +74,8 @@ def generate(
     they are without it. With cache="none" every step sees the whole canvas; caches approximate
     that. The model's modes and the global random state are left as they were. Raises ValueError
     for input that does not fit the model; UserError for canvases longer than its positions, and for
-    logits that are not finite. Source: LLaDA's sampler, with ties to the lowest index; Fast-dLLM for caches, threshold and
-    factor."""
+    logits that are not finite. Source: LLaDA's sampler, with ties to the lowest index; Fast-dLLM
+    for caches, threshold and factor."""
     mask_id, end_ids = special_ids(model)
     visible = torch.ones_like(prompt_ids) if attention_mask is None else attention_mask.long()
     own_seeds = [*range(len(prompt_ids))] if seeds is None else [index(seed) for seed in seeds]
