@@ -72,9 +72,7 @@ def network_of(config: RunConfig, lora: LoraConfig, half: bool) -> Network:
     """The model of a run with what is trained of it. Raises UserError for one that is unknown."""
     family, sizes = _architecture(config)
     memory = config.memory
-    # as a run loads them: wide for all of its stages if one of them could train them
-    frozen = config.cold_start.lora.r > 0 and config.rl.lora.r > 0
-    auto = "bfloat16" if half and frozen else "float32"
+    auto = "bfloat16" if half and config.adapters_only else "float32"
     weights = auto if memory.weights == "auto" else memory.weights
     made = Network(family, sizes, lora, weights, memory.gradient_checkpointing, half)
     if lora.r:
