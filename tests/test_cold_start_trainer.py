@@ -336,7 +336,8 @@ def test_times_of_a_batch(tmp_path, times):
 
 def test_presets_fix_what_their_names_promise():
     assert objective_of("weft_paper", "none", True) == Objective("sqrt_entropy", "none", "masked")
-    assert objective_of("weft_exact", "masked", False).slope
+    exact = Objective("sqrt_entropy", "none", "answer", slope=True)
+    assert objective_of("weft_exact", "masked", False) == exact
     assert objective_of("weft", "masked", True) == Objective("sqrt_entropy", "none", "masked", True)
     assert {*RECIPES} == {*COLD_STARTS}
 

@@ -166,9 +166,10 @@ def trace(answer: Tensor, order: Tensor, slices: int) -> Views:
 
     order (N, T) long: the step that committed each token, NEVER for one that was left hidden. The
     steps that a row took are cut into `slices`, or into as many as there are. With a slice a step
-    the sum over tokens is the log-probability of the tokens that the sampler drew; where they alone
-    are chance that draws the places as well (sampler.remasking=random), its gradient is that of the
-    trajectory. Raises ValueError for a token of the answer without a step. Source: TraceRL."""
+    the sum over tokens is the log-probability of the tokens drawn. It is that of all the sampler
+    did, to a constant, with sampler.remasking=random and nothing filled in after the end; where
+    confidence chooses the places, they hang on the tokens drawn and count as well.
+    Raises ValueError for a token of the answer without a step. Source: TraceRL."""
     require_shape("order", order, answer.shape)
     committed = order < NEVER
     require_everywhere("order", committed | ~answer, "a token of the answer has no step")
