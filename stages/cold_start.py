@@ -66,9 +66,8 @@ def examples_of(
             f"{len(reject.reasons)} cannot be used; raise the length, or look at the records"
         )
     longest = max(len(example.ids) for example in examples)
-    # learned positions end; rotary ones are computed for any length
     positions = model_config.max_position_embeddings
-    if not getattr(model_config, "rope", True) and longest > positions:
+    if longest > positions:
         raise UserError(
             f"cold_start.data.max_length={options.max_length}: the model has {positions} positions "
             f"and a record takes {longest}; try {positions}"

@@ -18,6 +18,7 @@ from weft_rl.families.dream import DREAM
 from weft_rl.families.registry import read_config
 from weft_rl.models.loading import load_model
 from weft_rl.shards import INDEX
+from weft_rl.sums import seal
 
 CPU = torch.device("cpu")
 
@@ -116,6 +117,21 @@ def test_the_sums_are_sha256sum_s(tmp_path):
     with pytest.raises(UserError, match=f"{shard.name}: differs from its sum"):
         convert(tmp_path / "b", tmp_path / "c", "upstream", 10**9)
     assert not (tmp_path / "c").exists()
+
+
+def test_sums_of_files_in_folders(tmp_path):
+    """As a checkpoint has them beside which something else keeps its own."""
+    source, _ = llada_folder(tmp_path / "a")
+    (source / "more").mkdir()
+    (source / "more" / "part").write_text("1")
+    seal(source)
+    convert(source, tmp_path / "b", "transformers", 10**9)
+    (source / "more" / "part").write_text("2")
+    with pytest.raises(UserError, match=r"more/part: differs from its sum"):
+        convert(source, tmp_path / "c", "transformers", 10**9)
+    (source / SUMS).write_text(f"{'0' * 64}  ../b/config.json\n")
+    with pytest.raises(UserError, match=r"names the file '../b/config.json', which is not below"):
+        convert(source, tmp_path / "c", "transformers", 10**9)
 
 
 def test_tokenizer_files_go_along_and_code_does_not(tmp_path):

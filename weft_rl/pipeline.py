@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
     start_model(config)
     check_data(config)
     check_processes(config)
+    check_four_bits(config)
     # one process opens the folder and reports; all of them train and evaluate
     run = open_run(config) if first_process() else Path(str(config.out))
     with one_writer(run) if first_process() else nullcontext():
@@ -152,7 +153,18 @@ def check_processes(config: RunConfig) -> None:
     rule = "several processes need one folder; name it"
     require(config.out is not None, "out", config.out, rule)
     rule = "its base is pretrained by one process; run that first, then name a checkpoint's folder"
-    require(config.model != "tiny", "model", config.model, rule)
+    require(config.model not in GENERATED, "model", config.model, rule)
+
+
+def check_four_bits(config: RunConfig) -> None:
+    """Raise UserError for a stage that would start from an adapter on 4-bit weights."""
+    names = config.trained
+    if config.memory.weights == "nf4" and len(names) > 1:
+        raise UserError(
+            f"memory.weights=nf4: {names[1]} cannot start from an adapter on 4-bit weights; run "
+            f"stages=[{names[0]}], merge with weft-rl convert RUN/checkpoints/{names[0]}/step-N "
+            f"out=MERGED to=upstream, and go on with model=MERGED stages=[{','.join(names[1:])}]"
+        )
 
 
 def first_process() -> bool:

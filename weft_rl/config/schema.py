@@ -267,3 +267,9 @@ class RunConfig(Block):
     def trained(self) -> list[str]:
         """The stages that train on from a start."""
         return [stage for stage in self.stages if stage not in ("base", "eval")]
+
+    @property
+    def adapters_only(self) -> bool:
+        """Whether no stage trains the weights of its start themselves."""
+        blocks = [self.rl if stage == "rl" else self.cold_start for stage in self.trained]
+        return all(block.lora.r > 0 for block in blocks)
