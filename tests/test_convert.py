@@ -12,11 +12,14 @@ from torch.testing import assert_close
 from transformers import LlamaForCausalLM
 from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, write_folder
 
+from weft_rl.config.schema import BaseConfig
 from weft_rl.convert import SUMS, convert, main
 from weft_rl.errors import UserError
 from weft_rl.families.dream import DREAM
 from weft_rl.families.registry import read_config
+from weft_rl.models import LLaDAForMaskedLM
 from weft_rl.models.loading import load_model
+from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.shards import INDEX
 from weft_rl.sums import seal
 
@@ -91,6 +94,22 @@ def test_upstreams_configuration_comes_back(tmp_path):
     }
     # a missing dropout is 0.1 in upstream's class
     assert [new[f"{kind}_dropout"] for kind in ("attention", "residual", "embedding")] == [0, 0, 0]
+
+
+def test_the_tiny_models_learned_positions_stay(tmp_path):
+    """Published names say `rope: false` where the source does; else the table has no place."""
+    model = LLaDAForMaskedLM(tiny_config(BaseConfig(hidden_size=16, intermediate_size=32)))
+    model.save_pretrained(tmp_path / "a")
+    tiny_tokenizer().save_pretrained(tmp_path / "a")
+    there = convert(tmp_path / "a", tmp_path / "b", "upstream", 10**9)
+    back = convert(tmp_path / "b", tmp_path / "c", "upstream", 10**9)
+    assert there.digest == back.digest
+    ids = torch.randint(2, 49, (2, 9), generator=torch.Generator().manual_seed(0))
+    wanted = model.eval()(ids).logits
+    for name in "bc":
+        assert read_config(tmp_path / name)["rope"] is False
+        found = load_model(str(tmp_path / name), CPU, torch.float32).eval()(ids).logits
+        assert torch.equal(found, wanted)
 
 
 def test_dream_keeps_its_names(tmp_path):
