@@ -23,6 +23,7 @@ from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, resolve_device, with_lora
 from weft_rl.pipeline import main
 from weft_rl.plan import network_of
+from weft_rl.sums import seal
 
 CPU = torch.device("cpu")
 WEIGHTS = "adapter_model.safetensors"
@@ -300,3 +301,16 @@ def test_weights_that_all_train_are_float32():
     with pytest.raises(UserError, match=r"memory.weights=bfloat16: would .* or set rl.lora.r"):
         load("preset=tiny", "memory.weights=bfloat16", "cold_start.lora.r=4")
     assert load("preset=tiny", "memory.weights=nf4", "cold_start.lora.r=4", "stages=[sft]")
+
+
+def test_a_damaged_adapter_is_not_merged(tmp_path):
+    source, _ = llada_folder(tmp_path / "a")
+    folder = adapter(source, tmp_path / "one", 1)
+    seal(folder)
+    convert(folder, tmp_path / "whole", "upstream", 10**9)
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+    with pytest.raises(UserError, match=f"{WEIGHTS}: differs from its sum"):
+        convert(folder, tmp_path / "merged", "upstream", 10**9)
+    assert not (tmp_path / "merged").exists()

@@ -45,6 +45,16 @@ def test_a_folder_is_taken_up_with_more_stages(done, tmp_path):
     assert list(json.loads((out / "stages.json").read_text())) == ["base", "weft", "rl"]
 
 
+def test_the_last_step_has_a_line(tmp_path):
+    """Of the six here, with a line every four."""
+    out = tmp_path / "run"
+    words = [word for word in SMALL if not word.startswith("cold_start.logging_steps")]
+    assert main([*words, "stages=[weft]", "cold_start.logging_steps=4", f"out={out}"]) == 0
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["stage"] == "weft"] == [4, 6]
+    assert all(row["loss"] > 0 for row in rows)
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_the_way_to_go_on_can_be_pasted(tmp_path, monkeypatch, capsys, named):
     """Words in which `out=` stands as well, and a folder with a blank."""

@@ -108,7 +108,8 @@ def convert(
     if out.exists():
         raise UserError(f"out={out}: is there already; choose another out")
     if verify:
-        verify_sums(source)
+        for folder in (source, *adapters):
+            verify_sums(folder)
     scratch = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         scratch.mkdir(parents=True)

@@ -19,7 +19,13 @@ from weft_rl.diffusion.noise import (
     stratified_times,
 )
 from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.rates import mean_rate, token_entropy, token_nll, usable_rates
+from weft_rl.diffusion.rates import (
+    mean_rate,
+    rates_of,
+    token_entropy,
+    token_nll,
+    usable_rates,
+)
 from weft_rl.diffusion.weights import dream_weights, excess_loss_selection, own_probability
 from weft_rl.errors import UserError
 from weft_rl.seeding import seed_for
@@ -113,10 +119,8 @@ class ColdStartTrainer(AtomicCheckpoints):
 
     def rates(self, estimated: Tensor | None, answer: Tensor) -> Tensor:
         """Masking rates (B, L) from the estimates, mended where they would break the loss."""
-        kind = self.method.rates
-        if estimated is None or kind == "uniform":
-            return usable_rates(answer.float(), answer)
-        return usable_rates(estimated.sqrt() if kind == "sqrt_entropy" else estimated, answer)
+        known = answer.float() if estimated is None else estimated
+        return usable_rates(torch.where(answer, rates_of(self.method.rates, known), 0.0), answer)
 
     def token_weights(
         self,
