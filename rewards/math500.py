@@ -5,7 +5,7 @@ Example: the answer \frac{3}{2} is also right as "1.5", "3/2" and "\dfrac32"."""
 from typing import Any
 
 from rewards.extract import answer_text
-from rewards.math_process import same_value
+from rewards.math_process import is_solved
 from rewards.strict_math import same_text
 
 # The longest gold answer of MATH-500 has 53 characters; sympy's time grows fast with length.
@@ -33,17 +33,9 @@ def is_right(given: str, answer: str, problem: str = "") -> bool:
         return bool(given) and given == answer
     if same_text(given, answer):
         return True
-    is_formula = not given.replace(".", "").isalnum()
-    if is_formula and _compact(given) in _compact(problem):
-        return False
-    return bool(same_value(_plain(answer), _plain(given)))
+    return bool(is_solved(_plain(answer), _plain(given), problem))
 
 
 def _plain(text: str) -> str:
     """Without dollar signs, between which math-verify expects it."""
     return text.replace(r"\$", "").replace("$", "")
-
-
-def _compact(text: str) -> str:
-    """A text for searching in it: without blanks, its fractions under one name."""
-    return "".join(text.split()).replace("dfrac", "frac").replace("tfrac", "frac")
