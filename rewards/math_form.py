@@ -1,4 +1,4 @@
-r"""LaTeX formulas by how they are built, whatever they are worth; only for the process of math_worker.
+r"""How LaTeX formulas are built, whatever they are worth; only for math_worker's process.
 
 Example: 2^{10}, "(2^10)", "1 \cdot 2^{10} + 0" are built alike, and "1024" is not."""
 
@@ -51,16 +51,22 @@ def is_copied(given: str, right: str, problem: str) -> bool:
 
     given, right: LaTeX of the same value; problem: its text, formulas between dollar signs or not.
     Of "2^{10} = 1024" the last side counts."""
-    stated = given if "=" in right else given.rpartition("=")[2]
-    answer = _expression(stated)
+    asked, full = _built(problem), _expression(given)
+    stated = given
+    if "=" not in right and "=" in given:
+        equations = _operations(_form(full)) if full is not None else ()
+        # "x + y = 5" states 5, but not where it only is an equation of the problem
+        if any(e in asked and e[0] == "Equality" and isinstance(e[1], tuple) for e in equations):
+            return True
+        stated = given.rpartition("=")[2]
+    answer = full if stated == given else _expression(stated)
     if answer is None:
         bare = _bare(stated)
         return bare != _bare(right) and bare in _bare(problem)
     final = {_form(e) for e in map(_expression, (right, right.rpartition("=")[2])) if e is not None}
-    asked, whole = _built(problem), _form(answer)
+    whole = _form(answer)
     if whole in final:
-        # "x + y = 5" states 5, but not where it only is an equation of the problem
-        return stated != given and (e := _expression(given)) is not None and _form(e) in asked
+        return False
     inside = set(_operations(whole))
     return whole in asked or any(
         form not in final and any(_holds(part, form) for part in inside) and _is_worth(e, right)

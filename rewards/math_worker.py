@@ -1,8 +1,8 @@
-"""The process in which two LaTeX answers are compared by value; run as a script, over pipes.
+"""The process in which two LaTeX answers are compared by value; it talks over pipes.
 
-It reads a JSON list a line, the right answer, the given one and the problem, and writes 1 or 0. A comparison
-that takes too long ends the process: SIGPROF's default action needs no Python code to run, so it
-works in the middle of a power of large integers too, and also when the parent is gone."""
+It reads a JSON list a line, the right answer, the given one and the problem, and writes 1 or 0. A
+comparison that takes too long ends the process: SIGPROF's default action needs no Python code to
+run, so it works in the middle of a power of large integers too, and when the parent is gone."""
 
 import json
 import logging
@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 
 from math_verify import verify
 
@@ -21,12 +22,18 @@ CPU_S = 2.0
 _MEMORY_BYTES = 2 << 30
 
 
-def is_solved(right: str, given: str, problem: str) -> bool:
-    """Whether two LaTeX expressions have the same value, the given one not being the problem's own
-    formula; no time limit of its own."""
+def same_value(right: str, given: str) -> bool:
+    """Whether two LaTeX expressions have the same value; no time limit of its own."""
     one, other = parsed(right), parsed(given)
-    same = one and other and verify(one, other, timeout_seconds=0)
-    return bool(same) and not (problem and is_copied(given, right, problem))
+    return bool(one and other and verify(one, other, timeout_seconds=0))
+
+
+def in_time(decide: Callable[..., bool], *texts: str) -> bool:
+    """What a function says; the process ends when it takes too long."""
+    signal.setitimer(signal.ITIMER_PROF, CPU_S)
+    decided = decide(*texts)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    return decided
 
 
 def main() -> None:
@@ -34,14 +41,15 @@ def main() -> None:
     logging.disable(logging.CRITICAL)  # math-verify warns that it has no time limit
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    is_solved("1", "2", "")  # the first parse builds tables for most of a second
+    same_value("1", "2")  # the first parse builds tables for most of a second
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # nobody reads it from here on
     for line in sys.stdin:
         right, given, problem = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, CPU_S)
-        verdict = is_solved(right, given, problem)
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        # a limit each: reading a long problem takes up to a second, once
+        verdict = in_time(same_value, right, given)
+        if verdict and problem:
+            verdict = not in_time(is_copied, given, right, problem)
         sys.stdout.write(f"{verdict:d}\n")
         sys.stdout.flush()
