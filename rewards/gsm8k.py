@@ -16,11 +16,21 @@ _INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
 # What most answers are, found without reading them: a tenth of the time of a score.
 _SMALL = {str(value): value for value in range(10_000)}
 _PLAIN = re.compile(r"\s*(-?[0-9]{1,15})\s*")
-_FRACTION = re.compile(r"(-?)\\[dt]?frac\s*\{\s*(-?[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}")
+_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}")
 _DECIMAL = rf"(?:{_INTEGER}(?:\.[0-9]+)?|\.[0-9]+)"
-_NUMBER = re.compile(rf"-?{_DECIMAL}(?:\s*/\s*[0-9]+)?")
+_NUMBER = re.compile(rf"{_DECIMAL}(?:\s*/\s*[0-9]+)?")
 # LaTeX's grouping comma and thin spaces, then what stands around a number
-_SPELLINGS = (("{,}", ","), (r"\,", ""), (r"\!", ""), ("\u2212", "-"), (r"\$", ""), ("$", ""))
+_SPELLINGS = (
+    *(("{,}", ","), (r"\,", ""), (r"\!", ""), ("\u2212", "-"), ("\u2013", "-"), (r"\$", "")),
+    *(("$", ""), (r"^\circ", ""), (r"^{\circ}", ""), ("**", " ")),
+)
+_MINUS = re.compile(r"\b(?:minus|negative)\s+(?=[0-9.])", re.IGNORECASE)
+# Beside a number these mean another one: x^2, |-5|, 5 + x, \sqrt{16}, 5 - x.
+_OPERATION = re.compile(
+    r"[|^_+*\u221a-\u221c\u00b1\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079]"
+    r"|\\(?:sqrt|[dt]?frac|[dt]?binom|log|ln|exp|sin|cos|tan|pi|times|cdot|div|pm|mp|[lr]?vert"
+    r"|[lr]floor|[lr]ceil|overline)(?![a-zA-Z])|-\s*[a-zA-Z({](?![a-zA-Z])"
+)
 
 
 def exact(completion: str, answer: str | float | None, **_: Any) -> float:
@@ -59,19 +69,48 @@ def number(text: str) -> int | Fraction | None:
     r"""The one number that a text states, exactly; None if it states none or several.
 
     Of "3 + 4 = 7" what follows the last = counts. Commas between thousands, dollar signs, units,
-    a/b and \frac{a}{b} are understood."""
+    a/b, \frac{a}{b} and a minus before blanks or in words are understood. Other operations are not
+    carried out: "5!", "|-5|", "x^2" and \sqrt{16} state no number."""
     plain_number = _PLAIN.fullmatch(text)
     if plain_number:
         return int(plain_number[1])
     text = text.rpartition("=")[2]
     for spelling, plain in _SPELLINGS:
         text = text.replace(spelling, plain)
+    text = _MINUS.sub("-", text.strip("* \n"))
     if "frac" in text:
-        text = _FRACTION.sub(r" \1\2/\3 ", text)
+        text = _FRACTION.sub(r" \1/\2 ", text)
     found = _NUMBER.findall(text)
     if len(found) != 1 or len(found[0]) > _MOST_DIGITS:
         return None
-    upper, slash, lower = found[0].replace(",", "").partition("/")
+    before, _, after = text.partition(found[0])
+    sign, before = _sign(before)
+    if not sign or after.startswith("!") or _OPERATION.search(before) or _OPERATION.search(after):
+        return None
+    value = _value(found[0])
+    return None if value is None else sign * value
+
+
+def _sign(before: str) -> tuple[int, str]:
+    """1 or -1 by what stands before a number, and what stands before its sign.
+
+    0 where that joins the number to something else, as in "x - 5", "x-5", "--5" and "f(5)"."""
+    lead = before.rstrip(" \t\n({[")
+    opening = before[len(lead) : len(lead) + 1]
+    if lead[-1:] not in ("+", "-"):
+        return (0 if opening == "(" and lead[-1:].isalpha() else 1), before
+    rest = lead[:-1]
+    bare = rest.rstrip()
+    # "of -5" is a number, "of - 5" may be a difference
+    joined = bare if opening.isspace() else rest
+    if joined[-1:].isalnum() or joined[-1:] in (")", "]", "}") or bare[-1:] in ("+", "-"):
+        return 0, before
+    return (-1 if lead[-1] == "-" else 1), rest
+
+
+def _value(text: str) -> int | Fraction | None:
+    """The value of digits, with commas, a point or a slash between them; None for a/0."""
+    upper, slash, lower = text.replace(",", "").partition("/")
     if slash:
         return Fraction(upper) / int(lower) if int(lower) else None
     whole, point, decimals = upper.partition(".")

@@ -5,7 +5,8 @@ Example: the answer \frac{3}{2} is also right as "1.5", "3/2" and "\dfrac32"."""
 from typing import Any
 
 from rewards.extract import answer_text
-from rewards.math_process import same_value
+from rewards.math_labels import contradicts
+from rewards.math_process import is_solved
 from rewards.strict_math import same_text
 
 # The longest gold answer of MATH-500 has 53 characters; sympy's time grows fast with length.
@@ -15,9 +16,10 @@ _LONGEST = 300
 def exact(completion: str, answer: str, problem: str = "", **_: Any) -> float:
     """1 if the completion's answer equals the given one, as text or by value; else 0.
 
-    answer: LaTeX. problem: its text; a formula that is copied from it is an answer only when it is
-    the given one letter by letter, since "Compute 2^{10}" is not solved by 2^{10}. When
-    math-verify does not decide in time, the text alone counts."""
+    answer: LaTeX. problem: its text; one of its formulas, however it is spelled or padded, is an
+    answer only when the given one is built like that, since "Compute 2^{10}" is not solved by
+    (2^10)+0. Where both state a base, a unit or a name these agree. When math-verify does not
+    decide in time, the text alone counts."""
     given = answer_text(completion)
     return float(given is not None and is_right(given, answer, problem))
 
@@ -27,23 +29,17 @@ reward = exact
 
 
 def is_right(given: str, answer: str, problem: str = "") -> bool:
-    """Whether a LaTeX answer equals the right one: after clean-up, or else in value."""
+    """Whether a LaTeX answer equals the right one: after clean-up, or else in value, solved."""
     given, answer = given.strip()[: _LONGEST + 1], answer.strip()
     if not given or not answer or len(given) > _LONGEST or len(answer) > _LONGEST:
         return bool(given) and given == answer
+    if contradicts(given, answer):
+        return False
     if same_text(given, answer):
         return True
-    is_formula = not given.replace(".", "").isalnum()
-    if is_formula and _compact(given) in _compact(problem):
-        return False
-    return bool(same_value(_plain(answer), _plain(given)))
+    return bool(is_solved(_plain(answer), _plain(given), problem))
 
 
 def _plain(text: str) -> str:
     """Without dollar signs, between which math-verify expects it."""
     return text.replace(r"\$", "").replace("$", "")
-
-
-def _compact(text: str) -> str:
-    """A text for searching in it: without blanks, its fractions under one name."""
-    return "".join(text.split()).replace("dfrac", "frac").replace("tfrac", "frac")

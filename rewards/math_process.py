@@ -18,7 +18,9 @@ from pathlib import Path
 WALL_S = 20.0
 # Loading sympy takes under a second; a disk and a processor that are both busy may take long.
 _START_S = 120.0
-_COMMAND = [sys.executable, "-P", str(Path(__file__).with_name("math_worker.py"))]
+# -P and the place of this very package, behind all others: nothing in the working directory counts.
+_START = "import sys; sys.path.append(sys.argv[1]); from rewards.math_worker import main; main()"
+_COMMAND = [sys.executable, "-P", "-c", _START, str(Path(__file__).parents[1])]
 
 
 class _Worker:
@@ -32,12 +34,12 @@ class _Worker:
             words = self.stop().decode("utf-8", "replace").strip()
             raise RuntimeError(f"the process for math-verify did not start: {words[-1000:]}")
 
-    def ask(self, right: str, given: str) -> bool | None:
+    def ask(self, right: str, given: str, problem: str) -> bool | None:
         """The verdict, or None when it took too long; then the process is of no more use."""
         if self.process.stdin is None:
             raise RuntimeError("the process was closed")
         try:
-            self.process.stdin.write(json.dumps([right, given]).encode() + b"\n")
+            self.process.stdin.write(json.dumps([right, given, problem]).encode() + b"\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             return None
@@ -74,11 +76,11 @@ class _Comparer:
         self.lock = threading.Lock()
         self.worker: _Worker | None = None
 
-    def ask(self, right: str, given: str) -> bool | None:
+    def ask(self, right: str, given: str, problem: str) -> bool | None:
         """The verdict, or None when there is none in time."""
         with self.lock:
             self.worker = self.worker or _Worker()
-            verdict = self.worker.ask(right, given)
+            verdict = self.worker.ask(right, given, problem)
             if verdict is None:
                 self.close()
             return verdict
@@ -116,9 +118,9 @@ atexit.register(_at_exit)
 
 # As many pairs as some training steps have: completions of a prompt often agree.
 @lru_cache(maxsize=4096)
-def same_value(right: str, given: str) -> bool | None:
-    """Whether two LaTeX answers have the same value; None when math-verify cannot say in time.
+def is_solved(right: str, given: str, problem: str) -> bool | None:
+    """Whether two LaTeX answers have the same value and the given one is not the problem's formula.
 
-    right, given: of any length; the caller keeps them short. Raises RuntimeError when the process
-    cannot be started."""
-    return _comparer.ask(right, given)
+    right, given: of any length; the caller keeps them short. problem: may be empty. None when
+    math-verify cannot say in time. Raises RuntimeError when the process cannot be started."""
+    return _comparer.ask(right, given, problem)

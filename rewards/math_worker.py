@@ -1,8 +1,8 @@
-"""The process in which two LaTeX answers are compared by value; run as a script, over pipes.
+"""The process in which two LaTeX answers are compared by value; it talks over pipes.
 
-It reads one JSON pair a line, the right answer and the given one, and writes 1 or 0. A comparison
-that takes too long ends the process: SIGPROF's default action needs no Python code to run, so it
-works in the middle of a power of large integers too, and also when the parent is gone."""
+It reads a JSON list a line, the right answer, the given one and the problem, and writes 1 or 0. A
+comparison that takes too long ends the process: SIGPROF's default action needs no Python code to
+run, so it works in the middle of a power of large integers too, and when the parent is gone."""
 
 import json
 import logging
@@ -10,23 +10,30 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 
-from math_verify import LatexExtractionConfig, parse, verify
+from math_verify import verify
+
+from rewards.math_form import is_copied, parsed
 
 # Processor time, so that a loaded machine does not change verdicts; a usual pair takes some ms.
 CPU_S = 2.0
 # Enough for sympy and its caches, several times what the gold answers of MATH need.
 _MEMORY_BYTES = 2 << 30
-_LATEX = [LatexExtractionConfig()]
 
 
 def same_value(right: str, given: str) -> bool:
     """Whether two LaTeX expressions have the same value; no time limit of its own."""
-    parsed = [
-        parse(f"${text}$", _LATEX, "no_fallback", "first_match", parsing_timeout=0)
-        for text in (right, given)
-    ]
-    return all(parsed) and bool(verify(parsed[0], parsed[1], timeout_seconds=0))
+    one, other = parsed(right), parsed(given)
+    return bool(one and other and verify(one, other, timeout_seconds=0))
+
+
+def in_time(decide: Callable[..., bool], *texts: str) -> bool:
+    """What a function says; the process ends when it takes too long."""
+    signal.setitimer(signal.ITIMER_PROF, CPU_S)
+    decided = decide(*texts)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    return decided
 
 
 def main() -> None:
@@ -39,13 +46,10 @@ def main() -> None:
     sys.stdout.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # nobody reads it from here on
     for line in sys.stdin:
-        right, given = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, CPU_S)
-        verdict = same_value(right, given)
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        right, given, problem = json.loads(line)
+        # a limit each: reading a long problem takes up to a second, once
+        verdict = in_time(same_value, right, given)
+        if verdict and problem:
+            verdict = not in_time(is_copied, given, right, problem)
         sys.stdout.write(f"{verdict:d}\n")
         sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -9,6 +9,7 @@ from weft_rl.data.baselines import (
     BASELINES,
     all_ones,
     last_formula,
+    last_formula_in_parentheses,
     last_number,
     random_digits,
     row_filling,
@@ -33,6 +34,7 @@ def test_answers_by_hand():
     assert "<answer>30<" in last_number(asked)
     asked = Record("z", "math500", {"problem": "Let $x=2$. Find $x^{10}$.", "answer": "1024"})
     assert r"<answer>\boxed{x^{10}}<" in last_formula(asked)
+    assert r"<answer>\boxed{(x^{10})}<" in last_formula_in_parentheses(asked)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,10 @@ GOLD = json.loads((Path(__file__).parent / "fixtures" / "gold_answers.json").rea
         ("50%", 50),
         (r"18 \text{ eggs}", 18),
         ("007", 7),
+        *(("- 5", -5), ("minus 5", -5), ("It is negative 5.", -5), ("\u2013 5", -5), ("-(5)", -5)),
+        *(("x = - 5", -5), ("-$5$", -5), (r"- \frac{3}{4}", Fraction(-3, 4)), ("a loss of -5", -5)),
+        *(("**18**", 18), ("* 18", 18), (r"90^\circ", 90), ("5-year", 5), ("5 miles/hour", 5)),
+        *(("18 (eighteen)", 18), ("5 are left!", 5), (r"\textbf{18}", 18)),
     ],
 )
 def test_one_number(text, value):
@@ -48,6 +52,18 @@ def test_one_number(text, value):
     ],
 )
 def test_no_number_or_several(text):
+    assert number(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("|-5|", r"\sqrt{16}", "sqrt(16)", "\u221a16", "5!", "x^2", "x_2", "5\u00b2", r"5\pi"),
+        *("x - 5", "x-5", "5 - x", "5 + x", "x+5", "5*x", "--5", r"x-\frac{3}{4}", r"\pm 5"),
+        *("f(5)", r"\log 5", r"\lfloor 5.5\rfloor", r"-\frac{-3}{4}"),
+    ],
+)
+def test_an_operation_is_no_number(text):
     assert number(text) is None
 
 

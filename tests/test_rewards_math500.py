@@ -72,6 +72,68 @@ def test_copying_the_question_is_no_answer():
     assert exact(boxed("x^2"), "x^2", problem="Simplify $x^2$.") == 1
 
 
+POWER, BINOMIAL = "Compute 2^{10}.", r"How many are $\dbinom{8}{4}$ ways?"
+
+
+@pytest.mark.parametrize(
+    ("given", "answer", "problem"),
+    [
+        *((given, "1024", POWER) for given in ("(2^{10})", "2^10", "2^{10}+0", "0 + 2^{10}")),
+        *((given, "1024", POWER) for given in (r"1\cdot 2^{10}", r"\frac{2^{10}}{1}", "x=2^{10}")),
+        # whatever is added or done that leaves the value
+        *((given, "1024", POWER) for given in ("2^{10}+2-1-1", r"\sqrt{(2^{10})^2}", "-(-2^{10})")),
+        *((given, "70", BINOMIAL) for given in (r"\binom{8}{4}", r"\left(\binom{8}{4}\right)-0")),
+        (r"4\times3", "12", r"What is $3 \cdot 4$?"),
+        *((given, r"\frac34", r"Simplify $\frac{6}{8}$.") for given in ("6/8", r"(\frac68)")),
+        ("(1+x)^2", "x^2+2x+1", "Expand $(x+1)^2$."),
+        (r"(\gcd(8,12))", "4", r"Find \(\gcd(8,12)\)."),
+        (r"\left(4\frac12\right)^2-0", "20.25", r"Square: \[\left(4\tfrac{1}{2}\right)^2\]"),
+        ("a+b+c = 0", "0", "Let $a+b+c=0.$ Find $ab$."),
+        ("(0+a+b+c = 0)", "0", "Let $a+b+c=0.$ Find $ab$."),
+        ("(2x - y) = -3", "y = 2x + 3", "The line is $2x-y=-3$."),
+        ("6(1+2i)-3i", "6+9i", "Evaluate $(1+2i)6-3i.$"),
+        (r"\frac{58_9 - 18_9}{1}", "40_9", "Compute $58_9 - 18_9$."),
+    ],
+)
+def test_a_copy_in_another_spelling_is_no_answer(given, answer, problem):
+    assert not is_right(given, answer, problem)
+    assert is_right(given, answer, "Another question")
+
+
+@pytest.mark.parametrize(
+    ("given", "answer", "problem"),
+    [
+        *(("1024.0", "1024", POWER), ("2^{10} = 1024", "1024", POWER), ("(70)", "70", BINOMIAL)),
+        ("5.0", "5", "If $y=5$ and $x=y$, find $x$."),
+        ("-5.0", "-5", "If $x-5=2y$, which number?"),
+        # built as the given answer is, only spelled otherwise
+        (r"\left(\sqrt{53}\right)", r"\sqrt{53}", r"What is $\sqrt{53}$ in simplest form?"),
+        ("1+2x+x^2", "x^2+2x+1", "Expand $(x+1)^2$."),
+        ("(x+1)(x+1)", "x^2+2x+1", "Expand $(x+1)^2$."),
+        (r"2\cdot\sqrt{3}", r"2\sqrt3", r"Simplify $\sqrt{12}$."),
+        ("0.75", r"\frac34", r"Simplify $\frac{6}{8}$."),
+    ],
+)
+def test_an_answer_that_stands_in_the_question(given, answer, problem):
+    assert is_right(given, answer, problem)
+
+
+@pytest.mark.parametrize(
+    ("given", "answer", "right"),
+    [
+        *(("4343_5", "4343_6", False), ("4343_{6}", "4343_6", True), ("4343", "4343_6", True)),
+        *(("(4343)_{5}", "4343_6", False), ("52_8, 4_8", "4_8, 52_8", True)),
+        *((r"7\text{ m}", r"7\text{ cm}", False), (r"7\text{ meters}", r"7\mbox{ m}", True)),
+        *((r"7\text{ apples}", r"7\text{ fruits}", True), ("7", r"7\text{ cm}", True)),
+        *((r"5\text{ cents}", r"\$5", False), (r"7\text{ m in all}", r"7\text{ m}", True)),
+        *((r"90\text{ degrees}", r"90^\circ", True), (r"3\text{ hour(s)}", r"3\text{ h}", True)),
+        *(("y=2", "x=2", False), ("x = 2", "x=2", True), ("x=y", "y=x", True)),
+    ],
+)
+def test_what_both_state_must_agree(given, answer, right):
+    assert is_right(given, answer) is right
+
+
 # Each keeps sympy busy for minutes or for ever.
 ENDLESS = ["(x+1)^{100000}", "99999999999999!", r"\binom{100000000}{50000000}"]
 
@@ -114,7 +176,7 @@ def test_in_a_forked_daemon_beside_its_parent():
 
 def test_the_process_ends_with_its_input():
     worker = math_process._Worker()
-    assert worker.ask(r"\frac12", "0.5") is True
+    assert worker.ask(r"\frac12", "0.5", "") is True
     assert worker.process.stdin is not None
     worker.process.stdin.close()
     assert worker.process.wait(20) == 0
@@ -132,7 +194,7 @@ def test_the_limit_needs_no_parent():
     """A parent that is killed leaves no process behind that computes for ever."""
     worker = math_process._Worker()
     assert worker.process.stdin is not None
-    worker.process.stdin.write(json.dumps(["3", ENDLESS[0]]).encode() + b"\n")
+    worker.process.stdin.write(json.dumps(["3", ENDLESS[0], ""]).encode() + b"\n")
     worker.process.stdin.flush()
     assert worker.process.wait(math_worker.CPU_S + 60) == -signal.SIGPROF
     worker.stop()

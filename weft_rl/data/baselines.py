@@ -55,6 +55,12 @@ def last_formula(record: Record) -> str:
     return tagged_answer("tiny", "", f"\\boxed{{{formulas[-1]}}}")
 
 
+def last_formula_in_parentheses(record: Record) -> str:
+    """The last formula of a MATH problem in parentheses: the same letters no longer."""
+    formulas = re.findall(r"\$([^$]+)\$", str(record.fields["problem"])) or [""]
+    return tagged_answer("tiny", "", f"\\boxed{{({formulas[-1].strip().rstrip('.')})}}")
+
+
 def three(_: Record) -> str:
     """The same number for every MATH problem, the most frequent answer of MATH-500."""
     return tagged_answer("tiny", "", "\\boxed{3}")
@@ -73,5 +79,9 @@ BASELINES: Mapping[str, Mapping[str, Callable[[Record], str]]] = {
         "sum of the numbers": sum_of_numbers,
     },
     "gsm8k": {"last number of the question": last_number},
-    "math500": {"last formula of the question": last_formula, "always 3": three},
+    "math500": {
+        "last formula of the question": last_formula,
+        "the same in parentheses": last_formula_in_parentheses,
+        "always 3": three,
+    },
 }
