@@ -55,8 +55,7 @@ class Context:
     def dtype(self) -> torch.dtype:
         """What weights are kept in; on a CPU bfloat16 is slower than float32, mostly by far."""
         config = self.config
-        frozen = all(block.lora.r > 0 for block in (config.cold_start, config.rl))
-        auto = self.device.type == "cuda" and frozen
+        auto = self.device.type == "cuda" and config.adapters_only
         wide = {"float32": True, "auto": not auto}.get(config.memory.weights, False)
         return torch.float32 if wide else torch.bfloat16
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,11 +14,15 @@ from torch.testing import assert_close
 from transformers import LlamaForCausalLM
 from upstream_checkpoint import llada_folder
 
+from stages.context import Context
+from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import LoraConfig
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, resolve_device, with_lora
+from weft_rl.pipeline import main
+from weft_rl.plan import network_of
 
 CPU = torch.device("cpu")
 WEIGHTS = "adapter_model.safetensors"
@@ -113,6 +118,17 @@ def test_an_adapter_is_loaded_in_the_room_of_its_base(tmp_path):
     same = torch.cat([(found[name] == tensor).flatten() for name, tensor in merged.items()])
     # a product's last bit may differ between the two, and now and then tip a weight over
     assert same.float().mean() > 0.999
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_run_can_be_moved_wherever_its_base_lies(tmp_path, inside):
+    source, _ = llada_folder(tmp_path / ("run/base" if inside else "a"))
+    folder = adapter(source, tmp_path / "run" / "checkpoints" / "sft" / "step-1", 1)
+    wanted = load_model(str(folder), CPU, torch.float32)(some_ids()).logits
+    (tmp_path / "far" / "off").mkdir(parents=True)
+    moved = (tmp_path / "run").rename(tmp_path / "far" / "off" / "run")
+    folder = moved / "checkpoints" / "sft" / "step-1"
+    assert torch.equal(load_model(str(folder), CPU, torch.float32)(some_ids()).logits, wanted)
 
 
 def test_an_adapter_on_a_model_of_the_hub(tmp_path, monkeypatch):
@@ -243,6 +259,35 @@ def test_each_process_has_the_gpu_of_its_local_rank(monkeypatch, rank, device):
     assert resolve_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(UserError, match="device=cuda:2: there are 2 CUDA devices; start one"):
         resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("words", "auto"),
+    [
+        (["stages=[weft,rl]"], torch.bfloat16),
+        (["stages=[weft,rl]", "rl.lora.r=0"], torch.float32),
+        # what a stage that does not run would train is of no account
+        (["stages=[weft]", "rl.lora.r=0"], torch.bfloat16),
+        (["stages=[rl]", "cold_start.lora.r=0"], torch.bfloat16),
+        (["stages=[eval]"], torch.bfloat16),
+    ],
+)
+def test_a_run_and_its_plan_keep_weights_alike(monkeypatch, words, auto):
+    monkeypatch.setattr("stages.context.resolve_device", lambda name: torch.device("cuda"))
+    run = load_run_config(["model=llada_8b", *words], command="it")
+    assert Context(run, Path("never"), run.stages[0], "never").dtype is auto
+    wanted = {torch.bfloat16: "bfloat16", torch.float32: "float32"}[auto]
+    assert network_of(run, run.rl.lora, half=True).weights == wanted
+
+
+def test_four_bits_take_one_stage_that_trains(tmp_path, capsys):
+    words = ["model=tiny", "cold_start.lora.r=2", "rl.lora.r=2", "memory.weights=nf4"]
+    out = tmp_path / "run"
+    assert execute("weft_rl.pipeline", main, [*words, f"out={out}"]) == 2
+    said = capsys.readouterr().err
+    assert "memory.weights=nf4: rl cannot start from an adapter on 4-bit weights" in said
+    assert "go on with model=MERGED stages=[rl]" in said
+    assert not out.exists()
 
 
 def test_weights_that_all_train_are_float32():

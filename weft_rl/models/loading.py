@@ -178,8 +178,8 @@ def with_lora(
 ) -> PreTrainedModel | PeftModel:
     """The model with a fresh adapter drawn from the seed alone, or as it is for lora.r = 0.
 
-    The adapter remembers `start` relative to `output`, where its checkpoints will lie, so that a
-    run folder can be moved. Raises UserError for target names that no module has."""
+    The adapter remembers `start` as its base, seen from `output`, where its checkpoints will lie.
+    Raises UserError for target names that no module has."""
     if lora.r == 0:
         return model
     if isinstance(model, PeftModel):
@@ -200,10 +200,9 @@ def with_lora(
                 f"{lora.prefix}targets: no module is called {target}; there are "
                 + ", ".join(sorted(set(linear.values())))
             )
-    is_folder = Path(start).is_dir()
     # PEFT takes the name from the model itself, which keeps that of the first one it was read from:
     # an adapter on a merged adapter would name, and later be loaded on, the wrong base
-    model.name_or_path = os.path.relpath(start, output) if is_folder else start
+    model.name_or_path = _named_by_adapter(start, output)
     targets = [name for name, last in linear.items() if last in lora.targets]
     config = PeftLoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
@@ -212,6 +211,18 @@ def with_lora(
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # noqa: TID251 - PEFT takes no generator
         return get_peft_model(model, config)
+
+
+def _named_by_adapter(start: str, output: Path) -> str:
+    """What an adapter in `output`, run/checkpoints/stage/step, calls its base.
+
+    One within the run is named from there, so that the run folder can be moved; another one by its
+    whole path, or as it is on the hub."""
+    if not Path(start).is_dir():
+        return start
+    folder, place = Path(start).resolve(), output.resolve()
+    run = [*place.parents][:3][-1]
+    return os.path.relpath(folder, place) if folder.is_relative_to(run) else str(folder)
 
 
 def fresh_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:

@@ -7,7 +7,7 @@ from weft_rl.diffusion.losses import Normalizer
 from weft_rl.diffusion.rates import RateKind
 
 WeightKind = Literal["none", "sqrt_entropy", "dream", "own_probability", "excess_loss"]
-# How a batch's times are drawn: row by row, one from each of B strata, or in pairs t and 1 - t.
+# How a forward pass' times are drawn: row by row, one from each of B strata, or in pairs t, 1 - t.
 Times = Literal["independent", "stratified", "antithetic"]
 
 
