@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from itertools import combinations
 from math import comb
 
 import pytest
 import torch
 
+from weft_rl import lm_harness
+from weft_rl.cli import execute
 from weft_rl.likelihood import log_likelihood
 from weft_rl.models.configuration import LLaDAConfig
 from weft_rl.models.loading import fresh_model
@@ -84,6 +87,13 @@ TASKS = {
         "metric_list": [{"metric": "acc"}],
     },
 }
+
+
+@pytest.mark.skipif(find_spec("lm_eval") is not None, reason="lm_eval is installed")
+def test_without_the_harness_it_is_said(capsys):
+    assert execute("weft_rl.lm_harness", lm_harness.main, ["--help"]) == 2
+    wanted = "weft_rl.lm_harness: lm_eval is not installed; pip install 'weft-rl[lm-eval]'\n"
+    assert capsys.readouterr() == ("", wanted)
 
 
 def test_the_harness_runs_a_local_task(model, tmp_path):
