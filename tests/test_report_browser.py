@@ -204,7 +204,8 @@ def test_the_charts_numbers_are_whole_and_apart(folder, width, scale):
         assert beside or one[4] <= other[3] or other[4] <= one[3], (one, other)
 
 
-def test_a_comparisons_differences_fit_a_page(tmp_path):
+@pytest.fixture
+def comparison(tmp_path):
     names = ("cell_accuracy", "exact", "valid")
     draws = np.random.default_rng(0)
 
@@ -218,6 +219,21 @@ def test_a_comparisons_differences_fit_a_page(tmp_path):
     ]
     result = compare_units(units, ["sft", "weft_entropy"], [0, 1, 2], "sudoku")
     write_json(tmp_path / "comparison.json", result)
+    return tmp_path
+
+
+def test_a_comparisons_differences_fit_a_page(comparison):
     body = "const box = root.querySelector('.scroll'); return [box.scrollWidth, box.clientWidth]"
-    wide, room = framed(tmp_path, 1100, body)
+    wide, room = framed(comparison, 1100, body)
     assert wide == room
+
+
+def test_the_area_of_rewards_stays_within_what_they_can_be(comparison):
+    """Of 0.1, 0.5 and 0.9 the mean is 0.5 +- 4.30 * 0.4 / 3^0.5 = 0.99."""
+    for seed, reward in enumerate((0.1, 0.5, 0.9)):
+        rows = [{"stage": "rl", "step": step, "reward": reward} for step in (1, 2, 3)]
+        (comparison / f"sft-seed{seed}").mkdir()
+        write_lines(comparison / f"sft-seed{seed}" / "metrics.jsonl", rows)
+    body = """return [...root.querySelectorAll("[data-live=chart] > svg text[text-anchor=end]")]
+      .map(text => Number(text.textContent));"""
+    assert framed(comparison, 1100, body) == [0, 0.5, 1]

@@ -103,11 +103,14 @@ function chart(root) {
       const middle = mean(runs), n = runs.length;
       const half = middle.map((m, k) => n < 2 ? 0 : line.t * Math.sqrt(
         runs.reduce((sum, row) => sum + (row[k] - m) ** 2, 0) / (n - 1) / n));
+      // a reward is in [0, 1], unless weights take some value out of that
+      const [least, most] = range(line.runs.flat());
+      const below = middle.map((m, k) => least < 0 ? m - half[k] : Math.max(0, m - half[k]));
+      const above = middle.map((m, k) => most > 1 ? m + half[k] : Math.min(1, m + half[k]));
       return [{ i, n, steps: cut(line.steps), raw: cut(mean(line.runs)), middle: cut(middle),
-        half: cut(half) }];
+        below: cut(below), above: cut(above) }];
     }).filter(line => line.steps.length > 0);
-    const values = drawn.flatMap(line => [...line.raw, ...line.middle.map((m, k) =>
-      m + line.half[k]), ...line.middle.map((m, k) => m - line.half[k])]);
+    const values = drawn.flatMap(line => [...line.raw, ...line.below, ...line.above]);
     const [low, high] = values.length ? range(values) : [0, 1];
     const room = 0.05 * (high - low) || 0.05;
     // outside of the page, before it is in its place, text has no size
@@ -137,9 +140,9 @@ function chart(root) {
         attributes), picture);
       if (line.n > 1) {
         const edge = side => line.steps.map((step, k) =>
-          `${x(step).toFixed(1)} ${y(line.middle[k] + side * line.half[k]).toFixed(1)}`);
+          `${x(step).toFixed(1)} ${y(side[k]).toFixed(1)}`);
         make("svg:path", { fill: colour, "fill-opacity": 0.15, stroke: "none",
-          d: `M${edge(1).join("L")}L${edge(-1).reverse().join("L")}Z` }, picture);
+          d: `M${edge(line.above).join("L")}L${edge(line.below).reverse().join("L")}Z` }, picture);
       }
       path(line.raw, { "stroke-opacity": 0.6 });
       path(line.middle, { "stroke-width": 2.5, class: "bold",
