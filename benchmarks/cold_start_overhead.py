@@ -20,7 +20,8 @@ from transformers import TrainingArguments
 from weft_rl.data.traces import Example
 from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
-from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.answers import AnswerCollator
+from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.objectives import Objective
 
 RESULTS = Path(__file__).parent / "results"

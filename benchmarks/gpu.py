@@ -117,7 +117,10 @@ def timed_stage(folder: Path, stage: str, words: list[str]) -> tuple[Any, Timer,
     shutil.rmtree(run)
     gc.collect()
     hardware = "h100" if CUDA else "cpu"
-    plan = make_plan(config, PlanConfig(hardware=hardware), stage)
+    options = PlanConfig(hardware=hardware)
+    if stage == "rl":
+        options = replace(options, prompt_length=timer.length - config.sampler.gen_length)
+    plan = make_plan(config, options, stage)
     planned = sum(plan.memory.values()) / GIB
     memory = {"peak_gib": most, "planned_gib": planned, "planned_s": plan.seconds}
     return config, timer, memory

@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from allocations import allocated
 
-from weft_rl.diffusion.losses import denoising_loss, weighted_loss
+from weft_rl.diffusion.losses import denoising_loss, sequence_losses
 from weft_rl.diffusion.policy import token_log_probs
 from weft_rl.models import LLaDAConfig, LLaDAForMaskedLM, head
 from weft_rl.models.loading import fresh_model
@@ -75,7 +75,8 @@ def whole_step(model: LLaDAForMaskedLM, x0: Tensor, *, parts: bool) -> None:
     xt, half, every = x0.masked_fill(masked, 0), torch.full(x0.shape, 0.5), torch.ones_like(masked)
     if parts:
         batch = {"x0": x0, "attention_mask": every.long()}
-        loss = weighted_loss(masked_nll(model, batch, xt, masked), masked, half, every)
+        nll = masked_nll(model, batch, xt, masked)
+        loss = sequence_losses(nll, masked, half, every).mean()
     else:
         loss = denoising_loss(model(xt).logits, x0, masked, half, every)
     loss.backward()

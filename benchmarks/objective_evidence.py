@@ -27,7 +27,8 @@ from weft_rl.diffusion.rates import mean_rate, token_rates, usable_rates
 from weft_rl.models.loading import load_model
 from weft_rl.models.tokenizer import tiny_tokenizer
 from weft_rl.runs import newest_checkpoint
-from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.answers import AnswerCollator
+from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.objectives import Objective
 
 RESULTS = Path(__file__).parent / "results"

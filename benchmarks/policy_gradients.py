@@ -2,8 +2,9 @@
 
 Usage: python benchmarks/policy_gradients.py [quick]. With three tokens in the vocabulary and three
 in a completion everything can be enumerated: the probability of a completion under the sampler (one
-token a step in random order), the expected reward, and its gradient. Against it stand the gradients
-that each pair gives from groups of eight completions, on the policy that sampled them:
+token a step, where any place or the most confident candidate is next), the expected reward, and its
+gradient. Against it stand the gradients that each pair gives from groups of eight completions, on
+the policy that sampled them:
 
   cosine      of their mean with the true gradient: 1 points the right way
   bias        what is left of their mean beside the true direction, over its length
@@ -15,7 +16,7 @@ Mean over random models. Writes benchmarks/results/policy_gradients.json and .md
 import json
 import sys
 from dataclasses import replace
-from itertools import permutations, product
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -33,13 +34,16 @@ RESULTS = Path(__file__).parent / "results"
 V, T, G = 3, 3, 8
 MASK = V
 CANVASES = torch.tensor([*product(range(V + 1), repeat=T)])  # (64, T)
-COMPLETIONS = torch.tensor([*product(range(V), repeat=T)])  # (27, T)
 PLACES = (V + 1) ** torch.arange(T - 1, -1, -1)  # a canvas' index is its number in base V + 1
 PAIRS = [
     *(("one_step", "bnpo"), ("coupled", "bnpo"), ("random_mask", "bnpo"), ("trace", "bnpo")),
     *(("one_step", "gspo"), ("trace", "gspo"), ("elbo", "gspo"), ("elbo, complement", "gspo")),
     *(("elbo, quadrature", "gspo"), ("one_step", "wd1"), ("elbo", "wd1"), ("elbo", "spg")),
 ]
+# The sampler's default; d1's estimator, those of several views, and what follows its steps.
+CONFIDENT = [("one_step", "bnpo"), ("coupled", "bnpo"), ("random_mask", "bnpo")]
+CONFIDENT += [("trace", "bnpo"), ("trace", "gspo"), ("elbo", "gspo")]
+CASES = [("random", *pair) for pair in PAIRS] + [("low_confidence", *pair) for pair in CONFIDENT]
 
 
 def reward(x: Tensor) -> Tensor:
@@ -65,31 +69,41 @@ class PairModel:
         return (bias + torch.einsum("cjs,ijsv->civ", shown, pair)).log_softmax(-1)
 
 
-def sequence_probability(table: Tensor, x: Tensor) -> Tensor:
-    """Probability of each completion under the sampler, a mean over orders: (27,)."""
-    total = torch.zeros(len(x), dtype=torch.float64)
-    orders = [*permutations(range(T))]
-    for order in orders:
-        canvas, log_p = torch.full_like(x, MASK), torch.zeros(len(x), dtype=torch.float64)
-        for place in order:
-            index = (canvas * PLACES).sum(-1)
-            log_p = log_p + table[index, place, x[:, place]]
-            canvas = canvas.clone()
-            canvas[:, place] = x[:, place]
-        total = total + log_p.exp() / len(orders)
+def transitions(table: Tensor, remasking: str) -> Tensor:
+    """How probable it is that a step commits a token at a place, for every canvas: (64, T, V)."""
+    p, open_ = table.exp(), (CANVASES == MASK)[..., None]  # (64, T, 1)
+    if remasking == "random":
+        return torch.where(open_, p / open_.sum(1, keepdim=True).clamp(min=1), 0.0)
+    # a candidate is committed when that of every other open place is less probable
+    less = p[:, None, None] < p[..., None, None]  # (64, T, V, T, V): the other's is less
+    beaten = (p[:, None, None] * less).sum(-1)  # (64, T, V, T)
+    others = open_[:, None, None, :, 0] & ~torch.eye(T, dtype=torch.bool)[:, None]
+    return torch.where(open_, p * torch.where(others, beaten, 1.0).prod(-1), 0.0)
+
+
+def sequence_probability(steps: Tensor) -> Tensor:
+    """Probability of each canvas to come up: (64,), of the completions their own."""
+    reached = (CANVASES == MASK).all(1).double()
+    total = reached
+    for _ in range(T):
+        following = torch.zeros_like(reached)
+        for place, token in product(range(T), range(V)):
+            filled = torch.arange(len(CANVASES)) + (token - CANVASES[:, place]) * PLACES[place]
+            following = following.index_add(0, filled, reached * steps[:, place, token])
+        reached = following
+        total = total + reached
     return total
 
 
-def sample(table: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def sample(steps: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Completions of the sampler and the step of each token: two (count, T)."""
-    order = torch.rand(count, T, generator=generator).argsort(-1)
-    x = torch.full((count, T), MASK)
+    x, order = torch.full((count, T), MASK), torch.full((count, T), T)
     rows = torch.arange(count)
     for step in range(T):
-        place = order[:, step]
-        p = table[(x * PLACES).sum(-1), place].exp()
-        x[rows, place] = torch.multinomial(p, 1, generator=generator)[:, 0]
-    return x, order.argsort(-1)
+        p = steps[(x * PLACES).sum(-1)].flatten(1)
+        chosen = torch.multinomial(p, 1, generator=generator)[:, 0]
+        x[rows, chosen // V], order[rows, chosen // V] = chosen % V, step
+    return x, order
 
 
 def views_of(estimator: str, order: Tensor, generator: torch.Generator) -> Views:
@@ -99,7 +113,7 @@ def views_of(estimator: str, order: Tensor, generator: torch.Generator) -> Views
     if name == "one_step":
         return estimators.one_step(answer)
     if name == "trace":
-        return estimators.trace(answer, order, T, T)
+        return estimators.trace(answer, order, T)
     if name == "coupled":
         return estimators.coupled(answer, draws)
     if name == "random_mask":
@@ -109,11 +123,12 @@ def views_of(estimator: str, order: Tensor, generator: torch.Generator) -> Views
 
 
 def gradients(
-    table: Tensor, jacobian: Tensor, estimator: str, objective: str, groups: int, seed: int
+    table: Tensor, jacobian: Tensor, case: tuple[str, str, str], groups: int, seed: int
 ) -> tuple[Tensor, int]:
-    """The pair's gradient of the reward from each group, (groups, parameters), and its views."""
+    """The case's gradient of the reward from each group, (groups, parameters), and its views."""
+    remasking, estimator, objective = case
     generator = torch.Generator().manual_seed(seed)
-    x, order = sample(table, groups * G, generator)
+    x, order = sample(transitions(table, remasking), groups * G, generator)
     views = views_of(estimator, order, generator)
     canvas = torch.where(views.masked, MASK, x[:, None])
     index = (canvas * PLACES).sum(-1)  # (N, D)
@@ -136,24 +151,31 @@ def gradients(
     return each.view(groups, G, -1).sum(1), views.masked.shape[1]
 
 
-def compare(seed: int, groups: int) -> dict[tuple[str, str], dict[str, float]]:
-    """Each pair against the truth on one random model."""
-    parameters = PairModel(seed).parameters.requires_grad_()
+def truth(parameters: Tensor, remasking: str) -> Tensor:
+    """The gradient of the expected reward under the sampler."""
+    steps = transitions(PairModel.table(parameters.requires_grad_()), remasking)
+    whole = (CANVASES != MASK).all(1)
+    expected = (sequence_probability(steps) * whole * reward(CANVASES)).sum()
+    return torch.autograd.grad(expected, parameters)[0]
+
+
+def compare(seed: int, groups: int) -> dict[tuple[str, str, str], dict[str, float]]:
+    """Each case against the truth on one random model."""
+    parameters = PairModel(seed).parameters
     table = PairModel.table(parameters)
-    expected = (sequence_probability(table, COMPLETIONS) * reward(COMPLETIONS)).sum()
-    (truth,) = torch.autograd.grad(expected, parameters, retain_graph=True)
-    jacobian = torch.autograd.functional.jacobian(PairModel.table, parameters.detach())
-    direction = truth / truth.norm()
+    jacobian = torch.autograd.functional.jacobian(PairModel.table, parameters)
     rows = {}
-    for estimator, objective in PAIRS:
+    for case in CASES:
+        wanted = truth(parameters.clone(), case[0])
+        direction = wanted / wanted.norm()
         parts = [  # in parts: a group's Jacobian rows are large
-            gradients(table.detach(), jacobian, estimator, objective, 500, seed * 10**6 + part)
+            gradients(table, jacobian, case, 500, seed * 10**6 + part)
             for part in range(groups // 500)
         ]
         every = torch.cat([part[0] for part in parts])
         mean, deviation = every.mean(0), every.std(0).norm()
         along = mean @ direction
-        rows[estimator, objective] = {
+        rows[case] = {
             "cosine": float(along / mean.norm()),
             "bias": float((mean - along * direction).norm() / mean.norm()),
             "bias_error": float(deviation / mean.norm() / len(every) ** 0.5),
@@ -168,24 +190,25 @@ def main(*, quick: bool) -> None:
     seeds, groups = (range(1), 500) if quick else (range(4), 10000)
     each = [compare(seed, groups) for seed in seeds]
     mean = {
-        pair: {key: sum(rows[pair][key] for rows in each) / len(each) for key in each[0][pair]}
-        for pair in PAIRS
+        case: {key: sum(rows[case][key] for rows in each) / len(each) for key in each[0][case]}
+        for case in CASES
     }
     lines = [
-        "| estimator | objective | cosine | bias | noise | views |",
-        "|---|---|---|---|---|---|",
+        "| remasking | estimator | objective | cosine | bias | noise | views |",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {estimator} | {objective} | {row['cosine']:.3f} | {row['bias']:.3f} ± "
+        f"| {remasking} | {estimator} | {objective} | {row['cosine']:.3f} | {row['bias']:.3f} ± "
         f"{row['bias_error']:.3f} | {row['noise']:.1f} | {row['views']:.0f} |"
-        for (estimator, objective), row in mean.items()
+        for (remasking, estimator, objective), row in mean.items()
     ]
     text = "\n".join(lines) + "\n"
     print(text)
     if quick:
         return
     setting = {"vocabulary": V, "length": T, "G": G, "models": len(each), "groups": groups}
-    rows = [{"estimator": e, "objective": o, **row} for (e, o), row in mean.items()]
+    names = ("remasking", "estimator", "objective")
+    rows = [dict(zip(names, case, strict=True)) | row for case, row in mean.items()]
     RESULTS.mkdir(exist_ok=True)
     result = machine() | {"setting": setting, "rows": rows}
     (RESULTS / "policy_gradients.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -27,7 +27,8 @@ from weft_rl.models.small import small_config, small_tokenizer
 from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.runs import METRICS, append_line, checkpoint_path, cut_lines, publish, read_lines
 from weft_rl.sums import seal
-from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.answers import AnswerCollator
+from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.objectives import Objective
 
 

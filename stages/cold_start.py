@@ -21,7 +21,8 @@ from weft_rl.data.traces import Example, encode_traces
 from weft_rl.errors import UserError
 from weft_rl.live import HEAT
 from weft_rl.models.loading import load_tokenizer
-from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.answers import AnswerCollator
+from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.estimates import multiplies_bf16
 from weft_rl.trainers.objectives import objective_of
 from weft_rl.trainers.order import GroupedByLength
@@ -65,9 +66,8 @@ def examples_of(
             f"{len(reject.reasons)} cannot be used; raise the length, or look at the records"
         )
     longest = max(len(example.ids) for example in examples)
-    # learned positions end; rotary ones are computed for any length
     positions = model_config.max_position_embeddings
-    if not getattr(model_config, "rope", True) and longest > positions:
+    if longest > positions:
         raise UserError(
             f"cold_start.data.max_length={options.max_length}: the model has {positions} positions "
             f"and a record takes {longest}; try {positions}"
@@ -102,7 +102,7 @@ def _write_entropies(
 ) -> None:
     """The mean entropies of tokens (the paper's Figure 2), and a few responses token by token.
 
-    Every process takes part in the forward; the first one writes."""
+    Every process takes part in the forward and the sums; the first one writes."""
 
     def spelling(token: int) -> str:
         return str(tokenizer.decode([token]))
@@ -112,9 +112,10 @@ def _write_entropies(
     trainer.estimates.since.clear()  # of the trained model, not what was kept
     model: Any = trainer.model
     entropy = trainer.estimated(model, batch)
+    table = trainer.token_table.of_all(trainer.accelerator)
     if not trainer.is_world_process_zero() or entropy is None:
         return
-    trainer.token_table.write(context.run / f"token_entropy-{context.stage}.csv", spelling)
+    table.write(context.run / f"token_entropy-{context.stage}.csv", spelling)
     if "entropy" in trainer.method.rates:
         rates = trainer.rates(entropy, batch["answer"])
         path = context.run / HEAT.format(stage=context.stage)

@@ -1,6 +1,7 @@
 """What every stage is handed: the run folder, its configuration and the model to start from."""
 
 import gc
+import os
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from weft_rl.trainers.callbacks import MetricsWriter, ProgressLine, StopOnSignal
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
 from weft_rl.trainers.heartbeat import Heartbeat
 from weft_rl.trainers.versions import RECOMPUTE
+
+# What `accelerate launch` hands on from its file
+_MIXED_PRECISION = "ACCELERATE_MIXED_PRECISION"
 
 
 @dataclass(frozen=True)
@@ -55,15 +59,14 @@ class Context:
     def dtype(self) -> torch.dtype:
         """What weights are kept in; on a CPU bfloat16 is slower than float32, mostly by far."""
         config = self.config
-        frozen = all(block.lora.r > 0 for block in (config.cold_start, config.rl))
-        auto = self.device.type == "cuda" and frozen
+        auto = self.device.type == "cuda" and config.adapters_only
         wide = {"float32": True, "auto": not auto}.get(config.memory.weights, False)
         return torch.float32 if wide else torch.bfloat16
 
     @property
     def autocasts(self) -> bool:
         """Whether a training's products are taken in bfloat16 whatever its weights are kept in."""
-        auto = self.device.type == "cuda"
+        auto = self.device.type == "cuda" or os.environ.get(_MIXED_PRECISION) == "bf16"
         return {"bf16": True, "no": False}.get(self.config.memory.mixed_precision, auto)
 
     @property
@@ -167,6 +170,9 @@ def leave_together() -> None:
 
 def common_arguments(context: Context, seed: int) -> dict[str, Any]:
     """Arguments that every stage's trainer shares."""
+    if context.config.memory.mixed_precision == "no":
+        # a launcher's file has a word of its own, which transformers takes for bf16=False
+        os.environ[_MIXED_PRECISION] = "no"
     return {
         "output_dir": str(context.scratch),
         "use_cpu": context.device.type == "cpu",

@@ -128,13 +128,7 @@ def _arguments(context: Context, weights: list[float]) -> GRPOConfig:
     """Our options in TRL's terms: the only place where its names appear."""
     options = context.config.rl
     rows, (_, processes) = options.num_prompts * options.num_generations, rank_and_world()
-    size = options.optimizer.micro_batch_size or rows // processes
-    if size == 0 or rows % (size * processes):
-        raise UserError(
-            f"rl.optimizer.micro_batch_size={size}: {processes} processes cannot share the {rows} "
-            "completions of a rollout in such parts; its multiple by the number of processes must "
-            "divide them"
-        )
+    size = options.micro_batch(processes)
     return GRPOConfig(
         **common_arguments(context, context.config.seed),
         max_steps=options.max_steps,

@@ -29,7 +29,8 @@ from weft_rl.models import head
 from weft_rl.models.loading import with_lora
 from weft_rl.models.tokenizer import tiny_tokenizer
 from weft_rl.sampler import SamplerConfig
-from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.answers import AnswerCollator
+from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.objectives import Objective
 
 LAUNCHERS = Path(__file__).parents[1] / "configs" / "accelerate"

@@ -2,19 +2,28 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
+from allocations import allocated
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 from transformers import LlamaForCausalLM
 from upstream_checkpoint import llada_folder
 
+from stages.context import Context
+from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import LoraConfig
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, resolve_device, with_lora
+from weft_rl.pipeline import main
+from weft_rl.plan import network_of
+from weft_rl.sums import seal
 
 CPU = torch.device("cpu")
 WEIGHTS = "adapter_model.safetensors"
@@ -48,6 +57,11 @@ def test_a_fresh_adapter_is_drawn_from_the_seed_alone(tmp_path):
     assert not drawn(5, before=1).equal(drawn(6, before=1))
 
 
+def by_peft(base, folder):
+    model = PeftModel.from_pretrained(load_model(str(base), CPU, torch.float32), str(folder))
+    return model.merge_and_unload()
+
+
 def some_ids():
     return torch.randint(2, 52, (2, 9), generator=torch.Generator().manual_seed(0))
 
@@ -59,7 +73,8 @@ def test_a_merged_export_computes_what_the_adapter_does(tmp_path, to):
     convert(folder, tmp_path / "merged", to, 20_000)
     ids = some_ids()
     with torch.no_grad():
-        wanted = load_model(str(folder), CPU, torch.float32).eval()(ids).logits
+        wanted = by_peft(source, folder).eval()(ids).logits
+        loaded = load_model(str(folder), CPU, torch.float32)(ids).logits
         before = load_model(str(source), CPU, torch.float32).eval()(ids).logits
         if to == "upstream":
             merged = load_model(str(tmp_path / "merged"), CPU, torch.float32)
@@ -67,7 +82,73 @@ def test_a_merged_export_computes_what_the_adapter_does(tmp_path, to):
             merged = LlamaForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
         found = merged.eval()(ids).logits
     assert (wanted - before).abs().max() > 0.5
-    assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    for logits in (found, loaded):
+        assert_close(logits, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_matrices_may_have_ranks_of_their_own(tmp_path):
+    source, _ = llada_folder(tmp_path / "a")
+    lora = PeftLoraConfig(
+        r=4, lora_alpha=6, target_modules=["q_proj", "up_proj"], rank_pattern={"up_proj": 2}
+    )
+    adapted = get_peft_model(load_model(str(source), CPU, torch.float32), lora)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.1)
+    adapted.peft_config["default"].base_model_name_or_path = str(source)
+    adapted.save_pretrained(tmp_path / "one")
+    found = load_model(str(tmp_path / "one"), CPU, torch.float32).state_dict()
+    for name, tensor in by_peft(source, tmp_path / "one").state_dict().items():
+        assert_close(found[name], tensor, msg=name)
+
+
+def test_an_adapter_is_loaded_in_the_room_of_its_base(tmp_path):
+    wide = {"d_model": 256, "mlp_hidden_size": 512, "n_heads": 4, "n_kv_heads": 4, "n_layers": 8}
+    source, tensors = llada_folder(tmp_path / "a", torch.bfloat16, **wide)
+    folder = adapter(source, tmp_path / "one", 1)
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    loaded = []
+    peak = allocated(lambda: loaded.append(load_model(str(folder), CPU, torch.bfloat16)))
+    # the model, its files, which are mapped, and some copies of one matrix of 512 x 256
+    assert size < peak < 2 * size + 4 * 512 * 256 * 4
+    convert(folder, tmp_path / "merged", "upstream", 10**9)
+    merged = load_file(tmp_path / "merged" / "model.safetensors")
+    found = loaded[0].state_dict()
+    assert merged.keys() == found.keys()
+    same = torch.cat([(found[name] == tensor).flatten() for name, tensor in merged.items()])
+    # a product's last bit may differ between the two, and now and then tip a weight over
+    assert same.float().mean() > 0.999
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_run_can_be_moved_wherever_its_base_lies(tmp_path, inside):
+    source, _ = llada_folder(tmp_path / ("run/base" if inside else "a"))
+    folder = adapter(source, tmp_path / "run" / "checkpoints" / "sft" / "step-1", 1)
+    wanted = load_model(str(folder), CPU, torch.float32)(some_ids()).logits
+    (tmp_path / "far" / "off").mkdir(parents=True)
+    moved = (tmp_path / "run").rename(tmp_path / "far" / "off" / "run")
+    folder = moved / "checkpoints" / "sft" / "step-1"
+    assert torch.equal(load_model(str(folder), CPU, torch.float32)(some_ids()).logits, wanted)
+
+
+def test_an_adapter_on_a_model_of_the_hub(tmp_path, monkeypatch):
+    """Its base is fetched, or was before, by the loader and by convert alike."""
+    source, _ = llada_folder(tmp_path / "a")
+    folder = adapter(source, tmp_path / "one", 1)
+    path = folder / "adapter_config.json"
+    named = {"base_model_name_or_path": "owner/of-a-model"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | named))
+    with pytest.raises(UserError, match="one: its base is not here: model=owner/of-a-model"):
+        convert(folder, tmp_path / "merged", "upstream", 10**9)
+    monkeypatch.setattr(
+        "weft_rl.places.snapshot_download",
+        lambda name, **_: {"owner/of-a-model": str(source)}[name],
+    )
+    convert(folder, tmp_path / "merged", "upstream", 10**9)
+    merged = load_file(tmp_path / "merged" / "model.safetensors")
+    for name, tensor in load_model(str(folder), CPU, torch.float32).state_dict().items():
+        assert_close(merged[name], tensor)
 
 
 def test_an_adapter_on_an_adapter(tmp_path):
@@ -181,6 +262,35 @@ def test_each_process_has_the_gpu_of_its_local_rank(monkeypatch, rank, device):
         resolve_device("cuda:2")
 
 
+@pytest.mark.parametrize(
+    ("words", "auto"),
+    [
+        (["stages=[weft,rl]"], torch.bfloat16),
+        (["stages=[weft,rl]", "rl.lora.r=0"], torch.float32),
+        # what a stage that does not run would train is of no account
+        (["stages=[weft]", "rl.lora.r=0"], torch.bfloat16),
+        (["stages=[rl]", "cold_start.lora.r=0"], torch.bfloat16),
+        (["stages=[eval]"], torch.bfloat16),
+    ],
+)
+def test_a_run_and_its_plan_keep_weights_alike(monkeypatch, words, auto):
+    monkeypatch.setattr("stages.context.resolve_device", lambda name: torch.device("cuda"))
+    run = load_run_config(["model=llada_8b", *words], command="it")
+    assert Context(run, Path("never"), run.stages[0], "never").dtype is auto
+    wanted = {torch.bfloat16: "bfloat16", torch.float32: "float32"}[auto]
+    assert network_of(run, run.rl.lora, half=True).weights == wanted
+
+
+def test_four_bits_take_one_stage_that_trains(tmp_path, capsys):
+    words = ["model=tiny", "cold_start.lora.r=2", "rl.lora.r=2", "memory.weights=nf4"]
+    out = tmp_path / "run"
+    assert execute("weft_rl.pipeline", main, [*words, f"out={out}"]) == 2
+    said = capsys.readouterr().err
+    assert "memory.weights=nf4: rl cannot start from an adapter on 4-bit weights" in said
+    assert "go on with model=MERGED stages=[rl]" in said
+    assert not out.exists()
+
+
 def test_weights_that_all_train_are_float32():
     def load(*argv):
         return load_run_config(["model=/x", *argv], command="it")
@@ -191,3 +301,16 @@ def test_weights_that_all_train_are_float32():
     with pytest.raises(UserError, match=r"memory.weights=bfloat16: would .* or set rl.lora.r"):
         load("preset=tiny", "memory.weights=bfloat16", "cold_start.lora.r=4")
     assert load("preset=tiny", "memory.weights=nf4", "cold_start.lora.r=4", "stages=[sft]")
+
+
+def test_a_damaged_adapter_is_not_merged(tmp_path):
+    source, _ = llada_folder(tmp_path / "a")
+    folder = adapter(source, tmp_path / "one", 1)
+    seal(folder)
+    convert(folder, tmp_path / "whole", "upstream", 10**9)
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+    with pytest.raises(UserError, match=f"{WEIGHTS}: differs from its sum"):
+        convert(folder, tmp_path / "merged", "upstream", 10**9)
+    assert not (tmp_path / "merged").exists()

@@ -13,7 +13,8 @@ from weft_rl.diffusion.rates import mean_rate
 from weft_rl.models.tokenizer import tiny_tokenizer
 from weft_rl.runs import newest_checkpoint
 from weft_rl.seeding import seed_for
-from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.answers import AnswerCollator
+from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.objectives import Objective
 from weft_rl.trainers.order import GroupedByLength
 

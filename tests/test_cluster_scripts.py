@@ -60,7 +60,7 @@ def test_slurm_starts_the_same_script_on_each_node(tmp_path):
     programs = {
         "scontrol": "#!/bin/sh\necho node7\nsleep 0.2\necho node9\n",
         "srun": '#!/bin/sh\nshift\nfor SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@"; done\n',
-        "torchrun": '#!/bin/sh\necho "$@"\n',
+        "torchrun": '#!/bin/sh\necho "$TORCH_ELASTIC_SHUTDOWN_TIMEOUT s: $@"\n',
     }
     for name, text in programs.items():
         (tmp_path / name).write_text(text)
@@ -80,4 +80,6 @@ def test_slurm_starts_the_same_script_on_each_node(tmp_path):
     )
     rest = "--nproc-per-node 8 --master-addr node7 --master-port 29500 -m weft_rl.pipeline "
     rest += "preset=paper stages=[weft,rl]"
-    assert done.stdout.splitlines() == [f"--nnodes 2 --node-rank {rank} {rest}" for rank in (0, 1)]
+    assert done.stdout.splitlines() == [
+        f"110 s: --nnodes 2 --node-rank {rank} {rest}" for rank in (0, 1)
+    ]

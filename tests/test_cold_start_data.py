@@ -37,10 +37,12 @@ def write(path, some):
     return path
 
 
-def encode(data, *arguments):
+def encode(data, *arguments, rope=False):
     config = load_run_config([f"data={data}", *arguments], command="test")
     context = Context(config, Path("never"), "weft", "never")
-    return examples_of(context, tiny_tokenizer(), tiny_config(config.base))
+    network = tiny_config(config.base)
+    network.rope = rope
+    return examples_of(context, tiny_tokenizer(), network)
 
 
 def lengths(data):
@@ -100,10 +102,11 @@ def test_no_record_left_is_an_error(tmp_path):
         encode(data, "cold_start.data.max_length=3", "cold_start.data.truncation=right")
 
 
-def test_more_tokens_than_positions_is_an_error(tmp_path):
-    """The tiny model's positions are learned: token 257 has none."""
+@pytest.mark.parametrize("rope", [False, True])
+def test_more_tokens_than_positions_is_an_error(rope):
+    """Token 257 has no learned position, and no network here computes rotary ones beyond."""
     with pytest.raises(UserError, match=r"max_length=9999: the model has 256 positions and a reco"):
-        encode(FIXTURE, "cold_start.data.max_length=9999")
+        encode(FIXTURE, "cold_start.data.max_length=9999", rope=rope)
 
 
 def test_real_records_keep_prompt_answer_and_end_when_the_trace_is_cut():

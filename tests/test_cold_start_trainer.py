@@ -18,7 +18,8 @@ from weft_rl.models.loading import fresh_model
 from weft_rl.models.tokenizer import tiny_tokenizer
 from weft_rl.runs import newest_checkpoint
 from weft_rl.seeding import seed_for
-from weft_rl.trainers.cold_start import AnswerCollator, ColdStartTrainer
+from weft_rl.trainers.answers import AnswerCollator
+from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.objectives import RECIPES, Objective, objective_of
 
 
@@ -139,6 +140,19 @@ def test_accumulation_equals_the_larger_batch(tmp_path, rates):
     )
     for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("batch", "accumulate"), [(1, 5), (2, 3), (3, 2), (4, 2)])
+def test_a_step_is_the_mean_over_its_records_however_it_is_cut(tmp_path, batch, accumulate):
+    """A step an epoch of five records, in one batch or in several of different sizes."""
+    told = []
+    for folder, cut in (("a", (5, 1)), ("b", (batch, accumulate))):
+        size = {"batch": cut[0], "accumulate": cut[1]}
+        made = trainer(tmp_path / folder, "sqrt_entropy", optim="sgd", **size)
+        made.train_dataset = examples()[:5]
+        made.train()
+        told.append(torch.tensor(logs(made)))
+    assert_close(told[1], told[0], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("slope", [False, True])
@@ -336,7 +350,8 @@ def test_times_of_a_batch(tmp_path, times):
 
 def test_presets_fix_what_their_names_promise():
     assert objective_of("weft_paper", "none", True) == Objective("sqrt_entropy", "none", "masked")
-    assert objective_of("weft_exact", "masked", False).slope
+    exact = Objective("sqrt_entropy", "none", "answer", slope=True)
+    assert objective_of("weft_exact", "masked", False) == exact
     assert objective_of("weft", "masked", True) == Objective("sqrt_entropy", "none", "masked", True)
     assert {*RECIPES} == {*COLD_STARTS}
 

@@ -169,8 +169,20 @@ def test_how_sure_two_arms_are():
     assert change["p"] == pytest.approx(1 - t / (2 + t * t) ** 0.5, abs=1e-4)
     assert sentences(found)[0].endswith(
         "not distinguishable (probability of superiority 0.67; a true difference of 31.0 would "
-        "have shown in about four of five such comparisons)."
+        "have shown in about two of three such comparisons)."
     )
+
+
+def test_a_difference_that_one_seed_is_left_of():
+    units = [unit("sft", s, [0.1] * 8, [0.2] * 8, [0.3] * 8) for s in (0, 1, 2)]
+    units.append(unit("weft", 0, [0.1] * 8, [0.4] * 8, [0.5 + 0.01 * i for i in range(8)]))
+    said = sentences(compare_units(units, ["sft", "weft"], [0, 1, 2], "sudoku"))
+    assert "over 1 of 3 seeds (0): better" in said[0]
+    assert said[0].endswith(", with this seed and for new records only.")
+    # SFT's own gain is of three
+    assert not any(line.endswith("only.") for line in said if line.startswith("RL after SFT"))
+    two = compare_units(units[:2] + units[3:], ["sft", "weft"], [0, 1], "sudoku")
+    assert "would have shown" not in " ".join(sentences(two))
 
 
 def test_a_missing_run():

@@ -78,6 +78,17 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
             "(rl.num_prompts x rl.num_generations); try 4",
         ),
         (
+            "cold_start.slope=true cold_start.normalizer=masked",
+            "cold_start.slope=true: is the exact bound of a record divided by a fixed number, and "
+            "cold_start.normalizer=masked is a random one; use answer or none there, or "
+            "stages=[weft_exact]",
+        ),
+        (
+            "cold_start.times=antithetic cold_start.batch_size=1",
+            "cold_start.times=antithetic: spreads the times of a forward pass, which has one with "
+            "cold_start.batch_size=1; raise that, or use independent",
+        ),
+        (
             "sampler.gen_length=33 sampler.block_length=32",
             "sampler.gen_length=33: must be a multiple of sampler.block_length=32; try 64",
         ),

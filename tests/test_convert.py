@@ -12,12 +12,16 @@ from torch.testing import assert_close
 from transformers import LlamaForCausalLM
 from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, write_folder
 
+from weft_rl.config.schema import BaseConfig
 from weft_rl.convert import SUMS, convert, main
 from weft_rl.errors import UserError
 from weft_rl.families.dream import DREAM
 from weft_rl.families.registry import read_config
+from weft_rl.models import LLaDAForMaskedLM
 from weft_rl.models.loading import load_model
+from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.shards import INDEX
+from weft_rl.sums import seal
 
 CPU = torch.device("cpu")
 
@@ -92,6 +96,22 @@ def test_upstreams_configuration_comes_back(tmp_path):
     assert [new[f"{kind}_dropout"] for kind in ("attention", "residual", "embedding")] == [0, 0, 0]
 
 
+def test_the_tiny_models_learned_positions_stay(tmp_path):
+    """Published names say `rope: false` where the source does; else the table has no place."""
+    model = LLaDAForMaskedLM(tiny_config(BaseConfig(hidden_size=16, intermediate_size=32)))
+    model.save_pretrained(tmp_path / "a")
+    tiny_tokenizer().save_pretrained(tmp_path / "a")
+    there = convert(tmp_path / "a", tmp_path / "b", "upstream", 10**9)
+    back = convert(tmp_path / "b", tmp_path / "c", "upstream", 10**9)
+    assert there.digest == back.digest
+    ids = torch.randint(2, 49, (2, 9), generator=torch.Generator().manual_seed(0))
+    wanted = model.eval()(ids).logits
+    for name in "bc":
+        assert read_config(tmp_path / name)["rope"] is False
+        found = load_model(str(tmp_path / name), CPU, torch.float32).eval()(ids).logits
+        assert torch.equal(found, wanted)
+
+
 def test_dream_keeps_its_names(tmp_path):
     shapes = {spec.upstream: spec.shape for spec in DREAM.tensors(DREAM.sizes(DREAM_CONFIG))}
     write_folder(tmp_path / "a", DREAM_CONFIG, random_tensors(shapes, torch.bfloat16))
@@ -116,6 +136,21 @@ def test_the_sums_are_sha256sum_s(tmp_path):
     with pytest.raises(UserError, match=f"{shard.name}: differs from its sum"):
         convert(tmp_path / "b", tmp_path / "c", "upstream", 10**9)
     assert not (tmp_path / "c").exists()
+
+
+def test_sums_of_files_in_folders(tmp_path):
+    """As a checkpoint has them beside which something else keeps its own."""
+    source, _ = llada_folder(tmp_path / "a")
+    (source / "more").mkdir()
+    (source / "more" / "part").write_text("1")
+    seal(source)
+    convert(source, tmp_path / "b", "transformers", 10**9)
+    (source / "more" / "part").write_text("2")
+    with pytest.raises(UserError, match=r"more/part: differs from its sum"):
+        convert(source, tmp_path / "c", "transformers", 10**9)
+    (source / SUMS).write_text(f"{'0' * 64}  ../b/config.json\n")
+    with pytest.raises(UserError, match=r"names the file '../b/config.json', which is not below"):
+        convert(source, tmp_path / "c", "transformers", 10**9)
 
 
 def test_tokenizer_files_go_along_and_code_does_not(tmp_path):

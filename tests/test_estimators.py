@@ -196,7 +196,7 @@ def test_a_trace_with_a_slice_per_step_is_the_samplers_own_probability():
     # token 2 first, then 0 and 1 together
     order = torch.tensor([[1, 1, 0]])
     answer = torch.ones(1, 3, dtype=torch.bool)
-    found = estimates(model, tokens, trace(answer, order, 2, 2))
+    found = estimates(model, tokens, trace(answer, order, 2))
     wanted = model[MASK, MASK, MASK][2, 2] + model[MASK, MASK, 2][0, 0] + model[MASK, MASK, 2][1, 1]
     assert_close(found[0], wanted)
 
@@ -204,11 +204,37 @@ def test_a_trace_with_a_slice_per_step_is_the_samplers_own_probability():
 def test_slices_partition_the_trace():
     order = torch.tensor([[0, 3, 1, 4, 2, NEVER]])
     answer = torch.tensor([[True, True, True, True, False, False]])
-    views = trace(answer, order, 2, 5)  # steps 0-2 and 3-4
+    views = trace(answer, order, 2)  # steps 0 and 1, then 2 to 4
     assert_close(views.weight.sum(1), answer.float())
     assert torch.equal(views.masked[0, 0], torch.ones(6, dtype=torch.bool))
-    # token 4 lies after the end, but the sampler knew it by then
-    assert views.masked[0, 1].tolist() == [False, True, False, True, False, True]
+    # token 4 lies after the end, but the sampler committed it in the second slice
+    assert views.masked[0, 1].tolist() == [False, True, False, True, True, True]
+
+
+@pytest.mark.parametrize(("steps", "slices"), [(16, 12), (16, 10), (6, 4), (16, 16), (16, 5)])
+def test_there_are_as_many_slices_as_asked_for(steps, slices):
+    order = torch.arange(2 * steps)[None] // 2  # two tokens a step
+    views = trace(torch.ones_like(order, dtype=torch.bool), order, slices)
+    assert views.weight.any(-1).tolist() == [[True] * slices]
+    assert_close(views.weight.sum(1), torch.ones(1, 2 * steps))
+
+
+def test_a_row_is_cut_by_the_steps_that_it_took():
+    # a row of six steps, and one that knew everything after two
+    order = torch.tensor([[5, 4, 3, 2, 1, 0], [1, 1, 0, 0, 1, 0]])
+    answer = torch.ones_like(order, dtype=torch.bool)
+    views, alone = trace(answer, order, 3), trace(answer[1:], order[1:], 3)
+    assert [views.masked.shape[1], alone.masked.shape[1]] == [3, 2]
+    assert_close(views.weight.sum(1), answer.float())
+    # the second's first slice is empty, and its view is that of the next one: no forward of its own
+    assert torch.equal(views.masked[1], alone.masked[0][[0, 0, 1]])
+    assert torch.equal(views.weight[1, 1:], alone.weight[0])
+    assert torch.equal(alone.masked[0], torch.stack([order[1] >= 0, order[1] >= 1]))
+
+
+def test_a_token_of_the_answer_without_a_step_is_refused():
+    with pytest.raises(ValueError, match=r"order\[1, 2\]: a token of the answer has no step"):
+        trace(torch.ones(2, 3, dtype=torch.bool), torch.tensor([[0, 1, 2], [0, 1, NEVER]]), 3)
 
 
 @pytest.mark.parametrize("kind", [coupled, lambda a, g: random_mask(a, g, 2)])

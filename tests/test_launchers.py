@@ -2,9 +2,11 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -25,6 +27,14 @@ if how == "killed first" and tries == 1:
     os.kill(os.getpid(), signal.SIGKILL)
 if how == "stopped first" and tries == 1:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+    log.with_suffix(".ready").touch()
+    time.sleep(60)
+if how == "slow to stop":
+    def checkpoint(*_):
+        time.sleep(3)
+        log.with_suffix(".saved").touch()
+        sys.exit(3)
+    signal.signal(signal.SIGTERM, checkpoint)
     log.with_suffix(".ready").touch()
     time.sleep(60)
 print("threads", os.environ["OMP_NUM_THREADS"], flush=True)
@@ -135,22 +145,26 @@ def test_a_signal_reaches_the_command(folder):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+HERE = ["cluster=local", "timeout_min=5"]  # submitit's local executor
+
+
 def cluster(folder, launcher, **options):
     return open_pool(SweepConfig(launcher=launcher, **options), folder, 4, 3)
 
 
 def test_submitit(folder):
     pytest.importorskip("submitit")
-    pool = cluster(folder, "submitit", resources=["timeout_min=5"])
+    pool = cluster(folder, "submitit", resources=HERE)
     assert outcome(pool, folder) == (STATUSES, TRIES)
-    with pytest.raises(UserError, match="resources: submitit does not take them"):
-        cluster(folder, "submitit", resources=["gpu=1"])
+    for wrong in ("gpu=1", "timeout_min=long", "cluster=nowhere"):
+        with pytest.raises(UserError, match="resources: submitit does not take them"):
+            cluster(folder, "submitit", resources=[*HERE, wrong])
 
 
 def test_submitit_before_the_time_limit(folder):
     """On the signal that comes before the limit the run is stopped, and submitted again."""
     pytest.importorskip("submitit")
-    pool = cluster(folder, "submitit", resources=["timeout_min=5"])
+    pool = cluster(folder, "submitit", resources=HERE)
     task = ("submitit.core._submit", str(folder / "logs" / "submitit"))
     thread = signalled(folder / "one.ready", signal.SIGUSR2, *task)
     submitted = pool.start(command(folder, "stopped first"))
@@ -164,7 +178,7 @@ def test_submitit_before_the_time_limit(folder):
 
 def test_submitit_is_stopped(folder):
     pytest.importorskip("submitit")
-    pool = cluster(folder, "submitit", resources=["timeout_min=5"])
+    pool = cluster(folder, "submitit", resources=HERE)
     submitted = pool.start(command(folder, "stopped first"))
     wait_until((folder / "one.ready").exists)
     running = processes(f"out={folder / 'one'}")
@@ -174,6 +188,50 @@ def test_submitit_is_stopped(folder):
     wait_until(lambda: not processes(f"out={folder / 'one'}"))
     # stopped for good: nothing began anew in its place
     assert tries(folder, "one") == 1
+
+
+# A sweep of one run in a process of its own, as a terminal would have it.
+SWEEP = """
+import sys
+from pathlib import Path
+from weft_rl.cli import execute
+from weft_rl.config.sweep import SweepConfig
+from weft_rl.jobs import Job, open_pool, run_in
+folder, *resources = sys.argv[1:]
+pool = open_pool(SweepConfig(launcher="submitit", resources=resources), Path(folder), 1, 1)
+body = lambda _: run_in(pool, [Job("one", ["slow to stop"])], Path(folder), 1)["one"]
+sys.exit(execute("sweep", body, []))
+"""
+
+
+def test_ctrl_c_leaves_no_run_of_submitits_local_executor(folder):
+    """A terminal's Ctrl-C goes to submitit's processes too; the run has the time that it needs."""
+    pytest.importorskip("submitit")
+    words = [sys.executable, "-c", SWEEP, str(folder), *HERE]
+    sweep = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, process_group=0)
+    out = f"out={folder / 'one'}"
+    try:
+        wait_until((folder / "one.ready").exists)
+        os.killpg(sweep.pid, signal.SIGINT)
+        _, said = sweep.communicate(timeout=60)
+        assert (sweep.returncode, said) == (3, "sweep: interrupted; repeat the command to go on\n")
+        assert (folder / "one.saved").exists()
+        assert not processes(out)
+    finally:
+        for pid in [sweep.pid, *processes(out)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_without_slurm_it_is_said(monkeypatch, tmp_path):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"launcher=submitit: no sbatch here; use launcher=local"):
+        check_launcher(SweepConfig(launcher="submitit", resources=["timeout_min=5"]))
+    check_launcher(SweepConfig(launcher="submitit", resources=HERE))
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).touch(0o755)
+    check_launcher(SweepConfig(launcher="submitit"))
 
 
 def small_ray():

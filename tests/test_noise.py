@@ -150,6 +150,14 @@ def test_a_design_keeps_the_expectation_of_a_loss_and_lowers_its_variance(design
     assert means[design].var() * (1 + 4 * 0.022) < ratio * independent * (1 - 4 * 0.022)
 
 
+def test_pairs_double_the_variance_of_what_is_the_same_at_t_and_one_less_t():
+    spread = {name: ((times(name, 8).double() - 0.5) ** 2).mean(1).var() for name in DESIGNS}
+    # relative errors of 0.022 each, as above
+    assert abs(spread["antithetic"] / spread["independent"] - 2) < 4 * 2 * 0.022 * 2**0.5
+    # by hand: independent (1/80 - 1/144) / 8 = 6.9e-4, strata 4 (1/12) / (12 * 8^3) = 5.4e-5
+    assert spread["stratified"] < 0.1 * spread["independent"]
+
+
 @pytest.mark.parametrize("design", DESIGNS)
 def test_a_design_repeats_from_its_seed(design):
     assert torch.equal(times(design, 3)[:10], times(design, 3)[:10])

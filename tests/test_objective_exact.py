@@ -5,6 +5,7 @@ masked before time t with probability 1 - (1 - t)^r_i, r_i = beta_i / beta_ref, 
 is an exponential clock of rate r_i run through t = 1 - exp(-clock), and the order in which tokens
 are masked is Plackett-Luce with weights r."""
 
+import math
 from itertools import combinations, permutations, product
 
 import pytest
@@ -75,7 +76,7 @@ def consistent_model(size, seed):
     return table, x0, -joint[tuple(x0)].log()
 
 
-def expected_loss(table, x0, beta, method):
+def expected_loss(table, x0, beta, method, normalizer="none"):
     """The code under test, over all 2^L masks and the nodes of t.
 
     method: plain or slope, for a uniform t; clock, for one token's clock with its weights."""
@@ -97,7 +98,7 @@ def expected_loss(table, x0, beta, method):
             density = mask_slope(time, beta, beta_ref)[0].mean()
         chance = torch.where(masks, probability, 1 - probability).prod(-1)
         rows = zip(table, ids, masks, probability, answer, factor, strict=True)
-        losses = [denoising_loss(*(part[None] for part in row), "none") for row in rows]
+        losses = [denoising_loss(*(part[None] for part in row), normalizer) for row in rows]
         total = total + weight * density * (chance * torch.stack(losses)).sum()
     return total
 
@@ -169,6 +170,22 @@ def test_without_slope_it_is_not_the_likelihood():
     # ratios 3/12, 3/12, 30/12 of a mean of 12: far from equal
     beta = tensor([[3.0, 3.0, 30.0]], dtype=torch.float64)
     assert abs(closed_form_without_slope(table, x0, beta) - nll) > 0.1
+
+
+@pytest.mark.parametrize("normalizer", ["answer", "masked"])
+def test_a_record_is_divided_by_a_fixed_number_or_its_rates_come_back(normalizer):
+    """What a nat of each token counts, one token at a time having one whatever is masked."""
+    beta, counts = tensor([[1.0, 1.0, 10.0]], dtype=torch.float64), []
+    for i in range(3):
+        table = torch.full((8, 3, 2), -60.0, dtype=torch.float64)
+        table[..., 0] = 0
+        table[:, i] = tensor([1.0, math.e - 1]).log()  # p = 1 / e
+        x0 = torch.zeros(3, dtype=torch.long)
+        counts.append(float(expected_loss(table, x0, beta, "clock", normalizer)))
+    if normalizer == "answer":
+        assert counts == pytest.approx([1 / 3] * 3, abs=1e-9)
+    else:
+        assert counts[2] > 1.3 * counts[0]
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -59,7 +59,7 @@ def without_times(row: dict) -> dict:
 def run_to_the_end(out: Path) -> None:
     """The pipeline without its pictures and pages."""
     config = load_run_config([*SMALL, f"out={out}"], command="weft_rl.pipeline")
-    run_pipeline(config, open_run(config))
+    run_pipeline(config, open_run(config), [])
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from rl_trainer import (
 from torch.testing import assert_close
 
 from weft_rl.sampler import SamplerConfig
+from weft_rl.trainers.view_log_probs import Rows
 
 PAIRS = [
     ("coupled", "bnpo", "tokens"),
@@ -211,15 +212,22 @@ def test_tokens_of_the_highest_covariance_are_held(tmp_path):
     assert_close(found, without + extra.detach(), atol=1e-6, rtol=1e-5)
 
 
-def test_a_trace_follows_the_sampler(tmp_path):
-    made = trainer(tmp_path, options(estimator="trace", masks={"draws": 4}))
+@pytest.mark.parametrize("rule", [{}, {"threshold": 1.0}, {"threshold": 0.03}, {"factor": 0.5}])
+def test_a_trace_follows_the_sampler(tmp_path, rule):
+    sampler = SamplerConfig(T, T, 4, temperature=1.0, **rule)
+    chosen = options(estimator="trace", masks={"draws": T})
+    made = trainer(tmp_path, chosen, sampler=sampler)
     batch = rollout(made)[0]
-    # four steps, a slice each; what a slice is scored on was committed in its step
+    # a slice a step; what a slice is scored on was committed in its step
     views = made._views(batch, 0)
-    answer = batch["completion_mask"].bool()
-    for step in range(4):
-        own = views.weight[:, step, : answer.shape[1]] > 0
-        assert torch.equal(own, (batch["order"][:, : answer.shape[1]] == step) & answer)
+    answer = Rows.of(batch, T).answer
+    assert torch.equal(views.scored, answer)
+    for row, order in enumerate(batch["order"]):
+        steps = sorted({*order[answer[row]].tolist()})
+        slices = [own > 0 for own in views.weight[row] if own.any()]
+        assert len(slices) == len(steps)
+        for step, own in zip(steps, slices, strict=True):
+            assert torch.equal(own, (order == step) & answer[row])
 
 
 def test_masks_of_a_bound_follow_the_row_not_the_batch(tmp_path):

@@ -29,6 +29,20 @@ def test_end_of_turn_ends_a_completion():
     assert {END, TURN} == set(ends)
 
 
+@pytest.mark.parametrize("rule", ["free", "late", "never"])
+def test_an_end_token_beyond_the_vocabulary_is_none(rule):
+    """A class's default id, which a model with fewer words keeps."""
+    model = TinyNet(6, 0)
+    options = SamplerConfig(6, 2, 6, temperature=1.0, end_tokens=rule)
+    prompt = torch.full((8, 1), 5)
+    model.config.vocab_size, model.config.eot_token_id = 6, None
+    wanted = generate(model, prompt, options)
+    model.config.eot_token_id = 126348
+    found = generate(model, prompt, options)
+    assert torch.equal(found.tokens, wanted.tokens)
+    assert torch.equal(found.lengths, wanted.lengths)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_modes_random_state_and_graph_are_left_alone(training):
     model = llada().train(training)

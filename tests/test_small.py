@@ -213,6 +213,15 @@ def test_products_in_bf16(tmp_path, monkeypatch):
             weights[precision, stage] = load_file(
                 newest_checkpoint(run, stage) / "model.safetensors"
             )
+    # a launcher's word is overruled, and followed where nothing is said
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    for number, (words, like) in enumerate(((["memory.mixed_precision=no"], "no"), ([], "bf16"))):
+        run = tmp_path / f"launched-{number}"
+        with monkeypatch.context() as patch:
+            patch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+            assert main([*FEW, "stages=[sft]", *words, f"out={run}"]) == 0
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert [row["loss"] for row in rows] == losses[like]
     # one base for each, and the same training but for the rounding of its products
     assert len(list((tmp_path / "cache").iterdir())) == 2
     assert losses["no"] != losses["bf16"]

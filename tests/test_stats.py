@@ -218,7 +218,7 @@ def test_crossed_mean_covers_without_waste(spread):
 
 # with three seeds the error itself is so uncertain that it is two times in three
 @pytest.mark.parametrize(("seeds", "least"), [(3, 0.64), (5, 0.72), (8, 0.74)])
-def test_the_smallest_visible_difference_is_found_four_times_in_five(seeds, least):
+def test_the_smallest_visible_difference_is_found_three_times_in_four(seeds, least):
     tables = list(simulated(seeds, 0.2, 0.1, 0.3, 600))
     size = float(np.mean([crossed_estimate(v).smallest_visible() for v in tables]))
     seen = [crossed_estimate(v - 0.5 + size).interval.low > 0 for v in tables]

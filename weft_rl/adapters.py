@@ -1,7 +1,7 @@
 """A low-rank adapter's folder: what it was trained on, and its sum with one tensor at a time."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from weft_rl.errors import UserError
+from weft_rl.places import local_folder
 from weft_rl.shards import Stored, read_header
 
 ADAPTER, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -46,14 +47,14 @@ def adapter_base(folder: Path) -> str:
 def chain(folder: Path) -> tuple[Path, list[Path]]:
     """The model under an adapter, and the adapters on it from the first to this one.
 
-    Raises UserError when the model is not on this machine."""
+    A base on the hub is fetched first. Raises UserError when it cannot be had."""
     adapters = []
     while (folder / ADAPTER).exists():
         adapters.insert(0, folder)
-        base = adapter_base(folder)
-        folder = Path(base)
-        if not folder.is_dir():
-            raise UserError(f"{adapters[0]}: its base {base} is no folder here; fetch it first")
+        try:
+            folder = local_folder(adapter_base(folder))
+        except UserError as error:
+            raise UserError(f"{folder}: its base is not here: {error}") from error
     return folder, adapters
 
 
@@ -69,7 +70,6 @@ def updates(folder: Path) -> dict[str, Update]:
         what = ", ".join(other) or f"peft_type={config.get('peft_type')}"
         raise UserError(f"{folder}: {what}: cannot be merged; only plain LoRA can")
     stored = read_header(folder / _WEIGHTS)
-    scale = config["lora_alpha"] / config["r"]
     found: dict[str, Update] = {}
     for name, a in stored.items():
         module, part, _ = name.removeprefix(_PREFIX).rpartition(".lora_A.")
@@ -77,17 +77,38 @@ def updates(folder: Path) -> dict[str, Update]:
             b = stored.get(name.replace(".lora_A.", ".lora_B."))
             if b is None:
                 raise UserError(f"{folder / _WEIGHTS}: {name} has no lora_B; copy it again")
-            found[f"{module}.weight"] = Update(a, b, scale)
+            # the matrices' own rank: a config's rank_pattern may have others than its r
+            found[f"{module}.weight"] = Update(a, b, config["lora_alpha"] / a.shape[0])
     if 2 * len(found) != len(stored):
         raise UserError(f"{folder / _WEIGHTS}: holds more than pairs of lora_A and lora_B")
     return found
 
 
+def updates_of_all(
+    adapters: Sequence[Path], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, list[Update]]:
+    """The updates of adapters on each other, in order, by the name of the tensor.
+
+    shapes: the model's tensors. Raises UserError as `updates` does, and for an update of a tensor
+    that the model does not have in that shape."""
+    added: dict[str, list[Update]] = {}
+    for folder in adapters:
+        for name, update in updates(folder).items():
+            shape = (update.b.shape[0], update.a.shape[1])
+            if shapes.get(name) != shape:
+                raise UserError(
+                    f"{folder}: updates {name} {shape}, which the model has as "
+                    f"{shapes.get(name)}; is it of another model?"
+                )
+            added.setdefault(name, []).append(update)
+    return added
+
+
 def merged_bytes(base: Stored, added: list[Update]) -> bytes:
     """A tensor's bytes with updates added one after the other in float32, in its own dtype."""
-    total = _load(base)
+    total = as_float32(base)
     for update in added:
-        total = total + np.float32(update.scale) * (_load(update.b) @ _load(update.a))
+        total = total + np.float32(update.scale) * (as_float32(update.b) @ as_float32(update.a))
     if base.dtype == "BF16":
         bits = total.view(np.uint32)
         # half a step up, or a hair less where the last bit kept is even: to nearest, ties to even
@@ -96,7 +117,7 @@ def merged_bytes(base: Stored, added: list[Update]) -> bytes:
     return total.astype(_NUMPY[base.dtype]).tobytes()
 
 
-def _load(item: Stored) -> np.ndarray:
+def as_float32(item: Stored) -> np.ndarray:
     """A stored tensor as float32. NumPy has no bfloat16: it is a float32's upper half."""
     with item.file.open("rb") as file:
         file.seek(item.start)
@@ -107,16 +128,3 @@ def _load(item: Stored) -> np.ndarray:
     if item.dtype not in _NUMPY:
         raise UserError(f"{item.file}: {item.dtype}: cannot be merged; only float weights can")
     return np.frombuffer(content, dtype=_NUMPY[item.dtype]).astype(np.float32).reshape(item.shape)
-
-
-def check_targets(
-    folder: Path, found: Mapping[str, Update], shapes: Mapping[str, tuple[int, ...]]
-) -> None:
-    """Raise UserError for an update of a tensor that the model does not have in that shape."""
-    for name, update in found.items():
-        shape = (update.b.shape[0], update.a.shape[1])
-        if shapes.get(name) != shape:
-            raise UserError(
-                f"{folder}: updates {name} {shape}, which the model has as {shapes.get(name)}; is "
-                "it of another model?"
-            )

@@ -235,10 +235,14 @@ class Step:
         return self.network.sizes.num_hidden_layers * self.network.sizes.key_width
 
 
-def forward_operations(network: Network, length: int, predicted: int) -> float:
-    """Operations of one row's forward: two a weight and token, and attention's two products."""
+def forward_operations(
+    network: Network, length: int, predicted: int, seen: int | None = None
+) -> float:
+    """Operations of one row's forward: two a weight and token, and attention's two products.
+
+    seen: tokens that each attends to, of which some may be kept in a cache; None: the row's."""
     sizes = network.sizes
-    attention = 4.0 * sizes.num_hidden_layers * length * length * sizes.hidden_size
+    attention = 4.0 * sizes.num_hidden_layers * length * (seen or length) * sizes.hidden_size
     return 2.0 * length * network.in_layers + attention + head_operations(network, predicted)
 
 

@@ -80,7 +80,7 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     return [
         f"{subject}: {entry['difference']:+.1f} points {_range(entry)} of "
         f"{_spoken(result['metric'])} over {_seeds(entry['seeds'], result['seeds'])}: "
-        f"{entry['verdict']}{_how_sure(entry)}."
+        f"{entry['verdict']}{_how_sure(entry)}{_of_one_seed(entry, result['seeds'])}."
         for subject, entry in _subjects(result)
     ]
 
@@ -90,10 +90,19 @@ def _how_sure(entry: Mapping[str, Any]) -> str:
     if "reference" not in entry:
         return ""
     said = f"probability of superiority {entry['superiority']:.2f}"
-    if "smallest_visible" in entry:
+    seeds = len(entry["seeds"])
+    # of two seeds it is ten times as large in one repetition as in another
+    if "smallest_visible" in entry and seeds > 2:
+        share = "two of three" if seeds < 5 else "three of four"
         said += f"; a true difference of {entry['smallest_visible']:.1f} would have shown in about "
-        said += "four of five such comparisons"
+        said += f"{share} such comparisons"
     return f" ({said})"
+
+
+def _of_one_seed(entry: Mapping[str, Any], asked: Sequence[int]) -> str:
+    """The notes say it where only one was asked for."""
+    alone = len(entry["seeds"]) == 1 < len(asked)
+    return ", with this seed and for new records only" if alone else ""
 
 
 def _subjects(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -136,7 +145,8 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     if len(result["arms"]) > 2:
         lines.append(
             f"Every arm is compared with {label(result['arms'][0])}; better and worse hold after "
-            f"Holm's correction for {len(result['arms']) - 1} comparisons."
+            f"Holm's correction for {len(result['arms']) - 1} comparisons. What RL gains over a "
+            "cold start, and it over the base, is not corrected."
         )
     if len(revisions := result.get("revisions", [])) > 1:
         lines.append(f"Its runs are of {len(revisions)} revisions: {', '.join(revisions)}.")

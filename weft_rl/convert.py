@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from weft_rl.adapters import Update, chain, check_targets, merged_bytes, updates
+from weft_rl.adapters import Update, chain, merged_bytes, updates_of_all
 from weft_rl.cli import execute
 from weft_rl.companions import copy_companions, write_config
 from weft_rl.config.load import parse_options
@@ -104,17 +104,12 @@ def convert(
         raise UserError(f"{source}: learned positions have no form in transformers' Llama class")
     stored = read_folder(source)
     check_tensors(source, stored, {_name(spec, is_plain): spec.shape for spec in specs})
-    shapes = {spec.upstream: spec.shape for spec in specs}
-    added: dict[str, list[Update]] = {}
-    for folder in adapters:
-        found = updates(folder)
-        check_targets(folder, found, shapes)
-        for name, update in found.items():
-            added.setdefault(name, []).append(update)
+    added = updates_of_all(adapters, {spec.upstream: spec.shape for spec in specs})
     if out.exists():
         raise UserError(f"out={out}: is there already; choose another out")
     if verify:
-        verify_sums(source)
+        for folder in (source, *adapters):
+            verify_sums(folder)
     scratch = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         scratch.mkdir(parents=True)
@@ -138,8 +133,8 @@ def verify_sums(folder: Path) -> None:
         return
     for line in sums.read_text(encoding="utf-8").splitlines():
         wanted, _, name = line.partition("  ")
-        if Path(name).name != name:
-            raise UserError(f"{sums}: names the file {name!r}, which is not beside it; not read")
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise UserError(f"{sums}: names the file {name!r}, which is not below it; not read")
         digest = sha256()
         try:
             with (folder / name).open("rb") as file:

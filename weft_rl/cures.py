@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import gcd
 from typing import Any
 
+from weft_rl.config.options import shown
 from weft_rl.config.plan import PlanConfig
 from weft_rl.config.schema import RunConfig
+from weft_rl.errors import UserError
 
 _GIB = 2**30
 
@@ -23,47 +26,56 @@ def cures(
     key = "rl" if stage == "rl" else "cold_start"
     lines = [f"{stage} does not fit {room / _GIB:.0f} GiB. One after the other:"]
     least = total(config, options)
-    for text, changed in _changes(config, key):
+    for block, name, value in _changes(config, options, key):
+        try:
+            changed = _with(config, block, {name: value})
+        except UserError:  # does not go with the run's other options
+            continue
         needed = total(changed, options)
         if needed >= least:  # nothing is gained by it here
             continue
-        lines.append(f"  {text}: {needed / _GIB:.1f} GiB")
+        lines.append(f"  {block}.{name}={shown(value)}: {needed / _GIB:.1f} GiB")
         config, least = changed, needed
         if needed <= room:
             return lines
-    options = replace(options, devices=max(options.devices, 8), sharding="zero3")
+    devices = _devices(config, options, stage)
+    options = replace(options, devices=devices, sharding="zero3")
     needed = total(config, options)
-    return [*lines, f"  devices={options.devices} sharding=zero3: {needed / _GIB:.1f} GiB"]
+    if needed < least:
+        lines.append(f"  devices={devices} sharding=zero3: {needed / _GIB:.1f} GiB")
+    return lines
 
 
-def _changes(config: RunConfig, key: str) -> list[tuple[str, RunConfig]]:
-    """The changes that save memory, each on top of those before, cheapest for the result first."""
-    made = []
+def _devices(config: RunConfig, options: PlanConfig, stage: str) -> int:
+    """Eight, or as many as there are; of RL no more than can share its rollout."""
+    most, rl = max(options.devices, 8), config.rl
+    if stage != "rl":
+        return most
+    parts = rl.num_prompts * rl.num_generations // (rl.optimizer.micro_batch_size or 1)
+    return next(number for number in range(most, 0, -1) if parts % number == 0)
 
-    def change(text: str, changed: RunConfig) -> None:
-        nonlocal config
-        if changed != config:
-            config = changed
-            made.append((text, changed))
 
-    def block(**values: Any) -> RunConfig:
-        return replace(config, **{key: replace(getattr(config, key), **values)})
+def _changes(config: RunConfig, options: PlanConfig, key: str) -> list[tuple[str, str, Any]]:
+    """Block, name and value of what may save memory, cheapest for the result first."""
+    lora = [(f"{key}.lora", "r", 128)] if getattr(config, key).lora.r == 0 else []
+    fewer: list[tuple[str, str, Any]] = [("cold_start", "batch_size", 1)]
+    if key == "rl":
+        share = config.rl.num_prompts * config.rl.num_generations // options.devices
+        # a group, which a single row may stand for, before single completions
+        sizes = (gcd(config.rl.num_generations, share), 1)
+        fewer = [("rl.optimizer", "micro_batch_size", size) for size in sizes]
+    return [
+        ("memory", "gradient_checkpointing", True),
+        *fewer,
+        *lora,
+        ("memory", "weights", "bfloat16"),
+        ("memory", "weights", "nf4"),
+    ]
 
-    memory = config.memory
-    change(
-        "memory.gradient_checkpointing=true",
-        replace(config, memory=replace(memory, gradient_checkpointing=True)),
-    )
-    if key == "cold_start":
-        change("cold_start.batch_size=1", block(batch_size=1))
-    else:
-        size = config.rl.num_generations
-        fewer = replace(config.rl.optimizer, micro_batch_size=size)
-        change(f"rl.optimizer.micro_batch_size={size}", block(optimizer=fewer))
-    if getattr(config, key).lora.r == 0:
-        change(f"{key}.lora.r=128", block(lora=replace(getattr(config, key).lora, r=128)))
-    for weights in ("bfloat16", "nf4"):
-        if memory.weights != "nf4":
-            kept = replace(config.memory, weights=weights)
-            change(f"memory.weights={weights}", replace(config, memory=kept))
-    return made
+
+def _with(config: Any, block: str, values: dict[str, Any]) -> Any:
+    """The options with other values in one block, like rl.optimizer."""
+    if not block:
+        return replace(config, **values)
+    name, _, rest = block.partition(".")
+    return replace(config, **{name: _with(getattr(config, name), rest, values)})

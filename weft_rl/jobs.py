@@ -44,9 +44,11 @@ class Pool:
 
 
 def check_launcher(options: SweepConfig) -> None:
-    """Raise UserError for a launcher whose package is not installed."""
+    """Raise UserError for a launcher whose package is not installed, or whose cluster not here."""
     if options.launcher != "local":
         require_package(options.launcher, f"launcher={options.launcher}")
+    if options.launcher == "submitit":
+        slurm.check_cluster(options.requested())
 
 
 def workers_and_threads(options: SweepConfig, device: str, jobs: int) -> tuple[int, int]:

@@ -6,7 +6,15 @@ its arguments on. Needs `pip install 'weft-rl[lm-eval]'`.
     python -m weft_rl.lm_harness run --model weft_rl --tasks gsm8k \\
         --model_args pretrained=runs/a/checkpoints/rl/step-200,gen_length=256,block_length=32"""
 
+import sys
+from importlib.util import find_spec
 from typing import Any
+
+if __name__ == "__main__" and find_spec("lm_eval") is None:
+    sys.stderr.write(
+        "weft_rl.lm_harness: lm_eval is not installed; pip install 'weft-rl[lm-eval]'\n"
+    )
+    sys.exit(2)
 
 import torch
 from lm_eval.api.instance import Instance  # ty: ignore[import-not-found] - an optional extra

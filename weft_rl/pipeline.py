@@ -1,6 +1,7 @@
 """`python -m weft_rl.pipeline`: the stages of a run, in order, on one run folder."""
 
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from weft_rl.data.records import load_records
 from weft_rl.data.tasks import GENERATORS, hub_name, load_task
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.families.registry import PUBLISHED
+from weft_rl.plan import network_of
 from weft_rl.plot import plot_run
 from weft_rl.report import write_report
 from weft_rl.runs import (
@@ -51,10 +53,12 @@ def main(argv: Sequence[str]) -> int:
     start_model(config)
     check_data(config)
     check_processes(config)
+    check_four_bits(config)
+    check_training(config)
     # one process opens the folder and reports; all of them train and evaluate
     run = open_run(config) if first_process() else Path(str(config.out))
     with one_writer(run) if first_process() else nullcontext():
-        evaluated = run_pipeline(config, run)
+        evaluated = run_pipeline(config, run, argv)
         if not first_process():
             return 0
         plot_run(run, run / CURVES)
@@ -99,6 +103,7 @@ def open_run(config: RunConfig) -> Path:
                     f"out={run}: holds a run of another configuration (different: "
                     f"{', '.join(different)}); choose another out, or repeat its options"
                 )
+            check_lineage(config, run)
         # a hidden file is another process's of this run, about to write the configuration
         elif any(not path.name.startswith(".") for path in run.iterdir()):
             raise UserError(f"out={run}: is not empty and holds no run; choose another out")
@@ -108,6 +113,20 @@ def open_run(config: RunConfig) -> Path:
             f"out={run}: cannot be written ({error.strerror}); choose another out"
         ) from error
     return run
+
+
+def check_lineage(config: RunConfig, run: Path) -> None:
+    """Raise UserError unless the stages go on from those that the folder holds, or are its first.
+
+    Each stage starts from the one before it."""
+    done = [stage for stage in finished_stages(run) if stage != "base"]
+    common = min(len(done), len(config.trained))
+    if done[:common] != config.trained[:common]:
+        raise UserError(
+            f"out={run}: holds {' and then '.join(done)}, which stages=[{','.join(config.stages)}] "
+            f"does not go on from; begin with stages=[{','.join(done)}], which is not run again, "
+            "or choose another out"
+        )
 
 
 def start_model(config: RunConfig) -> str | None:
@@ -152,7 +171,34 @@ def check_processes(config: RunConfig) -> None:
     rule = "several processes need one folder; name it"
     require(config.out is not None, "out", config.out, rule)
     rule = "its base is pretrained by one process; run that first, then name a checkpoint's folder"
-    require(config.model != "tiny", "model", config.model, rule)
+    require(config.model not in GENERATED, "model", config.model, rule)
+
+
+def check_four_bits(config: RunConfig) -> None:
+    """Raise UserError for a stage that would start from an adapter on 4-bit weights."""
+    names = config.trained
+    if config.memory.weights == "nf4" and len(names) > 1:
+        raise UserError(
+            f"memory.weights=nf4: {names[1]} cannot start from an adapter on 4-bit weights; run "
+            f"stages=[{names[0]}], merge with weft-rl convert RUN/checkpoints/{names[0]}/step-N "
+            f"out=MERGED to=upstream, and go on with model=MERGED stages=[{','.join(names[1:])}]"
+        )
+
+
+def check_training(config: RunConfig) -> None:
+    """Raise UserError for a device that is not there, and for adapters of modules that are not.
+
+    Before a stage has taken its hours. An adapter's folder is left to the stage that loads it."""
+    if config.device != "auto":
+        # imported here: a help text or a wrong option must not wait for torch
+        from weft_rl.models.loading import resolve_device
+
+        resolve_device(config.device)
+    known = config.model in GENERATED or config.model in PUBLISHED
+    if known or (Path(config.model) / "config.json").exists():
+        for stage in config.trained:
+            block = config.rl if stage == "rl" else config.cold_start
+            network_of(config, block.lora, half=False)
 
 
 def first_process() -> bool:
@@ -160,10 +206,11 @@ def first_process() -> bool:
     return rank_and_world()[0] == 0
 
 
-def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
+def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str, Any]:
     """Run what is not done yet, evaluating after each stage; returns the content of eval.json.
 
-    Raises Interrupted, with the way to go on, when a signal stops it."""
+    argv: the arguments that the configuration is made of. Raises Interrupted, with the way to go
+    on, when a signal stops it."""
     point_trackers(config.trackers, run)
     # imported here: a help text or a wrong option must not wait for torch
     from stages.context import Context, leave_together, quiet_libraries
@@ -185,6 +232,8 @@ def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
                 if stage not in finished:
                     path = BODIES[stage](Context(config, run, stage, start))
                     finished[stage] = str(path.relative_to(run))
+                    # in their order, also where one was trained again for a damaged one
+                    finished = {name: finished[name] for name in names if name in finished}
                     if first_process():
                         write_json(run / FINISHED, finished)
                 current, start = stage, str(run / finished[stage])
@@ -192,8 +241,7 @@ def run_pipeline(config: RunConfig, run: Path) -> dict[str, Any]:
             if wanted and config.task not in evaluated.get(current, {}):
                 evaluated = evaluate(Context(config, run, current, start))
     except (Interrupted, KeyboardInterrupt) as stop:
-        options = " ".join(sys.argv[1:])
-        again = options if "out=" in options else f"{options} out={run}".strip()
+        again = shlex.join([*argv, *([] if config.out else [f"out={run}"])])
         raise Interrupted(
             f"{stop or f'stopped in stage {current}'}; go on with: "
             f"python -m weft_rl.pipeline {again}"

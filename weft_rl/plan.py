@@ -9,14 +9,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from weft_rl.budget import (
-    HARDWARE,
-    Network,
-    Step,
-    backward_share,
-    forward_operations,
-    head_operations,
-)
+from weft_rl.budget import HARDWARE, Network, Step
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.options import leaves
@@ -28,10 +21,9 @@ from weft_rl.errors import UserError
 from weft_rl.families.family import Family, Sizes
 from weft_rl.families.llada import LLADA
 from weft_rl.families.registry import FAMILIES, family_of, read_config
+from weft_rl.work import cold_start_work, rl_work, rows_of_pass, seconds_of
 
-_GIB, _TERA = 2**30, 1e12
-# Cold starts whose step has no estimate pass.
-WITHOUT_ESTIMATE = ("sft", "dream", "dft", "rho1")
+_GIB = 2**30
 
 
 class Plan(NamedTuple):
@@ -41,7 +33,7 @@ class Plan(NamedTuple):
     trained: int
     total: int
     memory: dict[str, float]  # bytes by part
-    forwards: float  # of a device, a step, each of a micro-batch or of the rollout
+    forwards: float  # of a device, a step, each of a micro-batch or of a part of the rollout
     tokens: int  # of a step on all devices, trained on
     seconds: float  # a step
     steps: int
@@ -58,9 +50,17 @@ def main(argv: Sequence[str]) -> int:
         PlanConfig, [*mine, *asks], command="weft_rl.plan", description=about_it
     )
     config = load_run_config(rest, command="weft_rl.plan")
+    left_out = [stage for stage in config.stages if stage not in config.trained]
+    if not config.trained:
+        raise UserError(
+            f"stages=[{','.join(left_out)}]: no plans are made of these; name a stage that trains "
+            "from a model, like weft or rl"
+        )
     plans = make_plans(config, options)
     room = (options.memory_gib or HARDWARE[options.hardware].memory_gib) * _GIB
     Console().print(_table(plans, room, options))
+    if left_out:
+        sys.stdout.write(f"not planned: {', '.join(left_out)}\n")
     for plan in plans:
         if sum(plan.memory.values()) > room:
             for line in cures_of(config, options, plan.stage, room):
@@ -72,7 +72,7 @@ def network_of(config: RunConfig, lora: LoraConfig, half: bool) -> Network:
     """The model of a run with what is trained of it. Raises UserError for one that is unknown."""
     family, sizes = _architecture(config)
     memory = config.memory
-    auto = "bfloat16" if half and lora.r else "float32"
+    auto = "bfloat16" if half and config.adapters_only else "float32"
     weights = auto if memory.weights == "auto" else memory.weights
     made = Network(family, sizes, lora, weights, memory.gradient_checkpointing, half)
     if lora.r:
@@ -112,20 +112,22 @@ def make_plan(config: RunConfig, options: PlanConfig, stage: str) -> Plan:
     half = options.hardware != "cpu"
     block = config.rl if stage == "rl" else config.cold_start
     network = network_of(config, block.lora, half)
-    step = (_rl_step if stage == "rl" else _cold_start_step)(config, options, network)
-    forwards, operations, reads, tokens, steps = (
-        _rl_work(config, options, step)
-        if stage == "rl"
-        else _cold_start_work(config, options, stage, step)
-    )
+    if stage == "rl":
+        step = _rl_step(config, options, network)
+        work = rl_work(config, options, step)
+    else:
+        step = _cold_start_step(config, options, network)
+        work = cold_start_work(config, options, stage, step)
     device = HARDWARE[options.hardware]
-    seconds = max(
-        operations / (device.tera_operations * _TERA * options.utilisation),
-        # each forward reads all weights once, whatever it computes with them
-        reads * network.weight_bytes() / (device.tera_bytes * _TERA),
-    )
     return Plan(
-        stage, network.trained, network.count, step.memory(), forwards, tokens, seconds, steps
+        stage,
+        network.trained,
+        network.count,
+        step.memory(),
+        sum(each.number for each in work.forwards),
+        work.tokens,
+        seconds_of(work.forwards, network, device, options.utilisation),
+        work.steps,
     )
 
 
@@ -144,66 +146,26 @@ def _cold_start_step(config: RunConfig, options: PlanConfig, network: Network) -
 
 def _rl_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
     rl, sampler = config.rl, config.sampler
-    rows = ceil(rl.num_prompts * rl.num_generations / options.devices)
-    size = min(rl.optimizer.micro_batch_size or rows, rows)
+    size = rl.micro_batch(options.devices)
+    share = rl.num_prompts * rl.num_generations // options.devices
     length = options.prompt_length + sampler.gen_length
+    # what guidance has twice; of its logits one is left by when a token is chosen
+    sampled = share * length * (2 if sampler.cfg_scale else 1)
     return Step(
         network,
-        size,
+        ceil(rows_of_pass(rl, size, sampler.steps)),
         length,
         sampler.gen_length,
-        size < rows,
+        size < share,
         options.devices,
         options.sharding,
         entropies=True,
-        cached_tokens=rows * length if sampler.cache != "none" else 0,
-        sampled_logits=rows * sampler.block_length,
-        sampled_tokens=rows * length,
+        cached_tokens=sampled if sampler.cache != "none" else 0,
+        sampled_logits=share * sampler.block_length,
+        sampled_tokens=sampled,
         # with an adapter the reference is the start without it
         reference=rl.kl_coef > 0 and rl.lora.r == 0,
     )
-
-
-# Forwards of a device, operations, times that all weights are read, tokens on all devices, steps
-Work = tuple[float, float, float, int, int]
-
-
-def _cold_start_work(config: RunConfig, options: PlanConfig, stage: str, step: Step) -> Work:
-    cold, network = config.cold_start, step.network
-    length = min(options.trace_length or step.length, step.length)
-    # a half of the tokens is masked, on average, and has a loss; the estimate is of all of them
-    masked = length // 2
-    kept = cold.estimate.refresh_every if cold.estimate.rates == "cached" else 1
-    estimated = (stage not in WITHOUT_ESTIMATE) / kept
-    one = forward_operations(network, length, masked)
-    operations = one * (1 + backward_share(network) + (stage == "rho1"))
-    operations += head_operations(network, masked) * step.in_parts
-    operations += forward_operations(network, length, length) * estimated
-    passes = 1 + backward_share(network) + (estimated or stage == "rho1")
-    times = cold.gradient_accumulation_steps
-    rows = cold.batch_size * times * options.devices
-    steps = ceil(ceil(options.traces / rows) * cold.epochs)
-    operations *= times * cold.batch_size
-    return times * passes, operations, times * passes, rows * length, steps
-
-
-def _rl_work(config: RunConfig, options: PlanConfig, step: Step) -> Work:
-    rl, sampler, network = config.rl, config.sampler, step.network
-    rows = ceil(rl.num_prompts * rl.num_generations / options.devices)
-    whole = forward_operations(network, step.length, sampler.gen_length) * rows
-    denoised = forward_operations(network, step.length, sampler.block_length) * rows
-    denoised *= 2 if sampler.cfg_scale else 1
-    # a rollout serves mu steps: its denoising, the old log-probabilities and the reference's, mu
-    # each; then every step is one pass there and back
-    scored = 1 + (rl.kl_coef > 0)
-    trained = 1 + backward_share(network)
-    forwards = sampler.steps / rl.num_iterations + scored + trained
-    operations = denoised * sampler.steps / rl.num_iterations + whole * (scored + trained)
-    operations += head_operations(network, sampler.gen_length) * rows * step.in_parts
-    parts = ceil(rows / step.rows)
-    reads = sampler.steps / rl.num_iterations + parts * (scored + trained)
-    tokens = rl.num_prompts * rl.num_generations * step.length
-    return forwards, operations, reads, tokens, rl.max_steps
 
 
 def cures_of(config: RunConfig, options: PlanConfig, stage: str, room: float) -> list[str]:

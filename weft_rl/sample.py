@@ -199,7 +199,9 @@ def _generate(
             f"prompt={shown(config.prompt)}: the model has no tokens for some of it; the tiny "
             "model reads its own puzzles, like prompt=4320004330100004"
         )
-    model = load_model(str(folder), device, torch.float32)
+    # float32 of 8 billion weights would not fit a GPU that trained them
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    model = load_model(str(folder), device, dtype)
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and len(ids) + sampler.gen_length > longest:
         raise UserError(

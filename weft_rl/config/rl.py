@@ -166,6 +166,20 @@ class RLConfig(Block):
         require(rows % size == 0, "rl.optimizer.micro_batch_size", size, rule)
         _check_pair(self)
 
+    def micro_batch(self, processes: int) -> int:
+        """Completions of a forward pass on each process.
+
+        Raises UserError where so many processes cannot share a rollout in such parts."""
+        rows = self.num_prompts * self.num_generations
+        size = self.optimizer.micro_batch_size or rows // processes
+        fits = size > 0 and rows % (size * processes) == 0
+        rule = (
+            f"{processes} processes cannot share the {rows} completions of a rollout in such "
+            "parts; its multiple by the number of processes must divide them"
+        )
+        require(fits, "rl.optimizer.micro_batch_size", size, rule)
+        return size
+
 
 def _check_pair(options: RLConfig) -> None:
     """Raise UserError for an estimator and an objective, or their numbers, that make no sense."""

@@ -142,7 +142,7 @@ class ColdStartConfig(Block):
     )
     slope: bool = option(False, "weight by dt_i/dt, the exact bound")
     times: Literal["independent", "stratified", "antithetic"] = option(
-        "independent", "how a batch's times are drawn: the latter two lower the loss's variance"
+        "independent", "of a forward pass: each by itself, spread over (0, 1), in pairs t and 1 - t"
     )
     estimate: EstimateConfig = field(default_factory=lambda: EstimateConfig())
     logging_steps: int = option(10, "steps between metric lines", at_least=1)
@@ -157,6 +157,18 @@ class ColdStartConfig(Block):
         )
         fits = self.estimate.rates == "fresh" or not self.data.pad_in_answer
         require(fits, "cold_start.estimate.rates", self.estimate.rates, rule)
+        rule = (
+            "is the exact bound of a record divided by a fixed number, and cold_start.normalizer="
+            "masked is a random one; use answer or none there, or stages=[weft_exact]"
+        )
+        fits = not self.slope or self.normalizer != "masked"
+        require(fits, "cold_start.slope", self.slope, rule)
+        rule = (
+            "spreads the times of a forward pass, which has one with cold_start.batch_size=1; "
+            "raise that, or use independent"
+        )
+        fits = self.batch_size > 1 or self.times == "independent"
+        require(fits, "cold_start.times", self.times, rule)
 
 
 @dataclass(frozen=True)
@@ -255,3 +267,9 @@ class RunConfig(Block):
     def trained(self) -> list[str]:
         """The stages that train on from a start."""
         return [stage for stage in self.stages if stage not in ("base", "eval")]
+
+    @property
+    def adapters_only(self) -> bool:
+        """Whether no stage trains the weights of its start themselves."""
+        blocks = [self.rl if stage == "rl" else self.cold_start for stage in self.trained]
+        return all(block.lora.r > 0 for block in blocks)

@@ -161,17 +161,24 @@ def _hidden(
     return [(each, weight / 2) for each, weight in pair] if complement else pair[:1]
 
 
-def trace(answer: Tensor, order: Tensor, slices: int, steps: int) -> Views:
+def trace(answer: Tensor, order: Tensor, slices: int) -> Views:
     """Views along the sampler's own steps: each shows what was known when a slice of them began.
 
-    order (N, T) long: the step that committed each token, NEVER for one that was left hidden;
-    `steps` of the sampler are cut into `slices`. With a slice per step the sum over tokens is the
-    log-probability of the sampler's draws. Source: TraceRL."""
+    order (N, T) long: the step that committed each token, NEVER for one that was left hidden. The
+    steps that a row took are cut into `slices`, or into as many as there are. With a slice a step
+    the sum over tokens is the log-probability of the tokens drawn. It is that of all the sampler
+    did, to a constant, with sampler.remasking=random and nothing filled in after the end; where
+    confidence chooses the places, they hang on the tokens drawn and count as well.
+    Raises ValueError for a token of the answer without a step. Source: TraceRL."""
     require_shape("order", order, answer.shape)
-    size = -(-steps // slices)
-    begin = size * torch.arange(slices, device=answer.device)[:, None]  # (D, 1)
-    known = order[:, None]
-    own = (known >= begin) & (known < begin + size) & answer[:, None]
+    committed = order < NEVER
+    require_everywhere("order", committed | ~answer, "a token of the answer has no step")
+    taken = order.where(committed, -1).amax(-1, keepdim=True) + 1  # (N, 1)
+    count = min(slices, int(taken.max()))
+    # of a row with fewer steps than that some slices are empty: their views repeat the next one's
+    bounds = torch.arange(count + 1, device=answer.device) * taken // count  # (N, D + 1)
+    known, begin, end = order[:, None], bounds[:, :-1, None], bounds[:, 1:, None]
+    own = (known >= begin) & (known < end) & answer[:, None]
     return Views(known >= begin, own.float())
 
 

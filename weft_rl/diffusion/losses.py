@@ -33,10 +33,11 @@ def denoising_loss(
     Source: WeFT Eq. 10 and Algorithm 1, with its indicator read as "is masked"."""
     require_shape("logits", logits, (*x0.shape, logits.shape[-1]))
     nll = F.cross_entropy(widen(logits).flatten(0, 1), x0.flatten(), reduction="none")
-    return weighted_loss(nll.view(x0.shape), masked, probability, answer, token_weight, normalizer)
+    nll = nll.view(x0.shape)
+    return sequence_losses(nll, masked, probability, answer, token_weight, normalizer).mean()
 
 
-def weighted_loss(
+def sequence_losses(
     nll: Tensor,
     masked: Tensor,
     probability: Tensor,
@@ -44,7 +45,7 @@ def weighted_loss(
     token_weight: Tensor | None = None,
     normalizer: Normalizer = "answer",
 ) -> Tensor:
-    """denoising_loss of what is known of each token: nll (B, L), -log p(x0_i) where masked.
+    """Each sequence's part of denoising_loss (B,), from nll (B, L), -log p(x0_i) where masked.
 
     Elsewhere it may be anything finite. All else, and the errors, as there."""
     for name, value in (("masked", masked), ("probability", probability), ("answer", answer)):
@@ -61,4 +62,4 @@ def weighted_loss(
         total = total / answer.sum(-1).clamp(min=1)
     elif normalizer == "masked":
         total = total / masked.sum(-1).clamp(min=1)
-    return total.mean()
+    return total

@@ -56,7 +56,8 @@ def antithetic_times(count: int, generator: torch.Generator) -> Tensor:
     """Times for a batch in pairs t, 1 - t, next to each other; an odd last row has no partner.
 
     Each row by itself is uniform; a pair's mean of a monotone function varies less than that of
-    two draws. Returns (count, 1) float32 in [margin, 1 - margin]."""
+    two draws, that of one with equal values at t and 1 - t has twice its variance. Returns
+    (count, 1) float32 in [margin, 1 - margin]."""
     t = torch.rand((count + 1) // 2, generator=generator)
     return _within_margin(torch.stack([t, 1 - t], dim=1).flatten()[:count])
 

@@ -1,6 +1,6 @@
 """Token masking rates: how fast each answer token is noised."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
 import torch
@@ -10,6 +10,13 @@ from weft_rl.diffusion.precision import widen
 from weft_rl.diffusion.shapes import require_everywhere, require_shape
 
 RateKind = Literal["uniform", "sqrt_entropy", "entropy", "nll"]
+# What the estimate pass must tell of each answer token for the rates of a kind
+ESTIMATED: Mapping[RateKind, Literal["entropy", "nll"] | None] = {
+    "uniform": None,
+    "sqrt_entropy": "entropy",
+    "entropy": "entropy",
+    "nll": "nll",
+}
 
 # Smallest share of the sequence's mean rate. Below it a token's masking probability underflows
 # and its weight explodes: at 1/100 and t = 0.001 the weight is already 100,000.
@@ -83,14 +90,24 @@ def token_rates(kind: RateKind, logits: Tensor, x0: Tensor, answer: Tensor) -> T
     require_shape("answer", answer, x0.shape)
     if kind not in get_args(RateKind):
         raise ValueError(f"kind={kind!r}: must be one of {', '.join(get_args(RateKind))}")
-    if kind == "uniform":
-        rates = widen(logits.new_ones(x0.shape))
-    elif kind == "nll":
-        rates = token_nll(logits, x0)
+    if ESTIMATED[kind] is None:
+        estimated = widen(logits.new_ones(x0.shape))
     else:
-        entropy = token_entropy(logits)
-        rates = entropy.sqrt() if kind == "sqrt_entropy" else entropy
-    return torch.where(answer, rates, 0.0)
+        estimated = token_nll(logits, x0) if ESTIMATED[kind] == "nll" else token_entropy(logits)
+    return torch.where(answer, rates_of(kind, estimated), 0.0)
+
+
+def rates_of(kind: RateKind, estimated: Tensor) -> Tensor:
+    """Masking rates from what ESTIMATED names for their kind, of any shape; as token_rates has
+    them. "uniform" has none, and its rates are 1. Raises ValueError for an unknown kind."""
+    match kind:
+        case "uniform":
+            return torch.ones_like(estimated)
+        case "sqrt_entropy":
+            return estimated.sqrt()
+        case "entropy" | "nll":
+            return estimated
+    raise ValueError(f"kind={kind!r}: must be one of {', '.join(get_args(RateKind))}")
 
 
 def mean_rate(beta: Tensor, answer: Tensor) -> Tensor:

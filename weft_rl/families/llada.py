@@ -98,7 +98,7 @@ FIXED: dict[str, Any] = {
 _ACTIVATIONS = ("gelu", "relu", "silu")
 
 
-_UPSTREAM_FORM = {"model_type": "llada", "architectures": ["LLaDAModelLM"], "rope": True}
+_UPSTREAM_FORM = {"model_type": "llada", "architectures": ["LLaDAModelLM"]}
 
 
 def unbuilt(config: Config) -> str | None:
@@ -200,7 +200,8 @@ def to_upstream(config: Config) -> dict[str, Any]:
     fields = _read(config)
     own = {names.get(name, name): value for name, value in fields.items()}
     form = {name: value for name, value in FIXED.items() if value is not None}
-    return {**_UPSTREAM_FORM, **form, **own, "embedding_size": fields["vocab_size"]}
+    own |= {"rope": config.get("rope", True), "embedding_size": fields["vocab_size"]}
+    return {**_UPSTREAM_FORM, **form, **own}
 
 
 LLADA = Family(

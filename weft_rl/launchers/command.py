@@ -59,6 +59,7 @@ class Forwarding:
     def __init__(self, command: Command) -> None:
         self.command = command
         self.process: subprocess.Popen[bytes] | None = None
+        self.asked = False
 
     def __call__(self) -> int:
         """Run it to its end; returns its status. SIGTERM is passed on, so that it can go on later.
@@ -75,8 +76,9 @@ class Forwarding:
             signal.signal(signal.SIGTERM, before)
 
     def stop(self) -> None:
-        """Ask the command to stop."""
-        if self.process is not None:
+        """Ask the command to stop, once: asked again, it would end before its checkpoint."""
+        if self.process is not None and not self.asked:
+            self.asked = True
             self.process.terminate()
 
     def stopped(self) -> None:

@@ -1,5 +1,7 @@
-"""Slurm's jobs, through submitit; where there is no Slurm, submitit's own local processes."""
+"""Slurm's jobs, through submitit; where cluster=local is asked for, submitit's local processes."""
 
+import os
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -13,21 +15,42 @@ from weft_rl.launchers.command import Command, Forwarding, Running, Start
 _POLL_S = 1.0  # a look at a job is a call of Slurm's sacct
 
 
+def check_cluster(resources: Mapping[str, int | str]) -> None:
+    """Raise UserError where runs would go to Slurm and there is none: submitit itself then runs
+    them here, all at once."""
+    missing = [name for name in ("sbatch", "srun") if shutil.which(name) is None]
+    if "cluster" not in resources and missing:
+        raise UserError(
+            f"launcher=submitit: no {missing[0]} here; use launcher=local, or submit where Slurm is"
+        )
+
+
 def connect(folder: Path, resources: Mapping[str, int | str]) -> Start:
     """What submits a command; arguments as local.connect has them.
 
-    resources are submitit's parameters: timeout_min, gpus_per_node, slurm_partition, ... The folder
-    must be one that the nodes share. Raises UserError for one that there is not."""
-    executor = import_module("submitit").AutoExecutor(folder / "submitit")
+    resources are submitit's parameters: timeout_min, gpus_per_node, slurm_partition, ..., and
+    cluster: one of submitit's executors instead of slurm. The folder must be one that the nodes
+    share. Raises UserError for one that there is not."""
+    parameters = dict(resources)
+    cluster = str(parameters.pop("cluster", "slurm"))
     try:
-        executor.update_parameters(**resources)
-    except (NameError, ValueError, TypeError) as error:
+        executor = import_module("submitit").AutoExecutor(folder / "submitit", cluster)
+        executor.update_parameters(**parameters)
+    except (NameError, ValueError, TypeError, AssertionError) as error:
         raise UserError(
             f"resources: submitit does not take them ({' '.join(str(error).split())[:200]})"
         ) from error
 
     def start(command: Command) -> Running:
-        return _Submitted(executor.submit(_Task(command)))
+        if cluster != "local":
+            return _Submitted(executor.submit(_Task(command)))
+        # inherited: Ctrl-C is for the sweep, which then stops its runs. Submitit's processes would
+        # end at once, with tracebacks, and leave the runs
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return _Here(executor.submit(_Task(command)))
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     return start
 
@@ -64,3 +87,17 @@ class _Submitted:
     def wait(self) -> None:
         while not self.job.done(force_check=True):
             time.sleep(_POLL_S)
+
+
+class _Here(_Submitted):
+    """A job of submitit's local executor; its id is that of its process."""
+
+    def terminate(self) -> None:
+        if not self.job.done():
+            # submitit's own cancel would kill the task a second later, and not the run
+            os.kill(int(self.job.job_id), signal.SIGTERM)
+
+    def wait(self) -> None:
+        while not self.job.done():
+            time.sleep(_POLL_S)
+            self.terminate()  # the first one is lost on a task that has not begun its run

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from transformers import PreTrainedTokenizerBase
 
 from weft_rl.budget import Network
@@ -15,28 +14,11 @@ from weft_rl.families.family import Family
 from weft_rl.families.registry import family_of, read_config
 from weft_rl.shards import check_tensors, read_folder
 
-# What is fetched of a hub's repository: weights and descriptions, never code or pickles.
-_FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 _GIB = 2**30
 
 
-def local_folder(place: str) -> Path:
-    """The folder that a name stands for; a hub id is fetched first.
-
-    Raises UserError when there is no such folder and the hub does not have it either."""
-    if Path(place).is_dir():
-        return Path(place)
-    try:
-        return Path(snapshot_download(place, allow_patterns=_FETCHED))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"model={place}: no such folder, and the hub does not give it ({reason})"
-        ) from error
-
-
-def check_weights(folder: Path) -> Family:
-    """The family of a folder whose tensors are all there, in their shapes; reads headers only.
+def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a folder's tensors by name, which are all there; reads headers only.
 
     Raises UserError naming what is missing, extra, misshaped or cut short, and for transformers'
     own layout, which is to be converted first."""
@@ -47,9 +29,9 @@ def check_weights(folder: Path) -> Family:
             f"model={folder}: is in transformers' own layout; convert it: weft-rl convert "
             f"{folder} out=... to=upstream"
         )
-    specs = family.tensors(family.sizes(config))
-    check_tensors(folder, read_folder(folder), {spec.upstream: spec.shape for spec in specs})
-    return family
+    shapes = {spec.upstream: spec.shape for spec in family.tensors(family.sizes(config))}
+    check_tensors(folder, read_folder(folder), shapes)
+    return shapes
 
 
 def require_memory(

@@ -1,11 +1,11 @@
 """From `model=` or a checkpoint folder to a model and its tokenizer."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 import transformers
@@ -24,12 +24,13 @@ from transformers import (
 from transformers.initialization import no_init_weights
 from transformers.modeling_utils import set_zero3_state
 
-from weft_rl.adapters import ADAPTER, adapter_base
+from weft_rl.adapters import ADAPTER, Update, adapter_base, as_float32, chain, updates_of_all
 from weft_rl.config.schema import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families.registry import family_of, read_config
-from weft_rl.models.checks import check_tokenizer, check_weights, local_folder, require_memory
-from weft_rl.shards import read_folder
+from weft_rl.models.checks import check_tokenizer, check_weights, require_memory
+from weft_rl.places import local_folder
+from weft_rl.shards import Stored, read_folder
 
 
 def resolve_device(name: str) -> torch.device:
@@ -82,32 +83,40 @@ def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
 def load_model(
     place: str, device: torch.device, dtype: torch.dtype, *, nf4: bool = False
 ) -> PreTrainedModel:
-    """The model of a folder or hub id; an adapter is loaded on its base and merged in float32.
+    """The model of a folder or hub id; an adapter's updates are added to its base in float32.
 
     nf4: linear layers in 4 bits, the rest in dtype; an adapter stays beside its base then, which is
-    what it was trained on. Raises UserError naming the place when no model can be loaded from it,
-    before anything is loaded when its files show that."""
+    what it was trained on. No more than the model in dtype and one matrix in float32 are in memory.
+    Raises UserError naming the place when no model can be loaded from it, before anything is loaded
+    when its files show that."""
     folder = local_folder(place)
     with _files_of_others(f"model={place}: cannot be loaded"):
-        if (folder / ADAPTER).exists():
-            model = load_model(
-                adapter_base(folder), device, dtype if nf4 else torch.float32, nf4=nf4
+        if nf4 and (folder / ADAPTER).exists():
+            base = load_model(adapter_base(folder), device, dtype, nf4=True)
+            # PEFT freezes an adapter otherwise, and says nothing
+            adapted = PeftModel.from_pretrained(base, str(folder), is_trainable=True)
+            return cast(PreTrainedModel, adapted)
+        folder, adapters = chain(folder)
+        shapes = check_weights(folder)
+        added = updates_of_all(adapters, shapes)
+        if nf4:
+            four = _four_bits(device)
+            require_memory(folder, dtype, device, nf4=True)
+            return AutoModelForMaskedLM.from_pretrained(
+                folder,
+                device_map=device,
+                dtype=dtype,
+                quantization_config=four,
+                trust_remote_code=False,
             )
-            # trainable adapters merge the same; peft freezes them otherwise, and says nothing
-            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
-            return cast(PreTrainedModel, adapted) if nf4 else adapted.merge_and_unload().to(dtype)
-        check_weights(folder)
-        options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False}
-        if nf4:
-            options["quantization_config"] = _four_bits(device)
-        require_memory(folder, dtype, device, nf4=nf4)
-        if nf4:
-            return AutoModelForMaskedLM.from_pretrained(folder, device_map=device, **options)
-        return _streamed(folder, device, dtype)
+        require_memory(folder, dtype, device)
+        return _streamed(folder, device, dtype, added)
 
 
-def _streamed(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """A folder's model, made where it belongs and filled a tensor at a time.
+def _streamed(
+    folder: Path, device: torch.device, dtype: torch.dtype, added: Mapping[str, list[Update]]
+) -> PreTrainedModel:
+    """A folder's model, made where it belongs and filled a tensor at a time, updates added.
 
     transformers maps the files into memory: converting to another dtype, it holds both whole."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -118,8 +127,18 @@ def _streamed(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrai
     for path in {item.file for item in read_folder(folder).values()}:
         with safe_open(path, "pt") as file:
             for name in list(file.keys()):
-                weights[name].copy_(file.get_tensor(name))
+                tensor = file.get_tensor(name)
+                if name in added:
+                    tensor = tensor.to(device, torch.float32)
+                for update in added.get(name, []):
+                    a, b = (_float32(part, device) for part in (update.a, update.b))
+                    tensor.addmm_(b, a, alpha=update.scale)
+                weights[name].copy_(tensor)
     return model
+
+
+def _float32(item: Stored, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(as_float32(item)).to(device)
 
 
 def _four_bits(device: torch.device) -> BitsAndBytesConfig:
@@ -159,8 +178,8 @@ def with_lora(
 ) -> PreTrainedModel | PeftModel:
     """The model with a fresh adapter drawn from the seed alone, or as it is for lora.r = 0.
 
-    The adapter remembers `start` relative to `output`, where its checkpoints will lie, so that a
-    run folder can be moved. Raises UserError for target names that no module has."""
+    The adapter remembers `start` as its base, seen from `output`, where its checkpoints will lie.
+    Raises UserError for target names that no module has."""
     if lora.r == 0:
         return model
     if isinstance(model, PeftModel):
@@ -181,10 +200,9 @@ def with_lora(
                 f"{lora.prefix}targets: no module is called {target}; there are "
                 + ", ".join(sorted(set(linear.values())))
             )
-    is_folder = Path(start).is_dir()
     # PEFT takes the name from the model itself, which keeps that of the first one it was read from:
     # an adapter on a merged adapter would name, and later be loaded on, the wrong base
-    model.name_or_path = os.path.relpath(start, output) if is_folder else start
+    model.name_or_path = _named_by_adapter(start, output)
     targets = [name for name, last in linear.items() if last in lora.targets]
     config = PeftLoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
@@ -193,6 +211,18 @@ def with_lora(
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # noqa: TID251 - PEFT takes no generator
         return get_peft_model(model, config)
+
+
+def _named_by_adapter(start: str, output: Path) -> str:
+    """What an adapter in `output`, run/checkpoints/stage/step, calls its base.
+
+    One within the run is named from there, so that the run folder can be moved; another one by its
+    whole path, or as it is on the hub."""
+    if not Path(start).is_dir():
+        return start
+    folder, place = Path(start).resolve(), output.resolve()
+    run = [*place.parents][:3][-1]
+    return os.path.relpath(folder, place) if folder.is_relative_to(run) else str(folder)
 
 
 def fresh_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:

@@ -17,7 +17,9 @@ def special_ids(model: nn.Module) -> tuple[int, list[int]]:
     config: Any = model.config
     mask_id, eos = getattr(config, "mask_token_id", None), getattr(config, "eos_token_id", None)
     ends = [*(eos if isinstance(eos, list) else [eos]), getattr(config, "eot_token_id", None)]
-    end_ids = [token for token in ends if token is not None]
+    size = getattr(config, "vocab_size", None)
+    # a class's default may be beyond a smaller vocabulary
+    end_ids = [i for i in ends if i is not None and (size is None or i < size)]
     if mask_id is None or not end_ids:
         raise ValueError(
             f"model.config: mask_token_id={mask_id}, eos_token_id={eos}: "

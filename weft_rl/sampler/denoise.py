@@ -67,14 +67,15 @@ def generate(
     prompt_ids (N, P) long; attention_mask (N, P), 0 on left padding; seeds (N,) ints, 0 .. N-1 if
     left out; batch_size rows are in work together, a finished one's place is taken by the next
     prompt; on_step is called after every step. A row depends on its prompt and its seed, not on
-    padding, batch size or the other rows. Candidates are drawn from softmax(logits / temperature)
-    without the mask token; confidence is the float32 probability at temperature 1 over the whole
-    vocabulary. With early_stop, tokens up to the end token are what they are without it. With
-    cache="none" every step sees the whole canvas; caches approximate that. The model's modes and
-    the global random state are left as they were. Raises ValueError for input that does not fit
-    the model; UserError for canvases longer than its positions, and for logits that are not finite.
-    Source: LLaDA's sampler, with ties to the lowest index; Fast-dLLM for caches, threshold and
-    factor."""
+    padding, batch size or the other rows, up to the rounding of the model's products: bfloat16's
+    tips one of two candidates that are nearly alike now and then. Candidates are drawn from
+    softmax(logits / temperature) without the mask token; confidence is the float32 probability at
+    temperature 1 over the whole vocabulary. With early_stop, tokens up to the end token are what
+    they are without it. With cache="none" every step sees the whole canvas; caches approximate
+    that. The model's modes and the global random state are left as they were. Raises ValueError
+    for input that does not fit the model; UserError for canvases longer than its positions, and for
+    logits that are not finite. Source: LLaDA's sampler, with ties to the lowest index; Fast-dLLM
+    for caches, threshold and factor."""
     mask_id, end_ids = special_ids(model)
     visible = torch.ones_like(prompt_ids) if attention_mask is None else attention_mask.long()
     own_seeds = [*range(len(prompt_ids))] if seeds is None else [index(seed) for seed in seeds]

@@ -55,6 +55,13 @@ class MetricsWriter(TrainerCallback):
         self.steps = [row["step"] for row in rows]
         self.rewards = [row["reward"] for row in rows]
 
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Ask for a line of the last step too, whatever is left for it after the one before."""
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+
     def on_log(
         self,
         args: TrainingArguments,

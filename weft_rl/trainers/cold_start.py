@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from weft_rl.data.traces import Example
 from weft_rl.diffusion.bound import bound_weights, clock_of_one_token, clock_probability
-from weft_rl.diffusion.losses import weighted_loss
+from weft_rl.diffusion.losses import sequence_losses
 from weft_rl.diffusion.noise import (
     antithetic_times,
     mask_tokens,
@@ -20,42 +19,26 @@ from weft_rl.diffusion.noise import (
     stratified_times,
 )
 from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.rates import mean_rate, token_entropy, token_nll, usable_rates
+from weft_rl.diffusion.rates import (
+    mean_rate,
+    rates_of,
+    token_entropy,
+    token_nll,
+    usable_rates,
+)
 from weft_rl.diffusion.weights import dream_weights, excess_loss_selection, own_probability
 from weft_rl.errors import UserError
 from weft_rl.seeding import seed_for
+from weft_rl.trainers.answers import AnswerCollator
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
 from weft_rl.trainers.estimates import EstimateCache, estimate
 from weft_rl.trainers.objectives import Objective, Times
 from weft_rl.trainers.order import GroupedByLength
 from weft_rl.trainers.token_table import TokenTable
+from weft_rl.trainers.whole_steps import StepMeans, count_rows
 
 # Rho-1 trains on the tokens with the highest excess loss; its authors keep 60 % of them.
 _SELECTED_SHARE = 0.6
-
-
-class AnswerCollator:
-    """Pads examples to their longest and names what seeds their masks; set `epoch` before a pass.
-
-    The masks of (epoch, example) are the same in any batch, and after a resume. pad_in_answer:
-    padding is seen, masked and trained like the answer it follows, as LLaDA's fine-tuning has it;
-    else it is hidden from the model, and of the mean of the rates no part."""
-
-    def __init__(self, pad_id: int, pad_in_answer: bool = False) -> None:
-        self.pad_id, self.pad_in_answer, self.epoch = pad_id, pad_in_answer, 0
-
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """Returns x0 (B, L) long, attention_mask (B, L) long, answer (B, L) bool, keys (B, 2)."""
-        length = max(len(example.ids) for example in examples)
-        x0 = torch.full((len(examples), length), self.pad_id)
-        attention_mask, answer = torch.zeros_like(x0), torch.zeros_like(x0, dtype=torch.bool)
-        for row, example in enumerate(examples):
-            x0[row, : len(example.ids)] = torch.tensor(example.ids)
-            end = length if self.pad_in_answer else len(example.ids)
-            attention_mask[row, :end] = 1
-            answer[row, example.prompt_length : end] = True
-        keys = torch.tensor([[self.epoch, example.index] for example in examples])
-        return {"x0": x0, "attention_mask": attention_mask, "answer": answer, "keys": keys}
 
 
 def masked_nll(model: nn.Module, inputs: dict[str, Tensor], xt: Tensor, masked: Tensor) -> Tensor:
@@ -83,8 +66,8 @@ def masked_nll(model: nn.Module, inputs: dict[str, Tensor], xt: Tensor, masked: 
 class ColdStartTrainer(AtomicCheckpoints):
     """One loss method; the mathematics is in weft_rl.diffusion."""
 
-    # the loss is a mean over the micro-batch's sequences: the Trainer divides by the window
-    loss_is_scaled_for_ga = False
+    # the loss of a micro-batch is its share of the step's: the Trainer only adds them up
+    loss_is_scaled_for_ga = True
     data_collator: AnswerCollator
 
     def __init__(
@@ -110,7 +93,7 @@ class ColdStartTrainer(AtomicCheckpoints):
             int(self.accelerator.unwrap_model(self.model).config.vocab_size)
         )
         self.order = order
-        self._sums: dict[str, list[float]] = {}
+        self.means = StepMeans(self.accelerator)
         self._norms: list[float] = []
 
     def estimated(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor | None:
@@ -136,10 +119,8 @@ class ColdStartTrainer(AtomicCheckpoints):
 
     def rates(self, estimated: Tensor | None, answer: Tensor) -> Tensor:
         """Masking rates (B, L) from the estimates, mended where they would break the loss."""
-        kind = self.method.rates
-        if estimated is None or kind == "uniform":
-            return usable_rates(answer.float(), answer)
-        return usable_rates(estimated.sqrt() if kind == "sqrt_entropy" else estimated, answer)
+        known = answer.float() if estimated is None else estimated
+        return usable_rates(torch.where(answer, rates_of(self.method.rates, known), 0.0), answer)
 
     def token_weights(
         self,
@@ -170,7 +151,8 @@ class ColdStartTrainer(AtomicCheckpoints):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor:
-        """The Trainer passes a collated batch and gets the mean loss of its sequences.
+        """The Trainer passes a collated batch and the rows of the step, as get_batch_samples counts
+        them, and gets the batch's share of their mean loss; without a number, the batch's own mean.
 
         Raises UserError naming step and records when the estimate is not finite."""
         x0, answer = inputs["x0"], inputs["answer"]
@@ -194,12 +176,31 @@ class ColdStartTrainer(AtomicCheckpoints):
         if self.method.slope:
             slope = bound_weights(clock, beta, beta_ref, answer)
             weight = slope if weight is None else weight * slope
-        loss = weighted_loss(nll, masked, probability, answer, weight, self.method.normalizer)
-        self._record(beta_ref=beta_ref.mean(), mask_fraction=masked.sum() / answer.sum())
-        if self.method.estimated == "entropy" and estimated is not None:
-            self._record(token_entropy=estimated.sum() / answer.sum())
-            self.token_table.add(x0, answer, estimated)
+        each = sequence_losses(nll, masked, probability, answer, weight, self.method.normalizer)
+        counted = inputs.get("counted", torch.ones_like(x0[:, 0], dtype=torch.bool))  # (B,)
+        loss = each.where(counted, 0.0).mean()
+        if num_items_in_batch is not None:
+            # gradients are averaged over processes
+            loss = loss / (num_items_in_batch / (len(each) * self.accelerator.num_processes))
+        self._measure(x0, answer & counted[:, None], masked, beta_ref, estimated)
         return self.checked(loss, inputs["keys"][:, 1].tolist())
+
+    def _measure(
+        self,
+        x0: Tensor,
+        answer: Tensor,
+        masked: Tensor,
+        beta_ref: Tensor,
+        estimated: Tensor | None,
+    ) -> None:
+        """Take in what metric lines and the token table say of a batch; answer of counted rows."""
+        tokens, counted = answer.sum(), answer.any(-1, keepdim=True)
+        rows = torch.where(counted, beta_ref, 0.0).sum(), counted.sum()
+        parts = {"beta_ref": rows, "mask_fraction": ((masked & answer).sum(), tokens)}
+        if self.method.estimated == "entropy" and estimated is not None:
+            parts["token_entropy"] = torch.where(answer, estimated, 0.0).sum(), tokens
+            self.token_table.add(x0, answer, estimated)
+        self.means.add(**parts)
 
     @staticmethod
     def _config(model: Any) -> Any:
@@ -241,26 +242,22 @@ class ColdStartTrainer(AtomicCheckpoints):
             f"{records}, counted from 0); lower cold_start.learning_rate, or look at these records"
         )
 
-    def _record(self, **values: Tensor) -> None:
-        for name, value in values.items():
-            self._sums.setdefault(name, []).append(float(value))
-
     def _since_line(self) -> list[Any]:
         """What the next metric line is of."""
-        return [self._sums, self._norms]
+        return [self.means.steps, self._norms]
 
     def _restore_line(self, kept: list[Any]) -> None:
         """Go on with the metric line that a checkpoint fell in the middle of."""
-        self._sums, self._norms = kept
+        self.means.steps, self._norms = kept
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of what was recorded since the last line."""
         if "loss" in logs:
-            logs |= {name: fmean(values) for name, values in self._sums.items()}
+            logs |= {name: fmean(values) for name, values in self.means.steps.items()}
             if self._norms:
                 logs["grad_norm_max"], logs["grad_norm_mean"] = max(self._norms), fmean(self._norms)
                 logs["grad_norm_median"] = median(self._norms)
-            self._sums, self._norms = {}, []
+            self.means.steps, self._norms = {}, []
         super().log(logs, start_time)
 
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
@@ -272,6 +269,11 @@ class ColdStartTrainer(AtomicCheckpoints):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Transformers asks for the order of the records here."""
         return super()._get_train_sampler(train_dataset) if self.order is None else self.order
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Tensor]:
+        """Transformers reads an optimizer step's batches here, and their number of items."""
+        batches, _ = super().get_batch_samples(*args, **kwargs)
+        return count_rows(batches, self.accelerator)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
         """Transformers runs one epoch here; collator and order must know which beforehand."""

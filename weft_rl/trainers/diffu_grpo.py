@@ -40,7 +40,8 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
     Masks are drawn per (rollout, prompt, pass) and shared by the prompt's G completions, or per
     completion as d1 does: the expected gradient is the same, and with everything hidden one forward
     serves the group. Each optimizer step takes in the whole rollout, and its loss is divided by
-    counts over all processes, so that neither micro-batches nor processes change it."""
+    counts over all processes, so that neither micro-batches nor processes change it; but for bnpo
+    with a micro-batch size, which is d1's mean over micro-batches of each one's tokens."""
 
     args: GRPOConfig
     model: nn.Module
@@ -217,8 +218,8 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
     def _views(self, inputs: dict[str, Any], k: int) -> Any:
         rows = Rows.of(inputs, self.sampler.gen_length)
         seeds = inputs["mask_seeds"][:, k]
-        length, steps = self.sampler.block_length, self.sampler.steps
-        return draw_views(self.options.estimator, rows, seeds, self.options.masks, length, steps)
+        options, length = self.options, self.sampler.block_length
+        return draw_views(options.estimator, rows, seeds, options.masks, length)
 
     def _look(self, model: Any, inputs: dict[str, Any], k: int) -> tuple[Tensor, Tensor, Views]:
         """Log-probs (B, D, C), mean entropy over the views that hide a token (B, C), the views."""

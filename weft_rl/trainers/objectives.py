@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from weft_rl.diffusion.losses import Normalizer
-from weft_rl.diffusion.rates import RateKind
+from weft_rl.diffusion.rates import ESTIMATED, RateKind
 
 WeightKind = Literal["none", "sqrt_entropy", "dream", "own_probability", "excess_loss"]
-# How a batch's times are drawn: row by row, one from each of B strata, or in pairs t and 1 - t.
+# How a forward pass' times are drawn: row by row, one from each of B strata, or in pairs t, 1 - t.
 Times = Literal["independent", "stratified", "antithetic"]
 
 
@@ -23,9 +23,7 @@ class Objective:
     @property
     def estimated(self) -> Literal["entropy", "nll"] | None:
         """What the estimate pass must tell of each answer token; None needs no such pass."""
-        if self.rates == "nll":
-            return "nll"
-        return "entropy" if "entropy" in self.rates + self.weights else None
+        return ESTIMATED[self.rates] or ("entropy" if self.weights == "sqrt_entropy" else None)
 
 
 # Stage name -> objective. Normaliser and slope are the options', but for the stages in _FIXED.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -28,6 +29,14 @@ class TokenTable:
         tokens = x0[answer].cpu()
         self.count.index_add_(0, tokens, torch.ones_like(tokens))
         self.total.index_add_(0, tokens, entropy[answer].double().cpu())
+
+    def of_all(self, accelerator: Accelerator) -> "TokenTable":
+        """The sums over all processes, each of which must ask for them."""
+        whole = TokenTable(len(self.count))
+        for name in ("count", "total"):
+            own = getattr(self, name).to(accelerator.device)
+            setattr(whole, name, accelerator.reduce(own, reduction="sum").cpu())
+        return whole
 
     def rows(self) -> list[tuple[int, int, float]]:
         """Token, count and mean entropy in nats of the frequent tokens, most frequent first."""

@@ -44,16 +44,16 @@ class Rows:
 
 
 def draw_views(
-    estimator: str, rows: Rows, seeds: Tensor, masks: MasksConfig, block_length: int, steps: int
+    estimator: str, rows: Rows, seeds: Tensor, masks: MasksConfig, block_length: int
 ) -> Views:
-    """The estimator's views of each completion, from its seed (N,) alone; steps: the sampler's."""
+    """The estimator's views of each completion, from its seed (N,) alone."""
     answer = rows.answer
     if estimator == "one_step":
         return estimators.one_step(answer)
     if estimator == "trace":
         if rows.order is None:
             raise ValueError("the trace estimator needs the sampler's order")
-        return estimators.trace(answer, rows.order, min(masks.draws, steps), steps)
+        return estimators.trace(answer, rows.order, masks.draws)
     # not the prompt mask's generator: a longer prompt must not move the completion's masks
     generators = [torch.Generator().manual_seed(seed_for(own, "views")) for own in seeds.tolist()]
     if estimator == "coupled":

@@ -1,0 +1,80 @@
+"""Does the small world teach a network to read a puzzle? A narrow one, on one core of a CPU.
+
+Usage: python benchmarks/small_world.py FOLDER run     base and WeFT in FOLDER/cold, RL in FOLDER/rl
+       python benchmarks/small_world.py FOLDER table   benchmarks/results/small_cpu.json
+
+The preset but for its width and depth, an eighth of its batches' work, and the longer canvas that
+these runs were made with."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from machine import machine
+
+from weft_rl.runs import EVAL, METRICS, newest_checkpoint, read_json, read_lines
+
+RESULTS = Path(__file__).parent / "results"
+COMMON = [
+    *("preset=small", "device=cpu", "eval.num_records=64"),
+    *("sampler.gen_length=128", "sampler.steps=64"),
+]
+NARROW = [
+    *("base.hidden_size=128", "base.num_hidden_layers=4", "base.num_attention_heads=4"),
+    *("base.intermediate_size=352", "base.batch_size=32", "base.max_steps=2400"),
+    *("base.examples=76800", "base.warmup_steps=100", "base.logging_steps=25"),
+]
+RL = [
+    *("rl.num_prompts=8", "rl.max_steps=80", "rl.learning_rate=3e-4"),
+    "memory.mixed_precision=bf16",
+]
+
+
+def run(folder: Path) -> None:
+    """Train and evaluate; what is there is not done again."""
+    begin = [sys.executable, "-m", "weft_rl.pipeline", *COMMON]
+    words = [*NARROW, "stages=[weft]", f"out={folder / 'cold'}"]
+    subprocess.run([*begin, *words], check=True)
+    start = newest_checkpoint(folder / "cold", "weft")
+    words = [*RL, f"model={start}", "stages=[rl]", f"out={folder / 'rl'}"]
+    subprocess.run([*begin, *words], check=True)
+
+
+def stage(folder: Path, name: str) -> dict[str, Any]:
+    """A stage's steps, its time and how it ends."""
+    rows = [row for row in read_lines(folder / METRICS) if row["stage"] == name]
+    found = {"steps": rows[-1]["step"], "seconds": round(rows[-1]["time_s"]), "loss": {}}
+    every = max(1, len(rows) // 12)
+    found["loss"] = {row["step"]: round(row["loss"], 3) for row in rows[every - 1 :: every]}
+    rewards = [row["reward"] for row in rows if "reward" in row]
+    if rewards:
+        part = max(1, len(rewards) // 4)
+        found["reward"] = [
+            round(sum(rewards[i : i + part]) / part, 3)
+            for i in range(0, len(rewards) - part + 1, part)
+        ]
+    score = read_json(folder / EVAL, {}).get(name, {}).get("sudoku")
+    return found | ({"score": score["score"], "ci95": score["ci95"]} if score else {})
+
+
+def table(folder: Path) -> None:
+    """Write and print benchmarks/results/small_cpu.json."""
+    where = {"base": "cold", "weft": "cold", "rl": "rl"}
+    stages = {name: stage(folder / part, name) for name, part in where.items()}
+    baselines = read_json(folder / "cold" / EVAL, {})["weft"]["sudoku"]["baselines"]
+    found = {
+        "beside": "other work on the machine's two cores",
+        "stages": stages,
+        "baselines": {name: each["score"] for name, each in baselines.items()},
+    }
+    text = json.dumps(machine() | found, indent=2) + "\n"
+    (RESULTS / "small_cpu.json").write_text(text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[2] not in ("run", "table"):
+        sys.exit("usage: python benchmarks/small_world.py FOLDER run|table")
+    (run if sys.argv[2] == "run" else table)(Path(sys.argv[1]))

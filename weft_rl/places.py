@@ -1,0 +1,25 @@
+"""From what names a model to a folder of this machine."""
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+from weft_rl.errors import UserError
+
+# What is fetched of a hub's repository: weights and descriptions, never code or pickles.
+_FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+
+
+def local_folder(place: str) -> Path:
+    """The folder that a name stands for; a hub id is fetched first.
+
+    Raises UserError when there is no such folder and the hub does not have it either."""
+    if Path(place).is_dir():
+        return Path(place)
+    try:
+        return Path(snapshot_download(place, allow_patterns=_FETCHED))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"model={place}: no such folder, and the hub does not give it ({reason})"
+        ) from error

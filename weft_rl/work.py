@@ -1,0 +1,165 @@
+"""What a step computes, by formula: its forwards, how many rows go through each, and their time.
+
+A model of the trainers' and the sampler's schedules. Left out: evaluations, further attempts at a
+rollout's groups, and what completions that end early or tokens committed together save."""
+
+from math import ceil, gcd
+from typing import NamedTuple
+
+from weft_rl.budget import (
+    Hardware,
+    Network,
+    Step,
+    backward_share,
+    forward_operations,
+    head_operations,
+)
+from weft_rl.config.plan import PlanConfig
+from weft_rl.config.rl import CLIPPED_TOKENS, RLConfig
+from weft_rl.config.schema import RunConfig, SamplerConfig
+
+_TERA = 1e12
+# Cold starts whose step has no estimate pass.
+WITHOUT_ESTIMATE = ("sft", "dream", "dft", "rho1")
+# Seconds that Python takes to launch a layer, and one adapted matrix of it, on a GPU: 22 ms a
+# forward of a cached row through 32 layers; and RL's passes of a single row, four matrices adapted
+# (benchmarks/results/gpu.json, sampler and rl). Less work than that makes no forward shorter.
+_LAYER_S, _ADAPTED_S = 0.7e-3, 0.6e-3
+
+
+class Forwards(NamedTuple):
+    """Forwards of one kind, of one device in a step."""
+
+    what: str
+    number: float  # the way back counts as the forwards that it computes
+    rows: float  # of each
+    operations: float  # of each
+    adapted: bool = True  # through the adapters, where there are some
+
+
+class Work(NamedTuple):
+    """A step's."""
+
+    forwards: list[Forwards]
+    tokens: int  # on all devices, trained on
+    steps: int
+
+
+def rows_of_pass(rl: RLConfig, completions: int, steps: int) -> float:
+    """Rows of a forward for the log-probabilities of so many completions, its micro-batch's mean.
+
+    Each is seen in an estimator's views. A view with everything hidden is the same for all of a
+    group that has its masks in common (rl.masks.per=group), and goes through the model once. steps:
+    the sampler's. Views that chance makes alike are not taken off."""
+    masks = rl.masks
+    views = {
+        "one_step": 1,
+        "coupled": 3,
+        "random_mask": masks.draws,
+        "elbo": masks.draws * (1 + masks.complement),
+        "trace": min(masks.draws, steps),
+    }[rl.estimator]
+    # the first one of these hides everything
+    shared = rl.masks.per == "group" and rl.estimator in ("one_step", "coupled", "trace")
+    if not shared:
+        return completions * views
+    size = rl.num_generations
+    # groups that a micro-batch has a part of, as it may begin inside one
+    groups = (completions + size - gcd(completions, size)) / size
+    return groups + completions * (views - 1)
+
+
+def cold_start_work(config: RunConfig, options: PlanConfig, stage: str, step: Step) -> Work:
+    """Of a cold start, whose records have options.trace_length tokens on average."""
+    cold, network = config.cold_start, step.network
+    length = min(options.trace_length or step.length, step.length)
+    # a half of the tokens is masked, on average, and has a loss; the estimate is of all of them
+    masked = length // 2
+    kept = cold.estimate.refresh_every if cold.estimate.rates == "cached" else 1
+    one = forward_operations(network, length, masked)
+    trained = 1 + backward_share(network)
+    again = head_operations(network, masked) * step.in_parts / trained
+    whole = forward_operations(network, length, length)
+    times, size = cold.gradient_accumulation_steps, cold.batch_size
+    forwards = [Forwards("training", times * trained, size, size * (one + again))]
+    if stage not in WITHOUT_ESTIMATE:
+        forwards.append(Forwards("estimate", times / kept, size, size * whole))
+    if stage == "rho1":
+        forwards.append(Forwards("reference", times, size, size * one, adapted=False))
+    rows = size * times * options.devices
+    steps = ceil(ceil(options.traces / rows) * cold.epochs)
+    return Work(forwards, rows * length, steps)
+
+
+def rl_work(config: RunConfig, options: PlanConfig, step: Step) -> Work:
+    """Of RL: its part of a rollout, which serves mu steps, and a pass over all of it.
+
+    Raises UserError where so many devices cannot share a rollout."""
+    rl, sampler, network = config.rl, config.sampler, step.network
+    count, size = rl.num_prompts * rl.num_generations, rl.micro_batch(options.devices)
+    share = count // options.devices
+    parts, rows = share // size, rows_of_pass(rl, size, sampler.steps)
+    forwards = [
+        each._replace(number=each.number / rl.num_iterations)
+        for each in rollout(network, sampler, share, options.prompt_length)
+    ]
+    whole = forward_operations(network, step.length, sampler.gen_length)
+    if old := _old_passes(rl):
+        forwards.append(Forwards("old policy", old * parts, rows, rows * whole))
+    if rl.kl_coef:
+        adapted = rl.lora.r == 0  # with an adapter the reference is the model without it
+        forwards.append(Forwards("reference", parts, rows, rows * whole, adapted))
+    trained = 1 + backward_share(network)
+    again = head_operations(network, sampler.gen_length) * step.in_parts / trained
+    forwards.append(Forwards("training", parts * trained, rows, rows * (whole + again)))
+    return Work(forwards, count * step.length, rl.max_steps)
+
+
+def _old_passes(rl: RLConfig) -> float:
+    """Passes over a rollout for the sampling policy's log-probabilities, in one of its mu steps."""
+    if rl.loss.top_entropy_share < 1 or rl.loss.kl_cov_share > 0:
+        return 1.0
+    # the first of the mu begins with that very policy
+    with_ratio = rl.objective in (*CLIPPED_TOKENS, "gspo")
+    return (1 - 1 / rl.num_iterations) if with_ratio else 0.0
+
+
+def rollout(
+    network: Network, sampler: SamplerConfig, rows: int, prompt_length: int
+) -> list[Forwards]:
+    """All forwards of a sampler for so many completions.
+
+    Without a cache each sees all tokens. With one a block begins with such a forward, which
+    sampler.refresh_every repeats, and the others take in a window: the block (dual), or all from
+    its beginning on (prefix). Guidance doubles the rows of each."""
+    width, total = sampler.block_length, prompt_length + sampler.gen_length
+    blocks = sampler.gen_length // width
+    steps = sampler.steps // blocks
+    refreshes = ceil(steps / (sampler.refresh_every or steps))
+    every = steps if sampler.cache == "none" else refreshes
+    sent = rows * (2 if sampler.cfg_scale else 1)
+    whole = sent * forward_operations(network, total, width)
+    forwards = [Forwards("rollout", blocks * every, sent, whole)]
+    for begin in range(0, sampler.gen_length, width) if steps > every else ():
+        window = width if sampler.cache == "dual" else sampler.gen_length - begin
+        operations = sent * forward_operations(network, window, width, total)
+        forwards.append(Forwards("window", steps - every, sent, operations))
+    return forwards
+
+
+def seconds_of(
+    forwards: list[Forwards], network: Network, device: Hardware, utilisation: float
+) -> float:
+    """Time of these forwards, each bound by its operations, by the weights that it reads, or by
+    their launching."""
+    layers = network.sizes.num_hidden_layers if network.half else 0  # measured on a GPU alone
+    adapters = len(network.adapted()) if network.half and network.lora.r else 0
+    return sum(
+        each.number
+        * max(
+            each.operations / (device.tera_operations * _TERA * utilisation),
+            network.weight_bytes() / (device.tera_bytes * _TERA),
+            layers * _LAYER_S + each.adapted * adapters * _ADAPTED_S,
+        )
+        for each in forwards
+    )
