@@ -11,6 +11,7 @@ import time
 import pytest
 import yaml
 from run_folders import SMALL, write_lines
+from upstream_checkpoint import llada_folder
 
 from weft_rl.compare import is_done, main, open_comparison, read_options
 from weft_rl.errors import UserError
@@ -193,8 +194,7 @@ def test_end_to_end(tmp_path, monkeypatch):
 
 
 def test_a_failed_run_is_told_and_missed(tmp_path, capsys):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
+    llada_folder(tmp_path / "model")
     out = tmp_path / "a"
     argv = [ARMS, "seeds=[3]", f"model={tmp_path / 'model'}", "data=tiny", "device=cpu"]
     opened(out, *argv)

@@ -90,3 +90,11 @@ def test_what_a_later_stage_cannot_have_is_said_at_once(tmp_path, capsys, words,
     assert status(*words, f"out={out}") == 2
     assert said in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_models_folder_is_looked_at_before_data(tmp_path, capsys):
+    """Its data may be on the hub, which is slow to say that it is not there."""
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    words = ["preset=paper", f"model={tmp_path}", f"data={tmp_path / 'none.jsonl'}"]
+    assert execute("it", main, words) == 2
+    assert f"{tmp_path}: model_type='bert': no such family" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from weft_rl import page
 from weft_rl.errors import UserError
 from weft_rl.figures import Bar, Line, Panel, draw_bars, draw_curves, figure_svg, render
-from weft_rl.plot import PlotConfig, main, plot_run, plot_runs, read_curves, run_panels
+from weft_rl.plot import PlotConfig, main, mean_curve, plot_run, plot_runs, read_curves, run_panels
 
 # decay of 1/2 over half of the range: w = (1/2)^(1/500), and w^2 is the slider's value
 HALF = 0.5 ** (2 / 500)
@@ -296,3 +296,17 @@ print("torch" in sys.modules, "matplotlib.pyplot" in sys.modules)
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert "usage: python -m weft_rl.plot RUNS ..." in done.stdout
     assert done.stdout.splitlines()[-4:] == ["0", "False", str(tmp_path / "c.png"), "False False"]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "low", "high"),
+    [
+        ([0.1, 0.5, 0.9], 0, 1),
+        ([0.1, 0.5, 1.2], 0, 0.6 + 4.3027 * 0.5568 / 3**0.5),  # weighted: more than 1 can be
+        ([-0.1, 0.5, 0.9], 0.4333 - 4.3027 * 0.5033 / 3**0.5, 1),
+        ([0.4, 0.5, 0.6], 0.5 - 4.3027 * 0.1 / 3**0.5, 0.5 + 4.3027 * 0.1 / 3**0.5),
+    ],
+)
+def test_a_mean_rewards_band(rewards, low, high):
+    line = mean_curve("arm", [Line("", [1, 2], [reward, reward]) for reward in rewards], 0.5)
+    assert np.allclose(line.band, [[low, low], [high, high]], atol=1e-3)

@@ -7,11 +7,13 @@ import re
 import shutil
 import subprocess
 from html import escape
+from itertools import combinations
 
 import numpy as np
 import pytest
 from run_folders import write_lines
 
+from weft_rl.comparison import Unit, compare_units
 from weft_rl.ema import time_weighted_ema
 from weft_rl.live import HEAT, TRACE
 from weft_rl.report import write_report
@@ -147,18 +149,91 @@ def test_heat_and_playback(folder):
     assert "CONSOLE" not in errors
 
 
-def test_a_phone_needs_no_sideways_scroll(folder):
-    """In a frame of 390 pixels: the browser has no window as narrow. The table is widest."""
-    entry = {"n": 256, "score": 85.2, "ci95": [82.7, 87.7]}
-    entry |= {name: dict(entry) for name in ("exact", "valid")}
-    write_json(folder / "eval.json", {"rl": {"sudoku": entry}})
+def framed(folder, width, body):
+    """What the script's body returns of the folder's report in a frame of so many pixels: the
+    browser has no window as narrow as a phone."""
     page = write_report(folder).read_text()
     page = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", page)
     outer = f"""<!DOCTYPE html><title></title>
-    <iframe width="390" height="900" style="border: 0" srcdoc="{escape(page)}"></iframe>
+    <iframe width="{width}" height="900" style="border: 0" srcdoc="{escape(page)}"></iframe>
     <script>addEventListener("load", () => {{
       const root = document.querySelector("iframe").contentDocument.documentElement;
-      document.title = `${{root.scrollWidth}} of ${{root.clientWidth}}`;
+      document.title = JSON.stringify((() => {{ {body} }})());
     }});</script>"""
     document, _ = opened(outer, folder, "--hide-scrollbars")
-    assert "<title>390 of 390</title>" in document
+    (title,) = re.findall(r"<title>(.*?)</title>", document, re.DOTALL)
+    return json.loads(title)
+
+
+def test_a_phone_needs_no_sideways_scroll(folder):
+    """The table is widest."""
+    entry = {"n": 256, "score": 85.2, "ci95": [82.7, 87.7]}
+    entry |= {name: dict(entry) for name in ("exact", "valid")}
+    write_json(folder / "eval.json", {"rl": {"sudoku": entry}})
+    assert framed(folder, 390, "return [root.scrollWidth, root.clientWidth]") == [390, 390]
+
+
+# each text of the chart: what it says, and its left, right, top and bottom in the chart
+TEXTS = """
+  const picture = root.querySelector("[data-live=chart] > svg");
+  const outer = picture.getBoundingClientRect();
+  return [...picture.querySelectorAll("text")].map(text => {
+    const box = text.getBoundingClientRect();
+    return [text.textContent, box.left - outer.left, outer.right - box.right,
+      box.top - outer.top, outer.bottom - box.bottom, outer.width, outer.height]; });"""
+
+
+@pytest.mark.parametrize("width", [420, 1100])
+@pytest.mark.parametrize("scale", [0.04, 1e-4])
+def test_the_charts_numbers_are_whole_and_apart(folder, width, scale):
+    rewards = [scale * (1 - 2 * (i % 2)) for i in range(4)]
+    rows = [{"stage": "rl", "step": i, "reward": r} for i, r in enumerate(rewards, 1)]
+    write_lines(folder / "metrics.jsonl", rows)
+    texts = framed(folder, width, TEXTS)
+    said = [text for text, *_ in texts]
+    assert "step" in said
+    assert f"{-scale / 2:g}" in said or f"{-scale:g}" in said
+    # two of a hundred pixels: boxes are rounded
+    assert min(min(sides[:4]) for _, *sides in texts) >= -0.02
+    boxes = [
+        (w, left, wide - right, top, high - bottom)
+        for w, left, right, top, bottom, wide, high in texts
+    ]
+    for one, other in combinations(boxes, 2):
+        beside = one[2] <= other[1] or other[2] <= one[1]
+        assert beside or one[4] <= other[3] or other[4] <= one[3], (one, other)
+
+
+@pytest.fixture
+def comparison(tmp_path):
+    names = ("cell_accuracy", "exact", "valid")
+    draws = np.random.default_rng(0)
+
+    def scores():
+        return {f"test-{i}": dict.fromkeys(names, float(draws.integers(2))) for i in range(8)}
+
+    units = [
+        Unit(arm, seed, {stage: scores() for stage in ("base", "cold_start", "rl")}, {})
+        for arm in ("sft", "weft_entropy")
+        for seed in range(3)
+    ]
+    result = compare_units(units, ["sft", "weft_entropy"], [0, 1, 2], "sudoku")
+    write_json(tmp_path / "comparison.json", result)
+    return tmp_path
+
+
+def test_a_comparisons_differences_fit_a_page(comparison):
+    body = "const box = root.querySelector('.scroll'); return [box.scrollWidth, box.clientWidth]"
+    wide, room = framed(comparison, 1100, body)
+    assert wide == room
+
+
+def test_the_area_of_rewards_stays_within_what_they_can_be(comparison):
+    """Of 0.1, 0.5 and 0.9 the mean is 0.5 +- 4.30 * 0.4 / 3^0.5 = 0.99."""
+    for seed, reward in enumerate((0.1, 0.5, 0.9)):
+        rows = [{"stage": "rl", "step": step, "reward": reward} for step in (1, 2, 3)]
+        (comparison / f"sft-seed{seed}").mkdir()
+        write_lines(comparison / f"sft-seed{seed}" / "metrics.jsonl", rows)
+    body = """return [...root.querySelectorAll("[data-live=chart] > svg text[text-anchor=end]")]
+      .map(text => Number(text.textContent));"""
+    assert framed(comparison, 1100, body) == [0, 0.5, 1]

@@ -86,3 +86,10 @@ def test_what_a_killed_process_left_beside_a_file_is_removed(tmp_path):
         (tmp_path / f".a.json.{process}.part").write_text("torn")
     write_text(tmp_path / "a.json", "{}")
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", f".a.json.{os.getppid()}.part"}
+
+
+def test_an_error_names_the_file_and_not_what_it_is_called_meanwhile(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "none" / "report.html", tmp_path / "folder"):
+        with pytest.raises(OSError, match=rf"\[Errno \d+\] [\w ]+: '{path}'$"):
+            write_text(path, "a")

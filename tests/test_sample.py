@@ -188,4 +188,5 @@ def test_the_grid_is_judged():
     wrong = "3" + SOLUTION[1:3] + "4" + SOLUTION[4:15]  # a clue, a cell, and the last one missing
     judged = f"3r3b2b4r{text[8:-2]}·r"
     assert colours(f"<answer>{wrong}</answer>") == judged
-    assert colours("no answer") == "·r" * 16
+    clues = "4b3b2b·r·r·r4b3b3b·r1b·r·r·r·r4b"
+    assert colours("no answer") == colours("<answer></answer>") == clues

@@ -63,4 +63,6 @@ def test_nothing_is_left_where_there_is_no_terminal():
     console = Console(file=io.StringIO(), force_terminal=False)
     with progress_bar("rollout", console) as on_step:
         on_step(step())
-    assert not console.file.getvalue().strip()
+    with filling_up(4, str, console) as on_step:
+        on_step(step())
+    assert console.file.getvalue() == ""

@@ -136,6 +136,18 @@ def test_files_without_a_usable_record(tmp_path):
         score_file(write(tmp_path, "", "{"), "sudoku")
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe{}", json.dumps(SUDOKU).encode("utf-16")])
+def test_text_that_is_not_utf_8(tmp_path, content):
+    (tmp_path / "a.jsonl").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.jsonl:1: is not UTF-8 text \(.*\); convert it"):
+        score_file(tmp_path / "a.jsonl", "sudoku")
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(json.dumps(SUDOKU).encode("utf-8-sig"))
+    assert score_file(tmp_path / "a.jsonl", "sudoku")["n"] == 1
+
+
 def test_one_json_object_is_printed(tmp_path, capsys):
     path = str(write(tmp_path, COUNTDOWN | {"generation": "\ud800"}, COUNTDOWN))
     assert run(ScoreConfig("countdown", path, per_record=False)) == 0

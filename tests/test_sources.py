@@ -141,17 +141,22 @@ def test_the_papers_sets_by_their_names(monkeypatch):
 
 def test_the_hub_without_a_network_is_a_users_mistake(tmp_path):
     code = (
+        "import huggingface_hub.utils._http as http\n"
+        "http.time.sleep = lambda s: None\n"
         "from weft_rl.config.schema import DataConfig\n"
         "from weft_rl.data.choice import Rejects, read_traces\n"
         "read_traces('s1k', DataConfig(), Rejects('error'))"
     )
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    # a port that refuses: the library tries six times
+    offline = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    offline["HF_HOME"] = str(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | offline
     )
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("weft_rl.errors.UserError: data=s1k: could not be loaded")
     assert "save it on this machine" in last
+    assert "Retrying" not in done.stderr
 
 
 def test_a_file_wins_over_a_name_of_the_hub(tmp_path, monkeypatch):

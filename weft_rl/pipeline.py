@@ -23,6 +23,7 @@ from weft_rl.data.choice import Rejects, read_traces
 from weft_rl.data.records import load_records
 from weft_rl.data.tasks import GENERATORS, hub_name, load_task
 from weft_rl.errors import Interrupted, UserError
+from weft_rl.families.folder import check_weights
 from weft_rl.families.registry import PUBLISHED
 from weft_rl.plan import network_of
 from weft_rl.plot import plot_run
@@ -132,14 +133,14 @@ def check_lineage(config: RunConfig, run: Path) -> None:
 def start_model(config: RunConfig) -> str | None:
     """The folder or hub id that `model=` names; None for one that is pretrained here.
 
-    Raises UserError for a folder that is not there: before anything is written or loaded."""
+    Raises UserError for a folder that is not there or not whole: before anything is written."""
     if config.model in GENERATED:
         return None
     place = PUBLISHED.get(config.model, config.model)
     folder = Path(place)
     if folder.is_dir():
-        if not any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
-            raise UserError(f"model={config.model}: holds no config.json; name a model's folder")
+        if not (folder / "adapter_config.json").exists():
+            check_weights(folder)
     elif place.startswith((".", "/", "~")) or place.count("/") != 1:
         raise UserError(f"model={config.model}: no such folder, and no hub id (owner/name) either")
     return place

@@ -156,10 +156,12 @@ def read_curves(run: Path, metric: str) -> dict[str, Line]:
 
 
 def mean_curve(label: str, lines: Sequence[Line], smoothing: float) -> Line:
-    """The mean of several runs at the steps that all have, with its 95 % band.
+    """The mean reward of several runs at the steps that all have, with its 95 % band.
 
     The band is Student's t over the runs, each smoothed by itself; smoothing is linear, so the
-    smoothed mean lies in its middle. Raises ValueError for curves without a common step."""
+    smoothed mean lies in its middle. It is cut off where no reward can be, outside of [0, 1], but
+    not on a side on which weights take some value out of that. Raises ValueError for curves without
+    a common step."""
     curves = [dict(zip(line.steps, line.values, strict=True)) for line in lines]
     steps = [step for step in lines[0].steps if all(step in curve for curve in curves)]
     if not steps:
@@ -171,7 +173,10 @@ def mean_curve(label: str, lines: Sequence[Line], smoothing: float) -> Line:
     smooth = np.array([time_weighted_ema(steps, row, smoothing) for row in values])
     half = t95(len(lines) - 1) * smooth.std(axis=0, ddof=1) / len(lines) ** 0.5
     middle = smooth.mean(axis=0)
-    return Line(label, steps, mean, ((middle - half).tolist(), (middle + half).tolist()))
+    low, high = np.array([middle - half, middle + half])
+    low = low if values.min() < 0 else low.clip(min=0)
+    high = high if values.max() > 1 else high.clip(max=1)
+    return Line(label, steps, mean, (low.tolist(), high.tolist()))
 
 
 def mean_curves(arms: Mapping[str, Sequence[Line]]) -> list[Line]:

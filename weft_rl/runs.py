@@ -101,6 +101,9 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         beside.replace(path)
         sync(path.parent)
+    except OSError as error:
+        # the name that is meant, not the one that it has while it is written
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
 

@@ -97,6 +97,8 @@ def main(argv: Sequence[str]) -> int:
     sys.stdout.write(f"{completion}\n")
     if is_puzzle:
         Console().print(draw_grid(config.prompt, completion))
+        if not answer_digits(completion):
+            sys.stdout.write("no answer was found in it; the grid has the clues alone\n")
     if output.trace is not None:
         tokens, steps = output.completions[0].tolist(), output.trace[0]
         trace = {
@@ -218,8 +220,12 @@ def _generate(
 
 
 def draw_grid(puzzle: str, completion: str) -> Table:
-    """The answer in a completion as a grid: clues bold, other cells green or red, · for none."""
-    digits = (answer_digits(completion) or "")[:CELLS].ljust(CELLS, "·")
+    """The answer in a completion as a grid: clues bold, other cells green or red, · for none.
+
+    Without an answer the clues alone."""
+    answer = answer_digits(completion)
+    given = puzzle.replace("0", "·")
+    digits = answer[:CELLS].ljust(CELLS, "·") if answer else given
     keys = completions(puzzle)
     grid = Table(show_header=False, show_lines=True)
     cells = []

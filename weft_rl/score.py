@@ -270,7 +270,10 @@ def _parsed(line: bytes | None, judge: Judge) -> tuple[str, dict[str, Any]] | st
     if line is None:
         return f"longer than {_LONGEST_LINE} bytes"
     try:
-        row = json.loads(line)
+        # json would guess UTF-16 from the first bytes; half a surrogate pair is left to the scorers
+        row = json.loads(line.decode("utf-8-sig", "surrogatepass"))
+    except UnicodeDecodeError as error:
+        return f"is not UTF-8 text ({error}); convert it"
     except (ValueError, RecursionError) as error:
         return f"not JSON ({error})"
     if not isinstance(row, dict) or not isinstance(row.get("generation"), str):

@@ -27,8 +27,9 @@ from transformers.modeling_utils import set_zero3_state
 from weft_rl.adapters import ADAPTER, Update, adapter_base, as_float32, chain, updates_of_all
 from weft_rl.config.schema import LoraConfig
 from weft_rl.errors import UserError
+from weft_rl.families.folder import check_weights
 from weft_rl.families.registry import family_of, read_config
-from weft_rl.models.checks import check_tokenizer, check_weights, require_memory
+from weft_rl.models.checks import check_tokenizer, require_memory
 from weft_rl.places import local_folder
 from weft_rl.shards import Stored, read_folder
 

@@ -25,7 +25,9 @@ def progress_bar(label: str, console: Console | None = None) -> Generator["Calla
     terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[state]}"))
     shown = Console(stderr=True) if console is None else console
-    with Progress(*columns, console=shown, transient=True) as progress:
+    # rich leaves an empty line where there is no terminal
+    quiet = not shown.is_terminal
+    with Progress(*columns, console=shown, transient=True, disable=quiet) as progress:
         task = progress.add_task(label, total=1, state="")
         yield lambda step: progress.update(task, completed=step.share, state=state(step))
 
@@ -44,9 +46,14 @@ def state(step: "Step") -> str:
 def filling_up(
     length: int, decode: Callable[[list[int]], str], console: Console | None = None
 ) -> Generator["Callable[[Step], None]"]:
-    """An `on_step` that shows the first row's completion of `length` tokens, masks as dots."""
+    """An `on_step` that shows the first row's completion of `length` tokens, masks as dots.
+
+    On stderr unless a console is given, and only on a terminal."""
     words = [_MASK] * length
     shown = Console(stderr=True) if console is None else console
+    if not shown.is_terminal:
+        yield lambda step: None
+        return
     with Live(Text(""), console=shown, transient=True) as live:
 
         def on_step(step: "Step") -> None:

@@ -49,7 +49,7 @@ const range = values => values.reduce(([low, high], value) =>
 
 function chart(root) {
   const data = content(root), width = 720, height = 380;
-  const box = { left: 52, right: 12, top: 12, bottom: 40 };
+  const box = { left: 52, right: 12, top: 12, bottom: 40 };  // left and bottom grow with the text
   const whole = range(data.lines.flatMap(line => line.steps));
   let [from, to] = whole, smoothing = data.smoothing;
   const shown = data.lines.map(() => true);
@@ -103,22 +103,31 @@ function chart(root) {
       const middle = mean(runs), n = runs.length;
       const half = middle.map((m, k) => n < 2 ? 0 : line.t * Math.sqrt(
         runs.reduce((sum, row) => sum + (row[k] - m) ** 2, 0) / (n - 1) / n));
+      // a reward is in [0, 1], unless weights take some value out of that
+      const [least, most] = range(line.runs.flat());
+      const below = middle.map((m, k) => least < 0 ? m - half[k] : Math.max(0, m - half[k]));
+      const above = middle.map((m, k) => most > 1 ? m + half[k] : Math.min(1, m + half[k]));
       return [{ i, n, steps: cut(line.steps), raw: cut(mean(line.runs)), middle: cut(middle),
-        half: cut(half) }];
+        below: cut(below), above: cut(above) }];
     }).filter(line => line.steps.length > 0);
-    const values = drawn.flatMap(line => [...line.raw, ...line.middle.map((m, k) =>
-      m + line.half[k]), ...line.middle.map((m, k) => m - line.half[k])]);
+    const values = drawn.flatMap(line => [...line.raw, ...line.below, ...line.above]);
     const [low, high] = values.length ? range(values) : [0, 1];
     const room = 0.05 * (high - low) || 0.05;
+    // outside of the page, before it is in its place, text has no size
+    const size = parseFloat(getComputedStyle(picture).fontSize) || 13;
+    const levels = ticks(low - room, high + room, 5);
+    // a digit is about 0.6 of the size wide
+    box.left = 8 + 0.65 * size * range(levels.map(value => String(value).length))[1];
+    box.bottom = 10 + 2.3 * size;
     const y = value => height - box.bottom - (value - low + room) / (high - low + 2 * room)
       * (height - box.top - box.bottom);
-    for (const value of ticks(low - room, high + room, 5)) {
+    for (const value of levels) {
       make("svg:line", { x1: box.left, x2: width - box.right, y1: y(value), y2: y(value),
         class: "grid-line" }, picture);
-      make("svg:text", { x: box.left - 8, y: y(value) + 4, "text-anchor": "end" }, picture, value);
+      make("svg:text", { x: box.left - 8, y: y(value) + 0.33 * size, "text-anchor": "end" }, picture, value);
     }
     for (const step of ticks(from, to, 6)) {
-      make("svg:text", { x: x(step), y: height - box.bottom + 18, "text-anchor": "middle" },
+      make("svg:text", { x: x(step), y: height - box.bottom + 5 + size, "text-anchor": "middle" },
         picture, step);
     }
     make("svg:text", { x: (width + box.left) / 2, y: height - 4, "text-anchor": "middle" },
@@ -131,9 +140,9 @@ function chart(root) {
         attributes), picture);
       if (line.n > 1) {
         const edge = side => line.steps.map((step, k) =>
-          `${x(step).toFixed(1)} ${y(line.middle[k] + side * line.half[k]).toFixed(1)}`);
+          `${x(step).toFixed(1)} ${y(side[k]).toFixed(1)}`);
         make("svg:path", { fill: colour, "fill-opacity": 0.15, stroke: "none",
-          d: `M${edge(1).join("L")}L${edge(-1).reverse().join("L")}Z` }, picture);
+          d: `M${edge(line.above).join("L")}L${edge(line.below).reverse().join("L")}Z` }, picture);
       }
       path(line.raw, { "stroke-opacity": 0.6 });
       path(line.middle, { "stroke-width": 2.5, class: "bold",
@@ -168,6 +177,8 @@ function chart(root) {
   });
   draw();
   root.querySelector(".still").replaceWith(bar, picture);
+  draw();
+  addEventListener("resize", draw);
 }
 
 function heat(root) {
