@@ -15,7 +15,7 @@ _MOST_DIGITS, _LARGEST = 30, 1e30
 _INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
 # What most answers are, found without reading them: a tenth of the time of a score.
 _SMALL = {str(value): value for value in range(10_000)}
-_PLAIN = re.compile(r"\s*(-?[0-9]{1,15})\s*")
+_PLAIN = re.compile(r"\s*\$?(-?[0-9]{1,15})(?:\.0{1,15})?(?:\\?%)?\s*")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}")
 _DECIMAL = rf"(?:{_INTEGER}(?:\.[0-9]+)?|\.[0-9]+)"
 _NUMBER = re.compile(rf"{_DECIMAL}(?:\s*/\s*[0-9]+)?")
@@ -24,13 +24,16 @@ _SPELLINGS = (
     *(("{,}", ","), (r"\,", ""), (r"\!", ""), ("\u2212", "-"), ("\u2013", "-"), (r"\$", "")),
     *(("$", ""), (r"^\circ", ""), (r"^{\circ}", ""), ("**", " ")),
 )
-_MINUS = re.compile(r"\b(?:minus|negative)\s+(?=[0-9.])", re.IGNORECASE)
+_MINUS = re.compile(r"\b(?:[Mm]inus|[Nn]egative)\s+(?=[0-9.])")
 # Beside a number these mean another one: x^2, |-5|, 5 + x, \sqrt{16}, 5 - x.
 _OPERATION = re.compile(
     r"[|^_+*\u221a-\u221c\u00b1\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079]"
     r"|\\(?:sqrt|[dt]?frac|[dt]?binom|log|ln|exp|sin|cos|tan|pi|times|cdot|div|pm|mp|[lr]?vert"
     r"|[lr]floor|[lr]ceil|overline)(?![a-zA-Z])|-\s*[a-zA-Z({](?![a-zA-Z])"
 )
+
+# None of these stands around most numbers, which is found faster.
+_UNUSUAL = re.compile(r"[^\sA-Za-z.,%:;{}()]")
 
 
 def exact(completion: str, answer: str | float | None, **_: Any) -> float:
@@ -77,15 +80,20 @@ def number(text: str) -> int | Fraction | None:
     text = text.rpartition("=")[2]
     for spelling, plain in _SPELLINGS:
         text = text.replace(spelling, plain)
-    text = _MINUS.sub("-", text.strip("* \n"))
+    text = text.strip("* \n")
+    if "inus" in text or "egative" in text:
+        text = _MINUS.sub("-", text)
     if "frac" in text:
         text = _FRACTION.sub(r" \1/\2 ", text)
     found = _NUMBER.findall(text)
     if len(found) != 1 or len(found[0]) > _MOST_DIGITS:
         return None
     before, _, after = text.partition(found[0])
-    sign, before = _sign(before)
-    if not sign or after.startswith("!") or _OPERATION.search(before) or _OPERATION.search(after):
+    sign, before = _sign(before) if before else (1, "")
+    if not sign or after.startswith("!"):
+        return None
+    around = f"{before} {after}"
+    if _UNUSUAL.search(around) and _OPERATION.search(around):
         return None
     value = _value(found[0])
     return None if value is None else sign * value
