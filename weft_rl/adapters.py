@@ -50,6 +50,8 @@ def chain(folder: Path) -> tuple[Path, list[Path]]:
     A base on the hub is fetched first. Raises UserError when it cannot be had."""
     adapters = []
     while (folder / ADAPTER).exists():
+        if folder in adapters:
+            raise UserError(f"{folder}: is an adapter on itself; name its base in {ADAPTER}")
         adapters.insert(0, folder)
         try:
             folder = local_folder(adapter_base(folder))

@@ -91,7 +91,7 @@ def _how_sure(entry: Mapping[str, Any]) -> str:
         return ""
     said = f"probability of superiority {entry['superiority']:.2f}"
     seeds = len(entry["seeds"])
-    # of two seeds it is ten times as large in one repetition as in another
+    # of two seeds it differs too much from one repetition to the next
     if "smallest_visible" in entry and seeds > 2:
         share = "two of three" if seeds < 5 else "three of four"
         said += f"; a true difference of {entry['smallest_visible']:.1f} would have shown in about "

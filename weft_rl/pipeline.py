@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -121,8 +122,7 @@ def check_lineage(config: RunConfig, run: Path) -> None:
 
     Each stage starts from the one before it."""
     done = [stage for stage in finished_stages(run) if stage != "base"]
-    common = min(len(done), len(config.trained))
-    if done[:common] != config.trained[:common]:
+    if any(one != other for one, other in zip(done, config.trained, strict=False)):
         raise UserError(
             f"out={run}: holds {' and then '.join(done)}, which stages=[{','.join(config.stages)}] "
             f"does not go on from; begin with stages=[{','.join(done)}], which is not run again, "
@@ -191,8 +191,7 @@ def check_training(config: RunConfig) -> None:
 
     Before a stage has taken its hours. An adapter's folder is left to the stage that loads it."""
     if config.device != "auto":
-        # imported here: a help text or a wrong option must not wait for torch
-        from weft_rl.models.loading import resolve_device
+        from weft_rl.models.loading import resolve_device  # a help text does not wait for torch
 
         resolve_device(config.device)
     known = config.model in GENERATED or config.model in PUBLISHED
@@ -278,7 +277,8 @@ def drop_damaged(
 
 def show_scores(evaluated: dict[str, Any], task: str) -> None:
     """Print a small table of scores per stage, and what policies without a model score."""
-    table = Table(title=f"{task}, held out, percent [95 % interval]")
+    title = f"{task}, held out, percent [95 % interval]"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)  # fits the 80 columns of a log
     table.add_column("stage")
     rows = [(stage, entry[task]) for stage, entry in evaluated.items() if task in entry]
     names = [

@@ -122,8 +122,8 @@ class Crossed:
 
     def smallest_visible(self, comparisons: int = 1) -> float:
         """The true difference that such a design finds in about three of four repetitions, when it
-        is one of so many comparisons; with three seeds, in two of three (simulated: .73 to .78 with
-        five seeds, .67 to .70 with three)."""
+        is one of so many comparisons; with three seeds, in two of three. Simulated in
+        tests/test_stats.py."""
         degrees = self.freedom if comparisons == 1 else self.seeds - 1
         return (t_point(0.05 / comparisons, degrees) + t_point(0.4, degrees)) * self.error
 

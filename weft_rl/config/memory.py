@@ -20,7 +20,7 @@ class MemoryConfig(Block):
     mixed_precision: Literal["auto", "bf16", "no"] = option(
         "auto",
         "products of a training's passes, its weights and losses stay as they are; auto: bf16 on a "
-        "GPU. Millions of parameters train some three times faster on a CPU that multiplies bf16",
+        "GPU; faster for larger models on a CPU that multiplies bf16 as well",
     )
     gradient_checkpointing: bool = option(
         False, "layers are computed again on the way back: a third more time, less memory"

@@ -130,8 +130,8 @@ def _told_grid(grid: str, answer: str) -> str:
 
     So a digit is as far from the one that it copies as all others are, here and in the prompt,
     and rotary positions need to learn one distance. Told row by row, with a distance for each row,
-    clues had not been copied after 2,112 steps; told like this, a narrow network's first copies
-    come after 150."""
+    clues had not been copied after 2,112 steps; told like this, a narrow network learns to copy
+    them (docs/measurements.md)."""
     return f"The grid is {grid}, so the rows are {answer}."
 
 

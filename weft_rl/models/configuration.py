@@ -73,6 +73,6 @@ class LLaDAConfig(PreTrainedConfig):
 
 def end_tokens(config: Any) -> list[int]:
     """The end tokens of a configuration, without a default that its vocabulary does not have."""
-    eos = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    ends = (*eos, config.eot_token_id)
-    return [token for token in ends if token is not None and token < config.vocab_size]
+    eos, size = getattr(config, "eos_token_id", None), getattr(config, "vocab_size", None)
+    ends = (*(eos if isinstance(eos, list) else [eos]), getattr(config, "eot_token_id", None))
+    return [token for token in ends if token is not None and (size is None or token < size)]

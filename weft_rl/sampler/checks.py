@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from weft_rl.config.schema import SamplerConfig
 from weft_rl.diffusion.shapes import require_shape
 from weft_rl.errors import UserError
+from weft_rl.models.configuration import end_tokens
 
 
 def special_ids(model: nn.Module) -> tuple[int, list[int]]:
@@ -15,14 +16,11 @@ def special_ids(model: nn.Module) -> tuple[int, list[int]]:
 
     Raises ValueError for a configuration without them, or whose padding is the mask token."""
     config: Any = model.config
-    mask_id, eos = getattr(config, "mask_token_id", None), getattr(config, "eos_token_id", None)
-    ends = [*(eos if isinstance(eos, list) else [eos]), getattr(config, "eot_token_id", None)]
-    size = getattr(config, "vocab_size", None)
-    # a class's default may be beyond a smaller vocabulary
-    end_ids = [i for i in ends if i is not None and (size is None or i < size)]
+    mask_id, end_ids = getattr(config, "mask_token_id", None), end_tokens(config)
     if mask_id is None or not end_ids:
         raise ValueError(
-            f"model.config: mask_token_id={mask_id}, eos_token_id={eos}: "
+            f"model.config: mask_token_id={mask_id}, eos_token_id="
+            f"{getattr(config, 'eos_token_id', None)}: "
             "sampling needs both; set them from the tokenizer"
         )
     if mask_id in (*end_ids, getattr(config, "pad_token_id", None)):
