@@ -65,6 +65,21 @@ def test_any_checkpoint_on_every_task(model, task, tmp_path):
     assert (entry["settings"]["style"], entry["settings"]["dtype"]) == ("d1", "torch.float32")
 
 
+def test_a_records_draw_depends_on_seed_and_id_alone(model, tmp_path):
+    """Drawn at temperature 1: the same in parts of one and of several batches, by another seed not,
+    and two records are not drawn alike."""
+    drawn = {}
+    for name, size, seed in (("one", 1, 0), ("many", 40, 0), ("other", 40, 1)):
+        options = ["eval.num_records=40", f"eval.batch_size={size}", "sampler.temperature=1"]
+        words = [*options, f"seed={seed}", "sampler.gen_length=32", "sampler.steps=8"]
+        assert main(command(model, "sudoku", tmp_path / name, *words)) == 0
+        _, rows = result(tmp_path / name, "sudoku")
+        drawn[name] = {row["id"]: row["completion"] for row in rows}
+    assert drawn["one"] == drawn["many"]
+    assert drawn["one"] != drawn["other"]
+    assert len({*drawn["one"].values()}) > 35
+
+
 def test_the_papers_settings(model, tmp_path):
     for task, length in {"sudoku": 512, "countdown": 512, "gsm8k": 256, "math500": 256}.items():
         settings = evaluation_settings(RunConfig(task=task, eval=EvalConfig(preset="paper")))

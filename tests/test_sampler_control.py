@@ -109,6 +109,9 @@ def test_threshold_limits(threshold, expected):
         # .7 is enough for a second, and .76 for a third
         ([0.7, 0.2, 0.99], [0, 2]),
         ([0.76, 0.8, 0.99], [0, 1, 2]),
+        # and .6 is not, nor .7
+        ([0.9, 0.6, 0.1], [0]),
+        ([0.9, 0.9, 0.7], [0, 1]),
     ],
 )
 def test_factor_wants_more_confidence_for_more_tokens(confidence, expected):
