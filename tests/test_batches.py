@@ -1,4 +1,4 @@
-"""The cold start's batches: padding, whose masks are whose, and the order by length."""
+"""Batches: padding, whose masks are whose, and the order by length."""
 
 import pytest
 import torch
@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from transformers import TrainerCallback
 
 from weft_rl.data.traces import Example
+from weft_rl.diffusion.estimators import Views
 from weft_rl.diffusion.noise import TIME_MARGIN
 from weft_rl.diffusion.rates import mean_rate
 from weft_rl.models.tokenizer import tiny_tokenizer
@@ -17,6 +18,7 @@ from weft_rl.trainers.answers import AnswerCollator
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.objectives import Objective
 from weft_rl.trainers.order import GroupedByLength
+from weft_rl.trainers.view_log_probs import Rows, view_log_probs
 
 PAD = 1
 MASK = tiny_tokenizer().mask_token_id
@@ -213,3 +215,26 @@ def test_a_step_by_length_holds_the_same_records_however_it_is_accumulated(tmp_p
     whole = seen_by(trainer(tmp_path / "a", order=by_length()))
     parts = seen_by(trainer(tmp_path / "b", order=by_length(), batch=2, accumulate=2))
     assert whole == [one + other for one, other in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def test_a_prompts_masks_do_not_hang_on_its_padding():
+    """RL hides some of a prompt's tokens by its seed; padding to a longer prompt draws nothing."""
+    model = small_model()
+    prompt, completion = torch.tensor([[5, 6, 7, 8, 9, 10]]), torch.tensor([[6, 7, 8]])
+    every = torch.ones_like(completion).bool()
+    views = Views(every[:, None], every[:, None].float())
+    found = []
+    for padding in (0, 1, 5):
+        ids = torch.nn.functional.pad(prompt, (padding, 0), value=model.config.pad_token_id)
+        shown = torch.nn.functional.pad(torch.ones_like(prompt), (padding, 0))
+        rows = Rows(ids, shown, completion, every, completion, None)
+        options = {"prompt_probability": 0.5, "mask_id": model.config.mask_token_id}
+        each = [
+            view_log_probs(model, rows, views, torch.tensor([seed]), **options)[0]
+            for seed in range(8)
+        ]
+        found.append(torch.stack(each).detach())
+    # the seeds hide different tokens
+    assert len(found[0].unique(dim=0)) > 4
+    for padded in found[1:]:
+        assert_close(padded, found[0], atol=1e-6, rtol=1e-5)
