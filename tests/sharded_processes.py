@@ -5,6 +5,7 @@ Usage: torchrun --nproc-per-node 2 sharded_processes.py FOLDER fsdp2|zero2|zero3
 They take the launcher's file of that name, but for its bfloat16. accelerate shards by FSDP2 where
 it sees GPUs only; told that it does, it shards on CPUs as well."""
 
+import json
 import os
 import sys
 from contextlib import nullcontext
@@ -35,6 +36,7 @@ from weft_rl.trainers.objectives import Objective
 
 LAUNCHERS = Path(__file__).parents[1] / "configs" / "accelerate"
 FEW = 300  # logits together: the head's positions are several parts
+FORWARDS = "forwards.json"  # in the folder: those of every run and process
 LORA = LoraConfig(2, targets=["q_proj", "up_proj"])
 
 
@@ -182,7 +184,9 @@ if __name__ == "__main__":
     place, kind = Path(sys.argv[1]), sys.argv[2]
     shard_on_cpus(kind)
     head.LOGITS_TOGETHER = FEW
-    print(train_all(place, 2), flush=True)
+    forwards = train_all(place, 2)
+    if PartialState().is_main_process:  # what both print at once may share a line
+        (place / FORWARDS).write_text(json.dumps(forwards))
     for name in RESUMED if kind == "fsdp2" else ():
         resume(place / f"{name}, again", *RUNS[name])
     leave_together()
