@@ -125,9 +125,10 @@ def test_records_are_paired_by_id(result):
     backwards = dict(reversed(scores(0.75, 1.0).items()))
     other = Unit("weft", 0, {"rl": backwards}, {})
     found = compare_units([UNITS[0], other], ["sft", "weft"], [0], "sudoku")
-    # (.25, .5), not (.5, .25): with one seed, over records alone
+    # (.25, .5), not (.5, .25): with one seed, over records alone; variance .03125, / 2, t 12.706
     found = entry(found, "differences", stage="rl")
-    assert (found["difference"], found["ci95"]) == (37.5, [25.0, 50.0])
+    assert (found["difference"], found["ci95"]) == (37.5, [-121.33, 196.33])
+    assert "superiority" not in found
 
 
 def test_clear_verdicts():
@@ -171,6 +172,31 @@ def test_how_sure_two_arms_are():
         "not distinguishable (probability of superiority 0.67; a true difference of 31.0 would "
         "have shown in about two of three such comparisons)."
     )
+
+
+def test_one_of_several_arms_must_be_further_off_to_show():
+    arms = ["sft", "weft", "nll"]
+    units = [
+        unit(arm, seed, None, None, [0.1 + 0.1 * seed * place] * 2)
+        for seed in range(5)
+        for place, arm in enumerate(arms)
+    ]
+    alone = compare_units([u for u in units if u.arm != "nll"], arms[:2], [*range(5)], "sudoku")
+    alone = entry(alone, "differences", arm="weft", stage="rl")["smallest_visible"]
+    three = compare_units(units, arms, [*range(5)], "sudoku")
+    found = entry(three, "differences", arm="weft", stage="rl")
+    # seed means 0, .1, .2, .3, .4: variance .025 / 5, no other part; t with 4 degrees at .05, .025
+    # and .4: 2.776, 3.495, .941
+    error = 100 * 0.005**0.5
+    assert alone == pytest.approx((2.776 + 0.941) * error, abs=0.01)
+    assert found["smallest_visible"] == pytest.approx((3.495 + 0.941) * error, abs=0.01)
+    assert "would have shown in about two of three" in sentences(three)[0]
+
+
+def test_one_record_and_one_seed_say_nothing():
+    units = [unit(arm, 0, None, None, [value]) for arm, value in (("sft", 0.25), ("weft", 0.75))]
+    found = entry(compare_units(units, ["sft", "weft"], [0], "sudoku"), "differences")
+    assert (found["difference"], found["p"], found["verdict"]) == (50.0, 1.0, "not distinguishable")
 
 
 def test_a_difference_that_one_seed_is_left_of():

@@ -257,21 +257,19 @@ def _change(after: Tables, before: Tables, comparisons: int = 1) -> dict[str, An
 
 def _difference(rows: Sequence[Sequence[float]], comparisons: int) -> dict[str, Any]:
     """What paired differences (seeds by records) say, in points, as one of several comparisons."""
-    interval, draws = crossed_mean(rows), hierarchical_bootstrap(rows)
-    alone = len(rows) == 1  # records, then, are what there are several of
-    paired = rows[0] if alone else [fmean(row) for row in rows]
+    found, draws = crossed_estimate(rows), hierarchical_bootstrap(rows)
+    interval, p = found.interval, found.p
     entry = {
         "difference": _percent(interval.mean),
         "ci95": _bounds(interval),
-        "verdict": verdict(interval),
+        # one record's interval has no width, and means nothing
+        "verdict": verdict(interval) if p < 0.05 else "not distinguishable",
         "bootstrap95": _bounds(percentile_interval(interval.mean, draws)),
         "confidence": round(share_above(draws), 4),
-        "superiority": round(share_above(paired), 4),
-        "p": 1.0,
+        "p": round(p, 5),
     }
-    if len(paired) > 1:
-        found = crossed_estimate([[value] for value in paired] if alone else rows)
-        entry["p"] = round(found.p, 5)
-        if not alone and found.error > 1e-9:  # one seed tells nothing of what others would show
-            entry["smallest_visible"] = _percent(found.smallest_visible(comparisons))
+    if len(rows) > 1:  # one seed tells nothing of what others would show
+        entry["superiority"] = round(share_above([fmean(row) for row in rows]), 4)
+        if (visible := found.smallest_visible(comparisons)) > 1e-9:
+            entry["smallest_visible"] = _percent(visible)
     return entry

@@ -80,20 +80,22 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     return [
         f"{subject}: {entry['difference']:+.1f} points {_range(entry)} of "
         f"{_spoken(result['metric'])} over {_seeds(entry['seeds'], result['seeds'])}: "
-        f"{entry['verdict']}{_how_sure(entry)}{_of_one_seed(entry, result['seeds'])}."
+        f"{entry['verdict']}{_how_sure(entry, len(result['arms']) - 1)}"
+        f"{_of_one_seed(entry, result['seeds'])}."
         for subject, entry in _subjects(result)
     ]
 
 
-def _how_sure(entry: Mapping[str, Any]) -> str:
-    """How likely an arm is above its reference, and what would have shown; a gain needs neither."""
-    if "reference" not in entry:
+def _how_sure(entry: Mapping[str, Any], comparisons: int) -> str:
+    """How likely an arm is above its reference, and what would have shown; a gain needs neither,
+    and one seed tells neither."""
+    if "reference" not in entry or "superiority" not in entry:
         return ""
     said = f"probability of superiority {entry['superiority']:.2f}"
     seeds = len(entry["seeds"])
     # of two seeds it differs too much from one repetition to the next
     if "smallest_visible" in entry and seeds > 2:
-        share = "two of three" if seeds < 5 else "three of four"
+        share = "three of four" if seeds >= (5 if comparisons == 1 else 8) else "two of three"
         said += f"; a true difference of {entry['smallest_visible']:.1f} would have shown in about "
         said += f"{share} such comparisons"
     return f" ({said})"
@@ -145,8 +147,9 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     if len(result["arms"]) > 2:
         lines.append(
             f"Every arm is compared with {label(result['arms'][0])}; better and worse hold after "
-            f"Holm's correction for {len(result['arms']) - 1} comparisons. What RL gains over a "
-            "cold start, and it over the base, is not corrected."
+            f"Holm's correction for {len(result['arms']) - 1} comparisons. Intervals are each for "
+            "itself: one may leave 0 out and its difference not be distinguishable. What RL gains "
+            "over a cold start, and it over the base, is not corrected."
         )
     if len(revisions := result.get("revisions", [])) > 1:
         lines.append(f"Its runs are of {len(revisions)} revisions: {', '.join(revisions)}.")
