@@ -84,8 +84,7 @@ def test_the_processes_rollouts_differed_in_length(two):
 @pytest.mark.parametrize("name", RESUMED)
 def test_a_sharded_run_resumes_to_the_bit(two, name):
     first, second = (
-        load_file(two / f"{name}, again" / f"{which}.safetensors")
-        for which in ("first", "second")
+        load_file(two / f"{name}, again" / f"{which}.safetensors") for which in ("first", "second")
     )
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
