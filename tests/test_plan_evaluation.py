@@ -165,7 +165,9 @@ def test_what_the_hours_do_not_know_is_said(capsys):
     words = ["model=tiny", "hardware=cpu", "stages=[rl]"]
     main([*words, "sampler.threshold=0.9", "rl.rollout.resample=2", "eval.after_each=false"])
     printed = capsys.readouterr().out
-    assert "sampler.threshold=0.9: counted is a forward for each token, the most" in printed
+    assert (
+        "sampler.threshold=0.9: counted is a forward for each token, a completion's most" in printed
+    )
     assert "rl.rollout.resample=2: not counted; at most 0." in printed
     assert "(sampler.early_stop) take fewer forwards" in printed
     main([*words, "sampler.early_stop=false"])

@@ -235,7 +235,7 @@ def _remarks(config: RunConfig, plans: Sequence[Plan]) -> list[str]:
     for name in ("threshold", "factor"):
         found = {getattr(sampler, name) for sampler in samplers} - {None}
         lines += [
-            f"sampler.{name}={value}: counted is a forward for each token, the most a completion takes"
+            f"sampler.{name}={value}: counted is a forward for each token, a completion's most"
             for value in found
         ]
     if any(sampler.early_stop for sampler in samplers):

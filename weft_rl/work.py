@@ -134,10 +134,10 @@ def rollout(
     """All forwards of a sampler for so many completions.
 
     As many as a completion can take: with sampler.threshold or factor one for each token (rows that
-    wait for each other with sampler.refresh_every may need some more). Without a cache
-    each sees all tokens. With one a block begins with such a forward, which
-    sampler.refresh_every repeats, and the others take in a window: the block (dual), or all from
-    its beginning on (prefix). Guidance doubles the rows of each."""
+    wait for each other with sampler.refresh_every may need some more). Without a cache each sees
+    all tokens. With one a block begins with such a forward, which sampler.refresh_every repeats,
+    and the others take in a window: the block (dual), or all from its beginning on (prefix).
+    Guidance doubles the rows of each."""
     width, total = sampler.block_length, prompt_length + sampler.gen_length
     blocks = sampler.gen_length // width
     steps = sampler.most_steps // blocks
