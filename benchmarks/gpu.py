@@ -205,6 +205,7 @@ def rl(folder: Path, kept: list[str], rollouts: int = 2) -> list[dict[str, Any]]
         "passes_s": median(steps[1:]),
         "first_step_s": steps[0],
         "rollout_tera_operations": one / step / 1e12,
+        # of the start as it is kept, the adapters left out
         "rollout_tera_bytes": network.weight_bytes() / step / 1e12,
         **memory,
     }

@@ -32,7 +32,7 @@ def tables(result: dict[str, Any]) -> str:
         f"| iteration | {row['iteration_s']:.1f} s (planned {passes * row['planned_s']:.1f}) |",
         f"| of it the rollout | {row['rollout_s']:.1f} s, {row['forwards']} forwards |",
         f"| TFLOP/s while sampling | {share(row['rollout_tera_operations'])} |",
-        f"| weights read while sampling, TB/s | {row['rollout_tera_bytes']:.2f} ({read:.0f} %) |",
+        f"| weights once a forward, TB/s | {row['rollout_tera_bytes']:.2f} ({read:.0f} %) |",
         f"| a pass there and back, optimizer included | {row['passes_s']:.2f} s |",
         f"| peak | {row['peak_gib']:.1f} GiB (planned {row['planned_gib']:.1f}) |",
     ]

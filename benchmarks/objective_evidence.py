@@ -22,7 +22,7 @@ from transformers import TrainingArguments
 from weft_rl.data.tiny_world import cold_start_traces
 from weft_rl.data.traces import encode_traces
 from weft_rl.diffusion.bound import bound_weights, clock_probability
-from weft_rl.diffusion.noise import TIME_MARGIN, mask_slope
+from weft_rl.diffusion.noise import TIME_MARGIN
 from weft_rl.diffusion.rates import mean_rate, token_rates, usable_rates
 from weft_rl.models.loading import load_model
 from weft_rl.models.tokenizer import tiny_tokenizer
@@ -95,7 +95,9 @@ def drawn(
     probability = clock_probability(clock, beta, beta_ref)[:, None]  # (N, 1, L)
     weight = torch.ones_like(probability)
     if method == "slope":
-        weight = mask_slope(-torch.expm1(-clock), beta, beta_ref)[:, None]
+        ratio = beta / beta_ref
+        # dt_i/dt = r (1 - t)^(r - 1), at t = 1 - exp(-clock)
+        weight = (ratio * torch.exp((1 - ratio) * clock))[:, None]
     elif method == "clock":
         weight = bound_weights(clock, beta, beta_ref, answer)[:, None]
     chance = torch.where(masks, probability, 1 - probability).prod(-1)

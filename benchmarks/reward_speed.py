@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import naive_d1  # noqa: E402
 
 from rewards import strict_d1, strict_math  # noqa: E402
-from rewards.registry import headline  # noqa: E402
+from rewards.registry import EVALUATION  # noqa: E402
 from rewards.verdicts import JUDGES  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "rewards.json"
@@ -49,7 +49,8 @@ def stored(task: str) -> list[tuple[str, dict]]:
 def rates(task: str) -> dict[str, float]:
     """Records a second of each way, the best of the turns."""
     records = stored(task)
-    ways = {"short": SHORT[task], "strict=d1": STRICT[task], "ours": headline(task)}
+    ours = next(iter(EVALUATION[task].values()))
+    ways = {"short": SHORT[task], "strict=d1": STRICT[task], "ours": ours}
     best = dict.fromkeys(ways, 0.0)
     for turn in range(_TURNS):
         for name, way in ways.items():

@@ -24,7 +24,7 @@ from rewards.grid import CELLS
 from rewards.sudoku import answer_digits
 from weft_rl.comparison import Unit, compare_units
 from weft_rl.data.tiny_world import cold_start_traces
-from weft_rl.jobs import LOGS, Job, run_jobs
+from weft_rl.jobs import LOGS, Job, Pool, run_in
 from weft_rl.runs import CONFIG, EVAL, newest_checkpoint, read_json, read_lines
 from weft_rl.stats import crossed_mean, holm
 
@@ -172,10 +172,10 @@ def run(folder: Path, parts: list[str]) -> None:
         # one of each base first: two that start together would each train it
         jobs = missing(folder, cold_starts(part, folder))
         firsts = {tuple(w for w in job.arguments if w.startswith("base.")): job for job in jobs}
-        run_jobs(list(firsts.values()), folder, 1, 1, len(jobs))
+        run_in(Pool(1, 1), list(firsts.values()), folder, len(jobs))
         for some in (cold_starts(part, folder), policies(part, folder)):
             jobs = missing(folder, some)
-            run_jobs(jobs, folder, workers, 1, len(jobs))
+            run_in(Pool(workers, 1), jobs, folder, len(jobs))
 
 
 def scores(folder: Path, stage: str) -> dict[str, dict[str, float]]:

@@ -19,10 +19,10 @@ class Term:
 
 
 _CORRECT: dict[str, dict[str, Term]] = {
-    "sudoku": {"cell_accuracy": Term(sudoku.cell_accuracy)},
+    "sudoku": {"cell_accuracy": Term(sudoku.reward)},
     "countdown": {"countdown": Term(countdown.reward)},
-    "gsm8k": {"correct": Term(gsm8k.exact)},
-    "math500": {"correct": Term(math500.exact)},
+    "gsm8k": {"correct": Term(gsm8k.reward)},
+    "math500": {"correct": Term(math500.reward)},
 }
 
 # d1's sums: 2 for a right answer and 2 for its form; in Sudoku and Countdown nothing but the task's
@@ -56,11 +56,6 @@ def training(task: str, preset: Preset = "plain") -> Mapping[str, Term]:
 
     plain: being right, with weight 1; d1: as d1 weights it. Raises KeyError for an unknown task."""
     return _D1.get(task, _CORRECT[task]) if preset == "d1" else _CORRECT[task]
-
-
-def headline(task: str) -> Reward:
-    """The correctness function behind a task's score. Raises KeyError for an unknown task."""
-    return next(iter(EVALUATION[task].values()))
 
 
 def add_task(name: str, correct: Mapping[str, Reward], scores: Mapping[str, Reward]) -> None:

@@ -12,13 +12,12 @@ import torch
 from rewards.registry import EVALUATION
 from stages.context import Context
 from weft_rl.data.baselines import BASELINES
+from weft_rl.data.held_out import Settings, evaluation_settings
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import held_out_records, hub_name
 from weft_rl.evaluation import (
     PART,
     Completion,
-    Settings,
-    evaluation_settings,
     require_prompts_fit,
     sample_completions,
     summarise,

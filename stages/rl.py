@@ -11,12 +11,13 @@ from trl import GRPOConfig
 
 from rewards.registry import training
 from stages.context import Context, common_arguments, train
+from weft_rl.data.held_out import evaluation_settings
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.records import Record, load_records
 from weft_rl.data.tasks import held_out_records, hub_name, training_records
 from weft_rl.data.traces import prompt_ids
 from weft_rl.errors import UserError
-from weft_rl.evaluation import evaluation_settings, sample_completions, summarise
+from weft_rl.evaluation import sample_completions, summarise
 from weft_rl.hub import hub_records
 from weft_rl.models.checks import require_room
 from weft_rl.models.loading import load_tokenizer

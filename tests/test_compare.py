@@ -15,7 +15,7 @@ from upstream_checkpoint import llada_folder
 
 from weft_rl.compare import is_done, main, open_comparison, read_options
 from weft_rl.errors import UserError
-from weft_rl.jobs import Job, last_line, run_jobs
+from weft_rl.jobs import Job, Pool, last_line, run_in
 from weft_rl.runs import read_json, write_json
 
 ARMS = "arms=[sft,weft]"
@@ -134,7 +134,7 @@ def test_a_folder_of_something_else_is_refused(name, text, line, tmp_path):
 def test_failing_jobs(tmp_path):
     (tmp_path / "logs").mkdir()
     jobs = [Job("one", ["seed=x"]), Job("two", ["sede=1"])]
-    assert run_jobs(jobs, tmp_path, 1, 1, 2) == {"one": 2, "two": 2}
+    assert run_in(Pool(1, 1), jobs, tmp_path, 2) == {"one": 2, "two": 2}
     assert last_line(tmp_path / "logs" / "one.log").startswith("weft_rl.pipeline: seed=x: must be")
     assert "sede=1: no such option" in last_line(tmp_path / "logs" / "two.log")
     assert last_line(tmp_path / "logs" / "three.log") == ""
@@ -145,8 +145,8 @@ def test_a_job_in_hand_is_not_started_again(tmp_path):
     with (tmp_path / "logs" / "one.log").open("w") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another process is running one; wait for it"):
-            run_jobs([Job("one", ["seed=x"])], tmp_path, 1, 1, 1)
-    assert run_jobs([Job("one", ["seed=x"])], tmp_path, 1, 1, 1) == {"one": 2}
+            run_in(Pool(1, 1), [Job("one", ["seed=x"])], tmp_path, 1)
+    assert run_in(Pool(1, 1), [Job("one", ["seed=x"])], tmp_path, 1) == {"one": 2}
 
 
 def test_sigterm_stops_the_runs_too(tmp_path):

@@ -4,7 +4,8 @@ from statistics import mean
 
 import pytest
 
-from rewards.registry import EVALUATION, headline
+from rewards import countdown, sudoku
+from rewards.registry import EVALUATION
 from weft_rl.data.baselines import (
     BASELINES,
     all_ones,
@@ -29,7 +30,7 @@ def test_answers_by_hand():
     assert random_digits(RECORD) == random_digits(RECORD)
     numbers = Record("y", "countdown", {"numbers": [1, 2, 3], "target": 6})
     assert "<answer>1+2+3<" in sum_of_numbers(numbers)
-    assert headline("countdown")(sum_of_numbers(numbers), **numbers.fields) == 1
+    assert countdown.exact(sum_of_numbers(numbers), **numbers.fields) == 1
     asked = Record("z", "gsm8k", {"question": "Of 1,200 eggs he sells 30, then?", "answer": "30"})
     assert "<answer>30<" in last_number(asked)
     asked = Record("z", "math500", {"problem": "Let $x=2$. Find $x^{10}$.", "answer": "1024"})
@@ -49,7 +50,7 @@ def test_answers_by_hand():
 def test_what_sudoku_answers_are_worth(name, expected):
     policy = BASELINES["sudoku"][name]
     records = [*generate("test", 1000, 0), *load_records("sudoku", "published")]
-    scores = [headline("sudoku")(policy(record), **record.fields) for record in records]
+    scores = [sudoku.cell_accuracy(policy(record), **record.fields) for record in records]
     # a puzzle's score has a deviation of about 0.18: 0.02 is four standard errors of 1500
     assert mean(scores) == pytest.approx(expected, abs=0.02)
 

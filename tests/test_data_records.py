@@ -2,8 +2,8 @@
 
 import pytest
 
+from rewards.grid import completions
 from weft_rl.data.records import load_records, read_csv, read_jsonl
-from weft_rl.data.sudoku import solutions
 from weft_rl.errors import UserError
 
 GOOD = "4320004330100004,4321124334122134"
@@ -14,7 +14,7 @@ def test_published_sudoku():
     assert len(records) == 500
     assert len({record.fields["solution"] for record in records}) == 229
     assert {record.fields["puzzle"].count("0") for record in records} == {8}
-    found = [solutions(record.fields["puzzle"]) for record in records]
+    found = [completions(record.fields["puzzle"]) for record in records]
     assert all(r.fields["solution"] in some for r, some in zip(records, found, strict=True))
     assert sum(len(some) > 1 for some in found) == 124
     assert (records[0].id, records[-1].id) == ("published-0", "published-499")

@@ -13,8 +13,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from weft_rl.config.schema import EvalConfig, RunConfig, SamplerConfig
+from weft_rl.data.held_out import Settings, evaluation_settings
 from weft_rl.errors import UserError
-from weft_rl.evaluation import PART, Settings, evaluation_settings, summarise
+from weft_rl.evaluation import PART, summarise
 from weft_rl.models.configuration import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.tokenizer import BaseConfig, tiny_config, tiny_tokenizer

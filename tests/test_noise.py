@@ -11,7 +11,6 @@ from weft_rl.diffusion.noise import (
     TIME_MARGIN,
     antithetic_times,
     mask_probability,
-    mask_slope,
     mask_tokens,
     sample_time,
     stratified_times,
@@ -48,19 +47,6 @@ def test_tiny_times_do_not_vanish_in_float32():
     assert_close(found, tensor([[2e-8]]))
 
 
-def test_slope_is_the_derivative():
-    t = tensor([[0.37]], dtype=torch.float64)
-    beta, beta_ref = tensor([[0.2, 1.0, 3.0]]), tensor([[1.4]])
-    ratio = (beta / beta_ref).double()
-    step = 1e-5
-    change = (1 - (1 - t - step) ** ratio) - (1 - (1 - t + step) ** ratio)
-    assert_close(mask_slope(t.float(), beta, beta_ref), (change / (2 * step)).float())
-
-
-def test_slope_of_a_constant_rate_is_one():
-    assert_close(mask_slope(tensor([[0.8]]), tensor([[2.0]]), tensor([[2.0]])), tensor([[1.0]]))
-
-
 RATE = st.floats(0, 2.0**100, width=32)
 
 
@@ -86,10 +72,9 @@ def test_probability_depends_on_the_ratio_of_rates_alone(rates, t):
     assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("function", [mask_probability, mask_slope])
-def test_times_without_their_column_are_refused(function):
+def test_times_without_their_column_are_refused():
     with pytest.raises(ValueError, match=r"t must have shape \(2, 1\)"):
-        function(torch.rand(2), torch.rand(2, 3), torch.rand(2, 1))
+        mask_probability(torch.rand(2), torch.rand(2, 3), torch.rand(2, 1))
 
 
 def test_time_keeps_its_margin():

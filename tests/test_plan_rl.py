@@ -241,6 +241,10 @@ def test_an_iteration_on_a_gpu():
     plan = make_plan(made, options, "rl")
     assert 8 * plan.seconds == pytest.approx(row["iteration_s"], rel=0.08)
     assert sum(plan.memory.values()) / GIB == pytest.approx(row["peak_gib"], rel=0.03)
+    # the table's: two bytes of each weight in a forward; four would not fit that peak
+    read = 2 * 8_015_581_184 * row["forwards"] / row["rollout_s"] / 1e12
+    assert row["rollout_tera_bytes"] == pytest.approx(read)
+    assert row["peak_gib"] < 4 * 8_015_581_184 / GIB
 
 
 def test_plans_beside_a_gpus_cold_starts():

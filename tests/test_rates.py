@@ -13,7 +13,7 @@ from torch import tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from weft_rl.diffusion.noise import TIME_MARGIN, mask_probability, mask_slope
+from weft_rl.diffusion.noise import TIME_MARGIN, mask_probability
 from weft_rl.diffusion.rates import (
     RateKind,
     mean_rate,
@@ -178,8 +178,8 @@ EXTREME = st.floats(-(2.0**100), 2.0**100, width=32) | st.sampled_from([-math.in
     kind=st.sampled_from(get_args(RateKind)),
     t=st.floats(TIME_MARGIN, 1 - TIME_MARGIN),
 )
-def test_any_prediction_gives_probabilities_and_a_finite_slope(logits, kind, t):
-    """Every distribution: what the loss divides by and multiplies with is finite."""
+def test_any_prediction_gives_probabilities_above_zero(logits, kind, t):
+    """Every distribution: what the loss divides by is not too small."""
     logits, time = torch.from_numpy(logits), tensor([[t]])
     logits[..., 0] = logits[..., 0].clamp(min=-(2.0**100))  # token 0 is possible: a distribution
     x0, answer = torch.zeros(1, 4, dtype=torch.long), tensor([[False, True, True, True]])
@@ -188,7 +188,6 @@ def test_any_prediction_gives_probabilities_and_a_finite_slope(logits, kind, t):
     probability = mask_probability(time, beta, beta_ref)
     assert ((probability >= 0) & (probability <= 1)).all()
     assert (1 / probability[answer]).isfinite().all()
-    assert mask_slope(time, beta, beta_ref).isfinite().all()
 
 
 @given(

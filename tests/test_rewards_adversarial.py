@@ -5,7 +5,7 @@ import time
 import pytest
 
 from rewards import countdown, format, gsm8k, strict_d1, strict_math, sudoku
-from rewards.registry import EVALUATION, headline, training
+from rewards.registry import EVALUATION, training
 
 OPEN, CLOSE, LONG = "<answer>", "</answer>", 1_000_000
 SUDOKU = {"puzzle": "4320004330100004", "solution": "4321124334122134"}
@@ -63,8 +63,6 @@ def test_every_task_trains_on_and_reports_its_rewards():
     for task in EVALUATION:
         (term,) = training(task).values()
         assert term.weight == 1
-    assert headline("sudoku") is sudoku.cell_accuracy
-    assert headline("countdown") is countdown.exact
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """`score` on whole stored generation files, on broken lines, and its printed form."""
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
 from weft_rl.errors import UserError
-from weft_rl.score import ScoreConfig, run, score_file
+from weft_rl.score import ScoreConfig, run
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TASKS = ("sudoku", "countdown", "gsm8k", "math500")
@@ -19,6 +21,13 @@ SUDOKU = {
     "ground_truth": "4321124334122134",
 }
 COUNTDOWN = {"generation": r"\boxed{2*4-3}", "ground_truth": [[2, 3, 4], 5]}
+
+
+def score_file(path, task, strict=None, workers=1, **options):
+    """What is printed of a file."""
+    with redirect_stdout(io.StringIO()) as printed:
+        assert run(ScoreConfig(task, str(path), strict, workers=workers, **options)) == 0
+    return json.loads(printed.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -148,17 +157,14 @@ def test_a_byte_order_mark_is_passed_over(tmp_path):
     assert score_file(tmp_path / "a.jsonl", "sudoku")["n"] == 1
 
 
-def test_one_json_object_is_printed(tmp_path, capsys):
-    path = str(write(tmp_path, COUNTDOWN | {"generation": "\ud800"}, COUNTDOWN))
-    assert run(ScoreConfig("countdown", path, per_record=False)) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result == {
+def test_one_json_object_is_printed(tmp_path):
+    path = write(tmp_path, COUNTDOWN | {"generation": "\ud800"}, COUNTDOWN)
+    assert score_file(path, "countdown", per_record=False) == {
         **{"task": "countdown", "strict": None, "n": 2, "unit": "records"},
         **{"correct": 1, "total": 2, "score": 50.0, "flags": {}},
         **{"disagreements": [], "broken": []},
     }
-    run(ScoreConfig("countdown", path))
-    assert len(json.loads(capsys.readouterr().out)["per_record"]) == 2
+    assert len(score_file(path, "countdown")["per_record"]) == 2
 
 
 def test_unknown_options_values():
@@ -181,12 +187,6 @@ def test_several_processes_say_the_same(task, tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join([*lines[:5], "{", *lines[5:]]))
     assert score_file(path, task, workers=2) == score_file(path, task, workers=1)
-
-
-def test_what_is_printed_is_what_is_returned(capsys):
-    for task in ("sudoku", "gsm8k"):
-        run(ScoreConfig(task, str(FILES[task])))
-        assert json.loads(capsys.readouterr().out) == score_file(FILES[task], task)
 
 
 def test_any_solution_of_a_puzzle(tmp_path):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from weft_rl.config.schema import DataConfig
 from weft_rl.data.choice import Rejects, read_traces
 from weft_rl.data.sources import PUBLISHED
 from weft_rl.errors import UserError
+from weft_rl.hub import hub_records
 
 FIXTURE = Path(__file__).parent / "fixtures" / "s1k_schema_8.jsonl"
 GOOD = {"question": "q", "thinking_trajectories": ["think"], "attempt": "a"}
@@ -157,6 +159,21 @@ def test_the_hub_without_a_network_is_a_users_mistake(tmp_path):
     assert last.startswith("weft_rl.errors.UserError: data=s1k: could not be loaded")
     assert "save it on this machine" in last
     assert "Retrying" not in done.stderr
+
+
+@pytest.mark.parametrize(("terminal", "offline"), [(True, False), (False, False), (True, True)])
+def test_a_terminal_is_told_that_the_hub_is_asked(monkeypatch, capsys, terminal, offline):
+    """Without a network `datasets` is silent for half a minute."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: rows(2))
+    for reader in (lambda: read("s1k"), lambda: hub_records("gsm8k", "simplescaling/s1K")):
+        with suppress(UserError):  # these are no records of gsm8k
+            reader()
+        said = capsys.readouterr().err
+        assert said.startswith("asking the hub for simplescaling/s1K ") == (
+            terminal and not offline
+        )
 
 
 def test_a_file_wins_over_a_name_of_the_hub(tmp_path, monkeypatch):

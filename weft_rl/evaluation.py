@@ -8,8 +8,9 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rewards.registry import EVALUATION
-from weft_rl.config.schema import EvalConfig, RunConfig, SamplerConfig
-from weft_rl.data.prompts import PREFILL, PromptStyle, task_prompt
+from weft_rl.config.schema import EvalConfig
+from weft_rl.data.held_out import Settings
+from weft_rl.data.prompts import PREFILL, task_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.traces import prompt_ids
 from weft_rl.models.checks import require_room
@@ -19,25 +20,9 @@ from weft_rl.sampler.denoise import OnStep, Step
 from weft_rl.seeding import seed_for
 from weft_rl.stats import record_mean
 
-# The paper's evaluation: tokens generated per task, blocks of 32, two tokens a step, greedy.
-# Source: WeFT, Appendix B; prompts, prefilled tag and data as in d1's evaluation.
-PAPER_LENGTH = {"sudoku": 512, "countdown": 512, "gsm8k": 256, "math500": 256}
-_PAPER_BLOCK = 32
 # Batches that are handed over, and kept, together: more keep the places fuller, fewer lose less
 # when an evaluation is interrupted.
 PART = 4
-# d1's number of Sudoku and Countdown records, and enough for an interval of 6 points either way.
-_NUM_RECORDS = 256
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How an evaluation is done: part of its result, and of what a resumed one must share."""
-
-    sampler: SamplerConfig
-    style: PromptStyle
-    data: str | None  # as held_out_records takes it
-    num_records: int | None  # None: all there are
 
 
 @dataclass(frozen=True)
@@ -49,24 +34,6 @@ class Completion:
     text: str
     scores: dict[str, float]  # by score name, in [0, 1]
     playback: dict[str, Any] | None = None  # for the first ones: what opened when, see playback_of
-
-
-def evaluation_settings(config: RunConfig) -> Settings:
-    """The settings that eval.preset and eval.gen_length ask for.
-
-    paper: the paper's lengths (256 for a task it has not), and all records unless eval.num_records
-    says how many. Raises UserError when the sampler cannot have that length."""
-    options, sampler = config.eval, config.sampler
-    if options.preset == "paper":
-        length = options.gen_length or PAPER_LENGTH.get(config.task, 256)
-        sampler = SamplerConfig(length, _PAPER_BLOCK, length // 2)
-        data = options.data or ("d1" if config.task == "sudoku" else "published")
-        return Settings(sampler, "d1_eval", data, options.num_records)
-    if options.gen_length is not None:
-        steps = max(1, options.gen_length * sampler.steps // sampler.gen_length)
-        sampler = replace(sampler, gen_length=options.gen_length, steps=steps)
-    count = options.num_records or _NUM_RECORDS
-    return Settings(sampler, config.prompt_style, options.data, count)
 
 
 def require_prompts_fit(

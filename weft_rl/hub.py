@@ -5,6 +5,7 @@ from typing import Any
 
 from weft_rl.data.records import Record, make_records
 from weft_rl.errors import UserError
+from weft_rl.places import tell_of_hub
 
 
 def hub_records(task: str, name: str, split: str = "test") -> list[Record]:
@@ -17,6 +18,7 @@ def hub_records(task: str, name: str, split: str = "test") -> list[Record]:
 
     logging.set_verbosity_error()  # without a network two lines for each of its tries
     place, _, configuration = name.partition(":")
+    tell_of_hub(place)
     try:
         rows = load_dataset(place, configuration or None, split=split)
     # whatever a broken network, a missing data set or a missing split makes the library raise

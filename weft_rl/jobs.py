@@ -72,13 +72,6 @@ def open_pool(options: SweepConfig, folder: Path, workers: int, threads: int) ->
     return Pool(workers, threads, options.retries, start)
 
 
-def run_jobs(
-    jobs: Sequence[Job], folder: Path, workers: int, threads: int, total: int
-) -> dict[str, int]:
-    """As run_in with processes of this machine, each tried once."""
-    return run_in(Pool(workers, threads), jobs, folder, total)
-
-
 def run_in(pool: Pool, jobs: Sequence[Job], folder: Path, total: int) -> dict[str, int]:
     """Run the jobs in `folder`; their last exit statuses by name, below 0 where one was killed.
 

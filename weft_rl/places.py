@@ -1,8 +1,9 @@
 """From what names a model to a folder of this machine."""
 
+import sys
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 
 from weft_rl.errors import UserError
 
@@ -23,3 +24,12 @@ def local_folder(place: str) -> Path:
         raise UserError(
             f"model={place}: no such folder, and the hub does not give it ({reason})"
         ) from error
+
+
+def tell_of_hub(name: str) -> None:
+    """Say on a terminal that the hub is asked for a data set: without a network `datasets` tries
+    again for some 20 seconds, and says nothing that is of use."""
+    if sys.stderr.isatty() and not constants.HF_HUB_OFFLINE:
+        sys.stderr.write(
+            f"asking the hub for {name} (with HF_HUB_OFFLINE=1 only what was fetched before) ...\n"
+        )

@@ -12,16 +12,24 @@ from rich.table import Table
 from weft_rl.budget import HARDWARE, Network, Step
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, parse_options
-from weft_rl.config.options import leaves
+from weft_rl.config.options import leaves, shown
 from weft_rl.config.plan import PlanConfig
 from weft_rl.config.schema import GENERATED, LoraConfig, RunConfig
 from weft_rl.cures import cures
+from weft_rl.data.held_out import evaluation_settings
 from weft_rl.data.symbols import POSITIONS, SMALL_VOCABULARY, SYMBOLS
 from weft_rl.errors import UserError
 from weft_rl.families.family import Family, Sizes
 from weft_rl.families.llada import LLADA
 from weft_rl.families.registry import FAMILIES, family_of, read_config
-from weft_rl.work import cold_start_work, rl_work, rows_of_pass, seconds_of
+from weft_rl.work import (
+    Forwards,
+    cold_start_work,
+    evaluation_seconds,
+    rl_work,
+    rows_of_pass,
+    seconds_of,
+)
 
 _GIB = 2**30
 
@@ -37,6 +45,13 @@ class Plan(NamedTuple):
     tokens: int  # of a step on all devices, trained on
     seconds: float  # a step
     steps: int
+    again: float  # seconds a step of rl.rollout.resample, where all groups need all attempts
+    evaluation: float | None  # seconds of all its evaluations; None where it is not known of what
+
+    @property
+    def hours(self) -> float:
+        """Of the whole stage, without `again`."""
+        return (self.seconds * self.steps + (self.evaluation or 0.0)) / 3600
 
 
 def main(argv: Sequence[str]) -> int:
@@ -61,6 +76,8 @@ def main(argv: Sequence[str]) -> int:
     Console().print(_table(plans, room, options))
     if left_out:
         sys.stdout.write(f"not planned: {', '.join(left_out)}\n")
+    for line in _remarks(config, plans):
+        sys.stdout.write(f"{line}\n")
     for plan in plans:
         if sum(plan.memory.values()) > room:
             for line in cures_of(config, options, plan.stage, room):
@@ -118,7 +135,7 @@ def make_plan(config: RunConfig, options: PlanConfig, stage: str) -> Plan:
     else:
         step = _cold_start_step(config, options, network)
         work = cold_start_work(config, options, stage, step)
-    device = HARDWARE[options.hardware]
+    sampled = [each for each in work.forwards if each.what in ("rollout", "window")]
     return Plan(
         stage,
         network.trained,
@@ -126,9 +143,15 @@ def make_plan(config: RunConfig, options: PlanConfig, stage: str) -> Plan:
         step.memory(),
         sum(each.number for each in work.forwards),
         work.tokens,
-        seconds_of(work.forwards, network, device, options.utilisation),
+        _seconds(work.forwards, network, options),
         work.steps,
+        config.rl.rollout.resample * _seconds(sampled, network, options),
+        evaluation_seconds(config, options, stage, network),
     )
+
+
+def _seconds(forwards: list[Forwards], network: Network, options: PlanConfig) -> float:
+    return seconds_of(forwards, network, HARDWARE[options.hardware], options.utilisation)
 
 
 def _cold_start_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
@@ -153,7 +176,7 @@ def _rl_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
     sampled = share * length * (2 if sampler.cfg_scale else 1)
     return Step(
         network,
-        ceil(rows_of_pass(rl, size, sampler.steps)),
+        ceil(rows_of_pass(rl, size, sampler.most_steps)),
         length,
         sampler.gen_length,
         size < share,
@@ -196,8 +219,39 @@ def _table(plans: Sequence[Plan], room: float, options: PlanConfig) -> Table:
     row("seconds a step", *(f"{plan.seconds:.3g}" for plan in plans))
     row("tokens a second", *(f"{plan.tokens / plan.seconds:,.0f}" for plan in plans))
     row("steps", *(f"{plan.steps:,}" for plan in plans))
-    row("hours", *(f"{plan.seconds * plan.steps / 3600:.2f}" for plan in plans))
+    row("hours of steps", *(f"{plan.seconds * plan.steps / 3600:.2f}" for plan in plans))
+    times = [plan.evaluation for plan in plans]
+    evaluated = ["?" if each is None else f"{each / 3600:.2f}" for each in times]
+    row("hours of evaluation", *evaluated)
+    row("hours in all", *(f"{plan.hours:.2f}" for plan in plans))
     return table
+
+
+def _remarks(config: RunConfig, plans: Sequence[Plan]) -> list[str]:
+    """What the hours do not know."""
+    settings, lines = evaluation_settings(config), []
+    samplers = [config.sampler] if "rl" in config.trained else []
+    samplers += [settings.sampler] if any(plan.evaluation for plan in plans) else []
+    for name in ("threshold", "factor"):
+        found = {getattr(sampler, name) for sampler in samplers} - {None}
+        lines += [
+            f"sampler.{name}={value}: counted is a forward for each token, a completion's most"
+            for value in found
+        ]
+    if any(sampler.early_stop for sampler in samplers):
+        lines.append("completions that end early (sampler.early_stop) take fewer forwards")
+    for plan in plans:
+        if plan.again:
+            lines.append(
+                f"rl.rollout.resample={config.rl.rollout.resample}: not counted; at most "
+                f"{plan.again * plan.steps / 3600:.2f} hours more, where all groups need it"
+            )
+        if plan.evaluation is None:
+            lines.append(
+                f"evaluation after {plan.stage}: not counted; how many records "
+                f"eval.data={shown(settings.data)} has is not known, set eval.num_records"
+            )
+    return lines
 
 
 if __name__ == "__main__":

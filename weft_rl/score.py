@@ -11,7 +11,8 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -99,49 +100,38 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(config: ScoreConfig) -> int:
-    """Score the file and print the result; returns 0. Raises UserError like score_file."""
-    lists = {
-        name: SpooledTemporaryFile(max_size=_IN_MEMORY, mode="w+", encoding="ascii")  # noqa: SIM115
-        for name in ("per_record", "disagreements", "broken")
-    }
-    tally = _Tally()
-    for outcome in _outcomes(config):
-        for name, row in _sorted_in(outcome, tally).items():
-            if name != "per_record" or config.per_record:
-                lists[name].write(f"{', ' if lists[name].tell() else ''}{json.dumps(row)}")
-    if not tally.n:
-        _refuse(config, tally)
-    sys.stdout.write(json.dumps(_summary(config, tally))[:-1])
-    for name, rows in lists.items():
-        if name != "per_record" or config.per_record:
+    """Score the file and print the result; returns 0.
+
+    Printed are task, strict, n (records scored), unit, correct and total (in that unit), score
+    (percent: 100 correct / total), flags (how often each occurs), per_record (line, correct, total,
+    and flags if there are any), disagreements (records on which d1's scorer differs, each with the
+    reason; none when strict) and broken (line and reason of every line that could not be scored:
+    these count nowhere else). Raises UserError for a file that cannot be read or has no usable
+    record."""
+    with ExitStack() as stack:
+        lists = {
+            name: stack.enter_context(
+                SpooledTemporaryFile(max_size=_IN_MEMORY, mode="w+", encoding="ascii")
+            )
+            for name in ("per_record", "disagreements", "broken")
+        }
+        if not config.per_record:
+            del lists["per_record"]
+        tally = _Tally()
+        for outcome in _outcomes(config):
+            for name, row in _sorted_in(outcome, tally).items():
+                if name in lists:
+                    lists[name].write(f"{', ' if lists[name].tell() else ''}{json.dumps(row)}")
+        if not tally.n:
+            _refuse(config, tally)
+        sys.stdout.write(json.dumps(_summary(config, tally))[:-1])
+        for name, rows in lists.items():
             sys.stdout.write(f', "{name}": [')
             rows.seek(0)
             shutil.copyfileobj(rows, sys.stdout)
             sys.stdout.write("]")
-        rows.close()
     sys.stdout.write("}\n")
     return 0
-
-
-def score_file(path: Path, task: str, strict: str | None = None, **options: Any) -> dict[str, Any]:
-    """Score a generations file and return what `score` prints, all in memory.
-
-    task, strict, n (records scored), unit, correct and total (in that unit), score (percent: 100
-    correct / total), flags (how often each occurs), per_record (line, correct, total, and flags if
-    there are any), disagreements (records on which d1's scorer differs, each with the reason; none
-    when strict) and broken (line and reason of every line that could not be scored: these count
-    nowhere else). strict: "d1" for the verdicts of d1's published scorer; options: the other
-    fields of ScoreConfig, workers being 1 unless given. Raises UserError for a file that cannot be
-    read or has no usable record."""
-    config = replace(ScoreConfig(task, str(path), strict, workers=1), **options)
-    lists: dict[str, list[Any]] = {"per_record": [], "disagreements": [], "broken": []}
-    tally = _Tally()
-    for outcome in _outcomes(config):
-        for name, row in _sorted_in(outcome, tally).items():
-            lists[name].append(row)
-    if not tally.n:
-        _refuse(config, tally)
-    return _summary(config, tally) | lists
 
 
 def _sorted_in(outcome: dict[str, Any], tally: _Tally) -> dict[str, dict[str, Any]]:

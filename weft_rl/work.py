@@ -1,12 +1,15 @@
 """What a step computes, by formula: its forwards, how many rows go through each, and their time.
 
-A model of the trainers' and the sampler's schedules. Left out: evaluations, further attempts at a
-rollout's groups, and what completions that end early or tokens committed together save."""
+A model of the trainers' and the sampler's schedules. Completions are taken to end nowhere, so that
+a sampler has its most forwards; further attempts at a rollout's groups are left out."""
 
+from dataclasses import replace
+from itertools import pairwise
 from math import ceil, gcd
 from typing import NamedTuple
 
 from weft_rl.budget import (
+    HARDWARE,
     Hardware,
     Network,
     Step,
@@ -17,6 +20,7 @@ from weft_rl.budget import (
 from weft_rl.config.plan import PlanConfig
 from weft_rl.config.rl import CLIPPED_TOKENS, RLConfig
 from weft_rl.config.schema import RunConfig, SamplerConfig
+from weft_rl.data.held_out import evaluation_settings, most_records
 
 _TERA = 1e12
 # Cold starts whose step has no estimate pass.
@@ -98,7 +102,7 @@ def rl_work(config: RunConfig, options: PlanConfig, step: Step) -> Work:
     rl, sampler, network = config.rl, config.sampler, step.network
     count, size = rl.num_prompts * rl.num_generations, rl.micro_batch(options.devices)
     share = count // options.devices
-    parts, rows = share // size, rows_of_pass(rl, size, sampler.steps)
+    parts, rows = share // size, rows_of_pass(rl, size, sampler.most_steps)
     forwards = [
         each._replace(number=each.number / rl.num_iterations)
         for each in rollout(network, sampler, share, options.prompt_length)
@@ -129,12 +133,14 @@ def rollout(
 ) -> list[Forwards]:
     """All forwards of a sampler for so many completions.
 
-    Without a cache each sees all tokens. With one a block begins with such a forward, which
-    sampler.refresh_every repeats, and the others take in a window: the block (dual), or all from
-    its beginning on (prefix). Guidance doubles the rows of each."""
+    As many as a completion can take: with sampler.threshold or factor one for each token (rows that
+    wait for each other with sampler.refresh_every may need some more). Without a cache each sees
+    all tokens. With one a block begins with such a forward, which sampler.refresh_every repeats,
+    and the others take in a window: the block (dual), or all from its beginning on (prefix).
+    Guidance doubles the rows of each."""
     width, total = sampler.block_length, prompt_length + sampler.gen_length
     blocks = sampler.gen_length // width
-    steps = sampler.steps // blocks
+    steps = sampler.most_steps // blocks
     refreshes = ceil(steps / (sampler.refresh_every or steps))
     every = steps if sampler.cache == "none" else refreshes
     sent = rows * (2 if sampler.cfg_scale else 1)
@@ -145,6 +151,50 @@ def rollout(
         operations = sent * forward_operations(network, window, width, total)
         forwards.append(Forwards("window", steps - every, sent, operations))
     return forwards
+
+
+def evaluation_forwards(
+    network: Network, sampler: SamplerConfig, records: int, batch_size: int, prompt_length: int
+) -> list[Forwards]:
+    """All forwards of an evaluation of so many records: full batches, and one of what is left."""
+    whole, rest = divmod(records, batch_size)
+    return [
+        each._replace(number=batches * each.number)
+        for batches, rows in ((whole, batch_size), (1, rest))
+        if batches * rows
+        for each in rollout(network, sampler, rows, prompt_length)
+    ]
+
+
+def evaluation_seconds(
+    config: RunConfig, options: PlanConfig, stage: str, network: Network
+) -> float | None:
+    """Time of a device's share of the evaluation after a stage, and of those while RL trains.
+
+    None where it is not known how many records there are."""
+    settings, watch = evaluation_settings(config), config.rl.watch
+
+    def seconds(loaded: Network, records: int, adapted: bool) -> float:
+        share, size = ceil(records / options.devices), config.eval.batch_size
+        own = evaluation_forwards(loaded, settings.sampler, share, size, options.prompt_length)
+        own = [each._replace(adapted=adapted) for each in own]
+        return seconds_of(own, loaded, HARDWARE[options.hardware], options.utilisation)
+
+    total = 0.0
+    if stage == "rl" and watch.evaluate_steps is not None:
+        few = most_records(config.task, replace(settings, num_records=watch.evaluate_records))
+        times = config.rl.max_steps // watch.evaluate_steps
+        total += times * seconds(network, few or 0, adapted=True)
+    if config.eval.after_each or (stage, "eval") in pairwise(config.stages):
+        records = most_records(config.task, settings)
+        if records is None:
+            return None
+        # adapters are merged, but not into four bits; the paper's evaluation is in bfloat16 on GPUs
+        four = network.weights == "nf4"
+        narrow = network.half and settings.style == "d1_eval" and not four
+        loaded = replace(network, weights="bfloat16") if narrow else network
+        total += seconds(loaded, records, adapted=four)
+    return total
 
 
 def seconds_of(

@@ -19,7 +19,7 @@ class PlanConfig(Block):
     sharding: Literal["none", "zero2", "zero3"] = option(
         "none", "zero2 spreads optimizer and gradients over the devices, zero3 weights as well"
     )
-    prompt_length: int = option(200, "tokens of an RL prompt", at_least=1)
+    prompt_length: int = option(200, "tokens of a prompt, in RL and evaluation", at_least=1)
     traces: int = option(1000, "cold-start records; s1K has 1,000", at_least=1)
     trace_length: int | None = option(
         None, "mean tokens of a record, for the time; null: the longest", at_least=1

@@ -92,6 +92,13 @@ class SamplerConfig(Block):
         usable = self.factor is None or self.threshold is None
         require(usable, "sampler.factor", self.factor, rule)
 
+    @property
+    def most_steps(self) -> int:
+        """Steps of a completion at most: a threshold or factor may commit a single token in each,
+        whatever `steps` says."""
+        by_confidence = self.threshold is not None or self.factor is not None
+        return self.gen_length if by_confidence else self.steps
+
 
 @dataclass(frozen=True)
 class BaseConfig(Block):

@@ -138,9 +138,12 @@ def _hub(data: str) -> Iterator[Row]:
     from datasets.exceptions import DatasetsError
     from huggingface_hub import logging
 
+    from weft_rl.places import tell_of_hub
+
     logging.set_verbosity_error()  # without a network two lines for each of its tries
     name = PUBLISHED[data].hub if data in PUBLISHED else data
     place, _, configuration = name.partition(":")
+    tell_of_hub(place)
     try:
         rows = load_dataset(place, configuration or None, split="train")
     # ValueError: an unknown configuration or split

@@ -55,17 +55,6 @@ def is_held_out(grid: str) -> bool:
     return orbit(grid) in held_out_orbits()
 
 
-def solutions(puzzle: str) -> list[str]:
-    """Every grid that agrees with the puzzle's clues, 0 or any other character being empty.
-
-    Raises ValueError unless the puzzle has 16 characters."""
-    if len(puzzle) != CELLS:
-        raise ValueError(f"puzzle={puzzle[:40]!r}: must have {CELLS} characters")
-    clues = np.array([int(digit) if digit in "1234" else 0 for digit in puzzle], dtype=np.int8)
-    fits = ((_table() == clues) | (clues == 0)).all(axis=1)
-    return [solved_grids()[i] for i in np.flatnonzero(fits)]
-
-
 def fill_rows(puzzle: str, order: Callable[[list[str]], Sequence[str]] = sorted) -> str:
     """Each row's empty cells filled with the digits that the row lacks, whatever columns and boxes
     hold; order: what becomes of the ascending list of them, which is then dealt left to right."""

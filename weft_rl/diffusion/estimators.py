@@ -17,7 +17,6 @@ from torch import Tensor
 from weft_rl.diffusion.quadrature import gauss_legendre
 from weft_rl.diffusion.shapes import require_everywhere, require_shape
 
-Estimator = Literal["one_step", "coupled", "random_mask", "elbo", "trace"]
 # A completion's step for a token that the sampler never committed.
 NEVER = torch.iinfo(torch.long).max
 # Mask ratios: far enough from 0 and 1 for weights of at most 5 (coupled), and for both kinds of

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from weft_rl.diffusion.bound import clock_probability, rate_ratio
+from weft_rl.diffusion.bound import clock_probability
 from weft_rl.diffusion.precision import widen
 from weft_rl.diffusion.shapes import require_shape
 
@@ -22,19 +22,6 @@ def mask_probability(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
     require_shape("t", t, (len(beta), 1))
     # log1p: in float32 1 - t is 1 at t = 1e-8
     return clock_probability(-torch.log1p(-widen(t)), beta, beta_ref)
-
-
-def mask_slope(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
-    """Derivative of mask_probability by t: r (1 - t)^(r - 1), r = beta / beta_ref.
-
-    As a token weight it turns the loss under one shared, uniform t into the exact negative ELBO;
-    without it each token is integrated over the wrong measure. Its variance under a uniform t is
-    infinite where r < 1/2: to train, see weft_rl.diffusion.bound. Shapes as for mask_probability.
-    Source: the substitution dt_i = (dt_i/dt) dt of WeFT's Theorem 1, left out in Algorithm 1."""
-    require_shape("t", t, (len(beta), 1))
-    require_shape("beta_ref", beta_ref, (len(beta), 1))
-    ratio = rate_ratio(beta, beta_ref)
-    return ratio * torch.exp((ratio - 1) * torch.log1p(-widen(t)))
 
 
 def sample_time(generators: Sequence[torch.Generator]) -> Tensor:
