@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 
 import pytest
+import torch
 import yaml
 from run_folders import SMALL, write_lines
 from upstream_checkpoint import llada_folder
@@ -93,6 +95,27 @@ def test_arms_and_seeds_may_join_a_comparison(tmp_path):
     assert opened(tmp_path, *argv) == (tmp_path, 2)
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert (saved["arms"], saved["seeds"]) == (["sft", "nll", "weft"], [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rl.lora.targets=[nope]", "rl.lora.r=2"], "rl.lora.targets: no module is called nope"),
+        (["device=cuda"], "device=cuda: no CUDA device is available"),
+        (["memory.weights=nf4", "rl.lora.r=2", "cold_start.lora.r=2"], "memory.weights=nf4"),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing without one")
+def test_what_no_run_can_have_is_said_before_there_is_a_folder(words, said, tmp_path):
+    with pytest.raises(UserError, match=re.escape(said)):
+        main([ARMS, "seeds=[0]", *words, f"out={tmp_path / 'never'}"])
+    assert not (tmp_path / "never").exists()
+
+
+def test_its_runs_do_not_hear_of_resume():
+    """A run that is tried again finds its own folder."""
+    _, config, words = read_options([ARMS, "seeds=[0]", "resume=never", "rl.max_steps=3"])
+    assert (config.resume, words) == ("never", ["rl.max_steps=3"])
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,9 @@ from weft_rl.jobs import (
     run_in,
     workers_and_threads,
 )
-from weft_rl.pipeline import check_data, environment, start_model
 from weft_rl.plot import draw_means, mean_curves, save_figure
+from weft_rl.preflight import check_run, start_model
+from weft_rl.run_folder import environment
 from weft_rl.runs import (
     CONFIG,
     CURVES,
@@ -46,7 +47,6 @@ from weft_rl.runs import (
     write_json,
     write_text,
 )
-from weft_rl.trackers import check_trackers
 
 PAGE = "comparison.md"
 ARMS = tuple(stage for stage in STAGES if stage not in ("base", "rl", "eval"))
@@ -90,9 +90,8 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.write(_as_yaml(options, config))
         return 0
     check_launcher(options)
-    check_trackers(config.trackers)
+    check_run(config)
     base = start_model(config) is None
-    check_data(config)
     total = len(options.units())
     workers, threads = workers_and_threads(options, config.device, total)
     folder, threads = open_comparison(options, config, threads)
@@ -103,7 +102,8 @@ def main(argv: Sequence[str]) -> int:
         for arm, seed in options.units()
         if not is_done(folder / unit_name(arm, seed), config.task)
     ]
-    again = shlex.join([*argv, *([] if options.out else [f"out={folder}"])])
+    asked = [word for word in argv if not word.startswith("resume=")]
+    again = shlex.join([*asked, *([] if options.out else [f"out={folder}"])])
     again = f"go on with: python -m weft_rl.compare {again}"
     try:
         statuses = _train_base(pool, folder, words) if base and jobs else {}
@@ -132,7 +132,10 @@ def read_options(argv: Sequence[str]) -> tuple[CompareConfig, RunConfig, list[st
     own, words = split_words(asked, CompareConfig, _SET_HERE)
     options = parse_options(CompareConfig, own, command="weft_rl.compare", description=_ABOUT)
     first = [f"stages=[{options.arms[0]},rl]", f"seed={options.seeds[0]}"]
-    return options, load_run_config([*words, *first], command="weft_rl.compare"), words
+    config = load_run_config([*words, *first], command="weft_rl.compare")
+    # whether the folder may hold something is the comparison's matter: a run that is tried again
+    # goes on
+    return options, config, [word for word in words if not word.startswith("resume=")]
 
 
 def open_comparison(options: CompareConfig, config: RunConfig, threads: int) -> tuple[Path, int]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from weft_rl.adapters import chain
 from weft_rl.budget import HARDWARE, Network, Step
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, parse_options
@@ -114,7 +115,8 @@ def _architecture(config: RunConfig) -> tuple[Family, Sizes]:
     for family in FAMILIES:
         if config.model in {*family.published, *family.published.values()}:
             return family, family.published_sizes
-    content = read_config(folder := Path(config.model))
+    folder, _ = chain(Path(config.model))
+    content = read_config(folder)
     family, _ = family_of(content, folder)
     return family, family.sizes(content)
 

@@ -34,7 +34,7 @@ from weft_rl.paper_units import (
     units_of_figure,
     units_of_table,
 )
-from weft_rl.pipeline import check_data, start_model
+from weft_rl.preflight import check_data, check_training, start_model
 from weft_rl.runs import REPORT, finished_stages
 from weft_rl.trackers import check_trackers
 
@@ -87,6 +87,7 @@ def main(argv: Sequence[str]) -> int:
     units += [unit for number in options.figures() for unit in _figure(number, options, config)]
     units = list(dict.fromkeys([unit.trained for unit in units] + units))
     check_data(config)
+    check_training(config)
     folder = Path(options.out)
     try:
         (folder / LOGS).mkdir(parents=True, exist_ok=True)

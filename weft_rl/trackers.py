@@ -11,7 +11,7 @@ from weft_rl.config.options import shown
 from weft_rl.extras import require_package
 
 PROJECT = "weft-rl"
-_FOLDER = "trackers"
+TRACKERS = "trackers"
 
 
 def check_trackers(trackers: Sequence[str]) -> None:
@@ -22,7 +22,7 @@ def check_trackers(trackers: Sequence[str]) -> None:
 
 def tracker_folder(run: Path) -> Path:
     """Where in a run folder the trackers write."""
-    return run.resolve() / _FOLDER
+    return run.resolve() / TRACKERS
 
 
 def point_trackers(trackers: Sequence[str], run: Path) -> None:
