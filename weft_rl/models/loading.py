@@ -150,7 +150,9 @@ def _four_bits(device: torch.device) -> BitsAndBytesConfig:
             f"memory.weights=nf4: needs a CUDA device, and this runs on {device}; {cure}"
         )
     if find_spec("bitsandbytes") is None:
-        raise UserError(f"memory.weights=nf4: needs bitsandbytes; install it, or {cure}")
+        raise UserError(
+            f"memory.weights=nf4: needs bitsandbytes; pip install 'weft-rl[nf4]', or {cure}"
+        )
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
