@@ -151,8 +151,9 @@ def test_a_job_in_hand_is_not_started_again(tmp_path):
 
 def test_sigterm_stops_the_runs_too(tmp_path):
     out = tmp_path / "a"
+    words = [f"out={out}", *SMALL, "resume=never"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "weft_rl.compare", ARMS, "seeds=[0]", f"out={out}", *SMALL],
+        [sys.executable, "-m", "weft_rl.compare", ARMS, "seeds=[0]", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -165,6 +166,7 @@ def test_sigterm_stops_the_runs_too(tmp_path):
     _, said = process.communicate(timeout=30)
     assert process.returncode == 3
     assert "stopped with 0 of 2 runs done; go on with: python -m weft_rl.compare" in said
+    assert "resume=never" not in said
     assert not (out / "base" / "stages.json").exists()
     with (out / "logs" / "base.log").open("a") as log:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody holds it: the run has ended

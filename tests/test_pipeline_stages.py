@@ -57,17 +57,19 @@ def test_the_last_step_has_a_line(tmp_path):
 
 @pytest.mark.parametrize("named", [True, False])
 def test_the_way_to_go_on_can_be_pasted(tmp_path, monkeypatch, capsys, named):
-    """Words in which `out=` stands as well, and a folder with a blank."""
+    """Words in which `out=` stands as well, a folder with a blank, and resume=never, under which it
+    would be refused."""
     monkeypatch.chdir(tmp_path)
     words = [*SMALL, "stages=[weft]", "cold_start.lora.r=2", "cold_start.lora.dropout=0.1"]
     words += ["out=a run"] if named else []
+    never = ["resume=never", *words]
 
     def stopped(self):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setitem(BODIES, "weft", stopped)
-        assert execute("weft_rl.pipeline", main, words) == 3
+        assert execute("weft_rl.pipeline", main, never) == 3
     said = capsys.readouterr().err.strip().rpartition("go on with: python -m weft_rl.pipeline ")[2]
     (out,) = (tmp_path / name for name in (["a run"] if named else os.listdir(tmp_path / "runs")))
     again = shlex.split(said)
