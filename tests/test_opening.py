@@ -39,10 +39,10 @@ def opened(*given):
     return run
 
 
-def interrupt_after(path, deadline_s=120):
-    """Ctrl-C as soon as there is such a path."""
+def interrupt_after(stage, deadline_s=120):
+    """Ctrl-C as soon as the stage has a checkpoint."""
     deadline = time.monotonic() + deadline_s
-    while not path.exists() and time.monotonic() < deadline:
+    while not any(stage.glob("step-*")) and time.monotonic() < deadline:
         time.sleep(0.005)
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -51,7 +51,7 @@ def interrupt_after(path, deadline_s=120):
 def stopped(start, tmp_path_factory):
     """A run of weft and then rl, interrupted in rl."""
     out = tmp_path_factory.mktemp("runs") / "stopped"
-    after = threading.Thread(target=interrupt_after, args=[out / "checkpoints" / "rl" / "step-1"])
+    after = threading.Thread(target=interrupt_after, args=[out / "checkpoints" / "rl"])
     after.start()
     assert status(start, out, "stages=[weft,rl]") == 3
     after.join()
@@ -59,12 +59,13 @@ def stopped(start, tmp_path_factory):
 
 
 @pytest.mark.parametrize("stages", ["weft,sft,rl", "weft,sft", "sft,rl", "rl"])
-def test_a_stopped_stage_is_not_gone_on_with_from_another_model(start, stopped, capsys, stages):
+def test_a_stopped_stage_is_not_gone_on_with_from_another_model(start, stopped, stages):
     """Its checkpoint began from weft, whatever the stages before it say now."""
     before = (stopped / "config.yaml").read_bytes()
     newest = newest_checkpoint(stopped, "rl").name
-    assert status(start, stopped, f"stages=[{stages}]") == 2
-    said = capsys.readouterr().err
+    with pytest.raises(UserError) as error:
+        opened(start, stopped, f"stages=[{stages}]")
+    said = str(error.value)
     held = f"holds weft and then rl (begun from weft, stopped at {newest})"
     assert f"{held}, which stages=[{stages}] does not go on from" in said
     assert "begin with stages=[weft,rl], which goes on there, or choose another out" in said
@@ -76,13 +77,13 @@ def test_a_stopped_stage_is_gone_on_with(start, stopped, stages):
     assert opened(start, stopped, f"stages=[{stages}]") == stopped
 
 
-def test_a_stopped_first_stage_began_from_the_model(start, tmp_path, capsys):
+def test_a_stopped_first_stage_began_from_the_model(start, tmp_path):
     run = opened(start, tmp_path / "run", "stages=[rl]")
     step = run / "checkpoints" / "rl" / "step-3"
     step.mkdir(parents=True)
     (step / "model.safetensors").write_text("")
-    assert status(start, run, "stages=[weft,rl]") == 2
-    assert f"holds rl (begun from model={start}, stopped at step-3)" in capsys.readouterr().err
+    with pytest.raises(UserError, match=rf"holds rl \(begun from model={start}, stopped at step-3"):
+        opened(start, run, "stages=[weft,rl]")
 
 
 def test_the_mended_command_has_the_folder_that_a_mistake_left(start, tmp_path, capsys):
