@@ -79,6 +79,10 @@ def test_an_adapter_without_its_base(adapter, tmp_path):
     (tmp_path / "base").rename(tmp_path / "moved")
     with pytest.raises(UserError, match=f"an adapter, and its base {tmp_path / 'base'} is not"):
         checked(adapter)
-    (tmp_path / "one" / "adapter_config.json").write_text("{}")
+    named = (tmp_path / "one" / "adapter_config.json").write_text
+    named('{"base_model_name_or_path": "gone"}')
+    with pytest.raises(UserError, match="an adapter, and its base gone is not"):
+        checked(adapter)
+    named("{}")
     with pytest.raises(UserError, match="names no base_model_name_or_path; copy it again"):
         checked(adapter)

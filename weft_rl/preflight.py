@@ -43,7 +43,7 @@ def start_model(config: RunConfig) -> str | None:
         base = base_of(place)
         if Path(base).is_dir():
             check_weights(Path(base))
-        elif base.startswith((".", "/", "~")):
+        elif base.startswith((".", "/", "~")) or base.count("/") != 1:
             raise UserError(f"model={config.model}: is an adapter, and its base {base} is not here")
     elif place.startswith((".", "/", "~")) or place.count("/") != 1:
         raise UserError(f"model={config.model}: no such folder, and no hub id (owner/name) either")
