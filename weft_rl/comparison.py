@@ -193,7 +193,7 @@ def _interval(table: Table) -> Interval:
     # the base is the same model whatever the seed: equal rows are one measurement, not several
     same = all(row == rows[0] for row in rows)
     found = record_mean(rows[0]) if same else crossed_mean(rows)
-    return Interval(found.mean, max(found.low, 0.0), min(found.high, 1.0))
+    return found.within(0.0, 1.0)
 
 
 def _percent(value: float) -> float:
@@ -258,15 +258,14 @@ def _change(after: Tables, before: Tables, comparisons: int = 1) -> dict[str, An
 def _difference(rows: Sequence[Sequence[float]], comparisons: int) -> dict[str, Any]:
     """What paired differences (seeds by records) say, in points, as one of several comparisons."""
     found, draws = crossed_estimate(rows), hierarchical_bootstrap(rows)
-    interval, p = found.interval, found.p
+    interval = found.interval.within(-1.0, 1.0)  # shares
     entry = {
         "difference": _percent(interval.mean),
         "ci95": _bounds(interval),
-        # one record's interval has no width, and means nothing
-        "verdict": verdict(interval) if p < 0.05 else "not distinguishable",
-        "bootstrap95": _bounds(percentile_interval(interval.mean, draws)),
+        "verdict": verdict(interval),
+        "bootstrap95": _bounds(percentile_interval(interval.mean, draws).within(-1.0, 1.0)),
         "confidence": round(share_above(draws), 4),
-        "p": round(p, 5),
+        "p": round(found.p, 5),
     }
     if len(rows) > 1:  # one seed tells nothing of what others would show
         entry["superiority"] = round(share_above([fmean(row) for row in rows]), 4)

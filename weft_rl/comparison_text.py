@@ -93,11 +93,12 @@ def _how_sure(entry: Mapping[str, Any], comparisons: int) -> str:
         return ""
     said = f"probability of superiority {entry['superiority']:.2f}"
     seeds = len(entry["seeds"])
-    # of two seeds it differs too much from one repetition to the next
-    if "smallest_visible" in entry and seeds > 2:
-        share = "three of four" if seeds >= (5 if comparisons == 1 else 8) else "two of three"
-        said += f"; a true difference of {entry['smallest_visible']:.1f} would have shown in about "
-        said += f"{share} such comparisons"
+    alone = comparisons == 1
+    # of fewer seeds it differs too much from one repetition to the next
+    if "smallest_visible" in entry and seeds >= (3 if alone else 5):
+        share = "three of four" if seeds >= (5 if alone else 8) else "two of three"
+        said += f"; a true difference of about {entry['smallest_visible']:.1f} would have shown in "
+        said += f"roughly {share} such comparisons"
     return f" ({said})"
 
 

@@ -11,7 +11,7 @@ from weft_rl.config.schema import GENERATED
 from weft_rl.paper import DATA_SETS, GRADIENT_NORMS, SCORES, Row
 from weft_rl.paper_units import Unit
 from weft_rl.runs import METRICS, read_lines, write_text
-from weft_rl.stats import Interval, crossed_mean, record_mean, t95
+from weft_rl.stats import Crossed, Interval, crossed_estimate, crossed_mean, record_mean, t95
 
 _TASKS = {
     "sudoku": "Sudoku",
@@ -100,18 +100,32 @@ def _interval(values: Mapping[int, Mapping[str, float]]) -> str:
         return _NONE
     # the base is one model whatever the seed: equal rows are one measurement, not several
     same = all(row == rows[0] for row in rows)
-    return _shown(record_mean(rows[0]) if same else crossed_mean(rows), 100)
+    found = record_mean(rows[0]) if same else crossed_mean(rows)
+    return _shown(found.within(0.0, 1.0), 100)
 
 
 def _average(found: Sequence[Mapping[int, Mapping[str, float]]]) -> str:
     """Mean of the tasks' means over the seeds that all of them have."""
-    seeds = set.intersection(*(set(values) for values in found))
-    means = [
-        float(np.mean([np.mean([*values[seed].values()]) for values in found])) for seed in seeds
-    ]
-    if not means:
+    seeds = sorted(set.intersection(*(set(values) for values in found)))
+    tables = [np.array([[*values[seed].values()] for seed in seeds]) for values in found]
+    if not seeds or not all(table.size for table in tables):
         return _NONE
-    return f"{100 * float(np.mean(means)):.1f}" if len(set(means)) == 1 else _shown(_t(means), 100)
+    means = np.mean([table.mean(axis=1) for table in tables], axis=0)  # (S,)
+    # each task has records of its own: their parts of the mean's variance add up
+    parts = [crossed_estimate(table) for table in tables]
+    several = len(seeds) > 1
+    average = Crossed(
+        float(means.mean()),
+        float(means.var(ddof=1)) / len(seeds) if several else 0.0,
+        sum(part.by_item for part in parts) / len(parts) ** 2,
+        sum(part.noise for part in parts) / len(parts) ** 2,
+        len(seeds),
+        min(part.items for part in parts),
+    )
+    # all 0: each task's own column has the interval
+    if average.half_width() == 0:
+        return f"{100 * average.mean:.1f}"
+    return _shown(average.interval.within(0.0, 1.0), 100)
 
 
 def _t(values: Sequence[float]) -> Interval:

@@ -25,7 +25,7 @@ from weft_rl.page import write_page
 from weft_rl.plot import read_curves, run_panels
 from weft_rl.rerun import argument, options_of
 from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, read_json, read_lines
-from weft_rl.stats import Interval, bootstrap_mean, verdict
+from weft_rl.stats import Interval, crossed_mean, verdict
 
 # What a task's first score is called, and what it says; any other task has just a score.
 _MAIN = {
@@ -222,7 +222,7 @@ def _paired(run: Path, task: str, before: str, after: str) -> Interval | None:
         for stage in (before, after)
     )
     changes = [new[record] - old[record] for record in old if record in new]
-    return bootstrap_mean(changes) if changes else None
+    return crossed_mean([changes]).within(-1.0, 1.0) if changes else None
 
 
 def _reward(run: Path) -> list[figures.Line]:

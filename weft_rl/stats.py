@@ -21,6 +21,10 @@ class Interval:
     low: float
     high: float
 
+    def within(self, least: float, most: float) -> "Interval":
+        """Without what lies outside of the values that the mean can have."""
+        return Interval(self.mean, max(self.low, least), min(self.high, most))
+
 
 def t_tail(t: float, degrees: float) -> float:
     """Chance that Student's t is as far from 0 as `t`, or farther, on either side.
@@ -62,9 +66,11 @@ def t95(degrees: float) -> float:
     return t_point(0.05, degrees)
 
 
-def wilson(successes: int, n: int) -> Interval:
+def wilson(successes: float, n: int) -> Interval:
     """Share of successes with Wilson's 95 % interval. Raises ValueError unless 0 <= k <= n, n > 0.
 
+    Shares of several cells add up to parts of successes; the interval is then wide enough for
+    records that are all or nothing.
     Source: Wilson (1927), score interval without continuity correction."""
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"{successes} successes of {n}")
@@ -92,12 +98,12 @@ def bootstrap_mean(values: ArrayLike, resamples: int = 4000) -> Interval:
 
 
 def record_mean(values: Sequence[float]) -> Interval:
-    """Mean over the records of one model with its 95 % interval: Wilson's where all are 0 or 1, for
-    a bootstrap of equal values would claim certainty, else the bootstrap's.
+    """Mean of shares over the records of one model with its 95 % interval: Wilson's where all are 0
+    or 1, or alike, for a bootstrap of equal values would claim certainty; else the bootstrap's.
 
     Raises ValueError for no values."""
-    if values and set(values) <= {0.0, 1.0}:
-        return wilson(round(sum(values)), len(values))
+    if values and (set(values) <= {0.0, 1.0} or len(set(values)) == 1):
+        return wilson(sum(values), len(values))
     return bootstrap_mean(values)
 
 
@@ -117,19 +123,25 @@ class Crossed:
     items: int
 
     def half_width(self, level: float = 0.05) -> float:
-        """Half of the interval that misses the true mean with chance `level` at most.
+        """Half of the interval that misses the true mean with chance `level` or less, where seed
+        means and item means are roughly normal. Where some seeds fail outright nothing is promised.
 
         Each part of the variance counts with its own t point, S - 1 degrees of freedom for seeds
-        and N - 1 for items, and the interval is no narrower than for these seeds and new items.
+        and N - 1 for items, and the interval is no narrower than for these seeds and new items, nor
+        than if all N items were alike and there were one more without any effect: items that all
+        say the same are no certainty.
         Few seeds thus cost what they must where seeds make the variance, and nothing where items
         do; one common number of degrees of freedom, estimated from the parts (Satterthwaite), made
-        up to 11 of 100 intervals too narrow with two seeds. Simulated in tests/test_stats.py.
-        Source: Banerjee (1961), confidence intervals for sums of separately estimated means."""
+        up to 11 of 100 intervals too narrow with two seeds. Source: after Banerjee (1960, 1961),
+        intervals for sums of means whose variances are estimated apart; that the residual, which
+        both parts contain, counts once only is not covered by his bound but by the simulations in
+        tests/test_stats.py."""
         seed_point = t_point(level, self.seeds - 1) if self.seeds > 1 else 0.0
         item_point = t_point(level, self.items - 1) if self.items > 1 else 0.0
         own = max(self.by_item - self.noise, 0.0)
         both = seed_point**2 * self.by_seed + item_point**2 * own
-        return max(both, item_point**2 * self.by_item) ** 0.5
+        one_more = t_point(level, self.items) * self.mean / (self.items + 1)
+        return max(both, item_point**2 * self.by_item, one_more**2) ** 0.5
 
     @property
     def interval(self) -> Interval:
@@ -140,9 +152,7 @@ class Crossed:
     @property
     def p(self) -> float:
         """Two-sided p of a true mean of 0: the level whose interval ends at 0, so that it is below
-        .05 where the 95 % interval is on one side of 0. One number alone has p = 1."""
-        if self.mean == 0 or self.seeds * self.items == 1:
-            return 1.0
+        .05 where the 95 % interval is on one side of 0."""
         low, high = 0.0, 1.0
         while high - low > 1e-7:  # five digits are told
             middle = (low + high) / 2
@@ -153,7 +163,8 @@ class Crossed:
     def smallest_visible(self, comparisons: int = 1) -> float:
         """The true difference that such a design finds in about three of four repetitions, when it
         is one of so many comparisons; in two of three with fewer than five seeds, or several
-        comparisons of fewer than eight. Simulated in tests/test_stats.py."""
+        comparisons of fewer than eight. Simulated in tests/test_stats.py. It is estimated itself:
+        one study's may be found in a third of repetitions, or in nearly all."""
         return self.half_width(0.05 / comparisons) + self.half_width(0.4)
 
 
