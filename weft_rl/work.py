@@ -222,7 +222,8 @@ def seconds_of(
     on_gpu = network.half  # where launching was measured
     layers = network.sizes.num_hidden_layers if on_gpu else 0
     adapters = len(network.adapted()) if on_gpu and network.lora.r else 0
-    more = adapters * _ADAPTED_S if network.lora.r else layers * _WHOLE_S
+    whole = network.lora.r == 0 and network.weights == "float32"
+    more = layers * _WHOLE_S if whole else adapters * _ADAPTED_S
     return sum(
         each.number
         * max(
