@@ -315,35 +315,6 @@ def test_what_to_change_until_it_fits():
     assert "rl.lora.r=128: " in text
 
 
-@pytest.mark.parametrize(
-    ("stage", "key", "rows"),
-    [
-        ("weft", "cold_start", "cold_start.batch_size"),
-        ("rl", "rl", "rl.optimizer.micro_batch_size"),
-    ],
-)
-@pytest.mark.parametrize(("sharding", "last"), [("none", "zero3"), ("fsdp2", "fsdp2")])
-def test_every_cure_in_the_order_of_the_page(stage, key, rows, sharding, last):
-    words = (f"stages=[{stage}]", f"{key}.lora.r=0", f"{rows}=3", "rl.masks.per=row")
-    run = config("model=llada_8b", *words, *("memory.weights=float32",) * (stage == "weft"))
-    run = replace(run, memory=replace(run.memory, gradient_checkpointing=False))
-    lines = cures_of(run, PlanConfig("rtx4090", sharding=sharding), stage, 2e9)
-    names = [
-        "memory.gradient_checkpointing=true",
-        f"{rows}=1",
-        f"{key}.lora.r=128",
-        *["memory.weights=bfloat16"] * (stage == "weft"),  # auto's, once there is an adapter
-        "memory.weights=nf4",
-        f"devices=8 sharding={last}",
-    ]
-    assert [line.split(":")[0].strip() for line in lines[1:]] == names
-    page = (Path(__file__).parents[1] / "docs/scale.md").read_text()
-    page = page.partition("`plan` lists what to change")[2]
-    told = [f"`{names[0]}`", "smaller micro-batches", "`cold_start.lora.r=128` or `rl.lora.r=128`"]
-    places = [page.index(each) for each in (*told, "`memory.weights=bfloat16`", "`nf4`")]
-    assert places == sorted(places)
-
-
 def test_a_folder_is_planned_for_without_loading_it(tmp_path):
     folder, tensors = llada_folder(tmp_path / "a")
     plans = make_plans(config(f"model={folder}", "stages=[sft]"), PlanConfig())
