@@ -267,6 +267,12 @@ def test_parts_that_devices_share():
     assert (two["weights"], three["weights"]) == (one["weights"], one["weights"] / 8)
     assert (two["optimizer"], three["optimizer"]) == (one["optimizer"] / 8, one["optimizer"] / 8)
     assert (two["activations"], three["activations"]) == (one["activations"], one["activations"])
+    for stage in ("weft", "rl"):
+        same = [
+            make_plan(run, PlanConfig(devices=8, sharding=sharding), stage)
+            for sharding in ("zero3", "fsdp2")
+        ]
+        assert same[0] == same[1]
 
 
 def test_a_rollout_has_all_weights_on_every_device():

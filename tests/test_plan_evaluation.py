@@ -171,7 +171,8 @@ def test_what_the_hours_do_not_know_is_said(capsys):
     assert "rl.rollout.resample=2: not counted; at most 0." in printed
     assert "(sampler.early_stop) take fewer forwards" in printed
     main([*words, "sampler.early_stop=false"])
-    assert "\n" not in capsys.readouterr().out.partition("┘\n")[2]
+    (line,) = capsys.readouterr().out.partition("┘\n")[2].splitlines()
+    assert line.startswith("base: counted as trained here")
     main(["preset=paper", "stages=[sft]", "eval.data=some/set", "sampler.factor=1.0"])
     printed = capsys.readouterr().out
     assert "eval.data=some/set has is not known, set eval.num_records" in printed

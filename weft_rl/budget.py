@@ -12,7 +12,7 @@ from weft_rl.config.schema import LoraConfig
 from weft_rl.families.family import Family, Sizes
 
 Weights = Literal["float32", "bfloat16", "nf4"]
-Sharding = Literal["none", "zero2", "zero3"]
+Sharding = Literal["none", "zero2", "zero3", "fsdp2"]
 
 _FLOAT = 4
 # 4 bits, and a scale of 8 bits for 64 of them, themselves scaled by 256: QLoRA's double quantising.
@@ -228,7 +228,7 @@ class Step:
 
     def _parts(self, least: Literal["zero2", "zero3"]) -> int:
         """Over how many devices this form of sharding, or a lesser one, spreads something."""
-        spread = self.sharding == "zero3" or self.sharding == least
+        spread = self.sharding in ("zero3", "fsdp2", least)
         return self.devices if spread else 1
 
     def _cache_width(self) -> int:

@@ -23,7 +23,7 @@ def cures(
     """What to change, one after the other, until the stage fits `room` bytes; with the totals.
 
     total: bytes that the stage takes under other options."""
-    key = "rl" if stage == "rl" else "cold_start"
+    key = stage if stage in ("base", "rl") else "cold_start"
     lines = [f"{stage} does not fit {room / _GIB:.0f} GiB. One after the other:"]
     least = total(config, options)
     for block, name, value in _changes(config, options, key):
@@ -39,10 +39,11 @@ def cures(
         if needed <= room:
             return lines
     devices = _devices(config, options, stage)
-    options = replace(options, devices=devices, sharding="zero3")
+    sharding = "fsdp2" if options.sharding == "fsdp2" else "zero3"
+    options = replace(options, devices=devices, sharding=sharding)
     needed = total(config, options)
     if needed < least:
-        lines.append(f"  devices={devices} sharding=zero3: {needed / _GIB:.1f} GiB")
+        lines.append(f"  devices={devices} sharding={sharding}: {needed / _GIB:.1f} GiB")
     return lines
 
 
@@ -57,6 +58,8 @@ def _devices(config: RunConfig, options: PlanConfig, stage: str) -> int:
 
 def _changes(config: RunConfig, options: PlanConfig, key: str) -> list[tuple[str, str, Any]]:
     """Block, name and value of what may save memory, cheapest for the result first."""
+    if key == "base":  # all weights, in float32
+        return [("memory", "gradient_checkpointing", True), ("base", "batch_size", 1)]
     lora = [(f"{key}.lora", "r", 128)] if getattr(config, key).lora.r == 0 else []
     fewer: list[tuple[str, str, Any]] = [("cold_start", "batch_size", 1)]
     if key == "rl":

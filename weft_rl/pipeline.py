@@ -75,9 +75,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     finished = finished_stages(run)
     evaluated: dict[str, Any] = read_json(run / EVAL, {})
     place = start_model(config)
-    names = [name for name in config.stages if name != "base"]
-    if place is None:
-        names.insert(0, "base")
+    names = config.in_order
     current, start = "base", place or ""
     drop_damaged(config, run, names, finished, evaluated)
     try:

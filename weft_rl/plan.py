@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from weft_rl.families.llada import LLADA
 from weft_rl.families.registry import FAMILIES, family_of, read_config
 from weft_rl.work import (
     Forwards,
+    base_work,
     cold_start_work,
     evaluation_seconds,
     rl_work,
@@ -66,17 +68,16 @@ def main(argv: Sequence[str]) -> int:
         PlanConfig, [*mine, *asks], command="weft_rl.plan", description=about_it
     )
     config = load_run_config(rest, command="weft_rl.plan")
-    left_out = [stage for stage in config.stages if stage not in config.trained]
-    if not config.trained:
-        raise UserError(
-            f"stages=[{','.join(left_out)}]: no plans are made of these; name a stage that trains "
-            "from a model, like weft or rl"
-        )
     plans = make_plans(config, options)
+    if not plans:
+        raise UserError(
+            f"stages=[{','.join(config.stages)}]: no plans are made of these; name a stage that "
+            "trains, like weft or rl"
+        )
     room = (options.memory_gib or HARDWARE[options.hardware].memory_gib) * _GIB
     Console().print(_table(plans, room, options))
-    if left_out:
-        sys.stdout.write(f"not planned: {', '.join(left_out)}\n")
+    if config.in_order[0] == "eval":
+        sys.stdout.write("not planned: eval of the model as it is\n")
     for line in _remarks(config, plans):
         sys.stdout.write(f"{line}\n")
     for plan in plans:
@@ -123,16 +124,24 @@ def _architecture(config: RunConfig) -> tuple[Family, Sizes]:
 
 
 def make_plans(config: RunConfig, options: PlanConfig) -> list[Plan]:
-    """A plan for each stage that trains."""
-    return [make_plan(config, options, stage) for stage in config.trained]
+    """A plan for each stage that trains, the base of a generated model included."""
+    return [make_plan(config, options, stage) for stage in config.in_order if stage != "eval"]
 
 
 def make_plan(config: RunConfig, options: PlanConfig, stage: str) -> Plan:
     """Memory and time of one stage."""
     half = options.hardware != "cpu"
-    block = config.rl if stage == "rl" else config.cold_start
-    network = network_of(config, block.lora, half)
-    if stage == "rl":
+    if stage == "base":
+        options = replace(options, devices=1, sharding="none")  # a run has it of one process
+        lora = LoraConfig(0)
+    else:
+        lora = config.rl.lora if stage == "rl" else config.cold_start.lora
+    network = network_of(config, lora, half)
+    if stage == "base":
+        network = replace(network, weights="float32")
+        step = _base_step(config, options, network)
+        work = base_work(config, step)
+    elif stage == "rl":
         step = _rl_step(config, options, network)
         work = rl_work(config, options, step)
     else:
@@ -155,6 +164,11 @@ def make_plan(config: RunConfig, options: PlanConfig, stage: str) -> Plan:
 
 def _seconds(forwards: list[Forwards], network: Network, options: PlanConfig) -> float:
     return seconds_of(forwards, network, HARDWARE[options.hardware], options.utilisation)
+
+
+def _base_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
+    canvas = config.sampler.gen_length  # every answer is filled up to it
+    return Step(network, config.base.batch_size, options.prompt_length + canvas, canvas)
 
 
 def _cold_start_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
@@ -243,6 +257,8 @@ def _remarks(config: RunConfig, plans: Sequence[Plan]) -> list[str]:
         ]
     if any(sampler.early_stop for sampler in samplers):
         lines.append("completions that end early (sampler.early_stop) take fewer forwards")
+    if any(plan.stage == "base" for plan in plans):
+        lines.append("base: counted as trained here; a run takes one that is kept from the cache")
     for plan in plans:
         if plan.again:
             lines.append(

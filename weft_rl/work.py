@@ -29,6 +29,11 @@ WITHOUT_ESTIMATE = ("sft", "dream", "dft", "rho1")
 # forward of a cached row through 32 layers; and RL's passes of a single row, four matrices adapted
 # (benchmarks/results/gpu.json, sampler and rl). Less work than that makes no forward shorter.
 _LAYER_S, _ADAPTED_S = 0.7e-3, 0.6e-3
+# What a layer takes beyond that where all weights are trained, kept in float32 and cast for each
+# product: one number for pretraining, WeFT and RL of the preset small, 12 layers
+# (benchmarks/results/small.json). Those are whole stages, so it holds the rest of a step as well:
+# masks, clipping, the optimizer (one launch for all weights), checkpoints.
+_WHOLE_S = 1.65e-3
 
 
 class Forwards(NamedTuple):
@@ -38,7 +43,8 @@ class Forwards(NamedTuple):
     number: float  # the way back counts as the forwards that it computes
     rows: float  # of each
     operations: float  # of each
-    adapted: bool = True  # through the adapters, where there are some
+    # through what is trained: adapters, or float32 weights; not a start or a merged model alone
+    trained: bool = True
 
 
 class Work(NamedTuple):
@@ -73,6 +79,17 @@ def rows_of_pass(rl: RLConfig, completions: int, steps: int) -> float:
     return groups + completions * (views - 1)
 
 
+def base_work(config: RunConfig, step: Step) -> Work:
+    """Of pretraining, which one device does: whole answers of rows of one length."""
+    network, rows = step.network, config.base.batch_size
+    masked = step.predicted // 2  # on average
+    trained = 1 + backward_share(network)
+    again = head_operations(network, masked) * step.in_parts / trained
+    operations = rows * (forward_operations(network, step.length, masked) + again)
+    forwards = [Forwards("training", trained, rows, operations)]
+    return Work(forwards, rows * step.length, config.base.max_steps)
+
+
 def cold_start_work(config: RunConfig, options: PlanConfig, stage: str, step: Step) -> Work:
     """Of a cold start, whose records have options.trace_length tokens on average."""
     cold, network = config.cold_start, step.network
@@ -89,7 +106,7 @@ def cold_start_work(config: RunConfig, options: PlanConfig, stage: str, step: St
     if stage not in WITHOUT_ESTIMATE:
         forwards.append(Forwards("estimate", times / kept, size, size * whole))
     if stage == "rho1":
-        forwards.append(Forwards("reference", times, size, size * one, adapted=False))
+        forwards.append(Forwards("reference", times, size, size * one, trained=False))
     rows = size * times * options.devices
     steps = ceil(ceil(options.traces / rows) * cold.epochs)
     return Work(forwards, rows * length, steps)
@@ -111,8 +128,8 @@ def rl_work(config: RunConfig, options: PlanConfig, step: Step) -> Work:
     if old := _old_passes(rl):
         forwards.append(Forwards("old policy", old * parts, rows, rows * whole))
     if rl.kl_coef:
-        adapted = rl.lora.r == 0  # with an adapter the reference is the model without it
-        forwards.append(Forwards("reference", parts, rows, rows * whole, adapted))
+        whole_trained = rl.lora.r == 0  # with an adapter the reference is the model without it
+        forwards.append(Forwards("reference", parts, rows, rows * whole, whole_trained))
     trained = 1 + backward_share(network)
     again = head_operations(network, sampler.gen_length) * step.in_parts / trained
     forwards.append(Forwards("training", parts * trained, rows, rows * (whole + again)))
@@ -174,18 +191,18 @@ def evaluation_seconds(
     None where it is not known how many records there are."""
     settings, watch = evaluation_settings(config), config.rl.watch
 
-    def seconds(loaded: Network, records: int, adapted: bool) -> float:
+    def seconds(loaded: Network, records: int, trained: bool) -> float:
         share, size = ceil(records / options.devices), config.eval.batch_size
         own = evaluation_forwards(loaded, settings.sampler, share, size, options.prompt_length)
-        own = [each._replace(adapted=adapted) for each in own]
+        own = [each._replace(trained=trained) for each in own]
         return seconds_of(own, loaded, HARDWARE[options.hardware], options.utilisation)
 
     total = 0.0
     if stage == "rl" and watch.evaluate_steps is not None:
         few = most_records(config.task, replace(settings, num_records=watch.evaluate_records))
         times = config.rl.max_steps // watch.evaluate_steps
-        total += times * seconds(network, few or 0, adapted=True)
-    if config.eval.after_each or (stage, "eval") in pairwise(config.stages):
+        total += times * seconds(network, few or 0, trained=True)
+    if config.eval.after_each or (stage, "eval") in pairwise(config.in_order):
         records = most_records(config.task, settings)
         if records is None:
             return None
@@ -193,7 +210,7 @@ def evaluation_seconds(
         four = network.weights == "nf4"
         narrow = network.half and settings.style == "d1_eval" and not four
         loaded = replace(network, weights="bfloat16") if narrow else network
-        total += seconds(loaded, records, adapted=four)
+        total += seconds(loaded, records, trained=four)
     return total
 
 
@@ -201,15 +218,18 @@ def seconds_of(
     forwards: list[Forwards], network: Network, device: Hardware, utilisation: float
 ) -> float:
     """Time of these forwards, each bound by its operations, by the weights that it reads, or by
-    their launching."""
-    layers = network.sizes.num_hidden_layers if network.half else 0  # measured on a GPU alone
-    adapters = len(network.adapted()) if network.half and network.lora.r else 0
+    their launching. A way back is launched like as many forwards as it computes."""
+    on_gpu = network.half  # where launching was measured
+    layers = network.sizes.num_hidden_layers if on_gpu else 0
+    adapters = len(network.adapted()) if on_gpu and network.lora.r else 0
+    whole = network.lora.r == 0 and network.weights == "float32"
+    more = layers * _WHOLE_S if whole else adapters * _ADAPTED_S
     return sum(
         each.number
         * max(
             each.operations / (device.tera_operations * _TERA * utilisation),
             network.weight_bytes() / (device.tera_bytes * _TERA),
-            layers * _LAYER_S + each.adapted * adapters * _ADAPTED_S,
+            layers * _LAYER_S + each.trained * more,
         )
         for each in forwards
     )

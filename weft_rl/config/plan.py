@@ -16,10 +16,11 @@ class PlanConfig(Block):
     memory_gib: float | None = option(None, "of a device; null: the hardware's", above=0)
     utilisation: float = option(0.4, "share of the hardware's products", above=0, at_most=1)
     devices: int = option(1, "trained on together", at_least=1)
-    sharding: Literal["none", "zero2", "zero3"] = option(
-        "none", "zero2 spreads optimizer and gradients over the devices, zero3 weights as well"
+    sharding: Literal["none", "zero2", "zero3", "fsdp2"] = option(
+        "none",
+        "zero2 spreads optimizer and gradients over the devices, zero3 and fsdp2 weights as well",
     )
-    prompt_length: int = option(200, "tokens of a prompt, in RL and evaluation", at_least=1)
+    prompt_length: int = option(200, "tokens of a prompt, but in a cold start", at_least=1)
     traces: int = option(1000, "cold-start records; s1K has 1,000", at_least=1)
     trace_length: int | None = option(
         None, "mean tokens of a record, for the time; null: the longest", at_least=1

@@ -271,6 +271,12 @@ class RunConfig(Block):
         require(known is not None, "device", self.device, "must be auto, cpu, cuda or cuda:N")
 
     @property
+    def in_order(self) -> list[str]:
+        """All stages as they run: a generated model is pretrained first, named or not."""
+        rest = [stage for stage in self.stages if stage != "base"]
+        return ["base", *rest] if self.model in GENERATED else rest
+
+    @property
     def trained(self) -> list[str]:
         """The stages that train on from a start."""
         return [stage for stage in self.stages if stage not in ("base", "eval")]
