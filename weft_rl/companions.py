@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from weft_rl.families.family import Config, Family
+from weft_rl.families.registry import FAMILY
 from weft_rl.runs import read_json
 
 Layout = Literal["upstream", "transformers"]
@@ -26,7 +27,13 @@ def write_config(folder: Path, family: Family, config: Config, to: Layout) -> No
 
     Upstream's own names its code: the source's where that names a repository, otherwise the
     family's, since files beside the source do not go along."""
-    own = family.to_plain(config) if to == "transformers" else family.to_upstream(config)
+    if to == "transformers":
+        # its model_type may be another family's as well
+        form = {"model_type": family.plain_type, FAMILY: family.name}
+        own = family.to_plain(config) | form
+    else:
+        own = family.to_upstream(config) | {"model_type": family.model_types[0]}
+        own.pop(FAMILY, None)
     if "dtype" in config or "torch_dtype" in config:
         # upstream's code reads the older name
         name = "dtype" if to == "transformers" else "torch_dtype"
