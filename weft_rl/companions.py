@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from weft_rl.families.family import Config, Family
-from weft_rl.families.registry import FAMILY
+from weft_rl.families.registry import FAMILY, family_of, read_config
+from weft_rl.families.vocabulary import misfit
 from weft_rl.runs import read_json
 
 Layout = Literal["upstream", "transformers"]
@@ -81,6 +82,40 @@ def copy_companions(chain: Sequence[Path], folder: Path, family: Family, to: Lay
     if own_template:
         options["chat_template"] = family.chat_template
     _write(folder / _TOKENIZER, options)
+
+
+def tokenizer_problem(folder: Path) -> str | None:
+    """Why a converted folder's tokenizer is not its model's, in words; None when it may be.
+
+    Reads the files alone: a tokenizer.model, which needs its library, is taken as it is.
+    Raises UserError for a file that cannot be read."""
+    options = read_json(folder / _TOKENIZER, {})
+    try:
+        tokens = _tokens(folder, options)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return "its tokenizer's files cannot be read"
+    if not tokens:
+        return None if (folder / "tokenizer.model").exists() else "there is no tokenizer"
+    options = read_json(folder / "special_tokens_map.json", {}) | options
+    named = {}
+    for name in ("eos_token", "bos_token", "pad_token"):
+        token = options.get(name)
+        named[name] = token.get("content") if isinstance(token, Mapping) else token
+    config = read_config(folder)
+    return misfit(config, family_of(config, folder)[0], tokens, named)
+
+
+def _tokens(folder: Path, options: Mapping[str, Any]) -> dict[str, int]:
+    """Ids by text, from the forms that transformers writes them in."""
+    whole = read_json(folder / "tokenizer.json", {})
+    words = whole.get("model", {}).get("vocab") or read_json(folder / "vocab.json", {})
+    if not isinstance(words, Mapping):  # of texts with their scores
+        words = {text: number for number, (text, *_) in enumerate(words)}
+    tokens = {**words, **read_json(folder / "added_tokens.json", {})}
+    tokens |= {entry["content"]: entry["id"] for entry in whole.get("added_tokens", [])}
+    decoder = options.get("added_tokens_decoder", {})
+    tokens |= {entry["content"]: int(number) for number, entry in decoder.items()}
+    return {text: int(number) for text, number in tokens.items()}
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
