@@ -14,7 +14,7 @@ def misfit(
     rows = family.sizes(config).vocab_size
     count = max(tokens.values(), default=-1) + 1
     # embeddings are padded to a round number of rows: LLaDA-8B has 115 more than it has tokens,
-    # the small world's model 320 of 1,024
+    # the small model a third of its 1,024
     if not rows / 2 <= count <= rows:
         return f"the tokenizer has {count} tokens, the model {rows}"
     end = named["eos_token"]
