@@ -142,6 +142,7 @@ def test_a_flipped_bit_is_seen_before_weights_are_loaded(tmp_path, monkeypatch, 
     source, _ = llada_folder(tmp_path / "a")
     folder = tmp_path / "b"
     convert(source, folder, "upstream", 10**9)
+    seal(folder)
     load_model(str(folder), CPU, torch.float32)
     # what is no weight may be put right by hand
     (folder / "config.json").write_text(json.dumps(read_config(folder) | {"eot_token_id": 3}))
