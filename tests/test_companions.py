@@ -175,9 +175,10 @@ def test_convert_says_of_a_tokenizer_that_it_does_not_fit(tmp_path, capsys):
     problem = "pad_token_id=50, but the tokenizer has <|endoftext|> as 1"
     wanted = f"weft_rl.convert: {tmp_path / 'c'}: {problem}{cure}"
     assert capsys.readouterr().err == wanted
-    (source / "tokenizer.json").write_text('{"model": {"vocab": 3}}')
-    assert main([str(source), f"out={tmp_path / 'd'}"]) == 0
-    assert "its tokenizer's files cannot be read; copy" in capsys.readouterr().err
+    for name, content in (("d", '{"model": {"vocab": 3}}'), ("f", "no JSON")):
+        (source / "tokenizer.json").write_text(content)
+        assert main([str(source), f"out={tmp_path / name}"]) == 0
+        assert "its tokenizer's files cannot be read; copy" in capsys.readouterr().err
     for file in source.glob("token*.json"):
         file.unlink()
     assert main([str(source), f"out={tmp_path / 'e'}"]) == 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from weft_rl.errors import UserError
 from weft_rl.families.family import Config, Family
 from weft_rl.families.registry import FAMILY, family_of, read_config
 from weft_rl.families.vocabulary import misfit
@@ -87,22 +88,22 @@ def copy_companions(chain: Sequence[Path], folder: Path, family: Family, to: Lay
 def tokenizer_problem(folder: Path) -> str | None:
     """Why a converted folder's tokenizer is not its model's, in words; None when it may be.
 
-    Reads the files alone: a tokenizer.model, which needs its library, is taken as it is.
-    Raises UserError for a file that cannot be read."""
-    options = read_json(folder / _TOKENIZER, {})
-    try:
-        tokens = _tokens(folder, options)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return "its tokenizer's files cannot be read"
-    if not tokens:
-        return None if (folder / "tokenizer.model").exists() else "there is no tokenizer"
-    options = read_json(folder / "special_tokens_map.json", {}) | options
-    named = {}
-    for name in ("eos_token", "bos_token", "pad_token"):
-        token = options.get(name)
-        named[name] = token.get("content") if isinstance(token, Mapping) else token
+    Reads the files alone: a tokenizer.model, which needs its library, is taken as it is."""
     config = read_config(folder)
-    return misfit(config, family_of(config, folder)[0], tokens, named)
+    family, _ = family_of(config, folder)
+    try:
+        options = read_json(folder / _TOKENIZER, {})
+        tokens = _tokens(folder, options)
+        if not tokens:
+            return None if (folder / "tokenizer.model").exists() else "there is no tokenizer"
+        options = read_json(folder / "special_tokens_map.json", {}) | options
+        named = {}
+        for name in ("eos_token", "bos_token", "pad_token"):
+            token = options.get(name)
+            named[name] = token.get("content") if isinstance(token, Mapping) else token
+        return misfit(config, family, tokens, named)
+    except (UserError, AttributeError, KeyError, TypeError, ValueError):
+        return "its tokenizer's files cannot be read"
 
 
 def _tokens(folder: Path, options: Mapping[str, Any]) -> dict[str, int]:
