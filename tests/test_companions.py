@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoTokenizer
 from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, write_folder
 
 from weft_rl.config.schema import LoraConfig
-from weft_rl.convert import convert
+from weft_rl.convert import convert, main
 from weft_rl.families.dream import DREAM
 from weft_rl.families.registry import read_config
 from weft_rl.models.configuration import LLaDAConfig
@@ -161,3 +161,25 @@ def test_a_merged_adapter_has_the_bases_companions_and_its_own_tokenizer(tmp_pat
     }
     template = AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
     assert template == ("{{ 'of the adapter' }}" if has_tokenizer else UPSTREAM_TEMPLATE)
+
+
+def test_convert_says_of_a_tokenizer_that_it_does_not_fit(tmp_path, capsys):
+    source = llada(tmp_path / "a")
+    assert main([str(source), f"out={tmp_path / 'b'}"]) == 0
+    assert main([str(dream(tmp_path / "dream")[0]), f"out={tmp_path / 'dream2'}"]) == 0
+    assert capsys.readouterr().err == ""
+    path = source / "config.json"
+    path.write_text(json.dumps(read_config(source) | {"pad_token_id": 50}))
+    assert main([str(source), f"out={tmp_path / 'c'}"]) == 0
+    cure = "; copy the model's own tokenizer files there\n"
+    problem = "pad_token_id=50, but the tokenizer has <|endoftext|> as 1"
+    wanted = f"weft_rl.convert: {tmp_path / 'c'}: {problem}{cure}"
+    assert capsys.readouterr().err == wanted
+    for name, content in (("d", '{"model": {"vocab": 3}}'), ("f", "no JSON")):
+        (source / "tokenizer.json").write_text(content)
+        assert main([str(source), f"out={tmp_path / name}"]) == 0
+        assert "its tokenizer's files cannot be read; copy" in capsys.readouterr().err
+    for file in source.glob("token*.json"):
+        file.unlink()
+    assert main([str(source), f"out={tmp_path / 'e'}"]) == 0
+    assert capsys.readouterr().err.endswith(f"{tmp_path / 'e'}: there is no tokenizer{cure}")

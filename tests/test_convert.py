@@ -12,13 +12,13 @@ from torch.testing import assert_close
 from transformers import LlamaForCausalLM
 from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, write_folder
 
-from weft_rl.config.schema import BaseConfig
+from weft_rl.config.schema import BaseConfig, LoraConfig
 from weft_rl.convert import SUMS, convert, main
 from weft_rl.errors import UserError
 from weft_rl.families.dream import DREAM
 from weft_rl.families.registry import read_config
 from weft_rl.models import LLaDAForMaskedLM
-from weft_rl.models.loading import load_model
+from weft_rl.models.loading import load_model, with_lora
 from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.shards import INDEX
 from weft_rl.sums import seal
@@ -136,6 +136,41 @@ def test_the_sums_are_sha256sum_s(tmp_path):
     with pytest.raises(UserError, match=f"{shard.name} does not match its checksum"):
         convert(tmp_path / "b", tmp_path / "c", "upstream", 10**9)
     assert not (tmp_path / "c").exists()
+
+
+def test_a_flipped_bit_is_seen_before_weights_are_loaded(tmp_path, monkeypatch, capsys):
+    source, _ = llada_folder(tmp_path / "a")
+    folder = tmp_path / "b"
+    convert(source, folder, "upstream", 10**9)
+    seal(folder)
+    load_model(str(folder), CPU, torch.float32)
+    # what is no weight may be put right by hand
+    (folder / "config.json").write_text(json.dumps(read_config(folder) | {"eot_token_id": 3}))
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    monkeypatch.setattr("weft_rl.sums._LARGE", 0)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with pytest.raises(UserError, match=r"model\.safetensors does not match its checksum; copy"):
+        load_model(str(folder), CPU, torch.float32)
+    assert f"{folder}: checking 0 GiB against SHA256SUMS ..." in capsys.readouterr().err
+    # of a machine's processes the first one looks, for all
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    load_model(str(folder), CPU, torch.float32)
+
+
+def test_a_flipped_bit_of_an_adapter_is_seen(tmp_path):
+    base, _ = llada_folder(tmp_path / "base")
+    model, folder = load_model(str(base), CPU, torch.float32), tmp_path / "run" / "step-1"
+    with_lora(model, LoraConfig(2, targets=["q_proj"]), str(base), folder).save_pretrained(folder)
+    seal(folder)
+    weights = folder / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(UserError, match=r"adapter_model\.safetensors does not match its checksum"):
+        load_model(str(folder), CPU, torch.float32)
 
 
 def test_sums_of_files_in_folders(tmp_path):

@@ -18,7 +18,7 @@ from weft_rl.models.configuration import LLaDAConfig
 from weft_rl.models.dream import DreamConfig
 from weft_rl.models.loading import fresh_model, load_tokenizer
 from weft_rl.models.small import small_tokenizer
-from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
+from weft_rl.models.tokenizer import SYMBOLS, tiny_config, tiny_tokenizer
 
 # As published: a header for the assistant whatever is asked for.
 UPSTREAM_TEMPLATE = (
@@ -73,12 +73,48 @@ def test_a_tokenizer_of_another_vocabulary(folder):
     [
         ("mask_token_id", r"mask_token_id=7, but the tokenizer has <\|mdm_mask\|> as 0"),
         ("eos_token_id", r"eos_token_id=7, but the tokenizer has <\|endoftext\|> as 1"),
+        ("bos_token_id", r"bos_token_id=7, but the tokenizer has <\|startoftext\|> as 2"),
+        ("pad_token_id", r"pad_token_id=7, but the tokenizer has <\|pad\|> as 5"),
     ],
 )
 def test_special_ids_that_differ(folder, name, message):
     path = folder / "config.json"
+    if name == "pad_token_id":
+        with_own_padding(folder)
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: 7}))
     with pytest.raises(UserError, match=message):
+        load_tokenizer(str(folder))
+
+
+def with_own_padding(folder):
+    """The tokenizer's first header is called <|pad|> and pads."""
+    tokens, path = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    header = "<|start_header_id|>user<|end_header_id|>\\n\\n"
+    for each in (tokens, path):
+        each.write_text(each.read_text().replace(header, "<|pad|>"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token": "<|pad|>"}))
+
+
+def test_published_files_have_the_end_of_text_for_other_special_tokens(folder):
+    """Dream's bos_token_id is that of <|endoftext|>, and a Dream with padding of its own says the
+    same of pad_token_id, whatever their tokenizers have for either."""
+    with_own_padding(folder)
+    path = folder / "config.json"
+    end = json.loads(path.read_text())["eos_token_id"]
+    special = {"bos_token_id": end, "pad_token_id": end}
+    path.write_text(json.dumps(json.loads(path.read_text()) | special))
+    tokenizer = load_tokenizer(str(folder))
+    assert end not in (tokenizer.bos_token_id, tokenizer.pad_token_id)
+
+
+@pytest.mark.parametrize("rows", [2 * len(SYMBOLS), 2 * len(SYMBOLS) + 1])
+def test_a_tokenizer_for_few_of_the_models_rows(folder, rows):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"vocab_size": rows}))
+    if rows == 2 * len(SYMBOLS):  # padded, if by much
+        load_tokenizer(str(folder))
+        return
+    with pytest.raises(UserError, match=f"has {len(SYMBOLS)} tokens, the model {rows}; copy"):
         load_tokenizer(str(folder))
 
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from weft_rl.errors import UserError
 from weft_rl.families.family import Config, Family
+from weft_rl.families.registry import FAMILY, family_of, read_config
+from weft_rl.families.vocabulary import misfit
 from weft_rl.runs import read_json
 
 Layout = Literal["upstream", "transformers"]
@@ -26,7 +29,13 @@ def write_config(folder: Path, family: Family, config: Config, to: Layout) -> No
 
     Upstream's own names its code: the source's where that names a repository, otherwise the
     family's, since files beside the source do not go along."""
-    own = family.to_plain(config) if to == "transformers" else family.to_upstream(config)
+    if to == "transformers":
+        # its model_type may be another family's as well
+        form = {"model_type": family.plain_type, FAMILY: family.name}
+        own = family.to_plain(config) | form
+    else:
+        own = family.to_upstream(config) | {"model_type": family.model_types[0]}
+        own.pop(FAMILY, None)
     if "dtype" in config or "torch_dtype" in config:
         # upstream's code reads the older name
         name = "dtype" if to == "transformers" else "torch_dtype"
@@ -74,6 +83,40 @@ def copy_companions(chain: Sequence[Path], folder: Path, family: Family, to: Lay
     if own_template:
         options["chat_template"] = family.chat_template
     _write(folder / _TOKENIZER, options)
+
+
+def tokenizer_problem(folder: Path) -> str | None:
+    """Why a converted folder's tokenizer is not its model's, in words; None when it may be.
+
+    Reads the files alone: a tokenizer.model, which needs its library, is taken as it is."""
+    config = read_config(folder)
+    family, _ = family_of(config, folder)
+    try:
+        options = read_json(folder / _TOKENIZER, {})
+        tokens = _tokens(folder, options)
+        if not tokens:
+            return None if (folder / "tokenizer.model").exists() else "there is no tokenizer"
+        options = read_json(folder / "special_tokens_map.json", {}) | options
+        named = {}
+        for name in ("eos_token", "bos_token", "pad_token"):
+            token = options.get(name)
+            named[name] = token.get("content") if isinstance(token, Mapping) else token
+        return misfit(config, family, tokens, named)
+    except (UserError, AttributeError, KeyError, TypeError, ValueError):
+        return "its tokenizer's files cannot be read"
+
+
+def _tokens(folder: Path, options: Mapping[str, Any]) -> dict[str, int]:
+    """Ids by text, from the forms that transformers writes them in."""
+    whole = read_json(folder / "tokenizer.json", {})
+    words = whole.get("model", {}).get("vocab") or read_json(folder / "vocab.json", {})
+    if not isinstance(words, Mapping):  # of texts with their scores
+        words = {text: number for number, (text, *_) in enumerate(words)}
+    tokens = {**words, **read_json(folder / "added_tokens.json", {})}
+    tokens |= {entry["content"]: entry["id"] for entry in whole.get("added_tokens", [])}
+    decoder = options.get("added_tokens_decoder", {})
+    tokens |= {entry["content"]: int(number) for number, entry in decoder.items()}
+    return {text: int(number) for text, number in tokens.items()}
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

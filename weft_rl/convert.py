@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from weft_rl.adapters import Update, chain, merged_bytes, updates_of_all
 from weft_rl.cli import execute
-from weft_rl.companions import copy_companions, write_config
+from weft_rl.companions import copy_companions, tokenizer_problem, write_config
 from weft_rl.config.load import parse_options
 from weft_rl.config.options import Block, about, option
 from weft_rl.errors import UserError
@@ -24,7 +24,7 @@ from weft_rl.families.family import Spec
 from weft_rl.families.registry import family_of, read_config
 from weft_rl.runs import publish, write_json
 from weft_rl.shards import INDEX, SINGLE, Stored, check_tensors, header_bytes, read_folder
-from weft_rl.sums import SUMS, damage
+from weft_rl.sums import SUMS, verify_sums
 
 _BUFFER = 16 * 2**20  # bytes; larger ones are not faster
 _GIB = 2**30
@@ -78,6 +78,12 @@ def main(argv: Sequence[str]) -> int:
         f"{options.out}: {done.tensors} tensors, {done.length} bytes in {done.files} files, "
         f"sha256 of the weights {done.digest}\n"
     )
+    problem = tokenizer_problem(Path(options.out))
+    if problem is not None:
+        sys.stderr.write(
+            f"weft_rl.convert: {options.out}: {problem}; copy the model's own tokenizer files "
+            "there\n"
+        )
     return 0
 
 
@@ -123,14 +129,6 @@ def convert(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return done
-
-
-def verify_sums(folder: Path) -> None:
-    """Check a folder's files against its sums, where it has any; UserError names the first that
-    differs."""
-    wrong = damage(folder) if (folder / SUMS).exists() else None
-    if wrong is not None:
-        raise UserError(f"{folder}: {wrong}; copy it again")
 
 
 def _name(spec: Spec, plain: bool) -> str:

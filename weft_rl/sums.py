@@ -1,10 +1,16 @@
 """A folder's checksums, as `sha256sum -c` reads them, and files that stay after a power failure."""
 
 import os
+import sys
+from functools import cache
 from hashlib import file_digest
 from pathlib import Path
 
+from weft_rl.errors import UserError
+
 SUMS = "SHA256SUMS"
+_WEIGHTS = ".safetensors"
+_LARGE = 2**31  # bytes; a core takes seconds to check them
 
 
 def seal(folder: Path) -> None:
@@ -17,8 +23,10 @@ def seal(folder: Path) -> None:
         sync(path)
 
 
-def damage(folder: Path) -> str | None:
-    """What is wrong with a sealed folder, in words; None when every file is as it was."""
+def damage(folder: Path, ending: str = "") -> str | None:
+    """What is wrong with a sealed folder, in words; None when every file is as it was.
+
+    ending: of the names of the files that are looked at."""
     sums = folder / SUMS
     if not sums.exists():
         return f"{SUMS} is missing"
@@ -26,7 +34,10 @@ def damage(folder: Path) -> str | None:
     if not lines:
         return f"{SUMS} is empty"
     for line in lines:
-        digest, _, name = line.partition("  ")
+        # two signs between: the second one is * where sha256sum was asked for binary files
+        digest, name = line[:64], line[66:]
+        if not name.endswith(ending):
+            continue
         if ".." in Path(name).parts or Path(name).is_absolute():
             return f"{SUMS} names {name}, which is outside of the folder"
         if not (folder / name).is_file():
@@ -34,6 +45,37 @@ def damage(folder: Path) -> str | None:
         if _digest(folder / name) != digest:
             return f"{name} does not match its checksum"
     return None
+
+
+def verify_sums(folder: Path) -> None:
+    """Check a folder's files against its sums, where it has any; UserError names the first that
+    differs."""
+    if (folder / SUMS).exists():
+        _refuse(folder, damage(folder))
+
+
+def verify_weights(folder: Path) -> None:
+    """The same for its weights alone, before they are loaded: once in a process, and of the
+    processes of a machine in the first one."""
+    if not (folder / SUMS).exists() or os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    found = [(path, path.stat()) for path in sorted(folder.glob(f"*{_WEIGHTS}"))]
+    size = sum(stat.st_size for _, stat in found)
+    if size > _LARGE and sys.stderr.isatty():
+        sys.stderr.write(f"{folder}: checking {size / 2**30:.0f} GiB against {SUMS} ...\n")
+    times = tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in found)
+    _refuse(folder, _damage_of_weights(folder, times))
+
+
+@cache
+def _damage_of_weights(folder: Path, times: tuple[tuple[Path, int, int], ...]) -> str | None:
+    """The times tell files that were written anew."""
+    return damage(folder, _WEIGHTS)
+
+
+def _refuse(folder: Path, wrong: str | None) -> None:
+    if wrong is not None:
+        raise UserError(f"{folder}: {wrong}; copy it again")
 
 
 def sync(path: Path) -> None:

@@ -6,7 +6,7 @@ from weft_rl.families.family import Config, Family, Sizes, Spec, number
 
 # Dream-7B's, Qwen2.5-7B's network. Source: the published configuration.
 SEVEN_B = Sizes(152064, 3584, 28, 28, 4, 18944)
-_UPSTREAM_FORM = {"model_type": "Dream", "architectures": ["DreamModel"]}
+_UPSTREAM_FORM = {"architectures": ["DreamModel"]}
 # Upstream's classes, in transformers' form for code of another repository. Source: the published
 # configuration.
 _CODE = "Dream-org/Dream-v0-Instruct-7B"
@@ -56,7 +56,7 @@ def to_plain(config: Config) -> dict[str, Any]:
     reader's."""
     fields = {name: value for name, value in config.items() if name not in _LEFT_OUT}
     theta = fields.pop("rope_theta", None) or config["rope_parameters"]["rope_theta"]
-    form = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "is_causal": False}
+    form = {"architectures": ["Qwen2ForCausalLM"], "is_causal": False}
     rope = {"rope_type": "default", "rope_theta": theta}
     return {**fields, **form, "rope_parameters": rope}
 
@@ -72,6 +72,7 @@ DREAM = Family(
     name="dream",
     model_types=("Dream", "dream"),
     plain_type="qwen2",
+    network="weft_rl.models.dream:DreamForMaskedLM",
     sizes=sizes,
     tensors=tensors,
     to_plain=to_plain,

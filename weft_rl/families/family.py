@@ -51,13 +51,15 @@ class Spec(NamedTuple):
 
 @dataclass(frozen=True)
 class Family:
-    """A family of checkpoints, registered in weft_rl.families.registry."""
+    """A family of checkpoints, found by weft_rl.families.registry."""
 
     name: str
-    model_types: tuple[str, ...]  # in a published config.json
+    model_types: tuple[str, ...]  # in a published config.json, and first of all in ours
     plain_type: str  # model_type in transformers' own layout
+    network: str  # "module:Class" of the model, imported where torch is wanted
     sizes: Callable[[Config], Sizes]
     tensors: Callable[[Sizes], list[Spec]]
+    # each layout's config.json, less what tells of whom it is
     to_plain: Callable[[Config], dict[str, Any]]
     to_upstream: Callable[[Config], dict[str, Any]]
     published: Mapping[str, str]  # hub id by the name that model= takes

@@ -98,7 +98,7 @@ FIXED: dict[str, Any] = {
 _ACTIVATIONS = ("gelu", "relu", "silu")
 
 
-_UPSTREAM_FORM = {"model_type": "llada", "architectures": ["LLaDAModelLM"]}
+_UPSTREAM_FORM = {"architectures": ["LLaDAModelLM"]}
 
 
 def unbuilt(config: Config) -> str | None:
@@ -183,7 +183,6 @@ def to_plain(config: Config) -> dict[str, Any]:
     theta = fields.pop("rope_theta")
     return {
         "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
         "is_causal": False,
         **fields,
         "rope_parameters": {"rope_type": "default", "rope_theta": theta},
@@ -208,6 +207,7 @@ LLADA = Family(
     name="llada",
     model_types=("llada",),
     plain_type="llama",
+    network="weft_rl.models.modeling:LLaDAForMaskedLM",
     sizes=sizes,
     tensors=tensors,
     to_plain=to_plain,

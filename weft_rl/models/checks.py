@@ -1,6 +1,6 @@
 """What is wrong with a tokenizer, or too large for a device, said before weights are loaded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from weft_rl.config.lora import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families.family import Family
 from weft_rl.families.registry import family_of, read_config
+from weft_rl.families.vocabulary import misfit
 
 _GIB = 2**30
 
@@ -67,26 +68,14 @@ def free_memory(device: torch.device) -> int | None:
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Fit a tokenizer to its folder's config.json: the mask token is set if it was not.
 
-    Raises UserError for a tokenizer of another vocabulary: ids beyond the model's, or a mask, end
-    or end-of-turn token whose id is not the model's."""
+    Raises UserError for one of another vocabulary: with ids beyond the model's, or for less than
+    half of them, or a special token whose id is not the model's."""
     config = read_config(folder)
     family, _ = family_of(config, folder)
-    rows = family.sizes(config).vocab_size
-    if len(tokenizer) > rows:
-        raise UserError(
-            f"model={folder}: the tokenizer has {len(tokenizer)} tokens, the model {rows}; copy "
-            "the model's own tokenizer files"
-        )
-    wanted = {"mask_token_id": family.mask_token, "eos_token_id": tokenizer.eos_token}
-    for name, text in wanted.items():
-        ids = config.get(name)
-        found = tokenizer.get_vocab().get(str(text))
-        expected: Sequence[int] = ids if isinstance(ids, list) else [ids] if ids is not None else []
-        if expected and found not in expected:
-            raise UserError(
-                f"model={folder}: {name}={ids}, but the tokenizer has {text} as {found}; copy the "
-                "model's own tokenizer files"
-            )
+    named = {name: getattr(tokenizer, name) for name in ("eos_token", "bos_token", "pad_token")}
+    problem = misfit(config, family, tokenizer.get_vocab(), named)
+    if problem is not None:
+        raise UserError(f"model={folder}: {problem}; copy the model's own tokenizer files")
     _check_end_of_turn(tokenizer, folder, family)
     if tokenizer.mask_token is None:
         tokenizer.mask_token = family.mask_token

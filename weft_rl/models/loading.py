@@ -32,6 +32,7 @@ from weft_rl.families.registry import family_of, read_config
 from weft_rl.models.checks import check_tokenizer, require_memory
 from weft_rl.places import local_folder
 from weft_rl.shards import Stored, read_folder
+from weft_rl.sums import verify_weights
 
 
 def resolve_device(name: str) -> torch.device:
@@ -101,6 +102,7 @@ def load_model(
     folder = local_folder(place)
     with _files_of_others(f"model={place}: cannot be loaded"):
         if nf4 and (folder / ADAPTER).exists():
+            verify_weights(folder)
             base = load_model(adapter_base(folder), device, dtype, nf4=True)
             # PEFT freezes an adapter otherwise, and says nothing
             adapted = PeftModel.from_pretrained(base, str(folder), is_trainable=True)
@@ -108,6 +110,8 @@ def load_model(
         folder, adapters = chain(folder)
         shapes = check_weights(folder)
         added = updates_of_all(adapters, shapes)
+        for each in (folder, *adapters):
+            verify_weights(each)
         if nf4:
             four = four_bits(device)
             require_memory(folder, dtype, device, nf4=True)
