@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 ROOT = Path(__file__).parents[1]
 HEAD = """# The paper's tables and figures at the tiny scale
 
-`python -m weft_rl.reproduce all`, three seeds, in a fresh clone: {minutes:.0f} minutes on
-{cpus} x {machine}, Python {python}, torch {torch}, revision {revision}. The tiny model, its data
+`python -m weft_rl.reproduce all`, three seeds, one run at a time beside other work, from an empty cache:
+{minutes:.0f} minutes on {cpus} x {machine}, Python {python}, torch {torch}, revision {revision}. The tiny model, its data
 and its puzzles are not the paper's: what carries over is which runs are compared with which, and
 that every number has an interval.
 

@@ -16,7 +16,6 @@ from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.records import Record, load_records
 from weft_rl.data.tasks import held_out_records, hub_name, training_records
 from weft_rl.data.traces import prompt_ids
-from weft_rl.errors import UserError
 from weft_rl.evaluation import sample_completions, summarise
 from weft_rl.hub import hub_records
 from weft_rl.models.checks import require_room
@@ -46,11 +45,6 @@ def run(context: Context) -> Path:
     config, options = context.config, context.config.rl
     terms = training(config.task, config.rewards)
     weights = options.rollout.reward_weights or [term.weight for term in terms.values()]
-    if len(weights) != len(terms):
-        raise UserError(
-            f"rl.rollout.reward_weights=[{','.join(map(str, weights))}]: task {config.task} has "
-            f"{len(terms)} rewards ({', '.join(terms)}); give one weight to each"
-        )
     records = prompts(context)
     texts = [task_prompt(config.prompt_style, record.task, record.fields) for record in records]
     rows = [

@@ -22,7 +22,7 @@ def test_four_bits_say_what_they_need(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="nf4: needs a CUDA device, and this runs on cpu"):
         load_model(str(source), CPU, torch.bfloat16, nf4=True)
     monkeypatch.setattr("weft_rl.models.loading.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="nf4: needs bitsandbytes; install it"):
+    with pytest.raises(UserError, match="nf4: needs bitsandbytes; pip install"):
         load_model(str(source), torch.device("cuda"), torch.bfloat16, nf4=True)
 
 

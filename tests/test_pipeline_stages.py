@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import shutil
 
 import pytest
 import torch
@@ -11,9 +10,8 @@ from test_pipeline import SMALL, cache, status  # noqa: F401 - a fixture of all 
 
 from stages.registry import BODIES
 from weft_rl.cli import execute
-from weft_rl.errors import UserError
 from weft_rl.pipeline import main
-from weft_rl.runs import newest_checkpoint, one_writer
+from weft_rl.runs import newest_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -33,54 +31,6 @@ def test_stages_that_do_not_go_on_from_a_folders_are_refused(done, capsys, stage
     assert f"holds weft and then rl, which stages=[{stages}] does not go on from" in said
     assert "begin with stages=[weft,rl], which is not run again" in said
     assert (done / "config.yaml").read_bytes() == before
-
-
-def test_a_stage_that_is_not_through_counts_as_well(done, tmp_path, capsys):
-    """RL's checkpoint began from weft's model: sft's must not be trained in between."""
-    out = tmp_path / "run"
-    shutil.copytree(done, out)
-    shutil.rmtree(out / "checkpoints/rl/step-6")
-    for file in ("stages.json", "eval.json"):
-        kept = json.loads((out / file).read_text())
-        (out / file).write_text(json.dumps({k: v for k, v in kept.items() if k != "rl"}))
-    before = (out / "config.yaml").read_bytes()
-    assert status("stages=[weft,sft,rl]", f"out={out}") == 2
-    said = capsys.readouterr().err
-    assert "holds weft and then rl (not through), which stages=[weft,sft,rl] does not" in said
-    assert "begin with stages=[weft,rl], which goes on with rl" in said
-    assert (out / "config.yaml").read_bytes() == before
-    assert status("stages=[weft,rl,sft]", f"out={out}") == 0
-    assert list(json.loads((out / "stages.json").read_text())) == ["base", "weft", "rl", "sft"]
-
-
-def test_a_folder_where_a_stage_refused_its_options_is_begun_anew(done, tmp_path, monkeypatch):
-    """Nothing was learned there: the command put right may have the name."""
-    start, out = newest_checkpoint(done, "weft"), tmp_path / "run"
-
-    def refuse(self):
-        self.scratch.mkdir(parents=True)
-        (self.scratch / "begun").write_text("")
-        raise UserError("no record is short enough")
-
-    words = [f"model={start}", "preset=tiny", "stages=[sft]", f"out={out}"]
-    with monkeypatch.context() as patch:
-        patch.setitem(BODIES, "sft", refuse)
-        assert status(*words) == 2
-    assert (out / "config.yaml").exists()
-    assert status(*words, "cold_start.learning_rate=1e-4") == 0
-    assert "learning_rate: 0.0001" in (out / "config.yaml").read_text()
-    # what has been trained is nobody else's
-    assert status(*words, "cold_start.learning_rate=2e-4") == 2
-
-
-def test_a_folder_that_a_run_has_just_begun_is_not_another_ones(done, tmp_path, capsys):
-    start, out = newest_checkpoint(done, "weft"), tmp_path / "run"
-    out.mkdir()
-    (out / "config.yaml").write_text("stages: [rl]\n")
-    with one_writer(out):
-        assert status(f"model={start}", "preset=tiny", "stages=[sft]", f"out={out}") == 2
-    assert "is writing there" in capsys.readouterr().err
-    assert (out / "config.yaml").read_text() == "stages: [rl]\n"
 
 
 def test_a_folder_is_taken_up_with_more_stages(done, tmp_path):
@@ -107,18 +57,19 @@ def test_the_last_step_has_a_line(tmp_path):
 
 @pytest.mark.parametrize("named", [True, False])
 def test_the_way_to_go_on_can_be_pasted(tmp_path, monkeypatch, capsys, named):
-    """Words in which `out=` stands as well, and a folder with a blank."""
+    """Words in which `out=` stands as well, a folder with a blank, and resume=never, under which it
+    would be refused."""
     monkeypatch.chdir(tmp_path)
     words = [*SMALL, "stages=[weft]", "cold_start.lora.r=2", "cold_start.lora.dropout=0.1"]
-    never = ["resume=never"]  # would refuse what is there now
     words += ["out=a run"] if named else []
+    never = ["resume=never", *words]
 
     def stopped(self):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setitem(BODIES, "weft", stopped)
-        assert execute("weft_rl.pipeline", main, [*never, *words]) == 3
+        assert execute("weft_rl.pipeline", main, never) == 3
     said = capsys.readouterr().err.strip().rpartition("go on with: python -m weft_rl.pipeline ")[2]
     (out,) = (tmp_path / name for name in (["a run"] if named else os.listdir(tmp_path / "runs")))
     again = shlex.split(said)
@@ -140,24 +91,6 @@ def test_what_a_later_stage_cannot_have_is_said_at_once(tmp_path, capsys, words,
     out = tmp_path / "run"
     assert status(*words, f"out={out}") == 2
     assert said in capsys.readouterr().err
-    assert not out.exists()
-
-
-def test_an_adapters_base_is_looked_at_as_well(done, tmp_path, capsys):
-    one, out = tmp_path / "one", tmp_path / "never"
-    start = newest_checkpoint(done, "weft")
-    words = [f"model={start}", "preset=tiny", "stages=[sft]", "cold_start.lora.r=2"]
-    assert status(*words, "eval.after_each=false", f"out={one}") == 0
-    adapter = newest_checkpoint(one, "sft")
-    words = [f"model={adapter}", "preset=tiny", "stages=[rl]", f"out={out}"]
-    assert status(*words, "rl.lora.r=2", "rl.lora.targets=[nope]") == 2
-    assert "rl.lora.targets: no module is called nope" in capsys.readouterr().err
-    base = tmp_path / "base"
-    shutil.copytree(start, base)
-    card = adapter / "adapter_config.json"
-    card.write_text(json.dumps(json.loads(card.read_text()) | {"base_model_name_or_path": "gone"}))
-    assert status(*words) == 2
-    assert f"{adapter}: its base is not here" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from weft_rl.config.load import load_run_config
+from weft_rl.opening import open_run, take_up
 from weft_rl.pipeline import run_pipeline
-from weft_rl.run_folder import open_run
 from weft_rl.sums import SUMS
 
 STAGES = ("base", "weft", "rl")
@@ -60,9 +60,9 @@ def without_times(row: dict) -> dict:
 def run_to_the_end(out: Path) -> None:
     """The pipeline without its pictures and pages."""
     config = load_run_config([*SMALL, f"out={out}"], command="weft_rl.pipeline")
-    out.mkdir(parents=True, exist_ok=True)
-    open_run(config, out)
-    run_pipeline(config, out, [])
+    run = open_run(config)
+    take_up(config, run)
+    run_pipeline(config, run, [])
 
 
 @pytest.fixture(scope="module")

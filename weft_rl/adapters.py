@@ -13,6 +13,7 @@ from weft_rl.places import local_folder
 from weft_rl.shards import Stored, read_header
 
 ADAPTER, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_ON_ITSELF = f"{{}}: is an adapter on itself; name its base in {ADAPTER}"
 _PREFIX = "base_model.model."
 # Forms of an adapter that change more than matrices by alpha / r * B A; none is made here.
 _OTHER_FORMS = ("use_dora", "use_rslora", "fan_in_fan_out", "modules_to_save", "alpha_pattern")
@@ -38,10 +39,27 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
 
 
 def adapter_base(folder: Path) -> str:
-    """What an adapter was trained on; a path is relative to the adapter's folder."""
-    base = str(read_adapter_config(folder)["base_model_name_or_path"])
+    """What an adapter was trained on; a path is relative to the adapter's folder.
+
+    Raises UserError when its configuration cannot be read or names nothing."""
+    base = read_adapter_config(folder).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{folder / ADAPTER}: names no base_model_name_or_path; copy it again")
     beside = folder / base
     return str(beside.resolve()) if beside.is_dir() else base
+
+
+def base_of(place: str) -> str:
+    """The folder or hub id under a place's adapters, nothing fetched; without any, the place.
+
+    Raises UserError for an adapter on itself, and as adapter_base does."""
+    adapters: list[str] = []
+    while (Path(place) / ADAPTER).exists():
+        if place in adapters:
+            raise UserError(_ON_ITSELF.format(place))
+        adapters.append(place)
+        place = adapter_base(Path(place))
+    return place
 
 
 def chain(folder: Path) -> tuple[Path, list[Path]]:
@@ -51,7 +69,7 @@ def chain(folder: Path) -> tuple[Path, list[Path]]:
     adapters = []
     while (folder / ADAPTER).exists():
         if folder in adapters:
-            raise UserError(f"{folder}: is an adapter on itself; name its base in {ADAPTER}")
+            raise UserError(_ON_ITSELF.format(folder))
         adapters.insert(0, folder)
         try:
             folder = local_folder(adapter_base(folder))

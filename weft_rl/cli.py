@@ -17,7 +17,7 @@ from weft_rl.errors import Interrupted, OutOfMemory, UserError
 
 _STDOUT = 1
 _STOPPING = (signal.SIGTERM, signal.SIGUSR1)
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -50,7 +50,7 @@ def execute(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[s
         if error.errno in _FORBIDDEN and error.filename:
             cure = "choose another place, or get the right to it"
             return _say(command, f"{error.filename}: {error.strerror}; {cure}", 2)
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         try:
             sys.stdout.flush()

@@ -1,7 +1,5 @@
 """`compare`: several cold starts, each with RL after it, paired over seeds."""
 
-import errno
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +11,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from weft_rl.cli import execute
+from weft_rl.cli import FULL, execute
 from weft_rl.comparison import RESULT, check_alike, compare_units, read_unit, unit_name
 from weft_rl.comparison_report import reward_curves, write_comparison_report
 from weft_rl.comparison_text import notes, score_rows, sentences, to_markdown
@@ -34,9 +32,10 @@ from weft_rl.jobs import (
     run_in,
     workers_and_threads,
 )
+from weft_rl.opening import environment
 from weft_rl.plot import draw_means, mean_curves, save_figure
 from weft_rl.preflight import check_run, start_model
-from weft_rl.run_folder import environment
+from weft_rl.rerun import going_on
 from weft_rl.runs import (
     CONFIG,
     CURVES,
@@ -90,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.write(_as_yaml(options, config))
         return 0
     check_launcher(options)
-    check_run(config)
+    check_run(config, here=options.launcher == "local")
     base = start_model(config) is None
     total = len(options.units())
     workers, threads = workers_and_threads(options, config.device, total)
@@ -102,8 +101,7 @@ def main(argv: Sequence[str]) -> int:
         for arm, seed in options.units()
         if not is_done(folder / unit_name(arm, seed), config.task)
     ]
-    asked = [word for word in argv if not word.startswith("resume=")]
-    again = shlex.join([*asked, *([] if options.out else [f"out={folder}"])])
+    again = going_on(argv, None if options.out else folder)
     again = f"go on with: python -m weft_rl.compare {again}"
     try:
         statuses = _train_base(pool, folder, words) if base and jobs else {}
@@ -131,11 +129,13 @@ def read_options(argv: Sequence[str]) -> tuple[CompareConfig, RunConfig, list[st
     asked = [word for word in argv if word != "--print-config"]
     own, words = split_words(asked, CompareConfig, _SET_HERE)
     options = parse_options(CompareConfig, own, command="weft_rl.compare", description=_ABOUT)
-    first = [f"stages=[{options.arms[0]},rl]", f"seed={options.seeds[0]}"]
-    config = load_run_config([*words, *first], command="weft_rl.compare")
-    # whether the folder may hold something is the comparison's matter: a run that is tried again
-    # goes on
-    return options, config, [word for word in words if not word.startswith("resume=")]
+    seed = f"seed={options.seeds[0]}"
+    first, *_ = [
+        load_run_config([*words, f"stages=[{arm},rl]", seed], command="weft_rl.compare")
+        for arm in options.arms
+    ]
+    # the folder is the comparison's, and a run that is tried again goes on in its own
+    return options, first, [word for word in words if word != "resume=never"]
 
 
 def open_comparison(options: CompareConfig, config: RunConfig, threads: int) -> tuple[Path, int]:
@@ -157,7 +157,7 @@ def open_comparison(options: CompareConfig, config: RunConfig, threads: int) -> 
         text = yaml.safe_dump({"threads": threads}) + _as_yaml(options, config) + environment()
         write_text(known, text)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise  # no mistake of the user's
         raise UserError(
             f"out={folder}: cannot be written ({error.strerror}); choose another out"
@@ -170,7 +170,10 @@ def _check_same(known: Path, options: CompareConfig, config: RunConfig) -> int:
     seeds."""
     folder = known.parent
     if config.resume == "never":
-        raise UserError(f"out={folder}: holds a comparison already; choose another out")
+        raise UserError(
+            f"out={folder}: holds a comparison already; leave out resume=never to go on with it, "
+            "or choose another out"
+        )
     try:
         saved = yaml.safe_load(known.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -207,7 +210,7 @@ def _train_base(pool: Pool, folder: Path, words: Sequence[str]) -> dict[str, int
     """Train the base model that all runs start from, or find it in the cache; its exit status.
 
     Left to the runs, those that start together would each train it. Raises UserError when the run
-    finds a mistake that only shows once torch is there: a device that is not."""
+    finds a mistake."""
     job = Job("base", [*words, "stages=[base]", "eval.after_each=false"])
     statuses = run_in(pool, [job], folder, 1)
     if statuses[job.name] == 2:

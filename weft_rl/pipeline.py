@@ -1,6 +1,5 @@
 """`python -m weft_rl.pipeline`: the stages of a run, in order, on one run folder."""
 
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -15,10 +14,11 @@ from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import Interrupted
+from weft_rl.opening import open_run, take_up
 from weft_rl.plot import plot_run
 from weft_rl.preflight import check_processes, check_run, start_model
 from weft_rl.report import write_report
-from weft_rl.run_folder import claim_folder, open_run
+from weft_rl.rerun import going_on
 from weft_rl.runs import (
     CURVES,
     EVAL,
@@ -41,10 +41,10 @@ def main(argv: Sequence[str]) -> int:
     check_run(config)
     check_processes(config)
     # one process opens the folder and reports; all of them train and evaluate
-    run = claim_folder(config) if first_process() else Path(str(config.out))
+    run = open_run(config) if first_process() else Path(str(config.out))
     with one_writer(run) if first_process() else nullcontext():
         if first_process():
-            open_run(config, run)
+            take_up(config, run)
         evaluated = run_pipeline(config, run, argv)
         if not first_process():
             return 0
@@ -101,9 +101,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
                 with running_out(config, "eval", start if finished else None):
                     evaluated = evaluate(Context(config, run, current, start))
     except (Interrupted, KeyboardInterrupt) as stop:
-        # resume=never would refuse what is there now
-        words = [word for word in argv if not word.startswith("resume=")]
-        again = shlex.join([*words, *([] if config.out else [f"out={run}"])])
+        again = going_on(argv, None if config.out else run)
         raise Interrupted(
             f"{stop or f'stopped in stage {current}'}; go on with: "
             f"python -m weft_rl.pipeline {again}"

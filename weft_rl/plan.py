@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from weft_rl.adapters import chain
+from weft_rl.adapters import base_of
 from weft_rl.budget import HARDWARE, Network, Step
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, parse_options
@@ -112,10 +112,11 @@ def _architecture(config: RunConfig) -> tuple[Family, Sizes]:
         tiny = config.model == "tiny"
         rows, positions = (len(SYMBOLS), POSITIONS) if tiny else (SMALL_VOCABULARY, 0)
         return LLADA, Sizes(rows, *shape, *more, positions)
+    place = base_of(config.model)
     for family in FAMILIES:
-        if config.model in {*family.published, *family.published.values()}:
+        if place in {*family.published, *family.published.values()}:
             return family, family.published_sizes
-    folder, _ = chain(Path(config.model))
+    folder = Path(place)
     content = read_config(folder)
     family, _ = family_of(content, folder)
     return family, family.sizes(content)

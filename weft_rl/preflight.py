@@ -1,10 +1,9 @@
-"""What can be found wrong with a run before it has a folder, and a stage has taken its hours.
-
-All raise UserError, and nothing is written."""
+"""What is wrong with a run, told before its folder is opened and a stage has taken its hours."""
 
 from pathlib import Path
 
-from weft_rl.adapters import chain
+from rewards.registry import training
+from weft_rl.adapters import base_of
 from weft_rl.config.options import require
 from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.data.choice import Rejects, read_traces
@@ -18,13 +17,18 @@ from weft_rl.shares import rank_and_world
 from weft_rl.trackers import check_trackers
 
 
-def check_run(config: RunConfig) -> None:
-    """Everything that a run's options name: trackers, model, data, device, adapters."""
+def check_run(config: RunConfig, *, here: bool = True) -> None:
+    """Raise UserError for what a stage of the run would stumble over.
+
+    here: whether it runs on this machine, whose devices count then."""
     check_trackers(config.trackers)
     start_model(config)
     check_data(config)
+    check_rewards(config)
     check_four_bits(config)
-    check_training(config)
+    if here:
+        check_device(config)
+    check_adapters(config)
 
 
 def start_model(config: RunConfig) -> str | None:
@@ -36,7 +40,11 @@ def start_model(config: RunConfig) -> str | None:
     place = PUBLISHED.get(config.model, config.model)
     folder = Path(place)
     if folder.is_dir():
-        check_weights(chain(folder)[0])
+        base = base_of(place)
+        if Path(base).is_dir():
+            check_weights(Path(base))
+        elif base.startswith((".", "/", "~")) or base.count("/") != 1:
+            raise UserError(f"model={config.model}: is an adapter, and its base {base} is not here")
     elif place.startswith((".", "/", "~")) or place.count("/") != 1:
         raise UserError(f"model={config.model}: no such folder, and no hub id (owner/name) either")
     return place
@@ -61,6 +69,17 @@ def check_data(config: RunConfig) -> None:
             load_records(config.task, data)
 
 
+def check_rewards(config: RunConfig) -> None:
+    """Raise UserError for weights that are not one to each of the task's rewards."""
+    weights = config.rl.rollout.reward_weights
+    terms = training(config.task, config.rewards)
+    if "rl" in config.stages and weights and len(weights) != len(terms):
+        raise UserError(
+            f"rl.rollout.reward_weights=[{','.join(map(str, weights))}]: task {config.task} has "
+            f"{len(terms)} rewards ({', '.join(terms)}); give one weight to each"
+        )
+
+
 def check_processes(config: RunConfig) -> None:
     """Raise UserError for a run that several processes cannot share."""
     if rank_and_world()[1] == 1:
@@ -82,14 +101,24 @@ def check_four_bits(config: RunConfig) -> None:
         )
 
 
-def check_training(config: RunConfig) -> None:
-    """Raise UserError for a device that is not there, and for adapters of modules that are not."""
-    if config.device != "auto":
-        from weft_rl.models.loading import resolve_device  # a help text does not wait for torch
+def check_device(config: RunConfig) -> None:
+    """Raise UserError for a device that is not there, or that 4-bit weights cannot be on."""
+    if config.device in ("auto", "cpu") and config.memory.weights != "nf4":
+        return
+    from weft_rl.models.loading import find_device, four_bits  # a help text does not wait for torch
 
-        resolve_device(config.device)
-    # what a hub id holds is not known before it is fetched
-    if config.model in GENERATED or config.model in PUBLISHED or Path(config.model).is_dir():
+    device = find_device(config.device)
+    if config.memory.weights == "nf4":
+        four_bits(device)
+
+
+def check_adapters(config: RunConfig) -> None:
+    """Raise UserError for adapters of modules that the model does not have.
+
+    A model on the hub that is none of the published ones is left to the stage that fetches it."""
+    place = start_model(config)
+    base = "" if place is None else base_of(place)
+    if place is None or base in PUBLISHED.values() or Path(base).is_dir():
         for stage in config.trained:
             block = config.rl if stage == "rl" else config.cold_start
             network_of(config, block.lora, half=False)

@@ -34,9 +34,8 @@ from weft_rl.paper_units import (
     units_of_figure,
     units_of_table,
 )
-from weft_rl.preflight import check_data, check_training, start_model
+from weft_rl.preflight import check_run
 from weft_rl.runs import REPORT, finished_stages
-from weft_rl.trackers import check_trackers
 
 _SET_HERE = dict.fromkeys(
     ("stages", "seed", "task", "eval.after_each"), "reproduce sets it for each run; leave it out"
@@ -81,13 +80,11 @@ def main(argv: Sequence[str]) -> int:
     )
     config = load_run_config([*given, "stages=[weft,rl]"], command="weft_rl.reproduce")
     check_launcher(options)
-    check_trackers(config.trackers)
-    start_model(config)
     units = [unit for number in options.tables() for unit in _table(number, options, config)]
     units += [unit for number in options.figures() for unit in _figure(number, options, config)]
     units = list(dict.fromkeys([unit.trained for unit in units] + units))
-    check_data(config)
-    check_training(config)
+    stages = ["weft", "rl"] if any(unit.after_rl for unit in units) else ["weft"]
+    check_run(replace(config, stages=stages), here=options.launcher == "local")
     folder = Path(options.out)
     try:
         (folder / LOGS).mkdir(parents=True, exist_ok=True)

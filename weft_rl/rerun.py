@@ -1,7 +1,9 @@
-"""The command-line words that repeat a run, from its resolved configuration."""
+"""The command-line words that repeat a run or go on with it."""
 
 import json
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,6 +22,15 @@ def options_of(settings: Mapping[str, Any]) -> list[str]:
     plain = load_run_config([f"model={settings['model']}"], command="weft_rl.pipeline")
     keys = ["model", *diff_configs(yaml.safe_dump(dict(settings)), plain)]
     return [f"{key}={argument(values[key])}" for key in keys if key in values and key != "out"]
+
+
+def going_on(argv: Sequence[str], made: Path | None) -> str:
+    """The arguments that go on with what these began, quoted for a shell.
+
+    made: the folder that was made for it, where the arguments name none. Without resume=never,
+    under which the folder would be refused."""
+    words = [word for word in argv if word != "resume=never"]
+    return shlex.join([*words, *([] if made is None else [f"out={made}"])])
 
 
 def argument(value: Any) -> str:

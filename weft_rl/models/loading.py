@@ -35,8 +35,17 @@ from weft_rl.shards import Stored, read_folder
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device for `device=`: of several processes each has the GPU of its local rank, which
-    becomes the current one. Raises UserError for one that is not there."""
+    """The device for `device=`; a GPU becomes the current one. Raises UserError as find_device."""
+    device = find_device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
+def find_device(name: str) -> torch.device:
+    """The device for `device=`: of several processes each has the GPU of its local rank.
+
+    Takes nothing of a GPU's memory. Raises UserError for one that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -54,7 +63,6 @@ def resolve_device(name: str) -> torch.device:
             f"device={device}: there are {torch.cuda.device_count()} CUDA devices; start one "
             "process for each"
         )
-    torch.cuda.set_device(device)
     return device
 
 
@@ -101,7 +109,7 @@ def load_model(
         shapes = check_weights(folder)
         added = updates_of_all(adapters, shapes)
         if nf4:
-            four = _four_bits(device)
+            four = four_bits(device)
             require_memory(folder, dtype, device, nf4=True)
             return AutoModelForMaskedLM.from_pretrained(
                 folder,
@@ -142,7 +150,7 @@ def _float32(item: Stored, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(as_float32(item)).to(device)
 
 
-def _four_bits(device: torch.device) -> BitsAndBytesConfig:
+def four_bits(device: torch.device) -> BitsAndBytesConfig:
     """QLoRA's and d1's form of 4-bit weights. Raises UserError where it cannot be had."""
     cure = "use memory.weights=bfloat16 or float32"
     if device.type != "cuda":
@@ -150,7 +158,9 @@ def _four_bits(device: torch.device) -> BitsAndBytesConfig:
             f"memory.weights=nf4: needs a CUDA device, and this runs on {device}; {cure}"
         )
     if find_spec("bitsandbytes") is None:
-        raise UserError(f"memory.weights=nf4: needs bitsandbytes; install it, or {cure}")
+        raise UserError(
+            f"memory.weights=nf4: needs bitsandbytes; pip install 'weft-rl[nf4]', or {cure}"
+        )
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -1,0 +1,88 @@
+"""What is said of a run before its folder is there, by the commands alike."""
+
+import json
+
+import pytest
+from upstream_checkpoint import llada_folder
+
+from weft_rl import compare, pipeline, reproduce
+from weft_rl.config.load import load_run_config
+from weft_rl.errors import UserError
+from weft_rl.preflight import check_run
+
+COMMANDS = [
+    (pipeline.main, ["stages=[weft,rl]"]),
+    (compare.main, ["arms=[sft,weft]"]),
+    (reproduce.main, ["table=2"]),
+]
+
+
+@pytest.mark.parametrize("command", range(len(COMMANDS)))
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("device=cuda:99", "device=cuda:99: "),  # that many are nowhere
+        ("rl.lora.r=2 rl.lora.targets=[nope]", "rl.lora.targets: no module is called nope; there"),
+        ("rl.rollout.reward_weights=[1,2]", "task sudoku has 1 rewards (cell_accuracy)"),
+        (
+            "memory.weights=nf4 cold_start.lora.r=2 rl.lora.r=2",
+            "memory.weights=nf4: rl cannot start from an adapter on 4-bit weights",
+        ),
+    ],
+)
+def test_every_command_says_it_before_its_folder(command, words, said, tmp_path):
+    main, own = COMMANDS[command]
+    with pytest.raises(UserError) as error:
+        main([*own, *words.split(), f"out={tmp_path / 'run'}"])
+    assert said in str(error.value)
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_arm_that_lacks_something_stops_a_comparison_at_once(tmp_path):
+    with pytest.raises(UserError, match=r"cold_start\.estimate\.reference"):
+        compare.main(["arms=[sft,rho1]", f"out={tmp_path / 'run'}"])
+
+
+def test_a_devices_machine_is_asked_elsewhere():
+    """A cluster's first machine has no GPU."""
+    config = load_run_config(["device=cuda:99"], command="it")
+    check_run(config, here=False)
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """The folder of an adapter on an adapter on a model: what names its base is all that counts."""
+    base, _ = llada_folder(tmp_path / "base")
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder, below in zip(folders, [str(base), "../one"], strict=True):
+        folder.mkdir()
+        named = {"base_model_name_or_path": below}
+        (folder / "adapter_config.json").write_text(json.dumps(named))
+    return folders[-1]
+
+
+def checked(adapter, *words):
+    argv = ["preset=tiny", "stages=[rl]", f"model={adapter}", "rl.lora.r=2", *words]
+    check_run(load_run_config(argv, command="it"))
+
+
+def test_targets_are_those_of_the_model_under_the_adapters(adapter):
+    checked(adapter, "rl.lora.targets=[q_proj]")
+    with pytest.raises(UserError, match=r"rl\.lora\.targets: no module is called nope; there are "):
+        checked(adapter, "rl.lora.targets=[nope]")
+
+
+def test_an_adapter_without_its_base(adapter, tmp_path):
+    next((tmp_path / "base").glob("*.safetensors")).unlink()
+    with pytest.raises(UserError, match=f"{tmp_path / 'base'}"):
+        checked(adapter)
+    (tmp_path / "base").rename(tmp_path / "moved")
+    with pytest.raises(UserError, match=f"an adapter, and its base {tmp_path / 'base'} is not"):
+        checked(adapter)
+    named = (tmp_path / "one" / "adapter_config.json").write_text
+    named('{"base_model_name_or_path": "gone"}')
+    with pytest.raises(UserError, match="an adapter, and its base gone is not"):
+        checked(adapter)
+    named("{}")
+    with pytest.raises(UserError, match="names no base_model_name_or_path; copy it again"):
+        checked(adapter)
