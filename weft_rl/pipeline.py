@@ -82,7 +82,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     current, start = "base", place or ""
     drop_damaged(config, run, names, finished, evaluated)
     if first_process():
-        for line in shortages(config, [name for name in names if name not in finished]):
+        for line in shortages(config, [name for name in config.trained if name not in finished]):
             sys.stderr.write(f"weft_rl.pipeline: {line}\n")
     try:
         for stage in names:

@@ -24,9 +24,9 @@ def shortages(config: RunConfig, stages: Sequence[str]) -> list[str]:
     longest record that a run allows, not the longest that it has. Nothing is said of a model whose
     configuration is not here, nor where the launcher shards, as its file alone says how far."""
     from weft_rl.models.checks import free_memory  # a help text does not wait for torch
-    from weft_rl.models.loading import resolve_device
+    from weft_rl.models.loading import find_device
 
-    device = resolve_device(config.device)
+    device = find_device(config.device)
     free = free_memory(device)
     if free is None or _launcher_shards():
         return []
@@ -44,9 +44,9 @@ def shortages(config: RunConfig, stages: Sequence[str]) -> list[str]:
             cures = cures_of(config, options, plan.stage, free)[1:][:_SHOWN]
             advice = "; ".join(" ".join(line.split()) for line in cures)
             lines.append(
-                f"stage {plan.stage} may run out of memory: its plan is {_size(needed)} ("
-                f"{largest}), and {device} has {_size(free)} free; one after the other: "
-                f"{advice or 'another device'} (weft-rl plan says more)"
+                f"stage {plan.stage} may run out of memory: its plan is {_size(needed)} "
+                f"({largest}), and {device} has {_size(free)} free; weft-rl plan says to change, "
+                f"one after the other: {advice or 'the device'}"
             )
     return lines
 
@@ -60,17 +60,18 @@ def running_out(config: RunConfig, stage: str, start: str | None) -> Generator[N
         yield
     except (MemoryError, OSError, RuntimeError) as error:
         from weft_rl.models.checks import is_out_of_memory
-        from weft_rl.models.loading import resolve_device
+        from weft_rl.models.loading import find_device
 
         if not is_out_of_memory(error):
             raise
-        device = resolve_device(config.device)
+        device = find_device(config.device)
         first = (str(error).splitlines() or [type(error).__name__])[0][:_ERROR]
-        advice = ", then ".join(_changes(config, stage, device.type)) or "use another device"
-        there = f", and can begin with model={start}" if start else ""
+        advice = ", then ".join(_changes(config, stage, device.type)) or "the device"
+        there = f", and may begin with model={start}" if start else ""
         raise OutOfMemory(
-            f"stage {stage}: {device} has too little memory ({first}); to need less: {advice}; "
-            f"other options are another run, which takes another out{there}"
+            f"stage {stage}: {device} had too little memory ({first}); change, in this order: "
+            f"{advice}; other options need another out{there}; the same command goes on where "
+            "more is free"
         ) from error
 
 
@@ -83,7 +84,7 @@ def _changes(config: RunConfig, stage: str, device_type: str) -> list[str]:
     try:
         lines = cures_of(config, _options(device_type), stage, 0)[1:]
     except UserError:
-        return [f"what weft-rl plan stages=[{stage}] lists for a model of this size"]
+        return [f"what weft-rl plan lists for {stage} of a model of this size"]
     return [line.strip().rpartition(":")[0] for line in lines]
 
 
