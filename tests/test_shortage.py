@@ -97,7 +97,7 @@ def test_a_run_that_runs_out_of_memory(tmp_path, monkeypatch, capsys):
     assert said.count("may run out of memory") == 1
     assert last.startswith("weft_rl.pipeline: stage sft: cpu had too little memory (")
     assert "DefaultCPUAllocator: can't allocate memory" in last
-    assert "in this order: memory.gradient_checkpointing=true, then cold_start.batch_size=1" in last
+    assert "plan has it: memory.gradient_checkpointing=true, cold_start.batch_size=1" in last
     assert f"may begin with model={newest_checkpoint(out, 'base')}" in last
     # it goes on where it was, once there is more
     assert newest_checkpoint(out, "sft").name == "step-2"
@@ -105,8 +105,8 @@ def test_a_run_that_runs_out_of_memory(tmp_path, monkeypatch, capsys):
     assert "memory" not in capsys.readouterr().err
 
 
-def config():
-    return load_run_config([], command="it")
+def config(model="llada_8b"):
+    return load_run_config([f"model={model}", "preset=tiny"], command="it")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,8 @@ def test_allocations_that_fail(error):
     text = str(told.value)
     assert text.startswith(f"stage rl: {loading.find_device('auto')} had too little memory (")
     assert (str(error).splitlines() or ["MemoryError"])[0] in text
-    assert "rl.optimizer.micro_batch_size=8" in text
+    wanted = "memory.gradient_checkpointing=true, rl.lora.r=128, devices=8 "
+    assert f"change, one after the other as weft-rl plan has it: {wanted}" in text
     assert "may begin with model=runs/a" in text
     assert "and more" not in text
 
@@ -147,7 +148,7 @@ def test_other_errors_stay_what_they_are(error):
 
 
 def test_stages_without_a_plan():
-    for stage, advice in (("eval", "eval.batch_size=128"), ("base", "base.batch_size=32")):
+    for stage, advice in (("eval", "lower eval.batch_size=256"), ("base", "lower base.batch_size")):
         with pytest.raises(OutOfMemory, match=advice), running_out(config(), stage, None):
             raise MemoryError
 
@@ -155,7 +156,7 @@ def test_stages_without_a_plan():
 def test_a_model_that_is_not_here_has_no_plan():
     unknown = load_run_config(["model=owner/name", "preset=tiny"], command="it")
     with (
-        pytest.raises(OutOfMemory, match="what weft-rl plan lists"),
+        pytest.raises(OutOfMemory, match="plan says of a model of this size what rl"),
         running_out(unknown, "rl", ""),
     ):
         raise MemoryError
@@ -168,5 +169,5 @@ def test_too_little_memory_is_no_fault_of_a_models_files(tmp_path, monkeypatch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(loading, "_streamed", fail)
-    with pytest.raises(RuntimeError, match="^DefaultCPUAllocator"):
+    with pytest.raises(RuntimeError, match=r"^DefaultCPUAllocator"):
         loading.load_model(str(folder), torch.device("cpu"), torch.float32)

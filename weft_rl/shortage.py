@@ -66,26 +66,24 @@ def running_out(config: RunConfig, stage: str, start: str | None) -> Generator[N
             raise
         device = find_device(config.device)
         first = (str(error).splitlines() or [type(error).__name__])[0][:_ERROR]
-        advice = ", then ".join(_changes(config, stage, device.type)) or "the device"
         there = f", and may begin with model={start}" if start else ""
         raise OutOfMemory(
-            f"stage {stage}: {device} had too little memory ({first}); change, in this order: "
-            f"{advice}; other options need another out{there}; the same command goes on where "
-            "more is free"
+            f"stage {stage}: {device} had too little memory ({first}); "
+            f"{_cure(config, stage, device.type)}; other options need another out{there}; the same "
+            "command goes on where more is free"
         ) from error
 
 
-def _changes(config: RunConfig, stage: str, device_type: str) -> list[str]:
-    """What makes a stage need less, in order, without what plan counts it to be then: where that
-    fitted, it was mistaken."""
+def _cure(config: RunConfig, stage: str, device_type: str) -> str:
+    """What makes a stage need less; without plan's sizes, as where they fitted they were wrong."""
     if stage in ("base", "eval"):  # not planned
-        size = getattr(config, stage).batch_size
-        return [f"{stage}.batch_size={size // 2}"] if size > 1 else []
+        return f"lower {stage}.batch_size={getattr(config, stage).batch_size}"
     try:
         lines = cures_of(config, _options(device_type), stage, 0)[1:]
-    except UserError:
-        return [f"what weft-rl plan lists for {stage} of a model of this size"]
-    return [line.strip().rpartition(":")[0] for line in lines]
+    except UserError:  # a hub id
+        return f"weft-rl plan says of a model of this size what {stage} can do with less"
+    changes = ", ".join(line.strip().rpartition(":")[0] for line in lines)
+    return f"change, one after the other as weft-rl plan has it: {changes or 'the device'}"
 
 
 def _options(device_type: str) -> PlanConfig:
