@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from weft_rl.errors import Interrupted, UserError
+from weft_rl.errors import Interrupted, OutOfMemory, UserError
 
 _STDOUT = 1
 _STOPPING = (signal.SIGTERM, signal.SIGUSR1)
@@ -26,8 +26,8 @@ def execute(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[s
 
     A place that the system refuses is the user's mistake.
     SIGTERM, SIGUSR1 (Slurm's), a full disk and a reader of standard output that goes away
-    (`| head`, without a word) interrupt as Ctrl-C does. Anything else is a bug and keeps its
-    traceback, status 1."""
+    (`| head`, without a word) interrupt as Ctrl-C does. Too little memory is status 1, as the same
+    command would meet it again. Anything else is a bug and keeps its traceback, status 1."""
     before = {each: signal.signal(each, signal.default_int_handler) for each in _STOPPING}
     try:
         status = body(argv)
@@ -37,6 +37,8 @@ def execute(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[s
         return _say(command, str(error), 2)
     except Interrupted as stop:
         return _say(command, str(stop), 3)
+    except OutOfMemory as error:
+        return _say(command, str(error), 1)
     except KeyboardInterrupt:
         return _say(command, "interrupted; repeat the command to go on", 3)
     except BrokenPipeError:

@@ -72,7 +72,7 @@ def _changes(config: RunConfig, options: PlanConfig, key: str) -> list[tuple[str
         *fewer,
         *lora,
         ("memory", "weights", "bfloat16"),
-        ("memory", "weights", "nf4"),
+        *([] if options.hardware == "cpu" else [("memory", "weights", "nf4")]),  # there is none
     ]
 
 

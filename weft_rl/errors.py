@@ -1,4 +1,4 @@
-"""The two exceptions that the command line treats apart from bugs."""
+"""The exceptions that the command line treats apart from bugs."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,7 @@ class UserError(ValueError):
 
 class Interrupted(Exception):
     """The run stopped before its end and can be resumed; the text says how. Exit status 3."""
+
+
+class OutOfMemory(Exception):
+    """A device's memory was too small for a stage; the text says what to change. Exit status 1."""

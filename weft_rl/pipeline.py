@@ -30,6 +30,7 @@ from weft_rl.runs import (
     write_json,
 )
 from weft_rl.shares import rank_and_world
+from weft_rl.shortage import running_out, shortages
 from weft_rl.sums import damage
 from weft_rl.trackers import point_trackers
 
@@ -64,7 +65,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     """Run what is not done yet, evaluating after each stage; returns the content of eval.json.
 
     argv: the arguments that the configuration is made of. Raises Interrupted, with the way to go
-    on, when a signal stops it."""
+    on, when a signal stops it, and OutOfMemory."""
     point_trackers(config.trackers, run)
     # imported here: a help text or a wrong option must not wait for torch
     from stages.context import Context, leave_together, quiet_libraries
@@ -78,11 +79,15 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     names = config.in_order
     current, start = "base", place or ""
     drop_damaged(config, run, names, finished, evaluated)
+    if first_process():
+        for line in shortages(config, [name for name in config.trained if name not in finished]):
+            sys.stderr.write(f"weft_rl.pipeline: {line}\n")
     try:
         for stage in names:
             if stage != "eval":
                 if stage not in finished:
-                    path = BODIES[stage](Context(config, run, stage, start))
+                    with running_out(config, stage, start if finished else None):
+                        path = BODIES[stage](Context(config, run, stage, start))
                     finished[stage] = str(path.relative_to(run))
                     # in their order, also where one was trained again for a damaged one
                     finished = {name: finished[name] for name in names if name in finished}
@@ -91,7 +96,8 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
                 current, start = stage, str(run / finished[stage])
             wanted = stage == "eval" or config.eval.after_each
             if wanted and config.task not in evaluated.get(current, {}):
-                evaluated = evaluate(Context(config, run, current, start))
+                with running_out(config, "eval", start if finished else None):
+                    evaluated = evaluate(Context(config, run, current, start))
     except (Interrupted, KeyboardInterrupt) as stop:
         again = going_on(argv, None if config.out else run)
         raise Interrupted(

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from weft_rl.budget import Network
+from weft_rl.cgroups import available_memory
 from weft_rl.config.lora import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families.family import Family
@@ -15,6 +16,8 @@ from weft_rl.families.registry import family_of, read_config
 from weft_rl.families.vocabulary import misfit
 
 _GIB = 2**30
+# Of errors that have no class of their own: CUDA's, cuBLAS's, the CPU allocator's and the system's.
+_ALLOCATIONS = ("out of memory", "ALLOC_FAILED", "allocate memory")
 
 
 def require_memory(
@@ -56,13 +59,18 @@ def require_room(
 def free_memory(device: torch.device) -> int | None:
     """Free bytes of a device; None where that cannot be told."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0]) * 1024 if found else None
+        # what the stages before have given back is kept for the next one
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    return available_memory()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, a device's or the machine's."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    told = isinstance(error, OSError | RuntimeError)
+    return told and any(words in str(error) for words in _ALLOCATIONS)
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

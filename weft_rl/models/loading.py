@@ -29,7 +29,7 @@ from weft_rl.config.schema import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families.folder import check_weights
 from weft_rl.families.registry import family_of, read_config
-from weft_rl.models.checks import check_tokenizer, require_memory
+from weft_rl.models.checks import check_tokenizer, is_out_of_memory, require_memory
 from weft_rl.places import local_folder
 from weft_rl.shards import Stored, read_folder
 from weft_rl.sums import verify_weights
@@ -181,9 +181,11 @@ def _files_of_others(problem: str) -> Generator[None]:
     no property of the files."""
     try:
         yield
-    except (UserError, MemoryError, torch.OutOfMemoryError):
+    except UserError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         name = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise UserError(f"{problem}: {name}{' '.join(str(error).split())[:300]}") from error
 
