@@ -223,6 +223,25 @@ def test_ctrl_c_leaves_no_run_of_submitits_local_executor(folder):
                 os.kill(pid, signal.SIGKILL)
 
 
+def test_ctrl_c_while_a_run_is_submitted_is_not_lost(folder, monkeypatch):
+    """It stops the run, which the sweep must have for that."""
+    submitit = pytest.importorskip("submitit")
+    submit = submitit.AutoExecutor.submit
+
+    def interrupted(self, *task):
+        os.kill(os.getpid(), signal.SIGINT)
+        job = submit(self, *task)
+        wait_until((folder / "one.ready").exists)
+        return job
+
+    monkeypatch.setattr(submitit.AutoExecutor, "submit", interrupted)
+    pool = open_pool(SweepConfig(launcher="submitit", resources=HERE), folder, 1, 1)
+    with pytest.raises(KeyboardInterrupt):
+        run_in(pool, [Job("one", ["slow to stop"])], folder, 1)
+    assert (folder / "one.saved").exists()
+    assert not processes(f"out={folder / 'one'}")
+
+
 def test_without_slurm_it_is_said(monkeypatch, tmp_path):
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -44,12 +44,15 @@ def connect(folder: Path, resources: Mapping[str, int | str]) -> Start:
     def start(command: Command) -> Running:
         if cluster != "local":
             return _Submitted(executor.submit(_Task(command)))
-        # inherited: Ctrl-C is for the sweep, which then stops its runs. Submitit's processes would
-        # end at once, with tracebacks, and leave the runs
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C is for the sweep, which then stops its runs. Submitit's processes would end at
+        # once, with tracebacks, and leave the runs: they inherit that the signal is held back
+        interrupts: list[int] = []
+        before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
-            return _Here(executor.submit(_Task(command)))
+            return _Here(executor.submit(_Task(command)), interrupts)
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)  # one that came meanwhile is told now
             signal.signal(signal.SIGINT, before)
 
     return start
@@ -57,6 +60,13 @@ def connect(folder: Path, resources: Mapping[str, int | str]) -> Start:
 
 class _Task(Forwarding):
     """What a node runs; before its time is up it is stopped, and submitted again by submitit."""
+
+    def __call__(self) -> int:
+        if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []):
+            # for this process alone: the run takes it, whoever sends it one
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        return super().__call__()
 
     def checkpoint(self) -> Any:
         """Called by submitit on the signal before the time limit, or when preempted."""
@@ -90,7 +100,20 @@ class _Submitted:
 
 
 class _Here(_Submitted):
-    """A job of submitit's local executor; its id is that of its process."""
+    """A job of submitit's local executor; its id is that of its process.
+
+    interrupts: what came while it was submitted, and is raised once the sweep has the job, so that
+    it can stop it."""
+
+    def __init__(self, job: Any, interrupts: list[int]) -> None:
+        super().__init__(job)
+        self.interrupts = interrupts
+
+    def poll(self) -> int | None:
+        if self.interrupts:
+            self.interrupts.clear()
+            raise KeyboardInterrupt
+        return super().poll()
 
     def terminate(self) -> None:
         if not self.job.done():
