@@ -160,6 +160,18 @@ def test_a_flipped_bit_is_seen_before_weights_are_loaded(tmp_path, monkeypatch, 
     load_model(str(folder), CPU, torch.float32)
 
 
+def test_files_that_are_no_weights_need_not_come_along(tmp_path):
+    """A run's checkpoint has files of its training, in the same format, and sums of them."""
+    folder, _ = llada_folder(tmp_path / "a")
+    for name in ("token_entropy_0.safetensors", "original/consolidated.safetensors"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"training's")
+    seal(folder)
+    (folder / "token_entropy_0.safetensors").unlink()
+    (folder / "original/consolidated.safetensors").unlink()
+    load_model(str(folder), CPU, torch.float32)
+
+
 def test_a_flipped_bit_of_an_adapter_is_seen(tmp_path):
     base, _ = llada_folder(tmp_path / "base")
     model, folder = load_model(str(base), CPU, torch.float32), tmp_path / "run" / "step-1"

@@ -168,7 +168,7 @@ def test_padding_fills_the_answer_only():
     assert len(padded.ids) == example.prompt_length + 32
     assert padded.ids[: len(example.ids)] == example.ids
     assert set(padded.ids[len(example.ids) :]) <= {1}
-    with pytest.raises(ValueError, match="exceeds 3"):
+    with pytest.raises(UserError, match="gen_length=3: too short to pretrain on: an answer has 29"):
         pad_answers([example], 1, 3)
 
 

@@ -12,7 +12,8 @@ class _Layout(NamedTuple):
     mount: str
     limit: str
     used: str
-    cached: tuple[str, str]  # of memory.stat: pages of files, given back when something else wants
+    # of memory.stat: pages of files and the kernel's tables, given back when something else wants
+    cached: tuple[str, ...]
 
 
 _V1 = _Layout(
@@ -21,7 +22,12 @@ _V1 = _Layout(
     "memory.usage_in_bytes",
     ("total_inactive_file", "total_active_file"),
 )
-_V2 = _Layout("sys/fs/cgroup", "memory.max", "memory.current", ("inactive_file", "active_file"))
+_V2 = _Layout(
+    "sys/fs/cgroup",
+    "memory.max",
+    "memory.current",
+    ("inactive_file", "active_file", "slab_reclaimable"),
+)
 
 
 def available_memory(root: Path = Path("/")) -> int | None:

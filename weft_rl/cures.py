@@ -29,12 +29,14 @@ def cures(
     for block, name, value in _changes(config, options, key):
         try:
             changed = _with(config, block, {name: value})
+            needed = total(changed, options)
         except UserError:  # does not go with the run's other options
             continue
-        needed = total(changed, options)
         if needed >= least:  # nothing is gained by it here
             continue
-        lines.append(f"  {block}.{name}={shown(value)}: {needed / _GIB:.1f} GiB")
+        # the second stage would start from an adapter on 4-bit weights
+        apart = " (a run for each stage)" if value == "nf4" and len(config.trained) > 1 else ""
+        lines.append(f"  {block}.{name}={shown(value)}{apart}: {needed / _GIB:.1f} GiB")
         config, least = changed, needed
         if needed <= room:
             return lines

@@ -79,6 +79,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     names = config.in_order
     current, start = "base", place or ""
     drop_damaged(config, run, names, finished, evaluated)
+    again = going_on(argv, None if config.out else run)
     if first_process():
         for line in shortages(config, [name for name in config.trained if name not in finished]):
             sys.stderr.write(f"weft_rl.pipeline: {line}\n")
@@ -86,7 +87,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
         for stage in names:
             if stage != "eval":
                 if stage not in finished:
-                    with running_out(config, stage, start if finished else None):
+                    with running_out(config, stage, again):
                         path = BODIES[stage](Context(config, run, stage, start))
                     finished[stage] = str(path.relative_to(run))
                     # in their order, also where one was trained again for a damaged one
@@ -96,10 +97,9 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
                 current, start = stage, str(run / finished[stage])
             wanted = stage == "eval" or config.eval.after_each
             if wanted and config.task not in evaluated.get(current, {}):
-                with running_out(config, "eval", start if finished else None):
+                with running_out(config, "eval", again):
                     evaluated = evaluate(Context(config, run, current, start))
     except (Interrupted, KeyboardInterrupt) as stop:
-        again = going_on(argv, None if config.out else run)
         raise Interrupted(
             f"{stop or f'stopped in stage {current}'}; go on with: "
             f"python -m weft_rl.pipeline {again}"

@@ -53,7 +53,7 @@ def start_model(config: RunConfig) -> str | None:
 def check_data(config: RunConfig) -> None:
     """Read every data file that the run will need. Raises UserError naming file and line.
 
-    A data set of the hub is left to the stage that needs it."""
+    Held-out and RL records of the hub are left to the stage that needs them."""
     load_task(config.task)
     if "rl" in config.stages and config.rl.rollout.data is None and config.task not in GENERATORS:
         raise UserError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from weft_rl.cli import execute
+from weft_rl.cli import FULL, execute
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.options import about, option, require
 from weft_rl.config.schema import GENERATED, RunConfig
@@ -89,6 +89,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         (folder / LOGS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in FULL:
+            raise  # no mistake of the user's
         raise UserError(
             f"out={folder}: cannot be written ({error.strerror}); choose another out"
         ) from error

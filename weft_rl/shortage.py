@@ -41,8 +41,7 @@ def shortages(config: RunConfig, stages: Sequence[str]) -> list[str]:
         if needed > free:
             parts = sorted(plan.memory.items(), key=lambda part: -part[1])[:_SHOWN]
             largest = ", ".join(f"{name} {_size(size)}" for name, size in parts if size)
-            cures = cures_of(config, options, plan.stage, free)[1:][:_SHOWN]
-            advice = "; ".join(" ".join(line.split()) for line in cures)
+            advice = "; ".join(_changes(config, options, plan.stage, free)[:_SHOWN])
             lines.append(
                 f"stage {plan.stage} may run out of memory: its plan is {_size(needed)} "
                 f"({largest}), and {device} has {_size(free)} free; weft-rl plan says to change, "
@@ -52,10 +51,10 @@ def shortages(config: RunConfig, stages: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def running_out(config: RunConfig, stage: str, start: str | None) -> Generator[None]:
+def running_out(config: RunConfig, stage: str, again: str) -> Generator[None]:
     """Run a stage, or "eval": an allocation that fails in it raises OutOfMemory.
 
-    start: the checkpoint of the stage before, which a run with other options may begin from."""
+    again: the arguments that go on with the run."""
     try:
         yield
     except (MemoryError, OSError, RuntimeError) as error:
@@ -66,11 +65,10 @@ def running_out(config: RunConfig, stage: str, start: str | None) -> Generator[N
             raise
         device = find_device(config.device)
         first = (str(error).splitlines() or [type(error).__name__])[0][:_ERROR]
-        there = f", and may begin with model={start}" if start else ""
         raise OutOfMemory(
-            f"stage {stage}: {device} had too little memory ({first}); "
-            f"{_cure(config, stage, device.type)}; other options need another out{there}; the same "
-            "command goes on where more is free"
+            f"stage {stage}: {device} had too little memory ({first}); where more is free, go on "
+            f"with: python -m weft_rl.pipeline {again}; with what is there, in another out: "
+            f"{_cure(config, stage, device.type)}"
         ) from error
 
 
@@ -79,11 +77,17 @@ def _cure(config: RunConfig, stage: str, device_type: str) -> str:
     if stage in ("base", "eval"):  # not planned
         return f"lower {stage}.batch_size={getattr(config, stage).batch_size}"
     try:
-        lines = cures_of(config, _options(device_type), stage, 0)[1:]
+        lines = _changes(config, _options(device_type), stage, 0)
     except UserError:  # a hub id
         return f"weft-rl plan says of a model of this size what {stage} can do with less"
-    changes = ", ".join(line.strip().rpartition(":")[0] for line in lines)
+    changes = ", ".join(line.rpartition(":")[0] for line in lines)
     return f"change, one after the other as weft-rl plan has it: {changes or 'the device'}"
+
+
+def _changes(config: RunConfig, options: PlanConfig, stage: str, room: float) -> list[str]:
+    """Plan's cures that are options of a run."""
+    found = (" ".join(line.split()) for line in cures_of(config, options, stage, room)[1:])
+    return [line for line in found if not line.startswith("devices=")]
 
 
 def _options(device_type: str) -> PlanConfig:

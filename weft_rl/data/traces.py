@@ -153,12 +153,15 @@ def pad_answers(examples: Sequence[Example], pad_id: int, answer_length: int) ->
     """The examples with every answer filled up to `answer_length` tokens by pad_id, as pretraining
     on a fixed canvas has it: the model learns to end an answer early.
 
-    Raises ValueError for an answer that is longer."""
+    Raises UserError for an answer that is longer."""
     padded = []
     for example in examples:
         missing = example.prompt_length + answer_length - len(example.ids)
         if missing < 0:
-            raise ValueError(f"example {example.index}: answer exceeds {answer_length} tokens")
+            raise UserError(
+                f"sampler.gen_length={answer_length}: too short to pretrain on: an answer has "
+                f"{len(example.ids) - example.prompt_length} tokens"
+            )
         ids = example.ids + [pad_id] * missing
         padded.append(Example(example.index, ids, example.prompt_length))
     return padded
