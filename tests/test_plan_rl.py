@@ -279,7 +279,7 @@ def test_cures_are_ones_that_the_run_takes():
     assert [line.split(":")[0].strip() for line in lines[1:]] == [
         "rl.optimizer.micro_batch_size=10",
         "rl.optimizer.micro_batch_size=1",
-        "memory.weights=nf4",
+        "memory.weights=nf4 (a run for each stage)",
         "devices=6 sharding=zero3",  # of eight, those that share 30 completions
     ]
     # the run would refuse narrower weights, which its other stage trains
