@@ -16,24 +16,33 @@ def machine(root, available_mib, cgroup):
     (root / "proc/self/cgroup").write_text(cgroup)
 
 
-def second_version(folder, limit, used_mib, cached=(0, 0)):
+def limited(folder, names, limit, used_mib, stat):
+    """A cgroup with a limit, in the files that a version of them has."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "memory.max").write_text(f"{limit}\n")
-    (folder / "memory.current").write_text(f"{used_mib * MIB}\n")
+    for name, content in zip(names, (limit, used_mib * MIB, stat), strict=True):
+        (folder / name).write_text(f"{content}\n")
+
+
+def second_version(folder, limit, used_mib, cached=(0, 0), slab=0):
     inactive, active = (part * MIB for part in cached)
     stat = f"anon 7\nfile 9\ninactive_file {inactive}\nactive_file {active}\n"
-    (folder / "memory.stat").write_text(stat)
+    stat += f"slab_reclaimable {slab * MIB}\nslab_unreclaimable 5"
+    limited(folder, ("memory.max", "memory.current", "memory.stat"), limit, used_mib, stat)
 
 
 def first_version(folder, limit, used_mib, cached=(0, 0)):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
-    (folder / "memory.usage_in_bytes").write_text(f"{used_mib * MIB}\n")
     inactive, active = (part * MIB for part in cached)
     # of the cgroup alone, and with all below
     stat = "inactive_file 0\nactive_file 0\n"
-    stat += f"total_inactive_file {inactive}\ntotal_active_file {active}\n"
-    (folder / "memory.stat").write_text(stat)
+    stat += f"total_inactive_file {inactive}\ntotal_active_file {active}"
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat")
+    limited(folder, names, limit, used_mib, stat)
+
+
+def test_the_kernels_tables_are_given_back_too(tmp_path):
+    machine(tmp_path, 8000, "0::/\n")
+    second_version(tmp_path / V2, 512 * MIB, 200, cached=(10, 20), slab=50)
+    assert available_memory(tmp_path) == (512 - 200 + 10 + 20 + 50) * MIB
 
 
 def test_a_container_has_less_than_its_machine(tmp_path):

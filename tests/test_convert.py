@@ -169,7 +169,13 @@ def test_files_that_are_no_weights_need_not_come_along(tmp_path):
     seal(folder)
     (folder / "token_entropy_0.safetensors").unlink()
     (folder / "original/consolidated.safetensors").unlink()
-    load_model(str(folder), CPU, torch.float32)
+    loaded = load_model(str(folder), CPU, torch.float32)
+    # and the weights themselves are still looked at
+    assert sum(weight.numel() for weight in loaded.parameters()) > 0
+    weights = next(folder.glob("model*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    with pytest.raises(UserError, match="does not match its checksum"):
+        load_model(str(folder), CPU, torch.float32)
 
 
 def test_a_flipped_bit_of_an_adapter_is_seen(tmp_path):

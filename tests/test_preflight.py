@@ -46,7 +46,13 @@ def test_an_arm_that_lacks_something_stops_a_comparison_at_once(tmp_path):
 def test_a_devices_machine_is_asked_elsewhere():
     """A cluster's first machine has no GPU."""
     config = load_run_config(["device=cuda:99"], command="it")
-    check_run(config, here=False)
+    with pytest.raises(UserError, match="device=cuda:99"):
+        check_run(config)
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("weft_rl.models.loading.find_device", asked.append)
+        check_run(config, here=False)
+    assert asked == []
 
 
 @pytest.fixture

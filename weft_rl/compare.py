@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from weft_rl.cli import FULL, execute
+from weft_rl.cli import execute
 from weft_rl.comparison import RESULT, check_alike, compare_units, read_unit, unit_name
 from weft_rl.comparison_report import reward_curves, write_comparison_report
 from weft_rl.comparison_text import notes, score_rows, sentences, to_markdown
@@ -32,7 +32,7 @@ from weft_rl.jobs import (
     run_in,
     workers_and_threads,
 )
-from weft_rl.opening import environment
+from weft_rl.opening import environment, writing
 from weft_rl.plot import draw_means, mean_curves, save_figure
 from weft_rl.preflight import check_run, start_model
 from weft_rl.rerun import going_on
@@ -147,7 +147,7 @@ def open_comparison(options: CompareConfig, config: RunConfig, threads: int) -> 
     what a seed gives. Raises UserError when the folder cannot be written or holds anything else."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-compare-{'-'.join(options.arms)}"
     folder = Path(options.out or f"runs/{name}")
-    try:
+    with writing(folder):
         (folder / LOGS).mkdir(parents=True, exist_ok=True)
         known = folder / CONFIG
         if known.exists():
@@ -156,12 +156,6 @@ def open_comparison(options: CompareConfig, config: RunConfig, threads: int) -> 
             raise UserError(f"out={folder}: is not empty and holds no comparison; choose another")
         text = yaml.safe_dump({"threads": threads}) + _as_yaml(options, config) + environment()
         write_text(known, text)
-    except OSError as error:
-        if error.errno in FULL:
-            raise  # no mistake of the user's
-        raise UserError(
-            f"out={folder}: cannot be written ({error.strerror}); choose another out"
-        ) from error
     return folder, threads
 
 

@@ -47,7 +47,7 @@ def open_run(config: RunConfig) -> Path:
 
     Raises UserError as check_folder does, and when the folder cannot be made."""
     run = Path(config.out or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{'-'.join(config.stages)}")
-    with _writing(run):
+    with writing(run):
         run.mkdir(parents=True, exist_ok=True)
         check_folder(config, run)
     return run
@@ -57,20 +57,22 @@ def take_up(config: RunConfig, run: Path) -> None:
     """Write the configuration into the folder, which this process alone writes to.
 
     Raises UserError as open_run does: another process may have been there since."""
-    with _writing(run):
+    with writing(run):
         check_folder(config, run)
         write_text(run / CONFIG, to_yaml(config) + environment())
 
 
 @contextmanager
-def _writing(run: Path) -> Generator[None]:
+def writing(folder: Path) -> Generator[None]:
+    """Name a folder of `out=` that the system refuses in a UserError; a full disk is none of the
+    user's mistakes, and stays what it is."""
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise  # no mistake of the user's
+            raise
         raise UserError(
-            f"out={run}: cannot be written ({error.strerror}); choose another out"
+            f"out={folder}: cannot be written ({error.strerror}); choose another out"
         ) from error
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from weft_rl.cli import FULL, execute
+from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.options import about, option, require
 from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.config.split import split_words
 from weft_rl.config.sweep import SweepConfig
-from weft_rl.errors import Interrupted, UserError
+from weft_rl.errors import Interrupted
 from weft_rl.jobs import (
     LOGS,
     Job,
@@ -23,6 +23,7 @@ from weft_rl.jobs import (
     run_in,
     workers_and_threads,
 )
+from weft_rl.opening import writing
 from weft_rl.paper import FIGURES, SCORES, TABLES
 from weft_rl.paper_figures import curves_figure, time_figure, token_figure
 from weft_rl.paper_tables import norm_table, score_table
@@ -86,14 +87,8 @@ def main(argv: Sequence[str]) -> int:
     stages = ["weft", "rl"] if any(unit.after_rl for unit in units) else ["weft"]
     check_run(replace(config, stages=stages), here=options.launcher == "local")
     folder = Path(options.out)
-    try:
+    with writing(folder):
         (folder / LOGS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno in FULL:
-            raise  # no mistake of the user's
-        raise UserError(
-            f"out={folder}: cannot be written ({error.strerror}); choose another out"
-        ) from error
     paths = {unit: folder / unit.folder(given) for unit in units}
     failed = _run_all(paths, given, options, config)
     for path in _write(folder, paths, options, config):
