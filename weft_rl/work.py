@@ -81,13 +81,17 @@ def rows_of_pass(rl: RLConfig, completions: int, steps: int) -> float:
 
 def base_work(config: RunConfig, step: Step) -> Work:
     """Of pretraining, which one device does: whole answers of rows of one length."""
-    network, rows = step.network, config.base.batch_size
-    masked = step.predicted // 2  # on average
-    trained = 1 + backward_share(network)
-    again = head_operations(network, masked) * step.in_parts / trained
-    operations = rows * (forward_operations(network, step.length, masked) + again)
-    forwards = [Forwards("training", trained, rows, operations)]
+    rows, masked = config.base.batch_size, step.predicted // 2  # on average
+    forwards = [_there_and_back(step, 1, rows, step.length, masked)]
     return Work(forwards, rows * step.length, config.base.max_steps)
+
+
+def _there_and_back(step: Step, times: float, rows: float, length: int, predicted: int) -> Forwards:
+    """Training passes of so many rows; a head in parts is computed once more on the way back."""
+    network, trained = step.network, 1 + backward_share(step.network)
+    again = head_operations(network, predicted) * step.in_parts / trained
+    operations = rows * (forward_operations(network, length, predicted) + again)
+    return Forwards("training", times * trained, rows, operations)
 
 
 def cold_start_work(config: RunConfig, options: PlanConfig, stage: str, step: Step) -> Work:
@@ -98,11 +102,9 @@ def cold_start_work(config: RunConfig, options: PlanConfig, stage: str, step: St
     masked = length // 2
     kept = cold.estimate.refresh_every if cold.estimate.rates == "cached" else 1
     one = forward_operations(network, length, masked)
-    trained = 1 + backward_share(network)
-    again = head_operations(network, masked) * step.in_parts / trained
     whole = forward_operations(network, length, length)
     times, size = cold.gradient_accumulation_steps, cold.batch_size
-    forwards = [Forwards("training", times * trained, size, size * (one + again))]
+    forwards = [_there_and_back(step, times, size, length, masked)]
     if stage not in WITHOUT_ESTIMATE:
         forwards.append(Forwards("estimate", times / kept, size, size * whole))
     if stage == "rho1":
@@ -130,9 +132,7 @@ def rl_work(config: RunConfig, options: PlanConfig, step: Step) -> Work:
     if rl.kl_coef:
         whole_trained = rl.lora.r == 0  # with an adapter the reference is the model without it
         forwards.append(Forwards("reference", parts, rows, rows * whole, whole_trained))
-    trained = 1 + backward_share(network)
-    again = head_operations(network, sampler.gen_length) * step.in_parts / trained
-    forwards.append(Forwards("training", parts * trained, rows, rows * (whole + again)))
+    forwards.append(_there_and_back(step, parts, rows, step.length, sampler.gen_length))
     return Work(forwards, count * step.length, rl.max_steps)
 
 
