@@ -101,8 +101,6 @@ def tokenizer_problem(folder: Path) -> str | None:
         for name in ("eos_token", "bos_token", "pad_token"):
             token = options.get(name)
             named[name] = token.get("content") if isinstance(token, Mapping) else token
-        if named["eos_token"] is None:  # its class may have one of its own
-            config = {name: value for name, value in config.items() if name != "eos_token_id"}
         return misfit(config, family, tokens, named)
     except (UserError, AttributeError, KeyError, TypeError, ValueError):
         return "its tokenizer's files cannot be read"

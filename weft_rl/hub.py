@@ -14,9 +14,7 @@ def hub_records(task: str, name: str, split: str = "test") -> list[Record]:
     name: "owner/name", or "owner/name:configuration". Raises UserError when it cannot be loaded or
     has other columns, and as make_records does."""
     from datasets import load_dataset
-    from huggingface_hub import logging
 
-    logging.set_verbosity_error()  # without a network two lines for each of its tries
     place, _, configuration = name.partition(":")
     tell_of_hub(place)
     try:

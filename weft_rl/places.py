@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import constants, logging, snapshot_download
 
 from weft_rl.errors import UserError
 
@@ -29,6 +29,7 @@ def local_folder(place: str) -> Path:
 def tell_of_hub(name: str) -> None:
     """Say on a terminal that the hub is asked for a data set: without a network `datasets` tries
     again for some 20 seconds, and says nothing that is of use."""
+    logging.set_verbosity_error()  # two lines for each of its tries
     if sys.stderr.isatty() and not constants.HF_HUB_OFFLINE:
         sys.stderr.write(
             f"asking the hub for {name} (with HF_HUB_OFFLINE=1 only what was fetched before) ...\n"

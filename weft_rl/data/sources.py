@@ -136,11 +136,9 @@ def _check_inside(path: Path) -> None:
 def _hub(data: str) -> Iterator[Row]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
-    from huggingface_hub import logging
 
     from weft_rl.places import tell_of_hub
 
-    logging.set_verbosity_error()  # without a network two lines for each of its tries
     name = PUBLISHED[data].hub if data in PUBLISHED else data
     place, _, configuration = name.partition(":")
     tell_of_hub(place)

@@ -18,8 +18,6 @@ def misfit(
     if not rows / 2 <= count <= rows:
         return f"the tokenizer has {count} tokens, the model {rows}"
     end = named["eos_token"]
-    if config.get("eos_token_id") is not None and end is None:
-        return f"eos_token_id={config['eos_token_id']}, but the tokenizer has no eos_token"
     wanted = {
         "mask_token_id": [family.mask_token],
         "eos_token_id": [end],

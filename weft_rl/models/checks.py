@@ -82,6 +82,9 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     family, _ = family_of(config, folder)
     named = {name: getattr(tokenizer, name) for name in ("eos_token", "bos_token", "pad_token")}
     problem = misfit(config, family, tokenizer.get_vocab(), named)
+    # files alone do not tell: a tokenizer's class may have one of its own
+    if config.get("eos_token_id") is not None and tokenizer.eos_token is None:
+        problem = f"eos_token_id={config['eos_token_id']}, but the tokenizer has no eos_token"
     if problem is not None:
         raise UserError(f"model={folder}: {problem}; copy the model's own tokenizer files")
     _check_end_of_turn(tokenizer, folder, family)
