@@ -74,7 +74,8 @@ def summed(model, batch, views, k, made_of_bounds):
         lower.append((log_p * weight).sum(0))
         inside = (weight * (1.5 * log_p).exp()).sum(0)
         hit = weight.sum(0) > 0
-        upper.append(torch.where(hit, torch.where(hit, inside, 1.0).log() / 1.5, 0.0))
+        share = hit.sum() / len(hit)  # of a completion's tokens, that some view masks
+        upper.append(torch.where(hit, torch.where(hit, inside, 1.0).log() / 1.5 / share, 0.0))
         answer = torch.ones_like(hit)
         scored.append(answer if made_of_bounds else hit)
     return lower, upper, scored

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from weft_rl.config.rl import LossConfig
 from weft_rl.diffusion.advantages import equal_groups, group_advantages, wd1_weights
-from weft_rl.diffusion.estimators import elbo, token_estimate
+from weft_rl.diffusion.estimators import Views, elbo, token_estimate
 from weft_rl.diffusion.selection import covariances, top_threshold
 from weft_rl.diffusion.surrogates import (
     aggregate,
@@ -87,12 +87,25 @@ def test_equal_groups():
 
 
 def test_upper_bound_by_hand():
-    # one view: (1/b) ln(w p^b) = ln p + ln(w)/b; two: (1/2) ln(1/2 * .25 + 1 * .01)
-    log_p = tensor([[[0.5, 0.5, 0.3], [0.3, 0.1, 0.9]]]).log()
-    weight = tensor([[[2.0, 0.5, 0.0], [0.0, 1.0, 0.0]]])
-    found = upper_bound(log_p, weight, 2.0)
-    wanted = [log(0.5) + log(2) / 2, log(0.5 * 0.25 + 0.01) / 2, 0.0]
-    assert_close(found, tensor([wanted]))
+    # one view: (1/b) ln(w p^b) = ln p + ln(w)/b; two: (1/2) ln(1/2 * .25 + 1 * .01); two of the
+    # four tokens are masked, so that each counts 4/2
+    log_p = tensor([[[0.5, 0.5, 0.3, 0.2], [0.3, 0.1, 0.9, 0.2]]]).log()
+    weight = tensor([[[2.0, 0.5, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]])
+    found = upper_bound(log_p, weight, 2.0, torch.ones(1, 4, dtype=torch.bool))
+    wanted = [log(0.5) + log(2) / 2, log(0.5 * 0.25 + 0.01) / 2, 0.0, 0.0]
+    assert_close(found, 2 * tensor([wanted]))
+
+
+@pytest.mark.parametrize("masked", [1, 3, 8])
+def test_upper_bound_of_equal_tokens(masked):
+    """K of L = 8 tokens at p, weight L/K: a mean of ln p + ln(L/K)/b, and all of its gradient."""
+    log_p = torch.full((1, 1, 9), -2.0, requires_grad=True)
+    weight = (torch.arange(9) < masked).float()[None, None] * 8 / masked
+    scored = torch.arange(9)[None] < 8
+    mean = (upper_bound(log_p, weight, 1.5, scored) * scored).sum() / 8
+    assert_close(mean.detach(), tensor(-2 + log(8 / masked) / 1.5))
+    mean.backward()
+    assert_close(log_p.grad[0, 0], (torch.arange(9) < masked).float() / masked)
 
 
 def test_upper_bound_lies_above_the_lower_one_and_meets_it():
@@ -100,16 +113,56 @@ def test_upper_bound_lies_above_the_lower_one_and_meets_it():
     log_p = torch.randn(4, 3, 5, generator=generator, dtype=torch.float64).log_softmax(-1)
     weight = torch.rand(4, 3, 5, generator=generator, dtype=torch.float64)
     weight = weight / weight.sum(1, keepdim=True)
-    lower = (weight * log_p).sum(1)
-    assert (upper_bound(log_p, weight, 1.5) >= lower).all()
-    assert_close(upper_bound(log_p, weight, 1e-7), lower, atol=1e-5, rtol=0)
+    lower, scored = (weight * log_p).sum(1), torch.ones(4, 5, dtype=torch.bool)
+    assert (upper_bound(log_p, weight, 1.5, scored) >= lower).all()
+    assert_close(upper_bound(log_p, weight, 1e-7, scored), lower, atol=1e-5, rtol=0)
 
 
-def test_unscored_tokens_give_the_upper_bound_no_gradient():
-    log_p = torch.full((1, 2, 2), -1.0, requires_grad=True)
-    weight = tensor([[[1.0, 0.0], [0.0, 0.0]]])
-    upper_bound(log_p, weight, 1.5).sum().backward()
-    assert_close(log_p.grad, tensor([[[1.0, 0.0], [0.0, 0.0]]]))
+def test_unmasked_tokens_give_the_upper_bound_no_gradient():
+    log_p = torch.full((2, 2, 2), -1.0, requires_grad=True)
+    weight = tensor([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    upper_bound(log_p, weight, 1.5, torch.ones(2, 2, dtype=torch.bool)).sum().backward()
+    # a completion without a masked token has none
+    assert_close(log_p.grad, tensor([[[2.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]))
+
+
+def test_upper_bound_checks_shapes():
+    with pytest.raises(ValueError, match="scored"):
+        upper_bound(torch.zeros(2, 1, 3), torch.ones(2, 1, 3), 1.5, torch.ones(2, 1))
+
+
+SPG_MASKS = ["11000000 00110000", "01100000 11000000", "10000000 11100000", "01000000 11100000"]
+
+
+@pytest.mark.parametrize(
+    ("exponent", "mixture", "wanted"),
+    # the loss and each completion's norm of the gradient by logits, from compute_loss of SPG's
+    # spg_trainer.py on these logits and masks (logp_estimation: mix, mix, eubo, elbo)
+    [
+        (1.5, 0.5, [-0.0886561, 0.1323884, 0.0243551, 0.1461696, 0.0114354]),
+        (1.0, 0.5, [-0.0575593, 0.1323884, 0.0244513, 0.1456987, 0.0114354]),
+        (2.0, 1.0, [-0.1026528, 0.1323884, 0.026381, 0.1611182, 0.0114354]),
+        (1.5, 0.0, [-0.104693, 0.1323884, 0.0249126, 0.1457081, 0.0114354]),
+    ],
+)
+def test_spg_equals_its_own_code(exponent, mixture, wanted):
+    count, draws, length, vocabulary = 4, 2, 8, 5
+    places = torch.arange(count * draws * length * vocabulary, dtype=torch.float32)
+    logits = (2 * torch.sin(1.7 * places)).view(count, draws, length, vocabulary).requires_grad_()
+    ids = torch.arange(count * length).view(count, length) * 3 % vocabulary
+    lengths = tensor([8, 5, 8, 3])
+    masked = tensor([[[int(each) for each in view] for view in row.split()] for row in SPG_MASKS])
+    weight = masked * lengths[:, None, None] / masked.sum(-1, keepdim=True) / draws
+    views = Views(masked.bool(), weight, torch.arange(length) < lengths[:, None])
+    tokens = ids[:, None, :, None].expand(-1, draws, -1, 1)
+    log_p = logits.log_softmax(-1).gather(-1, tokens)[..., 0]
+    options = LossConfig(spg_exponent=exponent, spg_mixture=mixture)
+    evidence = Evidence(tensor([0.75, -0.25, -0.75, 0.25]))
+    found = token_loss("spg", log_p, views, evidence, options, 0.0)
+    sizes = {"tokens": found.scored.sum(), "rows": count, "gen_length": length, "group": count}
+    loss = aggregate(found.loss, found.scored, normalizer_of("spg"), **sizes)
+    loss.backward()
+    assert_close(tensor([loss.detach(), *logits.grad.flatten(1).norm(dim=1)]), tensor(wanted))
 
 
 def test_sandwich():

@@ -38,18 +38,24 @@ def policy_gradient(new: Tensor, advantages: Tensor) -> Tensor:
     return -advantages[:, None] * new
 
 
-def upper_bound(log_p: Tensor, weight: Tensor, exponent: float) -> Tensor:
-    """Each token's part of the evidence upper bound, (1/b) ln sum over views of w p^b: (B, C).
+def upper_bound(log_p: Tensor, weight: Tensor, exponent: float, scored: Tensor) -> Tensor:
+    """Evidence upper bound of each token, (1/b) ln sum over views of w p^b, times L / K: (B, C).
 
-    log_p, weight (B, D, C) as for token_estimate, which is its limit from above for b to 0 when a
-    token's weights sum to 1; 0 for tokens no view scores. Source: SPG, from Renyi's bound."""
+    L is the completion's number of tokens, K that of the tokens with a weight in some view: the sum
+    over a completion is L times the mean over those K. The weight is inside the logarithm, so it
+    does not make up for tokens that no view masks. These are 0.
+    log_p, weight (B, D, C) as for token_estimate, which is the limit from above for b to 0 when a
+    token's weights sum to 1 and K = L; scored (B, C) bool, the L tokens.
+    Source: SPG (Renyi's bound), and for L / K the mean over masked tokens in its code."""
     require_shape("weight", weight, log_p.shape)
-    scored = (weight > 0).any(1, keepdim=True)
+    require_shape("scored", scored, (len(log_p), log_p.shape[-1]))
+    estimated = (weight > 0).any(1)
     # twice where: neither log 0 nor the sum over nothing may reach the graph
-    seen = torch.where(scored, weight, 1.0)
+    seen = torch.where(estimated[:, None], weight, 1.0)
     inside = torch.where(weight > 0, exponent * log_p, 0.0) + seen.log()
     total = inside.logsumexp(1) / exponent
-    return torch.where(scored[:, 0], total, 0.0)
+    share = estimated.sum(-1, keepdim=True).clamp(min=1) / scored.sum(-1, keepdim=True).clamp(min=1)
+    return torch.where(estimated, total, 0.0) / share
 
 
 def sandwiched(lower: Tensor, upper: Tensor, advantages: Tensor, mixture: float) -> Tensor:

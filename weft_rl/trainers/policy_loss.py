@@ -76,7 +76,7 @@ def token_loss(
     if objective == "wd1":
         loss = policy_gradient(new, a)
     elif objective == "spg":
-        upper = upper_bound(log_p, weight, options.spg_exponent)
+        upper = upper_bound(log_p, weight, options.spg_exponent, scored)
         loss = sandwiched(new, upper, a, options.spg_mixture)
     elif objective == "gspo":
         loss, kept = clipped(sequence_ratio(new, old, scored), a, options.clip_coef)
