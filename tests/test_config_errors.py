@@ -212,7 +212,7 @@ def test_a_long_value_is_cut():
         ({"temperature": nan}, "sampler.temperature=nan: must be a finite number; try 0.0"),
         ({"cfg_scale": inf}, "sampler.cfg_scale=inf: must be a finite number; try 0.0"),
         ({"remasking": "low"}, "sampler.remasking=low: must be one of low_confidence, random"),
-        ({"end_tokens": "no"}, "sampler.end_tokens=no: must be one of free, late, never"),
+        ({"end_tokens": "no"}, "sampler.end_tokens=no: must be one of free, late, never, no_eos"),
         ({"early_stop": None}, "sampler.early_stop=null: must be true or false; try true"),
     ],
 )

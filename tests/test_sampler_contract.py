@@ -196,3 +196,37 @@ def test_no_rows_are_no_work():
     out = generate(TinyNet(9, 0), OK[:0], SamplerConfig(6, 3, 2))
     assert out.tokens.shape == (0, 10)
     assert out.forwards == 0
+
+
+def test_no_eos_takes_the_end_of_text_out_of_the_vocabulary():
+    # of the first place: end of text .6, token 4 .3, 5 .1; of the second: end of turn .35, 0 .65 / 2
+    p = torch.full((3, 6), 1e-9)
+    p[1, [END, 4, 5]], p[2, [TURN, 0, 4]] = torch.tensor([[0.6, 0.3, 0.1], [0.35, 0.325, 0.325]])
+    model = Fixed(p.log())
+    model.config.eot_token_id = TURN
+    options = SamplerConfig(2, 2, 2, end_tokens="no_eos", trace=True, early_stop=False)
+    out = generate(model, torch.tensor([[5]]), options)
+    # .3 / .4 is surer than .35, and an end of turn is drawn
+    assert out.completions.tolist() == [[4, TURN]]
+    assert [entry["position"] for entry in out.trace[0]] == [0, 1]
+    assert [entry["confidence"] for entry in out.trace[0]] == pytest.approx([0.75, 0.35])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_no_eos_equals_a_model_without_the_token(temperature):
+    class Without(TinyNet):
+        def forward(self, input_ids, attention_mask=None):
+            out = super().forward(input_ids, attention_mask)
+            out.logits[..., END] = -torch.inf
+            return out
+
+    options = {"temperature": temperature, "trace": True, "early_stop": False}
+    prompt = torch.full((16, 2), 5)
+    plain = SamplerConfig(6, 3, 4, end_tokens="no_eos", **options)
+    found = generate(TinyNet(7, 0), prompt, plain)
+    wanted = generate(Without(7, 0), prompt, SamplerConfig(6, 3, 4, **options))
+    assert found.completions.equal(wanted.completions)
+    assert found.trace == wanted.trace
+    assert not found.completions.eq(END).any()
+    free = generate(TinyNet(7, 0), prompt, SamplerConfig(6, 3, 4, **options))
+    assert free.completions.eq(END).any()

@@ -57,7 +57,7 @@ class SampleConfig(Block):
     factor: float | None = option(None, "commit n while the n-th is sure enough", at_least=0)
     cache: str | None = option(None, "none, prefix or dual: keys and values kept within a block")
     refresh_every: int | None = option(None, "steps between a cache's full forwards", at_least=1)
-    end_tokens: str | None = option(None, "free, late or never")
+    end_tokens: str | None = option(None, "free, late, never or no_eos")
     seed: int = option(0, "of the draws", at_least=0, below=2**32)
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     stream: bool = option(False, "show the completion while it fills up")

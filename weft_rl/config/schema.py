@@ -58,8 +58,10 @@ class SamplerConfig(Block):
         "with a cache: steps of a block between full forwards; null: only its first",
         at_least=1,
     )
-    end_tokens: Literal["free", "late", "never"] = option(
-        "free", "end tokens are like any, wait for a block's other tokens, or are not drawn"
+    end_tokens: Literal["free", "late", "never", "no_eos"] = option(
+        "free",
+        "end tokens are like any, wait for a block's other tokens, or are not drawn; no_eos: the "
+        "end of text alone is not, LLaDA's logits_eos_inf",
     )
     compile: bool = option(
         False,

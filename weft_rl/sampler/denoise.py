@@ -111,6 +111,8 @@ class _Sampler:
         self.position_keys = stream_keys(seeds, "position")
         never = config.end_tokens == "never"
         self.forbidden = [*forbidden, *progress.end_ids] if never else forbidden
+        # as with LLaDA's logits_eos_inf, the confidences are those of a vocabulary without it
+        self.removed = progress.end_ids[:1].tolist() if config.end_tokens == "no_eos" else []
 
     def run(self, slots: int, on_step: OnStep | None) -> int:
         """Complete every row, `slots` at a time; returns the number of forwards."""
@@ -186,6 +188,8 @@ class _Sampler:
         if self.config.temperature:
             draws = self._draws(self.token_keys, own[where.index], where.position)
             draws = torch.from_numpy(draws).to(logits.device)
+        if self.removed:
+            logits[:, self.removed] = -torch.inf
         found = candidates(logits, draws, self.config.temperature, self.forbidden)
         # the one transfer of a step; tokens, and the bits of their probabilities
         host = found.cpu().numpy()
