@@ -48,7 +48,8 @@ def test_published_values():
     assert (d1.sampler.gen_length, d1.sampler.block_length, d1.sampler.steps) == (256, 32, 128)
     spg = load("rl.preset=spg").rl
     assert (spg.loss.spg_exponent, spg.loss.spg_mixture, spg.masks.draws) == (1.5, 0.5, 2)
-    assert (spg.num_iterations, spg.kl_coef, spg.masks.per, spg.masks.by_block) == (4, 0, "row", True)
+    assert (spg.num_iterations, spg.kl_coef) == (4, 0)
+    assert (spg.masks.per, spg.masks.by_block) == ("row", True)
     # what its scripts share with d1's comes from the model's preset
     large = load("model=llada_8b", "rl.preset=spg")
     assert (large.rl.learning_rate, large.rl.num_prompts * large.rl.num_generations) == (3e-6, 96)

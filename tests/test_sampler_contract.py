@@ -199,7 +199,7 @@ def test_no_rows_are_no_work():
 
 
 def test_no_eos_takes_the_end_of_text_out_of_the_vocabulary():
-    # of the first place: end of text .6, token 4 .3, 5 .1; of the second: end of turn .35, 0 .65 / 2
+    # first place: end of text .6, token 4 .3, 5 .1; second: end of turn .35, 0 and 4 .325
     p = torch.full((3, 6), 1e-9)
     p[1, [END, 4, 5]], p[2, [TURN, 0, 4]] = torch.tensor([[0.6, 0.3, 0.1], [0.35, 0.325, 0.325]])
     model = Fixed(p.log())
