@@ -52,6 +52,16 @@ def source_positions(length: int, attention_mask: Tensor | None, device: torch.d
     return torch.where(attention_mask.bool()[:, before[0]], before, place)
 
 
+def rotary_positions(attention_mask: Tensor | None) -> Tensor | None:
+    """Positions that count visible tokens only: (B, L) long, hidden ones at 1; None without a mask.
+
+    attention_mask (B, L) or None. Source: Dream's published sampler."""
+    if attention_mask is None:
+        return None
+    visible = attention_mask.long()
+    return (visible.cumsum(dim=-1) - 1).masked_fill(visible == 0, 1)
+
+
 class DreamForMaskedLM(Qwen2PreTrainedModel):
     """Predicts every token from all others: logits at position i are for token i.
 
@@ -106,7 +116,10 @@ class DreamForMaskedLM(Qwen2PreTrainedModel):
             # without a mask attention takes its fast path
             attention_mask = None if attention_mask.all() else attention_mask
         x = self.model(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=rotary_positions(attention_mask),
+            use_cache=False,
         ).last_hidden_state  # (B, L, D)
         source = source_positions(length, attention_mask, x.device).expand(batch, -1)
         if logit_rows is not None:
