@@ -242,8 +242,9 @@ def test_the_command(tmp_path, capsys):
         ({"model_type": "bert"}, "model_type='bert': no such family"),
         ({"d_model": None}, "d_model is missing"),
         ({"rope_theta": None}, "rope_theta is missing"),
-        ({"n_layers": "3"}, "num_hidden_layers='3': must be a positive whole number"),
-        ({"embedding_size": 64}, "embedding_size=64 and vocab_size=52"),
+        ({"n_kv_heads": 1}, "n_kv_heads=1: must be 3"),
+        ({"n_layers": "3"}, "n_layers='3': must be a positive whole number"),
+        ({"embedding_size": 64}, "embedding_size=64: must be vocab_size=52"),
     ],
 )
 def test_a_configuration_that_does_not_say_enough(tmp_path, changes, message):

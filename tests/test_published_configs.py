@@ -105,7 +105,7 @@ def test_what_is_not_built_is_refused(tmp_path, name, value, rule):
         load_model(str(folder), CPU, torch.float32)
     with pytest.raises(UserError, match=message):
         convert(folder, tmp_path / "b", "transformers", 10**9)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=rule):
         LLaDAConfig(**{name: value})
     if name != "activation_type":
         path = folder / "config.json"

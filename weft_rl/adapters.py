@@ -1,6 +1,8 @@
 """A low-rank adapter's folder: what it was trained on, and its sum with one tensor at a time."""
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +11,27 @@ from typing import Any
 import numpy as np
 
 from weft_rl.errors import UserError
+from weft_rl.families.fields import POSITIVE
 from weft_rl.places import local_folder
 from weft_rl.shards import Stored, read_header
 
 ADAPTER, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PICKLED = "adapter_model.bin"
 _ON_ITSELF = f"{{}}: is an adapter on itself; name its base in {ADAPTER}"
 _PREFIX = "base_model.model."
-# Forms of an adapter that change more than matrices by alpha / r * B A; none is made here.
-_OTHER_FORMS = ("use_dora", "use_rslora", "fan_in_fan_out", "modules_to_save", "alpha_pattern")
+# Initial matrices that leave the base as it is. Others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) take
+# something out of it first, and are sums with what is left.
+_PLAIN_STARTS = (None, True, False, "eva", "gaussian", "orthogonal")
+# PEFT's options that change nothing in the sum of a base and B A, beside the ones read here. Any
+# other one that is set makes an adapter of another form.
+_SAME_SUM = (
+    *("auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying"),
+    *("eva_config", "exclude_modules", "inference_mode", "layers_pattern", "layers_to_transform"),
+    *("loftq_config", "lora_alpha", "lora_dropout", "lora_ga_config", "megatron_core", "peft_type"),
+    *("peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config"),
+    *("target_modules", "task_type", "use_rslora"),
+)
+_CURE = "merge it with PEFT (merge_and_unload), save that, and name its folder"
 _NUMPY = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
 
 
@@ -83,25 +98,65 @@ def updates(folder: Path) -> dict[str, Update]:
 
     Raises UserError for a form of adapter that is more than such sums."""
     config = read_adapter_config(folder)
-    other = [name for name in _OTHER_FORMS if config.get(name)]
-    if config.get("bias", "none") != "none":
-        other.append("bias")
-    if config.get("peft_type") != "LORA" or other:
-        what = ", ".join(other) or f"peft_type={config.get('peft_type')}"
-        raise UserError(f"{folder}: {what}: cannot be merged; only plain LoRA can")
-    stored = read_header(folder / _WEIGHTS)
+    other = [
+        f"{name}={value!r}"
+        for name, value in sorted(config.items())
+        if value and name not in (*_SAME_SUM, "bias", "init_lora_weights")
+    ]
+    for name, plain in (("bias", ("none", None)), ("init_lora_weights", _PLAIN_STARTS)):
+        if config.get(name) not in plain:
+            other.append(f"{name}={config[name]!r}")
+    if config.get("peft_type") != "LORA":
+        other = [f"peft_type={config.get('peft_type')!r}"]
+    if other:
+        what = ", ".join(other)
+        raise UserError(f"{folder}: {what}: cannot be merged, only plain LoRA can; {_CURE}")
+    alpha = _positive(folder, config, "lora_alpha")
+    path = folder / _WEIGHTS
+    if not path.exists() and (folder / _PICKLED).exists():
+        raise UserError(
+            f"{folder}: holds {_PICKLED}, a pickle, which is not read; save it as {_WEIGHTS}"
+        )
+    stored = read_header(path)
     found: dict[str, Update] = {}
     for name, a in stored.items():
         module, part, _ = name.removeprefix(_PREFIX).rpartition(".lora_A.")
         if part:
             b = stored.get(name.replace(".lora_A.", ".lora_B."))
             if b is None:
-                raise UserError(f"{folder / _WEIGHTS}: {name} has no lora_B; copy it again")
-            # the matrices' own rank: a config's rank_pattern may have others than its r
-            found[f"{module}.weight"] = Update(a, b, config["lora_alpha"] / a.shape[0])
+                raise UserError(f"{path}: {name} has no lora_B; copy it again")
+            rank = _rank(folder, config, module)
+            if len(a.shape) != 2 or len(b.shape) != 2 or not a.shape[0] == b.shape[1] == rank:
+                shapes = f"{a.shape} and {b.shape}"
+                raise UserError(f"{path}: {name} and its lora_B have shapes {shapes}, rank {rank}")
+            scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+            found[f"{module}.weight"] = Update(a, b, scale)
     if 2 * len(found) != len(stored):
-        raise UserError(f"{folder / _WEIGHTS}: holds more than pairs of lora_A and lora_B")
+        raise UserError(f"{path}: holds more than pairs of lora_A and lora_B; {_CURE}")
     return found
+
+
+def _positive(folder: Path, config: Mapping[str, Any], name: str) -> float:
+    """A field that must be a positive number."""
+    if name not in config:
+        raise UserError(f"{folder / ADAPTER}: {name} is missing; copy it again")
+    if not POSITIVE.fits(config[name]):
+        raise UserError(f"{folder / ADAPTER}: {name}={config[name]!r}: {POSITIVE.rule}")
+    return config[name]
+
+
+def _rank(folder: Path, config: Mapping[str, Any], module: str) -> float:
+    """The rank of a module's matrices, by PEFT's rule for patterns: the first that matches it."""
+    pattern = config.get("rank_pattern") or {}
+    try:
+        for key in pattern:
+            if re.match(rf"(.*\.)?({key})$", module):
+                return _positive(folder, pattern, key)
+    except (re.error, TypeError) as error:
+        raise UserError(
+            f"{folder / ADAPTER}: rank_pattern={pattern!r}: cannot be read ({error}); copy it again"
+        ) from error
+    return _positive(folder, config, "r")
 
 
 def updates_of_all(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from weft_rl.errors import UserError
 from weft_rl.families.family import Config, Family
+from weft_rl.families.fields import described
 from weft_rl.families.registry import FAMILY, family_of, read_config
 from weft_rl.families.vocabulary import misfit
 from weft_rl.runs import read_json
@@ -36,10 +37,9 @@ def write_config(folder: Path, family: Family, config: Config, to: Layout) -> No
     else:
         own = family.to_upstream(config) | {"model_type": family.model_types[0]}
         own.pop(FAMILY, None)
-    if "dtype" in config or "torch_dtype" in config:
+    if "dtype" in described(config):
         # upstream's code reads the older name
-        name = "dtype" if to == "transformers" else "torch_dtype"
-        own[name] = config.get("dtype", config.get("torch_dtype"))
+        own["dtype" if to == "transformers" else "torch_dtype"] = described(config)["dtype"]
     if to == "upstream":
         code = config.get("auto_map")
         own["auto_map"] = code if _names_repositories(code) else dict(family.remote_code)

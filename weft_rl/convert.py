@@ -106,8 +106,10 @@ def convert(
     if adapters and is_plain:
         raise UserError(f"{last}: its base is in transformers' own layout; convert that first")
     specs = family.tensors(family.sizes(config))
-    if to == "transformers" and any("embed_positions" in spec.plain for spec in specs):
-        raise UserError(f"{source}: learned positions have no form in transformers' Llama class")
+    if any("embed_positions" in spec.plain for spec in specs):
+        raise UserError(
+            f"{source}: learned positions have no form in either layout; load the folder as it is"
+        )
     stored = read_folder(source)
     check_tensors(source, stored, {_name(spec, is_plain): spec.shape for spec in specs})
     added = updates_of_all(adapters, {spec.upstream: spec.shape for spec in specs})

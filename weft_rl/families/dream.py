@@ -3,6 +3,14 @@
 from typing import Any
 
 from weft_rl.families.family import Config, Family, Sizes, Spec, number
+from weft_rl.families.fields import (
+    COMMON,
+    RATE,
+    read_fields,
+    refused,
+    require_shapes,
+    rotary,
+)
 
 # Dream-7B's, Qwen2.5-7B's network. Source: the published configuration.
 SEVEN_B = Sizes(152064, 3584, 28, 28, 4, 18944)
@@ -14,16 +22,48 @@ _REMOTE_CODE = {
     "AutoConfig": f"{_CODE}--configuration_dream.DreamConfig",
     "AutoModel": f"{_CODE}--modeling_dream.DreamModel",
 }
-_LEFT_OUT = ("auto_map", "transformers_version", "rope_parameters", "is_causal")
+_KINDS = COMMON | {"attention_dropout": RATE}
+_SIZES = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "intermediate_size"),
+)
+# What a file may leave out: the defaults of upstream's class.
+_DEFAULTS: dict[str, Any] = {
+    "hidden_act": "silu",
+    "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "mask_token_id": 151666,
+    "pad_token_id": 151643,
+}
+# What Qwen2's class has for windows, which upstream's code does not look at.
+_IGNORED = ("sliding_window", "max_window_layers", "layer_types")
+
+
+def fields(config: Config) -> dict[str, Any]:
+    """The fields that matter, under transformers' names, from either layout's configuration.
+
+    Scaled rotary positions are in `rope_scaling`. Raises UserError for fields of another network,
+    and for missing ones."""
+    for name in _SIZES:
+        if name not in config:
+            number({}, name)  # says that it is missing
+    own = _DEFAULTS | read_fields(config, _KINDS, {"tie_word_embeddings": False}, {}, _IGNORED)
+    own["rope_theta"], scaling = rotary(config, _DEFAULTS["rope_theta"])
+    if scaling is not None:
+        own["rope_scaling"] = scaling
+    if config.get("layer_types") not in (None, ["full_attention"] * own["num_hidden_layers"]):
+        raise refused("layer_types", config["layer_types"], "must all be full_attention")
+    own.setdefault("num_key_value_heads", own["num_attention_heads"])
+    tokens = ("mask_token_id", "eos_token_id", "pad_token_id")
+    require_shapes(own, paired=True, tokens=tokens)
+    return own
 
 
 def sizes(config: Config) -> Sizes:
-    """Dimensions from a config.json of either layout. Raises UserError for missing fields."""
-    names = (
-        *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
-        *("num_key_value_heads", "intermediate_size"),
-    )
-    return Sizes(*(number(config, name) for name in names))
+    """Dimensions from a config.json of either layout. Raises UserError as `fields` does."""
+    own = fields(config)
+    return Sizes(*(own[name] for name in _SIZES))
 
 
 def tensors(sizes: Sizes) -> list[Spec]:
@@ -54,18 +94,15 @@ def tensors(sizes: Sizes) -> list[Spec]:
 def to_plain(config: Config) -> dict[str, Any]:
     """A configuration for transformers' Qwen2 class with `is_causal` off; the shift stays the
     reader's."""
-    fields = {name: value for name, value in config.items() if name not in _LEFT_OUT}
-    theta = fields.pop("rope_theta", None) or config["rope_parameters"]["rope_theta"]
-    form = {"architectures": ["Qwen2ForCausalLM"], "is_causal": False}
-    rope = {"rope_type": "default", "rope_theta": theta}
-    return {**fields, **form, "rope_parameters": rope}
+    own = {"is_causal": False, "tie_word_embeddings": False, **fields(config)}
+    scaling = own.pop("rope_scaling", {"rope_type": "default"})
+    rope = {**scaling, "rope_theta": own.pop("rope_theta")}
+    return {"architectures": ["Qwen2ForCausalLM"], **own, "rope_parameters": rope}
 
 
 def to_upstream(config: Config) -> dict[str, Any]:
     """A configuration under the published names."""
-    fields = {name: value for name, value in config.items() if name not in _LEFT_OUT}
-    theta = fields.pop("rope_theta", None) or config["rope_parameters"]["rope_theta"]
-    return {**fields, **_UPSTREAM_FORM, "rope_theta": theta}
+    return {**_UPSTREAM_FORM, "tie_word_embeddings": False, **fields(config)}
 
 
 DREAM = Family(

@@ -2,8 +2,16 @@
 
 from typing import Any
 
-from weft_rl.errors import UserError
 from weft_rl.families.family import Config, Family, Sizes, Spec, number
+from weft_rl.families.fields import (
+    COMMON,
+    FLAG,
+    WHOLE,
+    read_fields,
+    refused,
+    require_shapes,
+    rotary,
+)
 
 # Published name -> Llama's, inside a block. The feed-forward layer's `ff_proj` is the gate, and
 # `ff_out` is used twice upstream: here for the way down, at the top for the vocabulary head.
@@ -19,7 +27,7 @@ _BLOCK = {
     "ff_out": "mlp.down_proj",
 }
 # Published field -> transformers' name.
-_FIELDS = {
+_FIELDS: dict[str, str] = {
     "d_model": "hidden_size",
     "n_layers": "num_hidden_layers",
     "n_heads": "num_attention_heads",
@@ -28,13 +36,14 @@ _FIELDS = {
     "max_sequence_length": "max_position_embeddings",
     "activation_type": "hidden_act",
 }
-_SHARED = (
-    *("vocab_size", "rope_theta", "rms_norm_eps", "mask_token_id", "bos_token_id"),
-    *("eos_token_id", "eot_token_id", "pad_token_id"),
-)
+_KINDS = COMMON | {"rope": FLAG, "embedding_size": WHOLE}
+# What no other layout has a place for.
+_OWN = ("rope", "rope_theta", "embedding_size", "initializer_range", "head_dim")
 # What a published file must say itself: its own class would fall back on another model's values.
-_REQUIRED = (*(name for name in _FIELDS if name != "n_kv_heads"), "vocab_size", "rope_theta")
-_REQUIRED_IDS = ("rms_norm_eps", "mask_token_id", "eos_token_id", "pad_token_id")
+_REQUIRED = (
+    *(name for name in _FIELDS if name != "n_kv_heads"),
+    *("vocab_size", "mask_token_id", "eos_token_id", "pad_token_id"),
+)
 
 # LLaDA-8B's, and LLaDA-1.5's. Source: the published configuration.
 EIGHT_B = Sizes(126464, 4096, 32, 32, 32, 12288)
@@ -90,63 +99,55 @@ FIXED: dict[str, Any] = {
     "multi_query_attention": False,
     "residual_dropout": 0.0,
     "rope_full_precision": True,
-    "rope_scaling": None,
     "scale_logits": False,
     "weight_tying": False,
 }
-# Its swiglu takes one matrix of twice the width, which the published checkpoints do not have.
-_ACTIVATIONS = ("gelu", "relu", "silu")
-
-
+# What upstream's class has for forms that are not built.
+_IGNORED = ("alibi_bias_max", "attention_layer_norm_with_affine", "tie_word_embeddings")
 _UPSTREAM_FORM = {"architectures": ["LLaDAModelLM"]}
 
 
-def unbuilt(config: Config) -> str | None:
-    """What a configuration asks for that is not built here, with what is; None for nothing."""
-    for name, value in FIXED.items():
-        if config.get(name) not in (None, value):
-            return f"{name}={config[name]!r}: must be {value!r}, no other form is built"
-    for name in ("activation_type", "hidden_act"):
-        if config.get(name) not in (None, *_ACTIVATIONS):
-            return f"{name}={config[name]!r}: must be one of {', '.join(_ACTIVATIONS)}"
-    return None
+def fields(config: Config) -> dict[str, Any]:
+    """The fields that matter, under transformers' names, from either layout's configuration.
 
-
-def _read(config: Config) -> dict[str, Any]:
-    """The fields that matter, under transformers' names, from either layout's configuration."""
-    problem = unbuilt(config)
-    if problem is not None:
-        raise UserError(f"config.json: {problem}")
-    if config.get("model_type") == "llama":
-        config = {"rope_theta": config["rope_parameters"]["rope_theta"], **config}
-    elif "d_model" in config:
-        for name in (*_REQUIRED, *_REQUIRED_IDS):
-            if config.get(name) is None:
-                number({}, name)  # says that it is missing
-    else:
-        config = _DEFAULTS | dict(config)
-    renamed = {_FIELDS.get(name, name): value for name, value in config.items()}
-    kept = {name: renamed[name] for name in (*_FIELDS.values(), *_SHARED) if name in renamed}
-    kept.setdefault("num_key_value_heads", kept["num_attention_heads"])
-    return kept
+    Raises UserError for those of another network, and for missing ones of a published file."""
+    # upstream's class ties by its own option alone
+    tied = {} if "weight_tying" in config else {"tie_word_embeddings": False}
+    is_published, is_plain = "d_model" in config, config.get("model_type") == "llama"
+    # Llama's class has another default than upstream's for the norms' floor
+    needed = (*_REQUIRED, *(["rms_norm_eps"] if is_plain else []))
+    for name in needed if is_published or is_plain else ():
+        name = name if is_published else _FIELDS.get(name, name)
+        if config.get(name) is None:
+            number({}, name)  # says that it is missing
+    own = read_fields(config, _KINDS, FIXED | tied, _FIELDS, _IGNORED)
+    if not (is_published or is_plain):
+        own = _DEFAULTS | own
+    own = {"rope": True, "rms_norm_eps": _DEFAULTS["rms_norm_eps"], **own}
+    theta = None if own["rope"] and (is_published or is_plain) else _DEFAULTS["rope_theta"]
+    own["rope_theta"], scaling = rotary(config, theta)
+    if scaling is not None:
+        name = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+        raise refused(name, config[name], "must be None, no other form is built")
+    heads, rows = own["num_attention_heads"], own["vocab_size"]
+    if own.setdefault("num_key_value_heads", heads) != heads:
+        name = "n_kv_heads" if "n_kv_heads" in config else "num_key_value_heads"
+        raise refused(name, config[name], f"must be {heads}, one for each attention head")
+    if own.setdefault("embedding_size", rows) != rows:
+        raise refused("embedding_size", own["embedding_size"], f"must be vocab_size={rows}")
+    require_shapes(own, paired=own["rope"], tokens=("mask_token_id", "eos_token_id"))
+    return own
 
 
 def sizes(config: Config) -> Sizes:
-    """Dimensions from a config.json of either layout. Raises UserError for missing fields."""
-    fields = _read(config)
-    rows = config.get("embedding_size") or fields["vocab_size"]
-    if rows != fields["vocab_size"]:
-        raise UserError(
-            f"config.json: embedding_size={rows} and vocab_size={fields['vocab_size']}: must be "
-            "equal, as published; no other form is built"
-        )
+    """Dimensions from a config.json of either layout. Raises UserError as `fields` does."""
+    own = fields(config)
     names = (
-        *("hidden_size", "num_hidden_layers", "num_attention_heads"),
+        *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
         *("num_key_value_heads", "intermediate_size"),
     )
-    positions = 0 if config.get("rope", True) else number(fields, "max_position_embeddings")
-    numbers = [number(fields, name) for name in ("vocab_size", *names)]
-    return Sizes(*numbers, positions)
+    positions = 0 if own["rope"] else own["max_position_embeddings"]
+    return Sizes(*(own[name] for name in names), positions)
 
 
 def tensors(sizes: Sizes) -> list[Spec]:
@@ -179,13 +180,12 @@ def tensors(sizes: Sizes) -> list[Spec]:
 
 def to_plain(config: Config) -> dict[str, Any]:
     """A configuration for transformers' Llama class with `is_causal` off, which is LLaDA."""
-    fields = _read(config)
-    theta = fields.pop("rope_theta")
+    own = fields(config)
     return {
         "architectures": ["LlamaForCausalLM"],
         "is_causal": False,
-        **fields,
-        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+        **{name: value for name, value in own.items() if name not in _OWN},
+        "rope_parameters": {"rope_type": "default", "rope_theta": own["rope_theta"]},
         "attention_bias": False,
         "mlp_bias": False,
         "tie_word_embeddings": False,
@@ -195,12 +195,10 @@ def to_plain(config: Config) -> dict[str, Any]:
 
 def to_upstream(config: Config) -> dict[str, Any]:
     """A configuration under the published names."""
-    names = {plain: name for name, plain in _FIELDS.items()}
-    fields = _read(config)
-    own = {names.get(name, name): value for name, value in fields.items()}
-    form = {name: value for name, value in FIXED.items() if value is not None}
-    own |= {"rope": config.get("rope", True), "embedding_size": fields["vocab_size"]}
-    return {**_UPSTREAM_FORM, **form, **own}
+    names, own = {plain: name for name, plain in _FIELDS.items()}, fields(config)
+    kept = {names.get(name, name): value for name, value in own.items() if name not in _OWN}
+    written = {name: own[name] for name in ("rope", "rope_theta", "embedding_size")}
+    return {**_UPSTREAM_FORM, **FIXED, **kept, **written}
 
 
 LLADA = Family(

@@ -12,7 +12,7 @@ from weft_rl.errors import UserError
 from weft_rl.families.family import Family
 
 # Every other file of the package is a family's: llada.py holds LLADA.
-_OTHERS = ("family", "folder", "registry", "vocabulary")
+_OTHERS = ("family", "fields", "folder", "registry", "vocabulary")
 # Field of a config.json in transformers' own layout, whose model_type is its class's: the family.
 FAMILY = "diffusion_family"
 

@@ -4,7 +4,17 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
-from weft_rl.families.llada import FIXED, unbuilt
+from weft_rl.errors import UserError
+from weft_rl.families.fields import described
+from weft_rl.families.llada import FIXED, fields
+
+
+_NAMES = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+    *("intermediate_size", "max_position_embeddings", "hidden_act", "rope", "rope_theta"),
+    *("rms_norm_eps", "initializer_range", "mask_token_id", "bos_token_id", "eos_token_id"),
+    *("eot_token_id", "pad_token_id", "tie_word_embeddings"),
+)
 
 
 class LLaDAConfig(PreTrainedConfig):
@@ -47,23 +57,26 @@ class LLaDAConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
-        problem = unbuilt({"hidden_act": self.hidden_act, **kwargs})
-        if problem is not None:
-            raise ValueError(f"LLaDAConfig: {problem}")
-        for name in FIXED:
+        own = {name: getattr(self, name) for name in _NAMES}
+        renamed = {self.attribute_map.get(name, name): value for name, value in kwargs.items()}
+        try:
+            fields(own | renamed)
+        except UserError as error:
+            raise ValueError(str(error).replace("config.json", type(self).__name__, 1)) from error
+        for name in (*FIXED, "n_kv_heads", "num_key_value_heads", "embedding_size", "head_dim"):
             kwargs.pop(name, None)
-        if kwargs.get("n_kv_heads") not in (None, kwargs.get("n_heads")):
-            raise ValueError("LLaDAConfig: n_kv_heads must equal n_heads, no grouped attention")
-        kwargs.pop("n_kv_heads", None)
         super().__post_init__(**kwargs)
-        unit = self.num_attention_heads * (2 if self.rope else 1)
-        if self.hidden_size % unit:
-            raise ValueError(
-                f"LLaDAConfig: hidden_size={self.hidden_size} must be a multiple of {unit}: "
-                f"num_attention_heads={self.num_attention_heads}, rotary positions pair dimensions"
-            )
         if self.pad_token_id == self.mask_token_id:
             raise ValueError("LLaDAConfig: pad_token_id and mask_token_id must differ")
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """The configuration of a config.json's content, of either layout.
+
+        Options that change nothing are left out: how attention is computed is the network's own.
+        Raises UserError as the family's `fields` does."""
+        own = fields(config_dict)
+        return super().from_dict(described(config_dict) | own, **kwargs)
 
     @property
     def end_token_ids(self) -> list[int]:

@@ -9,6 +9,8 @@ from torch import Tensor
 from transformers import GenerationConfig, Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
+from weft_rl.families.dream import fields
+from weft_rl.families.fields import described
 from weft_rl.models.configuration import end_tokens
 from weft_rl.models.head import Reduce, VocabularyHead
 
@@ -25,6 +27,14 @@ class DreamConfig(Qwen2Config):
     eos_token_id: int | list[int] | None = 151643
     eot_token_id: int | None = 151645  # ends a turn; ends a completion as well
     pad_token_id: int | None = 151643
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """The configuration of a config.json's content, of either layout.
+
+        Options that change nothing are left out. Raises UserError as the family's `fields` does."""
+        own = fields(config_dict)
+        return super().from_dict(described(config_dict) | own, **kwargs)
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -50,6 +60,16 @@ def source_positions(length: int, attention_mask: Tensor | None, device: torch.d
     if attention_mask is None:
         return before
     return torch.where(attention_mask.bool()[:, before[0]], before, place)
+
+
+def rotary_positions(attention_mask: Tensor | None) -> Tensor | None:
+    """Positions that count visible tokens only: (B, L) long, hidden ones at 1; None without a mask.
+
+    attention_mask (B, L) or None. Source: Dream's published sampler."""
+    if attention_mask is None:
+        return None
+    visible = attention_mask.long()
+    return (visible.cumsum(dim=-1) - 1).masked_fill(visible == 0, 1)
 
 
 class DreamForMaskedLM(Qwen2PreTrainedModel):
@@ -106,7 +126,11 @@ class DreamForMaskedLM(Qwen2PreTrainedModel):
             # without a mask attention takes its fast path
             attention_mask = None if attention_mask.all() else attention_mask
         x = self.model(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=rotary_positions(attention_mask),
+            use_cache=False,
+            return_dict=True,
         ).last_hidden_state  # (B, L, D)
         source = source_positions(length, attention_mask, x.device).expand(batch, -1)
         if logit_rows is not None:
