@@ -13,7 +13,8 @@ from transformers import (
 
 from stages.context import Context, common_arguments, train
 from weft_rl.config.schema import GENERATED
-from weft_rl.data.choice import Rejects, read_traces
+from weft_rl.data.choice import read_traces
+from weft_rl.data.rejects import Rejects
 from weft_rl.data.schemas import Trace
 from weft_rl.data.small_world import small_traces
 from weft_rl.data.tiny_world import cold_start_traces
@@ -27,9 +28,6 @@ from weft_rl.trainers.estimates import multiplies_bf16
 from weft_rl.trainers.objectives import objective_of
 from weft_rl.trainers.order import GroupedByLength
 from weft_rl.trainers.token_heat import SHOWN, write_heat
-
-# Reasons shown for records that are left out; a broken file has as many as it has lines.
-_SHOWN = 3
 
 
 def load_traces(context: Context, reject: Rejects) -> list[Trace]:
@@ -75,9 +73,7 @@ def examples_of(
     lines = [f"{context.stage}: {len(examples)} records, the longest of {longest} tokens"]
     if dropped or cut:
         lines.append(f"  {limit}: {dropped} left out, {cut} cut ({options.truncation})")
-    if reject.reasons:
-        lines.append(f"  cannot be used: {len(reject.reasons)} left out")
-        lines += [f"    {reason}" for reason in reject.reasons[:_SHOWN]]
+    lines += reject.summary()
     Console().print("\n".join(lines), markup=False, soft_wrap=True)
     return examples
 

@@ -11,9 +11,11 @@ import torch
 
 from rewards.registry import EVALUATION
 from stages.context import Context
+from stages.left_out import print_left_out
 from weft_rl.data.baselines import BASELINES
 from weft_rl.data.held_out import Settings, evaluation_settings
 from weft_rl.data.records import Record
+from weft_rl.data.rejects import Rejects
 from weft_rl.data.tasks import held_out_records, hub_name
 from weft_rl.evaluation import (
     PART,
@@ -37,7 +39,7 @@ def run(context: Context) -> dict[str, Any]:
     Several processes (RANK, WORLD_SIZE) share the records. A later call for the same stage
     replaces what an earlier one wrote."""
     config, settings = context.config, evaluation_settings(context.config)
-    records = _records(config.task, settings)
+    records = _records(context, settings)
     ids = [record.id for record in records]
     dtype = _dtype(context, settings)
     shares = Shares(
@@ -72,11 +74,16 @@ def run(context: Context) -> dict[str, Any]:
     return results
 
 
-def _records(task: str, settings: Settings) -> list[Record]:
-    place = hub_name(task, settings.data)
+def _records(context: Context, settings: Settings) -> list[Record]:
+    task, data, count = context.config.task, settings.data, settings.num_records
+    rejects = Rejects(context.config.eval.bad_records, "eval.bad_records")
+    place = hub_name(task, data)
     if place is None:
-        return held_out_records(task, settings.num_records, settings.data)
-    return hub_records(task, place)[: settings.num_records]
+        records = held_out_records(task, count, data, rejects)
+    else:
+        records = hub_records(task, place, rejects=rejects)[:count]
+    print_left_out(f"eval.data={data}: {len(records)} records", rejects)
+    return records
 
 
 def _dtype(context: Context, settings: Settings) -> torch.dtype:

@@ -11,9 +11,11 @@ from trl import GRPOConfig
 
 from rewards.registry import training
 from stages.context import Context, common_arguments, train
+from stages.left_out import print_left_out
 from weft_rl.data.held_out import evaluation_settings
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.records import Record, load_records
+from weft_rl.data.rejects import Rejects
 from weft_rl.data.tasks import held_out_records, hub_name, training_records
 from weft_rl.data.traces import prompt_ids
 from weft_rl.evaluation import sample_completions, summarise
@@ -33,9 +35,14 @@ def prompts(context: Context) -> list[Record]:
     data = options.rollout.data
     if data is not None:
         place = hub_name(config.task, data)
-        if place is not None:
-            return hub_records(config.task, place, "train")
-        return load_records(config.task, data)
+        rejects = Rejects(options.rollout.bad_records, "rl.rollout.bad_records")
+        records = (
+            load_records(config.task, data, rejects)
+            if place is None
+            else hub_records(config.task, place, "train", rejects)
+        )
+        print_left_out(f"rl.rollout.data={data}: {len(records)} records", rejects)
+        return records
     rollouts = -(-options.max_steps // options.num_iterations)
     return training_records(config.task, rollouts * options.num_prompts, config.seed)
 
@@ -90,7 +97,8 @@ def _held_out_score(
     """Score and interval on the first held-out records, each process doing its share of them."""
     config, watch = context.config, context.config.rl.watch
     settings = evaluation_settings(config)
-    records = held_out_records(config.task, watch.evaluate_records, settings.data)
+    rejects = Rejects(config.eval.bad_records, "eval.bad_records")
+    records = held_out_records(config.task, watch.evaluate_records, settings.data, rejects)
     rank, processes = rank_and_world()
 
     def score() -> Mapping[str, float]:

@@ -1,9 +1,12 @@
 """Reading records: the published files, and what is said about faulty ones."""
 
+import json
+
 import pytest
 
 from rewards.grid import completions
-from weft_rl.data.records import load_records, read_csv, read_jsonl
+from weft_rl.data.records import load_records
+from weft_rl.data.rejects import Rejects
 from weft_rl.errors import UserError
 
 GOOD = "4320004330100004,4321124334122134"
@@ -62,7 +65,6 @@ def test_forms_of_sudoku(tmp_path):
         ("a.csv", f"Puzzle,Solution\n{GOOD}\n{GOOD[:-1]}5\n", ":3:", "Solution must be 16 digits"),
         ("a.csv", "Puzzle,Solution\n4320004330100004,4321124334122143\n", ":2:", "does not solve"),
         ("a.csv", "Puzzle,Solution\n4320004330100004,1234341221434321\n", ":2:", "does not solve"),
-        ("a.csv", f"Puzzle,Solution\n{GOOD}\n\n{GOOD}\n", ":4:", "same record as in line 2"),
         ("a.csv", f"Puzzle,Solution\n{GOOD},1\n", ":2:", "3 columns, but the header has 2"),
         ("a.csv", f"{GOOD}\n{GOOD}\n", ":2:", "Puzzle must be"),
         ("a.csv", 'Puzzle,Solution\n"4320\n', ":2:", "not CSV"),
@@ -86,7 +88,7 @@ def test_faulty_sudoku(tmp_path, name, text, where, why):
     [
         ('{"input": "1,2,3", "output": "6"}\n{"input": "1,2,3"', ":2:", "not JSON"),
         ("[" * 100_000, ":1:", "not JSON"),
-        ('{"target": ' + "9" * 5000 + "}", ":1:", "not JSON"),
+        ('{"nums": [1], "target": ' + "9" * 5000 + "}", ":1:", "target (or output) must be inte"),
         ("\n[1]\n", ":2:", "must be a JSON object"),
         ('{"output": "6"}', ":1:", "numbers (or input) must list integers, got None"),
         ('{"input": "1,2,x", "output": "6"}', ":1:", "integers of at most 9 digits, got 'x'"),
@@ -96,7 +98,6 @@ def test_faulty_sudoku(tmp_path, name, text, where, why):
         ('{"numbers": [], "target": 6}', ":1:", "must list integers"),
         ('{"numbers": [1], "target": 1e300}', ":1:", "target (or output) must be integers"),
         ('{"numbers": [1], "target": "' + "9" * 10 + '"}', ":1:", "at most 9 digits"),
-        ('{"numbers": [1], "target": 1}\n{"input": "1", "output": "1"}', ":2:", "line 1"),
         (" \n\n", ":", "holds no records"),
         ("\ud800", ":", "is not UTF-8 text"),
     ],
@@ -118,9 +119,102 @@ def test_files_that_are_none(tmp_path):
         load_records("chess", "published")
 
 
-def test_rows_come_with_their_line_numbers(tmp_path):
-    path = tmp_path / "a"
-    write(path, '{"a": 1}\n\n{"a": 2}\n')
-    assert list(read_jsonl(path)) == [(1, {"a": 1}), (3, {"a": 2})]
-    write(path, "a,b\n1,2\n\n3,4\n")
-    assert list(read_csv(path)) == [(2, {"a": "1", "b": "2"}), (4, {"a": "3", "b": "4"})]
+def test_repeated_records_are_skipped_and_counted(tmp_path):
+    """The same puzzle in two spellings is one record, and the first is kept."""
+    lines = ['{"numbers": [1], "target": 1}', '{"nums": [2], "target": 2}']
+    lines.append('{"input": "1", "output": "1"}')
+    path = write(tmp_path / "a.jsonl", "\n".join(lines))
+    rejects = Rejects("error")
+    records = load_records("countdown", path, rejects)
+    assert [record.fields["target"] for record in records] == [1, 2]
+    assert [record.id for record in records] == ["a.jsonl-0", "a.jsonl-1"]
+    (repeated,) = rejects.repeated
+    assert (f"{path}:3" in repeated, f"{path}:1" in repeated) == (True, True)
+    assert len(load_records("countdown", path)) == 2
+    with pytest.raises(UserError, match=r"a\.jsonl:3: .*a\.jsonl:1.*rl\.rollout\.bad_records=error"):
+        load_records("countdown", path, Rejects("strict", "rl.rollout.bad_records"))
+
+
+def test_bad_records_are_left_out_where_they_may_be(tmp_path):
+    lines = ['{"numbers": [1], "target": 1}', "{", '{"nums": [], "target": 2}']
+    path = write(tmp_path / "a.jsonl", "\n".join(lines))
+    rejects = Rejects("skip")
+    assert len(load_records("countdown", path, rejects)) == 1
+    assert [reason[: len(path) + 2] for reason in rejects.reasons] == [f"{path}:2", f"{path}:3"]
+    with pytest.raises(UserError, match=r"a\.jsonl:2: .*eval\.bad_records=skip"):
+        load_records("countdown", path, Rejects("error", "eval.bad_records"))
+
+
+def test_columns_of_none_of_the_tasks_are_named(tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"prompt": "p", "completion": "c"}')
+    with pytest.raises(UserError, match=r"a\.jsonl:1: problem .*\[prompt,completion\]"):
+        load_records("math500", path)
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        ({"answer": 204}, "204"),
+        ({"answer": 204.0}, "204"),
+        ({"answer": -0.25}, "-0.25"),
+        ({"answer": 1e-7}, "0.0000001"),
+        ({"answer": 0}, "0"),
+        ({"answer": None, "solution": r"so \boxed{7}"}, "7"),
+        ({"answer": float("nan"), "solution": r"\boxed{7}"}, "7"),
+        ({"answer": "", "solution": r"\boxed{7}"}, "7"),
+        ({"solution": r"$\boxed 5$."}, "5"),
+        ({"solution": r"$\boxed5$"}, "5"),
+        ({"solution": r"\(\boxed 24\) feet"}, "24"),
+        ({"solution": r"we get \boxed 5."}, "5"),
+        ({"solution": r"we get \boxed 5 in all"}, "5"),
+        ({"solution": r"$x = \boxed \frac{1}{2}$"}, r"\frac{1}{2}"),
+        ({"solution": r"$\boxed\pi$"}, r"\pi"),
+        ({"solution": r"$\boxed {\frac{1}{2}}$"}, r"\frac{1}{2}"),
+        ({"solution": r"\fbox{5}"}, "5"),
+        ({"solution": r"\fbox{$\frac12$}"}, r"\frac12"),
+        ({"solution": r"\boxed{1}, then \fbox{2}"}, "2"),
+        ({"solution": r"\fbox{1}, then \boxed{2}"}, "2"),
+        ({"solution": r"\boxed{\$5}"}, r"\$5"),
+    ],
+)
+def test_answers_of_math(tmp_path, row, answer):
+    path = write(tmp_path / "a.jsonl", json.dumps({"problem": "p"} | row))
+    (record,) = load_records("math500", path)
+    assert record.fields == {"problem": "p", "answer": answer}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"answer": True},
+        {"answer": float("nan")},
+        {"answer": float("inf")},
+        {"answer": ["5"]},
+        {"answer": " ", "solution": None},
+        {"solution": r"\boxed{5"},
+        {"solution": r"$\boxed $"},
+        {"solution": r"\boxedx 5"},
+        {"answer": "\ud83d"},
+    ],
+)
+def test_answers_of_math_that_are_none(tmp_path, row):
+    path = write(tmp_path / "a.jsonl", json.dumps({"problem": "p"} | row))
+    with pytest.raises(UserError, match=r"a\.jsonl:1: answer "):
+        load_records("math500", path)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [(204, "204"), (204.0, "204"), (0.5, "0.5"), ("#### 1,000", "#### 1,000"), ("5", "5")],
+)
+def test_answers_of_gsm8k(tmp_path, answer, text):
+    path = write(tmp_path / "a.jsonl", json.dumps({"question": "q", "answer": answer}))
+    (record,) = load_records("gsm8k", path)
+    assert record.fields == {"question": "q", "answer": text}
+
+
+@pytest.mark.parametrize("numbers", ['"[30 100 93]"', '"(30, 100, 93)"', "[30.0, 100.0, 93.0]"])
+def test_numbers_as_tables_have_them(tmp_path, numbers):
+    text = f'{{"numbers": {numbers}, "target": 23.0, "input": null}}'
+    (record,) = load_records("countdown", write(tmp_path / "a.jsonl", text))
+    assert record.fields == {"numbers": [30, 100, 93], "target": 23}

@@ -166,7 +166,8 @@ def test_a_terminal_is_told_that_the_hub_is_asked(monkeypatch, capsys, terminal,
     """Without a network `datasets` is silent for half a minute."""
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
-    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: rows(2))
+    two = datasets.Dataset.from_list(rows(2))
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: two)
     for reader in (lambda: read("s1k"), lambda: hub_records("gsm8k", "simplescaling/s1K")):
         with suppress(UserError):  # these are no records of gsm8k
             reader()
@@ -194,7 +195,6 @@ def test_a_file_wins_over_a_name_of_the_hub(tmp_path, monkeypatch):
         (json.dumps(GOOD | {"attempt": ""}).encode(), 2, "attempt must be a text"),
         (b'{"text": "x"}', 2, "columns [text] fit no schema"),
         (b'{"messages": [{"role": "user", "content": "q"}]}', 2, "there is no answer to train on"),
-        (json.dumps(rows(1)[0]).encode(), 2, "has the content of the record at"),
         (json.dumps(GOOD | {"id": 7, "cot": None}).encode(), 2, "has the id 7 of the record at"),
     ],
 )
@@ -218,15 +218,23 @@ def test_a_bad_record_is_named_or_left_out_and_counted(tmp_path, text, line, sai
 
 def test_a_repeated_record_names_the_first(tmp_path):
     path = write(tmp_path / "a.jsonl", [*rows(2), rows(1)[0]])
+    rejects = Rejects("error")
+    assert [trace.source for trace in read(path, rejects)] == [f"{path}:1", f"{path}:2"]
+    assert rejects.repeated == [f"{path}:3: has the content of the record at {path}:1"]
     with pytest.raises(UserError, match=f"a.jsonl:3: has the content of the record at {path}:1"):
-        read(path)
+        read(path, bad_records="strict")
     # across files as well; another id does not make it another record
     folder = tmp_path / "folder"
     folder.mkdir()
     write(folder / "a.jsonl", rows(1, id="x"))
     write(folder / "b.jsonl", rows(1, id="y"))
     with pytest.raises(UserError, match=f"b.jsonl:1: has the content of .* at {folder}/a.jsonl:1"):
-        read(folder)
+        read(folder, bad_records="strict")
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), ""])
+def test_records_without_an_id_do_not_share_one(tmp_path, missing):
+    assert len(read(write(tmp_path / "a.jsonl", rows(3, id=missing)))) == 3
 
 
 def test_places_without_records_to_train_on(tmp_path):

@@ -1,14 +1,15 @@
 """Records of a data set on the hub, through `datasets`."""
 
-from collections.abc import Iterator
-from typing import Any
-
-from weft_rl.data.records import Record, make_records
+from weft_rl.data.records import COLUMNS, Record, make_records
+from weft_rl.data.rejects import Rejects
+from weft_rl.data.sources import table_rows
 from weft_rl.errors import UserError
 from weft_rl.places import tell_of_hub
 
 
-def hub_records(task: str, name: str, split: str = "test") -> list[Record]:
+def hub_records(
+    task: str, name: str, split: str = "test", rejects: Rejects | None = None
+) -> list[Record]:
     """The records of a data set's split; columns as load_records has them.
 
     name: "owner/name", or "owner/name:configuration". Raises UserError when it cannot be loaded or
@@ -25,8 +26,4 @@ def hub_records(task: str, name: str, split: str = "test") -> list[Record]:
         raise UserError(
             f"data={name}: split {split} cannot be loaded ({reason}); name a file"
         ) from error
-    return make_records(task, _numbered(rows), name, name)
-
-
-def _numbered(rows: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-    yield from enumerate(rows, 1)
+    return make_records(task, table_rows(name, rows, COLUMNS.get(task)), name, name, rejects)

@@ -6,8 +6,9 @@ from rewards.registry import training
 from weft_rl.adapters import base_of
 from weft_rl.config.options import require
 from weft_rl.config.schema import GENERATED, RunConfig
-from weft_rl.data.choice import Rejects, read_traces
+from weft_rl.data.choice import read_traces
 from weft_rl.data.records import load_records
+from weft_rl.data.rejects import Rejects
 from weft_rl.data.tasks import GENERATORS, hub_name, load_task
 from weft_rl.errors import UserError
 from weft_rl.families.folder import check_weights
@@ -64,9 +65,10 @@ def check_data(config: RunConfig) -> None:
     ):
         options = config.cold_start.data
         read_traces(config.data, options, Rejects(options.bad_records))
-    for data in (config.rl.rollout.data, config.eval.data):
-        if data not in (None, "d1") and hub_name(config.task, data) is None:
-            load_records(config.task, data)
+    for key, block in (("rl.rollout", config.rl.rollout), ("eval", config.eval)):
+        if block.data not in (None, "d1") and hub_name(config.task, block.data) is None:
+            rejects = Rejects(block.bad_records, f"{key}.bad_records")
+            load_records(config.task, block.data, rejects)
 
 
 def check_rewards(config: RunConfig) -> None:

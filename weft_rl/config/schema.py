@@ -4,7 +4,12 @@ from dataclasses import dataclass, field
 from re import fullmatch
 from typing import ClassVar, Literal
 
-from weft_rl.config.cold_start import DataConfig, EstimateConfig
+from weft_rl.config.cold_start import (
+    BAD_RECORDS,
+    BadRecords,
+    DataConfig,
+    EstimateConfig,
+)
 from weft_rl.config.lora import LoraConfig
 from weft_rl.config.memory import MemoryConfig
 from weft_rl.config.options import Block, about, option, require, shown
@@ -194,6 +199,7 @@ class EvalConfig(Block):
     data: str | None = option(
         None, "a file, a data set of the hub, published, or d1 (its 256 puzzles); null: generated"
     )
+    bad_records: BadRecords = option("error", BAD_RECORDS)
     preset: Literal["run", "paper"] = option(
         "run", "paper: WeFT's evaluation, its lengths, prompts and data; run: this run's options"
     )

@@ -6,46 +6,32 @@ from typing import Any
 
 from weft_rl.config.options import shown
 from weft_rl.config.schema import DataConfig
-from weft_rl.data.schemas import Trace, trace_of
-from weft_rl.data.sources import PUBLISHED, Published, Reject, read_rows
+from weft_rl.data.rejects import Rejects
+from weft_rl.data.schemas import COLUMNS, Trace, trace_of
+from weft_rl.data.sources import PUBLISHED, Published, source_rows
+from weft_rl.data.values import is_missing
 from weft_rl.errors import UserError
 from weft_rl.seeding import seed_for
 
 
-class Rejects:
-    """What becomes of a record that cannot be used: an error, or its reason is kept in `reasons`.
-
-    policy: "error" or "skip"."""
-
-    def __init__(self, policy: str) -> None:
-        self.policy, self.reasons = policy, list[str]()
-
-    def __call__(self, error: UserError) -> None:
-        """Raise the error, with the other way out added, or keep it."""
-        if self.policy == "error":
-            cure = "or leave such records out by cold_start.data.bad_records=skip"
-            raise UserError(f"{error}, {cure}") from error
-        self.reasons.append(str(error))
-
-
-def read_traces(data: str, options: DataConfig, reject: Rejects) -> list[Trace]:
+def read_traces(data: str, options: DataConfig, rejects: Rejects) -> list[Trace]:
     """The traces of a file, folder or data set, in its order.
 
-    data: as read_rows takes it. Unusable and repeated records go to `reject`. Raises UserError
-    naming file and record for these under its policy "error", and for a data set without records
-    to train on."""
+    data: as source_rows takes it. Unusable and repeated records go to `rejects`. Raises UserError
+    naming file and record for those that its policy does not skip, and for a data set without
+    records to train on."""
     name = PUBLISHED.get(data, Published(data))
     below, count = (
         options.below_tokens or name.below_tokens,
         options.num_records or name.num_records,
     )
-    traces = _usable(data, reject)
+    traces = _usable(data, rejects)
     if below is not None:
         traces = (trace for trace in traces if _tokens(trace) < below)
     chosen = [*traces] if count is None else _drawn(traces, count, options.draw_seed)
     if not chosen:
         limit = "" if below is None else f" below {below} tokens"
-        left_out = [f"; {len(reject.reasons)} left out, as {why}" for why in reject.reasons[:1]]
+        left_out = [f"; {len(rejects.reasons)} left out, as {why}" for why in rejects.reasons[:1]]
         raise UserError(
             f"data={data}: holds no records{limit}{''.join(left_out)}; name one that does"
         )
@@ -57,24 +43,28 @@ def read_traces(data: str, options: DataConfig, reject: Rejects) -> list[Trace]:
     return chosen
 
 
-def _usable(data: str, reject: Reject) -> Iterator[Trace]:
+def _usable(data: str, rejects: Rejects) -> Iterator[Trace]:
     """The traces of the rows, each once."""
     places: dict[Any, str] = {}
-    for where, row in read_rows(data, reject):
+    for where, row in source_rows(data, COLUMNS, rejects):
         try:
             trace = trace_of(row, where)
         except ValueError as error:
-            reject(UserError(f"{where}: {error}; mend or remove the record"))
+            rejects(UserError(f"{where}: {error}; mend or remove the record"))
             continue
         # hashes, so that hundreds of thousands of long texts need not be kept
         content = hash((trace.history, trace.question, trace.reasoning, trace.answer))
-        ids = [] if row.get("id") is None else [("id", str(row["id"]))]
-        same = [places[key] for key in (*ids, content) if key in places]
-        if same:
-            what = f"id {shown(row['id'])}" if ids and ids[0] in places else "content"
-            reject(UserError(f"{where}: has the {what} of the record at {same[0]}; remove one"))
+        if content in places:
+            rejects.repeat(where, places[content])
             continue
-        places |= dict.fromkeys((*ids, content), where)
+        key = None if is_missing(row.get("id")) else ("id", str(row["id"]))
+        if key in places:
+            same = f"has the id {shown(row['id'])} of the record at {places[key]}"
+            rejects(UserError(f"{where}: {same}; remove one"))
+            continue
+        places[content] = where
+        if key:
+            places[key] = where
         yield trace
 
 

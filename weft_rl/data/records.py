@@ -1,9 +1,7 @@
 """Task records and the files they are read from, with errors that name file and line."""
 
-import csv
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,12 +10,20 @@ from typing import Any
 from rewards import gsm8k
 from rewards.extract import boxed
 from rewards.grid import is_solved, keeps_clues
+from weft_rl.config.options import shown
+from weft_rl.data.files import read_rows
+from weft_rl.data.json_rows import Row
+from weft_rl.data.rejects import Rejects, fail
+from weft_rl.data.values import check_unicode, is_missing, plain_number
 from weft_rl.errors import UserError
 
 # The published evaluation sets that ship with the package; see files/PROVENANCE.md.
 _PUBLISHED = {"sudoku": "sudoku_4x4_test.csv", "countdown": "countdown_cd3_test.jsonl"}
 # ASCII only, which int() is not; nine digits, as many as the reward reads.
 _INTEGER = re.compile(r"[0-9]{1,9}")
+# Before an answer in braces or the next token; MATH has all of \boxed{5}, \boxed 5 and \fbox{5}.
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
+_FORMULA_END = re.compile(r"\$|\\\)|\\\]|\\end(?![A-Za-z])|\n")
 
 
 @dataclass(frozen=True)
@@ -33,121 +39,60 @@ class Record:
     fields: dict[str, Any]
 
 
-def load_records(task: str, data: str) -> list[Record]:
-    """The records of a file (.csv, anything else is JSONL), or of a test set of the package.
+def load_records(task: str, data: str, rejects: Rejects | None = None) -> list[Record]:
+    """The records of a file, or of a test set of the package.
 
-    data: a path, or "published" for Sudoku and Countdown. Columns, any case: Puzzle and Solution
-    for sudoku; for countdown input ("30,100,93") and output, or numbers (or nums) and target;
-    question and answer for gsm8k; problem and answer, or a solution with a \\boxed{}, for math500.
-    Raises UserError naming file and line for content that is not of the task's form, a record that
-    occurs twice, and a file without records."""
+    data: a path, whose file is read by read_rows, or "published" for Sudoku and Countdown. Columns,
+    any case: Puzzle and Solution for sudoku; for countdown input ("30,100,93") and output, or
+    numbers (or nums) and target; question and answer for gsm8k; problem and answer, or a solution
+    with a \\boxed{}, for math500. rejects: what becomes of records that are not of the task's form,
+    or occur twice; None: those raise UserError, these are skipped. Raises UserError naming file and
+    line, and for a file without records."""
     if data == "published" and task in _PUBLISHED:
         place = resources.files("weft_rl.data") / "files" / _PUBLISHED[task]
         with resources.as_file(place) as path:
-            return make_records(task, _rows(path), str(path), "published")
+            rows = read_rows(path, COLUMNS[task])
+            return make_records(task, rows, str(path), "published", rejects)
     path = Path(data)
-    return make_records(task, _rows(path), str(path), path.name)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    return read_csv(path) if path.suffix == ".csv" else read_jsonl(path)
+    rows = read_rows(path, COLUMNS.get(task), rejects or fail)
+    return make_records(task, rows, str(path), path.name, rejects)
 
 
 def make_records(
-    task: str, rows: Iterable[tuple[int, Mapping[str, Any]]], place: str, name: str
+    task: str, rows: Iterable[Row], place: str, name: str, rejects: Rejects | None = None
 ) -> list[Record]:
-    """Records of numbered rows, as load_records makes them; place names the rows in a message,
-    name begins the records' ids. Raises UserError like load_records."""
+    """Records of rows, as load_records makes them; place names their source in a message, name
+    begins the records' ids. Raises UserError like load_records."""
     if task not in FIELDS:
         raise UserError(f"task={task}: must be one of {', '.join(FIELDS)}")
+    rejects = rejects or Rejects("error", None)
     records: list[Record] = []
-    first_line: dict[str, int] = {}
-    for line, row in rows:
+    places: dict[str, str] = {}
+    for where, row in rows:
         try:
             fields = FIELDS[task]({key.lower(): value for key, value in row.items()})
         except ValueError as error:
-            raise UserError(f"{place}:{line}: {error}; mend or remove the record") from error
+            rejects(UserError(f"{where}: {error}{_others(task, row)}; mend or remove the record"))
+            continue
         content = repr(fields)
-        if content in first_line:
-            raise UserError(
-                f"{place}:{line}: the same record as in line {first_line[content]}; remove one"
-            )
-        first_line[content] = line
+        if content in places:
+            rejects.repeat(where, places[content])
+            continue
+        places[content] = where
         records.append(Record(f"{name}-{len(records)}", task, fields))
     if not records:
-        raise UserError(f"{place}: holds no records; name a file that does")
+        left_out = "".join(
+            f"; {len(rejects.reasons)} left out, as {why}" for why in rejects.reasons[:1]
+        )
+        raise UserError(f"{place}: holds no records{left_out}; name a file that does")
     return records
 
 
-def fail(error: UserError) -> None:
-    """Raise the error: what becomes of a bad record unless its reader is told otherwise."""
-    raise error
-
-
-def read_jsonl(
-    path: Path, reject: Callable[[UserError], None] = fail
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and objects of a JSONL file; empty lines are passed over.
-
-    Raises UserError for a file that cannot be read. A line that is no JSON object or not UTF-8
-    goes to `reject`, and is passed over if that returns."""
-    for number, line in _lines(path):
-        try:
-            text = _decoded(path, number, line)
-            if text.strip():
-                yield number, _json_object(path, number, text)
-        except UserError as error:
-            reject(error)
-
-
-def _json_object(path: Path, number: int, text: str) -> dict[str, Any]:
-    try:
-        row = json.loads(text)
-    # nested too deep, a number of thousands of digits, or plainly no JSON
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}:{number}: not JSON ({error}); mend or remove the line") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{path}:{number}: must be a JSON object like {{...}}; mend the line")
-    return row
-
-
-def read_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and rows of a CSV file with a header, by column name.
-
-    Raises UserError for a file that cannot be read and for a row that does not fit the header."""
-    reader = csv.reader((_decoded(path, *line) for line in _lines(path)), strict=True)
-    header: list[str] | None = None
-    try:
-        for row in reader:
-            if header is None:
-                header = row
-            elif row:  # empty lines are passed over
-                if len(row) != len(header):
-                    raise UserError(
-                        f"{path}:{reader.line_num}: {len(row)} columns, but the header has "
-                        f"{len(header)}; mend the line"
-                    )
-                yield reader.line_num, dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: not CSV ({error}); mend the line") from error
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with path.open("rb") as file:
-            yield from enumerate(file, 1)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); name a file that exists"
-        ) from error
-
-
-def _decoded(path: Path, number: int, line: bytes) -> str:
-    try:
-        # line by line, to tell which; utf-8-sig: spreadsheets write a byte order mark in front
-        return line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}:{number}: is not UTF-8 text ({error}); convert it") from error
+def _others(task: str, row: Mapping[str, Any]) -> str:
+    """The columns of a row that has none of the task's."""
+    known = COLUMNS.get(task)
+    is_strange = known is not None and known.isdisjoint(key.lower() for key in row)
+    return f" (its columns are {shown([*row])})" if is_strange else ""
 
 
 def _sudoku_fields(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,20 +107,25 @@ def _sudoku_fields(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _countdown_fields(row: Mapping[str, Any]) -> dict[str, Any]:
-    numbers = row.get("numbers", row.get("nums", row.get("input")))
-    if isinstance(numbers, str):
-        numbers = numbers.strip("[] ").split(",")
+    numbers = _first(row, "numbers", "nums", "input")
+    if isinstance(numbers, str):  # of a CSV file, whose array may be numpy's: [30 100 93]
+        numbers = re.split(r"\s*,\s*|\s+", numbers.strip("[]() \n"))
     if not isinstance(numbers, list) or not numbers:
         raise ValueError(f"numbers (or input) must list integers, got {_short(numbers)}")
-    target = _integer("target (or output)", row.get("target", row.get("output")))
+    target = _integer("target (or output)", _first(row, "target", "output"))
     return {
         "numbers": [_integer("numbers (or input)", value) for value in numbers],
         "target": target,
     }
 
 
+def _first(row: Mapping[str, Any], *names: str) -> object:
+    """The first of some columns that has a value: a file made of several has empty ones."""
+    return next((row[name] for name in names if not is_missing(row.get(name))), None)
+
+
 def _integer(name: str, value: object) -> int:
-    text = value.strip() if isinstance(value, str) else repr(value)
+    text = value.strip() if isinstance(value, str) else plain_number(value)
     if not _INTEGER.fullmatch(text):
         raise ValueError(f"{name} must be integers of at most 9 digits, got {_short(value)}")
     return int(text)
@@ -188,24 +138,42 @@ def _short(value: object) -> str:
 
 def _gsm8k_fields(row: Mapping[str, Any]) -> dict[str, Any]:
     question, answer = _text("question", row.get("question")), row.get("answer")
-    if type(answer) not in (int, float, str) or gsm8k.gold(answer) is None:
+    text = answer if isinstance(answer, str) else plain_number(answer)
+    if gsm8k.gold(text) is None:
         raise ValueError(f"answer must end in #### and a number, got {_short(answer)}")
-    return {"question": question, "answer": str(answer)}
+    return {"question": question, "answer": text}
 
 
 def _math500_fields(row: Mapping[str, Any]) -> dict[str, Any]:
-    answer = row.get("answer")
-    if answer is None and isinstance(row.get("solution"), str):
-        answer = boxed(row["solution"])
-    return {
-        "problem": _text("problem", row.get("problem")),
-        "answer": _text("answer (or a solution with a \\boxed{})", answer),
-    }
+    problem, answer = _text("problem", row.get("problem")), _first(row, "answer", "solution")
+    if is_missing(row.get("answer")) and isinstance(answer, str):
+        answer = _boxed(answer)
+    name = "answer (or a solution with a \\boxed{})"
+    return {"problem": problem, "answer": _text(name, plain_number(answer) or answer)}
+
+
+def _boxed(solution: str) -> str | None:
+    """The answer of a solution, in its last \\boxed{5}, \\fbox{5} or \\boxed 5, or None."""
+    boxes = [*_BOX.finditer(solution)]
+    if not boxes:
+        return None
+    rest = solution[boxes[-1].end() :]
+    if rest.startswith("{"):
+        answer = boxed(rf"\boxed{rest}") or ""
+    else:
+        end = _FORMULA_END.search(rest)
+        answer = rest[: end.start()] if end else rest
+        if not end or end[0] == "\n":  # not within a formula: the next word
+            answer = answer.partition(" ")[0]
+        answer = answer.rstrip(" .,;:!")
+    answer = answer.strip()
+    return answer[1:-1] if re.fullmatch(r"\$[^$]*[^$\\]\$", answer) else answer
 
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} must be a text that is not empty, got {_short(value)}")
+    check_unicode(name, value)
     return value
 
 
@@ -215,4 +183,11 @@ FIELDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "countdown": _countdown_fields,
     "gsm8k": _gsm8k_fields,
     "math500": _math500_fields,
+}
+# The columns that each of these looks at, in lower case; a task of one's own may look at any.
+COLUMNS: dict[str, frozenset[str]] = {
+    "sudoku": frozenset({"puzzle", "solution"}),
+    "countdown": frozenset({"numbers", "nums", "input", "target", "output"}),
+    "gsm8k": frozenset({"question", "answer"}),
+    "math500": frozenset({"problem", "answer", "solution"}),
 }

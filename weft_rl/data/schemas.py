@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weft_rl.config.options import shown
+from weft_rl.data.values import as_list, check_unicode, is_missing
 
 _ROLES = ("system", "user", "assistant")
 _THOUGHT = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
@@ -33,16 +34,22 @@ def trace_of(row: Mapping[str, Any], source: str) -> Trace:
 
     Raises ValueError saying what is wrong: columns of no schema (which are named), a text that is
     missing, empty or no Unicode, a conversation that does not end with an answer."""
+    fitting: list[Callable[[Mapping[str, Any]], Trace]] = []
     for columns, parse in _SCHEMAS.values():
         if row.keys() >= columns:
-            return replace(parse(row), source=source)
-    known = "; ".join(f"{name}: {', '.join(sorted(c))}" for name, (c, _) in _SCHEMAS.items())
-    raise ValueError(f"columns {shown([*row])} fit no schema ({known})")
+            fitting.append(parse)
+            # data sets that were put together have the columns of all, empty where another's
+            if not any(is_missing(row[column]) for column in columns - {"num_tokens"}):
+                return replace(parse(row), source=source)
+    if not fitting:
+        known = "; ".join(f"{name}: {', '.join(sorted(c))}" for name, (c, _) in _SCHEMAS.items())
+        raise ValueError(f"columns {shown([*row])} fit no schema ({known})")
+    return replace(fitting[0](row), source=source)
 
 
 def _s1k(row: Mapping[str, Any]) -> Trace:
     name = "thinking_trajectories"
-    texts = row[name]
+    texts = as_list(row[name])
     # the first, as d1 does; every record of s1K has one
     first = texts[0] if isinstance(texts, list) and texts else None
     reasoning = _text(f"{name} (a list of texts)", first)
@@ -58,7 +65,9 @@ def _s1k_1_1(row: Mapping[str, Any]) -> Trace:
 
 
 def _mixture_of_thoughts(row: Mapping[str, Any]) -> Trace:
-    trace, count = _chat(row), row["num_tokens"]
+    trace, count = _chat(row), _whole(row["num_tokens"])
+    if not trace.answer.startswith("<think>"):  # a chat whose tokens were counted
+        return replace(trace, num_tokens=count if type(count) is int else None)
     if not isinstance(count, int) or isinstance(count, bool):
         raise ValueError(f"num_tokens must be a whole number, got {shown(count)}")
     parts = _THOUGHT.fullmatch(trace.answer)
@@ -67,6 +76,11 @@ def _mixture_of_thoughts(row: Mapping[str, Any]) -> Trace:
     reasoning = _text("the text between <think> and </think>", parts[1].strip())
     answer = _text("the answer after </think>", parts[2].strip())
     return replace(trace, reasoning=reasoning, answer=answer, num_tokens=count)
+
+
+def _whole(value: object) -> object:
+    """A count, also where missing ones made floats of a column; all else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _chat(row: Mapping[str, Any]) -> Trace:
@@ -82,6 +96,7 @@ def _chat(row: Mapping[str, Any]) -> Trace:
 
 
 def _messages(value: object) -> list[Any]:
+    value = as_list(value)
     if not isinstance(value, list):
         raise ValueError(f"messages must be a list, got {shown(value)}")
     return value
@@ -99,11 +114,7 @@ def _turn(message: object) -> tuple[str, str]:
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} must be a text that is not empty, got {shown(value)!r}")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:  # JSON can spell half a character, no file can hold it
-            raise ValueError(f"{name} holds half of a surrogate pair") from error
+    check_unicode(name, value)
     return value
 
 
@@ -117,3 +128,11 @@ _SCHEMAS: dict[str, tuple[frozenset[str], Callable[[Mapping[str, Any]], Trace]]]
     "Mixture-of-Thoughts": (frozenset({"messages", "num_tokens"}), _mixture_of_thoughts),
     "chat": (frozenset({"messages"}), _chat),
 }
+
+# What is read of a data set's columns.
+COLUMNS = frozenset(
+    {"id", "messages.role", "messages.content"}.union(
+        *(columns for columns, _ in _SCHEMAS.values())
+    )
+    - {"messages"}
+)

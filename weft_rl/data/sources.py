@@ -1,16 +1,18 @@
 """Where cold-start records are read from: files, folders, saved data sets and the hub."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from weft_rl.data.records import read_jsonl
+from weft_rl.data.files import Row, is_file_name, is_record_file, read_rows, require_regular
+from weft_rl.data.rejects import Reject
 from weft_rl.errors import UserError
 
-Reject = Callable[[UserError], None]
-# A record and its place, "file:line" or "data set: record N", counted from 1
-Row = tuple[str, Mapping[str, Any]]
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class Published(NamedTuple):
@@ -27,80 +29,68 @@ PUBLISHED = {
     "s1k-1.1": Published("simplescaling/s1K-1.1"),
     "openr1-3k": Published("open-r1/Mixture-of-Thoughts:all", 3000, 2500),
 }
-_SUFFIXES = (".jsonl", ".parquet")
-_TEXT_SUFFIXES = (*_SUFFIXES, ".json", ".csv", ".txt")  # of files, not of a hub id's last letters
+_LONGEST_STATE = 1 << 26  # bytes of a saved data set's description, which lists columns and shards
 
-# Parquet's records decoded at a time: its default, 65,536 long traces, is gigabytes
-_BATCH = 256
+# Words of a file's or folder's name that tell what is in it.
+_HELD_OUT = re.compile("tests?|testing|dev|val|valid|validation|eval|evaluation|heldout|holdout")
+_TRAINING = re.compile("train|training")
 
 
-def read_rows(data: str, reject: Reject) -> Iterator[Row]:
-    """The records of a JSONL or Parquet file, a folder of such files or made by save_to_disk, a
-    name in PUBLISHED, or a hub id (owner/name, or owner/name:configuration; split train).
+def source_rows(data: str, columns: Collection[str], reject: Reject) -> Iterator[Row]:
+    """The records of a file, a folder of JSONL and Parquet files or made by save_to_disk, a name in
+    PUBLISHED, or a hub id (owner/name, or owner/name:configuration; split train).
 
-    Lines that are no records go to `reject`, which raises them or returns. Raises UserError for
-    a place that is not there or cannot be read."""
+    columns: those that are used, as read_rows takes them. Lines that are no records go to `reject`,
+    which raises them or returns. Raises UserError for a place that is not there or cannot be
+    read."""
     path = Path(data)
     if path.is_dir():
-        yield from _folder(path, reject)
-    elif path.exists() or not _is_hub_id(data):
-        yield from _file(path, reject)
+        yield from _folder(path, columns, reject)
+    elif path.exists() or not (data in PUBLISHED or is_hub_id(data)):
+        yield from read_rows(path, columns, reject)
     else:
-        yield from _hub(data)
+        yield from _hub(data, columns)
 
 
-def _is_hub_id(data: str) -> bool:
-    if data in PUBLISHED:
-        return True
-    is_path = data.startswith((".", "/", "~")) or data.endswith(_TEXT_SUFFIXES)
+def is_hub_id(data: str) -> bool:
+    """Whether a text is formed like a hub's owner/name, and not like a path or a file's name."""
+    is_path = data.startswith((".", "/", "~")) or is_file_name(data)
     return not is_path and data.count("/") == 1
 
 
-def _file(path: Path, reject: Reject) -> Iterator[Row]:
-    if path.suffix == ".parquet":
-        yield from _parquet(path)
-    else:
-        yield from ((f"{path}:{line}", row) for line, row in read_jsonl(path, reject))
-
-
-def _folder(path: Path, reject: Reject) -> Iterator[Row]:
+def _folder(path: Path, columns: Collection[str], reject: Reject) -> Iterator[Row]:
     if any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
-        yield from _saved(path)
+        yield from _saved(path, columns)
         return
     files = sorted(
         file
         for file in path.rglob("*")
         # downloads leave their own notes in hidden folders
-        if file.suffix in _SUFFIXES and not any(p[0] == "." for p in file.relative_to(path).parts)
+        if is_record_file(file) and not any(p[0] == "." for p in file.relative_to(path).parts)
     )
     if not files:
-        raise UserError(f"data={path}: holds no .jsonl or .parquet file; name a folder that does")
+        raise UserError(
+            f"data={path}: holds no .jsonl or .parquet file; name a folder that does, or a file"
+        )
     for file in files:
-        if file.name.startswith(("test", "valid", "eval")):
+        if is_held_out(str(file.relative_to(path))):
             raise UserError(f"{file}: is named like held-out records; name the training files")
     for file in files:
-        yield from _file(file, reject)
+        yield from read_rows(file, columns, reject)
 
 
-def _parquet(path: Path) -> Iterator[Row]:
-    # imported here: a help text must not wait for it
-    import pyarrow
-    from pyarrow.parquet import ParquetFile
+def is_held_out(name: str) -> bool:
+    """Whether a file's name, or a folder's in its path, says that its records are held out.
 
-    number = 0
-    try:
-        with ParquetFile(path) as file:
-            for batch in file.iter_batches(_BATCH):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}: record {number}", row
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise UserError(
-            f"{path}: cannot be read as Parquet after record {number} ({_line(error)}); mend it"
-        ) from error
+    Whole words count: dev.jsonl, gsm8k_test.jsonl and heldOut/1.jsonl do, testimonials.jsonl does
+    not, and train_without_test.jsonl says that it is for training."""
+    words = [word.lower() for word in re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+    pairs = ["".join(pair) for pair in pairwise(words)]  # held_out, hold-out
+    told = any(_HELD_OUT.fullmatch(word) for word in [*words, *pairs])
+    return told and not any(map(_TRAINING.fullmatch, words))
 
 
-def _saved(path: Path) -> Iterator[Row]:
+def _saved(path: Path, columns: Collection[str]) -> Iterator[Row]:
     from datasets import Dataset, load_from_disk
 
     try:
@@ -116,24 +106,24 @@ def _saved(path: Path) -> Iterator[Row]:
             splits = ", ".join(map(str, saved))
             raise UserError(f"data={path}: has no split train; name the folder of {splits}")
         saved = saved["train"]
-    try:
-        yield from _numbered(str(path), saved)
-    except Exception as error:
-        raise UserError(f"data={path}: cannot be read ({_line(error)}); save it again") from error
+    yield from table_rows(str(path), saved, columns)
 
 
 def _check_inside(path: Path) -> None:
     """Raise UserError for a saved data set that names a file or split outside of its folder."""
     for file in path.rglob("*.json"):
+        require_regular(file, _LONGEST_STATE)
         saved = json.loads(file.read_text(encoding="utf-8"))
         names = [entry["filename"] for entry in saved.get("_data_files", [])]
         for name in [*names, *saved.get("splits", [])]:
             # joined to the folder: `..` or an absolute one would read anything
             if Path(name).name != name or name == "..":
                 raise UserError(f"{file}: names {name!r}, which is not beside it; not read")
+        for name in names:
+            require_regular(file.parent / name)
 
 
-def _hub(data: str) -> Iterator[Row]:
+def _hub(data: str, columns: Collection[str]) -> Iterator[Row]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
@@ -150,11 +140,27 @@ def _hub(data: str) -> Iterator[Row]:
             f"data={data}: could not be loaded from the hub ({_line(error)}); save it on this "
             "machine as JSONL or Parquet and name the file"
         ) from error
-    yield from _numbered(name, rows)
+    yield from table_rows(name, rows, columns)
 
 
-def _numbered(name: str, rows: Iterable[Any]) -> Iterator[Row]:
-    return ((f"{name}: record {number}", row) for number, row in enumerate(rows, 1))
+def table_rows(name: str, table: "Dataset", columns: Collection[str] | None) -> Iterator[Row]:
+    """The records of a data set of `datasets` and their places; only `columns` are read."""
+    names = table.column_names
+    rows: Iterable[dict[str, Any]] = table.with_format(None)  # it may be set up for tensors
+    if columns is not None:
+        roots = {column.partition(".")[0] for column in columns}
+        read = [name for name in names if name.lower() in roots]
+        rows = table.with_format(None).select_columns(read) if read else [{}] * len(table)
+    number = 0
+    try:
+        for row in rows:
+            number += 1
+            yield f"{name}: record {number}", dict.fromkeys(names) | row
+    # a damaged file of a saved data set makes the library raise almost anything
+    except Exception as error:
+        raise UserError(
+            f"data={name}: cannot be read after record {number} ({_line(error)}); save it again"
+        ) from error
 
 
 def _line(error: Exception) -> str:

@@ -12,6 +12,8 @@ from rewards.registry import EVALUATION, Reward, add_task
 from weft_rl.data import countdown, sudoku
 from weft_rl.data.prompts import PROMPTS, PromptStyle
 from weft_rl.data.records import FIELDS, Record, load_records
+from weft_rl.data.rejects import Rejects
+from weft_rl.data.sources import is_hub_id
 from weft_rl.errors import UserError
 
 Split = Literal["train", "test"]
@@ -92,11 +94,14 @@ def training_records(task: str, count: int, seed: int) -> list[Record]:
     return GENERATORS[task]("train", count, seed)
 
 
-def held_out_records(task: str, count: int | None, data: str | None) -> list[Record]:
+def held_out_records(
+    task: str, count: int | None, data: str | None, rejects: Rejects | None = None
+) -> list[Record]:
     """At most `count` records to evaluate on, or all: the generated test split, "published", "d1"
     (the 256 of the published Sudoku puzzles that d1 evaluates, in its order), or a file's.
 
-    Raises UserError for a file that cannot be read, and for a task that has no such records."""
+    rejects: as load_records takes it. Raises UserError for a file that cannot be read, and for a
+    task that has no such records."""
     if data == "d1":
         if task != "sudoku":
             raise UserError(f"eval.data=d1: is for task=sudoku, not task={task}; use published")
@@ -105,7 +110,7 @@ def held_out_records(task: str, count: int | None, data: str | None) -> list[Rec
         drawn = np.random.RandomState(42).choice(len(records), 256, replace=False)
         return [records[i] for i in drawn][:count]
     if data is not None:
-        return load_records(task, data)[:count]
+        return load_records(task, data, rejects)[:count]
     if task not in GENERATORS or count is None:
         raise UserError(f"eval.data=null: there are no generated records of task={task}; name some")
     return GENERATORS[task]("test", count, _HELD_OUT_SEED)
@@ -115,6 +120,4 @@ def hub_name(task: str, data: str | None) -> str | None:
     """The hub's name for `data=`, "owner/name" or "owner/name:configuration"; None for all else."""
     if data in (None, "published") and task in HUB:
         return HUB[task]
-    if data is None or data.count("/") != 1 or data[0] in "./~" or Path(data).exists():
-        return None
-    return None if Path(data).suffix in (".csv", ".json", ".jsonl") else data
+    return data if data is not None and is_hub_id(data) and not Path(data).exists() else None

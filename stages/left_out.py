@@ -1,0 +1,13 @@
+"""Prints which records a stage leaves out."""
+
+from rich.console import Console
+
+from weft_rl.data.rejects import Rejects
+from weft_rl.shares import rank_and_world
+
+
+def print_left_out(title: str, rejects: Rejects) -> None:
+    """Print, in the first process, the title and what was left out; nothing if nothing was."""
+    lines = rejects.summary()
+    if lines and rank_and_world()[0] == 0:
+        Console().print("\n".join([title, *lines]), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,122 @@
+"""One reader for every file of records: JSON, CSV or Parquet, compressed or not."""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import stat
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path, PurePath
+from typing import IO, Any
+
+from weft_rl.data.json_rows import Row, json_rows, numbered_lines
+from weft_rl.data.rejects import Reject, fail
+from weft_rl.data.tables import csv_rows, parquet_rows
+from weft_rl.errors import UserError
+
+_TABLES = (".csv", ".tsv", ".tab")
+_LINES = (".jsonl", ".ndjson", ".parquet")
+_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+_FORMATS = (*_LINES, *_TABLES, ".json", ".txt")
+
+
+def _open_zstd(file: IO[bytes]) -> IO[bytes]:
+    import pyarrow  # a help text must not wait for it
+
+    return io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"))
+
+
+_COMPRESSED: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"\x28\xb5\x2f\xfd": _open_zstd,
+}
+# What a file that is no text begins with, and what to do about it.
+_FOREIGN = {
+    codecs.BOM_UTF16_LE: "is UTF-16 text; save it as UTF-8",
+    codecs.BOM_UTF16_BE: "is UTF-16 text; save it as UTF-8",
+    b"PK\x03\x04": "is a zip archive or a workbook; unpack it, or save it as CSV",
+    b"PAR1": "is compressed Parquet; unpack it",
+}
+_PARQUET = b"PAR1"
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file of records in lower case, that of its compression left out."""
+    path = PurePath(name.lower())
+    return (path.with_suffix("") if path.suffix in _COMPRESSIONS else path).suffix
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a text ends like a file of records, and not like a hub id."""
+    return suffix_of(name) in _FORMATS
+
+
+def is_record_file(path: Path) -> bool:
+    """Whether a file of a folder counts as one of its record files, by its name."""
+    return suffix_of(path.name) in _LINES
+
+
+def read_rows(
+    path: Path, columns: Collection[str] | None = None, reject: Reject = fail
+) -> Iterator[Row]:
+    """The records of a file and their places, in its order.
+
+    Parquet is known by its content, CSV by its suffix (.csv, .tsv; commas, semicolons or tabs), all
+    else is JSON: an object per line, one array, objects over several lines, or one object with a
+    list under data, records, rows or examples. gzip, bz2, xz and zstd are unpacked. columns: the
+    names that are used, in lower case, those within a structure as "messages.role"; others are
+    never looked at (of Parquet not even read, with None for their values); None: all are used. A
+    record that cannot be read goes to `reject`, and is skipped if that returns. Memory does not
+    grow with the file. Raises UserError for a file that cannot be read."""
+    require_regular(path)
+    number = 0
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(max(_COMPRESSED, key=len)))
+            file.seek(0)
+            if head.startswith(_PARQUET) or suffix_of(path.name) == ".parquet":
+                yield from parquet_rows(path, columns, reject)
+                return
+            openers = [opener for mark, opener in _COMPRESSED.items() if head.startswith(mark)]
+            with openers[0](file) if openers else file as text:
+                for row in _text_rows(path, text, columns, reject):
+                    number += 1
+                    yield row
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(
+            f"{path}: cannot be read after record {number} ({reason}); copy it again"
+        ) from error
+
+
+def require_regular(path: Path, largest: int | None = None) -> None:
+    """Raise UserError for what is not a regular file, or larger than `largest` bytes."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason}); name a file that exists") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        raise UserError(f"{path}: cannot be read (is {kind}); name a file")
+    if largest is not None and status.st_size > largest:
+        raise UserError(f"{path}: cannot be read ({status.st_size} bytes); at most {largest}")
+
+
+def _text_rows(
+    path: Path, file: Any, columns: Collection[str] | None, reject: Reject
+) -> Iterator[Row]:
+    head: bytes = file.peek(4)[:4]
+    for mark, problem in _FOREIGN.items():
+        if head.startswith(mark):
+            raise UserError(f"{path}: {problem}")
+    if b"\0" in head:
+        raise UserError(f"{path}: holds NUL bytes, so it is UTF-16 or no text; save it as UTF-8")
+    if suffix_of(path.name) in _TABLES:
+        yield from csv_rows(path, numbered_lines(path, file), columns, reject)
+    else:
+        yield from json_rows(path, file, columns, reject)
