@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from weft_rl.cli import execute
@@ -46,6 +45,7 @@ from weft_rl.runs import (
     write_json,
     write_text,
 )
+from weft_rl.terminal import Console
 
 PAGE = "comparison.md"
 ARMS = tuple(stage for stage in STAGES if stage not in ("base", "rl", "eval"))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from weft_rl.cli import execute
@@ -32,6 +31,7 @@ from weft_rl.runs import (
 from weft_rl.shares import rank_and_world
 from weft_rl.shortage import running_out, shortages
 from weft_rl.sums import damage
+from weft_rl.terminal import Console
 from weft_rl.trackers import point_trackers
 
 

@@ -9,7 +9,6 @@ from re import fullmatch
 from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +22,7 @@ from weft_rl.data.prompts import PromptStyle, task_prompt
 from weft_rl.data.traces import prompt_ids
 from weft_rl.errors import UserError
 from weft_rl.runs import CONFIG, FINISHED, finished_stages, read_json, write_json
+from weft_rl.terminal import Console
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
