@@ -168,11 +168,8 @@ def _check_same(known: Path, options: CompareConfig, config: RunConfig) -> int:
             f"out={folder}: holds a comparison already; leave out resume=never to go on with it, "
             "or choose another out"
         )
-    try:
-        saved = yaml.safe_load(known.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{known}: cannot be read; choose another out") from error
-    if not isinstance(saved, dict) or not {"arms", "seeds", "threads", "run"} <= saved.keys():
+    saved = read_config(folder)
+    if not {"arms", "seeds", "threads", "run"} <= saved.keys():
         raise UserError(f"out={folder}: holds a run, not a comparison; choose another out")
     for key, asked in (("arms", options.arms), ("seeds", options.seeds)):
         # more may be asked of a comparison, which keeps its reference, the first arm
