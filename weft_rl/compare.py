@@ -38,10 +38,9 @@ from weft_rl.rerun import going_on
 from weft_rl.runs import (
     CONFIG,
     CURVES,
-    EVAL,
     REPORT,
     read_config,
-    read_json,
+    read_results,
     write_json,
     write_text,
 )
@@ -194,7 +193,7 @@ def _as_yaml(options: CompareConfig, config: RunConfig) -> str:
 
 def is_done(unit: Path, task: str) -> bool:
     """Whether a run has been evaluated after RL and has come to its end, which is its report."""
-    return task in read_json(unit / EVAL, {}).get("rl", {}) and (unit / REPORT).exists()
+    return task in read_results(unit).get("rl", {}) and (unit / REPORT).exists()
 
 
 def _train_base(pool: Pool, folder: Path, words: Sequence[str]) -> dict[str, int]:
@@ -236,7 +235,7 @@ def write_results(folder: Path, options: CompareConfig, task: str) -> None:
 
 def show(result: dict[str, Any]) -> None:
     """Print the scores and what they say."""
-    console = Console(highlight=False)
+    console = Console()
     head, *rows = score_rows(result)
     title = f"{result['task']}, {result['n']} held out, percent [95 % interval]"
     table = Table(*head, title=title)

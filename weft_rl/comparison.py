@@ -11,7 +11,7 @@ from typing import Any
 
 from weft_rl.errors import UserError
 from weft_rl.rerun import flat
-from weft_rl.runs import EVAL, read_config, read_json, read_lines
+from weft_rl.runs import EVAL, read_config, read_lines, read_results
 from weft_rl.safe_files import is_number, understood
 from weft_rl.stats import (
     Interval,
@@ -56,7 +56,7 @@ def read_unit(folder: Path, arm: str, seed: int, task: str) -> Unit:
     """The scores in a run folder; stages that are not evaluated yet, or all, are left out.
 
     Raises UserError when a file of completions does not hold what eval.json speaks of."""
-    evaluated = read_json(folder / EVAL, {})
+    evaluated = read_results(folder)
     scores: dict[str, dict[str, dict[str, float]]] = {}
     baselines: dict[str, Any] = {}
     for part, stage in zip(STAGES, ("base", arm, "rl"), strict=True):

@@ -20,11 +20,10 @@ from weft_rl.report import write_report
 from weft_rl.rerun import going_on
 from weft_rl.runs import (
     CURVES,
-    EVAL,
     FINISHED,
     finished_stages,
     one_writer,
-    read_json,
+    read_results,
     set_aside,
     write_json,
 )
@@ -74,7 +73,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
 
     quiet_libraries()
     finished = finished_stages(run)
-    evaluated: dict[str, Any] = read_json(run / EVAL, {})
+    evaluated: dict[str, Any] = read_results(run)
     place = start_model(config)
     names = config.in_order
     current, start = "base", place or ""

@@ -23,7 +23,7 @@ from weft_rl.live import MAX_POINTS, chart, heat, playbacks
 from weft_rl.page import write_page
 from weft_rl.plot import read_curves, run_panels
 from weft_rl.rerun import argument, options_of
-from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, read_config, read_json, read_lines
+from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, read_config, read_lines, read_results
 from weft_rl.safe_files import is_number, read_text, understood
 from weft_rl.stats import Interval, crossed_mean, verdict
 
@@ -108,7 +108,7 @@ def write_report(run: Path) -> Path:
     text = read_text(run / CONFIG) if settings else ""
     with understood(run / CONFIG):
         stages, versions, command = _stages(settings), _versions(settings), _command(settings)
-    results = read_json(run / EVAL, {})
+    results = read_results(run)
     with understood(run / EVAL):
         baselines = results.pop("baselines", {})
         tables = [_task_scores(results, baselines, task) for task in _tasks(results)]

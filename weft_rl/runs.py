@@ -136,6 +136,18 @@ def read_json(path: Path, default: Any) -> Any:
     return value
 
 
+def read_results(run: Path) -> dict[str, dict[str, Any]]:
+    """The content of eval.json, scores by stage and task; empty without one.
+
+    Raises UserError as read_json does, and for a stage or task that holds no scores."""
+    results = read_json(run / EVAL, {})
+    for stage, tasks in results.items():
+        for task, entry in tasks.items() if isinstance(tasks, dict) else [(tasks, None)]:
+            if not isinstance(entry, dict):
+                raise UserError(f"{run / EVAL}: {stage}: {task}: holds no scores; {MEND}")
+    return results
+
+
 def finished_stages(run: Path) -> dict[str, str]:
     """The stages that are through, each with its last checkpoint relative to the run folder.
 

@@ -77,7 +77,7 @@ def read_json(path: Path, cure: str = "copy it again", limit: int = MAX_BYTES) -
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read (not JSON: {error}); {cure}") from error
+        raise UserError(f"{path}: cannot be read (not JSON: {_line(error)}); {cure}") from error
     return _shallow(path, value, cure)
 
 
@@ -94,8 +94,12 @@ def parse_yaml(text: str, path: Path, cure: str = "mend or remove it") -> Any:
         value = yaml.load(text, _Loader)
     # ValueError: a number or date that Python does not have
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); {cure}") from error
+        raise UserError(f"{path}: cannot be read ({_line(error)}); {cure}") from error
     return _shallow(path, value, cure)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 class _Loader(yaml.SafeLoader):
