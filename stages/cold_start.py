@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
@@ -22,6 +21,7 @@ from weft_rl.data.traces import Example, encode_traces
 from weft_rl.errors import UserError
 from weft_rl.live import HEAT
 from weft_rl.models.loading import load_tokenizer
+from weft_rl.terminal import Console
 from weft_rl.trainers.answers import AnswerCollator
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.estimates import multiplies_bf16
@@ -74,7 +74,7 @@ def examples_of(
     if dropped or cut:
         lines.append(f"  {limit}: {dropped} left out, {cut} cut ({options.truncation})")
     lines += reject.summary()
-    Console().print("\n".join(lines), markup=False, soft_wrap=True)
+    Console().print("\n".join(lines), soft_wrap=True)
     return examples
 
 

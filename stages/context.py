@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list
 from peft import PeftModel
-from rich.console import Console
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
@@ -22,6 +21,7 @@ from weft_rl.errors import Interrupted, UserError
 from weft_rl.models.loading import load_model, resolve_device, with_lora
 from weft_rl.runs import METRICS, checkpoint_path, cut_lines, sound_checkpoint
 from weft_rl.seeding import seed_for
+from weft_rl.terminal import Console, one_line
 from weft_rl.trainers.callbacks import MetricsWriter, ProgressLine, StopOnSignal
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
 from weft_rl.trainers.heartbeat import Heartbeat
@@ -153,7 +153,7 @@ def _start(trainer: AtomicCheckpoints, context: Context) -> Path | None:
 
 def say(line: str) -> None:
     """A line about something that went wrong and was seen to."""
-    Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True).print(one_line(line), soft_wrap=True)
 
 
 def leave_together() -> None:

@@ -27,7 +27,7 @@ from weft_rl.evaluation import (
 from weft_rl.hub import hub_records
 from weft_rl.live import PLAYED, TRACE
 from weft_rl.models.loading import load_model, load_tokenizer
-from weft_rl.runs import EVAL, read_json, write_json, write_text
+from weft_rl.runs import EVAL, read_results, write_json, write_text
 from weft_rl.sampler.display import progress_bar
 from weft_rl.shares import Shares, rank_and_world
 
@@ -49,7 +49,7 @@ def run(context: Context) -> dict[str, Any]:
         *rank_and_world(),
     )
     left = {*shares.left(ids, PART * config.eval.batch_size)}
-    results = read_json(context.run / EVAL, {})
+    results = read_results(context.run)
     # read after what is left: the first process writes the results, then removes the rows
     if shares.rank and config.task in results.get(context.stage, {}):
         return results
@@ -61,7 +61,7 @@ def run(context: Context) -> dict[str, Any]:
         _fill(shares, context, settings, todo, dtype, played)
     if shares.rank:
         shares.wait()
-        return read_json(context.run / EVAL, {})
+        return read_results(context.run)
     rows = shares.collect(ids)
     path = context.run / "completions" / f"eval-{context.stage}.jsonl"
     write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))

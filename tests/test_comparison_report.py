@@ -120,7 +120,7 @@ def test_the_command_repeats_the_comparison(folder):
 
 def test_a_broken_file_is_named(folder):
     (folder / "comparison.json").write_text("{")
-    with pytest.raises(UserError, match=r"two arms: comparison.json or config.yaml cannot be read"):
+    with pytest.raises(UserError, match=r"two arms/comparison\.json: cannot be read"):
         write_report(folder)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from weft_rl.errors import UserError
 from weft_rl.families.fields import POSITIVE
 from weft_rl.places import local_folder
+from weft_rl.safe_files import read_json
 from weft_rl.shards import Stored, read_header
 
 ADAPTER, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -46,11 +47,10 @@ class Update:
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
     """An adapter's adapter_config.json. Raises UserError when it cannot be read."""
-    path = folder / ADAPTER
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); copy it again") from error
+    config = read_json(folder / ADAPTER)
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / ADAPTER}: must be a JSON object; copy it again")
+    return config
 
 
 def adapter_base(folder: Path) -> str:

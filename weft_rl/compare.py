@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from weft_rl.cli import execute
@@ -39,13 +38,13 @@ from weft_rl.rerun import going_on
 from weft_rl.runs import (
     CONFIG,
     CURVES,
-    EVAL,
     REPORT,
     read_config,
-    read_json,
+    read_results,
     write_json,
     write_text,
 )
+from weft_rl.terminal import Console
 
 PAGE = "comparison.md"
 ARMS = tuple(stage for stage in STAGES if stage not in ("base", "rl", "eval"))
@@ -168,11 +167,8 @@ def _check_same(known: Path, options: CompareConfig, config: RunConfig) -> int:
             f"out={folder}: holds a comparison already; leave out resume=never to go on with it, "
             "or choose another out"
         )
-    try:
-        saved = yaml.safe_load(known.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{known}: cannot be read; choose another out") from error
-    if not isinstance(saved, dict) or not {"arms", "seeds", "threads", "run"} <= saved.keys():
+    saved = read_config(folder)
+    if not {"arms", "seeds", "threads", "run"} <= saved.keys():
         raise UserError(f"out={folder}: holds a run, not a comparison; choose another out")
     for key, asked in (("arms", options.arms), ("seeds", options.seeds)):
         # more may be asked of a comparison, which keeps its reference, the first arm
@@ -197,7 +193,7 @@ def _as_yaml(options: CompareConfig, config: RunConfig) -> str:
 
 def is_done(unit: Path, task: str) -> bool:
     """Whether a run has been evaluated after RL and has come to its end, which is its report."""
-    return task in read_json(unit / EVAL, {}).get("rl", {}) and (unit / REPORT).exists()
+    return task in read_results(unit).get("rl", {}) and (unit / REPORT).exists()
 
 
 def _train_base(pool: Pool, folder: Path, words: Sequence[str]) -> dict[str, int]:
@@ -239,7 +235,7 @@ def write_results(folder: Path, options: CompareConfig, task: str) -> None:
 
 def show(result: dict[str, Any]) -> None:
     """Print the scores and what they say."""
-    console = Console(highlight=False)
+    console = Console()
     head, *rows = score_rows(result)
     title = f"{result['task']}, {result['n']} held out, percent [95 % interval]"
     table = Table(*head, title=title)

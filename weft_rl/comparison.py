@@ -11,7 +11,8 @@ from typing import Any
 
 from weft_rl.errors import UserError
 from weft_rl.rerun import flat
-from weft_rl.runs import EVAL, read_config, read_json, read_lines
+from weft_rl.runs import EVAL, read_config, read_lines, read_results
+from weft_rl.safe_files import is_number, understood
 from weft_rl.stats import (
     Interval,
     crossed_estimate,
@@ -55,23 +56,32 @@ def read_unit(folder: Path, arm: str, seed: int, task: str) -> Unit:
     """The scores in a run folder; stages that are not evaluated yet, or all, are left out.
 
     Raises UserError when a file of completions does not hold what eval.json speaks of."""
-    evaluated = read_json(folder / EVAL, {})
+    evaluated = read_results(folder)
     scores: dict[str, dict[str, dict[str, float]]] = {}
     baselines: dict[str, Any] = {}
     for part, stage in zip(STAGES, ("base", arm, "rl"), strict=True):
-        if task not in evaluated.get(stage, {}):
-            continue
         path = folder / "completions" / f"eval-{stage}.jsonl"
-        rows = [row for row in read_lines(path) if row.get("task") == task]
-        scores[part] = {str(row["id"]): row["scores"] for row in rows}
-        entry = evaluated[stage][task]
-        baselines = entry.get("baselines", {})
-        if not len(scores[part]) == len(rows) == entry["n"]:
+        with understood(folder / EVAL):
+            if task not in evaluated.get(stage, {}):
+                continue
+            entry = evaluated[stage][task]
+            baselines, count = dict(entry.get("baselines", {})), entry["n"]
+        with understood(path):
+            rows = [row for row in read_lines(path) if row.get("task") == task]
+            scores[part] = {str(row["id"]): _shares(row["scores"]) for row in rows}
+        if not len(scores[part]) == len(rows) == count:
             raise UserError(
-                f"{path}: holds {len(scores[part])} records, {EVAL} speaks of {entry['n']}; "
+                f"{path}: holds {len(scores[part])} records, {EVAL} speaks of {count}; "
                 f"remove {folder} and repeat the command"
             )
     return Unit(arm, seed, scores, baselines)
+
+
+def _shares(scores: Mapping[str, Any]) -> dict[str, float]:
+    """A record's scores. Raises TypeError for a value that is no number."""
+    if not scores or not all(map(is_number, scores.values())):
+        raise TypeError("a score is no number")
+    return dict(scores)
 
 
 def check_alike(folder: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:

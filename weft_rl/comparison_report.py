@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
 from weft_rl import figures
@@ -27,6 +26,7 @@ from weft_rl.page import write_page
 from weft_rl.plot import draw_means, mean_curves, read_curves
 from weft_rl.rerun import flat, options_of
 from weft_rl.runs import CONFIG, REPORT, read_config, read_json
+from weft_rl.safe_files import read_text, understood
 
 # What the page shows of a comparison.
 _KEYS = {
@@ -39,42 +39,49 @@ def write_comparison_report(folder: Path) -> Path:
     """Write report.html into a comparison's folder; returns its path.
 
     Raises UserError for a file that cannot be read, and for runs that differ in their options."""
-    try:
-        result = read_json(folder / RESULT, {})
-        path = folder / CONFIG
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        settings = yaml.safe_load(text) or {}
-    except (ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{folder}: {RESULT} or {CONFIG} cannot be read ({reason})") from error
+    result = read_json(folder / RESULT, {})
+    settings = read_config(folder)
+    text = read_text(folder / CONFIG) if settings else ""
     lacking = sorted(_KEYS - result.keys())
     if lacking:
         raise UserError(f"{folder / RESULT}: lacks {', '.join(lacking)}; repeat the comparison")
-    check_alike(folder, result["arms"], result["seeds"])
-    rewards = reward_curves(folder, result)
+    with understood(folder / CONFIG):
+        versions = dict(settings.get("versions", {}))
+        command = _command(result, settings.get("run", {}))
+    with understood(folder / RESULT):
+        check_alike(folder, result["arms"], result["seeds"])
+        values = _values(folder, result)
     return write_page(
         "comparison.html.j2",
         folder / REPORT,
         name=folder.resolve().name,
         result=result,
-        notes=[*notes(result), *_gone(folder, result)],
-        sentences=sentences(result),
-        scores=score_rows(result),
-        differences=difference_rows(result),
-        bars=_bars(result),
-        curves=_curves(rewards),
-        is_live=bool(rewards),
-        chart=chart("reward in RL", rewards),
-        recipes=_recipes(result),
-        settings_differ=_differing(folder, result),
         smoothing=SMOOTHING,
         max_points=MAX_POINTS,
-        runs=_runs(folder, result),
         config=text,
-        versions=settings.get("versions", {}),
+        versions=versions,
         revision=settings.get("revision", "unknown"),
-        command=_command(result, settings.get("run", {})),
+        command=command,
+        **values,
     )
+
+
+def _values(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows of the comparison's numbers."""
+    rewards = reward_curves(folder, result)
+    return {
+        "notes": [*notes(result), *_gone(folder, result)],
+        "sentences": sentences(result),
+        "scores": score_rows(result),
+        "differences": difference_rows(result),
+        "bars": _bars(result),
+        "curves": _curves(rewards),
+        "is_live": bool(rewards),
+        "chart": chart("reward in RL", rewards),
+        "recipes": _recipes(result),
+        "settings_differ": _differing(folder, result),
+        "runs": _runs(folder, result),
+    }
 
 
 def _bars(result: Mapping[str, Any]) -> Markup:

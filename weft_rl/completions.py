@@ -11,6 +11,7 @@ from typing import Any
 from rewards.grid import CELLS, DIGITS, SIZE, completions, empty_cells
 from rewards.sudoku import answer_digits, cells_right
 from weft_rl.runs import read_lines
+from weft_rl.safe_files import is_number, understood
 
 # Enough to see what a model does, without scrolling past it.
 _SAMPLES = 6
@@ -59,7 +60,8 @@ def sample_groups(run: Path, stages: Sequence[str]) -> list[SampleGroup]:
             chosen, choice = islice(rows, _SAMPLES), "the first held-out problems, not picked"
         else:
             chosen, choice = deque(rows, _SAMPLES), "the last ones that were logged"
-        samples = [_sample(row) for row in chosen]
+        with understood(path):
+            samples = [_sample(row) for row in chosen]
         title = f"{'After' if held_out else 'During'} {stage}"
         place = (not held_out, order.get(stage, len(order)), stage)
         groups.append((place, SampleGroup(title, choice, held_out, samples)))
@@ -73,7 +75,7 @@ def _sample(row: Mapping[str, Any]) -> Sample:
         grid, verdict = _sudoku(completion, row.get("fields", {}))
     return Sample(
         name=f"{row.get('id', '')}",
-        reward=f"{reward:.3g}" if isinstance(reward, int | float) else "none",
+        reward=f"{reward:.3g}" if is_number(reward) else "none",
         verdict=verdict,
         grid=grid,
         prompt=str(row.get("prompt", "")),

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from weft_rl.config.sweep import SweepConfig
 from weft_rl.extras import require_package
 from weft_rl.launchers import local, ray_cluster, slurm
 from weft_rl.launchers.command import Command, Running, Start
+from weft_rl.terminal import Console
 
 LOGS = "logs"
 _LAUNCHERS = {"local": local.connect, "submitit": slurm.connect, "ray": ray_cluster.connect}
@@ -83,8 +83,10 @@ def run_in(pool: Pool, jobs: Sequence[Job], folder: Path, total: int) -> dict[st
     statuses: dict[str, int] = {}
     tried: Counter[str] = Counter()
     columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn())
-    quiet = not Console().is_terminal
-    with Progress(*columns, TimeElapsedColumn(), transient=True, disable=quiet) as progress:
+    console = Console()
+    columns = (*columns, TimeElapsedColumn())
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
         bar = progress.add_task("", total=total, completed=total - len(jobs))
         try:
             while waiting or running:
@@ -102,7 +104,7 @@ def run_in(pool: Pool, jobs: Sequence[Job], folder: Path, total: int) -> dict[st
                     again = can_help(status) and tried[name] <= pool.retries
                     said = f"{name}: {_how(status)} after {time.monotonic() - begun:.0f} s"
                     said += f", is tried again ({tried[name]} of {pool.retries})" if again else ""
-                    progress.console.print(said, highlight=False, soft_wrap=True)
+                    progress.console.print(said, soft_wrap=True)
                     if again:
                         waiting.append(job)
                     else:

@@ -1,19 +1,23 @@
 """What the reports' script draws: curves, entropies of a response, a denoising step by step."""
 
-import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from weft_rl.ema import SMOOTHING
+from weft_rl.errors import UserError
 from weft_rl.figures import Line
+from weft_rl.runs import read_json
+from weft_rl.safe_files import is_number, understood
 from weft_rl.stats import t95
 
 # Points of a curve that a page holds: more are no sharper, and slow.
 MAX_POINTS = 1000
 # Denoisings that an evaluation keeps for the report: its first records'.
 PLAYED = 2
+logger = logging.getLogger(__name__)
 HEAT, TRACE = "token_heat-{stage}.json", "completions/trace-{stage}.json"
 
 
@@ -67,30 +71,57 @@ def heat(run: Path, stages: Sequence[str]) -> dict[str, list[list[HeatToken]]]:
     """The responses whose entropies a cold start has written, by stage."""
     found = {}
     for stage in stages:
-        examples = _examples(run / HEAT.format(stage=stage))
+        path = run / HEAT.format(stage=stage)
+        with understood(path):
+            examples = [_heat_tokens(example) for example in _examples(path)]
         if examples:
-            found[stage] = [
-                [
-                    HeatToken(text, f"{entropy:.3f}", f"{beta:.3f}", ratio)
-                    for text, entropy, beta, ratio in zip(
-                        *(example[key] for key in ("tokens", "entropy", "beta", "ratio")),
-                        strict=True,
-                    )
-                ]
-                for example in examples
-            ]
+            found[stage] = examples
     return found
+
+
+def _heat_tokens(example: Mapping[str, Any]) -> list[HeatToken]:
+    columns = _columns(example, "entropy", "beta", "ratio")
+    if any(value < 0 for value in columns[-1]):
+        raise ValueError("a ratio is below 0")
+    return [
+        HeatToken(text, f"{entropy:.3f}", f"{beta:.3f}", ratio)
+        for text, entropy, beta, ratio in zip(*columns, strict=True)
+    ]
+
+
+def _columns(example: Mapping[str, Any], *names: str) -> list[list[Any]]:
+    """The tokens of an example, and its numbers for each of them."""
+    numbers = [example[name] for name in names]
+    if not all(is_number(value) for column in numbers for value in column):
+        raise TypeError(f"{', '.join(names)}: holds no number")
+    return [[str(token) for token in example["tokens"]], *numbers]
 
 
 def playbacks(run: Path, stages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """The denoisings that an evaluation has written, by stage: prompt, tokens, opened, steps."""
-    found = {stage: _examples(run / TRACE.format(stage=stage)) for stage in stages}
-    return {stage: examples for stage, examples in found.items() if examples}
+    found = {}
+    for stage in stages:
+        path = run / TRACE.format(stage=stage)
+        with understood(path):
+            examples = [_playback(example) for example in _examples(path)]
+        if examples:
+            found[stage] = examples
+    return found
+
+
+def _playback(example: Mapping[str, Any]) -> dict[str, Any]:
+    tokens, opened, confidences = _columns(example, "opened", "confidences")
+    if not len(tokens) == len(opened) == len(confidences) or not is_number(example["steps"]):
+        raise ValueError("tokens and steps do not fit")
+    prompt, steps = str(example["prompt"]), example["steps"]
+    lists = {"tokens": tokens, "opened": opened, "confidences": confidences}
+    return {"prompt": prompt, **lists, "steps": steps}
 
 
 def _examples(path: Path) -> list[dict[str, Any]]:
-    """A file's examples; none for a file that is not there or not whole."""
+    """A file's examples; none for a file that is not there, and with a warning for a torn one."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["examples"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(path, {})["examples"] if path.exists() else []
+    except (UserError, KeyError) as error:
+        logger.warning("%s: left out (%s)", path, error)
         return []

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import weft_rl
+from weft_rl import safe_files
 from weft_rl.cli import FULL
 from weft_rl.config.load import diff_configs, to_yaml
 from weft_rl.config.schema import STAGES, RunConfig
@@ -95,7 +96,7 @@ def check_folder(config: RunConfig, run: Path) -> None:
             f"out={run}: holds a run already; leave out resume=never to go on with it, or choose "
             "another out"
         )
-    different = diff_configs(known.read_text(encoding="utf-8", errors="replace"), config)
+    different = diff_configs(safe_files.read_text(known, "choose another out"), config)
     if different:
         raise UserError(
             f"out={run}: holds a run of another configuration (different: "

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from weft_rl.runs import write_text
+from weft_rl.terminal import escape
 
 
 def write_page(template: str, path: Path, **values: Any) -> Path:
@@ -30,6 +31,5 @@ def write_page(template: str, path: Path, **values: Any) -> Path:
     page = environment.get_template(template).render(
         script=Markup(script), script_hash=f"sha256-{digest}", **values
     )
-    # a model's text may hold half a surrogate pair, which no encoding writes
-    write_text(path, page.encode("utf-8", "replace").decode("utf-8"))
+    write_text(path, escape(page))  # half a surrogate pair, for one, has no encoding
     return path

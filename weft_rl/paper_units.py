@@ -10,7 +10,7 @@ import yaml
 from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.paper import DATA_SETS, SCORES, TASKS, Row
-from weft_rl.runs import EVAL, FINISHED, read_json
+from weft_rl.runs import FINISHED, read_json, read_results
 
 # Those that are generated; the others' records come from a hub, and tiny has no words for them.
 _GENERATED_TASKS = ("sudoku", "countdown")
@@ -81,7 +81,7 @@ class Unit:
         """Whether its run folder has all that tables and figures read."""
         if self.timed:
             return self.stage in read_json(path / FINISHED, {})
-        return self.task in read_json(path / EVAL, {}).get(self.evaluated, {})
+        return self.task in read_results(path).get(self.evaluated, {})
 
 
 def tasks_of(config: RunConfig) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from weft_rl.cli import execute
@@ -21,17 +20,17 @@ from weft_rl.report import write_report
 from weft_rl.rerun import going_on
 from weft_rl.runs import (
     CURVES,
-    EVAL,
     FINISHED,
     finished_stages,
     one_writer,
-    read_json,
+    read_results,
     set_aside,
     write_json,
 )
 from weft_rl.shares import rank_and_world
 from weft_rl.shortage import running_out, shortages
 from weft_rl.sums import damage
+from weft_rl.terminal import Console
 from weft_rl.trackers import point_trackers
 
 
@@ -74,7 +73,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
 
     quiet_libraries()
     finished = finished_stages(run)
-    evaluated: dict[str, Any] = read_json(run / EVAL, {})
+    evaluated: dict[str, Any] = read_results(run)
     place = start_model(config)
     names = config.in_order
     current, start = "base", place or ""

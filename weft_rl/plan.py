@@ -7,7 +7,6 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 
 from weft_rl.adapters import base_of
@@ -24,6 +23,7 @@ from weft_rl.errors import UserError
 from weft_rl.families.family import Family, Sizes
 from weft_rl.families.llada import LLADA
 from weft_rl.families.registry import FAMILIES, family_of, read_config
+from weft_rl.terminal import Console
 from weft_rl.work import (
     Forwards,
     base_work,

@@ -1,14 +1,13 @@
 """`plot`: the curves of one or more runs, from their metrics.jsonl."""
 
 import errno
-import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +19,8 @@ from weft_rl.ema import SMOOTHING, time_weighted_ema
 from weft_rl.errors import UserError
 from weft_rl.figures import Line, Panel
 from weft_rl.rerun import argument, flat
-from weft_rl.runs import METRICS, read_config, read_lines, write_bytes
+from weft_rl.runs import CONFIG, METRICS, read_config, read_lines, write_bytes
+from weft_rl.safe_files import is_number, understood
 from weft_rl.stats import t95
 
 if TYPE_CHECKING:
@@ -206,17 +206,13 @@ def _curves(rows: Iterable[dict[str, Any]], metric: str) -> dict[str, Line]:
     points: dict[str, dict[float, float]] = {}
     for row in rows:
         step, value = row.get("step"), row.get(metric)
-        if _is_number(step) and _is_number(value):
+        if is_number(step) and is_number(value):
             # of a step that stands there twice the later line holds: a run repeated it
             points.setdefault(str(row.get("stage")), {})[step] = value
     return {
         stage: Line(stage, sorted(values), [values[step] for step in sorted(values)])
         for stage, values in points.items()
     }
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _names(runs: Sequence[Path]) -> dict[Path, str]:
@@ -235,15 +231,15 @@ def _check_alike(runs: Sequence[Path], metric: str) -> None:
     keys = ("task", *_REWARDS) if metric.startswith("reward") else ("task",)
     known: dict[str, tuple[Path, str]] = {}
     for run in runs:
-        options = dict(flat(read_config(run)))
-        for key in keys:
-            if key in options:
-                first, value = known.setdefault(key, (run, argument(options[key])))
-                if argument(options[key]) != value:
-                    raise UserError(
-                        f"{run}: {key}={shown(argument(options[key]))}, but {first} has "
-                        f"{key}={shown(value)}: their {metric} is not the same; plot them apart"
-                    )
+        with understood(run / CONFIG):
+            options = {key: argument(value) for key, value in flat(read_config(run)) if key in keys}
+        for key, own in options.items():
+            first, value = known.setdefault(key, (run, own))
+            if own != value:
+                raise UserError(
+                    f"{run}: {key}={shown(own)}, but {first} has {key}={shown(value)}: their "
+                    f"{metric} is not the same; plot them apart"
+                )
 
 
 def _nothing(runs: Sequence[Path], metric: str) -> str:
@@ -253,7 +249,7 @@ def _nothing(runs: Sequence[Path], metric: str) -> str:
         for run in runs
         for row in read_lines(run / METRICS)
         for key, value in row.items()
-        if _is_number(value) and key not in _PLACES
+        if is_number(value) and key not in _PLACES
     }
     where = f"{', '.join(map(str, runs))}: no {metric} in {METRICS}"
     return (

@@ -2,12 +2,11 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
 from weft_rl import figures
@@ -24,7 +23,8 @@ from weft_rl.live import MAX_POINTS, chart, heat, playbacks
 from weft_rl.page import write_page
 from weft_rl.plot import read_curves, run_panels
 from weft_rl.rerun import argument, options_of
-from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, read_json, read_lines
+from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, read_config, read_lines, read_results
+from weft_rl.safe_files import is_number, read_text, understood
 from weft_rl.stats import Interval, crossed_mean, verdict
 
 # What a task's first score is called, and what it says; any other task has just a score.
@@ -104,19 +104,22 @@ def write_report(run: Path) -> Path:
         return write_comparison_report(run)
     if not any((run / name).exists() for name in (CONFIG, METRICS, EVAL)):
         raise UserError(f"{run}: holds no {CONFIG}, {METRICS} or {EVAL}; name a run folder")
-    text = (run / CONFIG).read_text(encoding="utf-8") if (run / CONFIG).exists() else ""
-    settings = _parsed(run / CONFIG, lambda: yaml.safe_load(text)) or {}
-    results = read_json(run / EVAL, {})
-    baselines = results.pop("baselines", {})
-    tables = [_task_scores(results, baselines, task) for task in _tasks(results)]
+    settings = read_config(run)
+    text = read_text(run / CONFIG) if settings else ""
+    with understood(run / CONFIG):
+        stages, versions, command = _stages(settings), _versions(settings), _command(settings)
+    results = read_results(run)
+    with understood(run / EVAL):
+        baselines = results.pop("baselines", {})
+        tables = [_task_scores(results, baselines, task) for task in _tasks(results)]
     groups = sample_groups(run, list(results))
     curve = chart("reward in RL", {"reward": _reward(run)})
-    heats, played = heat(run, settings.get("stages", [])), playbacks(run, list(results))
+    heats, played = heat(run, stages), playbacks(run, list(results))
     return write_page(
         "report.html.j2",
         run / REPORT,
         name=run.resolve().name,
-        summary=_summary(run, settings, tables),
+        summary=_summary(run, settings.get("model"), stages, tables),
         tables=tables,
         curves=_curves(run),
         smoothing=SMOOTHING,
@@ -128,19 +131,24 @@ def write_report(run: Path) -> Path:
         groups=groups,
         has_grids=any(sample.grid for group in groups for sample in group.samples),
         config=text,
-        versions=settings.get("versions", {}),
+        versions=versions,
         revision=settings.get("revision", "unknown"),
-        command=_command(settings),
+        command=command,
     )
 
 
-def _parsed(path: Path, read: Callable[[], Any]) -> Any:
-    """What `read` makes of a file. Raises UserError naming the file when it cannot."""
-    try:
-        return read()
-    except (ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be read ({reason}); mend or remove it") from error
+def _stages(settings: Mapping[str, Any]) -> list[str]:
+    stages = settings.get("stages", [])
+    if not isinstance(stages, list) or not all(isinstance(stage, str) for stage in stages):
+        raise TypeError("stages is no list of names")
+    return stages
+
+
+def _versions(settings: Mapping[str, Any]) -> dict[str, Any]:
+    versions = settings.get("versions", {})
+    if not isinstance(versions, dict):
+        raise TypeError("versions is no table")
+    return versions
 
 
 def _tasks(results: Mapping[str, Any]) -> list[str]:
@@ -174,17 +182,21 @@ def _row(name: str, entry: Mapping[str, Any], main: str, *, is_baseline: bool = 
         if isinstance(value, dict) and "score" in value
     }
     about_it = "without a model" if is_baseline else _STAGES.get(name, "")
+    if not isinstance(entry["n"], int):
+        raise TypeError("n is no whole number")
     return Row(name, about_it, entry["n"], {main: _score(entry)} | others, is_baseline)
 
 
 def _score(entry: Mapping[str, Any]) -> Score:
-    return Score(entry["score"], *entry["ci95"])
+    low, high = entry["ci95"]
+    if not all(is_number(value) for value in (entry["score"], low, high)):
+        raise TypeError("a score or its interval is no number")
+    return Score(entry["score"], low, high)
 
 
-def _summary(run: Path, settings: Mapping[str, Any], tables: Sequence[TaskScores]) -> str:
+def _summary(run: Path, model: object, stages: Sequence[str], tables: Sequence[TaskScores]) -> str:
     """The outcome in plain words."""
-    stages = ", then ".join(settings.get("stages", []))
-    said = [f"Model {settings.get('model')} was put through {stages}."] if stages else []
+    said = [f"Model {model} was put through {', then '.join(stages)}."] if stages else []
     for table in tables:
         main = table.columns[0]
         rows = [row for row in table.rows if not row.is_baseline]
@@ -213,16 +225,22 @@ def _paired(run: Path, task: str, before: str, after: str) -> Interval | None:
     """The change of the main score over the records that both stages answered, for new records.
 
     None where their completions are not there."""
-    old, new = (
-        {
-            row["id"]: next(iter(row["scores"].values()))
-            for row in read_lines(run / "completions" / f"eval-{stage}.jsonl")
-            if row.get("task") == task and row.get("scores")
-        }
-        for stage in (before, after)
-    )
+    old, new = (_main_scores(run, task, stage) for stage in (before, after))
     changes = [new[record] - old[record] for record in old if record in new]
     return crossed_mean([changes]).within(-1.0, 1.0) if changes else None
+
+
+def _main_scores(run: Path, task: str, stage: str) -> dict[str, float]:
+    """A stage's main score by record, where its completions have one."""
+    path = run / "completions" / f"eval-{stage}.jsonl"
+    scores: dict[str, float] = {}
+    with understood(path):
+        for row in read_lines(path):
+            if row.get("task") == task and row.get("scores"):
+                scores[str(row["id"])] = next(iter(row["scores"].values()))
+    if not all(map(is_number, scores.values())):
+        raise UserError(f"{path}: a score is no number; mend or remove it")
+    return scores
 
 
 def _reward(run: Path) -> list[figures.Line]:

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rich.console import Console
-
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.options import about, option, require
@@ -37,6 +35,7 @@ from weft_rl.paper_units import (
 )
 from weft_rl.preflight import check_run
 from weft_rl.runs import REPORT, finished_stages
+from weft_rl.terminal import Console
 
 _SET_HERE = dict.fromkeys(
     ("stages", "seed", "task", "eval.after_each"), "reproduce sets it for each run; leave it out"

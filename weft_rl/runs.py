@@ -16,8 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
-import yaml
-
+from weft_rl import safe_files
 from weft_rl.errors import UserError
 from weft_rl.sums import damage, sync
 
@@ -26,6 +25,7 @@ CURVES, REPORT = "curves.png", "report.html"
 # Stages that are through, with their last checkpoints relative to the run folder.
 FINISHED = "stages.json"
 _LOCK = ".lock"
+MEND = "mend or remove it"
 logger = logging.getLogger(__name__)
 
 
@@ -35,6 +35,8 @@ def one_writer(run: Path) -> Generator[None]:
 
     Raises UserError naming the process that has it."""
     path = run / _LOCK
+    if os.path.lexists(path):
+        safe_files.regular_size(path, "remove it")
     with ExitStack() as stack:
         file = stack.enter_context(path.open("a+", encoding="utf-8"))
         if not _locked(file):
@@ -125,18 +127,25 @@ def read_json(path: Path, default: Any) -> Any:
     """The file's JSON value, or `default` when there is no such file.
 
     Raises UserError for a file that cannot be read or holds another type than `default` is."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return default
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    # RecursionError: nested too deep
-    except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be read ({reason}); mend or remove it") from error
+    value = safe_files.read_json(path, MEND)
     if not isinstance(value, type(default)):
         kind = type(default).__name__
-        raise UserError(f"{path}: holds no {kind} but {str(value)[:40]!r}; mend or remove it")
+        raise UserError(f"{path}: holds no {kind} but {str(value)[:40]!r}; {MEND}")
     return value
+
+
+def read_results(run: Path) -> dict[str, dict[str, Any]]:
+    """The content of eval.json, scores by stage and task; empty without one.
+
+    Raises UserError as read_json does, and for a stage or task that holds no scores."""
+    results = read_json(run / EVAL, {})
+    for stage, tasks in results.items():
+        for task, entry in tasks.items() if isinstance(tasks, dict) else [(tasks, None)]:
+            if not isinstance(entry, dict):
+                raise UserError(f"{run / EVAL}: {stage}: {task}: holds no scores; {MEND}")
+    return results
 
 
 def finished_stages(run: Path) -> dict[str, str]:
@@ -160,15 +169,9 @@ def read_config(run: Path) -> dict[str, Any]:
 
     Raises UserError for a file that is no YAML of options."""
     path = run / CONFIG
-    if not path.exists():
-        return {}
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace")) or {}
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be read ({reason}); mend or remove it") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: holds no options; mend or remove it")
+    settings = safe_files.read_yaml(path) or {} if os.path.lexists(path) else {}
+    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
+        raise UserError(f"{path}: holds no options; {MEND}")
     return settings
 
 
@@ -184,27 +187,26 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a .jsonl file; other lines are passed over, with a warning.
+    """The JSON objects of a .jsonl file; other lines are skipped, with a warning.
 
     Without one a last line that has no end: a run is writing it, or was killed over it. Yields
-    nothing when there is no such file."""
-    if not path.exists():
+    nothing when there is no such file. Raises UserError for what is no regular file."""
+    if not os.path.lexists(path):
         return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if isinstance(row, dict):
-                yield row
-            elif line.endswith("\n"):
-                _warn(path, number)
+    for number, line in enumerate(safe_files.read_lines(path), 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict) and safe_files.is_shallow(row):
+            yield row
+        elif line.endswith("\n"):
+            _warn(path, number)
 
 
 @cache  # once for a line, however often its file is read
 def _warn(path: Path, line: int) -> None:
-    logger.warning("%s, line %d: is no JSON object and is passed over", path, line)
+    logger.warning("%s, line %d: is no JSON object and is skipped", path, line)
 
 
 def cut_lines(path: Path, stage: str, last_step: int) -> None:

@@ -8,8 +8,6 @@ from pathlib import Path
 from re import fullmatch
 from typing import TYPE_CHECKING, Any, get_args
 
-import yaml
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +20,8 @@ from weft_rl.config.schema import SamplerConfig
 from weft_rl.data.prompts import PromptStyle, task_prompt
 from weft_rl.data.traces import prompt_ids
 from weft_rl.errors import UserError
-from weft_rl.runs import CONFIG, FINISHED, finished_stages, read_json, write_json
+from weft_rl.runs import CONFIG, FINISHED, finished_stages, read_config, read_json, write_json
+from weft_rl.terminal import Console
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -154,9 +153,9 @@ def find_checkpoint(place: Path) -> Origin:
 def _settings(path: Path) -> tuple[PromptStyle, SamplerConfig]:
     """A run's wording of prompts and its sampler. Raises UserError for a file without them."""
     try:
-        saved = yaml.safe_load(path.read_text(encoding="utf-8"))
+        saved = read_config(path.parent)
         return _STYLES[saved["prompt_style"]], SamplerConfig(**saved["sampler"])
-    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{path}: holds no options of a run ({reason}); mend or remove it") from (
             error

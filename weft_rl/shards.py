@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from weft_rl.errors import UserError
+from weft_rl.safe_files import read_json, regular_size
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Bytes an element takes, by the format's names.
@@ -43,7 +44,7 @@ def read_header(path: Path) -> dict[str, Stored]:
 
     Raises UserError for a file that is cut short, or whose header does not fit its length."""
     try:
-        size = path.stat().st_size
+        size = regular_size(path, "download it again")
         with path.open("rb") as file:
             first = file.read(8)
             length = int.from_bytes(first, "little")
@@ -52,7 +53,7 @@ def read_header(path: Path) -> dict[str, Stored]:
             header = json.loads(file.read(length))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); download it again") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: is no safetensors file ({error}); download it again") from error
@@ -118,9 +119,10 @@ def read_folder(folder: Path) -> dict[str, Stored]:
 def _weight_map(index: Path) -> dict[str, str]:
     """Tensor -> file from an index, whose files must lie beside it."""
     try:
-        files = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        entries = dict(files)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        entries = dict(read_json(index, "download it again")["weight_map"])
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{index}: cannot be read ({error!r}); download it again") from error
     for name in entries.values():
         # the name is joined to the folder: `..` or an absolute one would read anything

@@ -8,6 +8,7 @@ from hashlib import file_digest
 from pathlib import Path
 
 from weft_rl.errors import UserError
+from weft_rl.safe_files import read_text
 
 SUMS = "SHA256SUMS"
 _WEIGHTS = ".safetensors"
@@ -29,9 +30,12 @@ def damage(folder: Path, names: Collection[str] | None = None) -> str | None:
 
     names: of the files that are looked at; None for all."""
     sums = folder / SUMS
-    if not sums.exists():
+    if not os.path.lexists(sums):
         return f"{SUMS} is missing"
-    lines = sums.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = read_text(sums).splitlines()
+    except UserError:
+        return f"{SUMS} cannot be read"
     if not lines:
         return f"{SUMS} is empty"
     for line in lines:

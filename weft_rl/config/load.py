@@ -6,6 +6,7 @@ from dataclasses import MISSING, asdict, fields, is_dataclass
 from difflib import SequenceMatcher
 from functools import reduce
 from importlib import resources
+from pathlib import Path
 from types import NoneType
 from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
@@ -16,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from weft_rl.config.options import Leaf, check_fields, kinds, leaves, rules, shown
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
+from weft_rl.safe_files import parse_yaml
 
 Options = TypeVar("Options")
 
@@ -112,11 +114,8 @@ def diff_configs(saved: str, config: RunConfig) -> list[str]:
 
     Where the run lies, whether it goes on, its stages, trackers and `reliability` are free. Raises
     UserError for a text that is no YAML."""
-    try:
-        old, new = yaml.safe_load(saved), yaml.safe_load(to_yaml(config))
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"config.yaml: cannot be read ({reason}); choose another out") from error
+    old = parse_yaml(saved, Path("config.yaml"), "choose another out")
+    new = yaml.safe_load(to_yaml(config))
     keys = [key for key in leaves(RunConfig) if key.split(".")[0] not in _FREE]
     return [key for key in keys if _at(old, key) != _at(new, key)]
 

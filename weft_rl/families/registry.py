@@ -1,6 +1,5 @@
 """Model families by name. A further family is a file beside this one, and nothing else."""
 
-import json
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from weft_rl import families
 from weft_rl.errors import UserError
 from weft_rl.families.family import Family
+from weft_rl.safe_files import read_json, require_plausible
 
 # Every other file of the package is a family's: llada.py holds LLADA.
 _OTHERS = ("family", "fields", "folder", "registry", "vocabulary")
@@ -34,16 +34,11 @@ PUBLISHED = {name: place for family in FAMILIES for name, place in family.publis
 def read_config(folder: Path) -> dict[str, Any]:
     """A folder's config.json. Raises UserError when it cannot be read or is no JSON object."""
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); name a model's folder"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); copy it again") from error
+    cure = "copy it again" if path.exists() else "name a model's folder"
+    config = read_json(path, cure)
     if not isinstance(config, dict):
         raise UserError(f"{path}: must be a JSON object; copy it again")
+    require_plausible(config, path)
     return config
 
 

@@ -31,6 +31,7 @@ from weft_rl.families.folder import check_weights
 from weft_rl.families.registry import family_of, read_config
 from weft_rl.models.checks import check_tokenizer, is_out_of_memory, require_memory
 from weft_rl.places import local_folder
+from weft_rl.safe_files import check_model_folder
 from weft_rl.shards import Stored, read_folder
 from weft_rl.sums import verify_weights
 
@@ -73,6 +74,7 @@ def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
     Its special tokens are checked against the model's, and its chat form is the family's own.
     Raises UserError when there is none, or one of another vocabulary."""
     folder = local_folder(place)
+    check_model_folder(folder)
     known = (folder / "config.json").exists()
     family = family_of(read_config(folder), folder)[0] if known else None
     with _files_of_others(f"model={place}: no tokenizer could be loaded"):
@@ -108,6 +110,8 @@ def load_model(
             adapted = PeftModel.from_pretrained(base, str(folder), is_trainable=True)
             return cast(PreTrainedModel, adapted)
         folder, adapters = chain(folder)
+        for each in (folder, *adapters):
+            check_model_folder(each)
         shapes = check_weights(folder)
         added = updates_of_all(adapters, shapes)
         for each in (folder, *adapters):

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
+
+from weft_rl.terminal import Console, escape
 
 if TYPE_CHECKING:
     from weft_rl.sampler.denoise import Step
@@ -61,6 +62,6 @@ def filling_up(
             for row, position, token in places:
                 if row == 0:
                     words[position] = decode([int(token)])
-            live.update(Text("".join(words)), refresh=True)
+            live.update(Text(escape("".join(words))), refresh=True)
 
         yield on_step

@@ -20,6 +20,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from weft_rl.ema import SMOOTHING, time_weighted_ema
 from weft_rl.runs import METRICS, append_line, read_lines
+from weft_rl.terminal import Console
 
 # What TRL calls a metric, and what the run folder does.
 _RENAMED = {"completions/mean_length": "completion_length", "clip_ratio/region_mean": "clip_ratio"}
@@ -98,6 +99,7 @@ class ProgressLine(TrainerCallback):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            console=Console(),
         )
 
     def on_train_begin(

@@ -1,0 +1,198 @@
+"""Text that others wrote, in every way that a command prints it: none acts on a terminal."""
+
+import contextlib
+import io
+import logging
+import os
+import pty
+import re
+import subprocess
+import sys
+import warnings
+
+import pytest
+from rich.live import Live
+from rich.progress import Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from weft_rl.cli import execute
+from weft_rl.errors import Interrupted, OutOfMemory, UserError
+from weft_rl.terminal import Console, escape, one_line
+
+ATTACKS = {
+    "title": "\x1b]0;owned\x07",
+    "clear": "\x1b[2J\x1b[H",
+    "csi of one byte": "\x9b2J",
+    "carriage return": "good\rbad",
+    "null": "a\0b",
+    "half a pair": "a\ud800b",
+    "bidi override": "\u202egnp.exe",
+    "bidi isolate": "\u2067abc\u2069",
+    "marks": "\u200e\u200f\u061c",
+    "line separators": "a\u2028b\u2029c\x85d\x0be\x0cf",
+    "backspace": "rm\b\b\x7f",
+    "markup": "[red]a[/x][link=http://x]b",
+}
+ALLOWED = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]*")
+READABLE = "naïve Größe 数独 ✓ 😀 👩\u200d🔬 नमस्\u200dते a\tb"
+
+
+def is_safe(text):
+    text.encode()  # no half of a surrogate pair
+    return ALLOWED.fullmatch(text) is not None
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+@pytest.mark.parametrize("error", [UserError, Interrupted, OutOfMemory])
+def test_an_error_is_one_safe_line(attack, error, capsys):
+    def body(argv):
+        raise error(f"a/{attack}\n{attack}: is broken; mend it")
+
+    assert execute("it", body, []) in (1, 2, 3)
+    err = capsys.readouterr().err
+    assert is_safe(err)
+    assert err.startswith("it: a/")
+    assert err.count("\n") == 1 == len(err.splitlines())
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_whatever_a_command_prints_is_safe(attack, capsys):
+    def body(argv):
+        sys.stdout.write(f"{attack}\n")
+        sys.stderr.writelines([f"a {attack}\n"])
+        print(attack, attack, file=sys.stderr)
+        warnings.warn(f"a {attack}", stacklevel=1)
+        handler = logging.StreamHandler()
+        handler.emit(logging.LogRecord("n", 30, "p", 1, "%s", (attack,), None))
+        table = Table("name", title=attack)
+        table.add_row(attack)
+        Console().print(table)
+        Console(stderr=True).print(attack, Text(attack), soft_wrap=True)
+        return 0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_: sys.stderr.write(f"{message}\n")
+        assert execute("it", body, []) == 0
+    captured = capsys.readouterr()
+    assert is_safe(captured.out)
+    assert is_safe(captured.err)
+    # nothing is dropped: what acts on a terminal is there as its escape
+    assert captured.err.count(escape(attack).splitlines()[0]) >= 6
+
+
+def test_text_of_any_script_stays(capsys):
+    def body(argv):
+        print(READABLE)
+        Console(width=100).print(READABLE.replace("\t", " "))
+        raise UserError(READABLE)
+
+    assert execute("it", body, []) == 2
+    captured = capsys.readouterr()
+    assert captured.out == f"{READABLE}\n{READABLE.replace(chr(9), ' ')}\n"
+    assert captured.err == f"it: {READABLE.replace(chr(9), ' ')}\n"
+
+
+def test_escapes():
+    assert escape("\x1b[2J\r\0\ud800\u202e\x85") == r"\x1b[2J\r\x00\ud800\u202e\x85"
+    assert escape("a\n\tb\\") == "a\n\tb\\"
+    assert one_line("a\n b\r\u2028c ") == r"a b\r\u2028c"
+
+
+def test_streams_are_given_back(capsys):
+    before = sys.stdout, sys.stderr
+    for error in (None, UserError("x"), SystemExit(0)):
+        with contextlib.suppress(SystemExit):
+            execute("it", lambda argv, error=error: _raise(error), [])
+        assert (sys.stdout, sys.stderr) == before
+
+
+def _raise(error):
+    if error is not None:
+        raise error
+    return 0
+
+
+PROGRAM = """
+import sys
+from weft_rl.cli import execute
+def body(argv):
+    {}
+sys.exit(execute("it", body, []))
+"""
+
+
+def run(code, **options):
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(code)], capture_output=True, check=False, **options
+    )
+
+
+def test_a_traceback_is_safe():
+    done = run(r"raise RuntimeError('\x1b[2J' + chr(0xd800) + '\r')")
+    assert done.returncode == 1
+    assert rb"RuntimeError: \x1b[2J\ud800\r" in done.stderr
+    assert is_safe(done.stderr.decode())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_encoding_without_the_character(encoding):
+    done = run(
+        "from weft_rl.terminal import Console; print('数'); Console().print('数'); return 0",
+        env=os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"},
+    )
+    assert (done.returncode, done.stdout.split()) == (0, [rb"\u6570", rb"\u6570"])
+
+
+def on_terminal(code):
+    """What a program sends to a terminal."""
+    ours, its = pty.openpty()
+    done = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(code)], stdout=its, stderr=its, stdin=its
+    )
+    os.close(its)
+    sent = b""
+    try:
+        while part := os.read(ours, 65536):
+            sent += part
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    assert done.wait() == 0
+    return sent.decode()
+
+
+def test_progress_bars_of_libraries_still_go_back_to_the_line_start():
+    sent = on_terminal(
+        "import tqdm; [None for _ in tqdm.tqdm(range(3), ncols=60, nrows=9)]; return 0"
+    )
+    assert "\r" in sent.replace("\r\n", "\n")
+    assert r"\r" not in sent
+
+
+def test_a_live_display_moves_the_cursor_and_its_text_does_not():
+    console = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
+    columns = (TextColumn("{task.description}"),)
+    with Live(Text(""), console=console, transient=True) as live:
+        live.update(Text("\x1b]0;owned\x07"), refresh=True)
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task("\x1b]0;owned\x07")
+        progress.console.print("\x1b]0;owned\x07")
+    sent = console.file.getvalue()
+    assert "\x1b]0" not in sent
+    assert sent.count(r"\x1b]0;o") >= 3
+    assert "\x1b[?25l" in sent  # rich hides the cursor meanwhile
+
+
+def test_lines_printed_below_a_live_display_are_safe():
+    code = (
+        "from rich.live import Live; from weft_rl.terminal import Console\n"
+        "    with Live('x', console=Console(stderr=True), transient=True):\n"
+        "        sys.stderr.write('a \\x1b]0;owned\\x07 b\\n'); print('c\\x9b2J')\n"
+        "    return 0"
+    )
+    sent = on_terminal(code)
+    assert "\x1b]0" not in sent
+    assert "\x9b" not in sent
+    assert "\x1b[?25l" in sent
