@@ -1,10 +1,10 @@
 """The blocks of reinforcement learning's options, and which methods go together."""
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from weft_rl.config.lora import RLLoraConfig
+from weft_rl.config.numbers import nearest_whole
 from weft_rl.config.options import Block, about, option, require
 
 # Whose loss is a sum over tokens with a probability ratio each, by its normaliser's name.
@@ -160,10 +160,15 @@ class RLConfig(Block):
         rows = self.num_prompts * self.num_generations
         size = self.optimizer.micro_batch_size or rows
         rule = (
-            f"must divide the {rows} completions of a rollout (rl.num_prompts x "
-            f"rl.num_generations); try {math.gcd(size, rows)}"
+            f"must divide the {rows} completions of a rollout (rl.num_prompts x rl.num_generations)"
         )
-        require(rows % size == 0, "rl.optimizer.micro_batch_size", size, rule)
+        require(
+            rows % size == 0,
+            "rl.optimizer.micro_batch_size",
+            size,
+            rule,
+            lambda: nearest_whole(min(size, rows), lambda each: rows % each == 0, most=rows),
+        )
         _check_pair(self)
 
     def micro_batch(self, processes: int) -> int:
@@ -177,7 +182,12 @@ class RLConfig(Block):
             f"{processes} processes cannot share the {rows} completions of a rollout in such "
             "parts; its multiple by the number of processes must divide them"
         )
-        require(fits, "rl.optimizer.micro_batch_size", size, rule)
+        share = rows // processes if rows % processes == 0 else 0
+
+        def parts() -> list[int]:
+            return nearest_whole(min(size, share), lambda each: share % each == 0, most=share)
+
+        require(fits, "rl.optimizer.micro_batch_size", size, rule, parts)
         return size
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from weft_rl.config.cold_start import DataConfig, EstimateConfig
 from weft_rl.config.lora import LoraConfig
 from weft_rl.config.memory import MemoryConfig
+from weft_rl.config.numbers import nearest_whole
 from weft_rl.config.options import Block, about, option, require, shown
 from weft_rl.config.reliability import ReliabilityConfig
 from weft_rl.config.rl import RLConfig
@@ -21,6 +22,11 @@ GENERATED = ("tiny", "small")
 STAGES = ("base", *COLD_STARTS, "rl", "eval")
 # What transformers can report to beside metrics.jsonl.
 TRACKERS = ("tensorboard", "trackio", "wandb")
+
+
+def _goes_with(length: int, width: int, steps: int) -> bool:
+    """Whether so many tokens divide into blocks, and steps among them."""
+    return length % width == 0 and steps <= length and steps % (length // width) == 0
 
 
 @dataclass(frozen=True)
@@ -69,18 +75,24 @@ class SamplerConfig(Block):
     def __post_init__(self) -> None:
         super().__post_init__()
         length, width, steps = self.gen_length, self.block_length, self.steps
-        rule = (
-            f"must be a multiple of sampler.block_length={width}; try {-(-length // width) * width}"
-        )
-        require(length % width == 0, "sampler.gen_length", length, rule)
+        rule = f"must be a multiple of sampler.block_length={width}"
+
+        def lengths() -> list[int]:
+            return nearest_whole(length, lambda each: _goes_with(each, width, steps))
+
+        require(length % width == 0, "sampler.gen_length", length, rule, lengths)
         count = length // width
         rule = (
-            f"must be a multiple of the {count} blocks (sampler.gen_length / "
-            f"sampler.block_length); try {-(-steps // count) * count}"
+            f"must be a multiple of the {count} blocks (sampler.gen_length / sampler.block_length)"
         )
-        require(steps % count == 0, "sampler.steps", steps, rule)
-        rule = f"must be at most sampler.gen_length, as each step commits a token; try {length}"
-        require(steps <= length, "sampler.steps", steps, rule)
+
+        def numbers() -> list[int]:
+            top = min(steps, length)
+            return nearest_whole(top, lambda each: _goes_with(length, width, each), most=length)
+
+        require(steps % count == 0, "sampler.steps", steps, rule, numbers)
+        rule = "must be at most sampler.gen_length, as each step commits a token"
+        require(steps <= length, "sampler.steps", steps, rule, numbers)
         rule = "needs something kept; use sampler.cache=prefix or dual, or null"
         usable = self.refresh_every is None or self.cache != "none"
         require(usable, "sampler.refresh_every", self.refresh_every, rule)
@@ -123,11 +135,15 @@ class BaseConfig(Block):
     def __post_init__(self) -> None:
         super().__post_init__()
         unit = self.num_attention_heads
-        rule = (
-            f"must be a multiple of base.num_attention_heads={self.num_attention_heads}; "
-            f"try {-(-self.hidden_size // unit) * unit}"
+        rule = f"must be a multiple of base.num_attention_heads={self.num_attention_heads}"
+        width = self.hidden_size
+        require(
+            width % unit == 0,
+            "base.hidden_size",
+            width,
+            rule,
+            lambda: nearest_whole(width, lambda each: each % unit == 0),
         )
-        require(self.hidden_size % unit == 0, "base.hidden_size", self.hidden_size, rule)
 
 
 @dataclass(frozen=True)
