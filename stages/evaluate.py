@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from rewards.registry import EVALUATION
-from stages.context import Context
+from stages.context import Context, Surface
+from weft_rl.config.schema import RunConfig
 from weft_rl.data.baselines import BASELINES
-from weft_rl.data.held_out import Settings, evaluation_settings
+from weft_rl.data.held_out import Settings, evaluation_settings, is_evaluated
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import held_out_records, hub_name
 from weft_rl.evaluation import (
@@ -49,7 +50,7 @@ def run(context: Context) -> dict[str, Any]:
     left = {*shares.left(ids, PART * config.eval.batch_size)}
     results = read_json(context.run / EVAL, {})
     # read after what is left: the first process writes the results, then removes the rows
-    if shares.rank and config.task in results.get(context.stage, {}):
+    if shares.rank and is_evaluated(config, results, context.stage):
         return results
     if left:
         shares.begin()
@@ -66,10 +67,18 @@ def run(context: Context) -> dict[str, Any]:
     entry = summarise([row["scores"] for row in rows])
     entry["baselines"] = baseline_scores(config.task, records)
     entry["settings"] = asdict(settings) | {"device": context.device.type, "dtype": str(dtype)}
+    entry["seed"] = config.seed
     results.setdefault(context.stage, {})[config.task] = entry
     write_json(context.run / EVAL, results)
     shares.remove()
     return results
+
+
+def check(config: RunConfig, surface: Surface) -> None:
+    """Raise UserError for what an evaluation would stumble over."""
+    settings = evaluation_settings(config)
+    records = _records(config.task, settings)
+    require_prompts_fit(surface.network, surface.tokenizer, records, settings, config.eval)
 
 
 def _records(task: str, settings: Settings) -> list[Record]:
@@ -113,7 +122,7 @@ def _fill(
     nf4 = context.config.memory.weights == "nf4"
     model = load_model(context.start, context.device, dtype, nf4=nf4)
     tokenizer = load_tokenizer(context.start)
-    require_prompts_fit(model, tokenizer, records, settings, context.config.eval)
+    require_prompts_fit(model.config, tokenizer, records, settings, context.config.eval)
     # one bar for all processes: the first one's share is like the others'
     bar = progress_bar(f"{context.stage}: evaluation") if shares.rank == 0 else nullcontext()
     with bar as on_step:

@@ -13,6 +13,7 @@ from rich.table import Table
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import RunConfig
+from weft_rl.data.held_out import is_evaluated
 from weft_rl.errors import Interrupted
 from weft_rl.opening import open_run, take_up
 from weft_rl.plot import plot_run
@@ -23,6 +24,7 @@ from weft_rl.runs import (
     CURVES,
     EVAL,
     FINISHED,
+    REPORT,
     finished_stages,
     one_writer,
     read_json,
@@ -37,9 +39,10 @@ from weft_rl.trackers import point_trackers
 
 def main(argv: Sequence[str]) -> int:
     """Run the pipeline from its command-line arguments; returns the exit status."""
-    config = load_run_config(argv, command="weft_rl.pipeline")
+    config = load_run_config(argv, command="weft_rl.pipeline", tell=first_process())
     check_run(config)
     check_processes(config)
+    check_stages(config)
     # one process opens the folder and reports; all of them train and evaluate
     run = open_run(config) if first_process() else Path(str(config.out))
     with one_writer(run) if first_process() else nullcontext():
@@ -61,6 +64,15 @@ def first_process() -> bool:
     return rank_and_world()[0] == 0
 
 
+def check_stages(config: RunConfig) -> None:
+    """Raise UserError for what any stage that is still to run would refuse: each is asked before
+    the first one begins, and before anything is written."""
+    # imported here: a help text or a wrong option must not wait for torch
+    from stages.checks import check
+
+    check(config, finished_stages(Path(config.out)) if config.out else {})
+
+
 def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str, Any]:
     """Run what is not done yet, evaluating after each stage; returns the content of eval.json.
 
@@ -70,7 +82,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     # imported here: a help text or a wrong option must not wait for torch
     from stages.context import Context, leave_together, quiet_libraries
     from stages.evaluate import run as evaluate
-    from stages.registry import BODIES
+    from stages.registry import STAGES
 
     quiet_libraries()
     finished = finished_stages(run)
@@ -88,7 +100,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
             if stage != "eval":
                 if stage not in finished:
                     with running_out(config, stage, again):
-                        path = BODIES[stage](Context(config, run, stage, start))
+                        path = STAGES[stage].run(Context(config, run, stage, start))
                     finished[stage] = str(path.relative_to(run))
                     # in their order, also where one was trained again for a damaged one
                     finished = {name: finished[name] for name in names if name in finished}
@@ -96,7 +108,10 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
                         write_json(run / FINISHED, finished)
                 current, start = stage, str(run / finished[stage])
             wanted = stage == "eval" or config.eval.after_each
-            if wanted and config.task not in evaluated.get(current, {}):
+            if wanted and not is_evaluated(config, evaluated, current):
+                if first_process():
+                    # it would speak of another evaluation
+                    (run / REPORT).unlink(missing_ok=True)
                 with running_out(config, "eval", again):
                     evaluated = evaluate(Context(config, run, current, start))
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -122,7 +137,7 @@ def drop_damaged(
     scored = config.eval.after_each or "eval" in names
     for stage, after in reversed([*zip(trained, [*trained, None][1:], strict=True)]):
         needed = (after is not None and after not in finished) or (
-            scored and config.task not in evaluated.get(stage, {})
+            scored and not is_evaluated(config, evaluated, stage)
         )
         if stage in finished and needed:
             path = run / finished[stage]

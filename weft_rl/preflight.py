@@ -86,8 +86,6 @@ def check_processes(config: RunConfig) -> None:
         return
     rule = "several processes need one folder; name it"
     require(config.out is not None, "out", config.out, rule)
-    rule = "its base is pretrained by one process; run that first, then name a checkpoint's folder"
-    require(config.model not in GENERATED, "model", config.model, rule)
 
 
 def check_four_bits(config: RunConfig) -> None:

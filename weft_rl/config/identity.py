@@ -25,13 +25,13 @@ def changed_options(saved: str, config: RunConfig, stages: Collection[str]) -> l
     config.yaml describes; of no stages, those of any.
 
     Raises UserError for a text that is no YAML."""
+    return [key for key in diff_configs(saved, config) if changes_weights(key, stages)]
+
+
+def changes_weights(key: str, stages: Collection[str] = ()) -> bool:
+    """Whether the weights of one of these stages depend on an option; of no stages, those of any."""
     kinds = {kind_of(stage) for stage in stages} or _DECIDES.keys()
     blocks = {block for kind in kinds for block in _DECIDES[kind]}
-    return [key for key in diff_configs(saved, config) if decides(key, blocks)]
-
-
-def decides(key: str, blocks: Collection[str]) -> bool:
-    """Whether an option is in one of the blocks and changes weights."""
     parts = key.split(".")
     begins = {".".join(parts[: i + 1]) for i in range(len(parts))}
     return not begins.isdisjoint(blocks) and _FREE.isdisjoint(parts)
