@@ -9,13 +9,14 @@ from dataclasses import asdict
 from functools import cache, lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import transformers
 from transformers import PreTrainedTokenizerFast, TrainingArguments
 
 import weft_rl
+from stages.alone import pretrain, wait_for
 from stages.context import Context, Surface, common_arguments, train
 from weft_rl.config.schema import BaseConfig, RunConfig
 from weft_rl.data.small_world import small_texts
@@ -27,6 +28,7 @@ from weft_rl.models.loading import fresh_model
 from weft_rl.models.small import small_config, small_tokenizer
 from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.runs import METRICS, append_line, checkpoint_path, cut_lines, publish, read_lines
+from weft_rl.shares import rank_and_world
 from weft_rl.sums import seal
 from weft_rl.trainers.answers import AnswerCollator
 from weft_rl.trainers.cold_start import ColdStartTrainer
@@ -71,10 +73,20 @@ def cache_folder(context: Context) -> Path:
 
 
 def run(context: Context) -> Path:
-    """Train the base model, or copy it from the cache; returns its checkpoint in the run folder."""
+    """Train the base model, or copy it from the cache; returns its checkpoint in the run folder.
+
+    Of several processes the first one does, and the others wait."""
+    rank, processes = rank_and_world()
+    if rank:
+        final = checkpoint_path(context.run, context.stage, context.config.base.max_steps)
+        wait_for(context, final.exists)
+        return final
     kept = cache_folder(context)
     if not kept.exists():
-        _store(_pretrain(context), context, kept)
+        if processes > 1:
+            pretrain(context)
+        else:
+            _store(_pretrain(context), context, kept)
     step = int((kept / "step").read_text(encoding="utf-8"))
     final = checkpoint_path(context.run, context.stage, step)
     if not final.exists():
@@ -99,8 +111,9 @@ def _examples(model: str, options: BaseConfig, canvas: int) -> list[Example]:
     """The texts as token ids, their answers filled up to the canvas.
 
     Raises UserError for a canvas that is too short, or longer than the model has positions for."""
-    world, network = WORLDS[model], WORLDS[model].network(options)
-    tokenizer, end = world.tokenizer(), network.eot_token_id
+    world = WORLDS[model]
+    network: Any = world.network(options)
+    tokenizer, end, pad = world.tokenizer(), network.eot_token_id, network.eos_token_id
     examples = []
     for index, (prompt, text) in enumerate(world.texts(options.examples, options.seed)):
         ids = prompt_ids(tokenizer, prompt)
@@ -109,7 +122,7 @@ def _examples(model: str, options: BaseConfig, canvas: int) -> list[Example]:
     lengths = {str(example.index): example.prompt_length for example in examples}
     cure = "pretrain on less"
     require_room(network, lengths, canvas, f"sampler.gen_length={canvas}", cure)
-    return pad_answers(examples, network.eos_token_id, canvas)
+    return pad_answers(examples, pad, canvas)
 
 
 def _pretrain(context: Context) -> Path:

@@ -124,7 +124,8 @@ def _fill(
     tokenizer = load_tokenizer(context.start)
     require_prompts_fit(model.config, tokenizer, records, settings, context.config.eval)
     # one bar for all processes: the first one's share is like the others'
-    bar = progress_bar(f"{context.stage}: evaluation") if shares.rank == 0 else nullcontext()
+    label = f"{context.stage}: evaluation"
+    bar = progress_bar(label, log=True) if shares.rank == 0 else nullcontext()
     with bar as on_step:
         parts = sample_completions(
             model,

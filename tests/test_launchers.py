@@ -290,7 +290,7 @@ def test_ray_by_a_stand_in(folder, monkeypatch):
 
 
 def test_workers_and_threads(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
     assert workers_and_threads(SweepConfig(), "cpu", 6) == (6, 1)
     assert workers_and_threads(SweepConfig(), "cuda:0", 6) == (1, 8)
     assert workers_and_threads(SweepConfig(workers=2), "cpu", 6) == (2, 4)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
-from weft_rl.config.schema import RunConfig
+from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.data.held_out import is_evaluated
 from weft_rl.errors import Interrupted
 from weft_rl.opening import open_run, take_up
@@ -25,6 +25,7 @@ from weft_rl.runs import (
     EVAL,
     FINISHED,
     REPORT,
+    START,
     finished_stages,
     one_writer,
     read_json,
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
         plot_run(run, run / CURVES)
         report = write_report(run)
     if evaluated:
-        show_scores(evaluated, config.task)
+        show_scores(evaluated, config)
     Console().print(f"report: {report}", soft_wrap=True, highlight=False)
     return 0
 
@@ -148,12 +149,18 @@ def drop_damaged(
                     sys.stderr.write(f"weft_rl.pipeline: {set_aside(path, wrong)}\n")
 
 
-def show_scores(evaluated: dict[str, Any], task: str) -> None:
+def show_scores(evaluated: dict[str, Any], config: RunConfig) -> None:
     """Print a small table of scores per stage, and what policies without a model score."""
+    task = config.task
     title = f"{task}, held out, percent [95 % interval]"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)  # fits the 80 columns of a log
     table.add_column("stage")
-    rows = [(stage, entry[task]) for stage, entry in evaluated.items() if task in entry]
+    first = "base" if config.model in GENERATED else START
+    rows = [
+        (first if stage == "base" else stage, entry[task])
+        for stage, entry in evaluated.items()
+        if task in entry
+    ]
     names = [
         name for name, value in rows[-1][1].items() if isinstance(value, dict) and "ci95" in value
     ]

@@ -29,7 +29,7 @@ def changed_options(saved: str, config: RunConfig, stages: Collection[str]) -> l
 
 
 def changes_weights(key: str, stages: Collection[str] = ()) -> bool:
-    """Whether the weights of one of these stages depend on an option; of no stages, those of any."""
+    """Whether weights of one of these stages depend on an option; of no stages, those of any."""
     kinds = {kind_of(stage) for stage in stages} or _DECIDES.keys()
     blocks = {block for kind in kinds for block in _DECIDES[kind]}
     parts = key.split(".")

@@ -80,6 +80,7 @@ def nearest_whole(
     value: int, accept: Callable[[int], bool], least: int = 1, most: int | None = None
 ) -> list[int]:
     """Some whole numbers nearest to a value, from `least` to `most`, that a rule takes."""
+    value = value if most is None else min(value, most)
     reach = _SEARCHED if most is None else min(_SEARCHED, max(value - least, most - value) + 1)
     near = (
         each

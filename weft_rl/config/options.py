@@ -152,17 +152,22 @@ def _within(bounds: Mapping[str, float], value: float) -> bool:
 def check_fields(schema: type[Any], values: Mapping[str, Any], prefix: str) -> None:
     """Raise UserError for the first value that is not of its field's type or out of its bounds."""
     for item in fields(schema):
-        kind, value = kinds(schema)[item.name], values[item.name]
-        if is_dataclass(kind):
-            continue
-        bounds = item.metadata.get("bounds", {})
-        broken = _broken_rule(kind, bounds, value)
-        if broken:
-            near = candidates(kind, bounds, value)
-            tries = [each for each in near if fits(item, kind, each)]
-            default = item.default if item.default_factory is MISSING else item.default_factory()
-            usual = [] if default is MISSING or get_origin(kind) is Literal else [default]
-            raise BadOption(prefix + item.name, value, f"must be {broken}", lambda: tries, usual)
+        if not is_dataclass(kinds(schema)[item.name]):
+            _check_field(item, kinds(schema)[item.name], values[item.name], prefix)
+
+
+def _check_field(item: Field[Any], kind: Any, value: Any, prefix: str) -> None:
+    bounds = item.metadata.get("bounds", {})
+    broken = _broken_rule(kind, bounds, value)
+    if not broken:
+        return
+
+    def find() -> list[object]:
+        return [near for near in candidates(kind, bounds, value) if fits(item, kind, near)]
+
+    default = item.default if item.default_factory is MISSING else item.default_factory()
+    usual = [] if default is MISSING or get_origin(kind) is Literal else [default]
+    raise BadOption(prefix + item.name, value, f"must be {broken}", find, usual)
 
 
 def fits(item: Field[Any], kind: Any, value: Any) -> bool:

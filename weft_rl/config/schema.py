@@ -75,21 +75,19 @@ class SamplerConfig(Block):
     def __post_init__(self) -> None:
         super().__post_init__()
         length, width, steps = self.gen_length, self.block_length, self.steps
-        rule = f"must be a multiple of sampler.block_length={width}"
+        count = max(length // width, 1)
 
         def lengths() -> list[int]:
             return nearest_whole(length, lambda each: _goes_with(each, width, steps))
 
+        def numbers() -> list[int]:
+            return nearest_whole(steps, lambda each: _goes_with(length, width, each), most=length)
+
+        rule = f"must be a multiple of sampler.block_length={width}"
         require(length % width == 0, "sampler.gen_length", length, rule, lengths)
-        count = length // width
         rule = (
             f"must be a multiple of the {count} blocks (sampler.gen_length / sampler.block_length)"
         )
-
-        def numbers() -> list[int]:
-            top = min(steps, length)
-            return nearest_whole(top, lambda each: _goes_with(length, width, each), most=length)
-
         require(steps % count == 0, "sampler.steps", steps, rule, numbers)
         rule = "must be at most sampler.gen_length, as each step commits a token"
         require(steps <= length, "sampler.steps", steps, rule, numbers)
@@ -134,16 +132,13 @@ class BaseConfig(Block):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        unit = self.num_attention_heads
-        rule = f"must be a multiple of base.num_attention_heads={self.num_attention_heads}"
-        width = self.hidden_size
-        require(
-            width % unit == 0,
-            "base.hidden_size",
-            width,
-            rule,
-            lambda: nearest_whole(width, lambda each: each % unit == 0),
-        )
+        width, unit = self.hidden_size, self.num_attention_heads
+
+        def widths() -> list[int]:
+            return nearest_whole(width, lambda each: each % unit == 0)
+
+        rule = f"must be a multiple of base.num_attention_heads={unit}"
+        require(width % unit == 0, "base.hidden_size", width, rule, widths)
 
 
 @dataclass(frozen=True)
