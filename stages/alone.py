@@ -52,6 +52,7 @@ def pretrain(context: Context) -> None:
     if child.returncode:
         raise Interrupted(f"pretraining the base ended with status {child.returncode}")
     shutil.rmtree(folder)
+    sign.unlink(missing_ok=True)
 
 
 def wait_for(context: Context, made: Callable[[], bool]) -> None:

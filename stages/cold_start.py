@@ -22,6 +22,7 @@ from weft_rl.data.traces import Example, encode_traces
 from weft_rl.errors import UserError
 from weft_rl.live import HEAT
 from weft_rl.models.loading import load_tokenizer
+from weft_rl.shares import rank_and_world
 from weft_rl.trainers.answers import AnswerCollator
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.estimates import multiplies_bf16
@@ -49,7 +50,8 @@ def examples_of(
     Raises UserError when none is left, and for more tokens than the model has positions for."""
     examples, lines = encoded(context.config, Surface(tokenizer, model_config))
     lines[0] = f"{context.stage}: {lines[0]}"
-    Console().print("\n".join(lines), markup=False, soft_wrap=True)
+    if rank_and_world()[0] == 0:
+        Console().print("\n".join(lines), markup=False, soft_wrap=True)
     return examples
 
 

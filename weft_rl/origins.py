@@ -5,7 +5,7 @@ from pathlib import Path
 from weft_rl.errors import UserError
 from weft_rl.runs import CONFIG, FINISHED, checkpoints, finished_stages
 
-_MODEL_FILES = ("config.json", "adapter_config.json")
+MODEL_FILES = ("config.json", "adapter_config.json")
 
 
 def checkpoint_of(place: str, option: str = "model") -> str:
@@ -15,7 +15,7 @@ def checkpoint_of(place: str, option: str = "model") -> str:
     option: what named the place. Raises UserError for a run without a finished stage, and for a
     stage without a checkpoint."""
     folder = Path(place)
-    if not folder.is_dir() or any((folder / name).exists() for name in _MODEL_FILES):
+    if not folder.is_dir() or any((folder / name).exists() for name in MODEL_FILES):
         return place
     if (folder / FINISHED).exists() or (folder / "checkpoints").is_dir():
         finished = finished_stages(folder)

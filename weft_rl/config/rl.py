@@ -16,11 +16,13 @@ _SENSELESS = {
             objective,
             "elbo",
         ): "a bound has no probability of single tokens to clip the ratio of; use "
-        "rl.objective=gspo, wd1 or spg"
+        "rl.preset=spg rl.objective=spg, or rl.objective=gspo rl.loss.kl=sequence, or "
+        "rl.objective=wd1 rl.loss.kl=sequence"
         for objective in CLIPPED_TOKENS
     },
     **{
-        ("spg", estimator): "needs a lower and an upper bound; use rl.estimator=elbo"
+        ("spg", estimator): "needs a lower and an upper bound; use rl.preset=spg "
+        "rl.estimator=elbo, or rl.estimator=elbo rl.loss.kl=sequence"
         for estimator in ("one_step", "coupled", "random_mask", "trace")
     },
 }
@@ -200,7 +202,7 @@ def _check_pair(options: RLConfig) -> None:
     fits = kl_coef == 0 or estimator != "elbo" or loss.kl == "sequence"
     rule = (
         "a bound has no probability of single tokens; use rl.loss.kl=sequence, or rl.kl_coef=0 for "
-        "no reference"
+        f"no reference{', as rl.preset=spg has it' if objective == 'spg' else ''}"
     )
     require(fits, "rl.loss.kl", loss.kl, rule)
     for name, owners in _OWNERS.items():
