@@ -299,6 +299,26 @@ def test_workers_and_threads(monkeypatch):
     assert there.requested() == {"cpus_per_task": 4, "timeout_min": 60}
 
 
+@pytest.mark.parametrize(("mine", "theirs"), [("5", "5"), (None, "3")])
+def test_the_callers_threads_win(mine, theirs, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if mine is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", mine)
+    (tmp_path / "logs").mkdir()
+    asked = []
+
+    class Done:
+        def poll(self):
+            return 0
+
+    def start(command):
+        asked.append(command.threads)
+        return Done()
+
+    assert run_in(Pool(1, 3, start=start), [Job("one", [])], tmp_path, 1) == {"one": 0}
+    assert asked == [theirs]
+
+
 def test_mistakes(monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match=r"launcher=submitit: submitit is not installed; pip"):
