@@ -6,26 +6,29 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import transformers
 from transformers import PreTrainedTokenizerFast, TrainingArguments
 
 import weft_rl
-from stages.context import Context, common_arguments, train
-from weft_rl.config.schema import BaseConfig
+from stages.alone import pretrain, wait_for
+from stages.context import Context, Surface, common_arguments, train
+from weft_rl.config.schema import BaseConfig, RunConfig
 from weft_rl.data.small_world import small_texts
 from weft_rl.data.tiny_world import pretraining_texts
 from weft_rl.data.traces import Example, pad_answers, prompt_ids
+from weft_rl.models.checks import require_room
 from weft_rl.models.configuration import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.small import small_config, small_tokenizer
 from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.runs import METRICS, append_line, checkpoint_path, cut_lines, publish, read_lines
+from weft_rl.shares import rank_and_world
 from weft_rl.sums import seal
 from weft_rl.trainers.answers import AnswerCollator
 from weft_rl.trainers.cold_start import ColdStartTrainer
@@ -63,7 +66,6 @@ def cache_folder(context: Context) -> Path:
         "canvas": context.config.sampler.gen_length,
         "device": context.device.type,
         "bf16": context.autocasts,
-        "threads": torch.get_num_threads(),
         "versions": [weft_rl.__version__, torch.__version__, transformers.__version__],
     }
     digest = blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
@@ -71,10 +73,20 @@ def cache_folder(context: Context) -> Path:
 
 
 def run(context: Context) -> Path:
-    """Train the base model, or copy it from the cache; returns its checkpoint in the run folder."""
+    """Train the base model, or copy it from the cache; returns its checkpoint in the run folder.
+
+    Of several processes the first one does, and the others wait."""
+    rank, processes = rank_and_world()
+    if rank:
+        final = checkpoint_path(context.run, context.stage, context.config.base.max_steps)
+        wait_for(context, final.exists)
+        return final
     kept = cache_folder(context)
     if not kept.exists():
-        _store(_pretrain(context), context, kept)
+        if processes > 1:
+            pretrain(context)
+        else:
+            _store(_pretrain(context), context, kept)
     step = int((kept / "step").read_text(encoding="utf-8"))
     final = checkpoint_path(context.run, context.stage, step)
     if not final.exists():
@@ -82,17 +94,41 @@ def run(context: Context) -> Path:
     return final
 
 
+def world_of(config: RunConfig) -> Surface:
+    """The tokenizer and the network that `base` makes."""
+    world = WORLDS[config.model]
+    return Surface(world.tokenizer(), world.network(config.base))
+
+
+def check(config: RunConfig, surface: Surface) -> None:
+    """Raise UserError for what the stage would stumble over."""
+    if not cache_folder(Context(config, Path(), "base", "")).exists():
+        _examples(config.model, config.base, config.sampler.gen_length)
+
+
+@lru_cache(maxsize=1)
+def _examples(model: str, options: BaseConfig, canvas: int) -> list[Example]:
+    """The texts as token ids, their answers filled up to the canvas.
+
+    Raises UserError for a canvas that is too short, or longer than the model has positions for."""
+    world = WORLDS[model]
+    network: Any = world.network(options)
+    tokenizer, end, pad = world.tokenizer(), network.eot_token_id, network.eos_token_id
+    examples = []
+    for index, (prompt, text) in enumerate(world.texts(options.examples, options.seed)):
+        ids = prompt_ids(tokenizer, prompt)
+        whole = [*ids, *tokenizer.encode(text, add_special_tokens=False), end]
+        examples.append(Example(index, whole, len(ids)))
+    lengths = {str(example.index): example.prompt_length for example in examples}
+    cure = "pretrain on less"
+    require_room(network, lengths, canvas, f"sampler.gen_length={canvas}", cure)
+    return pad_answers(examples, pad, canvas)
+
+
 def _pretrain(context: Context) -> Path:
     options, world = context.config.base, WORLDS[context.config.model]
     tokenizer = world.tokenizer()
     model = fresh_model(world.network(options), options.seed)
-    examples = []
-    for index, (prompt, text) in enumerate(world.texts(options.examples, options.seed)):
-        ids = prompt_ids(tokenizer, prompt)
-        end = model.config.eot_token_id
-        whole = [*ids, *tokenizer.encode(text, add_special_tokens=False), end]
-        examples.append(Example(index, whole, len(ids)))
-    canvas = context.config.sampler.gen_length
     trainer = ColdStartTrainer(
         model=model,
         args=TrainingArguments(
@@ -106,7 +142,7 @@ def _pretrain(context: Context) -> Path:
             logging_steps=options.logging_steps,
             save_steps=options.save_steps,
         ),
-        train_dataset=pad_answers(examples, model.config.eos_token_id, canvas),
+        train_dataset=_examples(context.config.model, options, context.config.sampler.gen_length),
         data_collator=AnswerCollator(model.config.pad_token_id),
         processing_class=tokenizer,
         objective=Objective("uniform"),

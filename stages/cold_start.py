@@ -10,8 +10,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from stages.context import Context, common_arguments, train
-from weft_rl.config.schema import GENERATED
+from stages.context import Context, Surface, common_arguments, surface_of, train
+from weft_rl.config.options import require
+from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.data.choice import read_traces
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.schemas import Trace
@@ -21,6 +22,7 @@ from weft_rl.data.traces import Example, encode_traces
 from weft_rl.errors import UserError
 from weft_rl.live import HEAT
 from weft_rl.models.loading import load_tokenizer
+from weft_rl.shares import rank_and_world
 from weft_rl.terminal import Console
 from weft_rl.trainers.answers import AnswerCollator
 from weft_rl.trainers.cold_start import ColdStartTrainer
@@ -30,9 +32,8 @@ from weft_rl.trainers.order import GroupedByLength
 from weft_rl.trainers.token_heat import SHOWN, write_heat
 
 
-def load_traces(context: Context, reject: Rejects) -> list[Trace]:
+def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:
     """The records of `data=`. Raises UserError naming file and record."""
-    config = context.config
     if config.data in GENERATED:
         make = cold_start_traces if config.data == "tiny" else small_traces
         return make(config.cold_start.records, config.seed)
@@ -45,10 +46,20 @@ def examples_of(
     """The records as token ids; prints how many were left out or cut, and why.
 
     Raises UserError when none is left, and for more tokens than the model has positions for."""
-    config, options = context.config, context.config.cold_start.data
+    examples, lines = encoded(context.config, Surface(tokenizer, model_config))
+    lines[0] = f"{context.stage}: {lines[0]}"
+    if rank_and_world()[0] == 0:
+        Console().print("\n".join(lines), soft_wrap=True)
+    return examples
+
+
+def encoded(config: RunConfig, surface: Surface) -> tuple[list[Example], list[str]]:
+    """The records as token ids, and lines on how many were left out or cut, and why."""
+    options = config.cold_start.data
+    tokenizer, model_config = surface
     ends, reject = model_config.end_token_ids, Rejects(options.bad_records)
     examples, dropped, cut = encode_traces(
-        load_traces(context, reject),
+        load_traces(config, reject),
         tokenizer,
         config.prompt_style,
         ends[-1],
@@ -70,12 +81,21 @@ def examples_of(
             f"cold_start.data.max_length={options.max_length}: the model has {positions} positions "
             f"and a record takes {longest}; try {positions}"
         )
-    lines = [f"{context.stage}: {len(examples)} records, the longest of {longest} tokens"]
+    lines = [f"{len(examples)} records, the longest of {longest} tokens"]
     if dropped or cut:
         lines.append(f"  {limit}: {dropped} left out, {cut} cut ({options.truncation})")
-    lines += reject.summary()
-    Console().print("\n".join(lines), soft_wrap=True)
-    return examples
+    return examples, lines + reject.summary()
+
+
+def check(config: RunConfig, surface: Surface) -> None:
+    """Raise UserError for what the stage would stumble over."""
+    encoded(config, surface)
+    reference = config.cold_start.estimate.reference
+    if reference is not None and "rho1" in config.stages:
+        size = surface_of(reference).network.vocab_size
+        rule = f"has {size} tokens, and the model has {surface.network.vocab_size}; name another"
+        fits = size == surface.network.vocab_size
+        require(fits, "cold_start.estimate.reference", reference, rule)
 
 
 def run(context: Context) -> Path:

@@ -6,19 +6,27 @@ import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import broadcast_object_list
 from peft import PeftModel
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import (
+    AutoConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+)
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
 from stages.trackers import close_trackers, tracker_arguments
+from weft_rl.adapters import base_of
 from weft_rl.config.schema import LoraConfig, RunConfig
 from weft_rl.errors import Interrupted, UserError
-from weft_rl.models.loading import load_model, resolve_device, with_lora
+from weft_rl.models.loading import load_model, load_tokenizer, resolve_device, with_lora
+from weft_rl.places import local_folder
 from weft_rl.runs import METRICS, checkpoint_path, cut_lines, sound_checkpoint
 from weft_rl.seeding import seed_for
 from weft_rl.terminal import Console, one_line
@@ -29,6 +37,13 @@ from weft_rl.trainers.versions import RECOMPUTE
 
 # What `accelerate launch` hands on from its file
 _MIXED_PRECISION = "ACCELERATE_MIXED_PRECISION"
+
+
+class Surface(NamedTuple):
+    """What is known of a model before its weights are loaded."""
+
+    tokenizer: PreTrainedTokenizerBase
+    network: PreTrainedConfig
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,15 @@ class Context:
     def scratch(self) -> Path:
         """Where a checkpoint is written before it is renamed to its place."""
         return self.run / "checkpoints" / f".{self.stage}"
+
+
+def surface_of(place: str) -> Surface:
+    """The tokenizer of a folder or hub id and the configuration of its model, or of the one under
+    its adapters; of a hub's repository its small files are fetched."""
+    folder = local_folder(place, weights=False)
+    below = local_folder(base_of(str(folder)), weights=False)
+    network = AutoConfig.from_pretrained(below, trust_remote_code=False)
+    return Surface(load_tokenizer(str(folder)), network)
 
 
 def quiet_libraries() -> None:

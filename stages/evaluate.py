@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from rewards.registry import EVALUATION
-from stages.context import Context
+from stages.context import Context, Surface
 from stages.left_out import print_left_out
+from weft_rl.config.schema import RunConfig
 from weft_rl.data.baselines import BASELINES
-from weft_rl.data.held_out import Settings, evaluation_settings
+from weft_rl.data.held_out import Settings, evaluation_settings, is_evaluated
 from weft_rl.data.records import Record
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.tasks import held_out_records, hub_name
@@ -39,7 +40,9 @@ def run(context: Context) -> dict[str, Any]:
     Several processes (RANK, WORLD_SIZE) share the records. A later call for the same stage
     replaces what an earlier one wrote."""
     config, settings = context.config, evaluation_settings(context.config)
-    records = _records(context, settings)
+    rejects = _rejects(config)
+    records = _records(config, settings, rejects)
+    print_left_out(f"eval.data={settings.data}: {len(records)} records", rejects)
     ids = [record.id for record in records]
     dtype = _dtype(context, settings)
     shares = Shares(
@@ -51,7 +54,7 @@ def run(context: Context) -> dict[str, Any]:
     left = {*shares.left(ids, PART * config.eval.batch_size)}
     results = read_results(context.run)
     # read after what is left: the first process writes the results, then removes the rows
-    if shares.rank and config.task in results.get(context.stage, {}):
+    if shares.rank and is_evaluated(config, results, context.stage):
         return results
     if left:
         shares.begin()
@@ -68,22 +71,30 @@ def run(context: Context) -> dict[str, Any]:
     entry = summarise([row["scores"] for row in rows])
     entry["baselines"] = baseline_scores(config.task, records)
     entry["settings"] = asdict(settings) | {"device": context.device.type, "dtype": str(dtype)}
+    entry["seed"] = config.seed
     results.setdefault(context.stage, {})[config.task] = entry
     write_json(context.run / EVAL, results)
     shares.remove()
     return results
 
 
-def _records(context: Context, settings: Settings) -> list[Record]:
-    task, data, count = context.config.task, settings.data, settings.num_records
-    rejects = Rejects(context.config.eval.bad_records, "eval.bad_records")
+def check(config: RunConfig, surface: Surface) -> None:
+    """Raise UserError for what an evaluation would stumble over."""
+    settings = evaluation_settings(config)
+    records = _records(config, settings, _rejects(config))
+    require_prompts_fit(surface.network, surface.tokenizer, records, settings, config.eval)
+
+
+def _rejects(config: RunConfig) -> Rejects:
+    return Rejects(config.eval.bad_records, "eval.bad_records")
+
+
+def _records(config: RunConfig, settings: Settings, rejects: Rejects) -> list[Record]:
+    task, data, count = config.task, settings.data, settings.num_records
     place = hub_name(task, data)
     if place is None:
-        records = held_out_records(task, count, data, rejects)
-    else:
-        records = hub_records(task, place, rejects=rejects)[:count]
-    print_left_out(f"eval.data={data}: {len(records)} records", rejects)
-    return records
+        return held_out_records(task, count, data, rejects)
+    return hub_records(task, place, rejects=rejects)[:count]
 
 
 def _dtype(context: Context, settings: Settings) -> torch.dtype:
@@ -120,9 +131,10 @@ def _fill(
     nf4 = context.config.memory.weights == "nf4"
     model = load_model(context.start, context.device, dtype, nf4=nf4)
     tokenizer = load_tokenizer(context.start)
-    require_prompts_fit(model, tokenizer, records, settings, context.config.eval)
+    require_prompts_fit(model.config, tokenizer, records, settings, context.config.eval)
     # one bar for all processes: the first one's share is like the others'
-    bar = progress_bar(f"{context.stage}: evaluation") if shares.rank == 0 else nullcontext()
+    label = f"{context.stage}: evaluation"
+    bar = progress_bar(label, log=True) if shares.rank == 0 else nullcontext()
     with bar as on_step:
         parts = sample_completions(
             model,

@@ -1,13 +1,12 @@
 """Prints which records a stage leaves out."""
 
-from rich.console import Console
-
 from weft_rl.data.rejects import Rejects
 from weft_rl.shares import rank_and_world
+from weft_rl.terminal import Console
 
 
 def print_left_out(title: str, rejects: Rejects) -> None:
     """Print, in the first process, the title and what was left out; nothing if nothing was."""
     lines = rejects.summary()
     if lines and rank_and_world()[0] == 0:
-        Console().print("\n".join([title, *lines]), markup=False, highlight=False, soft_wrap=True)
+        Console().print("\n".join([title, *lines]), soft_wrap=True)

@@ -1,15 +1,25 @@
-"""Stage name -> what runs it."""
+"""Stage name -> what checks and runs it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from stages import base, cold_start, rl
-from stages.context import Context
+from stages.context import Context, Surface
+from weft_rl.config.schema import RunConfig
 from weft_rl.trainers.objectives import RECIPES
 
-# A body trains from context.start and returns its last checkpoint.
-BODIES: Mapping[str, Callable[[Context], Path]] = {
-    "base": base.run,
-    **dict.fromkeys(RECIPES, cold_start.run),
-    "rl": rl.run,
+
+class Stage(NamedTuple):
+    """check raises UserError for what run would refuse once earlier stages have taken their time;
+    run trains from context.start and returns its last checkpoint."""
+
+    check: Callable[[RunConfig, Surface], None]
+    run: Callable[[Context], Path]
+
+
+STAGES: Mapping[str, Stage] = {
+    "base": Stage(base.check, base.run),
+    **dict.fromkeys(RECIPES, Stage(cold_start.check, cold_start.run)),
+    "rl": Stage(rl.check, rl.run),
 }

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from accelerate.utils import gather_object
 from datasets import Dataset
@@ -10,8 +11,11 @@ from transformers import PreTrainedModel
 from trl import GRPOConfig
 
 from rewards.registry import training
-from stages.context import Context, common_arguments, train
+from stages import evaluate
+from stages.context import Context, Surface, common_arguments, train
 from stages.left_out import print_left_out
+from weft_rl.config.options import require
+from weft_rl.config.schema import RunConfig
 from weft_rl.data.held_out import evaluation_settings
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.records import Record, load_records
@@ -29,22 +33,50 @@ from weft_rl.trainers.task_rewards import CompletionLog, trl_rewards
 from weft_rl.trainers.watch import Alarms, HeldOut
 
 
-def prompts(context: Context) -> list[Record]:
+def prompts(config: RunConfig, rejects: Rejects) -> list[Record]:
     """The records to train on: a data set's, a file's, or as many generated ones as are used."""
-    config, options = context.config, context.config.rl
+    options = config.rl
     data = options.rollout.data
     if data is not None:
         place = hub_name(config.task, data)
-        rejects = Rejects(options.rollout.bad_records, "rl.rollout.bad_records")
-        records = (
-            load_records(config.task, data, rejects)
-            if place is None
-            else hub_records(config.task, place, "train", rejects)
-        )
-        print_left_out(f"rl.rollout.data={data}: {len(records)} records", rejects)
-        return records
+        if place is None:
+            return load_records(config.task, data, rejects)
+        return hub_records(config.task, place, "train", rejects)
     rollouts = -(-options.max_steps // options.num_iterations)
     return training_records(config.task, rollouts * options.num_prompts, config.seed)
+
+
+def rows_of(config: RunConfig, surface: Surface, rejects: Rejects) -> list[dict[str, Any]]:
+    """The trainer's rows: prompt, id and fields. Raises UserError for too few or too long ones."""
+    options, records = config.rl, prompts(config, rejects)
+    texts = [task_prompt(config.prompt_style, record.task, record.fields) for record in records]
+    lengths = {
+        record.id: len(prompt_ids(surface.tokenizer, text))
+        for record, text in zip(records, texts, strict=True)
+    }
+    length = config.sampler.gen_length
+    cure = "generate less, or leave such records out"
+    require_room(surface.network, lengths, length, f"sampler.gen_length={length}", cure)
+    rule = f"a rollout has so many prompts, and there are {len(records)} training records"
+    fits = len(records) >= options.num_prompts
+    require(fits, "rl.num_prompts", options.num_prompts, rule, lambda: [len(records)])
+    return [
+        {"prompt": chat_prompt(text), "id": record.id, "fields": record.fields}
+        for record, text in zip(records, texts, strict=True)
+    ]
+
+
+def _rejects(config: RunConfig) -> Rejects:
+    return Rejects(config.rl.rollout.bad_records, "rl.rollout.bad_records")
+
+
+def check(config: RunConfig, surface: Surface) -> None:
+    """Raise UserError for what the stage would stumble over."""
+    rows_of(config, surface, _rejects(config))
+    config.rl.micro_batch(rank_and_world()[1])
+    if config.rl.watch.evaluate_steps is not None:
+        watched = replace(config.eval, num_records=config.rl.watch.evaluate_records)
+        evaluate.check(replace(config, eval=watched), surface)
 
 
 def run(context: Context) -> Path:
@@ -52,21 +84,11 @@ def run(context: Context) -> Path:
     config, options = context.config, context.config.rl
     terms = training(config.task, config.rewards)
     weights = options.rollout.reward_weights or [term.weight for term in terms.values()]
-    records = prompts(context)
-    texts = [task_prompt(config.prompt_style, record.task, record.fields) for record in records]
-    rows = [
-        {"prompt": chat_prompt(text), "id": record.id, "fields": record.fields}
-        for record, text in zip(records, texts, strict=True)
-    ]
     model = context.model()
     tokenizer = load_tokenizer(context.start)
-    lengths = {
-        record.id: len(prompt_ids(tokenizer, text))
-        for record, text in zip(records, texts, strict=True)
-    }
-    length = config.sampler.gen_length
-    cure = "generate less, or leave such records out"
-    require_room(model.config, lengths, length, f"sampler.gen_length={length}", cure)
+    rejects = _rejects(config)
+    rows = rows_of(config, Surface(tokenizer, model.config), rejects)
+    print_left_out(f"rl.rollout.data={options.rollout.data}: {len(rows)} records", rejects)
     trainer = DiffuGRPOTrainer(
         model=context.adapted(model, options.lora),
         reward_funcs=trl_rewards({name: term.reward for name, term in terms.items()}),

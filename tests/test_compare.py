@@ -74,23 +74,25 @@ def test_print_config(capsys):
     assert {"stages", "seed"}.isdisjoint(shown["run"])
 
 
-def opened(folder, *argv, threads=1):
+def opened(folder, *argv):
     options, config, _ = read_options([f"out={folder}", *argv])
-    return open_comparison(options, config, threads)
+    return open_comparison(options, config)
 
 
 def test_a_folder_of_the_same_options_is_taken_up(tmp_path):
     folder = tmp_path / "a"
-    assert opened(folder, ARMS, "rl.max_steps=3", threads=2) == (folder, 2)
-    # with the threads of the first call, which the results depend on
-    assert opened(folder, ARMS, "rl.max_steps=3", "workers=2", threads=1) == (folder, 2)
-    assert yaml.safe_load((folder / "config.yaml").read_text())["versions"]["torch"]
+    assert opened(folder, ARMS, "rl.max_steps=3") == folder
+    # with another split of the cores, and evaluated otherwise
+    assert opened(folder, ARMS, "rl.max_steps=3", "workers=2", "eval.num_records=3") == folder
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert saved["versions"]["torch"]
+    assert "threads" not in saved
 
 
 def test_arms_and_seeds_may_join_a_comparison(tmp_path):
-    opened(tmp_path, ARMS, "seeds=[0]", threads=2)
+    opened(tmp_path, ARMS, "seeds=[0]")
     argv = ["arms=[sft,nll,weft]", "seeds=[1,0]", "launcher=submitit", "trackers=[tensorboard]"]
-    assert opened(tmp_path, *argv) == (tmp_path, 2)
+    assert opened(tmp_path, *argv) == tmp_path
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert (saved["arms"], saved["seeds"]) == (["sft", "nll", "weft"], [1, 0])
 

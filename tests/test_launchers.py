@@ -290,13 +290,33 @@ def test_ray_by_a_stand_in(folder, monkeypatch):
 
 
 def test_workers_and_threads(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
     assert workers_and_threads(SweepConfig(), "cpu", 6) == (6, 1)
     assert workers_and_threads(SweepConfig(), "cuda:0", 6) == (1, 8)
     assert workers_and_threads(SweepConfig(workers=2), "cpu", 6) == (2, 4)
     there = SweepConfig(launcher="submitit", resources=["cpus_per_task=4", "timeout_min=60"])
     assert workers_and_threads(there, "cuda", 6) == (6, 4)
     assert there.requested() == {"cpus_per_task": 4, "timeout_min": 60}
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [("5", "5"), (None, "3")])
+def test_the_callers_threads_win(mine, theirs, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if mine is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", mine)
+    (tmp_path / "logs").mkdir()
+    asked = []
+
+    class Done:
+        def poll(self):
+            return 0
+
+    def start(command):
+        asked.append(command.threads)
+        return Done()
+
+    assert run_in(Pool(1, 3, start=start), [Job("one", [])], tmp_path, 1) == {"one": 0}
+    assert asked == [theirs]
 
 
 def test_mistakes(monkeypatch):

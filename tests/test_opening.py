@@ -128,6 +128,59 @@ def test_what_took_time_is_not_given_away(start, tmp_path, file, untouched):
             opened(start, run, "stages=[rl]", "seed=3")
 
 
+@pytest.mark.parametrize(
+    ("held", "more", "refused"),
+    [
+        # whatever the stages that the folder holds do not depend on
+        ("base", "rl.max_steps=5", False),
+        ("base", "cold_start.epochs=5 seed=3 task=countdown", False),
+        ("base", "base.max_steps=9", True),
+        ("base", "sampler.gen_length=64", True),
+        ("base", "base.logging_steps=9 base.save_steps=9", False),
+        ("weft", "rl.max_steps=5 rewards=d1 sampler.steps=8", False),
+        ("weft", "seed=3", True),
+        ("weft", "cold_start.learning_rate=1", True),
+        ("weft", "memory.gradient_checkpointing=true cold_start.logging_steps=3", False),
+        ("weft", "memory.mixed_precision=bf16", True),
+        ("rl", "eval.num_records=3 eval.data=d1 eval.batch_size=3 eval.after_each=true", False),
+        ("rl", "rl.watch.evaluate_steps=3 rl.save_steps=9 device=cpu", False),
+        ("rl", "reliability.keep_checkpoints=5 trackers=[tensorboard]", False),
+        ("rl", "rl.lora.r=3", True),
+        ("rl", "sampler.steps=8", True),
+        ("rl", "cold_start.epochs=3", False),  # there is no cold start there
+    ],
+)
+def test_options_that_change_no_weights_may_change(tmp_path, held, more, refused):
+    stages = "stages=[rl]" if held == "rl" else "stages=[weft,rl]"
+    run = opened("tiny", tmp_path / "run", stages)
+    (run / "checkpoints" / held / "step-3").mkdir(parents=True)
+    (run / "checkpoints" / held / "step-3" / "model.safetensors").write_text("")
+    if refused:
+        with pytest.raises(UserError, match=rf"different: {more.partition('=')[0]}\)"):
+            opened("tiny", run, stages, *more.split())
+    else:
+        assert opened("tiny", run, stages, *more.split()) == run
+
+
+def test_runs_that_start_together_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "strftime", lambda *_: "20260101-000000")
+    ready, folders = threading.Barrier(8), []
+
+    def start():
+        ready.wait()
+        folders.append(open_run(load_run_config(["stages=[rl]"], command="it")))
+
+    starts = [threading.Thread(target=start) for _ in range(8)]
+    for each in starts:
+        each.start()
+    for each in starts:
+        each.join()
+    assert len(set(folders)) == 8
+    assert {folder.parent.name for folder in folders} == {"runs"}
+    assert all(folder.is_dir() for folder in folders)
+
+
 @pytest.mark.parametrize("text", ["model: mine\nversions: {a: 1}\n", "arms: [sft]\nrun: {}\n", ""])
 def test_another_programs_configuration_is_not_written_over(start, tmp_path, text):
     (tmp_path / "config.yaml").write_text(text)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,42 @@ def test_one_process_of_a_run_writes(tmp_path):
     assert [row["held_out/n"] for row in rows if "held_out/n" in row] == [3]
     assert len((tmp_path / "run/completions/eval-rl.jsonl").read_text().splitlines()) == 4
     assert json.loads((tmp_path / "run/eval.json").read_text())["rl"]["sudoku"]["n"] == 4
+
+
+QUICK = "base.max_steps=3 base.batch_size=8 base.examples=40 rl.num_prompts=2 rl.num_generations=2 "
+QUICK += "rl.max_steps=1 rl.num_iterations=1 eval.num_records=2 sampler.steps=4 stages=[rl]"
+
+
+def test_the_first_process_pretrains_the_base(tmp_path, monkeypatch):
+    """The others wait for it, and it is the base of one process."""
+    runs = {}
+    for name in ("one", "two"):
+        monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / f"cache-{name}"))
+        words = ["-m", "weft_rl.pipeline", *QUICK.split(), f"out={tmp_path / name}"]
+        if name == "one":
+            words.append("stages=[base]")
+            words.remove("stages=[rl]")
+            done = subprocess.run(
+                [sys.executable, *words],
+                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)},
+                check=False,
+            )
+        else:
+            done = torchrun(*words)
+        assert done.returncode == 0, done.stderr
+        runs[name] = (tmp_path / name / "checkpoints/base/step-3/model.safetensors").read_bytes()
+    assert runs["one"] == runs["two"]
+    assert set(json.loads((tmp_path / "two/stages.json").read_text())) == {"base", "rl"}
+    rows = [json.loads(line) for line in (tmp_path / "two/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["stage"] == "base"] == [3]
+
+
+def test_a_base_that_fails_ends_all(tmp_path, monkeypatch):
+    """Its cache is a file, which no folder can be made in."""
+    (tmp_path / "cache").write_text("")
+    monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache" / "in"))
+    begun = time.monotonic()
+    done = torchrun("-m", "weft_rl.pipeline", *QUICK.split(), f"out={tmp_path / 'run'}")
+    assert done.returncode != 0
+    assert time.monotonic() - begun < 90
+    assert not (tmp_path / "run" / "stages.json").exists()

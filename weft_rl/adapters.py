@@ -1,6 +1,5 @@
 """A low-rank adapter's folder: what it was trained on, and its sum with one tensor at a time."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,8 @@
 """`compare`: several cold starts, each with RL after it, paired over seeds."""
 
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,13 @@ from weft_rl.cli import execute
 from weft_rl.comparison import RESULT, check_alike, compare_units, read_unit, unit_name
 from weft_rl.comparison_report import reward_curves, write_comparison_report
 from weft_rl.comparison_text import notes, score_rows, sentences, to_markdown
-from weft_rl.config.load import diff_configs, load_run_config, parse_options
+from weft_rl.config.identity import changed_options
+from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.options import about, option, require, shown
 from weft_rl.config.schema import STAGES, RunConfig
 from weft_rl.config.split import split_words
 from weft_rl.config.sweep import SweepConfig
+from weft_rl.data.held_out import is_evaluated
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.jobs import (
     LOGS,
@@ -31,7 +32,8 @@ from weft_rl.jobs import (
     run_in,
     workers_and_threads,
 )
-from weft_rl.opening import environment, writing
+from weft_rl.opening import environment, fresh_folder, writing
+from weft_rl.pipeline import check_stages
 from weft_rl.plot import draw_means, mean_curves, save_figure
 from weft_rl.preflight import check_run, start_model
 from weft_rl.rerun import going_on
@@ -89,16 +91,17 @@ def main(argv: Sequence[str]) -> int:
         return 0
     check_launcher(options)
     check_run(config, here=options.launcher == "local")
+    check_stages(replace(config, stages=[*options.arms, "rl"]))
     base = start_model(config) is None
     total = len(options.units())
     workers, threads = workers_and_threads(options, config.device, total)
-    folder, threads = open_comparison(options, config, threads)
+    folder = open_comparison(options, config)
     check_alike(folder, options.arms, options.seeds)
     pool = open_pool(options, folder, workers, threads)
     jobs = [
         Job(unit_name(arm, seed), [*words, f"stages=[{arm},rl]", f"seed={seed}"])
         for arm, seed in options.units()
-        if not is_done(folder / unit_name(arm, seed), config.task)
+        if not is_done(folder / unit_name(arm, seed), config, arm)
     ]
     again = going_on(argv, None if options.out else folder)
     again = f"go on with: python -m weft_rl.compare {again}"
@@ -107,7 +110,7 @@ def main(argv: Sequence[str]) -> int:
         if not any(statuses.values()):
             statuses = run_in(pool, jobs, folder, total)
     except KeyboardInterrupt as stop:
-        done = sum(is_done(folder / unit_name(*unit), config.task) for unit in options.units())
+        done = sum(is_done(folder / unit_name(*unit), config, unit[0]) for unit in options.units())
         raise Interrupted(f"stopped with {done} of {total} runs done; {again}") from stop
     failed = {name: status for name, status in statuses.items() if status != 0}
     for name, status in failed.items():
@@ -137,30 +140,29 @@ def read_options(argv: Sequence[str]) -> tuple[CompareConfig, RunConfig, list[st
     return options, first, [word for word in words if word != "resume=never"]
 
 
-def open_comparison(options: CompareConfig, config: RunConfig, threads: int) -> tuple[Path, int]:
-    """Create the comparison's folder, or take up one of the same options; and its runs' threads.
+def open_comparison(options: CompareConfig, config: RunConfig) -> Path:
+    """Create the comparison's folder, or take up one of the same options.
 
-    Arms and seeds may join one, whose finished runs are kept.
-
-    A folder keeps the threads that it was made with: they change the last digits of a sum, and so
-    what a seed gives. Raises UserError when the folder cannot be written or holds anything else."""
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-compare-{'-'.join(options.arms)}"
-    folder = Path(options.out or f"runs/{name}")
+    Arms and seeds may join one, whose finished runs are kept. Raises UserError when the folder
+    cannot be written or holds anything else."""
+    if options.out is None:
+        folder = fresh_folder(f"compare-{'-'.join(options.arms)}")
+    else:
+        folder = Path(options.out)
     with writing(folder):
         (folder / LOGS).mkdir(parents=True, exist_ok=True)
         known = folder / CONFIG
         if known.exists():
-            threads = _check_same(known, options, config)
+            _check_same(known, options, config)
         elif any(path.name != LOGS for path in folder.iterdir()):
             raise UserError(f"out={folder}: is not empty and holds no comparison; choose another")
-        text = yaml.safe_dump({"threads": threads}) + _as_yaml(options, config) + environment()
-        write_text(known, text)
-    return folder, threads
+        write_text(known, _as_yaml(options, config) + environment())
+    return folder
 
 
-def _check_same(known: Path, options: CompareConfig, config: RunConfig) -> int:
-    """The threads of the comparison in a folder, of the same options but for further arms and
-    seeds."""
+def _check_same(known: Path, options: CompareConfig, config: RunConfig) -> None:
+    """Raise UserError for a folder that holds another comparison: the same one may have further
+    arms and seeds, and other options that change no weights."""
     folder = known.parent
     if config.resume == "never":
         raise UserError(
@@ -168,14 +170,14 @@ def _check_same(known: Path, options: CompareConfig, config: RunConfig) -> int:
             "or choose another out"
         )
     saved = read_config(folder)
-    if not {"arms", "seeds", "threads", "run"} <= saved.keys():
+    if not {"arms", "seeds", "run"} <= saved.keys():
         raise UserError(f"out={folder}: holds a run, not a comparison; choose another out")
     for key, asked in (("arms", options.arms), ("seeds", options.seeds)):
         # more may be asked of a comparison, which keeps its reference, the first arm
         if not set(saved[key]) <= set(asked) or (key == "arms" and saved[key][:1] != asked[:1]):
             rule = f"holds {key}={shown(saved[key])}"
             raise UserError(f"out={folder}: {rule}; name them all, in that order, and any further")
-    different = diff_configs(yaml.safe_dump(saved["run"]), config)
+    different = changed_options(yaml.safe_dump(saved["run"]), config, [])
     # stages and seed are each run's own
     different = [key for key in different if key not in _SET_HERE]
     if different:
@@ -183,7 +185,6 @@ def _check_same(known: Path, options: CompareConfig, config: RunConfig) -> int:
             f"out={folder}: holds another comparison (different: {', '.join(different)}); "
             "choose another out, or repeat its options"
         )
-    return int(saved["threads"])
 
 
 def _as_yaml(options: CompareConfig, config: RunConfig) -> str:
@@ -191,9 +192,13 @@ def _as_yaml(options: CompareConfig, config: RunConfig) -> str:
     return yaml.safe_dump({**asdict(options), "run": run}, sort_keys=False)
 
 
-def is_done(unit: Path, task: str) -> bool:
-    """Whether a run has been evaluated after RL and has come to its end, which is its report."""
-    return task in read_results(unit).get("rl", {}) and (unit / REPORT).exists()
+def is_done(unit: Path, config: RunConfig, arm: str) -> bool:
+    """Whether a run has been evaluated after each stage as these options have it, and has come to
+    its end, which is its report."""
+    evaluated = read_results(unit)
+    stages = [*(["base"] if "base" in config.in_order else []), arm, "rl"]
+    done = all(is_evaluated(config, evaluated, stage) for stage in stages)
+    return done and (unit / REPORT).exists()
 
 
 def _train_base(pool: Pool, folder: Path, words: Sequence[str]) -> dict[str, int]:
@@ -243,7 +248,7 @@ def show(result: dict[str, Any]) -> None:
         table.add_row(*row, style="dim" if row[0] == "no model" else "")
     console.print(table)
     for line in [*notes(result), *sentences(result)]:
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
 
 
 if __name__ == "__main__":

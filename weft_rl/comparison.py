@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from weft_rl.config.identity import changes_weights
 from weft_rl.errors import UserError
 from weft_rl.rerun import flat
 from weft_rl.runs import EVAL, read_config, read_lines, read_results
@@ -115,7 +116,8 @@ def _require_alike(
     keys: Iterable[str],
 ) -> None:
     found, expected = options[name], options[other]
-    differing = [k for k in sorted(keys) if found.get(k, _NONE) != expected.get(k, _NONE)]
+    keys = [key for key in sorted(keys) if changes_weights(key)]
+    differing = [key for key in keys if found.get(key, _NONE) != expected.get(key, _NONE)]
     if differing:
         raise UserError(
             f"{folder / name}: is no run to compare with {other} (different: "

@@ -22,6 +22,7 @@ from weft_rl.config.options import Block, about, option
 from weft_rl.errors import UserError
 from weft_rl.families.family import Spec
 from weft_rl.families.registry import family_of, read_config
+from weft_rl.origins import checkpoint_of
 from weft_rl.runs import publish, write_json
 from weft_rl.shards import INDEX, SINGLE, Stored, check_tensors, header_bytes, read_folder
 from weft_rl.sums import SUMS, verify_sums
@@ -68,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
         ConvertConfig, argv, command="weft_rl.convert", description=about_it, positional="source"
     )
     done = convert(
-        Path(options.source),
+        Path(checkpoint_of(options.source, "source")),
         Path(options.out),
         options.to,
         int(options.shard_gib * _GIB),

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rewards.registry import EVALUATION
 from weft_rl.config.schema import EvalConfig
@@ -37,7 +37,7 @@ class Completion:
 
 
 def require_prompts_fit(
-    model: PreTrainedModel,
+    model_config: PreTrainedConfig,
     tokenizer: PreTrainedTokenizerBase,
     records: Sequence[Record],
     settings: Settings,
@@ -54,7 +54,7 @@ def require_prompts_fit(
     ids = _prompts_ids(tokenizer, records, settings)
     lengths = {record.id: len(own) for record, own in zip(records, ids, strict=True)}
     cure = "set a lower eval.gen_length, or evaluate a model with more"
-    require_room(model.config, lengths, length, option, cure)
+    require_room(model_config, lengths, length, option, cure)
 
 
 def _prompts_ids(

@@ -52,11 +52,12 @@ def check_launcher(options: SweepConfig) -> None:
 
 
 def workers_and_threads(options: SweepConfig, device: str, jobs: int) -> tuple[int, int]:
-    """How many of the jobs to run at a time, and the threads of each.
+    """How many of the jobs to run at a time, and the threads of each where the caller's
+    OMP_NUM_THREADS says none: the runs at a time share the cores.
 
     device: the runs', as `device=` has it. On a cluster all are handed over, each with the threads
     that its resources name."""
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
     if options.launcher != "local":
         asked = options.requested()
         threads = asked.get("cpus_per_task", asked.get("num_cpus", 1))
@@ -133,7 +134,9 @@ def _start(pool: Pool, job: Job, folder: Path) -> Running:
     words = [sys.executable, "-m", "weft_rl.pipeline", *job.arguments, f"out={folder / job.name}"]
     log = (folder / LOGS / f"{job.name}.log").resolve()
     start = pool.start or local.connect(log.parent, {})
-    return start(Command(words, Path.cwd(), log, pool.threads))
+    # the caller's number, if there is one: a cluster's worker may have another of its own
+    threads = os.environ.get("OMP_NUM_THREADS") or str(pool.threads)
+    return start(Command(words, Path.cwd(), log, threads))
 
 
 def failure(folder: Path, name: str, status: int) -> str:

@@ -4,10 +4,15 @@ The harness finds only models that it lists itself, so this command makes ours k
 its arguments on. Needs `pip install 'weft-rl[lm-eval]'`.
 
     python -m weft_rl.lm_harness run --model weft_rl --tasks gsm8k \\
-        --model_args pretrained=runs/a/checkpoints/rl/step-200,gen_length=256,block_length=32"""
+        --model_args pretrained=runs/a,gen_length=256,block_length=32
+
+--model_args are HarnessConfig's options; without --device it runs on a GPU if there is one."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
+from re import fullmatch
 from typing import Any
 
 if __name__ == "__main__" and find_spec("lm_eval") is None:
@@ -21,43 +26,79 @@ from lm_eval.api.instance import Instance  # ty: ignore[import-not-found] - an o
 from lm_eval.api.model import LM  # ty: ignore[import-not-found] - as above
 from lm_eval.api.registry import register_model  # ty: ignore[import-not-found] - as above
 
+from weft_rl.cli import execute
+from weft_rl.config.load import parse_options
+from weft_rl.config.options import Block, about, option, require, shown
 from weft_rl.config.schema import SamplerConfig
+from weft_rl.errors import UserError
 from weft_rl.likelihood import log_likelihood
 from weft_rl.models.loading import load_model, load_tokenizer, resolve_device
+from weft_rl.origins import checkpoint_of
 from weft_rl.sampler import generate
 from weft_rl.seeding import seed_for
+
+_BATCH = 8
+# The harness's own default for --device, which it hands on as if it had been asked for.
+_UNASKED = "cuda:0"
+
+
+@dataclass(frozen=True)
+class HarnessConfig(Block):
+    """What --model_args may say."""
+
+    pretrained: str = field(
+        metadata=about("a model's folder, a run's, a checkpoint's, or a hub id")
+    )
+    gen_length: int = option(256, "tokens generated", at_least=1)
+    block_length: int = option(32, "tokens of a block, done left to right", at_least=1)
+    steps: int | None = option(None, "denoising steps in all; null: gen_length / 2", at_least=1)
+    draws: int = option(128, "masks of a log-likelihood", at_least=1)
+    batch_size: str = option(str(_BATCH), "records denoised together; auto: 8")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    seed: int = option(0, "of the draws", at_least=0, below=2**32)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number = self.batch_size.isdecimal() and int(self.batch_size) > 0
+        known = number or fullmatch(r"auto(:[0-9.]+)?", self.batch_size) is not None
+        require(known, "batch_size", self.batch_size, "must be a whole number above 0, or auto")
+
+
+def _device(asked: str) -> str:
+    """The device asked for; on a machine without a GPU the harness's default is the CPU."""
+    named = any(word.startswith("--device") for word in sys.argv)
+    if asked == _UNASKED and not named and not torch.cuda.is_available():
+        sys.stderr.write("weft_rl.lm_harness: no CUDA device is available; device=cpu\n")
+        return "cpu"
+    return asked
 
 
 @register_model("weft_rl")
 class WeftLM(LM):
     """A checkpoint as the harness sees it: text in, text and log-likelihoods out."""
 
-    def __init__(
-        self,
-        pretrained: str,
-        gen_length: int = 256,
-        block_length: int = 32,
-        steps: int | None = None,
-        draws: int = 128,
-        batch_size: int | str = 8,
-        device: str = "auto",
-        seed: int = 0,
-        **_: Any,
-    ) -> None:
-        """pretrained: a folder or hub id; steps: gen_length / 2 if left out; draws: masks per
-        log-likelihood. Raises UserError for a checkpoint or a length that cannot be used."""
+    def __init__(self, **model_args: Any) -> None:
+        """model_args: HarnessConfig's options, and max_batch_size, which the harness adds.
+
+        Raises UserError for any other, a checkpoint or a length that cannot be used."""
         super().__init__()
-        place = resolve_device(device or "auto")
+        model_args.pop("max_batch_size", None)
+        words = [f"{key}={shown(value)}" for key, value in model_args.items()]
+        config = parse_options(
+            HarnessConfig, words, command="weft_rl.lm_harness", description=str(__doc__)
+        )
+        place = resolve_device(_device(config.device))
         dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
-        self.model, self.tokenizer = (
-            load_model(pretrained, place, dtype),
-            load_tokenizer(pretrained),
-        )
-        self.sampler = SamplerConfig(
-            int(gen_length), int(block_length), int(steps or int(gen_length) // 2)
-        )
-        self.draws, self.seed = int(draws), int(seed)
-        self.batch_size = 8 if batch_size == "auto" else int(batch_size)
+        steps = config.steps or max(config.gen_length // 2, 1)
+        try:
+            self.sampler = SamplerConfig(config.gen_length, config.block_length, steps)
+        except UserError as error:
+            raise UserError(str(error).replace("sampler.", "")) from error
+        folder = str(checkpoint_of(config.pretrained, "pretrained"))
+        self.model, self.tokenizer = load_model(folder, place, dtype), load_tokenizer(folder)
+        self.draws, self.seed = config.draws, config.seed
+        automatic = config.batch_size.startswith("auto")
+        self.batch_size = _BATCH if automatic else int(config.batch_size)
 
     @property
     def tokenizer_name(self) -> str:
@@ -137,12 +178,13 @@ class WeftLM(LM):
         return self.tokenizer.encode(text, add_special_tokens=False)
 
 
-def main() -> None:
-    """The harness's own command line."""
+def main(_: Sequence[str]) -> int:
+    """The harness's own command line, which reads the arguments itself."""
     from lm_eval.__main__ import cli_evaluate  # ty: ignore[import-not-found] - as above
 
     cli_evaluate()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(execute("weft_rl.lm_harness", main, sys.argv[1:]))

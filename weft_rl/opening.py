@@ -7,12 +7,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import fields
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 
 import weft_rl
 from weft_rl import safe_files
 from weft_rl.cli import FULL
-from weft_rl.config.load import diff_configs, to_yaml
+from weft_rl.config.identity import changed_options
+from weft_rl.config.load import to_yaml
 from weft_rl.config.schema import STAGES, RunConfig
 from weft_rl.errors import UserError
 from weft_rl.runs import (
@@ -47,11 +49,28 @@ def open_run(config: RunConfig) -> Path:
     """Create the run folder, or look at the one that is there; writes nothing into it.
 
     Raises UserError as check_folder does, and when the folder cannot be made."""
-    run = Path(config.out or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{'-'.join(config.stages)}")
+    if config.out is None:
+        return fresh_folder("-".join(config.stages))
+    run = Path(config.out)
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
         check_folder(config, run)
     return run
+
+
+def fresh_folder(name: str) -> Path:
+    """Make runs/<time>-<name>, with a number behind it where another process has just made one."""
+    first = f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    for number in count(1):
+        folder = Path(first if number == 1 else f"{first}-{number}")
+        with writing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+        break
+    return folder
 
 
 def take_up(config: RunConfig, run: Path) -> None:
@@ -96,7 +115,8 @@ def check_folder(config: RunConfig, run: Path) -> None:
             f"out={run}: holds a run already; leave out resume=never to go on with it, or choose "
             "another out"
         )
-    different = diff_configs(safe_files.read_text(known, "choose another out"), config)
+    saved = safe_files.read_text(known, "choose another out")
+    different = changed_options(saved, config, held_stages(run))
     if different:
         raise UserError(
             f"out={run}: holds a run of another configuration (different: "
@@ -118,6 +138,12 @@ def is_untouched(run: Path) -> bool:
             return False
     # any other program's config.yaml is not written over
     return {item.name for item in fields(RunConfig)} <= read_config(run).keys()
+
+
+def held_stages(run: Path) -> list[str]:
+    """The stages of which a folder holds weights: those that are through, or have a checkpoint."""
+    finished = finished_stages(run)
+    return [stage for stage in STAGES if stage in finished or newest_checkpoint(run, stage)]
 
 
 def check_lineage(config: RunConfig, run: Path) -> None:

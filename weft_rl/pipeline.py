@@ -11,7 +11,8 @@ from rich.table import Table
 
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
-from weft_rl.config.schema import RunConfig
+from weft_rl.config.schema import GENERATED, RunConfig
+from weft_rl.data.held_out import is_evaluated
 from weft_rl.errors import Interrupted
 from weft_rl.opening import open_run, take_up
 from weft_rl.plot import plot_run
@@ -21,6 +22,8 @@ from weft_rl.rerun import going_on
 from weft_rl.runs import (
     CURVES,
     FINISHED,
+    REPORT,
+    START,
     finished_stages,
     one_writer,
     read_results,
@@ -36,9 +39,10 @@ from weft_rl.trackers import point_trackers
 
 def main(argv: Sequence[str]) -> int:
     """Run the pipeline from its command-line arguments; returns the exit status."""
-    config = load_run_config(argv, command="weft_rl.pipeline")
+    config = load_run_config(argv, command="weft_rl.pipeline", tell=first_process())
     check_run(config)
     check_processes(config)
+    check_stages(config)
     # one process opens the folder and reports; all of them train and evaluate
     run = open_run(config) if first_process() else Path(str(config.out))
     with one_writer(run) if first_process() else nullcontext():
@@ -50,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         plot_run(run, run / CURVES)
         report = write_report(run)
     if evaluated:
-        show_scores(evaluated, config.task)
+        show_scores(evaluated, config)
     Console().print(f"report: {report}", soft_wrap=True, highlight=False)
     return 0
 
@@ -58,6 +62,15 @@ def main(argv: Sequence[str]) -> int:
 def first_process() -> bool:
     """Whether this process writes; the rank is torchrun's and accelerate's."""
     return rank_and_world()[0] == 0
+
+
+def check_stages(config: RunConfig) -> None:
+    """Raise UserError for what any stage that is still to run would refuse: each is asked before
+    the first one begins, and before anything is written."""
+    # imported here: a help text or a wrong option must not wait for torch
+    from stages.checks import check
+
+    check(config, finished_stages(Path(config.out)) if config.out else {})
 
 
 def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str, Any]:
@@ -69,7 +82,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     # imported here: a help text or a wrong option must not wait for torch
     from stages.context import Context, leave_together, quiet_libraries
     from stages.evaluate import run as evaluate
-    from stages.registry import BODIES
+    from stages.registry import STAGES
 
     quiet_libraries()
     finished = finished_stages(run)
@@ -87,7 +100,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
             if stage != "eval":
                 if stage not in finished:
                     with running_out(config, stage, again):
-                        path = BODIES[stage](Context(config, run, stage, start))
+                        path = STAGES[stage].run(Context(config, run, stage, start))
                     finished[stage] = str(path.relative_to(run))
                     # in their order, also where one was trained again for a damaged one
                     finished = {name: finished[name] for name in names if name in finished}
@@ -95,7 +108,10 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
                         write_json(run / FINISHED, finished)
                 current, start = stage, str(run / finished[stage])
             wanted = stage == "eval" or config.eval.after_each
-            if wanted and config.task not in evaluated.get(current, {}):
+            if wanted and not is_evaluated(config, evaluated, current):
+                if first_process():
+                    # it would speak of another evaluation
+                    (run / REPORT).unlink(missing_ok=True)
                 with running_out(config, "eval", again):
                     evaluated = evaluate(Context(config, run, current, start))
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -121,7 +137,7 @@ def drop_damaged(
     scored = config.eval.after_each or "eval" in names
     for stage, after in reversed([*zip(trained, [*trained, None][1:], strict=True)]):
         needed = (after is not None and after not in finished) or (
-            scored and config.task not in evaluated.get(stage, {})
+            scored and not is_evaluated(config, evaluated, stage)
         )
         if stage in finished and needed:
             path = run / finished[stage]
@@ -132,12 +148,18 @@ def drop_damaged(
                     sys.stderr.write(f"weft_rl.pipeline: {set_aside(path, wrong)}\n")
 
 
-def show_scores(evaluated: dict[str, Any], task: str) -> None:
+def show_scores(evaluated: dict[str, Any], config: RunConfig) -> None:
     """Print a small table of scores per stage, and what policies without a model score."""
+    task = config.task
     title = f"{task}, held out, percent [95 % interval]"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)  # fits the 80 columns of a log
     table.add_column("stage")
-    rows = [(stage, entry[task]) for stage, entry in evaluated.items() if task in entry]
+    first = "base" if config.model in GENERATED else START
+    rows = [
+        (first if stage == "base" else stage, entry[task])
+        for stage, entry in evaluated.items()
+        if task in entry
+    ]
     names = [
         name for name, value in rows[-1][1].items() if isinstance(value, dict) and "ci95" in value
     ]

@@ -6,19 +6,21 @@ from pathlib import Path
 from huggingface_hub import constants, logging, snapshot_download
 
 from weft_rl.errors import UserError
+from weft_rl.origins import checkpoint_of
 
 # What is fetched of a hub's repository: weights and descriptions, never code or pickles.
 _FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 
 
-def local_folder(place: str) -> Path:
-    """The folder that a name stands for; a hub id is fetched first.
+def local_folder(place: str, *, weights: bool = True) -> Path:
+    """The folder that a name stands for; a hub id is fetched first, with its weights or without.
 
     Raises UserError when there is no such folder and the hub does not have it either."""
     if Path(place).is_dir():
-        return Path(place)
+        return Path(checkpoint_of(place))
+    fetched = _FETCHED if weights else [name for name in _FETCHED if name != "*.safetensors"]
     try:
-        return Path(snapshot_download(place, allow_patterns=_FETCHED))
+        return Path(snapshot_download(place, allow_patterns=fetched))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(

@@ -2,14 +2,22 @@
 
 from pathlib import Path
 
-from rewards.registry import training
+from rewards.registry import EVALUATION, training
 from weft_rl.adapters import base_of
 from weft_rl.config.options import require
 from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.data.choice import read_traces
+from weft_rl.data.own_task import try_task
+from weft_rl.data.prompts import task_prompt
 from weft_rl.data.records import load_records
 from weft_rl.data.rejects import Rejects
-from weft_rl.data.tasks import GENERATORS, hub_name, load_task
+from weft_rl.data.tasks import (
+    GENERATORS,
+    held_out_records,
+    hub_name,
+    load_task,
+    training_records,
+)
 from weft_rl.errors import UserError
 from weft_rl.families.folder import check_weights
 from weft_rl.families.registry import PUBLISHED
@@ -25,6 +33,7 @@ def check_run(config: RunConfig, *, here: bool = True) -> None:
     check_trackers(config.trackers)
     start_model(config)
     check_data(config)
+    check_own_task(config)
     check_rewards(config)
     check_four_bits(config)
     if here:
@@ -71,6 +80,28 @@ def check_data(config: RunConfig) -> None:
             load_records(config.task, block.data, rejects)
 
 
+def check_own_task(config: RunConfig) -> None:
+    """Try a task of one's own on its first records. Raises UserError with the file's line."""
+    if not config.task.endswith(".py"):
+        return
+    firsts, data = [], config.rl.rollout.data
+    if "rl" in config.stages and data is None:
+        firsts += training_records(config.task, 1, config.seed)[:1]
+    elif "rl" in config.stages and data is not None and hub_name(config.task, data) is None:
+        rejects = Rejects(config.rl.rollout.bad_records, "rl.rollout.bad_records")
+        firsts += load_records(config.task, data, rejects)[:1]
+    scored = config.eval.after_each or "eval" in config.stages
+    if scored and hub_name(config.task, config.eval.data) is None:
+        rejects = Rejects(config.eval.bad_records, "eval.bad_records")
+        firsts += held_out_records(config.task, 1, config.eval.data, rejects)
+    terms = training(config.task, config.rewards) if "rl" in config.stages else {}
+    rewards = {name: term.reward for name, term in terms.items()}
+    scores = EVALUATION[config.task] if scored else {}
+    for record in firsts:
+        prompt = task_prompt(config.prompt_style, config.task, record.fields)
+        try_task(config.task, prompt, rewards, scores, record.fields)
+
+
 def check_rewards(config: RunConfig) -> None:
     """Raise UserError for weights that are not one to each of the task's rewards."""
     weights = config.rl.rollout.reward_weights
@@ -88,8 +119,6 @@ def check_processes(config: RunConfig) -> None:
         return
     rule = "several processes need one folder; name it"
     require(config.out is not None, "out", config.out, rule)
-    rule = "its base is pretrained by one process; run that first, then name a checkpoint's folder"
-    require(config.model not in GENERATED, "model", config.model, rule)
 
 
 def check_four_bits(config: RunConfig) -> None:

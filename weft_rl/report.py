@@ -15,7 +15,8 @@ from weft_rl.comparison import RESULT
 from weft_rl.comparison_report import write_comparison_report
 from weft_rl.completions import sample_groups
 from weft_rl.config.load import parse_options
-from weft_rl.config.options import Block, about
+from weft_rl.config.options import Block, about, shown
+from weft_rl.config.schema import GENERATED
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.figures import Bar
@@ -23,7 +24,7 @@ from weft_rl.live import MAX_POINTS, chart, heat, playbacks
 from weft_rl.page import write_page
 from weft_rl.plot import read_curves, run_panels
 from weft_rl.rerun import argument, options_of
-from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, read_config, read_lines, read_results
+from weft_rl.runs import CONFIG, EVAL, METRICS, REPORT, START, read_config, read_lines, read_results
 from weft_rl.safe_files import is_number, read_text, understood
 from weft_rl.stats import Interval, crossed_mean, verdict
 
@@ -60,6 +61,7 @@ class Score:
 class Row:
     """The scores of one stage or baseline, by name, and the number of records behind them."""
 
+    stage: str
     label: str
     about: str
     n: int
@@ -108,10 +110,12 @@ def write_report(run: Path) -> Path:
     text = read_text(run / CONFIG) if settings else ""
     with understood(run / CONFIG):
         stages, versions, command = _stages(settings), _versions(settings), _command(settings)
-    results = read_results(run)
+    results, start = read_results(run), settings.get("model")
     with understood(run / EVAL):
         baselines = results.pop("baselines", {})
-        tables = [_task_scores(results, baselines, task) for task in _tasks(results)]
+        # an evaluation may have come later than that of the stage after it
+        results = dict(sorted(results.items(), key=lambda item: _place(item[0], stages)))
+        tables = [_task_scores(results, baselines, task, start) for task in _tasks(results)]
     groups = sample_groups(run, list(results))
     curve = chart("reward in RL", {"reward": _reward(run)})
     heats, played = heat(run, stages), playbacks(run, list(results))
@@ -155,14 +159,23 @@ def _tasks(results: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(task for entries in results.values() for task in entries))
 
 
-def _task_scores(results: Mapping[str, Any], shared: Mapping[str, Any], task: str) -> TaskScores:
-    """The table of a task. Baselines stand in each stage's entry, equal, or are shared by all."""
+def _place(stage: str, ran: Sequence[Any]) -> int:
+    """Where a stage stands among those of a run, which begins with its start."""
+    return ran.index(stage) if stage in ran else -1 if stage == "base" else len(ran)
+
+
+def _task_scores(
+    results: Mapping[str, Any], shared: Mapping[str, Any], task: str, start: Any = None
+) -> TaskScores:
+    """The table of a task. Baselines stand in each stage's entry, equal, or are shared by all.
+
+    start: the run's model, which eval.json calls base whatever it is."""
     main, meaning = _MAIN.get(task, ("score", ""))
     stages = {name: entries[task] for name, entries in results.items() if task in entries}
     baselines = {name: entries[task] for name, entries in shared.items() if task in entries}
     for entry in stages.values():
         baselines |= entry.get("baselines", {})
-    rows = [_row(name, entry, main) for name, entry in stages.items()]
+    rows = [_row(name, entry, main, start) for name, entry in stages.items()]
     rows += [_row(name, entry, main, is_baseline=True) for name, entry in baselines.items()]
     columns = list(dict.fromkeys(column for row in rows for column in row.scores))
     bars = [
@@ -175,7 +188,9 @@ def _task_scores(results: Mapping[str, Any], shared: Mapping[str, Any], task: st
     return TaskScores(task, meaning, columns, rows, Markup(svg))
 
 
-def _row(name: str, entry: Mapping[str, Any], main: str, *, is_baseline: bool = False) -> Row:
+def _row(
+    name: str, entry: Mapping[str, Any], main: str, start: Any = None, *, is_baseline: bool = False
+) -> Row:
     others = {
         key: _score(value)
         for key, value in entry.items()
@@ -184,7 +199,10 @@ def _row(name: str, entry: Mapping[str, Any], main: str, *, is_baseline: bool = 
     about_it = "without a model" if is_baseline else _STAGES.get(name, "")
     if not isinstance(entry["n"], int):
         raise TypeError("n is no whole number")
-    return Row(name, about_it, entry["n"], {main: _score(entry)} | others, is_baseline)
+    label = name
+    if name == "base" and not is_baseline and start not in (None, *GENERATED):
+        label, about_it = START, f"model={shown(start)}"
+    return Row(name, label, about_it, entry["n"], {main: _score(entry)} | others, is_baseline)
 
 
 def _score(entry: Mapping[str, Any]) -> Score:
@@ -200,14 +218,16 @@ def _summary(run: Path, model: object, stages: Sequence[str], tables: Sequence[T
     for table in tables:
         main = table.columns[0]
         rows = [row for row in table.rows if not row.is_baseline]
-        first, last = rows[0].scores[main], rows[-1].scores[main]
+        # a stage is compared with what it began from, which ran right before it
+        before = rows[-2] if rows[1:] else rows[-1]
+        first, last = before.scores[main], rows[-1].scores[main]
         outcome = (
             f"On {rows[-1].n} held-out {table.task} problems, {rows[-1].label} ends at "
             f"{last.score:.1f} % (95 % interval {last.low:.1f} to {last.high:.1f})"
         )
-        outcome += f", from {first.score:.1f} % after {rows[0].label}" if len(rows) > 1 else ""
+        outcome += f", from {first.score:.1f} % after {before.label}" if rows[1:] else ""
         said.append(f"{outcome}.")
-        change = _paired(run, table.task, rows[0].label, rows[-1].label) if rows[1:] else None
+        change = _paired(run, table.task, before.stage, rows[-1].stage) if rows[1:] else None
         if change:
             said.append(
                 f"Problem by problem, in this run alone, that is {100 * change.mean:+.1f} points "

@@ -33,6 +33,7 @@ from weft_rl.paper_units import (
     units_of_figure,
     units_of_table,
 )
+from weft_rl.pipeline import check_stages
 from weft_rl.preflight import check_run
 from weft_rl.runs import REPORT, finished_stages
 from weft_rl.terminal import Console
@@ -85,6 +86,8 @@ def main(argv: Sequence[str]) -> int:
     units = list(dict.fromkeys([unit.trained for unit in units] + units))
     stages = ["weft", "rl"] if any(unit.after_rl for unit in units) else ["weft"]
     check_run(replace(config, stages=stages), here=options.launcher == "local")
+    for unit in dict.fromkeys(replace(unit, seed=options.seeds[0]) for unit in units):
+        check_stages(load_run_config(unit.words(given), command="weft_rl.reproduce"))
     folder = Path(options.out)
     with writing(folder):
         (folder / LOGS).mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,8 @@ CONFIG, METRICS, EVAL = "config.yaml", "metrics.jsonl", "eval.json"
 CURVES, REPORT = "curves.png", "report.html"
 # Stages that are through, with their last checkpoints relative to the run folder.
 FINISHED = "stages.json"
+# What tables call a model that a run starts from and has not pretrained; "base" in eval.json.
+START = "start"
 _LOCK = ".lock"
 MEND = "mend or remove it"
 logger = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ from weft_rl.config.schema import SamplerConfig
 from weft_rl.data.prompts import PromptStyle, task_prompt
 from weft_rl.data.traces import prompt_ids
 from weft_rl.errors import UserError
-from weft_rl.runs import CONFIG, FINISHED, finished_stages, read_config, read_json, write_json
+from weft_rl.origins import MODEL_FILES, checkpoint_of, run_of
+from weft_rl.runs import CONFIG, FINISHED, read_config, read_json, write_json
 from weft_rl.terminal import Console
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from weft_rl.sampler import SamplerOutput
 
-_MODEL_FILES = ("config.json", "adapter_config.json")
 _STYLES: dict[str, PromptStyle] = {style: style for style in get_args(PromptStyle)}
 # The options that are the sampler's, under their names there.
 _SAMPLER = (
@@ -129,21 +129,14 @@ def find_checkpoint(place: Path) -> Origin:
     Raises UserError for any other folder and for one that is not there."""
     if not place.is_dir():
         raise UserError(f"checkpoint={place}: no such folder; name a checkpoint's, or a run's")
-    folder = place
-    if (place / FINISHED).exists():
-        finished = finished_stages(place)
-        if not finished:
-            raise UserError(f"checkpoint={place}: this run has finished no stage yet")
-        folder = place / [*finished.values()][-1]
-    if not any((folder / name).exists() for name in _MODEL_FILES):
+    folder = Path(checkpoint_of(str(place), "checkpoint"))
+    if not any((folder / name).exists() for name in MODEL_FILES):
         raise UserError(
-            f"checkpoint={place}: holds neither a model ({' or '.join(_MODEL_FILES)}) nor a run "
+            f"checkpoint={place}: holds neither a model ({' or '.join(MODEL_FILES)}) nor a run "
             f"({FINISHED}); name a folder like RUN/checkpoints/rl/step-80"
         )
-    # RUN/checkpoints/<stage>/step-N
-    above = folder.resolve().parents
-    run = above[2] if len(above) > 2 and above[1].name == "checkpoints" else None
-    if run is not None and (run / CONFIG).exists():
+    run = run_of(str(folder))
+    if run is not None:
         return Origin(folder, *_settings(run / CONFIG))
     is_tiny = _is_tiny(folder)
     preset = load_run_config([f"preset={'tiny' if is_tiny else 'llada_8b'}"], command="sample")

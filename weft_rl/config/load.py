@@ -2,8 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, fields, is_dataclass
-from difflib import SequenceMatcher
+from dataclasses import MISSING, asdict, is_dataclass
 from functools import reduce
 from importlib import resources
 from pathlib import Path
@@ -14,9 +13,13 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from weft_rl.config.options import Leaf, check_fields, kinds, leaves, rules, shown
+from weft_rl.config.help import help_text
+from weft_rl.config.options import BadOption, check_fields, kinds, leaves, shown
 from weft_rl.config.schema import RunConfig
+from weft_rl.config.words import flags, pairs_of
 from weft_rl.errors import UserError
+from weft_rl.origins import checkpoint_of, run_of
+from weft_rl.runs import CONFIG, read_config
 from weft_rl.safe_files import parse_yaml
 
 Options = TypeVar("Options")
@@ -28,44 +31,77 @@ _METHOD = "rl.preset"
 # May change between two calls on one run folder: it may have moved, stages may be added, and how it
 # is kept and who else is told of its metrics changes none.
 _FREE = ("out", "resume", "stages", "trackers", "reliability")
-# Below this likeness difflib's nearest key has little to do with what was typed.
-_ALIKE = 0.7
+# Of a run whose checkpoint another run starts from: what is this run's own, or this machine's.
+_NOT_INHERITED = ("model", "out", "resume", "stages", "trackers", "device")
+# Options that name a model.
+_MODELS = ("model", "cold_start.estimate.reference")
 
 
-def load_run_config(argv: Sequence[str], *, command: str) -> RunConfig:
+def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) -> RunConfig:
     """The options of a run: the schema's defaults, then a preset's, then the arguments'.
 
-    `preset=NAME` picks the preset; without it, model=NAME picks the one of that name, and any other
-    model the large one's. `rl.preset=NAME` lays a method's values over it.
+    `preset=NAME` picks the preset; without it, model=NAME picks the one of that name, a checkpoint
+    of a run that run's options, and any other model the large one's. `rl.preset=NAME` lays a
+    method's values over it. A run directory or a stage's folder that a model is named by becomes
+    its checkpoint.
+    tell: print a line, on standard error, where the defaults are a run's.
     Raises UserError for a mistake in the arguments and SystemExit(0) after --help and
     --print-config, which print to standard output."""
-    names = preset_names()
-    words, wanted = _flags(argv)
+    words, wanted = flags(argv, leaves(RunConfig))
     given = dict(word.split("=", 1) for word in words if "=" in word)
     model = given.get("model", RunConfig.model)
-    preset = given.get("preset", model if model in names else _LARGE)
-    if preset not in names:
-        raise UserError(f"preset={shown(preset)}: no such preset; there are {', '.join(names)}")
-    layers = _layers(preset)
-    method = given.get(_METHOD)
+    method, preset = given.get(_METHOD), given.get("preset")
+    if model not in preset_names():
+        model = checkpoint_of(model)
+    run = run_of(model) if preset is None else None
+    layers, source = _defaults(model, preset, run)
     if method is not None:
         if method not in (methods := preset_names("rl")):
             there = ", ".join(methods)
             raise UserError(f"{_METHOD}={shown(method)}: no such method; there are {there}")
         layers += _layers(f"rl/{method}")
     if wanted == "--help":
-        first = f"preset={preset}: where the defaults below come from, one of {', '.join(names)};"
-        chosen = "without it the preset called like the model, for any other model llada_8b"
+        names = ", ".join(preset_names())
+        first = f"{source}: where the defaults below come from; preset= takes one of {names};"
+        chosen = (
+            "without it the preset called like the model, for a checkpoint of a run that run's\n"
+            "options, for any other model llada_8b"
+        )
         over = f"{_METHOD}=...: a method's values over it, one of {', '.join(preset_names('rl'))}"
         about = f"{RunConfig.__doc__}\n\n{first}\n{chosen}\n{over}"
-        _leave(_help(RunConfig, command, about, None, layers))
-    pairs = _pairs(RunConfig, words, None, extra=("preset", _METHOD))
+        _leave(help_text(RunConfig, command, about, None, layers))
+    pairs = pairs_of(RunConfig, words, None, extra=("preset", _METHOD))
     for key in ("preset", _METHOD):
         pairs.pop(key, None)
+    for key in pairs.keys() & {*_MODELS}:
+        pairs[key] = checkpoint_of(str(pairs[key]), key)
+    if run is not None and (tell or wanted):
+        sys.stderr.write(f"{command}: model={shown(model)}: {source}\n")
     config = _merged(RunConfig, pairs, layers)
     if wanted:
         _leave(to_yaml(config))
     return config
+
+
+def _defaults(model: str, preset: str | None, run: Path | None) -> tuple[list[Any], str]:
+    """What lies below the arguments, and where it comes from."""
+    names = preset_names()
+    if preset is not None and preset not in names:
+        raise UserError(f"preset={shown(preset)}: no such preset; there are {', '.join(names)}")
+    if run is None:
+        preset = preset or (model if model in names else _LARGE)
+        return _layers(preset), f"preset={preset}"
+    saved = read_config(run)
+    layers = _layers(saved["model"] if saved.get("model") in names else _LARGE)
+    tree = OmegaConf.merge(OmegaConf.structured(RunConfig), *layers)
+    for key in leaves(RunConfig):
+        value = _at(saved, key)
+        if value is not MISSING and key.split(".")[0] not in _NOT_INHERITED:
+            merged = _converted(tree, key, value)
+            if merged is None:
+                raise UserError(f"{run / CONFIG}: {key}={shown(value)} is no such option; mend it")
+            tree = merged
+    return [tree], f"the defaults are those of the run that made it, {run / CONFIG}"
 
 
 def parse_options(
@@ -80,10 +116,10 @@ def parse_options(
 
     `positional` names the field (list[str] or str) of the arguments without "=", and of those with
     a "/" before it: a path. Raises UserError and SystemExit as load_run_config does."""
-    words, wanted = _flags(argv)
+    words, wanted = flags(argv, leaves(schema))
     if wanted == "--help":
-        _leave(_help(schema, command, description, positional))
-    config = _merged(schema, _pairs(schema, words, positional))
+        _leave(help_text(schema, command, description, positional))
+    config = _merged(schema, pairs_of(schema, words, positional))
     if wanted:
         _leave(to_yaml(config))
     return config
@@ -135,74 +171,6 @@ def _leave(text: str) -> NoReturn:
     raise SystemExit(0)
 
 
-def _flags(argv: Sequence[str]) -> tuple[list[str], str]:
-    """The arguments without flags, and --help, --print-config or nothing."""
-    words, wanted = [], ""
-    for word in argv:
-        if word in ("--help", "-h"):
-            wanted = "--help"
-        elif word == "--print-config":
-            wanted = wanted or word
-        elif word.startswith("-"):
-            key, equals, _ = word.lstrip("-").partition("=")
-            cure = "there are --help and --print-config"
-            cure = f"options have no dashes, write {shown(key)}=..." if equals else cure
-            raise UserError(f"{shown(word)}: no such flag; {cure}")
-        else:
-            words.append(word)
-    return words, wanted
-
-
-def _pairs(
-    schema: type[Any], words: Sequence[str], positional: str | None, extra: Sequence[str] = ()
-) -> dict[str, str | list[str]]:
-    """Each given key with its text. Raises UserError for unknown, malformed and repeated ones."""
-    known = leaves(schema)
-    pairs: dict[str, str | list[str]] = {}
-    loose: list[str] = []
-    for word in words:
-        key, equals, text = word.partition("=")
-        if positional is not None and (not equals or "/" in key):
-            loose.append(word)
-            continue
-        if key not in known and key not in extra:
-            raise UserError(f"{shown(word) or repr(word)}: {_unknown(key, bool(equals), known)}")
-        if not equals:
-            raise UserError(f"{key}: needs a value; write {key}=...")
-        if key in pairs:
-            raise UserError(f"{shown(word)}: already given as {key}={shown(pairs[key])}; keep one")
-        pairs[key] = text
-    if positional is not None and loose:
-        many = get_origin(known[positional].kind) is list
-        if positional in pairs:
-            raise UserError(f"{shown(loose[0])}: {positional}= is given too; keep one of them")
-        if len(loose) > 1 and not many:
-            raise UserError(f"{shown(loose[1])}: there is one {positional} already; keep one")
-        pairs[positional] = loose if many else loose[0]
-    return pairs
-
-
-def _unknown(key: str, equals: bool, known: Mapping[str, Leaf]) -> str:
-    """What is wrong with a key that is no option, and the nearest ones."""
-    inside = [full for full in known if full.startswith(f"{key}.")]
-    if inside:
-        return f"is a group of options; set one of them, like {inside[0]}=..."
-    key = key[:100]  # difflib's time grows with the square of the length
-    name = key.rpartition(".")[2]
-    likeness = {
-        full: max(
-            SequenceMatcher(None, full, key).ratio(),
-            # a wrong or forgotten block
-            SequenceMatcher(None, full.rpartition(".")[2], name).ratio(),
-        )
-        for full in known
-    }
-    best = max(likeness.values())
-    near = [full for full, value in likeness.items() if value == best and best >= _ALIKE]
-    cure = f"did you mean {' or '.join(near)}?" if near else "--help lists the options"
-    return f"no such option; {cure}" if equals else f"is not key=value; {cure}"
-
-
 def _merged(
     schema: type[Options], pairs: Mapping[str, str | list[str]], presets: Sequence[Any] = ()
 ) -> Options:
@@ -220,10 +188,40 @@ def _merged(
             tree = merged
     for key in sorted(OmegaConf.missing_keys(tree) - as_given.keys()):
         raise UserError(f"{key}: is missing; write {key}=...")
-    return _built(schema, OmegaConf.to_container(tree), as_given)
+    try:
+        return _built(schema, OmegaConf.to_container(tree), as_given)
+    except BadOption as error:
+        near = error.find()
+        if not (near or error.usual):
+            raise
+        usual = OmegaConf.merge(OmegaConf.structured(schema), *presets)
+        value = OmegaConf.select(usual, error.key, default=MISSING)
+        tries = [*near, *([] if value is MISSING else [value]), *error.usual]
+        cure = _first_that_fits(schema, tree, as_given, error.key, tries)
+        raise BadOption(error.key, error.value, error.rule, lambda: cure) from error
 
 
-def _converted(tree: Any, key: str, value: str | list[str] | None) -> Any:
+def _first_that_fits(
+    schema: type[Any], tree: Any, as_given: Mapping[str, Any], key: str, tries: Sequence[Any]
+) -> list[Any]:
+    """The first of these values with which the options are accepted, alone in a list; else one
+    with which another given option is refused; none where there is neither."""
+    second = []
+    for value in tries:
+        merged = _converted(tree, key, value)
+        if merged is None:
+            continue
+        others = {name: text for name, text in as_given.items() if name != key}
+        try:
+            _built(schema, OmegaConf.to_container(merged), others)
+        except BadOption as error:
+            second += [value] if error.key in others and not second else []
+        else:
+            return [value]
+    return second
+
+
+def _converted(tree: Any, key: str, value: Any) -> Any:
     """The tree with the value in it, read by its option's type; None for a value that does not fit
     and for OmegaConf's references and sign of a missing one."""
     if any(mark in str(value) for mark in ("${", "???")):
@@ -260,35 +258,3 @@ def _built(
         if is_dataclass(kind):
             values[name] = _built(kind, tree[name], as_given, f"{prefix}{name}.")
     return schema(**values)
-
-
-def _help(
-    schema: type[Any],
-    command: str,
-    about: str,
-    positional: str | None,
-    presets: Sequence[Any] = (),
-) -> str:
-    """Every option with its default, grouped by block."""
-    tree = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), *presets))
-    first = f"{positional.upper()} ... " if positional else ""
-    lines = [f"usage: python -m {command} {first}key=value ...", "", about]
-    lines += _block_help(schema, tree, "")
-    lines += ["", "  --print-config  print the resolved options as YAML and stop"]
-    lines += ["  --help          print this and stop", ""]
-    return "\n".join(lines)
-
-
-def _block_help(schema: type[Any], tree: Any, prefix: str) -> list[str]:
-    lines = ["", f"{prefix.rstrip('.')}: {schema.__doc__}"] if prefix else [""]
-    nested = []
-    for item in fields(schema):
-        kind, value = kinds(schema)[item.name], tree[item.name]
-        if is_dataclass(kind):
-            nested += _block_help(kind, value, f"{prefix}{item.name}.")
-            continue
-        left = f"{prefix}{item.name}={'' if value == '???' else shown(value)}"
-        limits = rules(kind, item.metadata.get("bounds", {}))
-        text = item.metadata.get("help", "") + (f" ({limits})" if limits else "")
-        lines.append(f"  {left:<40}  {text}")
-    return lines + nested

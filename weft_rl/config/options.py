@@ -1,12 +1,13 @@
 """What an option is: a dataclass field with a line of help and a rule that its value must keep."""
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from math import inf
 from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
+from weft_rl.config.numbers import candidates
 from weft_rl.errors import UserError
 
 _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
@@ -44,10 +45,40 @@ def option(default: Any, text: str, **bounds: float) -> Any:
     return field(default=default, metadata=about(text, **bounds))
 
 
-def require(condition: bool, key: str, value: object, rule: str) -> None:
-    """Raise UserError with one line, `key=value: rule`, unless the condition holds."""
+class BadOption(UserError):
+    """A value that an option cannot have: `key=value: rule`, and a value that it may have.
+
+    find: gives values that it may have, the nearest first; usual: its default, alone or not at all.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        value: object,
+        rule: str,
+        find: Callable[[], Sequence[object]] = tuple,
+        usual: Sequence[object] = (),
+    ) -> None:
+        super().__init__(key, value, rule)
+        self.key, self.value, self.rule, self.find, self.usual = key, value, rule, find, usual
+
+    def __str__(self) -> str:
+        # here and not before: one that is caught need not search
+        better = [*self.find(), *self.usual][:1]
+        cure = f"; try {shown(better[0])}" if better else ""
+        return f"{self.key}={shown(self.value)}: {self.rule}{cure}"
+
+
+def require(
+    condition: bool,
+    key: str,
+    value: object,
+    rule: str,
+    find: Callable[[], Sequence[object]] = tuple,
+) -> None:
+    """Raise BadOption unless the condition holds."""
     if not condition:
-        raise UserError(f"{key}={shown(value)}: {rule}")
+        raise BadOption(key, value, rule, find)
 
 
 def shown(value: object) -> str:
@@ -121,16 +152,27 @@ def _within(bounds: Mapping[str, float], value: float) -> bool:
 def check_fields(schema: type[Any], values: Mapping[str, Any], prefix: str) -> None:
     """Raise UserError for the first value that is not of its field's type or out of its bounds."""
     for item in fields(schema):
-        kind, value = kinds(schema)[item.name], values[item.name]
-        if is_dataclass(kind):
-            continue
-        broken = _broken_rule(kind, item.metadata.get("bounds", {}), value)
-        cure = "" if get_origin(kind) is Literal else _cure(item)
-        require(not broken, prefix + item.name, value, f"must be {broken}{cure}")
+        if not is_dataclass(kinds(schema)[item.name]):
+            _check_field(item, kinds(schema)[item.name], values[item.name], prefix)
 
 
-def _cure(item: Field[Any]) -> str:
-    return "" if item.default is MISSING or item.default is None else f"; try {shown(item.default)}"
+def _check_field(item: Field[Any], kind: Any, value: Any, prefix: str) -> None:
+    bounds = item.metadata.get("bounds", {})
+    broken = _broken_rule(kind, bounds, value)
+    if not broken:
+        return
+
+    def find() -> list[object]:
+        return [near for near in candidates(kind, bounds, value) if fits(item, kind, near)]
+
+    default = item.default if item.default_factory is MISSING else item.default_factory()
+    usual = [] if default is MISSING or get_origin(kind) is Literal else [default]
+    raise BadOption(prefix + item.name, value, f"must be {broken}", find, usual)
+
+
+def fits(item: Field[Any], kind: Any, value: Any) -> bool:
+    """Whether a value is of the field's type and within its bounds."""
+    return not _broken_rule(kind, item.metadata.get("bounds", {}), value)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """The blocks of reinforcement learning's options, and which methods go together."""
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from weft_rl.config.cold_start import BAD_RECORDS, BadRecords
 from weft_rl.config.lora import RLLoraConfig
+from weft_rl.config.numbers import nearest_whole
 from weft_rl.config.options import Block, about, option, require
 
 # Whose loss is a sum over tokens with a probability ratio each, by its normaliser's name.
@@ -17,11 +17,13 @@ _SENSELESS = {
             objective,
             "elbo",
         ): "a bound has no probability of single tokens to clip the ratio of; use "
-        "rl.objective=gspo, wd1 or spg"
+        "rl.preset=spg rl.objective=spg, or rl.objective=gspo rl.loss.kl=sequence, or "
+        "rl.objective=wd1 rl.loss.kl=sequence"
         for objective in CLIPPED_TOKENS
     },
     **{
-        ("spg", estimator): "needs a lower and an upper bound; use rl.estimator=elbo"
+        ("spg", estimator): "needs a lower and an upper bound; use rl.preset=spg "
+        "rl.estimator=elbo, or rl.estimator=elbo rl.loss.kl=sequence"
         for estimator in ("one_step", "coupled", "random_mask", "trace")
     },
 }
@@ -162,10 +164,15 @@ class RLConfig(Block):
         rows = self.num_prompts * self.num_generations
         size = self.optimizer.micro_batch_size or rows
         rule = (
-            f"must divide the {rows} completions of a rollout (rl.num_prompts x "
-            f"rl.num_generations); try {math.gcd(size, rows)}"
+            f"must divide the {rows} completions of a rollout (rl.num_prompts x rl.num_generations)"
         )
-        require(rows % size == 0, "rl.optimizer.micro_batch_size", size, rule)
+        require(
+            rows % size == 0,
+            "rl.optimizer.micro_batch_size",
+            size,
+            rule,
+            lambda: nearest_whole(min(size, rows), lambda each: rows % each == 0, most=rows),
+        )
         _check_pair(self)
 
     def micro_batch(self, processes: int) -> int:
@@ -179,7 +186,12 @@ class RLConfig(Block):
             f"{processes} processes cannot share the {rows} completions of a rollout in such "
             "parts; its multiple by the number of processes must divide them"
         )
-        require(fits, "rl.optimizer.micro_batch_size", size, rule)
+        share = rows // processes if rows % processes == 0 else 0
+
+        def parts() -> list[int]:
+            return nearest_whole(min(size, share), lambda each: share % each == 0, most=share)
+
+        require(fits, "rl.optimizer.micro_batch_size", size, rule, parts)
         return size
 
 
@@ -192,7 +204,7 @@ def _check_pair(options: RLConfig) -> None:
     fits = kl_coef == 0 or estimator != "elbo" or loss.kl == "sequence"
     rule = (
         "a bound has no probability of single tokens; use rl.loss.kl=sequence, or rl.kl_coef=0 for "
-        "no reference"
+        f"no reference{', as rl.preset=spg has it' if objective == 'spg' else ''}"
     )
     require(fits, "rl.loss.kl", loss.kl, rule)
     for name, owners in _OWNERS.items():

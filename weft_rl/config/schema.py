@@ -12,6 +12,7 @@ from weft_rl.config.cold_start import (
 )
 from weft_rl.config.lora import LoraConfig
 from weft_rl.config.memory import MemoryConfig
+from weft_rl.config.numbers import nearest_whole
 from weft_rl.config.options import Block, about, option, require, shown
 from weft_rl.config.reliability import ReliabilityConfig
 from weft_rl.config.rl import RLConfig
@@ -26,6 +27,11 @@ GENERATED = ("tiny", "small")
 STAGES = ("base", *COLD_STARTS, "rl", "eval")
 # What transformers can report to beside metrics.jsonl.
 TRACKERS = ("tensorboard", "trackio", "wandb")
+
+
+def _goes_with(length: int, width: int, steps: int) -> bool:
+    """Whether so many tokens divide into blocks, and steps among them."""
+    return length % width == 0 and steps <= length and steps % (length // width) == 0
 
 
 @dataclass(frozen=True)
@@ -76,18 +82,22 @@ class SamplerConfig(Block):
     def __post_init__(self) -> None:
         super().__post_init__()
         length, width, steps = self.gen_length, self.block_length, self.steps
+        count = max(length // width, 1)
+
+        def lengths() -> list[int]:
+            return nearest_whole(length, lambda each: _goes_with(each, width, steps))
+
+        def numbers() -> list[int]:
+            return nearest_whole(steps, lambda each: _goes_with(length, width, each), most=length)
+
+        rule = f"must be a multiple of sampler.block_length={width}"
+        require(length % width == 0, "sampler.gen_length", length, rule, lengths)
         rule = (
-            f"must be a multiple of sampler.block_length={width}; try {-(-length // width) * width}"
+            f"must be a multiple of the {count} blocks (sampler.gen_length / sampler.block_length)"
         )
-        require(length % width == 0, "sampler.gen_length", length, rule)
-        count = length // width
-        rule = (
-            f"must be a multiple of the {count} blocks (sampler.gen_length / "
-            f"sampler.block_length); try {-(-steps // count) * count}"
-        )
-        require(steps % count == 0, "sampler.steps", steps, rule)
-        rule = f"must be at most sampler.gen_length, as each step commits a token; try {length}"
-        require(steps <= length, "sampler.steps", steps, rule)
+        require(steps % count == 0, "sampler.steps", steps, rule, numbers)
+        rule = "must be at most sampler.gen_length, as each step commits a token"
+        require(steps <= length, "sampler.steps", steps, rule, numbers)
         rule = "needs something kept; use sampler.cache=prefix or dual, or null"
         usable = self.refresh_every is None or self.cache != "none"
         require(usable, "sampler.refresh_every", self.refresh_every, rule)
@@ -129,12 +139,13 @@ class BaseConfig(Block):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        unit = self.num_attention_heads
-        rule = (
-            f"must be a multiple of base.num_attention_heads={self.num_attention_heads}; "
-            f"try {-(-self.hidden_size // unit) * unit}"
-        )
-        require(self.hidden_size % unit == 0, "base.hidden_size", self.hidden_size, rule)
+        width, unit = self.hidden_size, self.num_attention_heads
+
+        def widths() -> list[int]:
+            return nearest_whole(width, lambda each: each % unit == 0)
+
+        rule = f"must be a multiple of base.num_attention_heads={unit}"
+        require(width % unit == 0, "base.hidden_size", width, rule, widths)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """How an evaluation samples, and how many held-out records it has; no torch, for plans as well."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from weft_rl.config.schema import RunConfig, SamplerConfig
 from weft_rl.data.prompts import PromptStyle
@@ -42,6 +44,20 @@ def evaluation_settings(config: RunConfig) -> Settings:
         sampler = replace(sampler, gen_length=options.gen_length, steps=steps)
     count = options.num_records or _NUM_RECORDS
     return Settings(sampler, config.prompt_style, options.data, count)
+
+
+def is_evaluated(config: RunConfig, evaluated: Mapping[str, Any], stage: str) -> bool:
+    """Whether eval.json's content has the stage's scores on the task, as the options have it.
+
+    What an entry does not say, as one of another version may not, counts as the same."""
+    entry = evaluated.get(stage, {}).get(config.task)
+    if entry is None:
+        return False
+    now = asdict(evaluation_settings(config))
+    saved = entry.get("settings", {})
+    then = now | {key: value for key, value in saved.items() if key in now}
+    then["sampler"] = now["sampler"] | then["sampler"]
+    return then == now and entry.get("seed", config.seed) == config.seed
 
 
 def most_records(task: str, settings: Settings) -> int | None:

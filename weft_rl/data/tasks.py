@@ -1,23 +1,20 @@
 """Where a task's records come from, and how a task of one's own joins those of the package."""
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import get_args
 
 import numpy as np
 
-from rewards.registry import EVALUATION, Reward, add_task
+from rewards.registry import EVALUATION, add_task
 from weft_rl.data import countdown, sudoku
+from weft_rl.data.own_task import Split, Task, check_task, generated, guarded, own_code
 from weft_rl.data.prompts import PROMPTS, PromptStyle
 from weft_rl.data.records import FIELDS, Record, load_records
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.sources import is_hub_id
 from weft_rl.errors import UserError
-
-Split = Literal["train", "test"]
-Fields = Mapping[str, Any]
 
 # Held-out records are the same in every run, whatever its seed: runs are compared on them.
 _HELD_OUT_SEED = 0
@@ -25,22 +22,6 @@ _HELD_OUT_SEED = 0
 _BLANKS = (8, 8)
 # Data sets of the hub that stand for "published"; their test splits.
 HUB = {"gsm8k": "openai/gsm8k:main", "math500": "HuggingFaceH4/MATH-500"}
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task of one's own: the value of `TASK` in the file that `task=` names.
-
-    prompt: fields to what the user says; fields: a row of a file to the record's fields, raising
-    ValueError for one that is wrong; training, evaluation: rewards by name, f(completion, **fields)
-    in [0, 1], the first evaluation being the score; generate: (split, count, seed) to fields of
-    distinct records, the splits without overlap, or None if records only come from files."""
-
-    prompt: Callable[[Fields], str]
-    fields: Callable[[Fields], dict[str, Any]]
-    training: Mapping[str, Reward]
-    evaluation: Mapping[str, Reward]
-    generate: Callable[[Split, int, int], Sequence[dict[str, Any]]] | None = None
 
 
 def _sudoku(split: Split, count: int, seed: int) -> list[Record]:
@@ -66,22 +47,29 @@ def load_task(name: str) -> None:
         known = ", ".join(EVALUATION)
         raise UserError(f"task={name}: must be one of {known}, or a Python file with a TASK")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with own_code(name, "it"):
+        spec.loader.exec_module(module)
     task = getattr(module, "TASK", None)
     if not isinstance(task, Task):
-        raise UserError(f"task={name}: has no TASK = Task(...); see docs/tasks.md")
+        problem = "has no TASK" if task is None else f"TASK is a {type(task).__name__}"
+        raise UserError(f"task={name}: {problem}; write TASK = Task(...), see docs/tasks.md")
+    check_task(name, task)
     _join(name, task)
 
 
 def _join(name: str, task: Task) -> None:
-    add_task(name, task.training, task.evaluation)
-    FIELDS[name] = task.fields
-    PROMPTS.update({(style, name): task.prompt for style in get_args(PromptStyle)})
-    generate = task.generate
-    if generate is not None:
+    """Make a task known; what its functions raise names its file and line, but for the training
+    rewards, of which a run stands some."""
+    scores = {key: guarded(name, key, score) for key, score in task.evaluation.items()}
+    add_task(name, task.training, scores)
+    FIELDS[name] = guarded(name, "fields", task.fields, passed=(ValueError,))
+    prompt = guarded(name, "prompt", task.prompt)
+    PROMPTS.update({(style, name): prompt for style in get_args(PromptStyle)})
+    if task.generate is not None:
+        generate = guarded(name, "generate", task.generate)
         GENERATORS[name] = lambda split, count, seed: [
             Record(f"{split}-{seed}-{i}", name, fields)
-            for i, fields in enumerate(generate(split, count, seed))
+            for i, fields in enumerate(generated(name, generate(split, count, seed)))
         ]
 
 

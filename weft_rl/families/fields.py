@@ -205,9 +205,7 @@ _SCALED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def rotary(
-    config: Mapping[str, Any], default: float | None
-) -> tuple[float, dict[str, Any] | None]:
+def rotary(config: Mapping[str, Any], default: float | None) -> tuple[float, dict[str, Any] | None]:
     """The base of rotary positions, and their scaling, None for none, from either layout.
 
     transformers 5 has both in `rope_parameters`, others have `rope_theta` and `rope_scaling`.

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from weft_rl.progress import LogLines
 from weft_rl.terminal import Console, escape
 
 if TYPE_CHECKING:
@@ -19,15 +20,21 @@ _MASK = "·"
 
 
 @contextmanager
-def progress_bar(label: str, console: Console | None = None) -> Generator["Callable[[Step], None]"]:
+def progress_bar(
+    label: str, console: Console | None = None, *, log: bool = False
+) -> Generator["Callable[[Step], None]"]:
     """An `on_step` for `generate` that keeps a line: completions, speed, forwards, time left.
 
     On stderr unless a console is given; the line goes away at the end, and is only there on a
-    terminal."""
+    terminal. log: elsewhere print lines now and then, which stay."""
     columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[state]}"))
     shown = Console(stderr=True) if console is None else console
     # rich leaves an empty line where there is no terminal
     quiet = not shown.is_terminal
+    if quiet and log:
+        lines = LogLines(label)
+        yield lambda step: lines.told(step.share, state(step))
+        return
     with Progress(*columns, console=shown, transient=True, disable=quiet) as progress:
         task = progress.add_task(label, total=1, state="")
         yield lambda step: progress.update(task, completed=step.share, state=state(step))

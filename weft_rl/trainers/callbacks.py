@@ -19,6 +19,7 @@ from rich.progress import (
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from weft_rl.ema import SMOOTHING, time_weighted_ema
+from weft_rl.progress import LogLines, time_left
 from weft_rl.runs import METRICS, append_line, read_lines
 from weft_rl.terminal import Console
 
@@ -56,6 +57,12 @@ class MetricsWriter(TrainerCallback):
         self.steps = [row["step"] for row in rows]
         self.rewards = [row["reward"] for row in rows]
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Take a resumed run's own intervals: transformers has those of its checkpoint."""
+        state.logging_steps, state.save_steps = int(args.logging_steps), int(args.save_steps)
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
@@ -86,10 +93,14 @@ class MetricsWriter(TrainerCallback):
 
 
 class ProgressLine(TrainerCallback):
-    """One live line: stage, step, the last reward or loss, rate, time left."""
+    """Stage, step, the last reward or loss, rate, time left: one live line on a terminal, and
+    elsewhere a line of a log now and then."""
 
     def __init__(self, stage: str) -> None:
-        self.stage, self.begun_at = stage, 0
+        self.stage, self.begun_at, self.shown = stage, 0, ""
+        self.begun = time.monotonic()
+        console = Console()
+        self.log = None if console.is_terminal else LogLines(stage)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -99,28 +110,47 @@ class ProgressLine(TrainerCallback):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(),
+            console=console,
+            disable=not console.is_terminal,
         )
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Show the bar, already advanced where the run is resumed."""
-        self.begun_at = state.global_step
+        self.begun_at, self.begun = state.global_step, time.monotonic()
+        if self.log is not None:
+            self.log = LogLines(self.stage, state.global_step / state.max_steps)
         self.task = self.progress.add_task(
             self.stage, total=state.max_steps, completed=state.global_step, shown="", rate=""
         )
         if state.is_world_process_zero:
             self.progress.start()
+        else:
+            self.log = None
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Advance."""
-        elapsed = self.progress.tasks[0].elapsed or 0.0
-        done = state.global_step - self.begun_at
-        rate = f"{done / elapsed:.2f} steps/s" if elapsed > 0 else ""
-        self.progress.update(self.task, completed=state.global_step, rate=rate)
+        self.progress.update(self.task, completed=state.global_step, rate=self._rate(state))
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Log the step before, whose loss is known by now."""
+        self._log(state)
+
+    def _log(self, state: TrainerState) -> None:
+        if self.log is not None and state.global_step > self.begun_at:
+            step, last = state.global_step, state.max_steps
+            left = time_left(time.monotonic() - self.begun, step - self.begun_at, last - step)
+            parts = [f"step {step} of {last}", self.shown, self._rate(state), f"{left} left"]
+            self.log.told(step / last, ", ".join(filter(None, parts)))
+
+    def _rate(self, state: TrainerState) -> str:
+        elapsed, done = time.monotonic() - self.begun, state.global_step - self.begun_at
+        return f"{done / elapsed:.2f} steps/s" if elapsed > 0 else ""
 
     def on_log(
         self,
@@ -133,13 +163,15 @@ class ProgressLine(TrainerCallback):
         """Show the newest reward, or the loss where there is no reward."""
         for name in ("reward", "loss"):
             if logs is not None and logs.get(name) is not None:
-                self.progress.update(self.task, shown=f"{name} {logs[name]:.3f}")
-                return
+                self.shown = f"{name} {logs[name]:.3f}"
+                self.progress.update(self.task, shown=self.shown)
+                break
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Leave the finished line on the screen."""
+        self._log(state)
         self.progress.stop()
 
 

@@ -1,0 +1,46 @@
+"""What the stages of a run would refuse, asked of each before the first one begins."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from stages import evaluate
+from stages.base import world_of
+from stages.context import quiet_libraries, surface_of
+from stages.registry import STAGES
+from weft_rl.config.schema import GENERATED, RunConfig
+from weft_rl.data.held_out import is_evaluated
+from weft_rl.families.registry import PUBLISHED
+from weft_rl.places import local_folder
+from weft_rl.plan import network_of
+from weft_rl.runs import EVAL, read_json
+
+
+def check(config: RunConfig, finished: Collection[str] = ()) -> None:
+    """Raise UserError for what a stage that is not finished would refuse, the evaluation included.
+
+    Each stage has a check, which does what the stage does before its weights are loaded."""
+    quiet_libraries()
+    if config.model in GENERATED:
+        surface = world_of(config)
+    else:
+        place = PUBLISHED.get(config.model, config.model)
+        surface = surface_of(place)
+        for name in config.trained:  # adapters of modules that the model does not have
+            lora = config.rl.lora if name == "rl" else config.cold_start.lora
+            folder = str(local_folder(place, weights=False))
+            network_of(replace(config, model=folder), lora, half=False)
+    checked = set()
+    for name in config.in_order:
+        if name in finished or name == "eval":
+            continue
+        stage = STAGES[name]
+        # cold starts have their options together
+        if stage.check not in checked:
+            stage.check(config, surface)
+            checked.add(stage.check)
+    results = read_json(Path(config.out) / EVAL, {}) if config.out else {}
+    trained = [name for name in config.in_order if name != "eval"] or ["base"]
+    scored = trained if config.eval.after_each else trained[-1:] * ("eval" in config.stages)
+    if not all(is_evaluated(config, results, name) for name in scored):
+        evaluate.check(config, surface)

@@ -1,0 +1,154 @@
+"""Whatever a stage would refuse is refused before the first stage begins."""
+
+import json
+import shutil
+from itertools import islice
+
+import pytest
+
+from weft_rl import pipeline
+from weft_rl.cli import execute
+from weft_rl.config.load import load_run_config
+from weft_rl.config.options import leaves
+from weft_rl.config.schema import RunConfig
+from weft_rl.errors import UserError
+from weft_rl.runs import checkpoint_path, publish
+
+QUICK = ["base.max_steps=1", "base.batch_size=4", "base.examples=8", "cold_start.records=4"]
+QUICK += ["cold_start.epochs=1", "cold_start.batch_size=4", "rl.num_prompts=2", "rl.max_steps=1"]
+QUICK += ["rl.num_generations=2", "rl.num_iterations=1", "eval.num_records=2", "sampler.steps=2"]
+
+# Values that the options' own rules let through, and that some stage may not.
+NUMBERS = ["1", "3", "64", "257", "5000"]
+TEXTS = ["nowhere", "./nowhere", "nowhere.jsonl", "{empty}", "{text}", "{folder}", "{own}", "d1"]
+TEXTS += ["published", "gsm8k", "math500", "countdown", "tiny", "small"]
+LISTS = ["[nope]", "[0.5,0.5]", "[rho1,rl]", "[sft,rl,eval]", "[eval]", "[q_proj,nope]", "[1]"]
+# Sizes with which a stage would take long, not refuse.
+LARGE = {"base.", "cold_start.records", "rl.num_prompts", "rl.num_generations"}
+
+
+def status_of_stages(words, monkeypatch, tmp_path):
+    """How a run ends whose stages take no time, and whether any of them had begun by then."""
+    begun = []
+    run = pipeline.run_pipeline
+
+    def running(config, folder, argv):
+        begun.append(folder)
+        return run(config, folder, argv)
+
+    def trained(trainer, context):
+        step = checkpoint_path(context.run, context.stage, 1)
+        scratch = context.scratch / "new"
+        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(scratch)
+        trainer.processing_class.save_pretrained(scratch)
+        publish(scratch, step)
+        return step
+
+    for stage in ("base", "cold_start", "rl"):
+        monkeypatch.setattr(f"stages.{stage}.train", trained)
+    monkeypatch.setattr(pipeline, "run_pipeline", running)
+    out = tmp_path / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    return execute("it", pipeline.main, [*words, f"out={out}"]), bool(begun), out
+
+
+def cases():
+    for key, leaf in leaves(RunConfig).items():
+        kind = str(leaf.kind)
+        values = LISTS if "list" in kind else NUMBERS if "int" in kind or "float" in kind else []
+        values = values or (TEXTS if "str" in kind and "Literal" not in kind else [])
+        if "Literal" in kind:
+            values = [text for text in kind.split("'")[1::2]]
+        large = any(key.startswith(name) for name in LARGE)
+        for value in values[:2] if large and values is NUMBERS else values:
+            if key not in ("out", "resume", "device"):
+                yield f"{key}={value}"
+
+
+def accepted(words):
+    try:
+        load_run_config(words, command="it")
+    except UserError:
+        return False
+    return True
+
+
+@pytest.fixture
+def files(tmp_path):
+    places = {name: tmp_path / name for name in ("empty", "text", "folder", "own")}
+    places["empty"] = tmp_path / "empty.jsonl"
+    places["empty"].write_text("")
+    places["text"] = tmp_path / "text.csv"
+    places["text"].write_text("a,b\n1,2\n")
+    places["folder"].mkdir()
+    places["own"] = tmp_path / "own.py"
+    places["own"].write_text("TASK = 1\n")
+    return {name: str(place) for name, place in places.items()}
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_no_stage_refuses_what_the_checks_let_through(part, files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
+    found = {0: 0, 2: 0}
+    for case in islice(cases(), part, None, 4):
+        key, _, value = case.partition("=")
+        own = [word for word in ["stages=[sft,rl]", *QUICK] if not word.startswith(f"{key}=")]
+        words = [*own, f"{key}={value.format_map(files) if '{' in value else value}"]
+        if not accepted(words):
+            continue
+        status, begun, out = status_of_stages(words, monkeypatch, tmp_path)
+        message = capsys.readouterr().err
+        assert status in (0, 2), (case, message)
+        assert (status == 0) == begun, (case, message)
+        assert begun or not out.exists(), case
+        found[status] += 1
+    assert found[0] > 5
+    assert found[2] > 5
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ("eval.preset=paper", "eval.preset=paper"),
+        ("eval.gen_length=512", "eval.gen_length=512"),
+        ("task=gsm8k", "prompt_style=tiny"),
+        ("sampler.gen_length=512 sampler.block_length=512", "sampler.gen_length=512"),
+        ("cold_start.data.max_length=8", "data=tiny"),
+        ("stages=[rho1,rl] cold_start.estimate.reference=./no", "./no"),
+        ("rl.watch.evaluate_steps=1 eval.after_each=false eval.gen_length=512", "eval.gen_length"),
+        ("rl.rollout.data={one} rl.num_prompts=4", "rl.num_prompts=4"),
+        ("task=gsm8k prompt_style=d1 rl.rollout.data={one}", "one.csv"),
+    ],
+)
+def test_a_late_mistake_is_found_first(words, key, tmp_path, monkeypatch, capsys):
+    one = tmp_path / "one.csv"
+    one.write_text("Puzzle,Solution\n4320004330100004,4321124334122134\n")
+    monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
+    given = dict(word.split("=", 1) for word in ["stages=[sft,rl]", *QUICK])
+    given |= dict(word.split("=", 1) for word in words.format(one=one).split())
+    words = [f"{name}={value}" for name, value in given.items()]
+    status, begun, out = status_of_stages(words, monkeypatch, tmp_path)
+    message = capsys.readouterr().err
+    assert (status, begun, out.exists()) == (2, False, False), message
+    assert key in message
+    assert message.count("\n") == 1
+
+
+def test_other_evaluation_options_are_evaluated_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "run"
+    own = [word for word in QUICK if not word.startswith("eval.")]
+    words = ["stages=[sft,rl]", *own, f"out={out}"]
+    assert pipeline.main([*words, "eval.num_records=2"]) == 0
+    before = (out / "metrics.jsonl").read_bytes()
+    more = ["eval.batch_size=3", "memory.gradient_checkpointing=true", "rl.watch.logging_steps=2"]
+    more += ["rl.save_steps=7", "reliability.keep_checkpoints=1", "sampler.trace=true"]
+    assert pipeline.main([*words, "eval.num_records=3", "eval.gen_length=16", *more]) == 0
+    assert (out / "metrics.jsonl").read_bytes() == before
+    scores = json.loads((out / "eval.json").read_text())
+    for stage in ("base", "sft", "rl"):
+        entry = scores[stage]["sudoku"]
+        assert (entry["n"], entry["settings"]["sampler"]["gen_length"]) == (3, 16)
+        assert len((out / f"completions/eval-{stage}.jsonl").read_text().splitlines()) == 3
+    with pytest.raises(UserError, match=r"different: rl\.learning_rate\)"):
+        pipeline.main([*words, "rl.learning_rate=0.5"])
