@@ -43,7 +43,8 @@ class Views:
         """Tokens whose estimates make up the completion's: (N, T) bool.
 
         Of a bound these are all of its tokens. Those that no view hides count 0, and weights make
-        up for them: a mean is over all, or it would be too large by what weights make up."""
+        up for them: a mean is over all, or it would be too large by what weights make up. SPG's
+        upper bound has its weights inside a logarithm and makes up for them by itself."""
         return self.seen if self.bounded is None else self.bounded
 
     def first(self, count: int) -> "Views":
