@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from weft_rl.errors import UserError
-from weft_rl.families.fields import POSITIVE
 from weft_rl.places import local_folder
 from weft_rl.safe_files import read_json
 from weft_rl.shards import Stored, read_header
@@ -139,9 +138,10 @@ def _positive(folder: Path, config: Mapping[str, Any], name: str) -> float:
     """A field that must be a positive number."""
     if name not in config:
         raise UserError(f"{folder / ADAPTER}: {name} is missing; copy it again")
-    if not POSITIVE.fits(config[name]):
-        raise UserError(f"{folder / ADAPTER}: {name}={config[name]!r}: {POSITIVE.rule}")
-    return config[name]
+    value = config[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise UserError(f"{folder / ADAPTER}: {name}={value!r}: must be a positive number")
+    return value
 
 
 def _rank(folder: Path, config: Mapping[str, Any], module: str) -> float:

@@ -61,8 +61,7 @@ def copy_companions(chain: Sequence[Path], folder: Path, family: Family, to: Lay
     The tokenizer loads without code: one of a class of its own gets the class that the files are
     of. Where transformers' class is to read it, it has the family's mask token and chat form.
     Raises UserError for a tokenizer_config.json that cannot be read."""
-    if (chain[0] / _GENERATION).exists():
-        shutil.copy(chain[0] / _GENERATION, folder)
+    _write_generation(chain[0], folder, family, to)
     names = (*_TOKENS, _TOKENIZER)
     holders = [place for place in chain if any((place / name).exists() for name in names)]
     if not holders:
@@ -82,7 +81,40 @@ def copy_companions(chain: Sequence[Path], folder: Path, family: Family, to: Lay
         options["mask_token"] = options.get("mask_token") or family.mask_token
     if own_template:
         options["chat_template"] = family.chat_template
-    _write(folder / _TOKENIZER, options)
+    elif (source / _TEMPLATE).exists():
+        # releases of transformers before 4.50 look for it here alone
+        options["chat_template"] = (source / _TEMPLATE).read_text(encoding="utf-8")
+    _write(folder / _TOKENIZER, _for_any_release(options))
+
+
+def _special_tokens(config: Config) -> dict[str, Any]:
+    """A configuration's special tokens that a generation_config.json repeats."""
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "mask_token_id")
+    return {name: config[name] for name in names if config.get(name) is not None}
+
+
+def _for_any_release(options: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer's options in the form that transformers 4 and 5 read.
+
+    Release 5 writes a class and a list of special tokens that release 4 does not know."""
+    options.pop("backend", None)
+    if options.get("tokenizer_class") == "TokenizersBackend":
+        options["tokenizer_class"] = "PreTrainedTokenizerFast"
+    extra = options.get("extra_special_tokens")
+    if isinstance(extra, list):
+        del options["extra_special_tokens"]
+        listed = options.get("additional_special_tokens") or []
+        options["additional_special_tokens"] = [*listed, *(t for t in extra if t not in listed)]
+    return options
+
+
+def _write_generation(source: Path, folder: Path, family: Family, to: Layout) -> None:
+    """The generation settings of the source; where upstream's loader demands them, new ones."""
+    settings: dict[str, Any] = read_json(source / _GENERATION, {})
+    if to == "upstream" and family.needs_generation_config:
+        settings = _special_tokens(family.to_upstream(read_config(source))) | settings
+    if settings:
+        _write(folder / _GENERATION, settings)
 
 
 def tokenizer_problem(folder: Path) -> str | None:

@@ -24,6 +24,10 @@ DTYPES = {
 _FLOATING = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 # The format's own limit; a longer header is a damaged file.
 _LONGEST_HEADER = 100_000_000
+# Weights in other formats.
+_OTHERS = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.h5", "*.msgpack")
+# What Git leaves in a large file's place until it is fetched.
+_POINTER = b"version "
 # Names in a message about missing tensors: one layer's worth, not thousands.
 _NAMED = 4
 
@@ -48,6 +52,8 @@ def read_header(path: Path) -> dict[str, Stored]:
         with path.open("rb") as file:
             first = file.read(8)
             length = int.from_bytes(first, "little")
+            if first == _POINTER:
+                raise UserError(f"{path}: is a pointer to Git LFS; fetch the file (git lfs pull)")
             if len(first) < 8 or length > min(size - 8, _LONGEST_HEADER):
                 raise UserError(f"{path}: is cut short in its header; download it again")
             header = json.loads(file.read(length))
@@ -99,7 +105,7 @@ def read_folder(folder: Path) -> dict[str, Stored]:
     index = folder / INDEX
     if not index.exists():
         if not (folder / SINGLE).exists():
-            raise UserError(f"{folder}: holds neither {SINGLE} nor {INDEX}; name a model's folder")
+            raise UserError(f"{folder}: holds neither {SINGLE} nor {INDEX}; {_instead(folder)}")
         return read_header(folder / SINGLE)
     files = _weight_map(index)
     tensors: dict[str, Stored] = {}
@@ -114,6 +120,17 @@ def read_folder(folder: Path) -> dict[str, Stored]:
                 raise UserError(f"{folder / name}: {problem} {_few(names)}; download it again")
         tensors |= shard
     return tensors
+
+
+def _instead(folder: Path) -> str:
+    """What a folder without the weights' files has instead, and the cure."""
+    others = sorted(path.name for kind in _OTHERS for path in folder.glob(kind) if path.is_file())
+    if not others:
+        return "name a model's folder"
+    return (
+        f"{_few(others)} cannot be read here (pickles may run code); save the weights as "
+        "safetensors, with safetensors.torch.save_file or transformers' save_pretrained"
+    )
 
 
 def _weight_map(index: Path) -> dict[str, str]:

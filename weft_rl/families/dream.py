@@ -121,4 +121,5 @@ DREAM = Family(
     end_of_turn_id=151645,
     remote_code=_REMOTE_CODE,
     tokenizer="Qwen2Tokenizer",
+    needs_generation_config=True,
 )

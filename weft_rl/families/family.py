@@ -70,6 +70,7 @@ class Family:
     remote_code: Mapping[str, str]  # auto_map of an export for upstream's users; never run here
     chat_template: str | None = None  # ours, where the published one opens a turn nobody asked for
     tokenizer: str | None = None  # transformers' class, where the published one is remote code
+    needs_generation_config: bool = False  # whether upstream's code loads no model without one
 
     def count(self, sizes: Sizes) -> int:
         """Parameters of a network."""

@@ -108,7 +108,7 @@ def load_model(
             base = load_model(adapter_base(folder), device, dtype, nf4=True)
             # PEFT freezes an adapter otherwise, and says nothing
             adapted = PeftModel.from_pretrained(base, str(folder), is_trainable=True)
-            return cast(PreTrainedModel, adapted)
+            return cast(PreTrainedModel, _in_order(adapted))
         folder, adapters = chain(folder)
         for each in (folder, *adapters):
             check_model_folder(each)
@@ -231,7 +231,18 @@ def with_lora(
     # PEFT draws an adapter's first matrices from the global random state, which stays as it was
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # noqa: TID251 - PEFT takes no generator
-        return get_peft_model(model, config)
+        return _in_order(get_peft_model(model, config))
+
+
+def _in_order(model: PeftModel) -> PeftModel:
+    """The model, whose adapter_config.json is the same in every process.
+
+    PEFT keeps names in sets and writes them in the order of their hashes, which differ."""
+    for config in model.peft_config.values():
+        for name, value in vars(config).items():
+            if isinstance(value, set):
+                setattr(config, name, sorted(value))
+    return model
 
 
 def _named_by_adapter(start: str, output: Path) -> str:
