@@ -131,8 +131,8 @@ def test_repeated_records_are_skipped_and_counted(tmp_path):
     (repeated,) = rejects.repeated
     assert (f"{path}:3" in repeated, f"{path}:1" in repeated) == (True, True)
     assert len(load_records("countdown", path)) == 2
-    with pytest.raises(UserError, match=r"a\.jsonl:3: .*a\.jsonl:1.*rl\.rollout\.bad_records=error"):
-        load_records("countdown", path, Rejects("strict", "rl.rollout.bad_records"))
+    with pytest.raises(UserError, match=r"a\.jsonl:3: .*a\.jsonl:1.*eval\.bad_records=error"):
+        load_records("countdown", path, Rejects("strict", "eval.bad_records"))
 
 
 def test_bad_records_are_left_out_where_they_may_be(tmp_path):

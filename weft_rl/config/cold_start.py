@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 
 from weft_rl.config.options import Block, option
 
-BadRecords = Literal["error", "skip", "strict"]
 # Of every stage that reads records.
 BAD_RECORDS = (
     "error stops at a record that cannot be used, skip leaves it out; repeated ones are left out, "
@@ -43,7 +42,7 @@ class DataConfig(Block):
         "drop",
         "longer records are left out, lose the middle of their reasoning, or lose their end",
     )
-    bad_records: BadRecords = option("error", BAD_RECORDS)
+    bad_records: Literal["error", "skip", "strict"] = option("error", BAD_RECORDS)
     num_records: int | None = option(
         None, "records drawn from the data set; null: all, or what data= names", at_least=1
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from weft_rl.config.cold_start import BAD_RECORDS, BadRecords
+from weft_rl.config.cold_start import BAD_RECORDS
 from weft_rl.config.lora import RLLoraConfig
 from weft_rl.config.numbers import nearest_whole
 from weft_rl.config.options import Block, about, option, require
@@ -45,7 +45,7 @@ class RolloutConfig(Block):
 
     temperature: float = option(1.0, "of the sampler; the loss is at temperature 1", above=0)
     data: str | None = option(None, "file of training records; null: generated")
-    bad_records: BadRecords = option("error", BAD_RECORDS)
+    bad_records: Literal["error", "skip", "strict"] = option("error", BAD_RECORDS)
     reward_weights: list[float] = field(
         default_factory=list, metadata=about("one for each of the task's rewards; []: 1 each")
     )

@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 
 from weft_rl.config.cold_start import (
     BAD_RECORDS,
-    BadRecords,
     DataConfig,
     EstimateConfig,
 )
@@ -210,7 +209,7 @@ class EvalConfig(Block):
     data: str | None = option(
         None, "a file, a data set of the hub, published, or d1 (its 256 puzzles); null: generated"
     )
-    bad_records: BadRecords = option("error", BAD_RECORDS)
+    bad_records: Literal["error", "skip", "strict"] = option("error", BAD_RECORDS)
     preset: Literal["run", "paper"] = option(
         "run", "paper: WeFT's evaluation, its lengths, prompts and data; run: this run's options"
     )

@@ -78,7 +78,7 @@ def read_rows(
         with path.open("rb") as file:
             head = file.read(len(max(_COMPRESSED, key=len)))
             file.seek(0)
-            if head.startswith(_PARQUET) or suffix_of(path.name) == ".parquet":
+            if head.startswith(_PARQUET) or path.suffix.lower() == ".parquet":
                 yield from parquet_rows(path, columns, reject)
                 return
             openers = [opener for mark, opener in _COMPRESSED.items() if head.startswith(mark)]

@@ -45,6 +45,8 @@ def json_rows(
         return
     if not text.endswith(b"\n"):
         text += file.readline(LONGEST)
+        if len(text) >= LONGEST:
+            raise _too_long(f"{path}:{number}")
     lines = chain([(number, text)] * bool(text), numbered_lines(path, file, number + 1))
     filled = (line for line in lines if not line[1].isspace())
     head = [line for _, line in zip(range(2), filled, strict=False)]
@@ -182,6 +184,7 @@ class _Values:
 
     def value(self) -> tuple[int, Any]:
         """The value that begins here, and the number of its line."""
+        self.peek()
         while True:
             try:
                 value, end = self._decoded()
