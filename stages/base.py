@@ -160,7 +160,7 @@ def _store(checkpoint: Path, context: Context, kept: Path) -> None:
         shutil.copy(checkpoint / name, scratch / name)
     WORLDS[context.config.model].tokenizer().save_pretrained(scratch)
     for row in read_lines(context.run / METRICS):
-        if row["stage"] == context.stage:
+        if row.get("stage") == context.stage:
             append_line(scratch / METRICS, row)
     (scratch / "step").write_text(checkpoint.name.removeprefix("step-"), encoding="utf-8")
     publish(scratch, kept)

@@ -33,6 +33,7 @@ from weft_rl.terminal import Console, one_line
 from weft_rl.trainers.callbacks import MetricsWriter, ProgressLine, StopOnSignal
 from weft_rl.trainers.checkpoints import AtomicCheckpoints
 from weft_rl.trainers.heartbeat import Heartbeat
+from weft_rl.trainers.restorable import unusable
 from weft_rl.trainers.versions import RECOMPUTE
 
 # What `accelerate launch` hands on from its file
@@ -163,7 +164,9 @@ def _start(trainer: AtomicCheckpoints, context: Context) -> Path | None:
     Raises UserError for one of another number of processes."""
     found: list[Path | None] = [None]
     if trainer.is_world_process_zero():
-        found = [sound_checkpoint(context.run, context.stage, say)]
+        found = [
+            sound_checkpoint(context.run, context.stage, say, lambda path: unusable(trainer, path))
+        ]
     (start,) = broadcast_object_list(found)
     if start is not None:
         processes, now = len([*start.glob("rng_state*.pth")]), trainer.accelerator.num_processes

@@ -214,8 +214,14 @@ def _warn(path: Path, line: int) -> None:
 def cut_lines(path: Path, stage: str, last_step: int) -> None:
     """Drop the lines of `stage` after `last_step`, so that a resumed run writes them once."""
     if path.exists():
-        kept = (r for r in read_lines(path) if r["stage"] != stage or r["step"] <= last_step)
+        kept = (row for row in read_lines(path) if not _is_after(row, stage, last_step))
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def _is_after(row: Mapping[str, Any], stage: str, last_step: int) -> bool:
+    """Whether a row is of a later step of the stage; one without a step cannot be kept either."""
+    step = row.get("step")
+    return row.get("stage") == stage and not (safe_files.is_number(step) and step <= last_step)
 
 
 def checkpoint_path(run: Path, stage: str, step: int) -> Path:
@@ -240,12 +246,15 @@ def newest_checkpoint(run: Path, stage: str) -> Path | None:
     return next(iter(checkpoints(run, stage)[::-1]), None)
 
 
-def sound_checkpoint(run: Path, stage: str, say: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint whose files are as they were written; None when there is none.
+def sound_checkpoint(
+    run: Path, stage: str, say: Callable[[str], None], unusable: Callable[[Path], str | None]
+) -> Path | None:
+    """The newest checkpoint whose files are as they were written and can be restored; None when
+    there is none. unusable: what is wrong with the content of one whose checksums are right.
 
-    One that is not is told of and renamed to step-N.damaged."""
+    One that is damaged is reported and renamed to step-N.damaged."""
     for path in reversed(checkpoints(run, stage)):
-        wrong = damage(path)
+        wrong = damage(path) or unusable(path)
         if wrong is None:
             return path
         say(set_aside(path, wrong))
@@ -256,6 +265,10 @@ def set_aside(checkpoint: Path, wrong: str) -> str:
     """Rename a damaged checkpoint to step-N.damaged; returns a line about it."""
     aside = checkpoint.with_name(f"{checkpoint.name}.damaged")
     shutil.rmtree(aside, ignore_errors=True)
+    number = 1
+    while os.path.lexists(aside):  # a file, a link, or a folder that cannot be removed
+        number += 1
+        aside = checkpoint.with_name(f"{checkpoint.name}.damaged-{number}")
     if checkpoint.exists():
         checkpoint.replace(aside)
     return f"{checkpoint}: {wrong}; kept as {aside.name}, going on from the checkpoint before it"

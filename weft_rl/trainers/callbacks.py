@@ -21,6 +21,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from weft_rl.ema import SMOOTHING, time_weighted_ema
 from weft_rl.progress import LogLines, time_left
 from weft_rl.runs import METRICS, append_line, read_lines
+from weft_rl.safe_files import is_number
 from weft_rl.terminal import Console
 
 # What TRL calls a metric, and what the run folder does.
@@ -53,9 +54,14 @@ class MetricsWriter(TrainerCallback):
 
     def __init__(self, run: Path, stage: str) -> None:
         self.path, self.stage, self.start = run / METRICS, stage, time.monotonic()
-        rows = [row for row in read_lines(self.path) if row["stage"] == stage and "reward" in row]
-        self.steps = [row["step"] for row in rows]
-        self.rewards = [row["reward"] for row in rows]
+        self.steps: list[float] = []
+        self.rewards: list[float] = []
+        for row in read_lines(self.path):
+            step, reward = row.get("step"), row.get("reward")
+            known = row.get("stage") == stage and is_number(step) and is_number(reward)
+            if known and step >= max(self.steps[-1:], default=step):
+                self.steps.append(step)
+                self.rewards.append(reward)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

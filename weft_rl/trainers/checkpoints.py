@@ -18,7 +18,7 @@ from weft_rl.sums import seal, sync
 from weft_rl.trainers.finite import FiniteSteps
 from weft_rl.trainers.space import checkpoint_bytes, lack_of_space
 
-_LINE = "metric_line_{rank}.json"
+LINE = "metric_line_{rank}.json"
 
 
 class AtomicCheckpoints(FiniteSteps):
@@ -100,7 +100,7 @@ class AtomicCheckpoints(FiniteSteps):
             "skipped": self.skipped,
             "metrics": self._since_line(),
         }
-        path = Path(output_dir) / _LINE.format(rank=self.accelerator.process_index)
+        path = Path(output_dir) / LINE.format(rank=self.accelerator.process_index)
         path.write_text(json.dumps(kept), encoding="utf-8")
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
@@ -112,7 +112,7 @@ class AtomicCheckpoints(FiniteSteps):
             return
         start = kwargs["resume_from_checkpoint"]
         if start is not None and kwargs["epoch"] == kwargs["epochs_trained"]:
-            path = Path(start) / _LINE.format(rank=self.accelerator.process_index)
+            path = Path(start) / LINE.format(rank=self.accelerator.process_index)
             kept = json.loads(path.read_text(encoding="utf-8"))
             self._tr_loss += kept["loss"]
             self._globalstep_last_logged = kept["since"]
