@@ -18,9 +18,11 @@ from transformers import PreTrainedTokenizerFast, TrainingArguments
 import weft_rl
 from stages.context import Context, common_arguments, train
 from weft_rl.config.schema import BaseConfig
+from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.small_world import small_texts
+from weft_rl.data.text import TextEncoder
 from weft_rl.data.tiny_world import pretraining_texts
-from weft_rl.data.traces import Example, pad_answers, prompt_ids
+from weft_rl.data.traces import Example, Examples, pad_answers
 from weft_rl.models.configuration import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.small import small_config, small_tokenizer
@@ -86,12 +88,12 @@ def _pretrain(context: Context) -> Path:
     options, world = context.config.base, WORLDS[context.config.model]
     tokenizer = world.tokenizer()
     model = fresh_model(world.network(options), options.seed)
-    examples = []
-    for index, (prompt, text) in enumerate(world.texts(options.examples, options.seed)):
-        ids = prompt_ids(tokenizer, prompt)
-        end = model.config.eot_token_id
-        whole = [*ids, *tokenizer.encode(text, add_special_tokens=False), end]
-        examples.append(Example(index, whole, len(ids)))
+    prompts, texts = zip(*world.texts(options.examples, options.seed), strict=True)
+    encoder, end = TextEncoder(tokenizer), model.config.eot_token_id
+    pairs = zip(encoder.chats(map(chat_prompt, prompts)), encoder.texts(texts), strict=True)
+    examples = Examples(
+        Example(index, [*ids, *answer, end], len(ids)) for index, (ids, answer) in enumerate(pairs)
+    )
     canvas = context.config.sampler.gen_length
     trainer = ColdStartTrainer(
         model=model,

@@ -1,9 +1,11 @@
 """Supervised fine-tuning on reasoning traces: sft, weft and the other rates."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import track
 from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
@@ -12,15 +14,17 @@ from transformers import (
 )
 
 from stages.context import Context, common_arguments, train
-from weft_rl.config.schema import GENERATED
+from weft_rl.config.schema import GENERATED, DataConfig
 from weft_rl.data.choice import Rejects, read_traces
-from weft_rl.data.schemas import Trace
+from weft_rl.data.schemas import Trace, turns_of
 from weft_rl.data.small_world import small_traces
+from weft_rl.data.text import decode_completion
 from weft_rl.data.tiny_world import cold_start_traces
-from weft_rl.data.traces import Example, encode_traces
+from weft_rl.data.traces import Examples, encode_traces
 from weft_rl.errors import UserError
 from weft_rl.live import HEAT
 from weft_rl.models.loading import load_tokenizer
+from weft_rl.shares import rank_and_world
 from weft_rl.trainers.answers import AnswerCollator
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.estimates import multiplies_bf16
@@ -43,29 +47,39 @@ def load_traces(context: Context, reject: Rejects) -> list[Trace]:
 
 def examples_of(
     context: Context, tokenizer: PreTrainedTokenizerBase, model_config: PreTrainedConfig
-) -> list[Example]:
+) -> Examples:
     """The records as token ids; prints how many were left out or cut, and why.
 
     Raises UserError when none is left, and for more tokens than the model has positions for."""
     config, options = context.config, context.config.cold_start.data
-    ends, reject = model_config.end_token_ids, Rejects(options.bad_records)
-    examples, dropped, cut = encode_traces(
-        load_traces(context, reject),
+    reject, console = Rejects(options.bad_records), Console(stderr=True)
+    traces = load_traces(context, reject)
+    turns = traces
+    if options.chat_turns == "all":
+        turns = [turn for trace in traces for turn in turns_of(trace, options.think)]
+    encoded = encode_traces(
+        track(
+            turns,
+            f"{context.stage}: tokenizing",
+            console=console,
+            transient=True,
+            disable=not console.is_terminal or rank_and_world()[0] > 0,
+        ),
         tokenizer,
         config.prompt_style,
-        ends[-1],
+        model_config.end_token_ids[-1],
         options.max_length,
         options.truncation,
-        (model_config.mask_token_id, *ends),
         reject,
     )
+    examples, dropped = encoded.examples, encoded.dropped
     limit = f"longer than cold_start.data.max_length={options.max_length} tokens"
     if not examples:
         raise UserError(
             f"data={config.data}: no record is left, {dropped} are {limit}, "
             f"{len(reject.reasons)} cannot be used; raise the length, or look at the records"
         )
-    longest = max(len(example.ids) for example in examples)
+    longest = max(examples.lengths())
     positions = model_config.max_position_embeddings
     if longest > positions:
         raise UserError(
@@ -73,13 +87,38 @@ def examples_of(
             f"and a record takes {longest}; try {positions}"
         )
     lines = [f"{context.stage}: {len(examples)} records, the longest of {longest} tokens"]
-    if dropped or cut:
-        lines.append(f"  {limit}: {dropped} left out, {cut} cut ({options.truncation})")
+    lines += _chat_lines(traces, turns, options)
+    if dropped or encoded.cut:
+        lines.append(
+            f"  {limit}: {dropped} left out, {encoded.cut} cut ({options.truncation}), "
+            f"{encoded.dropped_tokens} tokens dropped"
+        )
+    if encoded.without_reasoning:
+        lines.append(f"    {encoded.without_reasoning} of them have no reasoning to cut")
     if reject.reasons:
         lines.append(f"  cannot be used: {len(reject.reasons)} left out")
         lines += [f"    {reason}" for reason in reject.reasons[:_SHOWN]]
     Console().print("\n".join(lines), markup=False, soft_wrap=True)
     return examples
+
+
+def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataConfig) -> list[str]:
+    """What is trained of chats and their thoughts; nothing where the records are of one turn."""
+    lines = []
+    answers = len(traces) + sum(role == "assistant" for each in traces for role, _ in each.history)
+    if any(trace.history for trace in traces):
+        lines.append(
+            f"  chats: {len(turns)} of {answers} answers trained on "
+            f"(cold_start.data.chat_turns={options.chat_turns})"
+        )
+    thoughts = sum(trace.think is not None for trace in turns)
+    if thoughts:
+        form = "<reasoning> and <answer>" if options.think == "rewrite" else "text"
+        lines.append(
+            f"  <think>: {thoughts} answers, trained as {form} (cold_start.data.think="
+            f"{options.think})"
+        )
+    return lines
 
 
 def run(context: Context) -> Path:
@@ -98,14 +137,14 @@ def _write_entropies(
     context: Context,
     trainer: ColdStartTrainer,
     tokenizer: PreTrainedTokenizerBase,
-    examples: list[Example],
+    examples: Examples,
 ) -> None:
     """The mean entropies of tokens (the paper's Figure 2), and a few responses token by token.
 
     Every process takes part in the forward and the sums; the first one writes."""
 
     def spelling(token: int) -> str:
-        return str(tokenizer.decode([token]))
+        return decode_completion(tokenizer, [token])
 
     batch = trainer.data_collator(examples[:SHOWN])
     batch = {name: value.to(context.device) for name, value in batch.items()}
@@ -126,7 +165,7 @@ def _trainer(
     context: Context,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    examples: list[Example],
+    examples: Examples,
 ) -> ColdStartTrainer:
     config, options = context.config, context.config.cold_start
     estimate = options.estimate
@@ -144,7 +183,6 @@ def _trainer(
         save_steps=options.save_steps,
     )
     records_a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    lengths = [len(example.ids) for example in examples]
     return ColdStartTrainer(
         model=adapted,
         args=args,
@@ -154,7 +192,7 @@ def _trainer(
         objective=objective_of(context.stage, options.normalizer, options.slope),
         seed=config.seed,
         times=options.times,
-        order=GroupedByLength(lengths, records_a_step, config.seed)
+        order=GroupedByLength(examples.lengths(), records_a_step, config.seed)
         if options.data.group_by_length
         else None,
         refresh_every=estimate.refresh_every if estimate.rates == "cached" else 1,

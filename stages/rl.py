@@ -15,7 +15,7 @@ from weft_rl.data.held_out import evaluation_settings
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.records import Record, load_records
 from weft_rl.data.tasks import held_out_records, hub_name, training_records
-from weft_rl.data.traces import prompt_ids
+from weft_rl.data.text import task_prompt_ids
 from weft_rl.evaluation import sample_completions, summarise
 from weft_rl.hub import hub_records
 from weft_rl.models.checks import require_room
@@ -53,10 +53,8 @@ def run(context: Context) -> Path:
     ]
     model = context.model()
     tokenizer = load_tokenizer(context.start)
-    lengths = {
-        record.id: len(prompt_ids(tokenizer, text))
-        for record, text in zip(records, texts, strict=True)
-    }
+    ids = task_prompt_ids(tokenizer, config.prompt_style, records)
+    lengths = {record.id: len(prompt) for record, prompt in zip(records, ids, strict=True)}
     length = config.sampler.gen_length
     cure = "generate less, or leave such records out"
     require_room(model.config, lengths, length, f"sampler.gen_length={length}", cure)

@@ -36,6 +36,15 @@ class DataConfig(Block):
         "drop",
         "longer records are left out, lose the middle of their reasoning, or lose their end",
     )
+    chat_turns: Literal["last", "all"] = option(
+        "last",
+        "answers of a chat trained on; all: each is an example, the turns before it are its prompt",
+    )
+    think: Literal["rewrite", "keep"] = option(
+        "rewrite",
+        "<think>...</think> at the start of a chat's answer becomes <reasoning> and <answer>, or "
+        "stays",
+    )
     bad_records: Literal["error", "skip"] = option(
         "error", "stop at a record that cannot be used, or leave it out and count it"
     )
