@@ -24,7 +24,7 @@ def test_boundaries_token_by_token():
     tokenizer = tiny_tokenizer()
     end = tokenizer.convert_tokens_to_ids(EOT)
     trace = Trace("Compute: 1+2", " 1+2=3", "3", "here")
-    (example,), dropped, _ = encode_traces([trace], tokenizer, "tiny", end, 100)
+    (example,), dropped, *_ = encode_traces([trace], tokenizer, "tiny", end, 100)
     tokens = tokenizer.convert_ids_to_tokens(example.ids)
     assert dropped == 0
     assert example.ids[: example.prompt_length] == prompt_ids(tokenizer, "Compute: 1+2")
@@ -35,7 +35,7 @@ def test_boundaries_token_by_token():
 
 def test_too_long_is_dropped_and_counted():
     traces = [Trace("Compute: 1+2", " 1+2=3", "3", ""), Trace("Sort: 21", " 1 2" * 40, "12", "")]
-    examples, dropped, _ = encode_traces(traces, tiny_tokenizer(), "tiny", 3, 60)
+    examples, dropped, *_ = encode_traces(traces, tiny_tokenizer(), "tiny", 3, 60)
     assert ([example.index for example in examples], dropped) == ([0], 1)
 
 
@@ -74,7 +74,7 @@ def test_what_is_cut_is_the_middle_of_any_text(text):
     trace = Trace("Sort: 21", text, "12", "")
     length = len(encoded(trace, 500, "drop").examples[0].ids)
     for less in range(1, len(text) + 1):
-        (example,), dropped, cut = encoded(trace, length - less, "cut_trace")
+        (example,), dropped, cut, *_ = encoded(trace, length - less, "cut_trace")
         assert (dropped, cut) == (0, 1)
         assert length - less - 22 < len(example.ids) <= length - less
         left = text_of(example).removeprefix("<reasoning>").split("</reasoning>")[0]
@@ -87,7 +87,7 @@ def test_what_is_cut_is_the_middle_of_any_text(text):
 def test_right_cuts_the_end_token_too_and_never_leaves_a_prompt_alone():
     whole = encoded(LONG, 100, "right").examples[0]
     for limit in range(1, len(whole.ids) + 1):
-        examples, dropped, cut = encoded(LONG, limit, "right")
+        examples, dropped, cut, *_ = encoded(LONG, limit, "right")
         if limit <= whole.prompt_length:
             assert (examples, dropped, cut) == ([], 1, 0)
         else:

@@ -22,9 +22,11 @@ from lm_eval.api.model import LM  # ty: ignore[import-not-found] - as above
 from lm_eval.api.registry import register_model  # ty: ignore[import-not-found] - as above
 
 from weft_rl.config.schema import SamplerConfig
+from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.likelihood import log_likelihood
 from weft_rl.models.loading import load_model, load_tokenizer, resolve_device
 from weft_rl.sampler import generate
+from weft_rl.sampler.checks import special_ids
 from weft_rl.seeding import seed_for
 
 
@@ -53,6 +55,7 @@ class WeftLM(LM):
             load_model(pretrained, place, dtype),
             load_tokenizer(pretrained),
         )
+        self.encoder = TextEncoder(self.tokenizer)
         self.sampler = SamplerConfig(
             int(gen_length), int(block_length), int(steps or int(gen_length) // 2)
         )
@@ -71,12 +74,11 @@ class WeftLM(LM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """A conversation as text."""
-        return str(
-            self.tokenizer.apply_chat_template(
-                chat_history, tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        )
+        """A conversation as text, its last message left open without a generation prompt.
+
+        A special token that a message spells has a private character within it, which the requests
+        below take out again."""
+        return self.encoder.render(chat_history, add_generation_prompt=add_generation_prompt)[0]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """A completion for each context, cut before the first of the request's `until`."""
@@ -84,7 +86,7 @@ class WeftLM(LM):
         for start in range(0, len(requests), self.batch_size):
             batch = [request.args for request in requests[start : start + self.batch_size]]
             padded = self.tokenizer.pad(
-                {"input_ids": [self._ids(context) for context, _ in batch]},
+                {"input_ids": [self.encoder.context(context) for context, _ in batch]},
                 padding_side="left",
                 return_tensors="pt",
             ).to(self.model.device)
@@ -92,9 +94,8 @@ class WeftLM(LM):
             out = generate(
                 self.model, padded["input_ids"], self.sampler, padded["attention_mask"], seeds
             )
-            rows = zip(batch, out.completions.tolist(), out.lengths.tolist(), strict=True)
-            for (_, options), row, length in rows:
-                text = str(self.tokenizer.decode(row[:length]))
+            for (_, options), row in zip(batch, out.completions.tolist(), strict=True):
+                text = decode_completion(self.tokenizer, row, special_ids(self.model)[1])
                 stops = options.get("until") or []
                 for stop in [stops] if isinstance(stops, str) else stops:
                     text = text.partition(stop)[0] if stop else text
@@ -115,8 +116,8 @@ class WeftLM(LM):
         return [self._likelihood("", request.args[0])[0] for request in requests]
 
     def _likelihood(self, context: str, continuation: str) -> tuple[float, bool]:
-        prompt = torch.tensor(self._ids(context) or [self.tokenizer.bos_token_id])
-        answer = torch.tensor(self._ids(continuation))
+        prompt = torch.tensor(self.encoder.context(context) or [self.tokenizer.bos_token_id])
+        answer = torch.tensor(self.encoder.texts([continuation])[0])
         generator = torch.Generator().manual_seed(seed_for(self.seed, context, continuation))
         value = log_likelihood(
             self.model,
@@ -131,10 +132,6 @@ class WeftLM(LM):
             self.model, prompt[None].to(self.model.device), SamplerConfig(length, length, length)
         )
         return value, greedy.completions[0].tolist() == answer.tolist()
-
-    def _ids(self, text: str) -> list[int]:
-        # a chat template's text holds its begin token already
-        return self.tokenizer.encode(text, add_special_tokens=False)
 
 
 def main() -> None:

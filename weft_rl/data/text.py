@@ -6,7 +6,7 @@ the chat template are special."""
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
@@ -36,7 +36,8 @@ class TextEncoder:
         special |= {*tokenizer.all_special_tokens}
         # one character, or whitespace, is text whatever it is called
         special = {text for text in special if len(text) > 1 and not text.isspace()}
-        self._ids = dict(zip(special, tokenizer.convert_tokens_to_ids([*special]), strict=True))
+        ids: Any = tokenizer.convert_tokens_to_ids([*special])
+        self._ids = dict(zip(special, ids, strict=True))
         # text outside of the vocabulary becomes the unknown token
         self._reserved = {i: text for text, i in self._ids.items() if i != tokenizer.unk_token_id}
         longest_first = sorted(special, key=len, reverse=True)
@@ -62,16 +63,28 @@ class TextEncoder:
         plain = iter(self._plain([text for text, mark in rendered if not mark]))
         return [self.rendered(*each) if each[1] else next(plain) for each in rendered]
 
+    def context(self, text: str) -> list[int]:
+        """Ids of what `render` made, told by the special token that the template begins with, or
+        of any other text as `texts` has it. Raises ValueError as `texts`."""
+        begin = self._special.match(self.render([{"role": "user", "content": "x"}])[0])
+        if begin is None or not text.startswith(begin[0]):
+            return self.texts([text])[0]
+        return self.rendered(text, next((c for c in text if ord(c) >= _FIRST_PRIVATE), ""))
+
     def render(self, chat: Chat, *, add_generation_prompt: bool = True) -> tuple[str, str]:
         """A conversation as text, and the character that stands within each special token that its
-        messages spell; none where they spell none. Raises ValueError as `chats`."""
+        messages spell; none where they spell none. Without a generation prompt the last message
+        stays open. Raises ValueError as `chats`."""
         *contents, mark = self._break(*(message["content"] for message in chat))
         messages = [
             {**message, "content": content} for message, content in zip(chat, contents, strict=True)
         ]
         try:
             text = self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=add_generation_prompt, tokenize=False
+                messages,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+                tokenize=False,
             )
         except TemplateError as error:
             raise ValueError(f"the chat template refuses it ({error})") from error
@@ -104,7 +117,7 @@ class TextEncoder:
         if self._reserved.keys().isdisjoint(ids):
             return ids
         # they are in the vocabulary like any word: their two parts are not
-        parts = self._plain(text.split(mark), split_special_tokens=True)
+        parts = self._plain(text.split(mark) if mark else [text], split_special_tokens=True)
         ids = [token for part in parts for token in part]
         for token in ids:
             if token in self._reserved:
