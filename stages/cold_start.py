@@ -115,8 +115,8 @@ def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataCo
     if thoughts:
         form = "<reasoning> and <answer>" if options.think == "rewrite" else "text"
         lines.append(
-            f"  <think>: {thoughts} answers, trained as {form} (cold_start.data.think="
-            f"{options.think})"
+            f"  answers that begin with <think>: {thoughts}, trained on as {form} "
+            f"(cold_start.data.think={options.think})"
         )
     return lines
 
