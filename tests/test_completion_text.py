@@ -126,7 +126,9 @@ def test_every_stage_takes_the_same_texts(tmp_path, capsys):
         *("eval.preset=run", "rl.optimizer.micro_batch_size=null"),
     ]
     assert execute("weft_rl.pipeline", main, words) == 0, capsys.readouterr().err
-    rows = [json.loads(line) for line in (out / "completions" / "rl.jsonl").open()]
+    rows = [
+        json.loads(line) for line in (out / "completions" / "rl.jsonl").read_text().splitlines()
+    ]
     assert all(SPELLING in row["prompt"] for row in rows)
     arguments = [f"checkpoint={out}", f"prompt={SPELLING}", "device=cpu", "gen_length=8"]
     assert execute("weft_rl.sample", sample, [*arguments, "block_length=8", "steps=4"]) == 0
