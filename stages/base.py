@@ -19,9 +19,11 @@ import weft_rl
 from stages.alone import pretrain, wait_for
 from stages.context import Context, Surface, common_arguments, train
 from weft_rl.config.schema import BaseConfig, RunConfig
+from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.small_world import small_texts
+from weft_rl.data.text import TextEncoder
 from weft_rl.data.tiny_world import pretraining_texts
-from weft_rl.data.traces import Example, pad_answers, prompt_ids
+from weft_rl.data.traces import Example, Examples, pad_answers
 from weft_rl.models.checks import require_room
 from weft_rl.models.configuration import LLaDAConfig
 from weft_rl.models.loading import fresh_model
@@ -107,18 +109,18 @@ def check(config: RunConfig, surface: Surface) -> None:
 
 
 @lru_cache(maxsize=1)
-def _examples(model: str, options: BaseConfig, canvas: int) -> list[Example]:
+def _examples(model: str, options: BaseConfig, canvas: int) -> Examples:
     """The texts as token ids, their answers filled up to the canvas.
 
     Raises UserError for a canvas that is too short, or longer than the model has positions for."""
     world = WORLDS[model]
     network: Any = world.network(options)
-    tokenizer, end, pad = world.tokenizer(), network.eot_token_id, network.eos_token_id
-    examples = []
-    for index, (prompt, text) in enumerate(world.texts(options.examples, options.seed)):
-        ids = prompt_ids(tokenizer, prompt)
-        whole = [*ids, *tokenizer.encode(text, add_special_tokens=False), end]
-        examples.append(Example(index, whole, len(ids)))
+    encoder, end, pad = TextEncoder(world.tokenizer()), network.eot_token_id, network.eos_token_id
+    prompts, texts = zip(*world.texts(options.examples, options.seed), strict=True)
+    pairs = zip(encoder.chats(map(chat_prompt, prompts)), encoder.texts(texts), strict=True)
+    examples = Examples(
+        Example(index, [*ids, *answer, end], len(ids)) for index, (ids, answer) in enumerate(pairs)
+    )
     lengths = {str(example.index): example.prompt_length for example in examples}
     cure = "pretrain on less"
     require_room(network, lengths, canvas, f"sampler.gen_length={canvas}", cure)

@@ -1,8 +1,10 @@
 """Supervised fine-tuning on reasoning traces: sft, weft and the other rates."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.progress import track
 from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
@@ -12,13 +14,14 @@ from transformers import (
 
 from stages.context import Context, Surface, common_arguments, surface_of, train
 from weft_rl.config.options import require
-from weft_rl.config.schema import GENERATED, RunConfig
+from weft_rl.config.schema import GENERATED, DataConfig, RunConfig
 from weft_rl.data.choice import read_traces
 from weft_rl.data.rejects import Rejects
-from weft_rl.data.schemas import Trace
+from weft_rl.data.schemas import Trace, turns_of
 from weft_rl.data.small_world import small_traces
+from weft_rl.data.text import decode_completion
 from weft_rl.data.tiny_world import cold_start_traces
-from weft_rl.data.traces import Example, encode_traces
+from weft_rl.data.traces import Examples, encode_traces
 from weft_rl.errors import UserError
 from weft_rl.live import HEAT
 from weft_rl.models.loading import load_tokenizer
@@ -42,39 +45,53 @@ def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:
 
 def examples_of(
     context: Context, tokenizer: PreTrainedTokenizerBase, model_config: PreTrainedConfig
-) -> list[Example]:
+) -> Examples:
     """The records as token ids; prints how many were left out or cut, and why.
 
     Raises UserError when none is left, and for more tokens than the model has positions for."""
-    examples, lines = encoded(context.config, Surface(tokenizer, model_config))
+    examples, lines = encoded(context.config, Surface(tokenizer, model_config), context.stage)
     lines[0] = f"{context.stage}: {lines[0]}"
     if rank_and_world()[0] == 0:
         Console().print("\n".join(lines), soft_wrap=True)
     return examples
 
 
-def encoded(config: RunConfig, surface: Surface) -> tuple[list[Example], list[str]]:
-    """The records as token ids, and lines on how many were left out or cut, and why."""
-    options = config.cold_start.data
+def encoded(
+    config: RunConfig, surface: Surface, label: str | None = None
+) -> tuple[Examples, list[str]]:
+    """The records as token ids, and lines on how many were left out or cut, and why.
+
+    label: named by the progress bar; None: no bar."""
+    options, console = config.cold_start.data, Console(stderr=True)
     tokenizer, model_config = surface
-    ends, reject = model_config.end_token_ids, Rejects(options.bad_records)
-    examples, dropped, cut = encode_traces(
-        load_traces(config, reject),
+    reject = Rejects(options.bad_records)
+    traces = load_traces(config, reject)
+    turns = traces
+    if options.chat_turns == "all":
+        turns = [turn for trace in traces for turn in turns_of(trace, options.think)]
+    result = encode_traces(
+        track(
+            turns,
+            f"{label}: tokenizing",
+            console=console,
+            transient=True,
+            disable=label is None or not console.is_terminal or rank_and_world()[0] > 0,
+        ),
         tokenizer,
         config.prompt_style,
-        ends[-1],
+        model_config.end_token_ids[-1],
         options.max_length,
         options.truncation,
-        (model_config.mask_token_id, *ends),
         reject,
     )
+    examples, dropped = result.examples, result.dropped
     limit = f"longer than cold_start.data.max_length={options.max_length} tokens"
     if not examples:
         raise UserError(
             f"data={config.data}: no record is left, {dropped} are {limit}, "
             f"{len(reject.reasons)} cannot be used; raise the length, or look at the records"
         )
-    longest = max(len(example.ids) for example in examples)
+    longest = max(examples.lengths())
     positions = model_config.max_position_embeddings
     if longest > positions:
         raise UserError(
@@ -82,8 +99,14 @@ def encoded(config: RunConfig, surface: Surface) -> tuple[list[Example], list[st
             f"and a record takes {longest}; try {positions}"
         )
     lines = [f"{len(examples)} records, the longest of {longest} tokens"]
-    if dropped or cut:
-        lines.append(f"  {limit}: {dropped} left out, {cut} cut ({options.truncation})")
+    lines += _chat_lines(traces, turns, options)
+    if dropped or result.cut:
+        lines.append(
+            f"  {limit}: {dropped} left out, {result.cut} cut ({options.truncation}), "
+            f"{result.dropped_tokens} tokens dropped"
+        )
+    if result.without_reasoning:
+        lines.append(f"    {result.without_reasoning} of them have no reasoning to cut")
     return examples, lines + reject.summary()
 
 
@@ -96,6 +119,25 @@ def check(config: RunConfig, surface: Surface) -> None:
         rule = f"has {size} tokens, and the model has {surface.network.vocab_size}; name another"
         fits = size == surface.network.vocab_size
         require(fits, "cold_start.estimate.reference", reference, rule)
+
+
+def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataConfig) -> list[str]:
+    """What is trained of chats and their thoughts; nothing where the records are of one turn."""
+    lines = []
+    answers = len(traces) + sum(role == "assistant" for each in traces for role, _ in each.history)
+    if any(trace.history for trace in traces):
+        lines.append(
+            f"  chats: {len(turns)} of {answers} answers trained on "
+            f"(cold_start.data.chat_turns={options.chat_turns})"
+        )
+    thoughts = sum(trace.think is not None for trace in turns)
+    if thoughts:
+        form = "<reasoning> and <answer>" if options.think == "rewrite" else "text"
+        lines.append(
+            f"  answers that begin with <think>: {thoughts}, trained on as {form} "
+            f"(cold_start.data.think={options.think})"
+        )
+    return lines
 
 
 def run(context: Context) -> Path:
@@ -114,14 +156,14 @@ def _write_entropies(
     context: Context,
     trainer: ColdStartTrainer,
     tokenizer: PreTrainedTokenizerBase,
-    examples: list[Example],
+    examples: Examples,
 ) -> None:
     """The mean entropies of tokens (the paper's Figure 2), and a few responses token by token.
 
     Every process takes part in the forward and the sums; the first one writes."""
 
     def spelling(token: int) -> str:
-        return str(tokenizer.decode([token]))
+        return decode_completion(tokenizer, [token])
 
     batch = trainer.data_collator(examples[:SHOWN])
     batch = {name: value.to(context.device) for name, value in batch.items()}
@@ -142,7 +184,7 @@ def _trainer(
     context: Context,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    examples: list[Example],
+    examples: Examples,
 ) -> ColdStartTrainer:
     config, options = context.config, context.config.cold_start
     estimate = options.estimate
@@ -160,7 +202,6 @@ def _trainer(
         save_steps=options.save_steps,
     )
     records_a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    lengths = [len(example.ids) for example in examples]
     return ColdStartTrainer(
         model=adapted,
         args=args,
@@ -170,7 +211,7 @@ def _trainer(
         objective=objective_of(context.stage, options.normalizer, options.slope),
         seed=config.seed,
         times=options.times,
-        order=GroupedByLength(lengths, records_a_step, config.seed)
+        order=GroupedByLength(examples.lengths(), records_a_step, config.seed)
         if options.data.group_by_length
         else None,
         refresh_every=estimate.refresh_every if estimate.rates == "cached" else 1,

@@ -21,7 +21,7 @@ from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.records import Record, load_records
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.tasks import held_out_records, hub_name, training_records
-from weft_rl.data.traces import prompt_ids
+from weft_rl.data.text import task_prompt_ids
 from weft_rl.evaluation import sample_completions, summarise
 from weft_rl.hub import hub_records
 from weft_rl.models.checks import require_room
@@ -49,11 +49,8 @@ def prompts(config: RunConfig, rejects: Rejects) -> list[Record]:
 def rows_of(config: RunConfig, surface: Surface, rejects: Rejects) -> list[dict[str, Any]]:
     """The trainer's rows: prompt, id and fields. Raises UserError for too few or too long ones."""
     options, records = config.rl, prompts(config, rejects)
-    texts = [task_prompt(config.prompt_style, record.task, record.fields) for record in records]
-    lengths = {
-        record.id: len(prompt_ids(surface.tokenizer, text))
-        for record, text in zip(records, texts, strict=True)
-    }
+    ids = task_prompt_ids(surface.tokenizer, config.prompt_style, records)
+    lengths = {record.id: len(prompt) for record, prompt in zip(records, ids, strict=True)}
     length = config.sampler.gen_length
     cure = "generate less, or leave such records out"
     require_room(surface.network, lengths, length, f"sampler.gen_length={length}", cure)
@@ -61,8 +58,12 @@ def rows_of(config: RunConfig, surface: Surface, rejects: Rejects) -> list[dict[
     fits = len(records) >= options.num_prompts
     require(fits, "rl.num_prompts", options.num_prompts, rule, lambda: [len(records)])
     return [
-        {"prompt": chat_prompt(text), "id": record.id, "fields": record.fields}
-        for record, text in zip(records, texts, strict=True)
+        {
+            "prompt": chat_prompt(task_prompt(config.prompt_style, record.task, record.fields)),
+            "id": record.id,
+            "fields": record.fields,
+        }
+        for record in records
     ]
 
 

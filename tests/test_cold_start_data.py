@@ -14,7 +14,7 @@ from weft_rl.data.choice import Rejects, read_traces
 from weft_rl.data.tiny_world import cold_start_traces
 from weft_rl.data.traces import encode_traces
 from weft_rl.errors import UserError
-from weft_rl.models.tokenizer import EOT, MASK, tiny_config, tiny_tokenizer
+from weft_rl.models.tokenizer import EOT, tiny_config, tiny_tokenizer
 from weft_rl.pipeline import main
 
 FIXTURE = Path(__file__).parent / "fixtures" / "s1k_schema_8.jsonl"
@@ -70,10 +70,68 @@ def test_the_policy_is_printed_with_its_counts(tmp_path, capsys, policy):
     left_out, cut = (over, 0) if policy == "drop" else (0, over)
     assert said(capsys) == (
         f"weft: {kept} records, the longest of {limit} tokens longer than "
-        f"cold_start.data.max_length={limit} tokens: {left_out} left out, {cut} cut ({policy})"
+        f"cold_start.data.max_length={limit} tokens: {left_out} left out, {cut} cut ({policy}), "
+        f"{sum(all_of) - sum(some.lengths())} tokens dropped"
     )
     end = tiny_tokenizer().convert_tokens_to_ids(EOT)
     assert sum(one.ids[-1] == end for one in some) == (20 - over if policy == "right" else kept)
+
+
+def conversation(*answers):
+    """A chat with these answers."""
+    roles = ("user", "assistant")
+    turns = [(roles[i % 2], text) for pair in answers for i, text in enumerate(("1+1", pair))]
+    return {"messages": [{"role": role, "content": text} for role, text in turns]}
+
+
+@pytest.mark.parametrize(("turns", "trained"), [("last", 3), ("all", 6)])
+def test_trained_answers_and_thoughts_of_chats_are_counted(tmp_path, capsys, turns, trained):
+    chats = [conversation("1"), conversation("1", "2"), conversation("1", "2", "<think>3</think>4")]
+    data = write(tmp_path / "a.jsonl", chats)
+    some = encode(data, f"cold_start.data.chat_turns={turns}")
+    assert [one.index for one in some] == [*range(trained)]
+    out = said(capsys)
+    assert f"{trained} of 6 answers" in out
+    assert "<think>: 1" in out
+    # each answer is trained in one example, what comes before it is its prompt
+    tokenizer = tiny_tokenizer()
+    answers = [tokenizer.decode(one.ids[one.prompt_length :]) for one in some]
+    ends = [
+        f"{text}{EOT}" for text in (["1", "2"] if turns == "last" else ["1", "1", "2", "1", "2"])
+    ]
+    assert answers[:-1] == ends
+    assert answers[-1].startswith("<reasoning>3</reasoning>")
+    prompt = some[-1].ids[: some[-1].prompt_length]
+    assert tokenizer.decode(prompt).count("1+1") == 3
+
+
+def test_thoughts_stay_if_told_so(tmp_path, capsys):
+    text = "<think>1</think>2"
+    data = write(tmp_path / "a.jsonl", [conversation(text)])
+    (one,) = encode(data, "cold_start.data.think=keep")
+    tokenizer = tiny_tokenizer()
+    assert one.ids[one.prompt_length : -1] == tokenizer.encode(text, add_special_tokens=False)
+    assert "cold_start.data.think=keep" in said(capsys)
+
+
+def test_long_chats_without_a_reasoning_are_counted(tmp_path, capsys):
+    chats = [conversation("1 " * 50), conversation(f"<think>{'1 ' * 50}</think>2")]
+    data = write(tmp_path / "a.jsonl", chats)
+    options = ["cold_start.data.max_length=60", "cold_start.data.truncation=cut_trace"]
+    (one,) = encode(data, *options)
+    assert one.index == 1
+    out = said(capsys)
+    assert "1 left out, 1 cut (cut_trace)" in out
+    assert "1 of them have no reasoning" in out
+
+
+def test_a_broken_thought_of_an_earlier_answer_is_a_bad_record(tmp_path):
+    data = write(tmp_path / "a.jsonl", [conversation("<think>1", "2"), conversation("3")])
+    assert len(encode(data)) == 2  # it is trained on as part of a prompt only
+    with pytest.raises(UserError, match=r"a\.jsonl:1: message 2"):
+        encode(data, "cold_start.data.chat_turns=all")
+    skip = "cold_start.data.bad_records=skip"
+    assert len(encode(data, "cold_start.data.chat_turns=all", skip)) == 1
 
 
 def test_nothing_is_said_of_lengths_when_all_fit(tmp_path, capsys):
@@ -85,7 +143,7 @@ def test_records_left_out_are_counted_and_the_first_are_named(tmp_path, capsys):
     some = rows(6)
     some[1] = {"text": "of no schema"}
     some[3]["attempt"] = ""
-    some[4]["attempt"] = f"1{MASK}"
+    some[4] = {"messages": [{"role": "user", "content": "1"}]}
     data = write(tmp_path / "a.jsonl", some)
     with pytest.raises(UserError, match=r"a\.jsonl:2: columns \[text\] fit no schema"):
         encode(data)

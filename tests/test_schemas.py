@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from weft_rl.data.schemas import Trace, trace_of
+from weft_rl.data.schemas import Trace, trace_of, turns_of
 
 S1K = {"question": "q", "thinking_trajectories": ["think", "more"], "attempt": "a", "cot": None}
 S1K_1_1 = {
@@ -25,7 +25,10 @@ ASKED = ("user", "q")
 MIXTURE = chat(ASKED, ("assistant", "<think>\nthink\n</think>\n\na\n"), num_tokens=9, source="math")
 
 
-@pytest.mark.parametrize(("row", "more"), [(S1K, {}), (S1K_1_1, {}), (MIXTURE, {"num_tokens": 9})])
+@pytest.mark.parametrize(
+    ("row", "more"),
+    [(S1K, {}), (S1K_1_1, {}), (MIXTURE, {"num_tokens": 9, "think": "rewrite"})],
+)
 def test_the_reasoning_schemas_give_one_trace(row, more):
     assert trace_of(row, "f:1") == Trace("q", "think", "a", "f:1", **more)
 
@@ -36,9 +39,45 @@ def test_a_chat_keeps_its_turns_and_its_text():
     )
     history = (("system", "be brief"), ASKED, ("assistant", "x"))
     assert trace_of(row, "f:1") == Trace("y ", None, "z", "f:1", history)
-    # without num_tokens it is a chat, and its thoughts are text like any other
-    text = MIXTURE["messages"][1]["content"]
-    assert trace_of({"messages": MIXTURE["messages"]}, "").answer == text.strip()
+
+
+THOUGHT = "<think>\nthink\n</think>\n\na"
+
+
+@pytest.mark.parametrize("more", [{}, {"num_tokens": 9}, {"source": "x"}, {"num_tokens": None}])
+def test_thoughts_are_rewritten_or_kept_whatever_other_columns_there_are(more):
+    row = {"messages": MIXTURE["messages"], **more}
+    count = more.get("num_tokens")
+    rewritten = trace_of(row, "f:1")
+    assert rewritten == Trace("q", "think", "a", "f:1", num_tokens=count, think="rewrite")
+    kept = trace_of(row, "f:1", "keep")
+    assert kept.think == "keep"
+    assert f"<think>{kept.reasoning}</think>{kept.answer}" == THOUGHT
+
+
+@pytest.mark.parametrize("text", ["a", "a <think>b</think> c", "thought</think>a"])
+@pytest.mark.parametrize("think", ["rewrite", "keep"])
+def test_an_answer_that_does_not_begin_with_a_thought_is_text(text, think):
+    trace = trace_of(chat(ASKED, ("assistant", text), num_tokens=1), "f:1", think)
+    assert (trace.reasoning, trace.answer, trace.think) == (None, text, None)
+
+
+@pytest.mark.parametrize("text", ["<think>t", "<think>t</think>"])
+def test_half_a_thought_is_kept_as_text_only(text):
+    row = chat(ASKED, ("assistant", text))
+    assert trace_of(row, "", "keep").answer == text
+    with pytest.raises(ValueError, match="</think>"):
+        trace_of(row, "")
+
+
+def test_earlier_turns_are_rewritten_where_they_are_trained_on():
+    row = chat(ASKED, ("assistant", THOUGHT), ("user", "r"), ("assistant", "b"))
+    first, last = turns_of(trace_of(row, "f:1"), "rewrite")
+    assert (first.question, first.reasoning, first.answer, first.history) == ("q", "think", "a", ())
+    assert last.history == (ASKED, ("assistant", THOUGHT))
+    broken = chat(ASKED, ("assistant", "<think>t"), ("user", "r"), ("assistant", "b"))
+    with pytest.raises(ValueError, match="message 2"):
+        [*turns_of(trace_of(broken, "f:1"), "rewrite")]
 
 
 @pytest.mark.parametrize(("count", "kept"), [(9, 9), (9.0, 9), (None, None), ("x", None)])
@@ -79,11 +118,9 @@ def test_lists_that_are_spelled_as_text(spell):
         (S1K | {"thinking_trajectories": [""]}, "thinking_trajectories .* not empty"),
         (S1K | {"attempt": "\ud83d"}, "attempt holds half of a surrogate pair"),
         (S1K_1_1 | {"deepseek_attempt": ""}, "deepseek_attempt must be a text that is not empty"),
-        (MIXTURE | {"num_tokens": None}, "num_tokens must be a whole number, got null"),
-        (MIXTURE | {"num_tokens": True}, "num_tokens must be a whole number, got true"),
-        (chat(ASKED, ("assistant", "<think>t"), num_tokens=1), "must be <think>...</think> and"),
-        (chat(ASKED, ("assistant", "<think>t</think> "), num_tokens=1), "answer after </think>"),
-        (chat(ASKED, ("assistant", "<think> </think>a"), num_tokens=1), "between <think> and"),
+        (chat(ASKED, ("assistant", "<think>t")), "<think> is not closed"),
+        (chat(ASKED, ("assistant", "<think>t</think> ")), "answer after </think>"),
+        (chat(ASKED, ("assistant", "<think> </think>a")), "between <think> and"),
         (chat(ASKED), r"end with user and assistant, got \[user\]: there is no answer to train on"),
         (chat(), r"end with user and assistant, got \[\]"),
         (chat(("assistant", "a")), r"end with user and assistant, got \[assistant\]"),

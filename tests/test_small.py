@@ -163,7 +163,7 @@ def test_its_texts_fit_the_canvas(tokenizer):
     )
     assert longest < config.sampler.gen_length
     limit = config.cold_start.data.max_length
-    examples, dropped, _ = encode_traces(small_traces(200, 0), tokenizer, "d1", 3, limit)
+    examples, dropped, *_ = encode_traces(small_traces(200, 0), tokenizer, "d1", 3, limit)
     assert (len(examples), dropped) == (200, 0)
     puzzle = task_prompt("d1", "sudoku", {"puzzle": "1203400212341234"})
     positions = small_config(config.base).max_position_embeddings

@@ -12,11 +12,12 @@ from transformers import AutoTokenizer
 from rewards.grid import completions, is_solved, keeps_clues
 from weft_rl.data.grids import careless_solution
 from weft_rl.data.prompts import plain_answer, tagged_answer
-from weft_rl.data.schemas import Trace
+from weft_rl.data.schemas import Trace, turns_of, with_thought
 from weft_rl.data.sudoku import fill_rows, is_held_out
 from weft_rl.data.tiny_world import cold_start_traces, pretraining_texts
-from weft_rl.data.traces import Example, encode_traces, pad_answers, prompt_ids
+from weft_rl.data.traces import Example, Examples, encode_traces, pad_answers, prompt_ids
 from weft_rl.errors import UserError
+from weft_rl.models.small import small_tokenizer
 from weft_rl.models.tokenizer import EOT, MASK, UNKNOWN, tiny_tokenizer
 
 
@@ -24,7 +25,7 @@ def test_boundaries_token_by_token():
     tokenizer = tiny_tokenizer()
     end = tokenizer.convert_tokens_to_ids(EOT)
     trace = Trace("Compute: 1+2", " 1+2=3", "3", "here")
-    (example,), dropped, _ = encode_traces([trace], tokenizer, "tiny", end, 100)
+    (example,), dropped, *_ = encode_traces([trace], tokenizer, "tiny", end, 100)
     tokens = tokenizer.convert_ids_to_tokens(example.ids)
     assert dropped == 0
     assert example.ids[: example.prompt_length] == prompt_ids(tokenizer, "Compute: 1+2")
@@ -35,7 +36,7 @@ def test_boundaries_token_by_token():
 
 def test_too_long_is_dropped_and_counted():
     traces = [Trace("Compute: 1+2", " 1+2=3", "3", ""), Trace("Sort: 21", " 1 2" * 40, "12", "")]
-    examples, dropped, _ = encode_traces(traces, tiny_tokenizer(), "tiny", 3, 60)
+    examples, dropped, *_ = encode_traces(traces, tiny_tokenizer(), "tiny", 3, 60)
     assert ([example.index for example in examples], dropped) == ([0], 1)
 
 
@@ -66,7 +67,7 @@ def test_the_trace_loses_its_middle_and_keeps_answer_and_end():
     # all of the reasoning may go, but no more
     none = encoded(LONG, length - 16, "cut_trace").examples[0]
     assert text_of(none) == f"<reasoning></reasoning><answer>12</answer>{EOT}"
-    assert encoded(LONG, length - 17, "cut_trace")[:] == ([], 1, 0)
+    assert encoded(LONG, length - 17, "cut_trace")[:] == ([], 1, 0, length, 0)
 
 
 @pytest.mark.parametrize("text", ["1" * 90, " 1 2 " * 9 + " ", "  1"])
@@ -74,7 +75,7 @@ def test_what_is_cut_is_the_middle_of_any_text(text):
     trace = Trace("Sort: 21", text, "12", "")
     length = len(encoded(trace, 500, "drop").examples[0].ids)
     for less in range(1, len(text) + 1):
-        (example,), dropped, cut = encoded(trace, length - less, "cut_trace")
+        (example,), dropped, cut, *_ = encoded(trace, length - less, "cut_trace")
         assert (dropped, cut) == (0, 1)
         assert length - less - 22 < len(example.ids) <= length - less
         left = text_of(example).removeprefix("<reasoning>").split("</reasoning>")[0]
@@ -87,18 +88,43 @@ def test_what_is_cut_is_the_middle_of_any_text(text):
 def test_right_cuts_the_end_token_too_and_never_leaves_a_prompt_alone():
     whole = encoded(LONG, 100, "right").examples[0]
     for limit in range(1, len(whole.ids) + 1):
-        examples, dropped, cut = encoded(LONG, limit, "right")
+        examples, dropped, cut, lost, _ = encoded(LONG, limit, "right")
         if limit <= whole.prompt_length:
             assert (examples, dropped, cut) == ([], 1, 0)
         else:
             assert examples[0].ids == whole.ids[:limit]
-            assert (dropped, cut) == (0, int(limit < len(whole.ids)))
+            assert (dropped, cut, lost) == (0, int(limit < len(whole.ids)), len(whole.ids) - limit)
 
 
 def test_a_chat_that_is_too_long_has_no_trace_to_cut():
     chat = Trace("Sort: 21", None, "1 2 " * 20, "")
-    assert encoded(chat, 40, "cut_trace")[:] == ([], 1, 0)
+    (whole,) = encoded(chat, 200, "drop").examples
+    assert encoded(chat, 40, "cut_trace")[:] == ([], 1, 0, len(whole.ids), 1)
     assert encoded(chat, 40, "right").cut == 1
+    assert encoded(chat, 40, "drop").without_reasoning == 0
+
+
+@pytest.mark.parametrize("think", ["rewrite", "keep"])
+def test_the_thoughts_of_a_chat_are_cut_in_either_form(think):
+    history = (("user", "Sort: 31"), ("assistant", "1 3"))
+    text = "<think> 1 2 3 4 5 6 7 8</think>12"
+    chat = with_thought(Trace("Sort: 21", None, text, "", history), think)
+    tokenizer = small_tokenizer()
+    end = tokenizer.convert_tokens_to_ids(EOT)
+    (whole,), *_ = encode_traces([chat], tokenizer, "tiny", end, 300, "cut_trace")
+    limit = len(whole.ids) - 3
+    (cut,), *counts = encode_traces([chat], tokenizer, "tiny", end, limit, "cut_trace")
+    form = {
+        "rewrite": "<reasoning>{}</reasoning><answer>12</answer>",
+        "keep": "<think> {}</think>12",
+    }[think]
+    answers = [tokenizer.decode(one.ids[one.prompt_length : -1]) for one in (whole, cut)]
+    assert answers[0] == form.format("1 2 3 4 5 6 7 8")
+    kept = re.fullmatch(re.escape(form).replace(r"\{\}", "(.*)"), answers[1])[1].split()
+    assert 3 < len(kept) < 8
+    assert [kept[0], kept[-1]] == ["1", "8"]
+    assert whole.ids[: whole.prompt_length] == cut.ids[: cut.prompt_length]
+    assert counts == [0, 1, len(whole.ids) - len(cut.ids), 0]
 
 
 def test_a_chat_is_rendered_turn_by_turn_and_ends_with_its_end():
@@ -131,25 +157,65 @@ def test_upstreams_template_adds_no_phantom_turn():
 
 
 @pytest.mark.parametrize("part", ["question", "reasoning", "answer", "history"])
-@pytest.mark.parametrize("token", [MASK, EOT])
-def test_a_record_that_spells_the_mask_or_an_end_is_refused(part, token):
-    value = (("user", f"1{token}"),) if part == "history" else f"1{token}"
-    trace = replace(LONG, **{part: value})
-    reserved = tiny_tokenizer().convert_tokens_to_ids([MASK, EOT])
-    with pytest.raises(UserError, match=re.escape(f"file:3: holds the token {token}")):
-        encoded(trace, 200, "drop", reserved_ids=reserved)
-    told = []
-    traces = [trace, LONG]
-    examples, *_ = encode_traces(
-        traces, tiny_tokenizer(), "tiny", END, 200, "drop", reserved, told.append
+@pytest.mark.parametrize("token", [MASK, EOT, "<|startoftext|>"])
+def test_a_special_token_that_a_record_spells_is_text(part, token):
+    tokenizer = small_tokenizer()
+    end, special = tokenizer.convert_tokens_to_ids(EOT), {*tokenizer.all_special_ids}
+
+    def specials(value):
+        trace = replace(LONG, **{part: (("user", value),) if part == "history" else value})
+        (example,), *_ = encode_traces([trace], tokenizer, "tiny", end, 400)
+        return [id for id in example.ids if id in special], tokenizer.decode(example.ids)
+
+    ids, text = specials(f"1 {token} 2")
+    assert ids == specials("1 2")[0]
+    assert f"1 {token} 2" in text
+
+
+def test_a_record_that_the_template_refuses_is_rejected_by_name():
+    tokenizer, told = tiny_tokenizer(), []
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        + tokenizer.chat_template
     )
-    # the second record keeps its place, which seeds its masks
-    assert ([example.index for example in examples], len(told)) == ([1], 1)
+    traces = [LONG, replace(LONG, history=(("system", "1"),)), LONG]
+    examples, *_ = encode_traces(traces, tokenizer, "tiny", END, 200, "drop", told.append)
+    # the third keeps its place, which seeds its masks
+    assert [example.index for example in examples] == [0, 2]
+    (error,) = told
+    assert str(error).startswith("file:3: ")
+    with pytest.raises(UserError, match="file:3: "):
+        encode_traces(traces, tokenizer, "tiny", END, 200)
 
 
-def test_a_reserved_token_without_text_is_in_no_record():
-    none = replace(LONG, answer="None")
-    assert len(encoded(none, 200, "drop", reserved_ids=[9999]).examples) == 1
+def test_examples_in_arrays_are_those_that_were_put_in():
+    some = [Example(7, [1, 2, 3], 1), Example(9, [2**31 - 1, 0], 0), Example(2**40, [5], 0)]
+    kept = Examples(some)
+    assert [*kept] == some == kept
+    assert kept[-1] == some[-1]
+    assert kept[:2] == some[:2]
+    assert kept.lengths() == [3, 2, 1]
+    with pytest.raises(IndexError):
+        kept[3]
+
+
+def test_batches_of_traces_are_encoded_as_each_alone():
+    traces = cold_start_traces(1100, 0)  # more than two batches
+    examples, *_ = encode_traces(traces, tiny_tokenizer(), "tiny", END, 200)
+    assert [example.index for example in examples] == [*range(1100)]
+    for i in (0, 511, 512, 1099):
+        (alone,), *_ = encode_traces([traces[i]], tiny_tokenizer(), "tiny", END, 200)
+        assert examples[i] == replace(alone, index=i)
+
+
+def test_every_turn_has_the_turns_before_it_as_its_prompt():
+    chat = Trace("q3", None, "a3", "f:1", (("system", "s"), ("user", "q1"), ("assistant", " a1 ")))
+    assert [*turns_of(chat, "rewrite")] == [
+        Trace("q1", None, "a1", "f:1, message 3", (("system", "s"),)),
+        chat,
+    ]
+    greeted = Trace("q", None, "a", "f:1", (("assistant", "hello"),))
+    assert [*turns_of(greeted, "rewrite")] == [greeted]
 
 
 def test_an_answer_without_tokens_is_refused():

@@ -12,9 +12,10 @@ from weft_rl.config.schema import EvalConfig
 from weft_rl.data.held_out import Settings
 from weft_rl.data.prompts import PREFILL, task_prompt
 from weft_rl.data.records import Record
-from weft_rl.data.traces import prompt_ids
+from weft_rl.data.text import decode_completion, task_prompt_ids
 from weft_rl.models.checks import require_room
 from weft_rl.sampler import generate
+from weft_rl.sampler.checks import special_ids
 from weft_rl.sampler.control import TraceEntry
 from weft_rl.sampler.denoise import OnStep, Step
 from weft_rl.seeding import seed_for
@@ -62,8 +63,7 @@ def _prompts_ids(
 ) -> list[list[int]]:
     """Each record's prompt as the model is given it, with the tag that its answer begins with."""
     prefill = tokenizer.encode(PREFILL[settings.style], add_special_tokens=False)
-    prompts = [task_prompt(settings.style, record.task, record.fields) for record in records]
-    return [prompt_ids(tokenizer, prompt) + prefill for prompt in prompts]
+    return [ids + prefill for ids in task_prompt_ids(tokenizer, settings.style, records)]
 
 
 def sample_completions(
@@ -104,10 +104,8 @@ def sample_completions(
         )
         account.next_part(len(batch))
         done = []
-        for record, prompt, row, length in zip(
-            batch, prompts, out.completions.tolist(), out.lengths.tolist(), strict=True
-        ):
-            text = str(tokenizer.decode(row[:length]))
+        for record, prompt, row in zip(batch, prompts, out.completions.tolist(), strict=True):
+            text = decode_completion(tokenizer, row, special_ids(model)[1])
             scores = {
                 name: score(text, **record.fields)
                 for name, score in EVALUATION[record.task].items()
@@ -159,7 +157,7 @@ def playback_of(
     entries = sorted(trace, key=lambda entry: entry["position"])
     return {
         "prompt": prompt,
-        "tokens": [str(tokenizer.decode([row[entry["position"]]])) for entry in entries],
+        "tokens": [decode_completion(tokenizer, [row[entry["position"]]]) for entry in entries],
         "opened": [entry["step"] + 1 for entry in entries],
         "confidences": [round(entry["confidence"], 3) for entry in entries],
         "steps": max((entry["step"] + 1 for entry in entries), default=0),

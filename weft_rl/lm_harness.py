@@ -30,11 +30,13 @@ from weft_rl.cli import execute
 from weft_rl.config.load import parse_options
 from weft_rl.config.options import Block, about, option, require, shown
 from weft_rl.config.schema import SamplerConfig
+from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.errors import UserError
 from weft_rl.likelihood import log_likelihood
 from weft_rl.models.loading import load_model, load_tokenizer, resolve_device
 from weft_rl.origins import checkpoint_of
 from weft_rl.sampler import generate
+from weft_rl.sampler.checks import special_ids
 from weft_rl.seeding import seed_for
 
 _BATCH = 8
@@ -96,6 +98,7 @@ class WeftLM(LM):
             raise UserError(str(error).replace("sampler.", "")) from error
         folder = str(checkpoint_of(config.pretrained, "pretrained"))
         self.model, self.tokenizer = load_model(folder, place, dtype), load_tokenizer(folder)
+        self.encoder = TextEncoder(self.tokenizer)
         self.draws, self.seed = config.draws, config.seed
         automatic = config.batch_size.startswith("auto")
         self.batch_size = _BATCH if automatic else int(config.batch_size)
@@ -112,12 +115,11 @@ class WeftLM(LM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """A conversation as text."""
-        return str(
-            self.tokenizer.apply_chat_template(
-                chat_history, tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        )
+        """A conversation as text, its last message left open without a generation prompt.
+
+        A special token that a message spells has a private character within it, which the requests
+        below take out again."""
+        return self.encoder.render(chat_history, add_generation_prompt=add_generation_prompt)[0]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """A completion for each context, cut before the first of the request's `until`."""
@@ -125,7 +127,7 @@ class WeftLM(LM):
         for start in range(0, len(requests), self.batch_size):
             batch = [request.args for request in requests[start : start + self.batch_size]]
             padded = self.tokenizer.pad(
-                {"input_ids": [self._ids(context) for context, _ in batch]},
+                {"input_ids": [self.encoder.context(context) for context, _ in batch]},
                 padding_side="left",
                 return_tensors="pt",
             ).to(self.model.device)
@@ -133,9 +135,8 @@ class WeftLM(LM):
             out = generate(
                 self.model, padded["input_ids"], self.sampler, padded["attention_mask"], seeds
             )
-            rows = zip(batch, out.completions.tolist(), out.lengths.tolist(), strict=True)
-            for (_, options), row, length in rows:
-                text = str(self.tokenizer.decode(row[:length]))
+            for (_, options), row in zip(batch, out.completions.tolist(), strict=True):
+                text = decode_completion(self.tokenizer, row, special_ids(self.model)[1])
                 stops = options.get("until") or []
                 for stop in [stops] if isinstance(stops, str) else stops:
                     text = text.partition(stop)[0] if stop else text
@@ -156,8 +157,8 @@ class WeftLM(LM):
         return [self._likelihood("", request.args[0])[0] for request in requests]
 
     def _likelihood(self, context: str, continuation: str) -> tuple[float, bool]:
-        prompt = torch.tensor(self._ids(context) or [self.tokenizer.bos_token_id])
-        answer = torch.tensor(self._ids(continuation))
+        prompt = torch.tensor(self.encoder.context(context) or [self.tokenizer.bos_token_id])
+        answer = torch.tensor(self.encoder.texts([continuation])[0])
         generator = torch.Generator().manual_seed(seed_for(self.seed, context, continuation))
         value = log_likelihood(
             self.model,
@@ -172,10 +173,6 @@ class WeftLM(LM):
             self.model, prompt[None].to(self.model.device), SamplerConfig(length, length, length)
         )
         return value, greedy.completions[0].tolist() == answer.tolist()
-
-    def _ids(self, text: str) -> list[int]:
-        # a chat template's text holds its begin token already
-        return self.tokenizer.encode(text, add_special_tokens=False)
 
 
 def main(_: Sequence[str]) -> int:

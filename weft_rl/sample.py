@@ -4,6 +4,7 @@ import errno
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from re import fullmatch
 from typing import TYPE_CHECKING, Any, get_args
@@ -17,8 +18,8 @@ from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.options import Block, about, option, require, shown
 from weft_rl.config.schema import SamplerConfig
-from weft_rl.data.prompts import PromptStyle, task_prompt
-from weft_rl.data.traces import prompt_ids
+from weft_rl.data.prompts import PromptStyle, chat_prompt, task_prompt
+from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.errors import UserError
 from weft_rl.origins import MODEL_FILES, checkpoint_of, run_of
 from weft_rl.runs import CONFIG, FINISHED, read_config, read_json, write_json
@@ -92,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
         prompt = task_prompt(origin.style, "sudoku", {"puzzle": prompt})
     tokenizer, ids, output = _generate(config, origin.folder, sampler, prompt)
     length = int(output.lengths[0])
-    completion = str(tokenizer.decode(output.completions[0, :length].tolist()))
+    completion = decode_completion(tokenizer, output.completions[0, :length].tolist())
     sys.stdout.write(f"{completion}\n")
     if is_puzzle:
         Console().print(draw_grid(config.prompt, completion))
@@ -102,10 +103,12 @@ def main(argv: Sequence[str]) -> int:
         tokens, steps = output.completions[0].tolist(), output.trace[0]
         trace = {
             "prompt": prompt,
-            "prompt_tokens": [tokenizer.decode([token]) for token in ids],
+            "prompt_tokens": [decode_completion(tokenizer, [token]) for token in ids],
             "completion": completion,
-            "tokens": [tokenizer.decode([token]) for token in tokens],
-            "steps": [{**step, "text": tokenizer.decode([step["token"]])} for step in steps],
+            "tokens": [decode_completion(tokenizer, [token]) for token in tokens],
+            "steps": [
+                {**step, "text": decode_completion(tokenizer, [step["token"]])} for step in steps
+            ],
         }
         _write_trace(Path(config.out or "trace.json"), trace)
     return 0
@@ -187,7 +190,10 @@ def _generate(
     logging.disable_progress_bar()  # a prompt's answer is all that is wanted on the screen
     device = resolve_device(config.device)
     tokenizer = load_tokenizer(str(folder))
-    ids = prompt_ids(tokenizer, prompt)
+    try:
+        (ids,) = TextEncoder(tokenizer).chats([chat_prompt(prompt)])
+    except ValueError as error:
+        raise UserError(f"prompt={shown(config.prompt)}: {error}; change the prompt") from error
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
         raise UserError(
             f"prompt={shown(config.prompt)}: the model has no tokens for some of it; the tiny "
@@ -205,7 +211,8 @@ def _generate(
     prompts = torch.tensor([ids], device=device)
     shown_as = progress_bar("sampling")
     if config.stream:
-        shown_as = filling_up(sampler.gen_length, lambda tokens: str(tokenizer.decode(tokens)))
+        decode = partial(decode_completion, tokenizer)
+        shown_as = filling_up(sampler.gen_length, decode)
     with shown_as as on_step:
         output = generate(model, prompts, sampler, seeds=[config.seed], on_step=on_step)
     return tokenizer, ids, output

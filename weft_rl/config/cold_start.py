@@ -42,6 +42,15 @@ class DataConfig(Block):
         "drop",
         "longer records are left out, lose the middle of their reasoning, or lose their end",
     )
+    chat_turns: Literal["last", "all"] = option(
+        "last",
+        "answers of a chat trained on; all: each is an example, the turns before it are its prompt",
+    )
+    think: Literal["rewrite", "keep"] = option(
+        "rewrite",
+        "<think>...</think> at the start of a chat's answer becomes <reasoning> and <answer>, or "
+        "stays",
+    )
     bad_records: Literal["error", "skip", "strict"] = option("error", BAD_RECORDS)
     num_records: int | None = option(
         None, "records drawn from the data set; null: all, or what data= names", at_least=1

@@ -1,5 +1,6 @@
 """The cold start's records: read, checked, and as many of them as are asked for."""
 
+from collections import deque
 from collections.abc import Iterator
 from heapq import nsmallest
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from weft_rl.config.options import shown
 from weft_rl.config.schema import DataConfig
 from weft_rl.data.rejects import Rejects
-from weft_rl.data.schemas import COLUMNS, Trace, trace_of
+from weft_rl.data.schemas import COLUMNS, Trace, trace_of, turns_of
 from weft_rl.data.sources import PUBLISHED, Published, source_rows
 from weft_rl.data.values import is_missing
 from weft_rl.errors import UserError
@@ -25,7 +26,7 @@ def read_traces(data: str, options: DataConfig, rejects: Rejects) -> list[Trace]
         options.below_tokens or name.below_tokens,
         options.num_records or name.num_records,
     )
-    traces = _usable(data, rejects)
+    traces = _usable(data, options, rejects)
     if below is not None:
         traces = (trace for trace in traces if _tokens(trace) < below)
     chosen = [*traces] if count is None else _drawn(traces, count, options.draw_seed)
@@ -43,12 +44,14 @@ def read_traces(data: str, options: DataConfig, rejects: Rejects) -> list[Trace]
     return chosen
 
 
-def _usable(data: str, rejects: Rejects) -> Iterator[Trace]:
+def _usable(data: str, options: DataConfig, rejects: Rejects) -> Iterator[Trace]:
     """The traces of the rows, each once."""
     places: dict[Any, str] = {}
     for where, row in source_rows(data, COLUMNS, rejects):
         try:
-            trace = trace_of(row, where)
+            trace = trace_of(row, where, options.think)
+            if options.chat_turns == "all":
+                deque(turns_of(trace, options.think), maxlen=0)  # raises what is wrong with one
         except ValueError as error:
             rejects(UserError(f"{where}: {error}; mend or remove the record"))
             continue

@@ -1,17 +1,21 @@
 """The schemas that cold-start records come in, recognised by their columns.
 
 An s1K record: {"question": "What is 2+3?", "thinking_trajectories": ["Add."], "attempt": "5"}.
-One of Mixture-of-Thoughts: {"messages": [{"role": "user", "content": "What is 2+3?"},
-{"role": "assistant", "content": "<think>Add.</think>5"}], "num_tokens": 9, "source": "made up"}.
-A chat record has `messages` alone."""
+A chat: {"messages": [{"role": "user", "content": "What is 2+3?"},
+{"role": "assistant", "content": "<think>Add.</think>5"}]}; Mixture-of-Thoughts is chats as well."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from weft_rl.config.options import shown
 from weft_rl.data.values import as_list, check_unicode, is_missing
+
+# What becomes of <think>...</think> at the start of an answer: our tags, or text as any other.
+Think = Literal["rewrite", "keep"]
+# Which of the assistant's turns are trained on.
+Turns = Literal["last", "all"]
 
 _ROLES = ("system", "user", "assistant")
 _THOUGHT = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
@@ -27,24 +31,26 @@ class Trace:
     source: str  # file:line, or how it was generated; named when something is wrong with it
     history: tuple[tuple[str, str], ...] = ()  # role and content of the turns before the question
     num_tokens: int | None = None  # as the data set counts them, with a tokenizer of its own
+    think: Think | None = None  # what became of the <think>...</think> that the answer had
 
 
-def trace_of(row: Mapping[str, Any], source: str) -> Trace:
-    """A record of any of the schemas as a trace.
+def trace_of(row: Mapping[str, Any], source: str, think: Think = "rewrite") -> Trace:
+    """A record of any of the schemas as a trace, a chat's last answer as what is trained on.
 
     Raises ValueError saying what is wrong: columns of no schema (which are named), a text that is
-    missing, empty or no Unicode, a conversation that does not end with an answer."""
+    missing, empty or no Unicode, a conversation that does not end with an answer, a <think> to
+    rewrite that is not closed, or empty, or without an answer after it."""
     fitting: list[Callable[[Mapping[str, Any]], Trace]] = []
     for columns, parse in _SCHEMAS.values():
         if row.keys() >= columns:
             fitting.append(parse)
             # data sets that were put together have the columns of all, empty where another's
-            if not any(is_missing(row[column]) for column in columns - {"num_tokens"}):
-                return replace(parse(row), source=source)
+            if not any(is_missing(row[column]) for column in columns):
+                return replace(with_thought(parse(row), think), source=source)
     if not fitting:
         known = "; ".join(f"{name}: {', '.join(sorted(c))}" for name, (c, _) in _SCHEMAS.items())
         raise ValueError(f"columns {shown([*row])} fit no schema ({known})")
-    return replace(fitting[0](row), source=source)
+    return replace(with_thought(fitting[0](row), think), source=source)
 
 
 def _s1k(row: Mapping[str, Any]) -> Trace:
@@ -64,18 +70,38 @@ def _s1k_1_1(row: Mapping[str, Any]) -> Trace:
     return Trace(question, reasoning, answer, "")
 
 
-def _mixture_of_thoughts(row: Mapping[str, Any]) -> Trace:
-    trace, count = _chat(row), _whole(row["num_tokens"])
-    if not trace.answer.startswith("<think>"):  # a chat whose tokens were counted
-        return replace(trace, num_tokens=count if type(count) is int else None)
-    if not isinstance(count, int) or isinstance(count, bool):
-        raise ValueError(f"num_tokens must be a whole number, got {shown(count)}")
+def with_thought(trace: Trace, think: Think) -> Trace:
+    """A chat's trace with the <think>...</think> of its answer, if any, as its reasoning.
+
+    Raises ValueError for one that cannot be rewritten."""
+    if trace.reasoning is not None or not trace.answer.lstrip().startswith("<think>"):
+        return trace
     parts = _THOUGHT.fullmatch(trace.answer)
+    if think == "keep":
+        # not closed, or alone: text like any other
+        if parts is None or not parts[2].strip():
+            return trace
+        return replace(trace, reasoning=parts[1], answer=parts[2], think=think)
     if parts is None:
-        raise ValueError("the assistant's last message must be <think>...</think> and an answer")
+        raise ValueError("the assistant's <think> is not closed by </think>")
     reasoning = _text("the text between <think> and </think>", parts[1].strip())
     answer = _text("the answer after </think>", parts[2].strip())
-    return replace(trace, reasoning=reasoning, answer=answer, num_tokens=count)
+    return replace(trace, reasoning=reasoning, answer=answer, think=think)
+
+
+def turns_of(trace: Trace, think: Think) -> Iterator[Trace]:
+    """A trace for each answer to the user in a chat, the turns before it as they are written.
+
+    Raises ValueError as with_thought, naming the turn."""
+    for i, (role, content) in enumerate(trace.history):
+        if role == "assistant" and i > 0 and trace.history[i - 1][0] == "user":
+            question, source = trace.history[i - 1][1], f"{trace.source}, message {i + 1}"
+            turn = Trace(question, None, content.strip(), source, trace.history[: i - 1])
+            try:
+                yield with_thought(turn, think)
+            except ValueError as error:
+                raise ValueError(f"message {i + 1}: {error}") from error
+    yield trace
 
 
 def _whole(value: object) -> object:
@@ -91,8 +117,16 @@ def _chat(row: Mapping[str, Any]) -> Trace:
             f"messages must end with user and assistant, got {shown(roles[-2:])}: there is no "
             "answer to train on"
         )
+    count = _whole(row.get("num_tokens"))
     # content is stripped as the chat template does it for the other turns
-    return Trace(turns[-2][1], None, turns[-1][1].strip(), "", tuple(turns[:-2]))
+    return Trace(
+        turns[-2][1],
+        None,
+        turns[-1][1].strip(),
+        "",
+        tuple(turns[:-2]),
+        count if isinstance(count, int) and not isinstance(count, bool) else None,
+    )
 
 
 def _messages(value: object) -> list[Any]:
@@ -118,20 +152,18 @@ def _text(name: str, value: object) -> str:
     return value
 
 
-# More particular schemas first: a Mixture-of-Thoughts record is a chat as well.
 _SCHEMAS: dict[str, tuple[frozenset[str], Callable[[Mapping[str, Any]], Trace]]] = {
     "s1K": (frozenset({"question", "thinking_trajectories", "attempt"}), _s1k),
     "s1K-1.1": (
         frozenset({"question", "deepseek_thinking_trajectory", "deepseek_attempt"}),
         _s1k_1_1,
     ),
-    "Mixture-of-Thoughts": (frozenset({"messages", "num_tokens"}), _mixture_of_thoughts),
     "chat": (frozenset({"messages"}), _chat),
 }
 
 # What is read of a data set's columns.
 COLUMNS = frozenset(
-    {"id", "messages.role", "messages.content"}.union(
+    {"id", "num_tokens", "messages.role", "messages.content"}.union(
         *(columns for columns, _ in _SCHEMAS.values())
     )
     - {"messages"}

@@ -1,13 +1,16 @@
 """Reasoning traces as token ids with the answer marked."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from weft_rl.data.prompts import PromptStyle, chat_prompt, tagged_answer, trace_prompt
 from weft_rl.data.records import fail
 from weft_rl.data.schemas import Trace
+from weft_rl.data.text import TextEncoder
 from weft_rl.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ Truncation = Literal["drop", "cut_trace", "right"]
 
 # A reasoning is cut between words; 20 characters, so that a text without blanks can be cut as well.
 _PIECE = re.compile(r"\s*\S{1,20}|\s+")
+# Traces tokenized together, on all cores: enough to keep them busy, few beside a data set.
+_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,52 @@ class Example:
             )
 
 
+class Examples(Sequence[Example]):
+    """Examples kept in arrays: 4 bytes a token and 20 an example, where lists take 36 a token."""
+
+    def __init__(self, examples: Iterable[Example] = ()) -> None:
+        self._ids, self._ends = array("i"), array("q", [0])
+        self._prompt_lengths, self._indices = array("i"), array("q")
+        for example in examples:
+            self.append(example)
+
+    def append(self, example: Example) -> None:
+        """Add an example at the end."""
+        self._ids.extend(example.ids)
+        self._ends.append(len(self._ids))
+        self._prompt_lengths.append(example.prompt_length)
+        self._indices.append(example.index)
+
+    def lengths(self) -> list[int]:
+        """Tokens of each example."""
+        return [end - start for start, end in zip(self._ends, self._ends[1:], strict=False)]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, place: int) -> Example: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Examples": ...
+    def __getitem__(self, place: int | slice) -> "Example | Examples":
+        if isinstance(place, slice):
+            return Examples(self[i] for i in range(len(self))[place])
+        i = range(len(self))[place]
+        ids = self._ids[self._ends[i] : self._ends[i + 1]].tolist()
+        return Example(self._indices[i], ids, self._prompt_lengths[i])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and [*self] == [*other]
+
+
 class Encoded(NamedTuple):
     """Examples, and what became of the traces that were too long."""
 
-    examples: list[Example]
+    examples: Examples
     dropped: int = 0
     cut: int = 0
+    dropped_tokens: int = 0  # of traces left out, and what was cut off the others
+    without_reasoning: int = 0  # left out of "cut_trace", which cuts a reasoning only
 
 
 def encode_traces(
@@ -52,7 +97,6 @@ def encode_traces(
     end_id: int,
     max_length: int,
     truncation: Truncation = "drop",
-    reserved_ids: Collection[int] = (),
     reject: Callable[[UserError], None] = fail,
 ) -> Encoded:
     """Token ids of each trace, at most max_length.
@@ -61,45 +105,64 @@ def encode_traces(
     the last token of the answer: no padding, and no header after it. A longer trace is left out
     ("drop"), loses as many words from the middle of its reasoning as must go ("cut_trace"), or its
     last tokens, the end token among them ("right", as d1 does); it is left out as well where that
-    would leave no answer, or where cutting all of the reasoning is not enough. reserved_ids: tokens
-    that may stand in no record, the mask token and what ends an answer. A record with one of them,
-    or without answer tokens, goes to `reject`."""
-    examples: list[Example] = []
-    dropped = cut = 0
-    # a model may know end tokens that its tokenizer has no text for
-    reserved = [text for text in tokenizer.convert_ids_to_tokens([*reserved_ids]) if text]
-    for index, trace in enumerate(traces):
-        prompt = prompt_ids(tokenizer, _prompt(style, trace), trace.history)
-        answer = _answer_ids(tokenizer, style, trace)
-        problem = _problem(trace, answer, reserved)
-        if problem:
-            reject(UserError(f"{trace.source}: {problem}; mend or remove the record"))
+    would leave no answer, where cutting all of the reasoning is not enough, and where there is no
+    reasoning. A trace without answer tokens, or that the chat template or the tokenizer has no
+    tokens for, goes to `reject`."""
+    encoder, examples = TextEncoder(tokenizer), Examples()
+    dropped = cut = lost = without_reasoning = 0
+    for index, (trace, ids) in enumerate(_tokenized(traces, encoder, style)):
+        if isinstance(ids, str):
+            reject(UserError(f"{trace.source}: {ids}; mend or remove the record"))
             continue
-        answer.append(end_id)
+        prompt, answer = ids[0], [*ids[1], end_id]
         room = max_length - len(prompt)
         if len(answer) > room:
-            answer = _fitted(answer, room, truncation, tokenizer, style, trace)
-            dropped, cut = dropped + (not answer), cut + bool(answer)
+            fitted = _fitted(answer, room, truncation, encoder, style, trace)
+            dropped, cut = dropped + (not fitted), cut + bool(fitted)
+            lost += len(answer) - len(fitted) if fitted else len(prompt) + len(answer)
+            without_reasoning += truncation == "cut_trace" and trace.reasoning is None
+            answer = fitted
         if answer:
             examples.append(Example(index, prompt + answer, len(prompt)))
-    return Encoded(examples, dropped, cut)
+    return Encoded(examples, dropped, cut, lost, without_reasoning)
 
 
-def _problem(trace: Trace, answer: list[int], reserved: Sequence[str]) -> str:
-    """Why a trace cannot be trained on; empty when it can."""
-    texts = [trace.question, trace.reasoning or "", trace.answer]
-    texts += [content for _, content in trace.history]
-    found = [token for token in reserved if any(token in text for text in texts)]
-    if found:
-        return f"holds the token {found[0]}, which the model takes for a mask or an end"
-    return "" if answer else "the tokenizer makes no tokens of its answer"
+def _tokenized(
+    traces: Iterable[Trace], encoder: TextEncoder, style: PromptStyle
+) -> Iterator[tuple[Trace, tuple[list[int], list[int]] | str]]:
+    """Each trace with the ids of prompt and answer, or with what is wrong with it."""
+    every = iter(traces)
+    while batch := [*islice(every, _BATCH)]:
+        yield from zip(batch, _ids(batch, encoder, style), strict=True)
+
+
+def _ids(
+    traces: Sequence[Trace], encoder: TextEncoder, style: PromptStyle
+) -> list[tuple[list[int], list[int]] | str]:
+    try:
+        return _ids_of_all(traces, encoder, style)
+    except ValueError as error:  # of one of them
+        if len(traces) == 1:
+            return [str(error)]
+        return [ids for trace in traces for ids in _ids([trace], encoder, style)]
+
+
+def _ids_of_all(
+    traces: Sequence[Trace], encoder: TextEncoder, style: PromptStyle
+) -> list[tuple[list[int], list[int]] | str]:
+    chats = [chat_prompt(_prompt(style, trace), trace.history) for trace in traces]
+    answers = encoder.texts([_answer(style, trace) for trace in traces])
+    return [
+        (prompt, answer) if answer else "the tokenizer makes no tokens of its answer"
+        for prompt, answer in zip(encoder.chats(chats), answers, strict=True)
+    ]
 
 
 def _fitted(
     answer: list[int],
     room: int,
     truncation: Truncation,
-    tokenizer: "PreTrainedTokenizerBase",
+    encoder: TextEncoder,
     style: PromptStyle,
     trace: Trace,
 ) -> list[int]:
@@ -115,7 +178,7 @@ def _fitted(
     while low <= high:
         kept = (low + high) // 2
         left = pieces[: (kept + 1) // 2] + pieces[len(pieces) - kept // 2 :]
-        ids = _answer_ids(tokenizer, style, replace(trace, reasoning="".join(left)))
+        (ids,) = encoder.texts([_answer(style, replace(trace, reasoning="".join(left)))])
         if len(ids) < room:
             best, low = [*ids, answer[-1]], kept + 1
         else:
@@ -125,15 +188,16 @@ def _fitted(
 
 def _prompt(style: PromptStyle, trace: Trace) -> str:
     # a chat says itself how it is to be answered
-    return trace.question if trace.reasoning is None else trace_prompt(style, trace.question)
+    is_chat = trace.reasoning is None or trace.think == "keep"
+    return trace.question if is_chat else trace_prompt(style, trace.question)
 
 
-def _answer_ids(
-    tokenizer: "PreTrainedTokenizerBase", style: PromptStyle, trace: Trace
-) -> list[int]:
-    chat = trace.reasoning is None
-    text = trace.answer if chat else tagged_answer(style, trace.reasoning, trace.answer)
-    return tokenizer.encode(text, add_special_tokens=False)
+def _answer(style: PromptStyle, trace: Trace) -> str:
+    if trace.reasoning is None:
+        return trace.answer
+    if trace.think == "keep":
+        return f"<think>{trace.reasoning}</think>{trace.answer}"
+    return tagged_answer(style, trace.reasoning, trace.answer)
 
 
 def prompt_ids(
@@ -141,20 +205,16 @@ def prompt_ids(
 ) -> list[int]:
     """Token ids of a prompt in the tokenizer's chat form, the assistant's header at its end.
 
-    history: role and content of the turns before it."""
-    text = tokenizer.apply_chat_template(
-        chat_prompt(user, history), add_generation_prompt=True, tokenize=False
-    )
-    # the text holds the begin token already
-    return tokenizer.encode(str(text), add_special_tokens=False)
+    history: role and content of the turns before it. Raises ValueError as TextEncoder.chats."""
+    return TextEncoder(tokenizer).chats([chat_prompt(user, history)])[0]
 
 
-def pad_answers(examples: Sequence[Example], pad_id: int, answer_length: int) -> list[Example]:
+def pad_answers(examples: Sequence[Example], pad_id: int, answer_length: int) -> Examples:
     """The examples with every answer filled up to `answer_length` tokens by pad_id, as pretraining
     on a fixed canvas has it: the model learns to end an answer early.
 
     Raises UserError for an answer that is longer."""
-    padded = []
+    padded = Examples()
     for example in examples:
         missing = example.prompt_length + answer_length - len(example.ids)
         if missing < 0:

@@ -9,9 +9,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOTrainer
 
 from weft_rl.config.schema import RLConfig
+from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.diffusion.advantages import equal_groups
 from weft_rl.diffusion.estimators import NEVER
 from weft_rl.sampler import SamplerConfig, generate
+from weft_rl.sampler.checks import special_ids
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.sharded import whole_weights
 from weft_rl.trainers.task_rewards import refuse_failing
@@ -30,6 +32,21 @@ class DenoisedRollouts(GRPOTrainer):
     _rollout: tuple[int | str, ...]  # which rollout it is
     _rows: list[dict[str, Any]]  # its N rows
     _extra: dict[str, Tensor]  # what the loss needs of the sampler beside the completions
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """TRL passes N conversations and wants their ids, no images and no other fields."""
+        return TextEncoder(self.processing_class).chats(prompts), None, {}
+
+    def _generate(self, prompts: list[Any]) -> Any:
+        """TRL wants prompt ids, completion ids, a mask, then the completions that it rewards."""
+        ids, completion_ids, mask, _, *others = super()._generate(prompts)
+        return ids, completion_ids, mask, self._messages(completion_ids), *others
+
+    def _messages(self, completions: list[list[int]]) -> list[list[dict[str, str]]]:
+        """Completions as conversations of one message."""
+        _, ends = special_ids(self.accelerator.unwrap_model(self.model))
+        texts = [decode_completion(self.processing_class, ids, ends) for ids in completions]
+        return [[{"role": "assistant", "content": text}] for text in texts]
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *_: Any, **__: Any
@@ -89,8 +106,7 @@ class DenoisedRollouts(GRPOTrainer):
 
     def _equal_rows(self, completions: list[list[int]]) -> tuple[int, list[int]]:
         """How many groups have equal rewards, on all processes, and our rows that are in one."""
-        texts = self.processing_class.batch_decode(completions, skip_special_tokens=True)
-        messages = [[{"role": "assistant", "content": text}] for text in texts]
+        messages = self._messages(completions)
         prompts = [row["prompt"] for row in self._rows]
         scores = self._calculate_rewards(self._rows, prompts, messages, completions)
         self._pending_metrics.clear()  # counted when the final completions are scored

@@ -1,0 +1,151 @@
+"""One text of a completion for rewards, scores and files, and prompts that spell special tokens."""
+
+import json
+
+import pytest
+import torch
+from datasets import Dataset
+from rl_trainer import ROWS, T, rollout, small_model, trainer
+
+from weft_rl import evaluation
+from weft_rl.cli import execute
+from weft_rl.config.schema import BaseConfig, SamplerConfig
+from weft_rl.data.held_out import Settings
+from weft_rl.data.prompts import chat_prompt
+from weft_rl.data.records import Record
+from weft_rl.data.tasks import training_records
+from weft_rl.errors import UserError
+from weft_rl.models.configuration import LLaDAConfig
+from weft_rl.models.loading import fresh_model
+from weft_rl.models.small import small_config, small_tokenizer
+from weft_rl.models.tokenizer import EOS, EOT, MASK, tiny_tokenizer
+from weft_rl.pipeline import main
+from weft_rl.sample import main as sample
+from weft_rl.sampler import SamplerOutput
+from weft_rl.trainers import denoised_rollouts
+
+SPELLING = f"Ann has {MASK} apples and {EOT}<|startoftext|> {EOS} pears. How many?"
+
+
+def canned(rows, ends):
+    """A sampler that completes every batch with these rows."""
+
+    def generate(model, prompts, *_, **__):
+        completions = torch.tensor(rows[: len(prompts)])
+        end = torch.isin(completions, torch.tensor(ends))
+        lengths = torch.where(end.any(1), end.int().argmax(1), completions.shape[1])
+        return SamplerOutput(torch.cat([prompts, completions], 1), completions, lengths, 1, None)
+
+    return generate
+
+
+def test_rewards_and_scores_see_the_same_text_of_every_token(tmp_path, monkeypatch):
+    tokenizer, rewarded, scored = tiny_tokenizer(), [], []
+
+    def reward(completion, **_):
+        rewarded.append(completion)
+        return 0.0
+
+    made = trainer(tmp_path, reward=reward)
+    ends = made.model.config.end_token_ids
+    records = training_records("sudoku", ROWS, 0)
+    settings = Settings(SamplerConfig(T, T, 4), "tiny", None, None)
+    one, two, *fill = tokenizer.convert_tokens_to_ids(["1", "2", *"345678901"])
+    every = [[one, token, two, *fill][:T] for token in range(len(tokenizer))]
+    for start in range(0, len(every), ROWS):
+        rows = (every[start:] + every)[:ROWS]
+        for module in (denoised_rollouts, evaluation):
+            monkeypatch.setattr(module, "generate", canned(rows, ends))
+        rollout(made)
+        for part in evaluation.sample_completions(
+            small_model(), tokenizer, records, settings, batch_size=ROWS, seed=0
+        ):
+            scored += [done.text for done in part]
+    assert rewarded == scored
+    texts = dict(enumerate(rewarded[: len(tokenizer)]))
+    tail = "2" + "345678901"
+    for token, text in texts.items():
+        spelling = tokenizer.convert_ids_to_tokens(token)
+        assert text == ("1" if token in ends else f"1{spelling}{tail}")
+    assert MASK in texts[tokenizer.mask_token_id]
+
+
+def test_the_log_of_completions_has_the_rewarded_text(tmp_path, monkeypatch):
+    tokenizer, rewarded, logged = tiny_tokenizer(), [], []
+    made = trainer(tmp_path, reward=lambda completion, **_: rewarded.append(completion) or 0.0)
+    made.on_rollout = lambda step, rows, completions, rewards: logged.extend(completions)
+    ids = tokenizer.encode(f"1<|startoftext|>2{EOT}3", add_special_tokens=False)
+    rows = [(ids + [5] * T)[:T]] * ROWS
+    ends = made.model.config.end_token_ids
+    monkeypatch.setattr(denoised_rollouts, "generate", canned(rows, ends))
+    rollout(made)
+    assert rewarded == ["1<|startoftext|>2"] * ROWS
+    assert [messages[0]["content"] for messages in logged] == rewarded
+
+
+def test_rl_on_a_question_that_spells_special_tokens(tmp_path):
+    rows = [
+        {"prompt": chat_prompt(text), "id": "a", "fields": {}}
+        for text in ("Ann has apples", SPELLING, f"{MASK}", "1")
+    ]
+    made = trainer(tmp_path, records=Dataset.from_list(rows))
+    scored = [each for one in rollout(made) for each in one["prompt_ids"].tolist()]
+    config = made.model.config
+    assert len(scored) == ROWS
+    for ids in scored:
+        assert config.mask_token_id not in ids
+        assert ids.count(config.eot_token_id) == 1  # the template's
+
+
+def checkpoint(folder):
+    """A checkpoint of the small vocabulary, which has tokens for any text."""
+    options = small_config(BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
+    fresh_model(LLaDAConfig(**options.to_dict()), 0).save_pretrained(folder)
+    small_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_every_stage_takes_the_same_texts(tmp_path, capsys):
+    model = checkpoint(tmp_path / "model")
+    traces = [
+        {"question": SPELLING, "thinking_trajectories": [f"1{MASK}2"], "attempt": f"{EOT} 3"}
+        for _ in range(2)
+    ]
+    traces[1]["question"] = f"{SPELLING} "
+    records = [{"question": f"{SPELLING} {i}", "answer": "#### 3"} for i in range(4)]
+    for name, rows in (("traces", traces), ("records", records)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    records_file, out = tmp_path / "records.jsonl", tmp_path / "run"
+    words = [
+        *("stages=[sft,rl]", "task=gsm8k", f"model={model}", f"out={out}", "device=cpu"),
+        *(f"data={tmp_path / 'traces.jsonl'}", f"rl.rollout.data={records_file}"),
+        *(f"eval.data={records_file}", "eval.num_records=2", "prompt_style=d1"),
+        *("cold_start.epochs=1", "cold_start.lora.r=0", "rl.lora.r=0", "rl.max_steps=1"),
+        *("rl.num_prompts=2", "rl.num_generations=2", "rl.num_iterations=1", "rl.kl_coef=0"),
+        *("sampler.gen_length=8", "sampler.block_length=8", "sampler.steps=4"),
+        *("eval.preset=run", "rl.optimizer.micro_batch_size=null"),
+    ]
+    assert execute("weft_rl.pipeline", main, words) == 0, capsys.readouterr().err
+    rows = [
+        json.loads(line) for line in (out / "completions" / "rl.jsonl").read_text().splitlines()
+    ]
+    assert all(SPELLING in row["prompt"] for row in rows)
+    arguments = [f"checkpoint={out}", f"prompt={SPELLING}", "device=cpu", "gen_length=8"]
+    assert execute("weft_rl.sample", sample, [*arguments, "block_length=8", "steps=4"]) == 0
+
+
+def test_a_record_without_ordinary_tokens_is_named():
+    """Before anything is generated, in one line."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% if '9' in messages[0]['content'] %}{{ raise_exception('no nines') }}{% endif %}"
+    )
+    records = [Record(f"r-{i}", "gsm8k", {"question": f"{i}"}) for i in range(8, 10)]
+    settings = Settings(SamplerConfig(T, T, 4), "d1", None, None)
+    parts = evaluation.sample_completions(
+        small_model(), tokenizer, records, settings, batch_size=2, seed=0
+    )
+    with pytest.raises(UserError) as caught:
+        next(parts)
+    assert str(caught.value).startswith("r-9: ")
+    assert "\n" not in str(caught.value)

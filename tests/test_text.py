@@ -1,0 +1,323 @@
+"""What a user writes stays text, and every reader of a completion sees the same text."""
+
+import pytest
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
+from transformers import PreTrainedTokenizerFast
+
+from weft_rl.data.prompts import chat_prompt
+from weft_rl.data.text import TextEncoder, decode_completion
+from weft_rl.families.llada import CHAT_TEMPLATE
+from weft_rl.models.small import small_tokenizer
+from weft_rl.models.tokenizer import MASK, tiny_tokenizer
+
+# Qwen2's and SmolLM2's form: a system prompt of the template's own, nothing trimmed.
+CHATML = (
+    "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe helpful<|im_end|>\n' }}"
+    "{% endif %}{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+QWEN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+TEXTS = [
+    "Natalia sold clips to 48 of her friends in April, and then half as many in May.",
+    "\nRespond as follows:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n",
+    "Let $f(x)=\\frac{1}{x^2-1}$. Find $\\boxed{f(2)}$  or 1,234.50\t%.\r\n\n  Done ?",
+    "Zoë's naïve café ½ — 数学 🙂 don't , it 's",
+    "a || b <| c |> <think>x</think>",
+    "  leading and trailing  ",
+    "",
+]
+
+
+def byte_level(special, template, *, plain=(), normalizer=None, **named):
+    """A byte-level BPE with merges of its own; plain: added tokens that are not flagged special."""
+    backend = Tokenizer(models.BPE())
+    backend.normalizer = normalizer
+    split = pre_tokenizers.Split(Regex(QWEN), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, initial_alphabet=alphabet, show_progress=False, min_frequency=1
+    )
+    # the special tokens' own text among it: their parts are merged as those of other words
+    backend.train_from_iterator([*TEXTS, *(text * 3 for text in (*special, *plain))], trainer)
+    backend.add_special_tokens([AddedToken(text, normalized=False) for text in special])
+    backend.add_tokens([AddedToken(text, normalized=False) for text in plain])
+    tokenizer = PreTrainedTokenizerFast(
+        # files say that blanks before punctuation are to be removed: no text may lose them
+        tokenizer_object=backend,
+        clean_up_tokenization_spaces=True,
+        **named,
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def llada_like(flagged=True):
+    own = ["<|mdm_mask|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[gMASK]"]
+    ends = ["<|startoftext|>", "<|endoftext|>"]
+    return byte_level(
+        [*ends, *own] if flagged else ends,
+        CHAT_TEMPLATE,
+        plain=() if flagged else own,
+        bos_token=ends[0],
+        eos_token=ends[1],
+        pad_token=ends[1],
+        mask_token="<|mdm_mask|>",
+    )
+
+
+def dream_like():
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|box_start|>", "<|mask|>"]
+    return byte_level(
+        special,
+        CHATML,
+        plain=["<think>", "</think>"],
+        normalizer=normalizers.NFC(),
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+        mask_token="<|mask|>",
+    )
+
+
+def smollm2_like():
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<mask>"]
+    return byte_level(
+        special,
+        CHATML,
+        unk_token="<|endoftext|>",
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        mask_token="<mask>",
+    )
+
+
+def in_vocabulary(kind):
+    """Tokenizers whose model has the special tokens as words, which byte-level ones have not."""
+    special = ["[UNK]", "[PAD]", "[MASK]", "[SEP]"]
+    words = [*special, *(chr(i) for i in range(32, 127)), *(f"##{chr(i)}" for i in range(33, 127))]
+    if kind == "unigram":
+        pieces = [(special[0], 0.0), *((word, 0.0) for word in special[1:])]
+        backend = Tokenizer(models.Unigram([*pieces, *((w, -5.0) for w in words[4:99])], unk_id=0))
+    else:
+        vocabulary = {word: i for i, word in enumerate(words)}
+        backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        backend.decoder = decoders.WordPiece(cleanup=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        mask_token="[MASK]",
+        eos_token="[SEP]",
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] + ' ' + m['content'] + '[SEP]' }}{% endfor %}"
+    )
+    return tokenizer
+
+
+BYTE_LEVEL = {
+    "llada": llada_like(),
+    "llada without flags": llada_like(flagged=False),
+    "dream": dream_like(),
+    "smollm2": smollm2_like(),
+    "small": small_tokenizer(),
+}
+ALL = BYTE_LEVEL | {
+    "tiny": tiny_tokenizer(),
+    "unigram": in_vocabulary("unigram"),
+    "wordpiece": in_vocabulary("wordpiece"),
+}
+
+
+def special_tokens(tokenizer):
+    families = {"<|mdm_mask|>", "<|eot_id|>", "<|mask|>", "<|im_end|>"}
+    added = tokenizer.added_tokens_decoder.values()
+    flagged = {str(token) for token in added if token.special or str(token) in families}
+    return sorted(flagged | set(tokenizer.all_special_tokens))
+
+
+def spelled(token):
+    return [
+        token,
+        f"Ann has {token} apples",
+        f"{token}{token}x",
+        f"a {token[:-1]}{token} {token[1:]}",
+    ]
+
+
+def specials_in(tokenizer, ids):
+    """Special ids in order; the unknown token is what any text may become."""
+    special = {*tokenizer.convert_tokens_to_ids(special_tokens(tokenizer))}
+    return [token for token in ids if token in special - {tokenizer.unk_token_id}]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_special_token_that_a_user_spells_is_text(name):
+    tokenizer = ALL[name]
+    encoder = TextEncoder(tokenizer)
+    (bare,) = encoder.chats([chat_prompt("x")])
+    for text in (text for token in special_tokens(tokenizer) for text in spelled(token)):
+        (ids,) = encoder.texts([text])
+        assert specials_in(tokenizer, ids) == [], text
+        (chat,) = encoder.chats([chat_prompt(text)])
+        # the template's own and no others
+        assert specials_in(tokenizer, chat) == specials_in(tokenizer, bare), text
+        if name in BYTE_LEVEL:
+            assert decode_completion(tokenizer, ids) == text
+            assert text.strip() in decode_completion(tokenizer, chat)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("role", ["system", "user", "assistant"])
+def test_the_same_for_every_message(name, role):
+    tokenizer = ALL[name]
+    encoder = TextEncoder(tokenizer)
+    for token in special_tokens(tokenizer):
+        turns = [
+            [("system", "1"), ("user", "2"), ("assistant", "3"), ("user", "4")],
+            [("system", "1"), ("user", "2"), ("assistant", "3"), ("user", "4")],
+        ]
+        turns[1] = [(who, f"{text} {token}" if who == role else text) for who, text in turns[1]]
+        plain, spelling = encoder.chats(
+            [[{"role": who, "content": text} for who, text in chat] for chat in turns]
+        )
+        assert specials_in(tokenizer, spelling) == specials_in(tokenizer, plain)
+        assert len(spelling) > len(plain)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_other_texts_have_the_ids_that_the_tokenizer_gives_them(name):
+    tokenizer = ALL[name]
+    encoder = TextEncoder(tokenizer)
+    assert encoder.texts(TEXTS) == [tokenizer.encode(t, add_special_tokens=False) for t in TEXTS]
+    chats = [chat_prompt(text, [("user", "1"), ("assistant", "2")]) for text in TEXTS]
+    rendered = [
+        tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        for chat in chats
+    ]
+    whole = [tokenizer.encode(text, add_special_tokens=False) for text in rendered]
+    assert encoder.chats(chats) == whole
+    # one spelling beside them changes nothing of theirs
+    token = special_tokens(tokenizer)[0]
+    assert encoder.texts([token, *TEXTS, token])[1:-1] == encoder.texts(TEXTS)
+    assert encoder.chats([chat_prompt(token), *chats])[1:] == whole
+    # the parts that a chat is encoded in are encoded as the whole
+    assert [encoder.rendered(text, "") for text in rendered] == whole
+    if name not in ("unigram", "wordpiece"):  # whose template begins with no special token
+        assert [encoder.context(text) for text in rendered] == whole
+
+
+@pytest.mark.parametrize("name", BYTE_LEVEL)
+def test_every_text_comes_back(name):
+    tokenizer = BYTE_LEVEL[name]
+    for text, ids in zip(TEXTS, TextEncoder(tokenizer).texts(TEXTS), strict=True):
+        assert decode_completion(tokenizer, ids) == text
+
+
+@pytest.mark.parametrize("name", ["llada", "dream", "smollm2", "tiny"])
+def test_a_context_of_the_harness(name):
+    """Rendered here or plain text, with and without special tokens that a user spells."""
+    tokenizer = ALL[name]
+    encoder = TextEncoder(tokenizer)
+    for content in ("Sort: 21", f"1 {tokenizer.mask_token} 2", f"{tokenizer.eos_token}"):
+        chat = chat_prompt(content)
+        assert [encoder.context(encoder.render(chat)[0])] == encoder.chats([chat])
+        if not tokenizer.apply_chat_template(chat, tokenize=False).startswith(content):
+            assert encoder.context(content) == encoder.texts([content])[0]
+    # an answer that the harness has begun stays open
+    begun = [*chat_prompt("1"), {"role": "assistant", "content": "2"}]
+    text, _ = encoder.render(begun, add_generation_prompt=False)
+    assert text.endswith("2")
+
+
+def test_private_characters_of_a_user_stay():
+    tokenizer = BYTE_LEVEL["dream"]
+    text = "\U000f0000<|mask|>\U000f0001 \U000f0000"
+    (ids,) = TextEncoder(tokenizer).texts([text])
+    assert decode_completion(tokenizer, ids) == text
+
+
+def test_tokens_that_overlap_are_all_broken():
+    tokenizer = byte_level(["<|a|>", "|>b", "|a|"], CHATML, eos_token="<|a|>")
+    for text in ("<|a|>b", "<|a|>|>b|a|", "<<|a|>b>"):
+        (ids,) = TextEncoder(tokenizer).texts([text])
+        assert specials_in(tokenizer, ids) == []
+        assert decode_completion(tokenizer, ids) == text
+
+
+def test_a_character_called_special_is_text_as_before():
+    tokenizer = byte_level(["<|a|>", "~", "\n\n"], CHATML, eos_token="<|a|>")
+    text = "1 ~ 2\n\n3"
+    expected = [tokenizer.encode(text, add_special_tokens=False)]
+    assert TextEncoder(tokenizer).texts([text]) == expected
+
+
+def test_a_tokenizer_that_cannot():
+    """Every part of the token is the token itself."""
+    backend = Tokenizer(models.WordLevel({"x": 0, "[E]": 1}, unk_token="[E]"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="[E]")
+    encoder = TextEncoder(tokenizer)
+    with pytest.raises(ValueError, match=r"\[E\]"):
+        encoder.texts(["x", "a [E] b"])
+    tokenizer.chat_template = "{{ raise_exception('only two roles') }}"
+    with pytest.raises(ValueError, match="only two roles"):
+        encoder.chats([chat_prompt("x")])
+
+
+def ends_of(tokenizer):
+    names = {"<|eot_id|>", "<|im_end|>", tokenizer.eos_token} & set(tokenizer.get_vocab())
+    return tokenizer.convert_tokens_to_ids(sorted(names))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_token_ends_a_completion_or_is_seen(name):
+    """Of all ids of each vocabulary, padded rows of the embedding among them."""
+    tokenizer, (start, stop) = ALL[name], TextEncoder(ALL[name]).texts(["a 1", "2"])
+    ends, special = ends_of(tokenizer), {*tokenizer.all_special_ids}
+    before, after = decode_completion(tokenizer, start), decode_completion(tokenizer, stop)
+    for token in range(len(tokenizer) + 3):
+        text = decode_completion(tokenizer, [*start, token, *stop], ends)
+        if token in ends:
+            assert text == before
+        elif token in special or token in tokenizer.added_tokens_decoder:
+            spelling = tokenizer.convert_ids_to_tokens(token)
+            assert spelling in text, token
+        else:
+            assert text == tokenizer.backend_tokenizer.decode(
+                [*start, token, *stop], skip_special_tokens=False
+            )
+            assert after[-1] in text
+        text.encode()  # no half of a surrogate pair, whatever bytes a token has
+
+
+def test_the_mask_token_is_seen():
+    tokenizer = BYTE_LEVEL["dream"]
+    ids = tokenizer.encode("<answer>1<|box_start|>2</answer><|mask|><|im_end|>3")
+    ends = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    assert decode_completion(tokenizer, ids, ends) == "<answer>1<|box_start|>2</answer><|mask|>"
+    assert MASK in decode_completion(tiny_tokenizer(), [0, 1])
+
+
+def test_blanks_before_punctuation_stay():
+    tokenizer = BYTE_LEVEL["llada"]
+    assert tokenizer.clean_up_tokenization_spaces
+    text = "3 , 4 ; do n't ."
+    assert decode_completion(tokenizer, tokenizer.encode(text)) == text
