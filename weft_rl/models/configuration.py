@@ -8,7 +8,6 @@ from weft_rl.errors import UserError
 from weft_rl.families.fields import described
 from weft_rl.families.llada import FIXED, fields
 
-
 _NAMES = (
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
     *("intermediate_size", "max_position_embeddings", "hidden_act", "rope", "rope_theta"),
