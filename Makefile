@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-py312 test-min soak audit lint compare experiments study golden wheel-check
+.PHONY: help setup demo test test-py312 test-min test-extras soak audit lint compare experiments study golden wheel-check
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -55,6 +55,16 @@ test-min:  ## run the tests that call other packages with the lowest versions, i
 	$(VENV)-min/bin/pip install --quiet --disable-pip-version-check -c constraints-min.txt \
 		--no-build-isolation -e . pytest pytest-xdist hypothesis
 	OMP_NUM_THREADS=1 $(VENV)-min/bin/python -m pytest -n auto --dist loadfile $(MIN_TESTS)
+
+# releases that d1, LLaDA and dllm pin; an export's tokenizer must load there
+OLD_TRANSFORMERS := 4.49.0 4.57.6
+
+test-extras: setup  ## run the tests that need other releases of packages, in .venv-extras
+	for version in $(OLD_TRANSFORMERS); do $(PYTHON) -m venv $(VENV)-extras/$$version && \
+		$(VENV)-extras/$$version/bin/pip install --quiet --disable-pip-version-check \
+		transformers==$$version jinja2 || exit 1; done
+	OLD_TRANSFORMERS="$(OLD_TRANSFORMERS:%=$(CURDIR)/$(VENV)-extras/%/bin/python)" \
+		$(BIN)/python -m pytest tests/test_old_transformers.py
 
 soak: setup  ## kill runs, break files, fuzz inputs, many times; the table of docs/reliability.md
 	$(BIN)/python benchmarks/soak.py

@@ -183,3 +183,32 @@ def test_convert_says_of_a_tokenizer_that_it_does_not_fit(tmp_path, capsys):
         file.unlink()
     assert main([str(source), f"out={tmp_path / 'e'}"]) == 0
     assert capsys.readouterr().err.endswith(f"{tmp_path / 'e'}: there is no tokenizer{cure}")
+
+
+def test_an_exports_tokenizer_is_in_the_form_that_transformers_4_reads(tmp_path):
+    """Release 5 saves a class, a list and a template's file that release 4 does not know."""
+    source = llada(tmp_path / "a")
+    saved = json.loads((source / "tokenizer_config.json").read_text())
+    assert saved["tokenizer_class"] == "TokenizersBackend"
+    convert(source, tmp_path / "b", "upstream", BIG)
+    written = json.loads((tmp_path / "b" / "tokenizer_config.json").read_text())
+    assert written["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert written["additional_special_tokens"] == saved["extra_special_tokens"]
+    assert not written.keys() & {"extra_special_tokens", "backend"}
+    assert written["chat_template"] == UPSTREAM_TEMPLATE
+    one, other = (AutoTokenizer.from_pretrained(folder) for folder in (source, tmp_path / "b"))
+    assert set(one.all_special_tokens) == set(other.all_special_tokens)
+    assert one("Sort: 21<|eot_id|>").input_ids == other("Sort: 21<|eot_id|>").input_ids
+
+
+def test_a_dream_has_the_generation_settings_that_upstream_demands(tmp_path):
+    folder, _ = dream(tmp_path / "a")
+    trained = load_model(str(folder), torch.device("cpu"), torch.float32)
+    trained.save_pretrained(tmp_path / "trained")
+    ids = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 1, "mask_token_id": 0}
+    for name, own in (("trained", {}), ("a", {"temperature": 0.2, "eos_token_id": 3})):
+        if own:
+            (folder / "generation_config.json").write_text(json.dumps(own))
+        convert(tmp_path / name, tmp_path / f"{name}2", "upstream", BIG)
+        written = json.loads((tmp_path / f"{name}2" / "generation_config.json").read_text())
+        assert written == ids | own

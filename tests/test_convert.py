@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch.testing import assert_close
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, write_folder
 
 from weft_rl.config.schema import BaseConfig, LoraConfig
@@ -19,7 +19,7 @@ from weft_rl.families.dream import DREAM
 from weft_rl.families.registry import read_config
 from weft_rl.models import LLaDAForMaskedLM
 from weft_rl.models.loading import load_model, with_lora
-from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
+from weft_rl.models.tokenizer import tiny_config
 from weft_rl.shards import INDEX
 from weft_rl.sums import seal
 
@@ -96,20 +96,31 @@ def test_upstreams_configuration_comes_back(tmp_path):
     assert [new[f"{kind}_dropout"] for kind in ("attention", "residual", "embedding")] == [0, 0, 0]
 
 
-def test_the_tiny_models_learned_positions_stay(tmp_path):
-    """Published names say `rope: false` where the source does; else the table has no place."""
+@pytest.mark.parametrize("to", ["upstream", "transformers"])
+def test_learned_positions_have_no_form_in_other_classes(tmp_path, to):
+    """Upstream's forward refuses them, and transformers' class has no table for them."""
     model = LLaDAForMaskedLM(tiny_config(BaseConfig(hidden_size=16, intermediate_size=32)))
     model.save_pretrained(tmp_path / "a")
-    tiny_tokenizer().save_pretrained(tmp_path / "a")
-    there = convert(tmp_path / "a", tmp_path / "b", "upstream", 10**9)
-    back = convert(tmp_path / "b", tmp_path / "c", "upstream", 10**9)
-    assert there.digest == back.digest
-    ids = torch.randint(2, 49, (2, 9), generator=torch.Generator().manual_seed(0))
-    wanted = model.eval()(ids).logits
-    for name in "bc":
-        assert read_config(tmp_path / name)["rope"] is False
-        found = load_model(str(tmp_path / name), CPU, torch.float32).eval()(ids).logits
-        assert torch.equal(found, wanted)
+    with pytest.raises(UserError, match="learned positions"):
+        convert(tmp_path / "a", tmp_path / "b", to, 10**9)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("kind", [LlamaForCausalLM, Qwen2ForCausalLM])
+def test_a_folder_that_transformers_saved_again_comes_back(tmp_path, kind):
+    if kind is LlamaForCausalLM:
+        source, _ = llada_folder(tmp_path / "a")
+    else:
+        shapes = {spec.upstream: spec.shape for spec in DREAM.tensors(DREAM.sizes(DREAM_CONFIG))}
+        source = write_folder(tmp_path / "a", DREAM_CONFIG, random_tensors(shapes))
+    convert(source, tmp_path / "b", "transformers", 10**9)
+    kind.from_pretrained(tmp_path / "b", dtype=torch.float32).save_pretrained(tmp_path / "c")
+    convert(tmp_path / "c", tmp_path / "d", "upstream", 10**9)
+    ids = torch.randint(3, 52, (2, 9), generator=torch.Generator().manual_seed(0))
+    found, wanted = (
+        load_model(str(place), CPU, torch.float32)(ids).logits for place in (tmp_path / "d", source)
+    )
+    assert torch.equal(found, wanted)
 
 
 def test_dream_keeps_its_names(tmp_path):

@@ -4,10 +4,12 @@ import json
 
 import pytest
 import torch
-from upstream_checkpoint import llada_folder
+from transformers import AutoModelForMaskedLM
+from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, write_folder
 
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
+from weft_rl.families.dream import DREAM
 from weft_rl.families.llada import EIGHT_B, LLADA
 from weft_rl.families.registry import PUBLISHED, read_config
 from weft_rl.models.configuration import LLaDAConfig
@@ -110,4 +112,142 @@ def test_what_is_not_built_is_refused(tmp_path, name, value, rule):
     if name != "activation_type":
         path = folder / "config.json"
         path.write_text(json.dumps(read_config(folder) | {name: None}))
+        load_model(str(folder), CPU, torch.float32)
+
+
+def dream_folder(folder, **changes):
+    shapes = {spec.upstream: spec.shape for spec in DREAM.tensors(DREAM.sizes(DREAM_CONFIG))}
+    return write_folder(folder, DREAM_CONFIG | changes, random_tensors(shapes))
+
+
+def folder_of(kind, folder, **changes):
+    return (
+        llada_folder(folder, **changes)[0] if kind == "llada" else dream_folder(folder, **changes)
+    )
+
+
+FAMILIES = pytest.mark.parametrize("kind", ["llada", "dream"])
+IDS = torch.randint(3, 52, (2, 9), generator=torch.Generator().manual_seed(0))
+
+
+@FAMILIES
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attn_implementation": "flash_attention_2"},
+        {"_attn_implementation": "flash_attention_2"},
+        {
+            "_attn_implementation_internal": "flash_attention_3",
+            "_attn_implementation_autoset": True,
+        },
+        {"use_flash_attn": True, "flash_attention": True, "use_sdpa": True},
+        {"return_dict": False, "use_return_dict": False},
+        {"output_attentions": True, "output_hidden_states": True},
+        {"torch_dtype": "bfloat16", "dtype": "float16"},
+        {"torch_dtype": "torch.bfloat16"},
+        {"torch_dtype": "auto"},
+        {"architectures": "LLaDAModelLM", "auto_map": {}},
+        {"id2label": {"a": 1}, "num_labels": 10**9, "problem_type": 3},
+        {"pad_token_id": None} | {"eot_token_id": None, "bos_token_id": None},
+        {"tie_word_embeddings": None, "quantization_config": None, "rope_scaling": None},
+        {"rope_scaling": {"type": "default"}},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 50.0}},
+        {"transformers_version": 4, "unsloth_version": "2025.1", "unsloth_fixed": True},
+        {"wandb_run": "a", "_commit_hash": "b", "note": {"of": "mine"}, "step": 3},
+        {"layer_norm_eps": "1e-5", "end_token_ids": 3, "save_pretrained": "x"},
+        {"head_dim": None, "initializer_range": None},
+    ],
+)
+def test_options_that_change_nothing(tmp_path, kind, changes):
+    """They are ignored on loading, and convert does not carry them along."""
+    if kind == "llada" and "pad_token_id" in changes:
+        changes = {name: value for name, value in changes.items() if name != "pad_token_id"}
+    if kind == "dream" and "head_dim" in changes:
+        changes = changes | {"head_dim": 6}
+    plain = folder_of(kind, tmp_path / "plain")
+    folder = folder_of(kind, tmp_path / "a", **changes)
+    wanted = load_model(str(plain), CPU, torch.float32)(IDS).logits
+    assert torch.equal(load_model(str(folder), CPU, torch.float32)(IDS).logits, wanted)
+    assert torch.equal(
+        AutoModelForMaskedLM.from_pretrained(folder)(IDS).logits.float(), wanted
+    ) or ("dtype" in "".join(changes))
+    convert(folder, tmp_path / "b", "upstream", 10**9)
+    assert torch.equal(load_model(str(tmp_path / "b"), CPU, torch.float32)(IDS).logits, wanted)
+    assert not [name for name in read_config(tmp_path / "b") if "attn_impl" in name]
+
+
+@FAMILIES
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("rope_theta", value) for value in ("50.0", -1, 0, True, float("nan"), [50.0], 10**400)),
+        *(("rms_norm_eps", value) for value in ("1e-5", None, False, float("inf"))),
+        *(("vocab_size", value) for value in ("52", 52.0, True, None, 0)),
+        *(("mask_token_id", value) for value in ("0", -1, None, 52, [0])),
+        *(("eos_token_id", value) for value in ("1", None, [], [1, "2"], -1)),
+        *(("pad_token_id", value) for value in ("1", -1, 1.5)),
+        *(("tie_word_embeddings", value) for value in (True, "false")),
+        ("quantization_config", {"quant_method": "fp8"}),
+        ("is_causal", True),
+        ("initializer_range", "0.02"),
+        ("rope_scaling", "linear"),
+        ("rope_scaling", {"type": "su", "factor": 2.0}),
+        ("rope_scaling", {"type": "linear"}),
+        ("rope_scaling", {"type": "yarn", "factor": "4"}),
+        ("rope_scaling", {"type": "yarn", "factor": 4.0, "finetuned": True}),
+        ("rope_scaling", {"factor": 4.0}),
+        ("rope_parameters", {"rope_type": "default", "rope_theta": 10000.0}),
+        ("rope_parameters", {"full_attention": {"rope_type": "default"}}),
+        ("yarn", True),
+        ("use_yarn", True),
+        ("ntk_alpha", 2.0),
+        ("num_experts", 8),
+        ("qk_norm", True),
+        ("use_qk_norm", True),
+        ("attn_logit_softcapping", 30.0),
+        ("use_sliding_window", True),
+        ("logit_scale", 0.5),
+        ("embedding_multiplier", 12.0),
+        ("rotary_pct", 0.25),
+        ("qkv_bias", True),
+        ("head_dim", 128),
+    ],
+)
+def test_values_that_make_no_network_here(tmp_path, kind, name, value):
+    """Named before anything is loaded, in one line, by the loader and the converter alike."""
+    if (kind, name) == ("llada", "tie_word_embeddings"):
+        name = "weight_tying"
+    folder = folder_of(kind, tmp_path / "a")
+    path = folder / "config.json"
+    path.write_text(json.dumps(read_config(folder) | {name: value}))
+    for use in (
+        lambda: load_model(str(folder), CPU, torch.float32),
+        lambda: convert(folder, tmp_path / "b", "transformers", 10**9),
+    ):
+        with pytest.raises(UserError, match=name) as raised:
+            use()
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"type": "linear", "factor": 2.0},
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+    ],
+)
+def test_a_dreams_scaled_positions_stay(tmp_path, scaling):
+    folder = dream_folder(tmp_path / "a", rope_scaling=scaling)
+    wanted = load_model(str(folder), CPU, torch.float32)(IDS).logits
+    plain = load_model(str(dream_folder(tmp_path / "plain")), CPU, torch.float32)(IDS).logits
+    assert not torch.allclose(wanted, plain, atol=1e-3)
+    convert(folder, tmp_path / "b", "transformers", 10**9)
+    convert(tmp_path / "b", tmp_path / "c", "upstream", 10**9)
+    assert torch.equal(load_model(str(tmp_path / "c"), CPU, torch.float32)(IDS).logits, wanted)
+    assert read_config(tmp_path / "c")["rope_theta"] == 50.0
+
+
+def test_two_names_of_one_field_must_agree(tmp_path):
+    folder, _ = llada_folder(tmp_path / "a", hidden_size=24, max_position_embeddings=64)
+    with pytest.raises(UserError, match="max_position_embeddings=64"):
         load_model(str(folder), CPU, torch.float32)

@@ -174,3 +174,23 @@ def test_four_bits_fit_where_sixteen_do_not(tmp_path, monkeypatch):
     require_memory(folder, torch.bfloat16, torch.device("cpu"), nf4=True)
     with pytest.raises(UserError, match="bfloat16, and cpu"):
         require_memory(folder, torch.bfloat16, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "consolidated.00.pth", "model.gguf"],
+)
+def test_weights_in_another_format_are_named(tmp_path, name):
+    folder, _ = llada_folder(tmp_path / "a", shards=1)
+    (folder / "model.safetensors").rename(folder / name)
+    for use in (load, lambda place: convert(place, tmp_path / "b", "upstream", 10**9)):
+        with pytest.raises(UserError, match=f"{name}.*safetensors"):
+            use(folder)
+
+
+def test_a_file_that_git_has_not_fetched(tmp_path):
+    folder, _ = llada_folder(tmp_path / "a", shards=1)
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 72864\n"
+    (folder / "model.safetensors").write_text(pointer)
+    with pytest.raises(UserError, match="git lfs pull"):
+        load(folder)

@@ -94,10 +94,10 @@ def tensors(sizes: Sizes) -> list[Spec]:
 def to_plain(config: Config) -> dict[str, Any]:
     """A configuration for transformers' Qwen2 class with `is_causal` off; the shift stays the
     reader's."""
-    own = {"is_causal": False, "tie_word_embeddings": False, **fields(config)}
-    scaling = own.pop("rope_scaling", {"rope_type": "default"})
-    rope = {**scaling, "rope_theta": own.pop("rope_theta")}
-    return {"architectures": ["Qwen2ForCausalLM"], **own, "rope_parameters": rope}
+    own = fields(config)
+    rope = own.pop("rope_scaling", {"rope_type": "default"}) | {"rope_theta": own.pop("rope_theta")}
+    form = {"architectures": ["Qwen2ForCausalLM"], "is_causal": False, "tie_word_embeddings": False}
+    return {**form, **own, "rope_parameters": rope}
 
 
 def to_upstream(config: Config) -> dict[str, Any]:

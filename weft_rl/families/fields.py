@@ -227,11 +227,12 @@ def rotary(config: Mapping[str, Any], default: float | None) -> tuple[float, dic
             raise refused(name, value, POSITIVE.rule)
         if value != next(iter(bases.values())):
             raise refused(name, value, f"must be {next(iter(bases.values()))!r}, as the other is")
-    if default is None and not bases:
+    base = next(iter(bases.values()), default)
+    if base is None:
         raise UserError("config.json: rope_theta is missing; copy the published file")
     if len(scalings) == 2 and scalings[0] != scalings[1]:
         raise refused("rope_parameters", config["rope_parameters"], "must be as rope_scaling is")
-    return float(next(iter(bases.values()), default)), scalings[0] if scalings else None
+    return float(base), scalings[0] if scalings else None
 
 
 def _scaling(name: str, content: Mapping[str, Any]) -> dict[str, Any] | None:

