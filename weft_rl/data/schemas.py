@@ -131,7 +131,7 @@ _SCHEMAS: dict[str, tuple[frozenset[str], Callable[[Mapping[str, Any]], Trace]]]
 
 # What is read of a data set's columns.
 COLUMNS = frozenset(
-    {"id", "messages.role", "messages.content"}.union(
+    {"id", "num_tokens", "messages.role", "messages.content"}.union(
         *(columns for columns, _ in _SCHEMAS.values())
     )
     - {"messages"}
