@@ -154,6 +154,15 @@ def test_records_left_out_are_counted_and_the_first_are_named(tmp_path, capsys):
     assert all(f"{data}:{line}: " in out for line in (2, 4, 5))
 
 
+def test_repeated_records_are_counted(tmp_path, capsys):
+    some = rows(6)
+    data = write(tmp_path / "a.jsonl", [*some, some[2], some[4]])
+    assert len(encode(data)) == 6
+    out = said(capsys)
+    assert "repeated: 2 left out" in out
+    assert f"{data}:7: has the content of the record at {data}:3" in out
+
+
 def test_no_record_left_is_an_error(tmp_path):
     data = write(tmp_path / "a.jsonl", rows(5))
     with pytest.raises(UserError, match=r"no record is left, 5 are longer than .*max_length=3 tok"):

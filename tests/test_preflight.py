@@ -38,6 +38,42 @@ def test_every_command_says_it_before_its_folder(command, words, said, tmp_path)
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("key", ["rl.rollout.data", "eval.data"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("utf16.csv", "question,answer\nq,1\n".encode("utf-16")),
+        ("torn.jsonl.gz", b"\x1f\x8bnonsense"),
+        ("p.parquet", b"PAR1 and no more"),
+        ("array.json", b'[{"question": "q", "answer": "1"},]'),
+        ("missing.parquet", None),
+    ],
+)
+def test_data_that_cannot_be_read_stops_a_run_at_once(key, name, content, tmp_path):
+    path, out = tmp_path / name, tmp_path / "run"
+    if content is not None:
+        path.write_bytes(content)
+    good = tmp_path / "good.jsonl"
+    good.write_text('{"question": "q", "answer": "1"}')
+    data = {"rl.rollout.data": good, key: path}
+    words = ["stages=[weft,rl]", "task=gsm8k", "prompt_style=d1", f"out={out}"]
+    with pytest.raises(UserError) as error:
+        pipeline.main([*words, *(f"{name}={place}" for name, place in data.items())])
+    assert str(error.value).startswith(f"{path}:")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("key", ["rl.rollout", "eval"])
+def test_repeated_records_stop_a_run_only_where_they_are_to(key, tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"question": "q", "answer": "1"}\n' * 2)
+    words = ["stages=[rl]", "task=gsm8k", "prompt_style=d1", f"rl.rollout.data={path}"]
+    words.append(f"eval.data={path}")
+    check_run(load_run_config(words, command="it"))
+    with pytest.raises(UserError, match=rf"a\.jsonl:2: .*{key}\.bad_records"):
+        check_run(load_run_config([*words, f"{key}.bad_records=strict"], command="it"))
+
+
 def test_an_arm_that_lacks_something_stops_a_comparison_at_once(tmp_path):
     with pytest.raises(UserError, match=r"cold_start\.estimate\.reference"):
         compare.main(["arms=[sft,rho1]", f"out={tmp_path / 'run'}"])

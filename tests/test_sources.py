@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from weft_rl.config.schema import DataConfig
 from weft_rl.data.choice import Rejects, read_traces
-from weft_rl.data.sources import PUBLISHED
+from weft_rl.data.sources import PUBLISHED, is_held_out
 from weft_rl.errors import UserError
 from weft_rl.hub import hub_records
 
@@ -259,6 +259,77 @@ def test_places_without_records_to_train_on(tmp_path):
 def test_a_place_that_is_not_there(place):
     with pytest.raises(UserError, match=f"{place}: cannot be read"):
         read(place)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "test.jsonl",
+            "dev.jsonl",
+            "val.jsonl",
+            "valid.jsonl",
+            "validation.parquet",
+            "eval.jsonl",
+        ),
+        *("gsm8k_test.jsonl", "test-00000-of-00001.parquet", "TEST.JSONL", "testSet.jsonl"),
+        *("heldout.jsonl", "held_out.jsonl", "held-out.2.jsonl", "HeldOut.jsonl", "my.dev.jsonl"),
+        *("test/0.jsonl", "data/validation/0.parquet", "test1.jsonl.gz", "evaluation.ndjson"),
+    ],
+)
+def test_names_of_held_out_records(name):
+    assert is_held_out(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "testimonials.jsonl",
+            "contest.jsonl",
+            "latest.jsonl",
+            "developers.jsonl",
+            "values.jsonl",
+        ),
+        *("evaluate.jsonl", "medieval.jsonl", "device.jsonl", "valentine.jsonl", "attested.jsonl"),
+        *("train.jsonl", "train-00000-of-00002.parquet", "train_without_test.jsonl", "0.jsonl"),
+        *("train/test.jsonl", "out.jsonl", "held.jsonl", "protests.jsonl", "invalid.jsonl"),
+    ],
+)
+def test_names_of_records_to_train_on(name):
+    assert not is_held_out(name)
+
+
+def test_a_folder_takes_its_files_by_any_case(tmp_path):
+    some = rows(4)
+    for i, name in enumerate(("a.JSONL", "b.ndjson", "c.Parquet", "d.jsonl.gz")):
+        if name.lower().endswith("parquet"):
+            write_parquet(tmp_path / name, some[i : i + 1])
+        else:
+            write(tmp_path / name, some[i : i + 1])
+    (tmp_path / "notes.json").write_text("{}")
+    assert [trace.question for trace in read(tmp_path)] == [row["question"] for row in some]
+    write(tmp_path / "dev.jsonl", rows(1))
+    with pytest.raises(UserError, match=r"dev\.jsonl: "):
+        read(tmp_path)
+    (tmp_path / "dev.jsonl").rename(tmp_path / "testimonials.txt")
+    os.mkfifo(tmp_path / "e.jsonl")
+    with pytest.raises(UserError, match=r"e\.jsonl: cannot be read"):
+        read(tmp_path)
+
+
+def test_of_a_saved_data_set_only_what_is_used_is_read(tmp_path):
+    """A time beyond the year 9999 has no value in Python; the formats of tensors are left."""
+    late = pyarrow.array([2**62, 2**62], pyarrow.timestamp("us"))
+    made = datasets.Dataset.from_list(rows(2))
+    made = datasets.Dataset(made.data.table.append_column("at", late)).with_format("numpy")
+    made.save_to_disk(tmp_path / "saved")
+    assert contents(read(tmp_path / "saved")) == contents(
+        read(write(tmp_path / "a.jsonl", rows(2)))
+    )
+    made.select_columns(["at"]).save_to_disk(tmp_path / "late")
+    with pytest.raises(UserError, match=r"late: record 1: columns \[at\] fit no schema"):
+        read(tmp_path / "late")
 
 
 def test_folders_and_files_that_are_no_data_sets(tmp_path):

@@ -70,16 +70,19 @@ def test_the_example_task_by_hand(sorting):
     assert task_prompt("tiny", sorting, train[0].fields) == f"Sort: {train[0].fields['digits']}"
 
 
-def test_the_example_task_end_to_end(sorting, tmp_path, monkeypatch):
+def test_the_example_task_end_to_end(sorting, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
     data = tmp_path / "data.jsonl"
-    data.write_text('{"digits": "3142"}\n{"digits": "905"}\n')
+    # the last is the first once more
+    data.write_text("".join(f'{{"digits": "{text}"}}\n' for text in ("3142", "905", "3142")))
     options = ["base.max_steps=3", "base.batch_size=8", "base.examples=40", "rl.num_prompts=2"]
     options += ["rl.num_generations=2", "rl.max_steps=2", "rl.num_iterations=1", "device=cpu"]
     out = tmp_path / "run"
     assert (
         main(["stages=[rl]", f"task={sorting}", f"eval.data={data}", f"out={out}", *options]) == 0
     )
+    line = f"{data}:3: has the content of the record at {data}:1"
+    assert line in capsys.readouterr().out
     assert json.loads((out / "eval.json").read_text())["rl"][sorting]["n"] == 2
 
 
@@ -206,7 +209,7 @@ def test_which_data_is_the_hubs():
     assert hub_name("gsm8k", "published") == hub_name("gsm8k", None) == "openai/gsm8k:main"
     assert hub_name("sudoku", "published") is None
     assert hub_name("math500", "someone/MATH") == "someone/MATH"
-    for data in ("./a/b", "/a/b", "a/b.jsonl", "a.jsonl", "a/b/c"):
+    for data in ("./a/b", "/a/b", "a/b.jsonl", "a.jsonl", "a/b/c", "a/b.parquet", "a/b.CSV.gz"):
         assert hub_name("math500", data) is None
 
 

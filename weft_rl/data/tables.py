@@ -12,7 +12,6 @@ from weft_rl.data.rejects import Reject
 from weft_rl.errors import UserError
 
 _QUOTED = re.compile('"[^"]*"')
-_DELIMITERS = ",;\t|"
 # Parquet's records decoded at a time: its default, 65,536 long traces, is gigabytes
 _BATCH = 256
 # Levels that Parquet has between a list and what is in it.
@@ -29,7 +28,10 @@ def csv_rows(
     separator = re.fullmatch(r"sep=(.)\s*", first)  # a spreadsheet's own first line
     if separator:
         first, skipped = next(text, ""), 1
-    delimiter = separator[1] if separator else _delimiter(first)
+    # the most frequent one of the header; that of a single name does not tell
+    delimiters = ",;\t|" if ".csv" in path.name.lower() else "\t,;|"
+    plain = _QUOTED.sub("", first)
+    delimiter = separator[1] if separator else max(delimiters, key=plain.count)
     reader = csv.reader(chain([first], text), delimiter=delimiter, strict=True)
     header, names = list[str](), list[str]()
     while True:
@@ -54,11 +56,6 @@ def csv_rows(
             problem = "is not UTF-8 text; convert it"
         if problem:
             reject(UserError(f"{where}: {problem}"))
-
-
-def _delimiter(header: str) -> str:
-    plain = _QUOTED.sub("", header)
-    return max(_DELIMITERS, key=plain.count)
 
 
 def _check_header(where: str, header: list[str], names: list[str]) -> None:
