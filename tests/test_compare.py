@@ -214,7 +214,9 @@ def test_a_failed_run_is_told_and_missed(tmp_path, capsys):
     done.mkdir()
     (done / "config.yaml").write_text("task: sudoku\nrevision: abc\n")
     write_json(done / "eval.json", {"rl": {"sudoku": {"n": 1, "score": 50.0, "ci95": [50, 50]}}})
-    assert not is_done(done, load_run_config(["model=./a", "preset=tiny"], command="it"), "sft")  # stopped before its end, which is the report
+    assert not is_done(
+        done, load_run_config(["model=./a", "preset=tiny"], command="it"), "sft"
+    )  # stopped before its end, which is the report
     (done / "report.html").write_text("")
     assert is_done(done, load_run_config(["model=./a", "preset=tiny"], command="it"), "sft")
     row = {"id": "a", "task": "sudoku", "scores": {"cell_accuracy": 0.5, "exact": 0.0}}

@@ -47,7 +47,10 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ),
         ("seed=???", f"seed=???: {WHOLE}; try 0"),
         ("rl.max_steps=0", "rl.max_steps=0: must be at least 1; try 1"),
-        ("seed=4294967296", "seed=4294967296: must be at least 0, below 4294967296; try 4294967295"),
+        (
+            "seed=4294967296",
+            "seed=4294967296: must be at least 0, below 4294967296; try 4294967295",
+        ),
         ("rl.num_generations=1", "rl.num_generations=1: must be at least 2; try 2"),
         ("rl.lora.r=-1", "rl.lora.r=-1: must be at least 0; try 0"),
         ("rl.kl_coef=nan", "rl.kl_coef=nan: must be a finite number; try 0.01"),
@@ -141,7 +144,10 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
             "cold_start.estimate.rates=cached: keeps one rate an answer token, and with "
             "cold_start.data.pad_in_answer their number changes with the batch; use fresh",
         ),
-        ("rl.lora.targets=[]", "rl.lora.targets=[]: must be a list of length at least 1; try [q_proj,k_proj,v_proj]"),
+        (
+            "rl.lora.targets=[]",
+            "rl.lora.targets=[]: must be a list of length at least 1; try [q_proj,k_proj,v_proj]",
+        ),
         (
             "stages=[]",
             f"stages=[]: name some of {', '.join(STAGES)}",
@@ -151,7 +157,10 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
             f"stages=[wfet,rl]: wfet is no stage; there are {', '.join(STAGES)}",
         ),
         ("stages=[rl,rl]", "stages=[rl,rl]: rl stands there twice; leave one out"),
-        ("stages=[rl,]", "stages=[rl,]: must be a list like [a,b], each a text, not empty; try [rl]"),
+        (
+            "stages=[rl,]",
+            "stages=[rl,]: must be a list like [a,b], each a text, not empty; try [rl]",
+        ),
         (
             "stages=[base,rl] model=a/b",
             "stages=[base,rl]: base pretrains tiny and small, not model=a/b; leave base out",

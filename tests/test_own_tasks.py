@@ -108,6 +108,8 @@ def test_a_training_reward_may_fail_on_some_completions(tmp_path, monkeypatch):
 
     path = tmp_path / "sorting.py"
     path.write_text(
-        GOOD.replace('training={"places": places}', 'training={"p": lambda c, **_: len(c) / len(c)}')
+        GOOD.replace(
+            'training={"places": places}', 'training={"p": lambda c, **_: len(c) / len(c)}'
+        )
     )
     check_run(load_run_config([f"task={path}", "preset=tiny"], command="it"))
