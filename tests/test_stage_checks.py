@@ -60,7 +60,7 @@ def cases():
         values = LISTS if "list" in kind else NUMBERS if "int" in kind or "float" in kind else []
         values = values or (TEXTS if "str" in kind and "Literal" not in kind else [])
         if "Literal" in kind:
-            values = [text for text in kind.split("'")[1::2]]
+            values = kind.split("'")[1::2]
         large = any(key.startswith(name) for name in LARGE)
         for value in values[:2] if large and values is NUMBERS else values:
             if key not in ("out", "resume", "device"):
