@@ -10,12 +10,14 @@ import time
 
 import pytest
 import yaml
+from rl_trainer import small_model
 from run_folders import SMALL, write_lines
-from upstream_checkpoint import llada_folder
 
 from weft_rl.compare import is_done, main, open_comparison, read_options
+from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
 from weft_rl.jobs import Job, Pool, last_line, run_in
+from weft_rl.models.tokenizer import tiny_tokenizer
 from weft_rl.runs import read_json, write_json
 
 ARMS = "arms=[sft,weft]"
@@ -204,18 +206,21 @@ def test_end_to_end(tmp_path, monkeypatch):
 
 
 def test_a_failed_run_is_told_and_missed(tmp_path, capsys):
-    llada_folder(tmp_path / "model")
+    small_model().save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
     out = tmp_path / "a"
-    argv = [ARMS, "seeds=[3]", f"model={tmp_path / 'model'}", "data=tiny", "device=cpu"]
+    argv = [ARMS, "seeds=[3]", f"model={tmp_path / 'model'}", "preset=tiny", "device=cpu"]
     opened(out, *argv)
     # one run is through; the other's folder is not its own, which it finds out by itself
     done, broken = out / "sft-seed3", out / "weft-seed3"
     done.mkdir()
     (done / "config.yaml").write_text("task: sudoku\nrevision: abc\n")
     write_json(done / "eval.json", {"rl": {"sudoku": {"n": 1, "score": 50.0, "ci95": [50, 50]}}})
-    assert not is_done(done, "sudoku")  # stopped before its end, which is the report
+    assert not is_done(
+        done, load_run_config(["model=./a", "preset=tiny"], command="it"), "sft"
+    )  # stopped before its end, which is the report
     (done / "report.html").write_text("")
-    assert is_done(done, "sudoku")
+    assert is_done(done, load_run_config(["model=./a", "preset=tiny"], command="it"), "sft")
     row = {"id": "a", "task": "sudoku", "scores": {"cell_accuracy": 0.5, "exact": 0.0}}
     write_lines(done / "completions" / "eval-rl.jsonl", [row])
     broken.mkdir()

@@ -33,26 +33,29 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ("rl.max_steps=abc", f"rl.max_steps=abc: {WHOLE}; try 80"),
-        ("rl.max_steps=8.0", f"rl.max_steps=8.0: {WHOLE}; try 80"),
-        ("rl.max_steps=1e3", f"rl.max_steps=1e3: {WHOLE}; try 80"),
-        ("rl.max_steps=null", f"rl.max_steps=null: {WHOLE}; try 80"),
-        ("rl.max_steps=true", f"rl.max_steps=true: {WHOLE}; try 80"),
-        ("rl.max_steps=", f"rl.max_steps=: {WHOLE}; try 80"),
-        ("rl.max_steps=[1]", f"rl.max_steps=[1]: {WHOLE}; try 80"),
-        ("rl.max_steps=${seed}", f"rl.max_steps=${{seed}}: {WHOLE}; try 80"),
+        ("rl.max_steps=abc", f"rl.max_steps=abc: {WHOLE}; try 200"),
+        ("rl.max_steps=8.0", f"rl.max_steps=8.0: {WHOLE}; try 8"),
+        ("rl.max_steps=1e3", f"rl.max_steps=1e3: {WHOLE}; try 1000"),
+        ("rl.max_steps=null", f"rl.max_steps=null: {WHOLE}; try 200"),
+        ("rl.max_steps=true", f"rl.max_steps=true: {WHOLE}; try 200"),
+        ("rl.max_steps=", f"rl.max_steps=: {WHOLE}; try 200"),
+        ("rl.max_steps=[1]", f"rl.max_steps=[1]: {WHOLE}; try 200"),
+        ("rl.max_steps=${seed}", f"rl.max_steps=${{seed}}: {WHOLE}; try 200"),
         (
             "cold_start.normalizer=${seed}",
             "cold_start.normalizer=${seed}: must be one of answer, masked, none",
         ),
         ("seed=???", f"seed=???: {WHOLE}; try 0"),
-        ("rl.max_steps=0", "rl.max_steps=0: must be at least 1; try 80"),
-        ("seed=4294967296", "seed=4294967296: must be at least 0, below 4294967296; try 0"),
-        ("rl.num_generations=1", "rl.num_generations=1: must be at least 2; try 8"),
+        ("rl.max_steps=0", "rl.max_steps=0: must be at least 1; try 1"),
+        (
+            "seed=4294967296",
+            "seed=4294967296: must be at least 0, below 4294967296; try 4294967295",
+        ),
+        ("rl.num_generations=1", "rl.num_generations=1: must be at least 2; try 2"),
         ("rl.lora.r=-1", "rl.lora.r=-1: must be at least 0; try 0"),
         ("rl.kl_coef=nan", "rl.kl_coef=nan: must be a finite number; try 0.01"),
         ("rl.kl_coef=-inf", "rl.kl_coef=-inf: must be a finite number; try 0.01"),
-        ("rl.kl_coef=1,5", "rl.kl_coef=1,5: must be a finite number; try 0.01"),
+        ("rl.kl_coef=1,5", "rl.kl_coef=1,5: must be a finite number; try 1.5"),
         ("rl.rollout.temperature=0", "rl.rollout.temperature=0.0: must be above 0; try 1.0"),
         ("cold_start.slope=maybe", "cold_start.slope=maybe: must be true or false; try false"),
         (
@@ -70,12 +73,12 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ("out=a\nb seed=x\ny", f"seed='x\\ny': {WHOLE}; try 0"),
         (
             "rl.optimizer.micro_batch_size=x",
-            f"rl.optimizer.micro_batch_size=x: {WHOLE}, or null",
+            f"rl.optimizer.micro_batch_size=x: {WHOLE}, or null; try null",
         ),
         (
             "rl.optimizer.micro_batch_size=100 rl.num_prompts=32 rl.num_generations=8",
             "rl.optimizer.micro_batch_size=100: must divide the 256 completions of a rollout "
-            "(rl.num_prompts x rl.num_generations); try 4",
+            "(rl.num_prompts x rl.num_generations); try 128",
         ),
         (
             "cold_start.slope=true cold_start.normalizer=masked",
@@ -90,11 +93,11 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ),
         (
             "sampler.gen_length=33 sampler.block_length=32",
-            "sampler.gen_length=33: must be a multiple of sampler.block_length=32; try 64",
+            "sampler.gen_length=33: must be a multiple of sampler.block_length=32; try 32",
         ),
         (
             "sampler.gen_length=96 sampler.block_length=32 sampler.steps=10",
-            f"sampler.steps=10: must be a multiple of the 3 blocks ({SIZES}); try 12",
+            f"sampler.steps=10: must be a multiple of the 3 blocks ({SIZES}); try 9",
         ),
         (
             "sampler.gen_length=32 sampler.block_length=32 sampler.steps=33",
@@ -120,7 +123,7 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ),
         (
             "sampler.threshold=1.5",
-            "sampler.threshold=1.5: must be at least 0, at most 1, or null",
+            "sampler.threshold=1.5: must be at least 0, at most 1, or null; try 1.0",
         ),
         (
             "sampler.threshold=0.5 sampler.remasking=random",
@@ -129,7 +132,7 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ),
         (
             "base.hidden_size=62",
-            "base.hidden_size=62: must be a multiple of base.num_attention_heads=4; try 64",
+            "base.hidden_size=62: must be a multiple of base.num_attention_heads=4; try 60",
         ),
         (
             "stages=[rho1]",
@@ -141,7 +144,10 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
             "cold_start.estimate.rates=cached: keeps one rate an answer token, and with "
             "cold_start.data.pad_in_answer their number changes with the batch; use fresh",
         ),
-        ("rl.lora.targets=[]", "rl.lora.targets=[]: must be a list of length at least 1"),
+        (
+            "rl.lora.targets=[]",
+            "rl.lora.targets=[]: must be a list of length at least 1; try [q_proj,k_proj,v_proj]",
+        ),
         (
             "stages=[]",
             f"stages=[]: name some of {', '.join(STAGES)}",
@@ -151,7 +157,10 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
             f"stages=[wfet,rl]: wfet is no stage; there are {', '.join(STAGES)}",
         ),
         ("stages=[rl,rl]", "stages=[rl,rl]: rl stands there twice; leave one out"),
-        ("stages=[rl,]", "stages=[rl,]: must be a list like [a,b], each a text, not empty"),
+        (
+            "stages=[rl,]",
+            "stages=[rl,]: must be a list like [a,b], each a text, not empty; try [rl]",
+        ),
         (
             "stages=[base,rl] model=a/b",
             "stages=[base,rl]: base pretrains tiny and small, not model=a/b; leave base out",
@@ -182,7 +191,7 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ("weft", "weft: is not key=value; --help lists the options"),
         ("rl.max_step", "rl.max_step: is not key=value; did you mean rl.max_steps?"),
         ("rl.max_steps", "rl.max_steps: needs a value; write rl.max_steps=..."),
-        ("--seed=1", "--seed=1: no such flag; options have no dashes, write seed=..."),
+        ("--seed=1", "--seed=1: no such flag; options have no dashes, write seed=1"),
         ("-v", "-v: no such flag; there are --help and --print-config"),
         ("seed=1 seed=2", "seed=2: already given as seed=1; keep one"),
         ("preset=x", "preset=x: no such preset; there are d1, llada_8b, paper, small, tiny"),

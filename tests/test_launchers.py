@@ -113,7 +113,8 @@ def outcome(pool, folder):
     return statuses, {job.name: tries(folder, job.name) for job in JOBS}
 
 
-def test_failures_are_tried_again(folder, capsys):
+def test_failures_are_tried_again(folder, capsys, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert outcome(Pool(2, 3, retries=1), folder) == (STATUSES, TRIES)
     said = capsys.readouterr().out
     assert "dies: killed by signal 9 after" in said

@@ -19,9 +19,9 @@ QUICK += ["cold_start.epochs=1", "cold_start.batch_size=4", "rl.num_prompts=2", 
 QUICK += ["rl.num_generations=2", "rl.num_iterations=1", "eval.num_records=2", "sampler.steps=2"]
 
 # Values that the options' own rules let through, and that some stage may not.
-NUMBERS = ["1", "3", "64", "257", "5000"]
-TEXTS = ["nowhere", "./nowhere", "nowhere.jsonl", "{empty}", "{text}", "{folder}", "{own}", "d1"]
-TEXTS += ["published", "gsm8k", "math500", "countdown", "tiny", "small"]
+NUMBERS = ["1", "257"]
+TEXTS = ["./nowhere", "nowhere.jsonl", "{empty}", "{text}", "{folder}", "{own}", "d1"]
+TEXTS += ["published", "gsm8k", "countdown", "tiny"]
 LISTS = ["[nope]", "[0.5,0.5]", "[rho1,rl]", "[sft,rl,eval]", "[eval]", "[q_proj,nope]", "[1]"]
 # Sizes with which a stage would take long, not refuse.
 LARGE = {"base.", "cold_start.records", "rl.num_prompts", "rl.num_generations"}
@@ -47,6 +47,8 @@ def status_of_stages(words, monkeypatch, tmp_path):
     for stage in ("base", "cold_start", "rl"):
         monkeypatch.setattr(f"stages.{stage}.train", trained)
     monkeypatch.setattr(pipeline, "run_pipeline", running)
+    monkeypatch.setattr(pipeline, "plot_run", lambda *_: None)
+    monkeypatch.setattr(pipeline, "write_report", lambda folder: folder)
     out = tmp_path / "run"
     shutil.rmtree(out, ignore_errors=True)
     return execute("it", pipeline.main, [*words, f"out={out}"]), bool(begun), out
@@ -58,7 +60,7 @@ def cases():
         values = LISTS if "list" in kind else NUMBERS if "int" in kind or "float" in kind else []
         values = values or (TEXTS if "str" in kind and "Literal" not in kind else [])
         if "Literal" in kind:
-            values = [text for text in kind.split("'")[1::2]]
+            values = kind.split("'")[1::2]
         large = any(key.startswith(name) for name in LARGE)
         for value in values[:2] if large and values is NUMBERS else values:
             if key not in ("out", "resume", "device"):

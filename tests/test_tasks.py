@@ -114,7 +114,11 @@ def test_rl_is_paid_the_weighted_sum(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("x = 1", "has no TASK"), ("TASK = 5", "has no TASK"), (None, "or a Python file with a TASK")],
+    [
+        ("x = 1", "has no TASK"),
+        ("TASK = 5", "TASK is of type int"),
+        (None, "or a Python file with a TASK"),
+    ],
 )
 def test_files_that_are_no_task(tmp_path, text, message):
     path = tmp_path / "mine.py"

@@ -196,8 +196,9 @@ def is_done(unit: Path, config: RunConfig, arm: str) -> bool:
     """Whether a run has been evaluated after each stage as these options have it, and has come to
     its end, which is its report."""
     evaluated = read_results(unit)
-    stages = [*(["base"] if "base" in config.in_order else []), arm, "rl"]
-    done = all(is_evaluated(config, evaluated, stage) for stage in stages)
+    # what an earlier version has not evaluated is none of this one's work
+    stages = [stage for stage in ("base", arm) if stage in evaluated]
+    done = all(is_evaluated(config, evaluated, stage) for stage in [*stages, "rl"])
     return done and (unit / REPORT).exists()
 
 

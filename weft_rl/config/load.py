@@ -49,7 +49,7 @@ def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) ->
     --print-config, which print to standard output."""
     words, wanted = flags(argv, leaves(RunConfig))
     given = dict(word.split("=", 1) for word in words if "=" in word)
-    model = given.get("model", RunConfig.model)
+    model = given.get("model", "").strip() or RunConfig.model
     method, preset = given.get(_METHOD), given.get("preset")
     if model not in preset_names():
         model = checkpoint_of(model)
@@ -195,8 +195,8 @@ def _merged(
         if not (near or error.usual):
             raise
         usual = OmegaConf.merge(OmegaConf.structured(schema), *presets)
-        value = OmegaConf.select(usual, error.key, default=MISSING)
-        tries = [*near, *([] if value is MISSING else [value]), *error.usual]
+        value = _at(OmegaConf.to_container(usual), error.key)
+        tries = [*near, *([] if value in (MISSING, "???") else [value]), *error.usual]
         cure = _first_that_fits(schema, tree, as_given, error.key, tries)
         raise BadOption(error.key, error.value, error.rule, lambda: cure) from error
 

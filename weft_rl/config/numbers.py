@@ -21,13 +21,16 @@ def candidates(kind: Any, bounds: Mapping[str, float], value: Any) -> list[Any]:
     if get_origin(kind) is list:
         parts = value if isinstance(value, list) else [value]
         made = [candidates(get_args(kind)[0], {}, part)[:1] for part in parts]
-        return [[part for each in made for part in each]] if all(made) else []
+        kept = [part for each in made for part in each]
+        return [kept] if kept else []
     if get_origin(kind) is Literal:
         text = str(value).strip().lower()
         return [choice for choice in get_args(kind) if str(choice).lower() == text]
     if kind is bool:
         text = str(value).strip().lower()
         return [_WORDS[text]] if text in _WORDS else []
+    if kind is str:
+        return [value.strip()] if isinstance(value, str) and value.strip() else []
     if kind not in (int, float):
         return []
     number = _number(value)

@@ -51,7 +51,7 @@ def load_task(name: str) -> None:
         spec.loader.exec_module(module)
     task = getattr(module, "TASK", None)
     if not isinstance(task, Task):
-        problem = "has no TASK" if task is None else f"TASK is a {type(task).__name__}"
+        problem = "has no TASK" if task is None else f"its TASK is of type {type(task).__name__}"
         raise UserError(f"task={name}: {problem}; write TASK = Task(...), see docs/tasks.md")
     check_task(name, task)
     _join(name, task)

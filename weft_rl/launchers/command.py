@@ -16,7 +16,7 @@ class Command:
     words: Sequence[str]
     folder: Path  # absolute: where relative paths among the words begin
     log: Path  # absolute; written on at its end
-    threads: str  # OMP_NUM_THREADS
+    threads: int | str  # OMP_NUM_THREADS
 
 
 class Running(Protocol):
@@ -46,7 +46,7 @@ def spawn(command: Command, log: IO[bytes]) -> subprocess.Popen[bytes]:
         stdout=log,
         stderr=subprocess.STDOUT,
         cwd=command.folder,
-        env=os.environ | {"OMP_NUM_THREADS": command.threads},
+        env=os.environ | {"OMP_NUM_THREADS": str(command.threads)},
         # signals to the group reach the sweep or its launcher alone, which pass them on: a second
         # one, after its own, would end a run before its checkpoint is written
         process_group=0,
