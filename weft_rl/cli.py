@@ -20,11 +20,13 @@ from weft_rl.terminal import guarded, one_line
 _STDOUT = 1
 _STOPPING = (signal.SIGTERM, signal.SIGUSR1)
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# How the system calls these two, Rust's number of them, and the words of datasets and of SQLite
+# How the system calls these two, Rust's number of them, the words of datasets and of SQLite, and
+# torch.save's of a file that is shorter than what was written to it
 _FULL_TEXTS = (
     *(os.strerror(number) for number in FULL),
     *(f"(os error {number})" for number in FULL),
     *("Not enough disk space", "database or disk is full"),
+    *("PytorchStreamWriter failed writing", "] . unexpected pos "),
 )
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 

@@ -12,6 +12,7 @@ from weft_rl.safe_files import read_text
 
 SUMS = "SHA256SUMS"
 _WEIGHTS = ".safetensors"
+_LONGEST_NAME = 255  # bytes, of a file on Linux
 _LARGE = 2**31  # bytes; a core takes seconds to check them
 
 
@@ -41,6 +42,8 @@ def damage(folder: Path, names: Collection[str] | None = None) -> str | None:
     for line in lines:
         # two signs between: the second one is * where sha256sum was asked for binary files
         digest, name = line[:64], line[66:]
+        if len(name.encode("utf-8", "replace")) > _LONGEST_NAME:
+            return f"{SUMS} holds a line that is too long"
         if names is not None and name not in names:
             continue
         if ".." in Path(name).parts or Path(name).is_absolute():

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from safetensors import SafetensorError
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from weft_rl.errors import Interrupted
@@ -45,7 +44,8 @@ class AtomicCheckpoints(FiniteSteps):
         lack = None
         try:
             work()
-        except (OSError, RuntimeError, SafetensorError) as error:
+        # tokenizers raises a plain Exception
+        except Exception as error:
             lack = lack_of_space(self.run, needed, error)
             if lack is None:
                 raise

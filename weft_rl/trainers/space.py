@@ -1,14 +1,14 @@
 """Room on the disk for a checkpoint, and what is said when there is none."""
 
-import errno
 import shutil
 from pathlib import Path
 
 from torch import nn
 
+from weft_rl.cli import full_disk
+
 # Beside the weights: states of the loop, lists of files, blocks that are filled in part.
 _SLACK = 2**20
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def checkpoint_bytes(model: nn.Module, last: Path | None) -> int:
@@ -29,11 +29,10 @@ def checkpoint_bytes(model: nn.Module, last: Path | None) -> int:
 def lack_of_space(folder: Path, needed: int, error: Exception | None = None) -> str | None:
     """What is said of a disk that is too full for `needed` bytes in `folder`; None where it is not.
 
-    error: what writing ended with. safetensors and torch.save do not pass on the system's number
-    of an error, so that theirs count when there is too little room."""
+    error: what writing ended with, which then tells alone: a part may have been written."""
     free = shutil.disk_usage(folder).free
-    told = isinstance(error, OSError) and error.errno in _FULL
-    if free >= needed and not told:
+    is_full = free < needed if error is None else full_disk(error) is not None
+    if not is_full:
         return None
     return f"the disk is full: {_mib(needed)} are needed and {_mib(free)} free in {folder}"
 

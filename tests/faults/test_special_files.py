@@ -1,0 +1,156 @@
+"""Special, sparse and deeply nested files where a checkpoint or run has its own: one line each."""
+
+import json
+import os
+import shutil
+import socket
+import time
+
+import pytest
+import torch
+from fuzz_targets import make_model
+from test_damaged_runs import no_hang, whole_run, write
+
+from weft_rl.adapters import chain
+from weft_rl.errors import UserError
+from weft_rl.models.loading import load_model, load_tokenizer
+from weft_rl.plot import plot_runs
+from weft_rl.report import write_report
+from weft_rl.runs import finished_stages, one_writer
+from weft_rl.sums import seal, verify_sums
+
+DEEP = "[" * 100_000
+
+
+def _socket(path):
+    # a socket's path is short
+    os.chdir(path.parent)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+
+
+def _sparse(path):
+    with path.open("wb") as file:
+        file.truncate(10 * 2**30)
+
+
+KINDS = {
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "sparse": _sparse,
+    "socket": _socket,
+    "folder": lambda path: path.mkdir(),
+    "dangling": lambda path: path.symlink_to("nowhere"),
+    "loop": lambda path: path.symlink_to(path.name),
+    "deep": lambda path: path.write_text(DEEP),
+    "deep objects": lambda path: path.write_text('{"a":' * 100_000),
+    "digits": lambda path: path.write_text('{"a": ' + "9" * 10_000 + "}"),
+    "binary": lambda path: path.write_bytes(b"\xff\xfe\0"),
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("special") / "model"
+    make_model(folder)
+    (folder / "generation_config.json").write_text("{}")
+    seal(folder)
+    return folder
+
+
+def replaced(folder, name, kind):
+    path = folder / name
+    path.unlink(missing_ok=True)
+    KINDS[kind](path)
+
+
+def refused(use, name):
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=name.replace(".", r"\.")) as error, no_hang(20):
+        use()
+    assert time.monotonic() - begun < 30
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "model.safetensors.index.json", "tokenizer.json", "generation_config.json"],
+)
+def test_a_model(name, kind, model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    replaced(folder, name, kind)
+
+    def use():
+        load_tokenizer(str(folder))
+        load_model(str(folder), torch.device("cpu"), torch.float32)
+
+    refused(use, name)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "sparse", "folder", "dangling", "deep"])
+@pytest.mark.parametrize("name", ["model-00001-of-00001.safetensors", "SHA256SUMS"])
+def test_weights_and_sums(name, kind, model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    replaced(folder, name, kind)
+    if name == "SHA256SUMS" and kind != "dangling":
+        refused(lambda: verify_sums(folder), name)
+    elif name != "SHA256SUMS":
+        refused(lambda: load_model(str(folder), torch.device("cpu"), torch.float32), name)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("dangling", "loop")])
+def test_an_adapter(kind, tmp_path):
+    replaced(tmp_path, "adapter_config.json", kind)
+    refused(lambda: chain(tmp_path), "adapter_config.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("num_labels", value) for value in (10**9, 10**12, 1e12, float("inf"), float("nan"))),
+        *((name, 10**9) for name in ("n_layers", "num_hidden_layers", "vocab_size", "n_heads")),
+        *((name, 10**12) for name in ("d_model", "mlp_hidden_size", "max_sequence_length")),
+    ],
+)
+def test_numbers_of_a_configuration(name, value, model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {name: value}))
+    with no_hang(20), pytest.raises(UserError):
+        load_model(str(folder), torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "sparse", "folder", "loop", "deep"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "eval.json", "config.yaml", "stages.json"])
+def test_a_run(name, kind, tmp_path):
+    write(tmp_path / "run", whole_run())
+    if kind == "deep" and name == "metrics.jsonl":
+        return  # a line that is skipped
+    replaced(tmp_path / "run", name, kind)
+
+    def use():
+        finished_stages(tmp_path / "run")
+        plot_runs([tmp_path / "run"], tmp_path / "out.svg")
+        write_report(tmp_path / "run")
+
+    refused(use, name)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_a_lock(kind, tmp_path):
+    replaced(tmp_path, ".lock", kind)
+
+    def use():
+        with one_writer(tmp_path):
+            pass
+
+    refused(use, ".lock")
