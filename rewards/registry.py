@@ -12,11 +12,11 @@ Preset = Literal["plain", "d1", "d1_strict"]
 
 @dataclass(frozen=True)
 class Term:
-    """A summand of the training reward: weight times a function with values in [0, 1]; d1_strict's
-    functions have d1's own values."""
+    """A summand of the training reward: weight times a function with values in [0, 1]."""
 
     reward: Reward
     weight: float = 1.0
+    bounded: bool = True  # False for d1's own values, of which one may be negative
 
 
 _CORRECT: dict[str, dict[str, Term]] = {
@@ -39,21 +39,26 @@ _D1: dict[str, dict[str, Term]] = {
     "math500": {"correct": Term(math500.exact, 2.0), "boxed_answer": Term(format.boxed_answer)},
 }
 
+
+def _own(reward: Reward) -> Term:
+    return Term(reward, bounded=False)
+
+
 # d1's very values, oddities included; under the names of `d1`, so that curves can be laid side by
 # side.
 _D1_STRICT: dict[str, dict[str, Term]] = {
-    "sudoku": {"cell_accuracy": Term(strict_training.sudoku)},
-    "countdown": {"countdown": Term(strict_training.countdown)},
+    "sudoku": {"cell_accuracy": _own(strict_training.sudoku)},
+    "countdown": {"countdown": _own(strict_training.countdown)},
     "gsm8k": {
-        "correct": Term(strict_training.gsm8k_correct),
-        "integer": Term(strict_training.integer),
-        "strict_format": Term(strict_training.strict_format),
-        "soft_format": Term(strict_training.soft_format),
-        "tags": Term(strict_training.tags),
+        "correct": _own(strict_training.gsm8k_correct),
+        "integer": _own(strict_training.integer),
+        "strict_format": _own(strict_training.strict_format),
+        "soft_format": _own(strict_training.soft_format),
+        "tags": _own(strict_training.tags),
     },
     "math500": {
-        "correct": Term(strict_training.math500_correct),
-        "boxed_answer": Term(strict_training.boxed_answer),
+        "correct": _own(strict_training.math500_correct),
+        "boxed_answer": _own(strict_training.boxed_answer),
     },
 }
 _PRESETS: dict[Preset, Mapping[str, dict[str, Term]]] = {
@@ -73,6 +78,9 @@ EVALUATION: dict[str, Mapping[str, Reward]] = {
     "gsm8k": {"exact": gsm8k.exact},
     "math500": {"exact": math500.exact},
 }
+
+# Compare by value in other processes: called twice for a batch, first to hear what they ask for.
+COMPARING: frozenset[Reward] = frozenset({math500.exact, math500.reward})
 
 
 def training(task: str, preset: Preset = "plain") -> Mapping[str, Term]:

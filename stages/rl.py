@@ -62,7 +62,10 @@ def run(context: Context) -> Path:
     require_room(model.config, lengths, length, f"sampler.gen_length={length}", cure)
     trainer = DiffuGRPOTrainer(
         model=context.adapted(model, options.lora),
-        reward_funcs=trl_rewards({name: term.reward for name, term in terms.items()}),
+        reward_funcs=trl_rewards(
+            {name: term.reward for name, term in terms.items()},
+            {name for name, term in terms.items() if term.bounded},
+        ),
         args=_arguments(context, weights),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,

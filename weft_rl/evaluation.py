@@ -7,7 +7,6 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rewards.registry import EVALUATION
 from weft_rl.config.schema import EvalConfig
 from weft_rl.data.held_out import Settings
 from weft_rl.data.prompts import PREFILL, task_prompt
@@ -17,6 +16,7 @@ from weft_rl.models.checks import require_room
 from weft_rl.sampler import generate
 from weft_rl.sampler.control import TraceEntry
 from weft_rl.sampler.denoise import OnStep, Step
+from weft_rl.scores import score_completions
 from weft_rl.seeding import seed_for
 from weft_rl.stats import record_mean
 
@@ -34,6 +34,7 @@ class Completion:
     text: str
     scores: dict[str, float]  # by score name, in [0, 1]
     playback: dict[str, Any] | None = None  # for the first ones: what opened when, see playback_of
+    undecided: bool = False  # whether a comparison had no verdict in time, and counts as wrong
 
 
 def require_prompts_fit(
@@ -103,19 +104,18 @@ def sample_completions(
             on_step=account.told,
         )
         account.next_part(len(batch))
+        rows = out.completions.tolist()
+        ends = zip(rows, out.lengths.tolist(), strict=True)
+        texts = [str(tokenizer.decode(row[:length])) for row, length in ends]
+        scored = score_completions(batch[0].task, texts, [record.fields for record in batch])
         done = []
-        for record, prompt, row, length in zip(
-            batch, prompts, out.completions.tolist(), out.lengths.tolist(), strict=True
-        ):
-            text = str(tokenizer.decode(row[:length]))
-            scores = {
-                name: score(text, **record.fields)
-                for name, score in EVALUATION[record.task].items()
-            }
+        for i, (record, text, found) in enumerate(zip(batch, texts, scored, strict=True)):
             playback = None
-            if out.trace is not None and len(done) < played:
-                playback = playback_of(tokenizer, prompt, row, out.trace[len(done)])
-            done.append(Completion(record, prompt, text, scores, playback))
+            if out.trace is not None and i < played:
+                playback = playback_of(tokenizer, prompts[i], rows[i], out.trace[i])
+            done.append(
+                Completion(record, prompts[i], text, found.scores, playback, found.undecided)
+            )
         yield done
 
 
