@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rewards import countdown, format, gsm8k, math500, sudoku
+from rewards import countdown, format, gsm8k, math500, strict_training, sudoku
 
 Reward = Callable[..., float]
-Preset = Literal["plain", "d1"]
+Preset = Literal["plain", "d1", "d1_strict"]
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Term:
 
     reward: Reward
     weight: float = 1.0
+    bounded: bool = True  # False for d1's own values, of which one may be negative
 
 
 _CORRECT: dict[str, dict[str, Term]] = {
@@ -38,6 +39,34 @@ _D1: dict[str, dict[str, Term]] = {
     "math500": {"correct": Term(math500.exact, 2.0), "boxed_answer": Term(format.boxed_answer)},
 }
 
+
+def _own(reward: Reward) -> Term:
+    return Term(reward, bounded=False)
+
+
+# d1's very values, oddities included; under the names of `d1`, so that curves can be laid side by
+# side.
+_D1_STRICT: dict[str, dict[str, Term]] = {
+    "sudoku": {"cell_accuracy": _own(strict_training.sudoku)},
+    "countdown": {"countdown": _own(strict_training.countdown)},
+    "gsm8k": {
+        "correct": _own(strict_training.gsm8k_correct),
+        "integer": _own(strict_training.integer),
+        "strict_format": _own(strict_training.strict_format),
+        "soft_format": _own(strict_training.soft_format),
+        "tags": _own(strict_training.tags),
+    },
+    "math500": {
+        "correct": _own(strict_training.math500_correct),
+        "boxed_answer": _own(strict_training.boxed_answer),
+    },
+}
+_PRESETS: dict[Preset, Mapping[str, dict[str, Term]]] = {
+    "plain": _CORRECT,
+    "d1": _D1,
+    "d1_strict": _D1_STRICT,
+}
+
 # Reported by an evaluation; the first one is the task's score.
 EVALUATION: dict[str, Mapping[str, Reward]] = {
     "sudoku": {
@@ -50,12 +79,17 @@ EVALUATION: dict[str, Mapping[str, Reward]] = {
     "math500": {"exact": math500.exact},
 }
 
+# Compare by value in other processes: called twice for a batch, first to hear what they ask for.
+COMPARING: frozenset[Reward] = frozenset({math500.exact, math500.reward})
+
 
 def training(task: str, preset: Preset = "plain") -> Mapping[str, Term]:
     """The terms of a task's training reward, by the name under which they are logged.
 
-    plain: being right, with weight 1; d1: as d1 weights it. Raises KeyError for an unknown task."""
-    return _D1.get(task, _CORRECT[task]) if preset == "d1" else _CORRECT[task]
+    plain: being right, with weight 1; d1: what d1 means to reward, as it weights it; d1_strict:
+    d1's own values. A task that d1 does not have keeps its own. Raises KeyError for an unknown one.
+    """
+    return _PRESETS[preset].get(task, _CORRECT[task])
 
 
 def add_task(name: str, correct: Mapping[str, Reward], scores: Mapping[str, Reward]) -> None:

@@ -14,9 +14,8 @@ from rewards.grid import CELLS, empty_cells
 from rewards.strict_math import LONGEST, first_answer, last_box
 from rewards.sudoku import cells_right
 
-_LONGEST_EXPRESSION = 1_000
-# d1 compares floats; a power beyond 4096 bits is no target and may take for ever.
-_TOLERANCE, _MOST_BITS = 1e-5, 4096
+# d1 compares floats; a power of more bits than (99 ** 99) ** 99 is no target and may take forever.
+_TOLERANCE, _MOST_BITS = 1e-5, 1 << 17
 
 _OPEN, _CLOSE = "<answer>", "</answer>"
 _END = re.compile(r"<\|eot_id\|>|<\|endoftext\|>")
@@ -94,38 +93,46 @@ def countdown_expression(text: str) -> str:
 
 def countdown(completion: str, numbers: Sequence[int], target: int, **_: Any) -> float:
     """1 if d1 counts the expression as right, else 0: the numbers as a multiset, then the value."""
-    expression = countdown_expression(completion)
-    if len(expression) > _LONGEST_EXPRESSION or not _ALLOWED.fullmatch(expression):
-        return 0.0
-    if sorted(map(int, re.findall(r"[0-9]+", expression))) != sorted(numbers):
-        return 0.0
+    return float(equals(countdown_expression(completion), numbers, target))
+
+
+def equals(expression: str, numbers: Sequence[int], target: int) -> bool:
+    """Whether Python arithmetic over the numbers, each once, has the target's value, as d1 has it.
+
+    False for everything else, and for integers beyond what a target can be made of."""
+    if len(expression) > LONGEST or not _ALLOWED.fullmatch(expression):
+        return False
     try:
+        if sorted(map(int, re.findall(r"\d+", expression))) != sorted(numbers):
+            return False
         value = _value(ast.parse(expression.strip(), mode="eval").body)
-        return float(abs(value - target) < _TOLERANCE)
+        return bool(abs(value - target) < _TOLERANCE)
     # everything that a malformed expression makes Python raise, as in d1, is a wrong answer
     except (ArithmeticError, SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
-        return 0.0
+        return False
 
 
 def _value(node: ast.expr) -> Any:
     """The value of Python arithmetic. Raises TypeError for anything but numbers and operators."""
+    sign = 1
+    # in a loop: a row of signs may be longer than Python's stack is deep
+    while isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        sign = -sign if isinstance(node.op, ast.USub) else sign
+        node = node.operand
     match node:
         case ast.Constant(value=int() | float() as value):
-            return value
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_value(operand)
-        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-            return +_value(operand)
+            return sign * value
         case ast.BinOp(left=left, op=ast.Pow(), right=right):
-            return _power(_value(left), _value(right))
+            return sign * _power(_value(left), _value(right))
         case ast.BinOp(left=left, op=kind, right=right) if type(kind) in _OPERATORS:
-            return _OPERATORS[type(kind)](_value(left), _value(right))
+            return sign * _OPERATORS[type(kind)](_value(left), _value(right))
     raise TypeError(f"{type(node).__name__} is no arithmetic")
 
 
 def _power(base: Any, exponent: Any) -> Any:
     """base ** exponent. Raises OverflowError for an integer of more than _MOST_BITS bits."""
     integers = isinstance(base, int) and isinstance(exponent, int)
-    if integers and base.bit_length() * abs(exponent) > _MOST_BITS:
+    grows = integers and abs(base) > 1 and exponent > 1
+    if grows and base.bit_length() * exponent > _MOST_BITS:
         raise OverflowError("the power is too large")
     return base**exponent

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from rewards.registry import EVALUATION
 from stages.context import Context, Surface
 from stages.left_out import print_left_out
 from weft_rl.config.schema import RunConfig
@@ -30,6 +29,7 @@ from weft_rl.live import PLAYED, TRACE
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.runs import EVAL, read_results, write_json, write_text
 from weft_rl.sampler.display import progress_bar
+from weft_rl.scores import score_completions
 from weft_rl.shares import Shares, rank_and_world
 
 
@@ -69,6 +69,7 @@ def run(context: Context) -> dict[str, Any]:
     path = context.run / "completions" / f"eval-{context.stage}.jsonl"
     write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))
     entry = summarise([row["scores"] for row in rows])
+    entry["undecided_answers"] = sum(row.get("undecided", False) for row in rows)
     entry["baselines"] = baseline_scores(config.task, records)
     entry["settings"] = asdict(settings) | {"device": context.device.type, "dtype": str(dtype)}
     entry["seed"] = config.seed
@@ -166,6 +167,7 @@ def _row(stage: str, done: Completion) -> dict[str, Any]:
         "completion": done.text,
         "reward": next(iter(done.scores.values())),
         "scores": done.scores,
+        **({"undecided": True} if done.undecided else {}),
         "fields": done.record.fields,
     }
 
@@ -173,13 +175,9 @@ def _row(stage: str, done: Completion) -> dict[str, Any]:
 def baseline_scores(task: str, records: Sequence[Record]) -> dict[str, dict[str, object]]:
     """What policies without a model score on the same records, by name."""
     policies: dict[str, Callable[[Record], str]] = BASELINES.get(task, {})
-    functions = EVALUATION[task]
-    return {
-        name: summarise(
-            [
-                {score: f(policy(record), **record.fields) for score, f in functions.items()}
-                for record in records
-            ]
-        )
-        for name, policy in policies.items()
-    }
+    fields = [record.fields for record in records]
+    found = {}
+    for name, policy in policies.items():
+        scored = score_completions(task, [policy(record) for record in records], fields)
+        found[name] = summarise([each.scores for each in scored])
+    return found

@@ -92,7 +92,10 @@ def run(context: Context) -> Path:
     print_left_out(f"rl.rollout.data={options.rollout.data}: {len(rows)} records", rejects)
     trainer = DiffuGRPOTrainer(
         model=context.adapted(model, options.lora),
-        reward_funcs=trl_rewards({name: term.reward for name, term in terms.items()}),
+        reward_funcs=trl_rewards(
+            {name: term.reward for name, term in terms.items()},
+            {name for name, term in terms.items() if term.bounded},
+        ),
         args=_arguments(context, weights),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,

@@ -200,7 +200,7 @@ def test_help_shows_the_preset_and_every_key(capsys):
     assert all(f"  {key}=" in out for key in leaves(RunConfig))
     assert "  cold_start.lora.r=128  " in out
     assert "(above 0)" in out
-    assert "(one of plain, d1)" in out
+    assert "(one of plain, d1, d1_strict)" in out
 
 
 def test_differences_are_named():

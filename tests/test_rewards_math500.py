@@ -2,14 +2,13 @@
 
 import json
 import multiprocessing
-import signal
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from rewards import math_process, math_worker
+from rewards import math_process
 from rewards.math500 import exact, is_right
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -171,29 +170,3 @@ def test_in_a_forked_daemon_beside_its_parent():
         pairs = [(rf"\frac{{{k}}}{{10}}", "0.5") for k in range(10)]
         assert pool.starmap(is_right, pairs) == [k == 5 for k in range(10)]
     assert is_right("4/10", r"\frac25")
-
-
-def test_the_process_ends_with_its_input():
-    worker = math_process._Worker()
-    assert worker.ask(r"\frac12", "0.5", "") is True
-    assert worker.process.stdin is not None
-    worker.process.stdin.close()
-    assert worker.process.wait(20) == 0
-    worker.process.stdin = None  # closed already
-    worker.stop()
-
-
-def test_a_process_that_cannot_start_is_an_error(monkeypatch):
-    monkeypatch.setattr(math_process, "_COMMAND", ["sh", "-c", "echo no such module >&2"])
-    with pytest.raises(RuntimeError, match="did not start: no such module"):
-        math_process._Worker()
-
-
-def test_the_limit_needs_no_parent():
-    """A parent that is killed leaves no process behind that computes for ever."""
-    worker = math_process._Worker()
-    assert worker.process.stdin is not None
-    worker.process.stdin.write(json.dumps(["3", ENDLESS[0], ""]).encode() + b"\n")
-    worker.process.stdin.flush()
-    assert worker.process.wait(math_worker.CPU_S + 60) == -signal.SIGPROF
-    worker.stop()

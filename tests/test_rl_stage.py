@@ -12,11 +12,12 @@ import torch
 from rl_trainer import T, dataset, losses, options, rollout, state, trainer
 from safetensors.torch import load_file
 
+from rewards.registry import training
 from weft_rl.cli import execute
 from weft_rl.errors import UserError
 from weft_rl.pipeline import main
 from weft_rl.sampler import SamplerConfig
-from weft_rl.trainers.task_rewards import trl_rewards
+from weft_rl.trainers.task_rewards import refuse_failing, trl_rewards
 
 SMALL = ["preset=tiny", "stages=[rl]", "eval.after_each=false", "sampler.steps=4"]
 SMALL += ["rl.num_prompts=2", "rl.num_generations=2", "rl.max_steps=2", "rl.save_steps=2"]
@@ -136,6 +137,32 @@ def graded(function, count=4):
         fields = [{"i": i} for i in range(count)]
         values = made(completions=completions, fields=fields, log_metric=seen.__setitem__)
     return values, seen, caught
+
+
+def test_what_cannot_be_compared_is_counted():
+    """Of four answers two are too costly to read, and a third is the same as one before."""
+    (made,) = trl_rewards({"correct": training("math500")["correct"].reward})
+    texts = [r"\boxed{0.5}", r"\boxed{9^{9^{9}}}", r"\boxed{((((((((((1))))))))))}", r"\boxed{0.5}"]
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    fields, seen = [{"answer": r"\frac{1}{2}", "problem": "p"}] * 4, {}
+    assert made(completions=completions, fields=fields, log_metric=seen.__setitem__) == [1, 0, 0, 1]
+    assert seen == {"reward_failures": 0.0, "undecided_answers": 0.5, "parsable_share": 1.0}
+
+
+@pytest.mark.parametrize("value", [2.0, -0.5, 1.001, np.float32(7), 10])
+def test_a_bounded_reward_outside_its_range_is_refused(value):
+    def half(completion, i):
+        return value if i == 3 else 0.5
+
+    completions = [[{"role": "assistant", "content": "x"}]] * 4
+    fields = [{"i": i} for i in range(4)]
+    (free,) = trl_rewards({"own": half})
+    assert free(completions=completions, fields=fields)[3] == pytest.approx(float(value))
+    refuse_failing([free])
+    (bounded,) = trl_rewards({"own": half}, {"own"})
+    bounded(completions=completions, fields=fields)
+    with pytest.raises(UserError, match="reward own: is "):
+        refuse_failing([bounded])
 
 
 def fails(value):

@@ -1,5 +1,6 @@
 """`score` on whole stored generation files, on broken lines, and its printed form."""
 
+import gzip
 import io
 import json
 import subprocess
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from rewards.registry import EVALUATION
+from weft_rl.cli import execute
 from weft_rl.errors import UserError
-from weft_rl.score import ScoreConfig, run
+from weft_rl.evaluation import summarise
+from weft_rl.score import ScoreConfig, main, run
+from weft_rl.scores import score_completions
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TASKS = ("sudoku", "countdown", "gsm8k", "math500")
@@ -266,3 +271,188 @@ def test_no_torch_on_the_way():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout == "False\n"
+
+
+# --- a run's completions, and a task of one's own
+
+
+def run_row(task, completion, fields, **more):
+    return {
+        "stage": "rl",
+        "id": "a",
+        "task": task,
+        "completion": completion,
+        "fields": fields,
+    } | more
+
+
+GRID = {"puzzle": "4320004330100004", "solution": "4321124334122134"}
+EMPTIER = {"puzzle": "1234000000000000", "solution": "1234341221434321"}
+RUN_ROWS = {
+    "sudoku": [
+        run_row("sudoku", "<answer>4321124334122134</answer>", GRID),
+        # four of eight cells, and three of twelve: 50 and 25 percent
+        run_row("sudoku", "<answer>4321114334142114</answer>", GRID),
+        run_row("sudoku", "<answer>1234111111111111</answer>", EMPTIER),
+        run_row("sudoku", "no answer", GRID),
+    ],
+    "countdown": [
+        run_row("countdown", "<answer>2*4-3</answer>", {"numbers": [2, 3, 4], "target": 5}),
+        run_row("countdown", "<answer>2*4</answer>", {"numbers": [2, 3, 4], "target": 5}),
+    ],
+    "gsm8k": [
+        run_row("gsm8k", "<answer>1000</answer>", {"question": "q", "answer": "#### 1,000"}),
+        run_row("gsm8k", "<answer>7</answer>", {"question": "q", "answer": "#### 1,000"}),
+    ],
+    "math500": [
+        run_row("math500", r"\boxed{\frac{2}{4}}", {"problem": "p", "answer": "0.5"}),
+        run_row("math500", r"\boxed{9^{9^{9}}}", {"problem": "p", "answer": "0.5"}),
+    ],
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_completions_of_a_run_score_as_its_evaluation(tmp_path, task, workers):
+    rows = RUN_ROWS[task]
+    texts, fields = [row["completion"] for row in rows], [row["fields"] for row in rows]
+    entry = summarise([each.scores for each in score_completions(task, texts, fields)])
+    result = score_file(write(tmp_path, *rows), task, workers=workers)
+    assert (result["n"], result["score"]) == (len(rows), entry["score"])
+    assert result["broken"] == []
+    assert 0 < result["score"] < 100
+
+
+def test_what_has_no_verdict_in_time_is_flagged(tmp_path):
+    result = score_file(write(tmp_path, *RUN_ROWS["math500"]), "math500")
+    assert [row.get("flags") for row in result["per_record"]] == [None, ["undecided"]]
+    assert result["flags"] == {"undecided": 1}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        run_row("gsm8k", "x", {"answer": "#### 5"}),
+        run_row("sudoku", 5, GRID),
+        run_row("sudoku", None, GRID),
+        run_row("sudoku", "x", {"puzzle": "1"}),
+        run_row("sudoku", "x", {"puzzle": 5, "solution": None}),
+        run_row("sudoku", "x", [1]),
+        run_row("sudoku", "x", {}),
+    ],
+)
+def test_broken_lines_of_a_run(tmp_path, row):
+    result = score_file(write(tmp_path, row, *RUN_ROWS["sudoku"]), "sudoku")
+    assert ([each["line"] for each in result["broken"]], result["n"]) == ([1], 4)
+
+
+OWN = """
+from weft_rl.data.tasks import Task
+
+def fields(row):
+    return {"digits": row["digits"]}
+
+def half(completion, digits, **_):
+    return %s
+
+def same(completion, digits, **_):
+    return completion == digits
+
+TASK = Task(lambda fields: fields["digits"], fields, {"half": half}, {"half": half, "same": same})
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A task file whose first score is the given Python expression; it is forgotten afterwards."""
+    kept = dict(EVALUATION)
+
+    def make(value="len(completion) / 4"):
+        path = tmp_path / "own.py"
+        path.write_text(OWN % value)
+        return str(path)
+
+    yield make
+    EVALUATION.clear()
+    EVALUATION.update(kept)
+
+
+def test_a_task_of_ones_own(tmp_path, own):
+    rows = [run_row("elsewhere/own.py", text, {"digits": "12"}) for text in ("12", "1", "")]
+    rows.append({"generation": "1234", "digits": "1234"})  # a row as the task's files have them
+    rows.append({"generation": "1234"})
+    result = score_file(write(tmp_path, *rows), own())
+    assert [row["correct"] for row in result["per_record"]] == [0.5, 0.25, 0, 1]
+    assert (result["n"], result["score"], result["correct"], result["total"]) == (4, 43.75, 1.75, 4)
+    assert result["scores"] == {"half": 43.75, "same": 50.0}
+    assert [row["line"] for row in result["broken"]] == [5]
+    with pytest.raises(UserError, match="strict=d1"):
+        ScoreConfig(own(), "x", "d1")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("2.0", "7.5", "-0.5", "float('nan')", "float('inf')", "-float('inf')", "None", "'0.5'"),
+        *("b'1'", "[1]", "{}", "10 ** 400", "1j", "1 / 0", "digits.missing", "object()", "1.001"),
+    ],
+)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_score_outside_its_range_is_refused(tmp_path, own, capfd, value, workers):
+    path = write(tmp_path, *(run_row("own", "12", {"digits": "12"}) for _ in range(3)))
+    done = execute(
+        "score", main, [f"task={own(value)}", f"generations={path}", f"workers={workers}"]
+    )
+    out, err = capfd.readouterr()
+    assert (done, out, err.count("\n")) == (2, "", 1)
+    assert "half" in err
+
+
+@pytest.mark.parametrize(
+    ("value", "score"),
+    [
+        *(("True", 100.0), ("False", 0.0), ("1", 100.0), ("__import__('numpy').float32(.5)", 50.0)),
+        *(("__import__('numpy').bool_(True)", 100.0), ("sum([.1] * 3) + .7", 100.0)),
+        *(
+            ("1.0000000002", 100.0),
+            ("-1e-12", 0.0),
+            ("__import__('fractions').Fraction(1, 4)", 25.0),
+        ),
+        *(("__import__('numpy').array(.25)", 25.0), ("__import__('decimal').Decimal('.5')", 50.0)),
+    ],
+)
+def test_numbers_of_any_kind_are_scores(tmp_path, own, value, score):
+    path = write(tmp_path, run_row("own", "12", {"digits": "12"}))
+    assert score_file(path, own(value))["score"] == score
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (b"PAR1\0\0", "Parquet"),
+        (b"PK\x03\x04\0", "zip"),
+        (b"\x28\xb5\x2f\xfd\0\0", "zstd"),
+        (gzip.compress(b'{"a": 1}' * 1000, mtime=0)[:40], "damaged"),
+        (b"\x1f\x8bnot gzip", "damaged"),
+        (json.dumps([SUDOKU, SUDOKU], indent=1).encode(), "one JSON text"),
+        (json.dumps(SUDOKU, indent=1).encode(), "one JSON text"),
+        (json.dumps([SUDOKU]).encode(), "one JSON text"),
+    ],
+)
+def test_the_cause_is_named(tmp_path, content, cause):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.jsonl: .*{cause}"):
+        score_file(path, "sudoku")
+
+
+def test_places_that_are_no_files(tmp_path):
+    for place in (tmp_path, "/dev/null", "/dev/zero"):
+        with pytest.raises(UserError, match=f"generations={place}: "):
+            score_file(place, "sudoku")
+
+
+def test_a_packed_file_is_read(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(SUDOKU).encode()))
+    assert score_file(path, "sudoku")["score"] == 100.0

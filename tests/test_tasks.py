@@ -1,13 +1,16 @@
 """Where records come from, the wording of each task, and the task that docs/tasks.md adds."""
 
+import io
 import json
 import re
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
 from rewards.registry import EVALUATION, training
+from weft_rl.cli import execute
 from weft_rl.data.prompts import PREFILL, PROMPTS, task_prompt
 from weft_rl.data.records import FIELDS, load_records
 from weft_rl.data.tasks import (
@@ -23,6 +26,7 @@ from weft_rl.models.configuration import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.tokenizer import BaseConfig, tiny_config, tiny_tokenizer
 from weft_rl.pipeline import main
+from weft_rl.score import main as score_command
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -56,6 +60,12 @@ def sorting(tmp_path):
     return str(path)
 
 
+def rescored(task, path):
+    with redirect_stdout(io.StringIO()) as printed:
+        assert score_command([f"task={task}", f"generations={path}"]) == 0
+    return json.loads(printed.getvalue())
+
+
 def test_the_example_task_by_hand(sorting):
     load_task(sorting)
     places, exact = training(sorting)["places"].reward, EVALUATION[sorting]["exact"]
@@ -83,17 +93,47 @@ def test_the_example_task_end_to_end(sorting, tmp_path, monkeypatch, capsys):
     )
     line = f"{data}:3: has the content of the record at {data}:1"
     assert line in capsys.readouterr().out
-    assert json.loads((out / "eval.json").read_text())["rl"][sorting]["n"] == 2
+    entry = json.loads((out / "eval.json").read_text())["rl"][sorting]
+    assert (entry["n"], entry["undecided_answers"]) == (2, 0)
+    again = rescored(sorting, out / "completions" / "eval-rl.jsonl")
+    assert (again["n"], again["score"]) == (2, entry["score"])
+    assert again["scores"]["places"] == entry["places"]["score"]
+    assert rescored(sorting, out / "completions" / "rl.jsonl")["n"] > 0
 
 
-def test_rl_is_paid_the_weighted_sum(tmp_path):
+@pytest.mark.parametrize("names", [("places",), ("exact",)])
+def test_a_reward_outside_its_range_ends_the_run_with_its_name(
+    sorting, tmp_path, monkeypatch, capsys, names
+):
+    """Of training at its first rollout, of evaluation at its first completion."""
+    monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
+    text = Path(sorting).read_text()
+    if names == ("places",):
+        text = text.replace(
+            'training={"places": places}', 'training={"places": lambda *_, **__: 2.0}'
+        )
+    else:
+        text = text.replace('"exact": exact', '"exact": lambda *_, **__: 7.5')
+    Path(sorting).write_text(text)
+    options = ["base.max_steps=3", "base.batch_size=8", "base.examples=40", "rl.num_prompts=2"]
+    options += ["rl.num_generations=2", "rl.max_steps=2", "rl.num_iterations=1", "device=cpu"]
+    options += ["eval.num_records=2", f"task={sorting}", f"out={tmp_path / 'run'}"]
+    assert execute("weft_rl.pipeline", main, ["stages=[rl]", *options]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert names[0] in line
+    assert ("2.0" if names == ("places",) else "7.5") in line
+
+
+@pytest.mark.parametrize("preset", ["d1", "d1_strict"])
+def test_rl_is_paid_the_weighted_sum(tmp_path, preset):
     folder = tmp_path / "model"
     small = tiny_config(BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
     options = small.to_dict() | {"rope": True, "max_position_embeddings": 4096}
     fresh_model(LLaDAConfig(**options), 0).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     data = FIXTURES / "gsm8k_records.jsonl"
-    arguments = ["stages=[rl]", f"model={folder}", "task=gsm8k", "rewards=d1", "prompt_style=d1"]
+    arguments = ["stages=[rl]", f"model={folder}", "task=gsm8k", "prompt_style=d1"]
+    arguments += [f"rewards={preset}"]
     arguments += [
         f"rl.rollout.data={data}",
         f"eval.data={data}",
@@ -106,10 +146,11 @@ def test_rl_is_paid_the_weighted_sum(tmp_path):
     assert main([*arguments, f"out={tmp_path / 'run'}"]) == 0
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     row = next(row for row in map(json.loads, lines) if "reward" in row)
-    terms = training("gsm8k", "d1")
+    terms = training("gsm8k", preset)
     paid = sum(term.weight * row[f"rewards/{name}"] for name, term in terms.items())
     assert row["reward"] == pytest.approx(paid)
-    assert row["reward"] > 0  # random tokens hold a tag now and then
+    if preset == "d1":
+        assert row["reward"] > 0  # random tokens hold a tag now and then
 
 
 @pytest.mark.parametrize(

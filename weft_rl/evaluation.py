@@ -7,7 +7,6 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from rewards.registry import EVALUATION
 from weft_rl.config.schema import EvalConfig
 from weft_rl.data.held_out import Settings
 from weft_rl.data.prompts import PREFILL, task_prompt
@@ -18,6 +17,7 @@ from weft_rl.sampler import generate
 from weft_rl.sampler.checks import special_ids
 from weft_rl.sampler.control import TraceEntry
 from weft_rl.sampler.denoise import OnStep, Step
+from weft_rl.scores import score_completions
 from weft_rl.seeding import seed_for
 from weft_rl.stats import record_mean
 
@@ -35,6 +35,7 @@ class Completion:
     text: str
     scores: dict[str, float]  # by score name, in [0, 1]
     playback: dict[str, Any] | None = None  # for the first ones: what opened when, see playback_of
+    undecided: bool = False  # whether a comparison had no verdict in time, and counts as wrong
 
 
 def require_prompts_fit(
@@ -103,17 +104,18 @@ def sample_completions(
             on_step=account.told,
         )
         account.next_part(len(batch))
+        rows = out.completions.tolist()
+        ends = special_ids(model)[1]
+        texts = [decode_completion(tokenizer, row, ends) for row in rows]
+        scored = score_completions(batch[0].task, texts, [record.fields for record in batch])
         done = []
-        for record, prompt, row in zip(batch, prompts, out.completions.tolist(), strict=True):
-            text = decode_completion(tokenizer, row, special_ids(model)[1])
-            scores = {
-                name: score(text, **record.fields)
-                for name, score in EVALUATION[record.task].items()
-            }
+        for i, (record, text, found) in enumerate(zip(batch, texts, scored, strict=True)):
             playback = None
-            if out.trace is not None and len(done) < played:
-                playback = playback_of(tokenizer, prompt, row, out.trace[len(done)])
-            done.append(Completion(record, prompt, text, scores, playback))
+            if out.trace is not None and i < played:
+                playback = playback_of(tokenizer, prompts[i], rows[i], out.trace[i])
+            done.append(
+                Completion(record, prompts[i], text, found.scores, playback, found.undecided)
+            )
         yield done
 
 

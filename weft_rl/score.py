@@ -1,8 +1,9 @@
 """`score`: saved generations -> verdicts and a score, printed as one JSON object.
 
-A generations file is JSONL with `question`, `generation` and `ground_truth`; rewards/verdicts.py
-says what each task's records hold. It is read and judged line by line, and what is printed for
-each line waits in temporary files: a file of any length takes the same memory."""
+A generations file is JSONL with `question`, `generation` and `ground_truth`, of which
+rewards/verdicts.py says what each task's hold, or a run's completions. It is read and judged line
+by line, and what is printed for each line waits in temporary files: a file of any length takes the
+same memory."""
 
 import json
 import os
@@ -13,16 +14,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from gzip import GzipFile
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
+from rewards.math_pool import use_workers
+from rewards.math_process import Judging, judge_ahead, judging
+from rewards.registry import EVALUATION
 from rewards.verdicts import ANY_SOLUTION, JUDGES, Judge, Verdict, reason
 from weft_rl.cli import execute
 from weft_rl.config.load import parse_options
+from weft_rl.data.tasks import load_task
 from weft_rl.errors import UserError
+from weft_rl.generations import is_one_document, open_generations, read_line
+from weft_rl.scores import score
 
 # Longer lines are reported as broken: one line must not take all memory.
 _LONGEST_LINE = 16 << 20
@@ -41,9 +49,13 @@ Line = tuple[int, bytes | None]  # its number, and None in place of one that is 
 class ScoreConfig:
     """Options of `score`. Raises UserError for a value that is none of the choices."""
 
-    task: str = field(metadata={"help": "what was asked: sudoku, countdown, gsm8k, math500"})
+    task: str = field(
+        metadata={"help": "sudoku, countdown, gsm8k, math500, or a Python file (docs/tasks.md)"}
+    )
     generations: str = field(
-        metadata={"help": "JSONL file with question, generation and ground_truth"}
+        metadata={
+            "help": "JSONL file with question, generation and ground_truth, or a run's completions"
+        }
     )
     strict: str | None = field(
         default=None, metadata={"help": "d1: the verdicts of d1's published scorer"}
@@ -58,10 +70,11 @@ class ScoreConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.task not in JUDGES:
-            raise UserError(f"task={self.task}: must be one of {', '.join(JUDGES)}")
+        load_task(self.task)
         if self.strict not in (None, "d1"):
             raise UserError(f"strict={self.strict}: must be d1 or null")
+        if self.strict and self.task not in JUDGES:
+            raise UserError(f"strict=d1: d1 has no task={self.task}; leave it out")
         if self.solutions not in ("one", "any"):
             raise UserError(f"solutions={self.solutions}: must be one or any")
         if self.solutions == "any" and (self.task != "sudoku" or self.strict is not None):
@@ -70,9 +83,9 @@ class ScoreConfig:
             raise UserError(f"workers={self.workers}: must be at least 1, or null")
 
     @property
-    def judge(self) -> Judge:
-        """How the records are scored."""
-        return ANY_SOLUTION if self.solutions == "any" else JUDGES[self.task]
+    def judge(self) -> Judge | None:
+        """How the records are scored; None for a task of one's own, which has its functions."""
+        return ANY_SOLUTION if self.solutions == "any" else JUDGES.get(self.task)
 
 
 @dataclass
@@ -80,8 +93,10 @@ class _Tally:
     """What has been counted so far."""
 
     n: int = 0
-    correct: int = 0
+    correct: float = 0
     total: int = 0
+    share: float = 0.0  # of each record, added up
+    scores: Counter[str] = field(default_factory=Counter)  # of a task of one's own, added up
     flags: Counter[str] = field(default_factory=Counter)
     first_broken: dict[str, Any] | None = None
 
@@ -89,6 +104,8 @@ class _Tally:
         self.n += 1
         self.correct += row["correct"]
         self.total += row["total"]
+        self.share += row["correct"] / row["total"]
+        self.scores.update(row.get("scores", {}))
         self.flags.update(row.get("flags", ()))
 
 
@@ -103,11 +120,13 @@ def run(config: ScoreConfig) -> int:
     """Score the file and print the result; returns 0.
 
     Printed are task, strict, n (records scored), unit, correct and total (in that unit), score
-    (percent: 100 correct / total), flags (how often each occurs), per_record (line, correct, total,
-    and flags if there are any), disagreements (records on which d1's scorer differs, each with the
-    reason; none when strict) and broken (line and reason of every line that could not be scored:
-    these count nowhere else). Raises UserError for a file that cannot be read or has no usable
-    record."""
+    (percent: the mean over records as in eval.json; with strict=d1 100 correct / total, as d1 has
+    it), scores (of a task of one's own: each of its functions), flags (how often each occurs; a
+    record is "undecided" where a comparison had no verdict in time), per_record (line, correct,
+    total, and scores and flags if there are any), disagreements (records on which d1's scorer
+    differs, each with the reason; none when strict) and broken (line and reason of every line that
+    could not be scored: these count nowhere else). Raises UserError for a file that cannot be read
+    or has no usable record."""
     with ExitStack() as stack:
         lists = {
             name: stack.enter_context(
@@ -145,14 +164,17 @@ def _sorted_in(outcome: dict[str, Any], tally: _Tally) -> dict[str, dict[str, An
 
 
 def _summary(config: ScoreConfig, tally: _Tally) -> dict[str, Any]:
+    pooled = tally.correct / tally.total
+    scores = {name: round(100 * tally.scores[name] / tally.n, 2) for name in tally.scores}
     return {
         "task": config.task,
         "strict": config.strict,
         "n": tally.n,
-        "unit": config.judge.unit,
+        "unit": config.judge.unit if config.judge else "records",
         "correct": tally.correct,
         "total": tally.total,
-        "score": round(100 * tally.correct / tally.total, 2),
+        "score": round(100 * (pooled if config.strict else tally.share / tally.n), 2),
+        **({"scores": scores} if scores else {}),
         "flags": dict(sorted(tally.flags.items())),
     }
 
@@ -162,24 +184,20 @@ def _refuse(config: ScoreConfig, tally: _Tally) -> None:
     first, why = tally.first_broken, f"{config.generations}: is empty"
     if first:
         why = f"{config.generations}:{first['line']}: {first['reason']}"
+    if first and is_one_document(Path(config.generations)):
+        why = f"{config.generations}: is one JSON text, not a record a line; convert it"
     raise UserError(f"{why}; name a file of generations for task={config.task}")
 
 
 def _outcomes(config: ScoreConfig) -> Iterator[dict[str, Any]]:
     """What became of each line, in order: see judge_lines."""
-    path = Path(config.generations)
-    try:
-        with path.open("rb") as file:
-            parcels = _parcels(_lines(file))
-            workers = _workers(config, os.fstat(file.fileno()).st_size)
-            if workers == 1:
-                yield from chain.from_iterable(judge_lines(config, parcel) for parcel in parcels)
-            else:
-                yield from _in_parallel(config, parcels, workers)
-    except OSError as error:
-        raise UserError(
-            f"generations={path}: cannot be read ({error.strerror}); name a JSONL file"
-        ) from error
+    with open_generations(Path(config.generations)) as (file, size):
+        parcels = _parcels(_lines(file))
+        workers = _workers(config, size)
+        if workers == 1:
+            yield from chain.from_iterable(judge_lines(config, parcel) for parcel in parcels)
+        else:
+            yield from _in_parallel(config, parcels, workers)
 
 
 def _workers(config: ScoreConfig, size: int) -> int:
@@ -197,7 +215,8 @@ def _in_parallel(
     The processes are forked, not started anew: nothing here has threads, and a caller's own main
     module is not run again."""
     waiting: deque[Future[list[dict[str, Any]]]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+    # each compares with one process behind it: together they have all cores
+    with ProcessPoolExecutor(workers, get_context("fork"), use_workers, (1,)) as pool:
         for parcel in parcels:
             waiting.append(pool.submit(judge_lines, config, parcel))
             if len(waiting) > 2 * workers:
@@ -206,7 +225,7 @@ def _in_parallel(
             yield from waiting.popleft().result()
 
 
-def _lines(file: IO[bytes]) -> Iterator[Line]:
+def _lines(file: IO[bytes] | GzipFile) -> Iterator[Line]:
     number = 0
     while line := file.readline(_LONGEST_LINE):
         number += 1
@@ -231,47 +250,40 @@ def _parcels(lines: Iterable[Line]) -> Iterator[list[Line]]:
         yield parcel
 
 
-def judge_lines(config: ScoreConfig, lines: Iterable[Line]) -> list[dict[str, Any]]:
+def judge_lines(config: ScoreConfig, lines: Sequence[Line]) -> list[dict[str, Any]]:
     """What became of each line.
 
-    line, correct, total, and flags if there are any; d1 and reason too where d1's scorer differs;
-    line and reason alone for one that could not be scored."""
-    return [_judged(config, number, line) for number, line in lines]
+    line, correct, total, and scores and flags if there are any; d1 and reason too where d1's scorer
+    differs; line and reason alone for one that could not be scored. Raises UserError for a score of
+    a task of one's own that is not in [0, 1]."""
+    with judging(len(lines)) as batch:
+        if config.task == "math500" and config.strict is None:
+            judge_ahead(batch, lambda: [_judged(config, batch, *line) for line in lines])
+        return [_judged(config, batch, *line) for line in lines]
 
 
-def _judged(config: ScoreConfig, number: int, line: bytes | None) -> dict[str, Any]:
-    judge = config.judge
-    parsed = _parsed(line, judge)
+def _judged(config: ScoreConfig, batch: Judging, number: int, line: bytes | None) -> dict[str, Any]:
+    if line is None:
+        return {"line": number, "reason": f"longer than {_LONGEST_LINE} bytes"}
+    parsed = read_line(config.task, line)
     if isinstance(parsed, str):
         return {"line": number, "reason": parsed}
-    generation, fields = parsed
-    published = judge.d1(generation, **fields)
-    verdict: Verdict = published if config.strict else judge.ours(generation, **fields)
-    outcome: dict[str, Any] = {"line": number, "correct": verdict.correct, "total": verdict.total}
-    if verdict.flags:
-        outcome["flags"] = verdict.flags
-    if verdict.correct != published.correct:
-        outcome |= {"d1": published.correct, "reason": reason(judge, verdict, published)}
-    return outcome
-
-
-def _parsed(line: bytes | None, judge: Judge) -> tuple[str, dict[str, Any]] | str:
-    """The generation and the fields of a line, or what is wrong with it."""
-    if line is None:
-        return f"longer than {_LONGEST_LINE} bytes"
-    try:
-        # json would guess UTF-16 from the first bytes; half a surrogate pair is left to the scorers
-        row = json.loads(line.decode("utf-8-sig", "surrogatepass"))
-    except UnicodeDecodeError as error:
-        return f"is not UTF-8 text ({error}); convert it"
-    except (ValueError, RecursionError) as error:
-        return f"not JSON ({error})"
-    if not isinstance(row, dict) or not isinstance(row.get("generation"), str):
-        return "must be an object with a text `generation`"
-    try:
-        return row["generation"], judge.fields(row)
-    except ValueError as error:
-        return str(error)
+    (generation, fields), judge, undecided = parsed, config.judge, batch.undecided
+    outcome: dict[str, Any] = {"line": number}
+    flags: list[str] = []
+    if judge is None:
+        functions = EVALUATION[config.task].items()
+        scores = {name: score(config.task, name, f, generation, fields) for name, f in functions}
+        outcome |= {"correct": next(iter(scores.values())), "total": 1, "scores": scores}
+    else:
+        published = judge.d1(generation, **fields)
+        verdict: Verdict = published if config.strict else judge.ours(generation, **fields)
+        outcome |= {"correct": verdict.correct, "total": verdict.total}
+        flags += verdict.flags
+        if verdict.correct != published.correct:
+            outcome |= {"d1": published.correct, "reason": reason(judge, verdict, published)}
+    flags += ["undecided"] * (batch.undecided > undecided)
+    return outcome | ({"flags": flags} if flags else {})
 
 
 if __name__ == "__main__":

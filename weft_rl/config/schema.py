@@ -232,8 +232,8 @@ class RunConfig(Block):
     task: str = option(
         "sudoku", f"of RL and evaluation: {', '.join(TASKS)}, or a Python file (docs/tasks.md)"
     )
-    rewards: Literal["plain", "d1"] = option(
-        "plain", "RL's: being right, or d1's weighted sum with its format rewards"
+    rewards: Literal["plain", "d1", "d1_strict"] = option(
+        "plain", "RL's: being right, d1's weighted sum with format rewards, or d1's exact values"
     )
     data: str = option(
         "tiny", "cold-start records: tiny, small, a file or folder, a hub id, s1k, openr1-3k"

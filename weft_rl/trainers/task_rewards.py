@@ -2,21 +2,26 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
 
 from rewards.extract import answer_text
+from rewards.math_process import judge_ahead, judging
+from rewards.registry import COMPARING
 from weft_rl.errors import UserError
 from weft_rl.runs import append_line
+from weft_rl.scores import ROUNDING, as_number, shown
 
 Reward = Callable[..., Any]
 # Completions written per rollout: enough to read along, small beside the checkpoints.
 _SAMPLED = 4
 # float32's, in which TRL keeps rewards: a larger one would be an infinity there.
 _LARGEST = 3.4028234663852886e38
+# Of what a function gives, in a message.
+_QUOTED = 200
 
 
 class TrlReward:
@@ -24,13 +29,15 @@ class TrlReward:
 
     completions: N conversations of one assistant message; fields: N dicts, a record's columns. What
     raises, or gives None, NaN, or more than float32 holds, earns the completion 0 and is counted in
-    the metric reward_failures. `failures` keeps those of the last call, `calls` how many
-    completions it had: `refuse_failing` reads both."""
+    the metric reward_failures; what could not be compared in time is in undecided_answers. Of the
+    last call `failures` keeps those, `outside` the values of a bounded function that are not in
+    [0, 1], and `calls` how many completions it had: `refuse_failing` reads them."""
 
-    def __init__(self, name: str, function: Reward, counts_answers: bool) -> None:
+    def __init__(self, name: str, function: Reward, counts_answers: bool, bounded: bool) -> None:
         self.__name__ = name  # TRL logs it as rewards/<name>
-        self.function, self.counts_answers = function, counts_answers
+        self.function, self.counts_answers, self.bounded = function, counts_answers, bounded
         self.failures: list[str] = []
+        self.outside: list[str] = []
         self.calls = 0
 
     def __call__(
@@ -42,18 +49,41 @@ class TrlReward:
     ) -> Any:
         """N floats; from a subclass something that is awaited for them."""
         texts = [messages[0]["content"] for messages in completions]
-        pairs = zip(texts, fields, strict=True)
-        values = [_tried(self.function, text, record) for text, record in pairs]
-        return self.finish(values, texts, log_metric)
+        pairs = [*zip(texts, fields, strict=True)]
+
+        def ask_all() -> list[Any]:
+            return [_tried(self.function, text, record) for text, record in pairs]
+
+        undecided, values = 0, []
+        with judging(len(texts)) as batch:
+            if self.function in COMPARING:
+                try:
+                    judge_ahead(batch, ask_all)
+                except (RuntimeError, OSError) as error:  # no process for it: each would fail
+                    return self.finish([error] * len(texts), texts, log_metric, 0)
+            for text, record in pairs:
+                before = batch.undecided
+                values.append(_tried(self.function, text, record))
+                undecided += batch.undecided > before
+        return self.finish(values, texts, log_metric, undecided)
 
     def finish(
-        self, values: list[Any], texts: list[str], log_metric: Callable[..., None] | None
+        self,
+        values: list[Any],
+        texts: list[str],
+        log_metric: Callable[..., None] | None,
+        undecided: int,
     ) -> list[float]:
         """What the function gave as rewards, with what failed counted."""
         self.calls = len(values)
         numbers = [_number(value) for value in values]
-        pairs = zip(values, numbers, strict=True)
-        self.failures = [_shown(value) for value, number in pairs if number is None]
+        pairs = [*zip(values, numbers, strict=True)]
+        self.failures = [shown(value, _QUOTED) for value, number in pairs if number is None]
+        self.outside = [
+            shown(value, _QUOTED)
+            for value, number in pairs
+            if self.bounded and number is not None and not -ROUNDING <= number <= 1 + ROUNDING
+        ]
         if self.failures:
             warnings.warn(
                 f"reward {self.__name__}: {self.failures[0]} counts as 0, as all that is no finite "
@@ -62,6 +92,8 @@ class TrlReward:
             )
         if log_metric is not None:
             log_metric("reward_failures", len(self.failures) / max(len(values), 1))
+            if self.function in COMPARING or undecided:
+                log_metric("undecided_answers", undecided / max(len(values), 1))
             if self.counts_answers:
                 found = sum(answer_text(text) is not None for text in texts)
                 log_metric("parsable_share", found / max(len(texts), 1))
@@ -79,34 +111,48 @@ class _Awaited(TrlReward):
         **_: Any,
     ) -> list[float]:
         texts = [messages[0]["content"] for messages in completions]
-        values: list[Any] = []
-        for text, record in zip(texts, fields, strict=True):
-            value = _tried(self.function, text, record)
-            try:
-                values.append(await value if inspect.isawaitable(value) else value)
-            except Exception as error:  # noqa: BLE001 - a user's function may raise anything
-                values.append(error)
-        return self.finish(values, texts, log_metric)
+        undecided, values = 0, []
+        with judging(len(texts)) as batch:
+            for text, record in zip(texts, fields, strict=True):
+                before, value = batch.undecided, _tried(self.function, text, record)
+                try:
+                    values.append(await value if inspect.isawaitable(value) else value)
+                except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+                    values.append(error)
+                undecided += batch.undecided > before
+        return self.finish(values, texts, log_metric, undecided)
 
 
-def trl_rewards(functions: Mapping[str, Reward]) -> list[TrlReward]:
-    """The functions in TRL's form; the first also counts the completions that hold an answer."""
+def trl_rewards(
+    functions: Mapping[str, Reward], bounded: Container[str] = frozenset()
+) -> list[TrlReward]:
+    """The functions in TRL's form; the first also counts the completions that hold an answer.
+
+    bounded: the names of those whose values must be in [0, 1]."""
     first = next(iter(functions), None)
     return [
         (_Awaited if inspect.iscoroutinefunction(function) else TrlReward)(
-            name, function, name == first
+            name, function, name == first, name in bounded
         )
         for name, function in functions.items()
     ]
 
 
 def refuse_failing(rewards: Iterable[Any]) -> None:
-    """Raise UserError for a function that has just failed on the whole rollout.
+    """Raise UserError for a function that has just failed on the whole rollout, and for a bounded
+    one that has left [0, 1] on any completion.
 
     Every process calls it, and all raise or none: a process's own part may fail by chance."""
     for reward in rewards:
-        parts = gather_object([(reward.failures[:1], len(reward.failures), reward.calls)])
+        counts = (reward.failures[:1], len(reward.failures), reward.calls, reward.outside[:1])
+        parts = gather_object([counts])
         calls = sum(part[2] for part in parts)
+        outside = [value for part in parts for value in part[3]]
+        if outside:
+            raise UserError(
+                f"reward {reward.__name__}: is {outside[0]}; a task's rewards must be in [0, 1], "
+                "and rl.rollout.reward_weights says what each is worth"
+            )
         if calls and sum(part[1] for part in parts) == calls:
             raise UserError(
                 f"reward {reward.__name__}: failed on all {calls} completions, first with "
@@ -123,23 +169,9 @@ def _tried(function: Reward, text: str, record: Mapping[str, Any]) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """What is a number to Python, numpy or torch, as a float; None for all else, texts included."""
-    if isinstance(value, str | bytes | bytearray):
-        return None
-    try:
-        number = float(value)
-    except Exception:  # noqa: BLE001 - a user's value may raise anything
-        return None
-    return number if abs(number) <= _LARGEST else None
-
-
-def _shown(value: Any) -> str:
-    """The start of what Python calls it, on one line."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - ints of over 4300 digits refuse, and a user's value may
-        text = f"a value of type {type(value).__name__}"
-    return " ".join(text.split())[:200]
+    """A number that float32 holds; None for all else, texts included."""
+    number = as_number(value)
+    return number if number is not None and abs(number) <= _LARGEST else None
 
 
 class CompletionLog:
