@@ -23,7 +23,9 @@ _LEAD = re.compile(
     r"(?:is|:|=)+\s*:?",
     re.IGNORECASE,
 )
-_PUNCTUATION_BEFORE = re.compile(r"^(?:[\s=:;,]|\\(?:approx|therefore|implies|Rightarrow|to)(?![a-z]))+")
+_PUNCTUATION_BEFORE = re.compile(
+    r"^(?:[\s=:;,]|\\(?:approx|therefore|implies|Rightarrow|to)(?![a-z]))+"
+)
 _PUNCTUATION_AFTER = re.compile(r"(?:[\s.,;:?]|(?<![0-9a-zA-Z)}\]])!)+$")
 # Names that are written without their backslash.
 _NAMES = re.compile(
@@ -42,7 +44,9 @@ _DIGITS = r"(?<![0-9.])([0-9]*)\.([0-9]*)"
 _OVERLINED = re.compile(rf"{_DIGITS}\\(?:overline|bar)\{{([0-9]+)\}}")
 _DOTTED = re.compile(rf"{_DIGITS}\\dot\{{([0-9])\}}(?:([0-9]*)\\dot\{{([0-9])\}})?")
 _BRACKETED = re.compile(r"(?<![0-9.])([0-9]+)\.([0-9]*)\(([0-9]+)\)")
-_GOING_ON = re.compile(r"(?<![0-9.])([0-9]*)\.([0-9]*?)(?:([0-9])\3{2,}|([0-9]{2,}?)\4+)(?:\\ldots|\.\.\.)")
+_GOING_ON = re.compile(
+    r"(?<![0-9.])([0-9]*)\.([0-9]*?)(?:([0-9])\3{2,}|([0-9]{2,}?)\4+)(?:\\ldots|\.\.\.)"
+)
 _BEFORE_MIXED = r"(?<![0-9a-zA-Z.,}\])])"
 _MIXED = re.compile(
     rf"{_BEFORE_MIXED}([0-9]+)(?: ?\\frac\{{([0-9]+)\}}\{{([0-9]+)\}}| ([0-9]+)/([0-9]+)(?![0-9.]))"
@@ -66,7 +70,7 @@ def normalized(text: str) -> str:
     commands. Numbers lose the marks between thousands; mixed numbers and repeating decimals become
     fractions, "5 million" becomes 5000000. Units stay; see math_labels."""
     text = text.strip()
-    if text.isdecimal() and text.isascii() or len(text) > 4 * LONGEST:
+    if (text.isdecimal() and text.isascii()) or len(text) > 4 * LONGEST:
         return text
     plain = _undelimited(in_latex(text))
     plain = _THIN_GROUPS.sub(lambda m: re.sub("[^0-9]", "", m[0]), plain)
@@ -103,7 +107,9 @@ def _numbers(text: str) -> str:
         text = _COMMA_GROUPS.sub(lambda m: m[0].replace(",", ""), text)
     if "." in text:
         text = _OVERLINED.sub(lambda m: _repeating(m[1], m[2], m[3]), text)
-        text = _DOTTED.sub(lambda m: _repeating(m[1], m[2], m[3] + (m[4] or "") + (m[5] or "")), text)
+        text = _DOTTED.sub(
+            lambda m: _repeating(m[1], m[2], m[3] + (m[4] or "") + (m[5] or "")), text
+        )
         text = _BRACKETED.sub(lambda m: _repeating(m[1], m[2], m[3]), text)
         text = _GOING_ON.sub(lambda m: _repeating(m[1], m[2], m[3] or m[4]), text)
     text = _MIXED.sub(_improper, _PERCENT.sub("%", text))

@@ -23,8 +23,10 @@ _NUMBER = re.compile(rf"{_DECIMAL}(?:\s*/\s*[0-9]+)?")
 # Beside a number these change nothing: money, degrees, the power of a unit.
 _AROUND = re.compile(
     r"\\\$|\^\{\\circ\}"
-    r"|((?:\\text\{[^{}]*[A-Za-z]\}|(?<![A-Za-z\\])[A-Za-z]{2,}|[0-9] ?m))(?:\^\{[23]\}|[23](?![0-9]))"
+    r"|((?:\\text\{[^{}]*[A-Za-z]\}|(?<![A-Za-z\\])[A-Za-z]{2,}|[0-9] ?m))"
+    r"(?:\^\{[23]\}|[23](?![0-9]))"
 )
+_NEGATIVE = re.compile(r"(?<=[A-Za-z]{2}) -(?=[0-9.])")
 _SUFFIX = re.compile(r"(?<=[0-9]) ?([kK]|M)(?![A-Za-z0-9])")
 _TIMES = {"k": 1000, "K": 1000, "M": 1_000_000}
 _MINUS = re.compile(r"\b(?:[Mm]inus|[Nn]egative)\s+(?=[0-9.])")
@@ -80,7 +82,8 @@ def number(text: str) -> int | Fraction | None:
     plain_number = _PLAIN.fullmatch(text)
     if plain_number:
         return int(plain_number[1])
-    text = normalized(text.rpartition("=")[2])
+    # "of -5" is a number, "5 -3" and "x - 5" are differences
+    text = normalized(_NEGATIVE.sub(" negative ", text.rpartition("=")[2]))
     text = _AROUND.sub(r" \1", text)
     times = 1
     if suffix := _SUFFIX.search(text):

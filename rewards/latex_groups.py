@@ -54,7 +54,27 @@ _SAME = {
     **{"\\pounds": "\\text{gbp}", "\\euro": "\\text{euro}", "\\thickapprox": "\\approx"},
 }
 _FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp gcd lcm max min".split()
+    [
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "log",
+        "ln",
+        "exp",
+        "gcd",
+        "lcm",
+        "max",
+        "min",
+    ]
 )
 _MATRICES = re.compile(r"([bpvBV]?)(?:small)?matrix\*?|array")
 
@@ -95,10 +115,10 @@ class _Reader:
         token = _SAME.get(token, token)
         if token in ("&", "\\\\") and self.in_matrix:
             return token
+        if token in _DROPPED or token in ("", "}"):
+            return ""
         if token[0].isspace() or token in _SPACES:
             return " "
-        if token in _DROPPED or token == "}":
-            return ""
         if token == "{":
             return self.until("}")
         if token in ("^", "_"):

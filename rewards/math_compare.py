@@ -10,7 +10,8 @@ from rewards.math_shape import NOTHING, Answer, answer
 
 _NUMBER = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"
 _RATIONAL = re.compile(
-    rf"([-+]?) ?(?:({_NUMBER})(?: ?/ ?({_NUMBER}))?|\\frac\{{([-+]?)({_NUMBER})\}}\{{({_NUMBER})\}})"
+    rf"([-+]?) ?(?:({_NUMBER})(?: ?/ ?({_NUMBER}))?"
+    rf"|\\frac\{{([-+]?)({_NUMBER})\}}\{{({_NUMBER})\}})"
     r"(?: ?\\cdot ?10\^\{([-+]?[0-9]{1,3})\})?"
 )
 _LONGEST_NUMBER = 300
@@ -109,7 +110,9 @@ def _multiples(key: Answer, given: Answer, leaf: Leaf, how: Relation) -> bool:
     texts = [
         f"({left})-({right})"
         for a in (key, given)
-        for left, right in [[p.text for p in a.parts[:2]] if a.kind != "named" else (a.text, a.parts[0].text)]
+        for left, right in [
+            [p.text for p in a.parts[:2]] if a.kind != "named" else (a.text, a.parts[0].text)
+        ]
     ]
     return leaf(texts[0], texts[1], how)
 
@@ -124,7 +127,9 @@ def _values(key: Answer, given: Answer, leaf: Leaf) -> bool:
     if value is None:
         return _same_text_or_value(key.text, given.text, leaf)
     # "50%" is 50 of what is asked in percent, and the number 1/2
-    return plain in (value, value / 100) or (plain is None and leaf(percent.text, other.text, "equal"))
+    return plain in (value, value / 100) or (
+        plain is None and leaf(percent.text, other.text, "equal")
+    )
 
 
 def _same_text_or_value(key: str, given: str, leaf: Leaf) -> bool:
@@ -169,8 +174,14 @@ def _collections(key: Answer, given: Answer, leaf: Leaf) -> bool:
             return r"\emptyset" in (p.text for a in (key, given) for p in a.parts)
         return _unordered(key, given, leaf)
     if "interval" in kinds and set(kinds) <= {"interval", "tuple"}:
-        return key.closed == given.closed and not key.text + given.text and _ordered(key, given, leaf)
-    if kinds in (("list", "tuple"), ("tuple", "list")) or kinds[0] == kinds[1] in ("tuple", "row", "matrix"):
+        return (
+            key.closed == given.closed and not key.text + given.text and _ordered(key, given, leaf)
+        )
+    if kinds in (("list", "tuple"), ("tuple", "list")) or kinds[0] == kinds[1] in (
+        "tuple",
+        "row",
+        "matrix",
+    ):
         return key.text == given.text and _ordered(key, given, leaf)
     if set(kinds) <= {"list", "set"} or set(kinds) <= {"union"}:
         return _unordered(key, given, leaf)

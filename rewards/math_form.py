@@ -111,10 +111,7 @@ def _expression(text: str) -> Basic | None:
 
 
 def _hidden(number: re.Match) -> str:
-    name = f" N_{{{number['number']}}}"
-    # an argument without braces, as of "x^2", \sqrt2 and \frac{1}2; elsewhere braces are a set's
-    before = number.string[: number.start()].rstrip()
-    return f"{{{name}}}" if before[-1:].isalpha() or before[-1:] in ("^", "}", "]") else name
+    return f" N_{{{number['number']}}} "
 
 
 def _subexpressions(expression: Basic | None) -> Iterator[Basic]:

@@ -63,7 +63,9 @@ _TAIL = re.compile(rf" ?{_UNIT_WORD}{_EXPONENT}?(?:[ ,./()]*{_UNIT_WORD}{_EXPONE
 _START = re.compile(r"\\text\{| ?(?<![A-Za-z\\{])[A-Za-z]+")
 _DEGREES = re.compile(r"\^\{\\circ\}(?: ?\\text\{([CF])\}| ?([CF])(?![A-Za-z]))?$")
 _PIECE = re.compile(rf"[A-Za-z]+|{_EXPONENT}|/")
-_BASE = re.compile(r"\(?([0-9][0-9A-Z]*)\)?_\{\(?([0-9]+)\)?\}|\(?([0-9][0-9A-Z]*)\)?_\{\\text\{[^{}]*\}\}")
+_BASE = re.compile(r"\(?([0-9][0-9A-Z]*)\)?_\{(?:\(|\\text\{)?([0-9]+|[a-z]+)[)}]?\}")
+_NUMBERS = "two three four five six seven eight nine ten eleven twelve"
+_BASES = {name: str(base) for base, name in enumerate(_NUMBERS.split(), 2)} | {"sixteen": "16"}
 _IN_BASE = re.compile(r" ?(?:\\text\{)?(?:in )?base ?([0-9]+)\}?$")
 
 Unit = frozenset[tuple[str, int]]
@@ -95,7 +97,9 @@ def labeled(text: str, letters_are_units: bool) -> Labeled:
         text = text[:at]
     is_percent = text.endswith("%")
     text = text.removesuffix("%").strip()
-    return Labeled(text, frozenset((name, power) for name, power in unit.items() if power), is_percent)
+    return Labeled(
+        text, frozenset((name, power) for name, power in unit.items() if power), is_percent
+    )
 
 
 def _tail(text: str, letters_are_units: bool) -> int | None:
@@ -151,6 +155,6 @@ def based(text: str) -> tuple[str, str | None]:
     if spoken:
         return text[: spoken.start()].strip(), spoken[1]
     match = _BASE.fullmatch(text) if "_" in text else None
-    if match is None or match[2] is None:
+    if match is None:
         return text, None
-    return match[1], match[2]
+    return match[1], _BASES.get(match[2], match[2])

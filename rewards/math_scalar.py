@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from latex2sympy2_extended import latex2sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
-from sympy import Expr, I, Integer, Pow, Rational, Symbol, expand, factorial, nan, zoo
+from sympy import Expr, I, Integer, Pow, Rational, expand, factorial, nan, zoo
 
 from rewards.math_compare import Relation
 
@@ -20,7 +20,9 @@ _POINTS = 2
 # A power or factorial beyond these has more digits than any answer.
 _LARGEST_EXPONENT, _LARGEST_FACTORIAL = 10_000, 2_000
 
-_FUNCTION = r"\\(?:log|ln|exp|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|lim|max|min)"
+_FUNCTION = (
+    r"\\(?:log|ln|exp|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|lim|max|min)"
+)
 _FUNCTION_BEFORE = re.compile(rf"{_FUNCTION}(?:[_^]\{{[^{{}}]*\}})*[_^]?$")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 _LITERAL = r"-?[0-9.]+"
@@ -30,6 +32,9 @@ _NEIGHBOR = re.compile(
     rf"|[0-9)}}!] ?(?=\\frac\{{{_LITERAL}\}}\{{{_LITERAL}\}}))"
 )
 _COMMAND_BEFORE = re.compile(r"\\[A-Za-z]+ ?$")
+_CONSTANT_BEFORE = re.compile(
+    r"\\(?:pi|infty|theta|alpha|beta|gamma|delta|lambda|mu|omega|phi|sigma|tau|rho) ?$"
+)
 _UNREADABLE = re.compile(r"\\text|\\begin|['?=<>&\"#@]|\\ldots|\.\.\.|\\cup|\\cap|\\setminus|\\\\")
 _DIVISOR = re.compile(r"\\(gcd|lcm)\(([0-9]{1,30}(?:,[0-9]{1,30})+)\)")
 _HIDDEN = re.compile(r"N_\{?([0-9]+)\}?")
@@ -49,7 +54,10 @@ def related(key: str, given: str, how: Relation) -> bool:
     if first is None or any(r is None or not _close(r, first) for r in ratios):
         return False
     real, imaginary = first.as_real_imag()
-    return abs(imaginary) < 10**-30 and (real > 10**-30 or (how == "multiple" and real < -(10**-30)))
+    least = Rational(1, 10**30)
+    if abs(imaginary) > least:
+        return False
+    return bool(real > least or (how == "multiple" and real < -least))
 
 
 def _equal(key: str, given: str, one: Expr, other: Expr) -> bool:
@@ -123,7 +131,7 @@ def _has_neighbors(text: str) -> bool:
     for match in _NEIGHBOR.finditer(text):
         before = text[: match.end()].rstrip()
         if _COMMAND_BEFORE.search(before):
-            if before.endswith(("\\pi", "\\infty", "\\theta")) or not _is_function(before):
+            if _CONSTANT_BEFORE.search(before):
                 return True
         elif not _is_function(_group_cut(before)):
             return True
@@ -175,7 +183,9 @@ def _revealed(formula: Expr) -> Expr | None:
 def _evaluated(formula: Expr, values: dict[Expr, Expr]) -> Expr | None:
     if not formula.args:
         return values.get(formula, formula)
-    args = [_evaluated(e, values) if isinstance(e, Expr) else e.xreplace(values) for e in formula.args]
+    args = [
+        _evaluated(e, values) if isinstance(e, Expr) else e.xreplace(values) for e in formula.args
+    ]
     if any(arg is None or arg in (nan, zoo) for arg in args):
         return None
     if isinstance(formula, Pow) and args[1].is_number and abs(args[1]) > _LARGEST_EXPONENT:

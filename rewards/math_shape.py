@@ -4,6 +4,7 @@ matrices, equations, inequalities; their elements are left as text.
 Example: "x<3 or x\ge 5" is the union of (-\infty,3) and [5,\infty), of x."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rewards.math_labels import labeled
@@ -21,8 +22,11 @@ _WORD_SEPARATORS = ("and", "or", r"\text{and}", r"\text{or}")
 _SIGNS = {"<": ("<", False), ">": (">", False), r"\le": ("<", True), r"\ge": (">", True)}
 _MATRIX = re.compile(r"\[?\(?\\begin\{(v?)matrix\}(.*)\\end\{v?matrix\}\)?\]?", re.DOTALL)
 _NAME = re.compile(
-    r"(?:\\text\{[^{}]*\}|\\(?!frac|sqrt|binom|pm|cdot)[A-Za-z]+|[A-Za-z]|_\{[^{}]*\}|'|[ (),]|\^\{-1\}|\|)+"
+    r"(?:\\text\{[^{}]*\}|\\(?!frac|sqrt|binom|pm|cdot)[A-Za-z]+|[A-Za-z]|_\{[^{}]*\}"
+    r"|'|[ (),]|\^\{-1\}|\|)+"
 )
+# an interval with its open ends as outward brackets, or "]a,b)"
+_TURNED = re.compile(r"([\[\]])([^\[\](),]+),([^\[\](),]+)([\[\]])")
 _ALL = re.compile(r"\\mathbb\{R\}|(?:all )?real numbers", re.IGNORECASE)
 _INFINITE = re.compile(r"[-+]?\\infty")
 
@@ -49,9 +53,15 @@ NOTHING = Answer("nothing")
 def answer(text: str, letters_are_units: bool = False) -> Answer:
     """How an answer is built; `letters_are_units` as for math_labels.labeled."""
     text = text.strip()
+    turned = _TURNED.fullmatch(text)
+    if turned and (turned[1] == "]" or turned[4] == "["):
+        ends = _value(turned[2], letters_are_units), _value(turned[3], letters_are_units)
+        return _interval(*ends, turned[1] == "[", turned[4] == "]")
     pieces, marks = _split(text, lambda mark: mark in (",", ";") or mark in _WORD_SEPARATORS)
     if len(pieces) > 1 and not _is_wordy(text):
-        found = [p for piece in pieces if piece.strip() for p in _flat(answer(piece, letters_are_units))]
+        found = [
+            p for piece in pieces if piece.strip() for p in _flat(answer(piece, letters_are_units))
+        ]
         return _listed(found, marks)
     return _one(text, letters_are_units)
 
@@ -67,7 +77,7 @@ def _one(text: str, units: bool) -> Answer:
     pieces, _ = _split(text, lambda mark: mark == r"\cup")
     if len(pieces) > 1:
         return Answer("union", parts=tuple(_one(piece.strip(), units) for piece in pieces))
-    if r"\pm" in text and not text.startswith(r"\text"):
+    if len(_split(text, lambda mark: mark in (r"\pm", r"\mp"))[0]) > 1:
         return _both_signs(text, units)
     matrix = _MATRIX.fullmatch(text)
     if matrix and matrix[2].count("\\begin") == 0:
@@ -92,7 +102,7 @@ def _value(text: str, units: bool) -> Answer:
     return Answer("value", label.value, (), (False, False), label.unit, label.is_percent)
 
 
-def _split(text: str, is_wanted) -> tuple[list[str], list[str]]:
+def _split(text: str, is_wanted: Callable[[str], bool]) -> tuple[list[str], list[str]]:
     """The pieces between marks outside of brackets, and these marks."""
     pieces, marks, depth, start = [], [], 0, 0
     for match in _MARK.finditer(text):
@@ -111,14 +121,14 @@ def _split(text: str, is_wanted) -> tuple[list[str], list[str]]:
 def _inside(text: str) -> tuple[str, str, str] | None:
     """The bracket that a text begins with, what it holds, and its closing one that ends it."""
     first = _MARK.match(text)
-    if first is None or first[0] not in ("(", "[", "]", "\\{", "\\langle"):
+    if first is None or first[0] not in ("(", "[", "\\{", "\\langle"):
         return None
     depth = 0
     for match in _MARK.finditer(text, first.end()):
         mark = match[0]
         if mark in _PAIRS and match.end() < len(text):
             depth += 1
-        elif mark in _PAIRS.values() or mark == "[":
+        elif mark in _PAIRS.values():
             if depth == 0:
                 ends = match.end() == len(text)
                 return (first[0], text[first.end() : match.start()], mark) if ends else None
@@ -135,14 +145,16 @@ def _bracketed(text: str, units: bool) -> Answer | None:
     pieces, _ = _split(inside, lambda mark: mark in (",", ";"))
     parts = tuple(answer(piece, units) for piece in pieces)
     if left == "\\{" and right == "\\}":
-        return Answer("set", parts=tuple(p for part in parts for p in _flat(part)) if inside else ())
+        return Answer(
+            "set", parts=tuple(p for part in parts for p in _flat(part)) if inside else ()
+        )
     if len(parts) == 1:
         # brackets around one value change nothing, but an index at the end or a set's do
         alone = left + right in ("()", "[]") and parts[0].kind != "named"
         return parts[0] if alone else None
     if left + right in ("()", "\\langle\\rangle"):
         return Answer("tuple", parts=parts)
-    if len(parts) == 2 and left in "([]" and right in ")][":
+    if len(parts) == 2 and left in "([" and right in ")]":
         return _interval(parts[0], parts[1], left == "[", right == "]")
     return Answer("tuple", left + right, parts) if left + right == "[]" else None
 
@@ -222,7 +234,9 @@ def _inequality(sides: list[str], marks: list[str], units: bool) -> Answer:
             sides, signs, at = sides[::-1], signs[::-1], len(sides) - 1 - at
         if len(sides) == 2 or at == 1:
             low = answer(sides[at - 1], units) if at else Answer("value", r"-\infty")
-            top = answer(sides[at + 1], units) if at + 1 < len(sides) else Answer("value", r"\infty")
+            top = (
+                answer(sides[at + 1], units) if at + 1 < len(sides) else Answer("value", r"\infty")
+            )
             closed = (at > 0 and signs[at - 1][1], at < len(signs) and signs[at][1])
             name = _name(sides[at])
             return Answer("named", name, (_interval(low, top, *closed),))

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from rewards.final_answer import normalized
 from rewards.math_compare import read, same
 from rewards.math_form import is_copied
 from rewards.math_scalar import related
@@ -25,7 +26,7 @@ _MEMORY_BYTES = 2 << 30
 def same_value(right: str, given: str) -> bool:
     """Whether two answers in final_answer's spelling are equal; no time limit of its own."""
     try:
-        return same(*read(right, given), related)
+        return same(*read(normalized(right), normalized(given)), related)
     except RecursionError:  # nested too deep for an answer
         return False
 

@@ -1,12 +1,13 @@
-r"""Unicode characters of a formula as LaTeX: "−½x²" is "-\frac{1}{2}x^{2}"."""
+r"""Unicode characters of a formula as LaTeX: "½x²" is "\frac{1}{2}x^{2}"."""
 
 import re
 import unicodedata
 
-_GREEK = (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma "
-    "tau upsilon phi chi psi omega"
-).split()
+_GREEK = [
+    *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"),
+    *("lambda", "mu", "nu", "xi", "omicron", "pi", "rho", "sigma", "tau", "upsilon", "phi"),
+    *("chi", "psi", "omega"),
+]
 _SIGNS = {
     **dict.fromkeys("\u2212\u2013\u2014\u2012\u2010\u2011\u2015\ufe63\uff0d", "-"),
     **dict.fromkeys("\u00b7\u22c5\u2219\u2022\u30fb", r"\cdot "),
