@@ -59,7 +59,7 @@ def test_not_equal(given, answer):
 
 def test_without_an_answer():
     assert exact("5", "5") == 0
-    assert exact(r"\boxed{5", "5") == 0
+    assert exact(r"\boxed{5", "5") == 1  # cut short behind its answer
     assert exact(r"<|eot_id|>\boxed{5}", "5") == 0
 
 
