@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from rewards.extract import answer_text
+from rewards.final_answer import normalized
 
 # Beyond any quantity of a school problem; keeps fractions small.
 _MOST_DIGITS, _LARGEST = 30, 1e30
@@ -19,16 +20,20 @@ _PLAIN = re.compile(r"\s*\$?(-?[0-9]{1,15})(?:\.0{1,15})?(?:\\?%)?\s*")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}")
 _DECIMAL = rf"(?:{_INTEGER}(?:\.[0-9]+)?|\.[0-9]+)"
 _NUMBER = re.compile(rf"{_DECIMAL}(?:\s*/\s*[0-9]+)?")
-# LaTeX's grouping comma and thin spaces, then what stands around a number
-_SPELLINGS = (
-    *(("{,}", ","), (r"\,", ""), (r"\!", ""), ("\u2212", "-"), ("\u2013", "-"), (r"\$", "")),
-    *(("$", ""), (r"^\circ", ""), (r"^{\circ}", ""), ("**", " ")),
+# Beside a number these change nothing: money, degrees, the power of a unit.
+_AROUND = re.compile(
+    r"\\\$|\^\{\\circ\}"
+    r"|((?:\\text\{[^{}]*[A-Za-z]\}|(?<![A-Za-z\\])[A-Za-z]{2,}|[0-9] ?m))"
+    r"(?:\^\{[23]\}|[23](?![0-9]))"
 )
+_NEGATIVE = re.compile(r"(?<=[A-Za-z]{2}) -(?=[0-9.])")
+_SUFFIX = re.compile(r"(?<=[0-9]) ?([kK]|M)(?![A-Za-z0-9])")
+_TIMES = {"k": 1000, "K": 1000, "M": 1_000_000}
 _MINUS = re.compile(r"\b(?:[Mm]inus|[Nn]egative)\s+(?=[0-9.])")
 # Beside a number these mean another one: x^2, |-5|, 5 + x, \sqrt{16}, 5 - x.
 _OPERATION = re.compile(
     r"[|^_+*\u221a-\u221c\u00b1\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079]"
-    r"|\\(?:sqrt|[dt]?frac|[dt]?binom|log|ln|exp|sin|cos|tan|pi|times|cdot|div|pm|mp|[lr]?vert"
+    r"|\\(?:sqrt|frac|binom|log|ln|exp|sin|cos|tan|pi|cdot|pm|mp"
     r"|[lr]floor|[lr]ceil|overline)(?![a-zA-Z])|-\s*[a-zA-Z({](?![a-zA-Z])"
 )
 
@@ -77,10 +82,12 @@ def number(text: str) -> int | Fraction | None:
     plain_number = _PLAIN.fullmatch(text)
     if plain_number:
         return int(plain_number[1])
-    text = text.rpartition("=")[2]
-    for spelling, plain in _SPELLINGS:
-        text = text.replace(spelling, plain)
-    text = text.strip("* \n")
+    # "of -5" is a number, "5 -3" and "x - 5" are differences
+    text = normalized(_NEGATIVE.sub(" negative ", text.rpartition("=")[2]))
+    text = _AROUND.sub(r" \1", text)
+    times = 1
+    if suffix := _SUFFIX.search(text):
+        times, text = _TIMES[suffix[1]], _SUFFIX.sub("", text, count=1)
     if "inus" in text or "egative" in text:
         text = _MINUS.sub("-", text)
     if "frac" in text:
@@ -96,7 +103,7 @@ def number(text: str) -> int | Fraction | None:
     if _UNUSUAL.search(around) and _OPERATION.search(around):
         return None
     value = _value(found[0])
-    return None if value is None else sign * value
+    return None if value is None else sign * times * value
 
 
 def _sign(before: str) -> tuple[int, str]:

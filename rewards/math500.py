@@ -2,15 +2,17 @@ r"""Rewards for MATH problems: the answer in \boxed{}, compared by its letters, 
 
 Example: the answer \frac{3}{2} is also right as "1.5", "3/2" and "\dfrac32"."""
 
+import re
+from functools import lru_cache
 from typing import Any
 
 from rewards.extract import answer_text
-from rewards.math_labels import contradicts
+from rewards.final_answer import LONGEST, normalized
+from rewards.math_compare import Relation, compact, read, same
 from rewards.math_process import is_solved
-from rewards.strict_math import same_text
 
-# The longest gold answer of MATH-500 has 53 characters; sympy's time grows fast with length.
-_LONGEST = 300
+# Nothing is computed in these, so that no formula of the problem is repeated.
+_PLAIN = re.compile(r"[-0-9., ()\[\]{}$%\\]*|[A-Za-z ]*|\\text\{[^{}]*\}")
 
 
 def exact(completion: str, answer: str, problem: str = "", **_: Any) -> float:
@@ -30,16 +32,34 @@ reward = exact
 
 def is_right(given: str, answer: str, problem: str = "") -> bool:
     """Whether a LaTeX answer equals the right one: after clean-up, or else in value, solved."""
-    given, answer = given.strip()[: _LONGEST + 1], answer.strip()
-    if not given or not answer or len(given) > _LONGEST or len(answer) > _LONGEST:
-        return bool(given) and given == answer
-    if contradicts(given, answer):
+    given, answer = given.strip(), answer.strip()
+    if not given or not answer:
         return False
-    if same_text(given, answer):
+    given, answer = normalized(given), normalized(answer)
+    if given == answer or compact(given) == compact(answer):
         return True
-    return bool(is_solved(_plain(answer), _plain(given), problem))
+    if len(given) > LONGEST or len(answer) > LONGEST:
+        return False
+    equal = _at_once(given, answer)
+    if equal is False or (equal and (not problem or _PLAIN.fullmatch(given))):
+        return equal
+    return bool(is_solved(answer, given, problem))
 
 
-def _plain(text: str) -> str:
-    """Without dollar signs, between which math-verify expects it."""
-    return text.replace(r"\$", "").replace("$", "")
+class _Undecided(Exception):
+    """A formula has to be parsed."""
+
+
+def _undecided(key: str, given: str, how: Relation) -> bool:
+    raise _Undecided
+
+
+@lru_cache(maxsize=4096)
+def _at_once(given: str, answer: str) -> bool | None:
+    """Whether two answers are equal as far as numbers and words tell; None where they do not."""
+    try:
+        return same(*read(answer, given), _undecided)
+    except _Undecided:
+        return None
+    except RecursionError:  # nested too deep for an answer
+        return False

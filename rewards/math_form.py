@@ -10,14 +10,15 @@ from functools import lru_cache
 from math_verify import LatexExtractionConfig, parse, verify
 from sympy import Basic, Rational, Symbol, sympify
 
+from rewards.final_answer import normalized
+from rewards.unicode_latex import in_latex
+
 _LATEX = [LatexExtractionConfig()]
 # A form is a leaf's name, or an operation's name and the forms that it takes.
 Form = str | tuple
 # Problems have up to some thousand characters, their formulas seldom a hundred.
 _LONGEST_PROBLEM, _LONGEST = 8192, 300
 
-_SHORT_FRACTION = re.compile(r"\\[dt]?frac\s*([0-9])\s*([0-9])")
-_MIXED_NUMBER = re.compile(r"([0-9]+)\s*(\\[dt]?frac\{[0-9]+\}\{[0-9]+\})")
 _NUMBER = re.compile(
     r"(?<![0-9_])(?<!_\{)(?P<number>[0-9]+(?:\{?,\}?[0-9]{3})*(?:\.[0-9]+)?|\.[0-9]+)"
     r"(?:_(?:[0-9]+|\{[0-9]+\}))?"  # the base it is written in
@@ -88,7 +89,7 @@ def _built(problem: str) -> dict[Form, Basic]:
 
 def _formulas(problem: str) -> list[str]:
     """The formulas of a problem and their parts, each once."""
-    problem = _PICTURE.sub("\n", problem).replace(r"\$", " ")
+    problem = _PICTURE.sub("\n", in_latex(problem)).replace(r"\$", " ")
     texts = ["".join(groups) for groups in _FORMULA.findall(problem)]
     texts += _PROSE.split(_FORMULA.sub("\n", problem))
     found: dict[str, None] = {}
@@ -103,19 +104,14 @@ def _formulas(problem: str) -> list[str]:
 
 def _expression(text: str) -> Basic | None:
     """A formula as sympy has it, nothing computed; None when it cannot be read."""
-    text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text)
-    text = re.sub(r"\\[%$!,;:]|[$~]", " ", text)
-    text = _MIXED_NUMBER.sub(r"(\1+\2)", text)
+    text = re.sub(r"\\\$|%", " ", normalized(text))
     text = _DIVISORS.sub(r"\\text{\1}", text)
     found = parsed(_NUMBER.sub(_hidden, text))
     return sympify(found[0]) if found and not isinstance(found[0], str) else None
 
 
 def _hidden(number: re.Match) -> str:
-    name = f" N_{{{number['number']}}}"
-    # an argument without braces, as of "x^2", \sqrt2 and \frac{1}2; elsewhere braces are a set's
-    before = number.string[: number.start()].rstrip()
-    return f"{{{name}}}" if before[-1:].isalpha() or before[-1:] in ("^", "}", "]") else name
+    return f" N_{{{number['number']}}} "
 
 
 def _subexpressions(expression: Basic | None) -> Iterator[Basic]:

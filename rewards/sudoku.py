@@ -3,11 +3,15 @@
 Example: puzzle 4320004330100004 with "<answer>\\n4321 1243 3412 2134\\n</answer>" is judged on the
 16 digits, whatever stands between them."""
 
+import re
 from functools import lru_cache
 from typing import Any
 
 from rewards.extract import answer_text
 from rewards.grid import CELLS, completions, empty_cells, is_solved, keeps_clues
+
+# "The 4x4 grid is:" has no cells
+_SIZE = re.compile(r"(?<![0-9])[24] ?(?:x|X|\u00d7|\\times|by|-by-) ?[24](?![0-9])")
 
 
 def answer_digits(completion: str) -> str | None:
@@ -18,7 +22,7 @@ def answer_digits(completion: str) -> str | None:
     bare = answer.strip()
     if bare.isascii() and bare.isdecimal():
         return bare
-    return "".join(c for c in answer if c in "0123456789")
+    return "".join(c for c in _SIZE.sub(" ", answer) if c in "0123456789")
 
 
 def cells_right(digits: str, puzzle: str, solution: str) -> int:

@@ -36,9 +36,11 @@ def test_last_tag(text, expected):
         ("no box", None),
         (r"\boxed{1} then \boxed{2}", "2"),
         (r"\boxed{\frac{1}{2}+1} tail}", r"\frac{1}{2}+1"),
-        (r"\boxed{", None),
-        (r"\boxed{{1}", None),
-        (r"\boxed{}", ""),
+        *((r"\boxed{", None), (r"\boxed{}", None), (r"\boxed{ }", None), ("boxed", None)),
+        # never closed: cut short, or its brace mistyped
+        *((r"\boxed{{1}", "{1}"), (r"\boxed{18>", "18"), ("\\boxed{5\nmore", "5")),
+        (r"\boxed{360\text{ hours} hours.", r"360\text{ hours} hours"),
+        *((r"\boxed{1} \boxed{}", "1"), ("boxed{4}", "4"), (r"\fbox{4}", "4"), (r"\boxed 4.", "4")),
     ],
 )
 def test_last_box(text, expected):
@@ -59,6 +61,28 @@ def test_box_inside_the_tag_then_tag_then_box():
     assert answer_text(r"so \boxed{6}") == "6"
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        *(("<answer>\n\\boxed{}101\n</answer>", "101"), ("<answer> </answer>\\boxed{5}", "5")),
+        *(
+            ("\\boxed{3} plums.\n</<answer>", "3"),
+            ("<answer>\\boxed{48 + 29 + 16>", "48 + 29 + 16"),
+        ),
+        *(("<answer>boxed{4}</answer>", "4"), ("<answer>the boxed answer: 4</answer>", None)),
+    ],
+)
+def test_boxes_and_tags_that_were_mistyped(text, answer):
+    assert (answer_text(text) or "").strip() == (answer or "the boxed answer: 4")
+
+
+@pytest.mark.parametrize("token", extract.END_TOKENS)
+def test_every_end_token_ends_an_answer(token):
+    assert answer_text(f"<answer>5</answer>{token}<answer>6</answer>") == "5"
+    assert answer_text(f"<answer>\\boxed{{5}}</answer>{token}<answer>\\boxed{{6}}</answer>") == "5"
+    assert answer_text(f"so \\boxed{{5}}{token}\\boxed{{6}}") == "5"
+
+
 @pytest.mark.parametrize("text", ["", "7", "<answer> \n</answer>", r"<answer>\boxed{ }</answer>"])
 def test_nothing_is_no_answer(text):
     assert answer_text(text) is None
@@ -70,7 +94,7 @@ def test_a_long_answer_is_cut_and_a_long_box_is_none():
 
 
 def plain_before_end(text):
-    return re.split(r"<\|endoftext\|>|<\|eot_id\|>", text)[0]
+    return re.split("|".join(map(re.escape, extract.END_TOKENS)), text)[0]
 
 
 def plain_tagged(text):
@@ -84,7 +108,17 @@ def plain_tagged(text):
 
 
 PIECES = ["<answer>", "</answer>", "\\boxed{", "\\boxed{12}", "}", "{", "7", " ", "\n", "|", "<"]
-PIECES += ["<|eot_id|>", "<|endoftext|>", "<|e", "</reasoning>", "a" * 101, "\\boxed{3}\n</answer>"]
+PIECES += [
+    "</s>",
+    "<|im_end|>",
+    "<end_of_turn>",
+    "<|eot_id|>",
+    "<|endoftext|>",
+    "<|e",
+    "</reasoning>",
+    "a" * 101,
+    "\\boxed{3}\n</answer>",
+]
 
 
 @settings(max_examples=1500, deadline=None)
@@ -106,7 +140,7 @@ def test_the_short_ways_give_what_the_long_way_gives(text):
         ("\\boxed{4}<|eot_id|><answer>\\boxed{5}</answer>", "4"),
         ("<answer>4</answer><answer>\\boxed{5}", "4"),
         ("<answer>\\boxed{5} or \\boxed{6}</answer>", "6"),
-        ("\\boxed{4} and \\boxed{5<|eot_id|>}", None),
+        ("\\boxed{4} and \\boxed{5<|eot_id|>}", "5"),
     ],
 )
 def test_what_the_short_ways_read(text, answer):

@@ -66,7 +66,7 @@ def test_integer(answer, value):
         ("<answer>5</answer>", 0.5),
         (r"\boxed{5}", 0),  # d1 pays a quarter to every text
         (r"\boxed{5}<answer>5</answer>", 0.5),
-        (r"<answer>\boxed{5</answer>", 0.5),
+        (r"<answer>\boxed{5</answer>", 1),
         (r"<answer>\boxed{ }</answer>", 0.5),
         ("<answer> </answer>", 0),
         (r"<|eot_id|><answer>\boxed{5}</answer>", 0),

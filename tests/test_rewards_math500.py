@@ -60,7 +60,7 @@ def test_not_equal(given, answer):
 
 def test_without_an_answer():
     assert exact("5", "5") == 0
-    assert exact(r"\boxed{5", "5") == 0
+    assert exact(r"\boxed{5", "5") == 1  # cut short behind its answer
     assert exact(r"<|eot_id|>\boxed{5}", "5") == 0
 
 
@@ -193,7 +193,7 @@ def test_the_limit_needs_no_parent():
     """A parent that is killed leaves no process behind that computes for ever."""
     worker = math_process._Worker()
     assert worker.process.stdin is not None
-    worker.process.stdin.write(json.dumps(["3", ENDLESS[0], ""]).encode() + b"\n")
+    worker.process.stdin.write(json.dumps(["3", ENDLESS[2], ""]).encode() + b"\n")
     worker.process.stdin.flush()
     assert worker.process.wait(math_worker.CPU_S + 60) == -signal.SIGPROF
     worker.stop()

@@ -54,8 +54,8 @@ def test_strict_equals_the_published_verdicts(task, correct, total, score):
     [
         ("sudoku", 1, 185, 1, "'132132132132132132'; d1 reads '<answer>132132132132132132'"),
         ("countdown", 1, 194, 1, "96 - 48  + 26"),
-        ("gsm8k", 9, 244, 1, "the answer is '43,500'; d1 reads '43'"),
-        ("math500", 16, 34, 1, "'15.975' is judged by other rules: by value"),
+        ("gsm8k", 8, 244, 1, "the answer is '43,500'; d1 reads '43'"),
+        ("math500", 17, 34, 1, "'15.975' is judged by other rules: by value"),
     ],
 )
 def test_each_disagreement_is_listed(task, count, line, here, reason):
