@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from tokenizers import pre_tokenizers
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM, Qwen2ForCausalLM
 from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, write_folder
 
 from weft_rl.config.schema import LoraConfig
@@ -212,3 +212,21 @@ def test_a_dream_has_the_generation_settings_that_upstream_demands(tmp_path):
         convert(tmp_path / name, tmp_path / f"{name}2", "upstream", BIG)
         written = json.loads((tmp_path / f"{name}2" / "generation_config.json").read_text())
         assert written == ids | own
+
+
+@pytest.mark.parametrize("kind", [LlamaForCausalLM, Qwen2ForCausalLM])
+def test_a_folder_that_transformers_saved_again_comes_back(tmp_path, kind):
+    if kind is LlamaForCausalLM:
+        source, _ = llada_folder(tmp_path / "a")
+    else:
+        shapes = {spec.upstream: spec.shape for spec in DREAM.tensors(DREAM.sizes(DREAM_CONFIG))}
+        source = write_folder(tmp_path / "a", DREAM_CONFIG, random_tensors(shapes))
+    convert(source, tmp_path / "b", "transformers", BIG)
+    kind.from_pretrained(tmp_path / "b", dtype=torch.float32).save_pretrained(tmp_path / "c")
+    convert(tmp_path / "c", tmp_path / "d", "upstream", 10**9)
+    ids = torch.randint(3, 52, (2, 9), generator=torch.Generator().manual_seed(0))
+    found, wanted = (
+        load_model(str(place), torch.device("cpu"), torch.float32)(ids).logits
+        for place in (tmp_path / "d", source)
+    )
+    assert torch.equal(found, wanted)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch.testing import assert_close
-from transformers import LlamaForCausalLM, Qwen2ForCausalLM
+from transformers import LlamaForCausalLM
 from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, write_folder
 
 from weft_rl.config.schema import BaseConfig, LoraConfig
@@ -104,23 +104,6 @@ def test_learned_positions_have_no_form_in_other_classes(tmp_path, to):
     with pytest.raises(UserError, match="learned positions"):
         convert(tmp_path / "a", tmp_path / "b", to, 10**9)
     assert not (tmp_path / "b").exists()
-
-
-@pytest.mark.parametrize("kind", [LlamaForCausalLM, Qwen2ForCausalLM])
-def test_a_folder_that_transformers_saved_again_comes_back(tmp_path, kind):
-    if kind is LlamaForCausalLM:
-        source, _ = llada_folder(tmp_path / "a")
-    else:
-        shapes = {spec.upstream: spec.shape for spec in DREAM.tensors(DREAM.sizes(DREAM_CONFIG))}
-        source = write_folder(tmp_path / "a", DREAM_CONFIG, random_tensors(shapes))
-    convert(source, tmp_path / "b", "transformers", 10**9)
-    kind.from_pretrained(tmp_path / "b", dtype=torch.float32).save_pretrained(tmp_path / "c")
-    convert(tmp_path / "c", tmp_path / "d", "upstream", 10**9)
-    ids = torch.randint(3, 52, (2, 9), generator=torch.Generator().manual_seed(0))
-    found, wanted = (
-        load_model(str(place), CPU, torch.float32)(ids).logits for place in (tmp_path / "d", source)
-    )
-    assert torch.equal(found, wanted)
 
 
 def test_dream_keeps_its_names(tmp_path):

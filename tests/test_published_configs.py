@@ -121,9 +121,10 @@ def dream_folder(folder, **changes):
 
 
 def folder_of(kind, folder, **changes):
-    return (
-        llada_folder(folder, **changes)[0] if kind == "llada" else dream_folder(folder, **changes)
-    )
+    """A whole checkpoint whose config.json has these fields."""
+    made = llada_folder(folder)[0] if kind == "llada" else dream_folder(folder)
+    (made / "config.json").write_text(json.dumps(read_config(made) | changes))
+    return made
 
 
 FAMILIES = pytest.mark.parametrize("kind", ["llada", "dream"])
