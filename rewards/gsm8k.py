@@ -32,6 +32,8 @@ _TIMES = {"k": 1000, "K": 1000, "M": 1_000_000}
 _MINUS = re.compile(r"\b(?:[Mm]inus|[Nn]egative)\s+(?=[0-9.])")
 _AND_PART = re.compile(r"(?<=[0-9]) and (?:a|one)[ -](half|quarter)\b")
 _PARTS = {"half": " 1/2", "quarter": " 1/4"}
+# of "x = 3, y = 4" the last number is not the only one
+_TWO_NAMES = re.compile(r"=[^=]*[0-9][^=0-9]*(?:[,;]|\band\b) *[A-Za-z] *$")
 # Before a number these mean another one.
 _MULTIPLE = re.compile(
     r"(?:twice|thrice|double|triple|half(?: of)?|(?:third|quarter|fourth|fifth) of)[ $\\]*$", re.I
@@ -89,7 +91,10 @@ def number(text: str) -> int | Fraction | None:
     if plain_number:
         return int(plain_number[1])
     # "of -5" is a number, "5 -3" and "x - 5" are differences
-    text = _NEGATIVE.sub(" negative ", text.rpartition("=")[2])
+    before, _, text = text.rpartition("=")
+    if before and _TWO_NAMES.search(before):
+        return None
+    text = _NEGATIVE.sub(" negative ", text)
     text = normalized(_AND_PART.sub(lambda m: _PARTS[m[1]], text))
     text = _AROUND.sub(r" \1", text)
     times = 1

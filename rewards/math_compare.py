@@ -116,6 +116,8 @@ def _equations(key: Answer, given: Answer, leaf: Leaf) -> bool:
     if key.kind == given.kind == "named":
         if key.text.lower() == given.text.lower():
             return same(key.parts[0], given.parts[0], leaf)
+        if "(" in key.text and "(" in given.text:  # of f(x) and g(x)
+            return False
         if any(name.startswith(r"\text") or len(name) > 3 for name in (key.text, given.text)):
             return same(key.parts[0], given.parts[0], leaf)
     if any(part.kind not in ("value",) for a in (key, given) for part in a.parts):

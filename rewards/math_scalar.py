@@ -46,7 +46,7 @@ def related(key: str, given: str, how: Relation) -> bool:
     if one is None or other is None:
         return False
     if one == other:
-        return how == "equal"
+        return how == "equal" or bool(one.free_symbols)
     if how == "equal":
         return _equal(key, given, one, other)
     ratios = [_ratio(a, b) for a, b in zip(_values(key), _values(given), strict=True)]
