@@ -4,26 +4,28 @@ Usage: python benchmarks/answers.py. Writes benchmarks/results/answers.json and 
 docs/tasks.md shows."""
 
 import json
-import logging
 import random
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from rewards.final_answer import normalized
-from rewards.math_compare import compact
-from rewards.math_worker import same_value
-
 ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT)]
+
+from rewards.math500 import is_right  # noqa: E402
+
 RESULTS = ROOT / "benchmarks" / "results"
 _NEAR_MISSES = 10_000
 
 SPELLINGS = [
-    *("{}", "{}.", "{},", " {} ", "${}$", "$${}$$", r"\({}\)", r"\[{}\]", "= {}", "**{}**"),
+    *("{}.", "{},", " {} ", "${}$", "$${}$$", r"\({}\)", r"\[{}\]", "= {}", "**{}**", "`{}`"),
     *(r"\boldsymbol{{{}}}", r"\mathbf{{{}}}", r"{{{}}}", r"\displaystyle {}", r"\color{{red}}{}"),
-    *(r"\begin{{align*}}{}\end{{align*}}", r"${}$.", r"\textcolor{{blue}}{{{}}}", r"{}\,"),
+    *(r"\begin{{align*}}{}\end{{align*}}", r"${}$.", r"\textcolor{{blue}}{{{}}}"),
     *("The answer is {}.", "\u200b{}"),
 ]
+_UNITS = ["cm", "m", "km", "inches", "feet", "grams", "hours", "minutes", "dollars", "cents"]
+_PLAIN = re.compile(r"-?[0-9]{1,6}")
 
 
 def keys() -> list[str]:
@@ -31,55 +33,126 @@ def keys() -> list[str]:
     return json.loads((ROOT / "tests/fixtures/gold_answers.json").read_text("utf-8"))["math500"]
 
 
-def judged(given: str, key: str) -> bool:
-    """What the reward says, without its process."""
-    one, other = normalized(given), normalized(key)
-    return compact(one) == compact(other) or same_value(key, given)
+def spelled() -> Iterator[tuple[str, str]]:
+    """Every key in every spelling: right."""
+    return ((spelling.format(key), key) for key in keys() for spelling in SPELLINGS)
 
 
-def near_misses(count: int, seed: int = 0) -> Iterator[tuple[str, str]]:
-    """Keys with a digit, a sign, an end, a unit or a base changed, or a number put beside them."""
-    draw, answers = random.Random(seed), keys()
-    for _ in range(count):
-        key = draw.choice(answers)
-        digits = [m.start() for m in re.finditer("[0-9]", key)]
-        kind = draw.choice(["digit", "sign", "beside", "more", "power"])
-        if kind == "digit" and digits:
-            at = draw.choice(digits)
-            other = draw.choice([d for d in "123456789" if d != key[at]])
-            yield key[:at] + other + key[at + 1 :], key
-        elif kind == "sign" and key[0] != "-" and key != "0":
-            yield f"-({key})" if key[0].isalnum() else f"-{key}", key
-        elif kind == "beside":
-            yield f"{key} {draw.randint(1, 99)}", key
-        elif kind == "more":
-            yield f"{key}, {draw.randint(1, 99)}", key
-        else:
-            yield f"{key}^{{{draw.randint(2, 9)}}}", key
+def _digit(key: str, draw: random.Random) -> tuple[str, str] | None:
+    places = [m.start() for m in re.finditer("[0-9]", key)]
+    if not places:
+        return None
+    at = draw.choice(places)
+    other = draw.choice([digit for digit in "123456789" if digit != key[at]])
+    return key[:at] + other + key[at + 1 :], key
+
+
+def _sign(key: str, draw: random.Random) -> tuple[str, str] | None:
+    return (str(-int(key)), key) if _PLAIN.fullmatch(key) and int(key) else None
+
+
+def _beside(key: str, draw: random.Random) -> tuple[str, str] | None:
+    gap = draw.choice([" ", r"\ ", r"\quad ", r"\text{ }"])
+    number = draw.randint(1, 99)
+    return (f"{key}{gap}{number}" if draw.random() < 0.5 else f"{number}{gap}{key}"), key
+
+
+def _sum_beside(key: str, draw: random.Random) -> tuple[str, str] | None:
+    if not _PLAIN.fullmatch(key) or int(key) < 2:
+        return None
+    part = draw.randint(1, int(key) - 1)
+    return f"{part} {int(key) - part}", key
+
+
+def _more(key: str, draw: random.Random) -> tuple[str, str] | None:
+    return f"{key}, {draw.randint(1, 99)}", key
+
+
+def _unit(key: str, draw: random.Random) -> tuple[str, str] | None:
+    if not _PLAIN.fullmatch(key):
+        return None
+    one, other = draw.sample(_UNITS, 2)
+    if draw.random() < 0.3:
+        return rf"{key}\text{{ {one}}}^2", rf"{key}\text{{ {one}}}"
+    return draw.choice([rf"{key}\text{{ {one}}}", f"{key} {one}"]), rf"{key}\text{{ {other}}}"
+
+
+def _base(key: str, draw: random.Random) -> tuple[str, str] | None:
+    if not _PLAIN.fullmatch(key) or not key.isdecimal():
+        return None
+    one, other = draw.sample(range(2, 17), 2)
+    return f"{key}_{{{one}}}", f"{key}_{{{other}}}"
+
+
+def _end(key: str, draw: random.Random) -> tuple[str, str] | None:
+    if not _PLAIN.fullmatch(key):
+        return None
+    ends = f"{key},{int(key) + draw.randint(1, 99)}"
+    one, other = draw.sample(["({})", "[{})", "({}]", "[{}]"], 2)
+    return one.format(ends), other.format(ends)
+
+
+CHANGES: dict[str, Callable[[str, random.Random], tuple[str, str] | None]] = {
+    "another digit": _digit,
+    "the other sign": _sign,
+    "a number beside the key": _beside,
+    "two parts that add up to it": _sum_beside,
+    "one element more": _more,
+    "another unit": _unit,
+    "another base": _base,
+    "other brackets": _end,
+}
+
+
+def near_misses(count: int, seed: int = 0) -> Iterator[tuple[str, str, str]]:
+    """What is changed, the answer that the change makes wrong, and the key."""
+    draw, answers, made = random.Random(seed), keys(), 0
+    while made < count:
+        kind = draw.choice([*CHANGES])
+        if pair := CHANGES[kind](draw.choice(answers), draw):
+            made += 1
+            yield kind, *pair
+
+
+def judged(pairs: Iterable[tuple[str, str]], name: str) -> list[bool]:
+    """The reward's verdicts; progress goes to standard error."""
+    verdicts = []
+    for given, key in pairs:
+        verdicts.append(is_right(given, key))
+        if len(verdicts) % 1000 == 0:
+            print(name, len(verdicts), file=sys.stderr, flush=True)
+    return verdicts
 
 
 def main() -> None:
     """Judge, print and write."""
-    logging.disable(logging.CRITICAL)
     answers = keys()
-    refused = [(s, k) for k in answers for s in SPELLINGS if not judged(s.format(k), k)]
-    equal = [(a, b) for a in answers for b in answers if a < b and judged(a, b)]
-    paid = [pair for pair in near_misses(_NEAR_MISSES) if judged(*pair)]
+    same = [*spelled()]
+    refused = [pair for pair, ok in zip(same, judged(same, "spellings"), strict=True) if not ok]
+    pairs = [(a, b) for a in answers for b in answers if a < b]
+    equal = [pair for pair, ok in zip(pairs, judged(pairs, "pairs"), strict=True) if ok]
+    misses = [*near_misses(_NEAR_MISSES)]
+    verdicts = judged(((given, key) for _, given, key in misses), "near-misses")
+    paid = [miss for miss, ok in zip(misses, verdicts, strict=True) if ok]
+    counts = {kind: sum(miss[0] == kind for miss in misses) for kind in CHANGES}
     result = {
         "keys": len(answers),
-        "spellings": {"judged": len(answers) * len(SPELLINGS), "wrong": refused},
-        "pairs": {"judged": len(answers) * (len(answers) - 1) // 2, "equal": equal},
-        "near_misses": {"judged": _NEAR_MISSES, "right": paid},
+        "spellings": {"judged": len(same), "wrong": refused},
+        "pairs": {"judged": len(pairs), "right": equal},
+        "near_misses": {"judged": counts, "right": paid},
     }
     (RESULTS / "answers.json").write_text(json.dumps(result, indent=1) + "\n")
     rows = [
-        f"| a key in {len(SPELLINGS)} spellings | {result['spellings']['judged']:,} "
-        f"| {len(refused)} wrong |",
-        f"| two different keys | {result['pairs']['judged']:,} | {len(equal)} equal |",
-        f"| a key changed into a near-miss | {_NEAR_MISSES:,} | {len(paid)} right |",
+        (f"right: a key in one of {len(SPELLINGS)} spellings", len(same), len(same) - len(refused)),
+        ("wrong: another key", len(pairs), len(equal)),
+        *(
+            (f"wrong: {kind}", n, sum(miss[0] == kind for miss in paid))
+            for kind, n in counts.items()
+        ),
     ]
-    table = "\n".join(["| answer | judged | verdicts to look at |", "|---|---|---|", *rows])
-    (RESULTS / "answers.md").write_text(table + "\n")
+    table = ["| answer | judged | judged right |", "|---|---|---|"]
+    table += [f"| {name} | {n:,} | {right:,} |" for name, n, right in rows]
+    (RESULTS / "answers.md").write_text("\n".join(table) + "\n")
     print(json.dumps(result, indent=1)[:6000])
 
 

@@ -16,9 +16,11 @@ LONGEST_ANSWER = 4096
 
 _OPEN, _CLOSE, _BOX = "<answer>", "</answer>", "\\boxed{"
 _OPEN_LENGTH = len(_OPEN)
-_TAGS = (_OPEN, _CLOSE, "</reasoning>")
 _BRACE = re.compile(r"[{}]")
-_END = re.compile("|".join(map(re.escape, END_TOKENS)))
+# all begin with <, most with <|: a text without is passed through at the speed of a search for <
+_NAMED = "|".join(re.escape(token[2:]) for token in END_TOKENS if token.startswith("<|"))
+_OTHERS = "|".join(re.escape(token[1:]) for token in END_TOKENS if not token.startswith("<|"))
+_END = re.compile(rf"<(?:\|(?=[A-Za-z])(?:{_NAMED})|{_OTHERS})")
 # \boxed{5}, \fbox{5}, \boxed 5, and boxed{5} with its backslash forgotten
 _ANY_BOX = re.compile(r"\\?(?:boxed|fbox)\s*\{|\\(?:boxed|fbox)(?![A-Za-z])\s*(?=[^\s{}$<])")
 _WORD = re.compile(r"[^\s{}$<]{1,100}")
@@ -28,7 +30,8 @@ _EMPTY_BOX = re.compile(r"\\?(?:boxed|fbox)\s*\{\s*\}?")
 # A text has few boxes; of more than this many blank ones at its end none is looked at.
 _MOST_BOXES = 8
 # How most completions answer, found at once; all else takes the long way to the same answer.
-_CONTENT = r"([0-9A-Za-z.,:$%+*/=()^_\\-]{1,100})"
+_CHARACTERS = r"0-9A-Za-z.,:$%+*/=()^_\\-"
+_CONTENT = rf"([{_CHARACTERS}][ {_CHARACTERS}]{{0,99}})"
 _AFTER = rf"{_CLOSE}|({_END.pattern}|\Z)"
 _TAGGED_BOX = re.compile(rf"\s*\\boxed\{{{_CONTENT}\}}\s*(?:{_AFTER})")
 _BARE_BOX = re.compile(rf"\\boxed\{{{_CONTENT}\}}")
@@ -36,19 +39,8 @@ _BARE_BOX = re.compile(rf"\\boxed\{{{_CONTENT}\}}")
 
 def before_end(text: str) -> str:
     """The text up to its first end token."""
-    end = _end(text, len(text))
-    return text if end is None else text[: end.start()]
-
-
-def _end(text: str, stop: int) -> re.Match[str] | None:
-    """The first end token that begins before a place."""
-    # one character is found many times faster than a word or a pattern
-    start = text.find("<", 0, stop)
-    while start >= 0:
-        if not text.startswith(_TAGS, start) and (end := _END.match(text, start)):
-            return end
-        start = text.find("<", start + 1, stop)
-    return None
+    end = _END.search(text)
+    return text[: end.start()] if end else text
 
 
 def tagged_answer(text: str) -> str | None:
@@ -71,6 +63,12 @@ def boxed(text: str) -> str | None:
 
     \fbox{5}, \boxed 5 and boxed{5} are boxes too. One that is never closed holds the rest of its
     line, as a completion may be cut short or its brace mistyped: 18 of "\boxed{18>"."""
+    last = text.rfind("box") - 1
+    if last >= 0 and text.startswith(_BOX, last):  # nothing nested, as most often
+        end = text.find("}", last, last + LONGEST_ANSWER)
+        inside = text[last + len(_BOX) : max(end, 0)]
+        if inside and "{" not in inside and not inside.isspace():
+            return inside
     starts = list(_ANY_BOX.finditer(text))[-_MOST_BOXES:]
     for start in reversed(starts):
         inside = _inside(text, start)
@@ -104,12 +102,12 @@ def answer_text(completion: str) -> str | None:
     if at >= 0:
         usual = _TAGGED_BOX.match(completion, at + _OPEN_LENGTH)
         closed = usual and (usual.lastindex == 1 or completion.find(_CLOSE, 0, at) < 0)
-        if closed and _end(completion, at) is None:
+        if closed and "box" not in usual[1] and not _END.search(completion, 0, at):
             return usual[1]
     elif (at := completion.rfind(_BOX)) >= 0:
         usual = _BARE_BOX.match(completion, at)
-        later = usual and _ANY_BOX.search(completion, usual.end())
-        if usual and not later and _end(completion, at) is None:
+        later = completion.find("box", at + len(_BOX)) >= 0
+        if usual and not later and not _END.search(completion, 0, at):
             return usual[1]
     return _answer_text(completion)
 

@@ -113,7 +113,7 @@ def _numbers(text: str) -> str:
         text = _BRACKETED.sub(lambda m: _repeating(m[1], m[2], m[3]), text)
         text = _GOING_ON.sub(lambda m: _repeating(m[1], m[2], m[3] or m[4]), text)
     text = _MIXED.sub(_improper, _PERCENT.sub("%", text))
-    return _COUNTED.sub(_multiplied, text)
+    return _COUNTED.sub(_multiplied, _COUNTED.sub(_multiplied, text))  # 5 hundred thousand
 
 
 def _repeating(whole: str, once: str, again: str) -> str:

@@ -30,6 +30,14 @@ _NEGATIVE = re.compile(r"(?<=[A-Za-z]{2}) -(?=[0-9.])")
 _SUFFIX = re.compile(r"(?<=[0-9]) ?([kK]|M)(?![A-Za-z0-9])")
 _TIMES = {"k": 1000, "K": 1000, "M": 1_000_000}
 _MINUS = re.compile(r"\b(?:[Mm]inus|[Nn]egative)\s+(?=[0-9.])")
+_AND_PART = re.compile(r"(?<=[0-9]) and (?:a|one)[ -](half|quarter)\b")
+_PARTS = {"half": " 1/2", "quarter": " 1/4"}
+# of "x = 3, y = 4" the last number is not the only one
+_TWO_NAMES = re.compile(r"=[^=]*[0-9][^=0-9]*(?:[,;]|\band\b) *[A-Za-z] *$")
+# Before a number these mean another one.
+_MULTIPLE = re.compile(
+    r"(?:twice|thrice|double|triple|half(?: of)?|(?:third|quarter|fourth|fifth) of)[ $\\]*$", re.I
+)
 # Beside a number these mean another one: x^2, |-5|, 5 + x, \sqrt{16}, 5 - x.
 _OPERATION = re.compile(
     r"[|^_+*\u221a-\u221c\u00b1\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079]"
@@ -83,7 +91,11 @@ def number(text: str) -> int | Fraction | None:
     if plain_number:
         return int(plain_number[1])
     # "of -5" is a number, "5 -3" and "x - 5" are differences
-    text = normalized(_NEGATIVE.sub(" negative ", text.rpartition("=")[2]))
+    before, _, text = text.rpartition("=")
+    if before and _TWO_NAMES.search(before):
+        return None
+    text = _NEGATIVE.sub(" negative ", text)
+    text = normalized(_AND_PART.sub(lambda m: _PARTS[m[1]], text))
     text = _AROUND.sub(r" \1", text)
     times = 1
     if suffix := _SUFFIX.search(text):
@@ -97,7 +109,7 @@ def number(text: str) -> int | Fraction | None:
         return None
     before, _, after = text.partition(found[0])
     sign, before = _sign(before) if before else (1, "")
-    if not sign or after.startswith("!"):
+    if not sign or after.startswith("!") or _MULTIPLE.search(before):
         return None
     around = f"{before} {after}"
     if _UNUSUAL.search(around) and _OPERATION.search(around):

@@ -43,6 +43,8 @@ def same(key: Answer, given: Answer, leaf: Leaf) -> bool:
         return False
     if {key.kind, given.kind} <= {"named", "equation"}:
         return _equations(key, given, leaf)
+    if "inequality" in (key.kind, given.kind):
+        key, given = _side_by_side(key), _side_by_side(given)
     if key.kind == "named":
         return same(key.parts[0], given, leaf)
     if given.kind == "named":
@@ -54,6 +56,22 @@ def same(key: Answer, given: Answer, leaf: Leaf) -> bool:
     if key.kind == given.kind == "inequality":
         return key.text == given.text and _multiples(key, given, leaf, "positive")
     return _collections(key, given, leaf)
+
+
+def _side_by_side(bound: Answer) -> Answer:
+    """Of "x<3", which is read as an interval of x, its two sides."""
+    if bound.kind != "named" or bound.parts[0].kind != "interval":
+        return bound
+    name, (low, top), closed = (
+        Answer("value", bound.text),
+        bound.parts[0].parts,
+        bound.parts[0].closed,
+    )
+    if low.text == r"-\infty":
+        return Answer("inequality", "<=" if closed[1] else "<", (name, top))
+    if top.text == r"\infty":
+        return Answer("inequality", "<=" if closed[0] else "<", (low, name))
+    return bound
 
 
 def rational(text: str) -> Fraction | None:
@@ -98,6 +116,8 @@ def _equations(key: Answer, given: Answer, leaf: Leaf) -> bool:
     if key.kind == given.kind == "named":
         if key.text.lower() == given.text.lower():
             return same(key.parts[0], given.parts[0], leaf)
+        if "(" in key.text and "(" in given.text:  # of f(x) and g(x)
+            return False
         if any(name.startswith(r"\text") or len(name) > 3 for name in (key.text, given.text)):
             return same(key.parts[0], given.parts[0], leaf)
     if any(part.kind not in ("value",) for a in (key, given) for part in a.parts):
@@ -143,9 +163,8 @@ def _same_text_or_value(key: str, given: str, leaf: Leaf) -> bool:
     one, other = rational(key), rational(given)
     if one is not None and other is not None:
         return one == other
-    words = _words(key)
-    if words or _words(given):
-        return words == _words(given)
+    if _are_words(key) or _are_words(given):
+        return _spoken(key) == _spoken(given)
     return leaf(key, given, "equal")
 
 
@@ -157,13 +176,18 @@ def _same_but_for_case(key: str, given: str) -> bool:
     return "\\" not in key and len({letter.lower() for letter in letters}) == len(letters)
 
 
-def _words(text: str) -> str:
+def _spoken(text: str) -> str:
     r"""The words of an answer that is nothing else; of \text{(C)} and "C" the letter."""
     bare = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip(" .!?()'\"")
-    plain = re.fullmatch(r"[A-Za-z][A-Za-z ,.'-]*", bare)
-    if plain and (r"\text" in text or len(bare) == 1 or re.search(r"[A-Za-z]{4}", bare)):
-        return " ".join(bare.lower().split())
-    return ""
+    return " ".join(bare.lower().split())
+
+
+def _are_words(text: str) -> bool:
+    """Whether an answer is words or one letter rather than a product of variables."""
+    bare = _spoken(text)
+    if not re.fullmatch(r"[a-z][a-z ,.'-]*", bare):
+        return False
+    return r"\text" in text or len(bare) == 1 or re.search(r"[a-z]{4}", bare) is not None
 
 
 def _collections(key: Answer, given: Answer, leaf: Leaf) -> bool:

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from latex2sympy2_extended import latex2sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
-from sympy import Expr, I, Integer, Pow, Rational, expand, factorial, nan, zoo
+from sympy import Basic, Expr, I, Integer, Pow, Rational, expand, factorial, nan, zoo
 
 from rewards.math_compare import Relation
 
@@ -46,7 +46,7 @@ def related(key: str, given: str, how: Relation) -> bool:
     if one is None or other is None:
         return False
     if one == other:
-        return how == "equal"
+        return how == "equal" or bool(one.free_symbols)
     if how == "equal":
         return _equal(key, given, one, other)
     ratios = [_ratio(a, b) for a, b in zip(_values(key), _values(given), strict=True)]
@@ -91,7 +91,10 @@ def _ratio(one: Expr | None, other: Expr | None) -> Expr | None:
 @lru_cache(maxsize=1024)
 def _values(text: str, digits: int = _DIGITS) -> list[Expr | None]:
     """The formula's values where its variables have some fixed values; None for no number."""
-    formula, found = expression(text), []
+    formula = expression(text)
+    if formula is None:
+        return [None] * _POINTS
+    found: list[Expr | None] = []
     for point in range(_POINTS):
         values = {name: _somewhere(str(name), point) for name in formula.free_symbols}
         try:
@@ -170,30 +173,41 @@ def _hidden(match: re.Match[str]) -> str:
 
 def _revealed(formula: Expr) -> Expr | None:
     """With its numbers in place. None for a power or factorial of too many digits."""
-    values: dict[Expr, Expr] = {}
+    values: dict[Basic, Basic] = {}
     for symbol in formula.free_symbols:
         hidden = _HIDDEN.fullmatch(str(symbol))
         if hidden:
             values[symbol] = Integer(int(hidden[1]))
         elif str(symbol) == "i":
             values[symbol] = I
-    return _evaluated(formula, values)
+    found = _evaluated(formula, values)
+    return found if isinstance(found, Expr) else None
 
 
-def _evaluated(formula: Expr, values: dict[Expr, Expr]) -> Expr | None:
+def _evaluated(formula: Basic, values: dict[Basic, Basic]) -> Basic | None:
     if not formula.args:
         return values.get(formula, formula)
-    args = [
-        _evaluated(e, values) if isinstance(e, Expr) else e.xreplace(values) for e in formula.args
-    ]
-    if any(arg is None or arg in (nan, zoo) for arg in args):
-        return None
-    if isinstance(formula, Pow) and args[1].is_number and abs(args[1]) > _LARGEST_EXPONENT:
-        return None
-    if isinstance(formula, Pow) and args[0].is_Rational and args[1].is_Rational:
-        bits = max(abs(args[0].p).bit_length(), args[0].q.bit_length()) * abs(args[1])
-        if bits > _LARGEST_EXPONENT * 4:
+    args: list[Basic] = []
+    for part in formula.args:
+        arg = _evaluated(part, values)
+        if arg is None or arg in (nan, zoo):
             return None
-    if isinstance(formula, factorial) and args[0].is_number and abs(args[0]) > _LARGEST_FACTORIAL:
+        args.append(arg)
+    if isinstance(formula, Pow) and _is_huge_power(*args):
+        return None
+    if isinstance(formula, factorial) and _is_beyond(args[0], _LARGEST_FACTORIAL):
         return None
     return formula.func(*args)
+
+
+def _is_beyond(number: Basic, limit: int) -> bool:
+    return isinstance(number, Expr) and number.is_number and bool(abs(number) > limit)
+
+
+def _is_huge_power(base: Basic, exponent: Basic) -> bool:
+    if _is_beyond(exponent, _LARGEST_EXPONENT):
+        return True
+    if isinstance(base, Rational) and isinstance(exponent, Rational):
+        bits = max(abs(base.p).bit_length(), base.q.bit_length()) * abs(exponent)
+        return bool(bits > _LARGEST_EXPONENT * 4)
+    return False

@@ -76,7 +76,12 @@ def _one(text: str, units: bool) -> Answer:
         return _related(pieces, marks, units)
     pieces, _ = _split(text, lambda mark: mark == r"\cup")
     if len(pieces) > 1:
-        return Answer("union", parts=tuple(_one(piece.strip(), units) for piece in pieces))
+        parts = tuple(_one(piece.strip(), units) for piece in pieces)
+        if all(part.kind == "set" for part in parts):
+            return Answer(
+                "set", parts=tuple(dict.fromkeys(p for part in parts for p in part.parts))
+            )
+        return Answer("union", parts=parts)
     if len(_split(text, lambda mark: mark in (r"\pm", r"\mp"))[0]) > 1:
         return _both_signs(text, units)
     matrix = _MATRIX.fullmatch(text)

@@ -68,7 +68,9 @@ def test_what_a_package_imports_is_declared(package):
 def test_what_tests_and_benchmarks_import_is_declared(folder):
     """At the top of their files; a test that needs more imports it itself, and is skipped."""
     paths = [*(ROOT / folder).rglob("*.py")]
-    own = {path.stem for path in [*paths, *(ROOT / "tests").rglob("*.py")]} | {*PACKAGES}
+    tests = [*(ROOT / "tests").rglob("*.py")]
+    own = {path.stem for path in [*paths, *tests]} | {*PACKAGES}
+    own |= {path.parent.name for path in tests}  # helpers
     declared = DECLARED | requirements(EXTRAS["dev"])
     wrong = []
     for path in paths:

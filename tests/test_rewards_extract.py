@@ -1,13 +1,22 @@
 """Where an answer is found: tags, boxes, end tokens."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards import extract
-from rewards.extract import LONGEST_ANSWER, answer_text, before_end, boxed, tagged_answer
+from rewards.extract import (
+    END_TOKENS,
+    LONGEST_ANSWER,
+    answer_text,
+    before_end,
+    boxed,
+    tagged_answer,
+)
 
 
 @pytest.mark.parametrize(
@@ -145,3 +154,53 @@ def test_the_short_ways_give_what_the_long_way_gives(text):
 )
 def test_what_the_short_ways_read(text, answer):
     assert answer_text(text) == answer
+
+
+# what the ways to an answer look at, in any order
+PIECES = [
+    *(
+        "<answer>",
+        "</answer>",
+        "\\boxed{",
+        "}",
+        "{",
+        "boxed{4}",
+        "\\fbox{5}",
+        "\\boxed 6",
+        " ",
+        "\n",
+    ),
+    *("42", "3 + 4", "x", "\\frac{1}{2}", "box", "|", "<", *END_TOKENS),
+]
+
+
+def found_slowly(text):
+    """The answer by the definition: cut at the first end token, then the tag, then the box."""
+    text = text[: min((at for token in END_TOKENS if (at := text.find(token)) >= 0), default=None)]
+    inside = tagged_answer(text)
+    answers = [] if inside is None else [last_box(inside), bare(inside)]
+    answers = [answer for answer in [*answers, last_box(text)] if answer and not answer.isspace()]
+    return answers[0][:LONGEST_ANSWER] if answers else None
+
+
+def bare(inside):
+    return re.sub(r"\\?(?:boxed|fbox)\s*\{\s*\}?", " ", inside)
+
+
+def last_box(text):
+    # a blank box behind the text keeps `boxed` from seeing that the last one is a plain one
+    return boxed(text + "\n\\fbox{}")
+
+
+@settings(deadline=None, max_examples=1000)
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_short_ways_find_the_same_answer(text):
+    assert answer_text(text) == found_slowly(text)
+
+
+@pytest.mark.parametrize("task", ["countdown", "gsm8k", "math500", "sudoku"])
+def test_short_ways_find_the_same_answer_in_stored_generations(task):
+    path = Path(__file__).parent / "fixtures" / f"{task}_128.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines():
+        text = json.loads(line)["generation"]
+        assert answer_text(text) == found_slowly(text)

@@ -91,6 +91,15 @@ POWER, BINOMIAL = "Compute 2^{10}.", r"How many are $\dbinom{8}{4}$ ways?"
         ("(0+a+b+c = 0)", "0", "Let $a+b+c=0.$ Find $ab$."),
         ("(2x - y) = -3", "y = 2x + 3", "The line is $2x-y=-3$."),
         ("6(1+2i)-3i", "6+9i", "Evaluate $(1+2i)6-3i.$"),
+        # in Unicode, in another font or color, between other delimiters
+        *((given, "1024", POWER) for given in ("2\u00b9\u2070", r"\mathbf{2^{10}}", r"\(2^{10}\)")),
+        *((given, "1024", POWER) for given in (r"{\color{red}2^{10}}", "**2^{10}**", "2**10")),
+        *((given, "1024", "Compute 2\u00b9\u2070.") for given in ("2^{10}", "(2\u00b9\u2070)")),
+        (r"\mathrm{4}\cdot3", "12", "What is 3 \u00d7 4?"),
+        ("4\u00d73", "12", r"What is $3 \cdot 4$?"),
+        ("\u221a(49)", "7", r"Find $\sqrt{49}$."),
+        (r"\textbf{6/8}", r"\frac34", r"Simplify $\frac{6}{8}$."),
+        ("6\u20448", r"\frac34", r"Simplify $\frac{6}{8}$."),
     ],
 )
 def test_a_copy_in_another_spelling_is_no_answer(given, answer, problem):

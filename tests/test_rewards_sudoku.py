@@ -51,6 +51,25 @@ def test_only_ascii_digits_are_digits():
     assert answer_digits("<answer>1٤2²3５4</answer>") == "1234"  # noqa: RUF001
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        *(
+            "The solved 4x4 Sudoku puzzle is:",
+            "4 x 4 grid:",
+            "4X4:",
+            "4\u00d74",
+            r"$4\times4$ grid",
+        ),
+        *("4-by-4 grid", "The 4 by 4 grid with 2x2 boxes is"),
+    ],
+)
+def test_the_size_of_a_grid_is_not_one_of_its_cells(sentence):
+    assert exact(tagged(f"{sentence}\n{SOLUTION}"), PUZZLE, SOLUTION) == 1
+    assert cell_accuracy(tagged(f"{sentence}\n{SOLUTION}"), PUZZLE, SOLUTION) == 1
+    assert cell_accuracy(tagged(f"{sentence}\n{PUZZLE}"), PUZZLE, SOLUTION) == 0
+
+
 def test_without_a_solution_the_clues_must_stand():
     assert exact(tagged(SOLUTION), PUZZLE) == 1
     assert exact(tagged(SOLUTION[::-1]), PUZZLE) == 0  # a solved grid of another puzzle
