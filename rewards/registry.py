@@ -87,7 +87,7 @@ def training(task: str, preset: Preset = "plain") -> Mapping[str, Term]:
     """The terms of a task's training reward, by the name under which they are logged.
 
     plain: being right, with weight 1; d1: what d1 means to reward, as it weights it; d1_strict:
-    d1's own values. A task that d1 does not have keeps its own. Raises KeyError for an unknown one.
+    d1's own values. Other tasks have the plain ones only. Raises KeyError for an unknown task.
     """
     return _PRESETS[preset].get(task, _CORRECT[task])
 

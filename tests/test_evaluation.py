@@ -257,6 +257,3 @@ def test_processes_without_a_common_folder(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="out=null: several processes need one folder"):
         main(["stages=[base]"])
-    for world in ("tiny", "small"):
-        with pytest.raises(UserError, match=f"model={world}: its base is pretrained by one proc"):
-            main([f"model={world}", "out=never", "stages=[base]"])

@@ -1,13 +1,19 @@
 """`score` on whole stored generation files, on broken lines, and its printed form."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
+import os
 import subprocess
 import sys
+import threading
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import pandas
+import pyarrow
 import pytest
 
 from rewards.registry import EVALUATION
@@ -153,8 +159,11 @@ def test_files_without_a_usable_record(tmp_path):
 @pytest.mark.parametrize("content", [b"\xff\xfe{}", json.dumps(SUDOKU).encode("utf-16")])
 def test_text_that_is_not_utf_8(tmp_path, content):
     (tmp_path / "a.jsonl").write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.jsonl:1: is not UTF-8 text \(.*\); convert it"):
+    with pytest.raises(UserError, match=r"a\.jsonl: is UTF-16 text"):
         score_file(tmp_path / "a.jsonl", "sudoku")
+    (tmp_path / "a.jsonl").write_bytes(json.dumps(SUDOKU).encode() + b'\n{"generation": "\xff"}')
+    result = score_file(tmp_path / "a.jsonl", "sudoku")
+    assert (result["n"], [row["line"] for row in result["broken"]]) == (1, [2])
 
 
 def test_a_byte_order_mark_is_passed_over(tmp_path):
@@ -234,12 +243,11 @@ def test_broken_truth_of_the_other_tasks(tmp_path, task, truth):
     assert (result["n"], [row["line"] for row in result["broken"]]) == (1, [2])
 
 
-def test_a_line_that_is_too_long_is_broken(tmp_path, monkeypatch):
-    monkeypatch.setattr("weft_rl.score._LONGEST_LINE", 4096)
+def test_a_record_that_is_too_long_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("weft_rl.data.json_rows.LONGEST", 4096)
     long = COUNTDOWN | {"generation": "x" * 10_000}
-    result = score_file(write(tmp_path, COUNTDOWN, long, COUNTDOWN), "countdown")
-    assert result["broken"] == [{"line": 2, "reason": "longer than 4096 bytes"}]
-    assert [row["line"] for row in result["per_record"]] == [1, 3]
+    with pytest.raises(UserError, match=r"a\.jsonl:2: "):
+        score_file(write(tmp_path, COUNTDOWN, long, COUNTDOWN), "countdown")
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):
@@ -431,28 +439,70 @@ def test_numbers_of_any_kind_are_scores(tmp_path, own, value, score):
     [
         (b"PAR1\0\0", "Parquet"),
         (b"PK\x03\x04\0", "zip"),
-        (b"\x28\xb5\x2f\xfd\0\0", "zstd"),
-        (gzip.compress(b'{"a": 1}' * 1000, mtime=0)[:40], "damaged"),
-        (b"\x1f\x8bnot gzip", "damaged"),
-        (json.dumps([SUDOKU, SUDOKU], indent=1).encode(), "one JSON text"),
-        (json.dumps(SUDOKU, indent=1).encode(), "one JSON text"),
-        (json.dumps([SUDOKU]).encode(), "one JSON text"),
+        (b"\x28\xb5\x2f\xfd\0\0", "cannot be read"),
+        (gzip.compress(b'{"a": 1}' * 1000, mtime=0)[:40], "cannot be read after record 0"),
+        (b"\x1f\x8bnot gzip", "cannot be read"),
+        (b'{"a": 1}\0\0', "NUL|not JSON"),
+        (json.dumps([5], indent=1).encode(), "record 1: must be a JSON object"),
     ],
 )
 def test_the_cause_is_named(tmp_path, content, cause):
     path = tmp_path / "a.jsonl"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"a\.jsonl: .*{cause}"):
+    with pytest.raises(UserError, match=rf"a\.jsonl:.*({cause})"):
         score_file(path, "sudoku")
 
 
 def test_places_that_are_no_files(tmp_path):
     for place in (tmp_path, "/dev/null", "/dev/zero"):
-        with pytest.raises(UserError, match=f"generations={place}: "):
+        with pytest.raises(UserError, match=f"{place}: cannot be read"):
             score_file(place, "sudoku")
 
 
-def test_a_packed_file_is_read(tmp_path):
-    path = tmp_path / "a.jsonl.gz"
-    path.write_bytes(gzip.compress(json.dumps(SUDOKU).encode()))
-    assert score_file(path, "sudoku")["score"] == 100.0
+ROWS = [SUDOKU, SUDOKU | {"generation": "no answer"}, SUDOKU | {"ground_truth": "1"}]
+LINES = "\n".join(map(json.dumps, ROWS)).encode()
+FRAME = pandas.DataFrame(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", LINES),
+        ("a.jsonl.gz", gzip.compress(LINES)),
+        ("a", bz2.compress(LINES)),
+        ("a.xz", lzma.compress(LINES)),
+        ("a.zst", pyarrow.compress(LINES, "zstd", asbytes=True)),
+        ("a.json", json.dumps(ROWS).encode()),
+        ("a.json", json.dumps(ROWS, indent=1).encode()),
+        ("a.json", json.dumps({"data": ROWS}).encode()),
+        ("a.json.gz", gzip.compress(json.dumps(ROWS).encode("utf-8-sig"))),
+        ("a.parquet", FRAME.to_parquet()),
+        ("a", FRAME.assign(other=[b"\xff"] * 3).to_parquet()),
+    ],
+)
+def test_files_of_other_forms(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    result = score_file(tmp_path / name, "sudoku")
+    assert [row["correct"] for row in result["per_record"]] == [8, 0]
+    assert [row["line"] for row in result["per_record"]] == [1, 2]
+    assert [row["line"] for row in result["broken"]] == [3]
+
+
+def test_a_table(tmp_path):
+    path = tmp_path / "a.CSV"
+    FRAME.to_csv(path, index=False)  # the first question and generation have line breaks
+    result = score_file(path, "sudoku")
+    assert [row["correct"] for row in result["per_record"]] == [8, 0]
+    places = [row["line"] for row in result["per_record"] + result["broken"]]
+    assert places == sorted(set(places))
+
+
+@pytest.mark.parametrize("content", [LINES, gzip.compress(LINES), json.dumps(ROWS).encode()])
+def test_a_pipe_is_read_once(tmp_path, content):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(content,))
+    writer.start()
+    result = score_file(path, "sudoku", workers=None)
+    writer.join(60)
+    assert ([row["correct"] for row in result["per_record"]], len(result["broken"])) == ([8, 0], 1)

@@ -125,6 +125,16 @@ def test_a_reward_outside_its_range_ends_the_run_with_its_name(
 
 
 @pytest.mark.parametrize("preset", ["d1", "d1_strict"])
+def test_d1_has_no_rewards_of_other_tasks(sorting, tmp_path, capsys, preset):
+    options = [f"task={sorting}", f"rewards={preset}", f"out={tmp_path / 'run'}", "device=cpu"]
+    assert execute("weft_rl.pipeline", main, ["stages=[rl]", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"rewards={preset}: " in line
+    assert "rewards=plain" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("preset", ["d1", "d1_strict"])
 def test_rl_is_paid_the_weighted_sum(tmp_path, preset):
     folder = tmp_path / "model"
     small = tiny_config(BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2))

@@ -5,7 +5,7 @@ from pathlib import Path
 from rewards.registry import EVALUATION, training
 from weft_rl.adapters import base_of
 from weft_rl.config.options import require
-from weft_rl.config.schema import GENERATED, RunConfig
+from weft_rl.config.schema import GENERATED, TASKS, RunConfig
 from weft_rl.data.choice import read_traces
 from weft_rl.data.own_task import try_task
 from weft_rl.data.prompts import task_prompt
@@ -103,10 +103,15 @@ def check_own_task(config: RunConfig) -> None:
 
 
 def check_rewards(config: RunConfig) -> None:
-    """Raise UserError for weights that are not one to each of the task's rewards."""
+    """Raise UserError for rewards that the task does not have, and for weights that are not one to
+    each of them."""
+    if "rl" not in config.stages:
+        return
+    rule = f"there are none for task={config.task}, which has its own; use rewards=plain"
+    require(config.rewards == "plain" or config.task in TASKS, "rewards", config.rewards, rule)
     weights = config.rl.rollout.reward_weights
     terms = training(config.task, config.rewards)
-    if "rl" in config.stages and weights and len(weights) != len(terms):
+    if weights and len(weights) != len(terms):
         raise UserError(
             f"rl.rollout.reward_weights=[{','.join(map(str, weights))}]: task {config.task} has "
             f"{len(terms)} rewards ({', '.join(terms)}); give one weight to each"

@@ -1,8 +1,8 @@
 """`score`: saved generations -> verdicts and a score, printed as one JSON object.
 
-A generations file is JSONL with `question`, `generation` and `ground_truth`, of which
-rewards/verdicts.py says what each task's hold, or a run's completions. It is read and judged line
-by line, and what is printed for each line waits in temporary files: a file of any length takes the
+A generations file has records with `question`, `generation` and `ground_truth`, of which
+rewards/verdicts.py says what each task's hold, or a run's completions. It is read and judged record
+by record, and what is printed for each waits in temporary files: a file of any length takes the
 same memory."""
 
 import json
@@ -14,12 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from gzip import GzipFile
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import Any
 
 from rewards.math_pool import use_workers
 from rewards.math_process import Judging, judge_ahead, judging
@@ -27,22 +26,23 @@ from rewards.registry import EVALUATION
 from rewards.verdicts import ANY_SOLUTION, JUDGES, Judge, Verdict, reason
 from weft_rl.cli import execute
 from weft_rl.config.load import parse_options
+from weft_rl.data.files import read_items
+from weft_rl.data.json_rows import Item, Place
 from weft_rl.data.tasks import load_task
 from weft_rl.errors import UserError
-from weft_rl.generations import is_one_document, open_generations, read_line
+from weft_rl.generations import COLUMNS, parse
 from weft_rl.scores import score
 
-# Longer lines are reported as broken: one line must not take all memory.
-_LONGEST_LINE = 16 << 20
-# Lines are judged in parcels of about this many bytes, large against what sending them costs.
-_PARCEL_BYTES = 1 << 18
+# Records are judged in parcels of about so many characters, large against what sending them costs.
+_PARCEL = 1 << 18
+_OVERHEAD = 1000  # characters that a record counts besides its texts: an empty one is not free
 # From this file size on several processes are used: a record of math500 takes some milliseconds,
 # those of other tasks some hundredths of one; each process for math500 needs a second for sympy.
 _PARALLEL_BYTES = {"math500": 1 << 20}
 _PARALLEL_BYTES_ELSE = 8 << 20
 _IN_MEMORY = 1 << 20  # bytes of each list that is to be printed; the rest waits on disk
 
-Line = tuple[int, bytes | None]  # its number, and None in place of one that is too long
+Parcel = list[Item]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class ScoreConfig:
     )
     generations: str = field(
         metadata={
-            "help": "JSONL file with question, generation and ground_truth, or a run's completions"
+            "help": "JSON lines (or an array, CSV, Parquet) with question, generation, "
+            "ground_truth, or a run's completions"
         }
     )
     strict: str | None = field(
@@ -98,7 +99,7 @@ class _Tally:
     share: float = 0.0  # of each record, added up
     scores: Counter[str] = field(default_factory=Counter)  # of a task of one's own, added up
     flags: Counter[str] = field(default_factory=Counter)
-    first_broken: dict[str, Any] | None = None
+    first_broken: str | None = None
 
     def add(self, row: dict[str, Any]) -> None:
         self.n += 1
@@ -124,9 +125,10 @@ def run(config: ScoreConfig) -> int:
     it), scores (of a task of one's own: each of its functions), flags (how often each occurs; a
     record is "undecided" where a comparison had no verdict in time), per_record (line, correct,
     total, and scores and flags if there are any), disagreements (records on which d1's scorer
-    differs, each with the reason; none when strict) and broken (line and reason of every line that
-    could not be scored: these count nowhere else). Raises UserError for a file that cannot be read
-    or has no usable record."""
+    differs, each with the reason; none when strict) and broken (line and reason of every record
+    that could not be scored: these count nowhere else). In an array or in Parquet, line is the
+    number of the record. Raises UserError for a file that cannot be read or has no usable record.
+    """
     with ExitStack() as stack:
         lists = {
             name: stack.enter_context(
@@ -154,9 +156,10 @@ def run(config: ScoreConfig) -> int:
 
 
 def _sorted_in(outcome: dict[str, Any], tally: _Tally) -> dict[str, dict[str, Any]]:
-    """Which lists a line goes into, and as what; it is counted too if it was scored."""
+    """Which lists a record goes into, and as what; it is counted too if it was scored."""
     if "correct" not in outcome:
-        tally.first_broken = tally.first_broken or outcome
+        place = outcome.pop("place")
+        tally.first_broken = tally.first_broken or f"{place}: {outcome['reason']}"
         return {"broken": outcome}
     row = {key: outcome[key] for key in outcome if key not in ("d1", "reason")}
     tally.add(row)
@@ -180,35 +183,32 @@ def _summary(config: ScoreConfig, tally: _Tally) -> dict[str, Any]:
 
 
 def _refuse(config: ScoreConfig, tally: _Tally) -> None:
-    """Raise UserError for a file without a usable record, naming its first broken line."""
-    first, why = tally.first_broken, f"{config.generations}: is empty"
-    if first:
-        why = f"{config.generations}:{first['line']}: {first['reason']}"
-    if first and is_one_document(Path(config.generations)):
-        why = f"{config.generations}: is one JSON text, not a record a line; convert it"
+    """Raise UserError for a file without a usable record, naming its first broken one."""
+    why = tally.first_broken or f"{config.generations}: is empty"
     raise UserError(f"{why}; name a file of generations for task={config.task}")
 
 
 def _outcomes(config: ScoreConfig) -> Iterator[dict[str, Any]]:
-    """What became of each line, in order: see judge_lines."""
-    with open_generations(Path(config.generations)) as (file, size):
-        parcels = _parcels(_lines(file))
-        workers = _workers(config, size)
-        if workers == 1:
-            yield from chain.from_iterable(judge_lines(config, parcel) for parcel in parcels)
-        else:
-            yield from _in_parallel(config, parcels, workers)
+    """What became of each record, in order: see judge_all."""
+    path = Path(config.generations)
+    columns = COLUMNS if config.task in JUDGES else None
+    parcels = _parcels(read_items(path, columns, allow_pipe=True))
+    workers = _workers(config, path)
+    if workers == 1:
+        yield from chain.from_iterable(judge_all(config, parcel) for parcel in parcels)
+    else:
+        yield from _in_parallel(config, parcels, workers)
 
 
-def _workers(config: ScoreConfig, size: int) -> int:
-    if config.workers is not None:
-        return config.workers
-    worthwhile = size >= _PARALLEL_BYTES.get(config.task, _PARALLEL_BYTES_ELSE)
+def _workers(config: ScoreConfig, path: Path) -> int:
+    if config.workers is not None or not path.exists():
+        return config.workers or 1
+    worthwhile = path.stat().st_size >= _PARALLEL_BYTES.get(config.task, _PARALLEL_BYTES_ELSE)
     return len(os.sched_getaffinity(0)) if worthwhile else 1
 
 
 def _in_parallel(
-    config: ScoreConfig, parcels: Iterator[list[Line]], workers: int
+    config: ScoreConfig, parcels: Iterator[Parcel], workers: int
 ) -> Iterator[dict[str, Any]]:
     """The outcomes in order; only a few parcels are under way, however long the file.
 
@@ -218,58 +218,47 @@ def _in_parallel(
     # each compares with one process behind it: together they have all cores
     with ProcessPoolExecutor(workers, get_context("fork"), use_workers, (1,)) as pool:
         for parcel in parcels:
-            waiting.append(pool.submit(judge_lines, config, parcel))
+            waiting.append(pool.submit(judge_all, config, parcel))
             if len(waiting) > 2 * workers:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
 
 
-def _lines(file: IO[bytes] | GzipFile) -> Iterator[Line]:
-    number = 0
-    while line := file.readline(_LONGEST_LINE):
-        number += 1
-        if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
-            while line and not line.endswith(b"\n"):
-                line = file.readline(_LONGEST_LINE)
-            yield number, None
-        elif line.strip():
-            yield number, line
-
-
-def _parcels(lines: Iterable[Line]) -> Iterator[list[Line]]:
-    parcel: list[Line] = []
+def _parcels(items: Iterable[Item]) -> Iterator[Parcel]:
+    parcel: Parcel = []
     size = 0
-    for number, line in lines:
-        parcel.append((number, line))
-        size += len(line or b"")
-        if size >= _PARCEL_BYTES:
+    for where, row in items:
+        parcel.append((where, row))
+        texts = [row] if isinstance(row, str) else row.values()
+        size += _OVERHEAD + sum(len(text) for text in texts if isinstance(text, str))
+        if size >= _PARCEL:
             yield parcel
             parcel, size = [], 0
     if parcel:
         yield parcel
 
 
-def judge_lines(config: ScoreConfig, lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """What became of each line.
+def judge_all(config: ScoreConfig, parcel: Parcel) -> list[dict[str, Any]]:
+    """What became of each record.
 
     line, correct, total, and scores and flags if there are any; d1 and reason too where d1's scorer
-    differs; line and reason alone for one that could not be scored. Raises UserError for a score of
-    a task of one's own that is not in [0, 1]."""
-    with judging(len(lines)) as batch:
+    differs; line, reason and place alone for one that could not be scored. Raises UserError for a
+    score of a task of one's own that is not in [0, 1]."""
+    with judging(len(parcel)) as batch:
         if config.task == "math500" and config.strict is None:
-            judge_ahead(batch, lambda: [_judged(config, batch, *line) for line in lines])
-        return [_judged(config, batch, *line) for line in lines]
+            judge_ahead(batch, lambda: [_judged(config, batch, *item) for item in parcel])
+        return [_judged(config, batch, *item) for item in parcel]
 
 
-def _judged(config: ScoreConfig, batch: Judging, number: int, line: bytes | None) -> dict[str, Any]:
-    if line is None:
-        return {"line": number, "reason": f"longer than {_LONGEST_LINE} bytes"}
-    parsed = read_line(config.task, line)
+def _judged(
+    config: ScoreConfig, batch: Judging, where: Place, row: dict[str, Any] | str
+) -> dict[str, Any]:
+    parsed = row if isinstance(row, str) else parse(config.task, row)
     if isinstance(parsed, str):
-        return {"line": number, "reason": parsed}
+        return {"line": where.number, "reason": parsed, "place": str(where)}
     (generation, fields), judge, undecided = parsed, config.judge, batch.undecided
-    outcome: dict[str, Any] = {"line": number}
+    outcome: dict[str, Any] = {"line": where.number}
     flags: list[str] = []
     if judge is None:
         functions = EVALUATION[config.task].items()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePath
 from typing import IO, Any
 
-from weft_rl.data.json_rows import Row, json_rows, numbered_lines
+from weft_rl.data.json_rows import Item, Row, json_rows, numbered_lines
 from weft_rl.data.rejects import Reject, fail
 from weft_rl.data.tables import csv_rows, parquet_rows
 from weft_rl.errors import UserError
@@ -63,29 +63,42 @@ def is_record_file(path: Path) -> bool:
 def read_rows(
     path: Path, columns: Collection[str] | None = None, reject: Reject = fail
 ) -> Iterator[Row]:
-    """The records of a file and their places, in its order.
+    """The records of a file and their places, as read_items gives them.
+
+    A record that cannot be read goes to `reject`, and is skipped if that returns."""
+    for where, row in read_items(path, columns):
+        if isinstance(row, str):
+            reject(UserError(f"{where}: {row}"))
+        else:
+            yield where, row
+
+
+def read_items(
+    path: Path, columns: Collection[str] | None = None, allow_pipe: bool = False
+) -> Iterator[Item]:
+    """The records of a file and their places, in its order; of one that cannot be read what is
+    wrong with it.
 
     Parquet is known by its content, CSV by its suffix (.csv, .tsv; commas, semicolons or tabs), all
     else is JSON: an object per line, one array, objects over several lines, or one object with a
     list under data, records, rows or examples. gzip, bz2, xz and zstd are unpacked. columns: the
     names that are used, in lower case, those within a structure as "messages.role"; others are
-    never looked at (of Parquet not even read, with None for their values); None: all are used. A
-    record that cannot be read goes to `reject`, and is skipped if that returns. Memory does not
-    grow with the file. Raises UserError for a file that cannot be read."""
-    require_regular(path)
+    never looked at (of Parquet not even read, with None for their values); None: all are used.
+    allow_pipe: whether a named pipe is read as well. Memory does not grow with the file. Raises
+    UserError for a file that cannot be read."""
+    require_regular(path, allow_pipe=allow_pipe)
     number = 0
     try:
         with path.open("rb") as file:
-            head = file.read(len(max(_COMPRESSED, key=len)))
-            file.seek(0)
+            head = file.peek(len(max(_COMPRESSED, key=len)))
             if head.startswith(_PARQUET) or path.suffix.lower() == ".parquet":
-                yield from parquet_rows(path, columns, reject)
+                yield from parquet_rows(path, file, columns)
                 return
             openers = [opener for mark, opener in _COMPRESSED.items() if head.startswith(mark)]
             with openers[0](file) if openers else file as text:
-                for row in _text_rows(path, text, columns, reject):
+                for item in _text_rows(path, text, columns):
                     number += 1
-                    yield row
+                    yield item
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(
@@ -93,23 +106,24 @@ def read_rows(
         ) from error
 
 
-def require_regular(path: Path, largest: int | None = None) -> None:
-    """Raise UserError for what is not a regular file, or larger than `largest` bytes."""
+def require_regular(path: Path, largest: int | None = None, allow_pipe: bool = False) -> None:
+    """Raise UserError for what is not a regular file, or larger than `largest` bytes.
+
+    allow_pipe: whether a named pipe is right too."""
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read ({reason}); name a file that exists") from error
-    if not stat.S_ISREG(status.st_mode):
+    is_pipe = allow_pipe and stat.S_ISFIFO(status.st_mode)
+    if not (stat.S_ISREG(status.st_mode) or is_pipe):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise UserError(f"{path}: cannot be read (is {kind}); name a file")
     if largest is not None and status.st_size > largest:
         raise UserError(f"{path}: cannot be read ({status.st_size} bytes); at most {largest}")
 
 
-def _text_rows(
-    path: Path, file: Any, columns: Collection[str] | None, reject: Reject
-) -> Iterator[Row]:
+def _text_rows(path: Path, file: Any, columns: Collection[str] | None) -> Iterator[Item]:
     head: bytes = file.peek(4)[:4]
     for mark, problem in _FOREIGN.items():
         if head.startswith(mark):
@@ -117,6 +131,6 @@ def _text_rows(
     if b"\0" in head:
         raise UserError(f"{path}: holds NUL bytes, so it is UTF-16 or no text; save it as UTF-8")
     if suffix_of(path.name) in _TABLES:
-        yield from csv_rows(path, numbered_lines(path, file), columns, reject)
+        yield from csv_rows(path, numbered_lines(path, file), columns)
     else:
-        yield from json_rows(path, file, columns, reject)
+        yield from json_rows(path, file, columns)

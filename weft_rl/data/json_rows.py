@@ -9,7 +9,6 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from weft_rl.data.rejects import Reject
 from weft_rl.errors import UserError
 
 # Bytes of one record, far above real ones: a file of any size takes bounded memory.
@@ -22,26 +21,44 @@ _BLANKS = re.compile(r"[ \t\r\n]*")
 # An error this near to the end of a part may be of a token that was cut in two, like \ud83d\udca1.
 _TOKEN = 16
 _DECODER = json.JSONDecoder()
+_NOT_OBJECT = "must be a JSON object like {...}; mend or remove it"
 _MOST_DIGITS = 4300  # of a text that Python makes an int of
 _LENIENT = json.JSONDecoder(
     parse_int=lambda digits: int(digits) if len(digits) < _MOST_DIGITS else digits
 )
 
-# A record and its place, "file:line" or "file: record N", counted from 1
-Row = tuple[str, dict[str, Any]]
+
+class Place(str):
+    """Where a record stands, as messages name it: "file:line", "file: record N" or both.
+
+    number: from 1, the record's if it has one (arrays, Parquet), else that of its line."""
+
+    number: int
+
+    def __new__(
+        cls, path: Path, line: int | None = None, record: int | None = None, note: str = ""
+    ) -> "Place":
+        """One of line and record is given, or both."""
+        parts = [f":{line}" if line else "", f": record {record}" if record else ""]
+        place = super().__new__(cls, f"{path}{''.join(parts)}{note and f' ({note})'}")
+        place.number = record or line or 0
+        return place
+
+
+Row = tuple[str, dict[str, Any]]  # a record and its place
+# In place of a record that cannot be read: what is wrong with it, and what to do.
+Item = tuple[Place, dict[str, Any] | str]
 Line = tuple[int, bytes]
 
 
-def json_rows(
-    path: Path, file: IO[bytes], columns: Collection[str] | None, reject: Reject
-) -> Iterator[Row]:
-    """The objects of an open file, as files.read_rows yields them."""
+def json_rows(path: Path, file: IO[bytes], columns: Collection[str] | None) -> Iterator[Item]:
+    """The objects of an open file, as files.read_items yields them."""
     number, text = 1, file.readline(_CHUNK).removeprefix(codecs.BOM_UTF8)
     while text.isspace():
         number, text = number + text.endswith(b"\n"), file.readline(_CHUNK)
     if text.lstrip().startswith(b"["):
         values = _Values(path, file, number, text)
-        yield from _checked(_array(path, values), values, columns, reject)
+        yield from _checked(_array(path, values), values, columns)
         return
     if not text.endswith(b"\n"):
         text += file.readline(LONGEST)
@@ -53,15 +70,10 @@ def json_rows(
     if _is_document([line for _, line in head]):
         gap = b"\n" * (head[-1][0] - number - 1)
         values = _Values(path, file, number, gap.join(line for _, line in head))
-        yield from _checked(_objects(path, values), values, columns, reject)
+        yield from _checked(_objects(path, values), values, columns)
         return
     for number, line in chain(head, filled):
-        try:
-            row = _object(f"{path}:{number}", line, columns)
-        except UserError as error:
-            reject(error)
-        else:
-            yield f"{path}:{number}", row
+        yield Place(path, number), _object(line, columns)
 
 
 def numbered_lines(path: Path, file: IO[bytes], start: int = 1) -> Iterator[Line]:
@@ -95,7 +107,8 @@ def used(row: dict[str, Any], columns: Collection[str] | None) -> dict[str, Any]
     return {name: value for name, value in row.items() if name.lower() in roots}
 
 
-def _object(where: str, line: bytes, columns: Collection[str] | None) -> dict[str, Any]:
+def _object(line: bytes, columns: Collection[str] | None) -> dict[str, Any] | str:
+    """The object of a line, or what is wrong with it."""
     broken = ""
     try:
         text = line.decode()
@@ -104,14 +117,12 @@ def _object(where: str, line: bytes, columns: Collection[str] | None) -> dict[st
     try:
         row = _decoded(text)
     except (JSONDecodeError, RecursionError) as error:
-        if broken:
-            raise _not_utf8(where, broken) from error
-        raise UserError(f"{where}: not JSON ({_reason(error)}); mend or remove the line") from error
+        return (
+            _not_utf8(broken) if broken else f"not JSON ({_reason(error)}); mend or remove the line"
+        )
     if not isinstance(row, dict):
-        raise _not_object(where)
-    if broken and _is_row_escaped(row, columns):
-        raise _not_utf8(where, broken)
-    return row
+        return _NOT_OBJECT
+    return _not_utf8(broken) if broken and _is_row_escaped(row, columns) else row
 
 
 def _decoded(text: str) -> Any:
@@ -123,12 +134,8 @@ def _decoded(text: str) -> Any:
         return _LENIENT.decode(text)
 
 
-def _not_utf8(where: str, reason: str) -> UserError:
-    return UserError(f"{where}: is not UTF-8 text ({reason}); convert it")
-
-
-def _not_object(where: str) -> UserError:
-    return UserError(f"{where}: must be a JSON object like {{...}}; mend or remove it")
+def _not_utf8(reason: str) -> str:
+    return f"is not UTF-8 text ({reason}); convert it"
 
 
 def _reason(error: JSONDecodeError | RecursionError) -> str:
@@ -221,7 +228,7 @@ class _Values:
         return not self._ended
 
 
-def _array(path: Path, values: _Values) -> Iterator[tuple[str, Any]]:
+def _array(path: Path, values: _Values) -> Iterator[tuple[Place, Any]]:
     values.peek()
     values.skip()
     number = 0
@@ -229,7 +236,7 @@ def _array(path: Path, values: _Values) -> Iterator[tuple[str, Any]]:
     while mark != "]" or number:
         line, value = values.value()
         number += 1
-        yield f"{path}:{line}: record {number}", value
+        yield Place(path, line, number), value
         mark = values.peek()
         if mark == "]":
             break
@@ -241,19 +248,18 @@ def _array(path: Path, values: _Values) -> Iterator[tuple[str, Any]]:
         raise values.error("more text behind the array; write one array, or one object per line")
 
 
-def _objects(path: Path, values: _Values) -> Iterator[tuple[str, Any]]:
+def _objects(path: Path, values: _Values) -> Iterator[tuple[Place, Any]]:
     line, value = values.value()
-    where = f"{path}:{line}"
     if not values.peek():
-        yield from _unwrapped(where, value)
+        yield from _unwrapped(path, line, value)
         return
-    yield where, value
+    yield Place(path, line), value
     while values.peek():
         line, value = values.value()
-        yield f"{path}:{line}", value
+        yield Place(path, line), value
 
 
-def _unwrapped(where: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _unwrapped(path: Path, line: int, value: Any) -> Iterator[tuple[Place, Any]]:
     """The records of a file's only value: a list in it, the rows of columns by pandas' default
     orientation ({"question": {"0": ..., "1": ...}}), or itself."""
     rows: list[Any] = []
@@ -264,21 +270,18 @@ def _unwrapped(where: str, value: Any) -> Iterator[tuple[str, Any]]:
         keys = [*columns[0]] if columns and len(columns) == len(value) else []
         if all(key.isdecimal() and all(key in column for column in columns) for key in keys):
             rows = rows or [{name: value[name][key] for name in value} for key in keys]
-    numbered = ((f"{where}: record {number}", row) for number, row in enumerate(rows, 1))
-    yield from numbered if rows else [(where, value)]
+    numbered = ((Place(path, line, number), row) for number, row in enumerate(rows, 1))
+    yield from numbered if rows else [(Place(path, line), value)]
 
 
 def _checked(
-    rows: Iterator[tuple[str, Any]],
-    values: _Values,
-    columns: Collection[str] | None,
-    reject: Reject,
-) -> Iterator[Row]:
-    """The rows that are objects of text that is UTF-8; the others go to `reject`."""
+    rows: Iterator[tuple[Place, Any]], values: _Values, columns: Collection[str] | None
+) -> Iterator[Item]:
+    """The rows that are objects of text that is UTF-8; of the others what is wrong."""
     for where, row in rows:
         if not isinstance(row, dict):
-            reject(_not_object(where))
+            yield where, _NOT_OBJECT
         elif values.broken and _is_row_escaped(row, columns):
-            reject(_not_utf8(where, "in one of its columns"))
+            yield where, _not_utf8("in one of its columns")
         else:
             yield where, row

@@ -160,6 +160,8 @@ def _boxed(solution: str) -> str | None:
     rest = solution[boxes[-1].end() :]
     if rest.startswith("{"):
         answer = boxed(rf"\boxed{rest}") or ""
+        if not rest.startswith(f"{{{answer}}}"):  # never closed: a key must be whole
+            return None
     else:
         end = _FORMULA_END.search(rest)
         answer = rest[: end.start()] if end else rest

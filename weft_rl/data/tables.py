@@ -5,10 +5,9 @@ import re
 from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from weft_rl.data.json_rows import LONGEST, Line, Row, is_escaped, used
-from weft_rl.data.rejects import Reject
+from weft_rl.data.json_rows import LONGEST, Item, Line, Place, is_escaped, used
 from weft_rl.errors import UserError
 
 _QUOTED = re.compile('"[^"]*"')
@@ -18,10 +17,8 @@ _BATCH = 256
 _LIST_LEVELS = {"list", "element", "item", "array", "bag", "array_element"}
 
 
-def csv_rows(
-    path: Path, lines: Iterator[Line], columns: Collection[str] | None, reject: Reject
-) -> Iterator[Row]:
-    """The rows of a CSV file with a header, as files.read_rows yields them."""
+def csv_rows(path: Path, lines: Iterator[Line], columns: Collection[str] | None) -> Iterator[Item]:
+    """The rows of a CSV file with a header, as files.read_items yields them."""
     csv.field_size_limit(LONGEST)  # its default of 128 KiB is less than a long trace
     text = (line.decode("utf-8", "surrogateescape") for _, line in lines)
     first, skipped = next(text, "").removeprefix("\ufeff"), 0
@@ -41,7 +38,7 @@ def csv_rows(
             return
         except csv.Error as error:
             cells, problem = [], f"not CSV ({error}); mend the line"
-        where = f"{path}:{reader.line_num + skipped}"
+        where = Place(path, reader.line_num + skipped)
         if cells and not header:
             header = [cell.strip() for cell in cells]
             names = [*used(dict.fromkeys(header), columns)]
@@ -55,7 +52,7 @@ def csv_rows(
                 continue
             problem = "is not UTF-8 text; convert it"
         if problem:
-            reject(UserError(f"{where}: {problem}"))
+            yield where, problem
 
 
 def _check_header(where: str, header: list[str], names: list[str]) -> None:
@@ -70,15 +67,15 @@ class _Unreadable(str):
     """Why a cell has no value in Python, like a time beyond the year 9999."""
 
 
-def parquet_rows(path: Path, columns: Collection[str] | None, reject: Reject) -> Iterator[Row]:
-    """The records of a Parquet file, as files.read_rows yields them."""
+def parquet_rows(path: Path, opened: IO[bytes], columns: Collection[str] | None) -> Iterator[Item]:
+    """The records of an open Parquet file, as files.read_items yields them."""
     # imported here: a help text must not wait for it
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
     number = 0
     try:
-        with ParquetFile(path) as file:
+        with ParquetFile(opened) as file:
             names = file.schema_arrow.names
             leaves = (file.schema.column(i).path for i in range(len(file.schema)))
             leaves = [leaf for leaf in leaves if columns is None or _is_used(leaf, columns)]
@@ -88,7 +85,7 @@ def parquet_rows(path: Path, columns: Collection[str] | None, reject: Reject) ->
                 for values in zip(*cells, strict=True) if cells else [()] * batch.num_rows:
                     number += 1
                     row = dict.fromkeys(names) | dict(zip(batch.schema.names, values, strict=True))
-                    yield from _readable(f"{path}: record {number}", row, columns, reject)
+                    yield _readable(path, number, row, columns)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         if isinstance(error, UserError):
             raise
@@ -125,18 +122,17 @@ def _cells(column: Any) -> list[Any]:
 
 
 def _readable(
-    where: str, row: dict[str, Any], columns: Collection[str] | None, reject: Reject
-) -> Iterator[Row]:
+    path: Path, number: int, row: dict[str, Any], columns: Collection[str] | None
+) -> Item:
     """The row, unless a cell that is used has no value. Where it is not known what is used, such a
     cell is left out, which the row's place tells."""
     bad = [name for name, value in row.items() if type(value) is _Unreadable]
     problem = "; ".join(f"column {name} cannot be read: {row[name]}" for name in bad)
     if bad and columns is not None:
-        reject(UserError(f"{where}: {problem}; mend or remove the record"))
-        return
+        return Place(path, record=number), f"{problem}; mend or remove the record"
     for name in bad:
         del row[name]
-    yield (f"{where} ({problem})" if bad else where), row
+    return Place(path, record=number, note=problem), row
 
 
 def _line(error: Exception) -> str:
