@@ -5,20 +5,13 @@ import shutil
 from itertools import islice
 
 import pytest
-from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
-from upstream_checkpoint import DREAM_CONFIG
 
 from weft_rl import pipeline
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
 from weft_rl.config.options import leaves
-from weft_rl.config.schema import BaseConfig, RunConfig
-from weft_rl.data.symbols import EOS, MASK
+from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
-from weft_rl.models.dream import DreamConfig
-from weft_rl.models.loading import fresh_model
-from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.runs import checkpoint_path, publish
 
 QUICK = ["base.max_steps=1", "base.batch_size=4", "base.examples=8", "cold_start.records=4"]
@@ -140,69 +133,6 @@ def test_a_late_mistake_is_found_first(words, key, tmp_path, monkeypatch, capsys
     message = capsys.readouterr().err
     assert (status, begun, out.exists()) == (2, False, False), message
     assert key in message
-    assert message.count("\n") == 1
-
-
-def unable(folder):
-    """A checkpoint whose tokenizer has a special token for all that it has no token for."""
-    options = BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
-    config = tiny_config(options)
-    config.rope, config.max_position_embeddings = True, 2048
-    fresh_model(config, 0).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    for name, change in (
-        ("tokenizer.json", lambda content: content["model"].update(unk_token=EOS)),
-        ("tokenizer_config.json", lambda content: content.pop("unk_token")),
-    ):
-        content = json.loads((folder / name).read_text())
-        change(content)
-        (folder / name).write_text(json.dumps(content))
-    return folder
-
-
-@pytest.mark.parametrize("stage", [None, "sft", "rl", "eval"])
-def test_text_without_ordinary_tokens_is_named_first(stage, tmp_path, monkeypatch, capsys):
-    given = dict(word.split("=", 1) for word in QUICK) | {
-        "stages": "[sft,rl]",
-        "model": str(unable(tmp_path / "model")),
-        "task": "gsm8k",
-        "prompt_style": "d1",
-        "rl.num_prompts": "1",
-        "eval.preset": "run",
-        "sampler.gen_length": "8",
-        "sampler.block_length": "8",
-    }
-    for name, key in {"sft": "data", "rl": "rl.rollout.data", "eval": "eval.data"}.items():
-        row = {"question": f"1 {MASK} 2" if name == stage else "1 2"}
-        row |= {"answer": "#### 3", "attempt": "3", "thinking_trajectories": ["3"]}
-        given[key] = str(tmp_path / f"{name}.jsonl")
-        (tmp_path / f"{name}.jsonl").write_text(f"{json.dumps(row)}\n")
-    words = [f"{name}={value}" for name, value in given.items()]
-    status, begun, out = status_of_stages(words, monkeypatch, tmp_path)
-    message = capsys.readouterr().err
-    if stage is None:
-        assert (status, begun) == (0, True), message
-        return
-    assert (status, begun, out.exists()) == (2, False, False), message
-    assert f"{stage}.jsonl" in message
-    assert EOS in message
-    assert message.count("\n") == 1
-
-
-def test_a_model_without_a_chat_template_is_named_first(tmp_path, monkeypatch, capsys):
-    """Of a family that has no template of its own; every record would be called unusable."""
-    folder = tmp_path / "model"
-    fresh_model(DreamConfig(**(DREAM_CONFIG | {"vocab_size": 300})), 0).save_pretrained(folder)
-    alphabet = {chr(i): i + 2 for i in range(128)} | {"<|mask|>": 0, "<|endoftext|>": 1}
-    backend = Tokenizer(models.WordLevel({**alphabet, "x": 290}, unk_token="x"))
-    ends = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "mask_token": "<|mask|>"}
-    PreTrainedTokenizerFast(tokenizer_object=backend, **ends).save_pretrained(folder)
-    words = ["stages=[sft,rl]", *QUICK, f"model={folder}", "data=tiny", "prompt_style=d1"]
-    status, begun, _ = status_of_stages(words, monkeypatch, tmp_path)
-    message = capsys.readouterr().err
-    assert (status, begun) == (2, False), message
-    assert f"model={folder}" in message
-    assert "chat template" in message
     assert message.count("\n") == 1
 
 

@@ -120,7 +120,8 @@ def _whole(value: object) -> object:
 
 
 def _chat(row: Mapping[str, Any]) -> Trace:
-    name = "messages" if not is_missing(row.get("messages")) else "conversations"
+    shared = is_missing(row.get("messages")) and "conversations" in row
+    name = "conversations" if shared else "messages"
     turns = [_turn(message) for message in _messages(name, row.get(name))]
     roles = [role for role, _ in turns]
     if roles[-2:] != ["user", "assistant"]:
