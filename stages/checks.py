@@ -10,6 +10,7 @@ from stages.context import quiet_libraries, surface_of
 from stages.registry import STAGES
 from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.data.held_out import is_evaluated
+from weft_rl.errors import UserError
 from weft_rl.families.registry import PUBLISHED
 from weft_rl.places import local_folder
 from weft_rl.plan import network_of
@@ -30,6 +31,11 @@ def check(config: RunConfig, finished: Collection[str] = ()) -> None:
             lora = config.rl.lora if name == "rl" else config.cold_start.lora
             folder = str(local_folder(place, weights=False))
             network_of(replace(config, model=folder), lora, half=False)
+    if surface.tokenizer.chat_template is None:
+        raise UserError(
+            f"model={config.model}: its tokenizer has no chat template; copy chat_template.jinja "
+            "or tokenizer_config.json of the family's instruct model into its folder"
+        )
     checked = set()
     for name in config.in_order:
         if name in finished or name == "eval":

@@ -134,7 +134,7 @@ def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataCo
     if thoughts:
         form = "<reasoning> and <answer>" if options.think == "rewrite" else "text"
         lines.append(
-            f"  answers that begin with <think>: {thoughts}, trained on as {form} "
+            f"  answers with a <think>: {thoughts}, trained on as {form} "
             f"(cold_start.data.think={options.think})"
         )
     return lines

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stages.cold_start import examples_of
@@ -16,6 +18,7 @@ from weft_rl.data.traces import encode_traces
 from weft_rl.errors import UserError
 from weft_rl.models.tokenizer import EOT, tiny_config, tiny_tokenizer
 from weft_rl.pipeline import main
+from weft_rl.trainers.answers import AnswerCollator
 
 FIXTURE = Path(__file__).parent / "fixtures" / "s1k_schema_8.jsonl"
 
@@ -132,6 +135,48 @@ def test_a_broken_thought_of_an_earlier_answer_is_a_bad_record(tmp_path):
         encode(data, "cold_start.data.chat_turns=all")
     skip = "cold_start.data.bad_records=skip"
     assert len(encode(data, "cold_start.data.chat_turns=all", skip)) == 1
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_forms_of_chats_in_files(tmp_path, suffix):
+    """Only the columns that are used are read of a Parquet file."""
+    texts = [[{"type": "text", "text": text}] for text in ("1+1", "2")]
+    chats = [
+        {"conversations": [{"from": "human", "value": "1+1"}, {"from": "gpt", "value": "2"}]},
+        {"messages": [{"role": "user", "content": texts[0]}, {"role": "gpt", "content": texts[1]}]},
+        {"messages": [{"role": "user", "content": "1+1", "tool_calls": None}]},
+    ]
+    answer = {"role": "assistant", "content": "2", "tool_calls": [{"id": "1"}]}
+    chats[2]["messages"].append(answer)
+    for i, chat in enumerate(chats):
+        data = tmp_path / f"{i}{suffix}"
+        if suffix == ".parquet":
+            pq.write_table(pa.Table.from_pylist([chat]), data)
+        else:
+            write(data, [chat])
+        if i == 2:
+            with pytest.raises(UserError, match=rf"{data}.* 1: .*calls a tool|{data}:1: .*a tool"):
+                encode(data)
+        else:
+            assert encode(data) == encode(write(tmp_path / "a.jsonl", [conversation("2")]))
+
+
+@pytest.mark.parametrize("pad_in_answer", [False, True])
+def test_an_end_that_is_padding_as_well_is_trained_once(tmp_path, pad_in_answer):
+    """A model without an end of turn ends with its end of text, which pads, too."""
+    config = load_run_config([f"data={tmp_path / 'a.jsonl'}"], command="test")
+    write(tmp_path / "a.jsonl", [conversation("1"), conversation("1 2 3")])
+    network = tiny_config(config.base)
+    network.eot_token_id, end = None, network.eos_token_id
+    assert network.pad_token_id == end
+    some = examples_of(Context(config, Path("no"), "weft", "no"), tiny_tokenizer(), network)
+    batch = AnswerCollator(end, pad_in_answer)(some)
+    trained = [
+        row[answer].tolist() for row, answer in zip(batch["x0"], batch["answer"], strict=True)
+    ]
+    assert [ids.count(end) for ids in trained] == ([5, 1] if pad_in_answer else [1, 1])
+    hidden = [0 if pad_in_answer else 4, 0]
+    assert (batch["attention_mask"] == 0).sum(-1).tolist() == hidden
 
 
 def test_nothing_is_said_of_lengths_when_all_fit(tmp_path, capsys):

@@ -148,7 +148,7 @@ IDS = torch.randint(3, 52, (2, 9), generator=torch.Generator().manual_seed(0))
         {"torch_dtype": "torch.bfloat16"},
         {"torch_dtype": "auto"},
         {"architectures": "LLaDAModelLM", "auto_map": {}},
-        {"id2label": {"a": 1}, "num_labels": 10**9, "problem_type": 3},
+        {"id2label": {"a": 1}, "num_labels": 10**4, "problem_type": 3},
         {"pad_token_id": None} | {"eot_token_id": None, "bos_token_id": None},
         {"tie_word_embeddings": None, "quantization_config": None, "rope_scaling": None},
         {"rope_scaling": {"type": "default"}},

@@ -55,7 +55,7 @@ def test_thoughts_are_rewritten_or_kept_whatever_other_columns_there_are(more):
     assert f"<think>{kept.reasoning}</think>{kept.answer}" == THOUGHT
 
 
-@pytest.mark.parametrize("text", ["a", "a <think>b</think> c", "thought</think>a"])
+@pytest.mark.parametrize("text", ["a", "a <think>b</think> c", "a</think>b</think>c"])
 @pytest.mark.parametrize("think", ["rewrite", "keep"])
 def test_an_answer_that_does_not_begin_with_a_thought_is_text(text, think):
     trace = trace_of(chat(ASKED, ("assistant", text), num_tokens=1), "f:1", think)
@@ -68,6 +68,52 @@ def test_half_a_thought_is_kept_as_text_only(text):
     assert trace_of(row, "", "keep").answer == text
     with pytest.raises(ValueError, match="</think>"):
         trace_of(row, "")
+
+
+@pytest.mark.parametrize("think", ["rewrite", "keep"])
+def test_a_thought_that_the_template_opened_is_one(think):
+    """DeepSeek-R1's template ends a prompt with <think>: the answer has only </think>."""
+    whole, ended = (
+        trace_of(chat(ASKED, ("assistant", text)), "f:1", think)
+        for text in (THOUGHT, THOUGHT.removeprefix("<think>\n"))
+    )
+    assert ended.reasoning.strip() == whole.reasoning.strip() == "think"
+    assert (ended.answer, ended.think) == (whole.answer, think)
+    for half in ("</think>a", "t</think>"):
+        row = chat(ASKED, ("assistant", half))
+        assert trace_of(row, "f:1", "keep").answer in ("a", half)
+        with pytest.raises(ValueError, match="</think>"):
+            trace_of(row, "f:1")
+
+
+def parts(*texts):
+    return [{"type": "text", "text": text} for text in texts]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": THOUGHT}]},
+        {"messages": [{"from": "human", "value": "q"}, {"from": "gpt", "value": THOUGHT}]},
+        chat(("human", "q"), ("gpt", THOUGHT)),
+        {"conversations": chat(ASKED, ("assistant", THOUGHT))["messages"], "messages": None},
+        chat(("user", parts("q")), ("assistant", parts("<think>\nthink\n", "</think>\n\na"))),
+        {
+            "messages": [
+                {"role": "user", "content": "q", "tool_calls": None, "from": None},
+                {"role": "assistant", "content": "a", "reasoning_content": "think"},
+            ]
+        },
+        {
+            "messages": [
+                {"role": "user", "content": "q", "thinking": None},
+                {"role": "assistant", "content": "a", "thinking": "think", "tool_calls": []},
+            ]
+        },
+    ],
+)
+def test_the_forms_of_a_chat(row):
+    assert trace_of(row, "f:1") == Trace("q", "think", "a", "f:1", think="rewrite")
 
 
 def test_earlier_turns_are_rewritten_where_they_are_trained_on():
@@ -129,6 +175,21 @@ def test_lists_that_are_spelled_as_text(spell):
         (chat(ASKED, ("assistant", None)), "content of a message of the assistant must be a text"),
         (chat(ASKED, ("assistant", [{"text": "a"}])), "content of a message of the assistant must"),
         (chat(ASKED, ("tool", "a")), "role must be one of system, user, assistant, got tool"),
+        (chat(("user", parts("a", " \n")), ("assistant", parts(""))), "of the assistant must be a"),
+        (chat(("user", [{"type": "image"}]), ("assistant", "a")), "parts of type text, got image"),
+        (chat(("user", ["q"]), ("assistant", "a")), "parts of type text, got q"),
+        (chat(("user", [{"type": "text"}]), ("assistant", "a")), "of a message of the user must"),
+        (chat(ASKED, ("function", "a")), "role must be one of system, user, assistant, got func"),
+        ({"conversations": [{"from": "human", "value": "q"}]}, "conversations must end with user"),
+        ({"conversations": 5}, "conversations must be a list, got 5"),
+        (
+            {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
+            "a message of the assistant calls a tool",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": "a", "function_call": {"name": "f"}}]},
+            "a message of the assistant calls a tool",
+        ),
         ({"messages": "text"}, "messages must be a list, got text"),
         ({"messages": None}, "messages must be a list, got null"),
         ({"messages": ["text"]}, "a message must have role and content, got text"),

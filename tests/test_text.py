@@ -248,6 +248,21 @@ def test_a_context_of_the_harness(name):
     assert text.endswith("2")
 
 
+@pytest.mark.parametrize("opened", ["<think>", "<think>\n", "<think>\n\n"])
+def test_an_answer_opens_its_own_thought(opened):
+    """DeepSeek-R1's template, which opens it in the prompt, is like one that does not."""
+    plain, opening = dream_like(), dream_like()
+    header = "{{ '<|im_start|>assistant\n' }}"
+    assert header in CHATML
+    opening.chat_template = CHATML.replace(header, header + f"{{{{ {opened!r} }}}}")
+    for content in ("x", "x <think>", "<think>", f"{opening.mask_token} <think>\n"):
+        chats = [chat_prompt(content), chat_prompt(content, [("assistant", "<think>a</think>b")])]
+        assert TextEncoder(opening).chats(chats) == TextEncoder(plain).chats(chats)
+    # text of a message at the end is no generation prompt
+    opening.chat_template = "{{ messages[-1]['content'] }}"
+    assert TextEncoder(opening).render(chat_prompt("x <think>"))[0] == "x <think>"
+
+
 def test_private_characters_of_a_user_stay():
     tokenizer = BYTE_LEVEL["dream"]
     text = "\U000f0000<|mask|>\U000f0001 \U000f0000"

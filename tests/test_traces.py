@@ -12,11 +12,12 @@ from transformers import AutoTokenizer
 from rewards.grid import completions, is_solved, keeps_clues
 from weft_rl.data.grids import careless_solution
 from weft_rl.data.prompts import plain_answer, tagged_answer
-from weft_rl.data.schemas import Trace, turns_of, with_thought
+from weft_rl.data.schemas import Trace, trace_of, turns_of, with_thought
 from weft_rl.data.sudoku import fill_rows, is_held_out
 from weft_rl.data.tiny_world import cold_start_traces, pretraining_texts
 from weft_rl.data.traces import Example, Examples, encode_traces, pad_answers, prompt_ids
 from weft_rl.errors import UserError
+from weft_rl.families.llada import CHAT_TEMPLATE
 from weft_rl.models.small import small_tokenizer
 from weft_rl.models.tokenizer import EOT, MASK, UNKNOWN, tiny_tokenizer
 
@@ -154,6 +155,30 @@ def test_upstreams_template_adds_no_phantom_turn():
         (ours,), *_ = encode_traces([trace], tiny_tokenizer(), "tiny", END, 200)
         assert example == ours
         assert example.ids[-1] == END
+
+
+def test_a_template_that_leaves_out_earlier_thoughts_and_opens_the_next():
+    """As Qwen3's and DeepSeek-R1's: the prompt is a prefix, and every thought has both its ends."""
+    tokenizer, content = small_tokenizer(), "{{ message['content'] | trim }}"
+    assert content in CHAT_TEMPLATE
+    tokenizer.chat_template = CHAT_TEMPLATE.replace(
+        content, "{{ message['content'].split('</think>')[-1] | trim }}"
+    ).replace("{% endif %}", "<think>\n{% endif %}")
+    thoughts = [("assistant", "<think>x</think>1"), ("user", "2"), ("assistant", "y</think>2")]
+    row = [{"role": role, "content": text} for role, text in (("user", "1"), *thoughts)]
+    for think in ("keep", "rewrite"):
+        turns = [*turns_of(trace_of({"messages": row}, "f:1", think), think)]
+        for turn, example in zip(turns, encoded_by(tokenizer, turns), strict=True):
+            prompt = prompt_ids(tokenizer, turn.question, turn.history)
+            assert example.ids[: example.prompt_length] == prompt
+            text = tokenizer.decode(example.ids)
+            assert text.count("<think>") == text.count("</think>") == (think == "keep")
+            assert ("<reasoning>x" in text or "<reasoning>y" in text) == (think == "rewrite")
+
+
+def encoded_by(tokenizer, traces):
+    end = tokenizer.convert_tokens_to_ids(EOT)
+    return encode_traces(traces, tokenizer, "tiny", end, 400).examples
 
 
 @pytest.mark.parametrize("part", ["question", "reasoning", "answer", "history"])

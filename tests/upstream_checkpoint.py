@@ -92,7 +92,7 @@ def write_folder(folder, config, tensors, shards=3):
     return folder
 
 
-def llada_folder(folder, dtype=torch.float32, shards=3, **changes):
+def llada_folder(folder, dtype=torch.float32, /, shards=3, **changes):
     config = LLADA_CONFIG | changes
     tensors = random_tensors(llada_shapes(config), dtype)
     return write_folder(folder, config, tensors, shards), tensors

@@ -2,7 +2,8 @@
 
 An s1K record: {"question": "What is 2+3?", "thinking_trajectories": ["Add."], "attempt": "5"}.
 A chat: {"messages": [{"role": "user", "content": "What is 2+3?"},
-{"role": "assistant", "content": "<think>Add.</think>5"}]}; Mixture-of-Thoughts is chats as well."""
+{"role": "assistant", "content": "<think>Add.</think>5"}]}; Mixture-of-Thoughts is chats as well.
+ShareGPT's: {"conversations": [{"from": "human", "value": "What is 2+3?"}, ...]}."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,11 @@ Think = Literal["rewrite", "keep"]
 Turns = Literal["last", "all"]
 
 _ROLES = ("system", "user", "assistant")
+_ALIASES = {"human": "user", "gpt": "assistant"}  # ShareGPT's
+# The columns of a message, a chat's before ShareGPT's; thoughts that stand beside the content.
+_ROLE, _CONTENT = ("role", "from"), ("content", "value")
+_BESIDE = ("reasoning_content", "thinking")
+_CALLS = ("tool_calls", "function_call")
 _THOUGHT = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
 
 
@@ -74,9 +80,13 @@ def with_thought(trace: Trace, think: Think) -> Trace:
     """A chat's trace with the <think>...</think> of its answer, if any, as its reasoning.
 
     Raises ValueError for one that cannot be rewritten."""
-    if trace.reasoning is not None or not trace.answer.lstrip().startswith("<think>"):
+    text = trace.answer
+    # where a chat template opens the thought, the record has only its end
+    if "<think>" not in text and text.count("</think>") == 1:
+        text = f"<think>{text}"
+    if trace.reasoning is not None or not text.lstrip().startswith("<think>"):
         return trace
-    parts = _THOUGHT.fullmatch(trace.answer)
+    parts = _THOUGHT.fullmatch(text)
     if think == "keep":
         # not closed, or alone: text like any other
         if parts is None or not parts[2].strip():
@@ -110,11 +120,13 @@ def _whole(value: object) -> object:
 
 
 def _chat(row: Mapping[str, Any]) -> Trace:
-    turns = [_turn(message) for message in _messages(row["messages"])]
+    shared = is_missing(row.get("messages")) and "conversations" in row
+    name = "conversations" if shared else "messages"
+    turns = [_turn(message) for message in _messages(name, row.get(name))]
     roles = [role for role, _ in turns]
     if roles[-2:] != ["user", "assistant"]:
         raise ValueError(
-            f"messages must end with user and assistant, got {shown(roles[-2:])}: there is no "
+            f"{name} must end with user and assistant, got {shown(roles[-2:])}: there is no "
             "answer to train on"
         )
     count = _whole(row.get("num_tokens"))
@@ -129,20 +141,42 @@ def _chat(row: Mapping[str, Any]) -> Trace:
     )
 
 
-def _messages(value: object) -> list[Any]:
+def _messages(name: str, value: object) -> list[Any]:
     value = as_list(value)
     if not isinstance(value, list):
-        raise ValueError(f"messages must be a list, got {shown(value)}")
+        raise ValueError(f"{name} must be a list, got {shown(value)}")
     return value
 
 
 def _turn(message: object) -> tuple[str, str]:
     if not isinstance(message, Mapping):
         raise ValueError(f"a message must have role and content, got {shown(message)}")
-    role = message.get("role")
+    role, content, thought = (_first(message, names) for names in (_ROLE, _CONTENT, _BESIDE))
+    role = _ALIASES.get(role, role) if isinstance(role, str) else role
     if role not in _ROLES:
         raise ValueError(f"role must be one of {', '.join(_ROLES)}, got {shown(role)}")
-    return str(role), _text(f"content of a message of the {role}", message.get("content"))
+    if _first(message, _CALLS):
+        raise ValueError(f"a message of the {role} calls a tool, which is not text to train on")
+    text = _content(f"content of a message of the {role}", content)
+    if thought is None:
+        return str(role), text
+    return str(role), f"<think>{_text('the reasoning of a message', thought)}</think>{text}"
+
+
+def _first(message: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    """The first of some columns of a message that has a value."""
+    return next((message[name] for name in names if not is_missing(message.get(name))), None)
+
+
+def _content(name: str, value: object) -> str:
+    """A text, or the texts of a list of parts, as chat templates join them."""
+    if not isinstance(value, list):
+        return _text(name, value)
+    for part in value:
+        kind = part.get("type") if isinstance(part, Mapping) else part
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise ValueError(f"{name} must be a text or parts of type text, got {shown(kind)}")
+    return _text(name, "".join(part["text"] for part in value))
 
 
 def _text(name: str, value: object) -> str:
@@ -159,12 +193,18 @@ _SCHEMAS: dict[str, tuple[frozenset[str], Callable[[Mapping[str, Any]], Trace]]]
         _s1k_1_1,
     ),
     "chat": (frozenset({"messages"}), _chat),
+    "ShareGPT": (frozenset({"conversations"}), _chat),
 }
 
 # What is read of a data set's columns.
 COLUMNS = frozenset(
-    {"id", "num_tokens", "messages.role", "messages.content"}.union(
-        *(columns for columns, _ in _SCHEMAS.values())
+    {"id", "num_tokens"}.union(
+        *(columns for columns, _ in _SCHEMAS.values()),
+        (
+            f"{name}.{column}"
+            for name in ("messages", "conversations")
+            for column in (*_ROLE, *_CONTENT, *_BESIDE, *_CALLS)
+        ),
     )
-    - {"messages"}
+    - {"messages", "conversations"}
 )

@@ -74,21 +74,28 @@ class TextEncoder:
     def render(self, chat: Chat, *, add_generation_prompt: bool = True) -> tuple[str, str]:
         """A conversation as text, and the character that stands within each special token that its
         messages spell; none where they spell none. Without a generation prompt the last message
-        stays open. Raises ValueError as `chats`."""
+        stays open. A generation prompt that opens <think> ends before it: an answer has its own
+        tags. Raises ValueError as `chats`."""
         *contents, mark = self._break(*(message["content"] for message in chat))
         messages = [
             {**message, "content": content} for message, content in zip(chat, contents, strict=True)
         ]
+        if not add_generation_prompt:
+            return self._template(messages, continue_final_message=True), mark
+        text = self._template(messages, add_generation_prompt=True)
+        begin = text.rstrip().removesuffix("<think>")
+        if begin == text.rstrip():
+            return text, mark
+        # what a message spells at the end of a template without a generation prompt is text
+        whole = self._template(messages)
+        return (begin if begin.startswith(whole) else text), mark
+
+    def _template(self, messages: list[dict[str, str]], **options: Any) -> str:
         try:
-            text = self._tokenizer.apply_chat_template(
-                messages,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-                tokenize=False,
-            )
+            text = self._tokenizer.apply_chat_template(messages, tokenize=False, **options)
         except TemplateError as error:
             raise ValueError(f"the chat template refuses it ({error})") from error
-        return str(text), mark
+        return str(text)
 
     def rendered(self, text: str, mark: str) -> list[int]:
         """Ids of what `render` made. Raises ValueError as `texts`."""
