@@ -47,6 +47,10 @@ def interrupt_after(stage, deadline_s=120):
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def refuse(*_):
+    raise UserError("model=x: found by a stage")
+
+
 @pytest.fixture(scope="module")
 def stopped(start, tmp_path_factory):
     """A run of weft and then rl, interrupted in rl."""
@@ -86,15 +90,20 @@ def test_a_stopped_first_stage_began_from_the_model(start, tmp_path):
         opened(start, run, "stages=[weft,rl]")
 
 
-def test_the_mended_command_has_the_folder_that_a_mistake_left(start, tmp_path, capsys):
+def test_the_corrected_command_uses_the_folder_of_a_mistake(start, tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
     short = ["stages=[rl]", "rl.max_steps=1", "resume=never"]
     assert status(start, out, *short, *TOO_LONG) == 2
     assert "sampler.gen_length=512" in capsys.readouterr().err
+    assert not out.exists()
+    # what no check foresees leaves a configuration
+    with monkeypatch.context() as patch:
+        patch.setattr("weft_rl.pipeline.run_pipeline", refuse)
+        assert status(start, out, *short, "seed=3") == 2
     assert (out / "config.yaml").exists()
     assert is_untouched(out)
     assert status(start, out, *short) == 0
-    assert yaml.safe_load((out / "config.yaml").read_text())["sampler"]["gen_length"] < 512
+    assert yaml.safe_load((out / "config.yaml").read_text())["seed"] != 3
     # now there is what took time
     assert status(start, out, *short) == 2
     assert "holds a run already; leave out resume=never to go on" in capsys.readouterr().err
@@ -119,7 +128,7 @@ def test_what_took_time_is_not_given_away(start, tmp_path, file, untouched):
     run = opened(start, tmp_path / "run", "stages=[rl]")
     (run / file).parent.mkdir(parents=True, exist_ok=True)
     if not file.endswith(".."):
-        (run / file).write_text("")
+        (run / file).write_text("{}" if file == "stages.json" else "")
     assert is_untouched(run) == untouched
     if untouched:
         assert opened(start, run, "stages=[rl]", "seed=3") == run

@@ -35,8 +35,9 @@ def suggested(message):
 def test_every_suggestion_is_accepted(preset):
     assert len(NUMBERS) > 50
     seen = 0
-    for key in NUMBERS:
-        for value in BAD:
+    # a third of the values of each option, other ones under each preset
+    for number, key in enumerate(NUMBERS, start=len(preset)):
+        for value in BAD[number % 3 :: 3]:
             message = refusal(f"preset={preset}", f"{key}={value}")
             found = suggested(message)
             # some rules name other options, and one heads of 10^9 no width
@@ -46,8 +47,8 @@ def test_every_suggestion_is_accepted(preset):
                 again = refusal(*(f"{name}={text}" for name, text in given.items()))
                 assert again == "", (message, again)
             elif message:
-                assert re.search(r"; use | or null|leave it out|num_attention_heads=1", message)
-    assert seen > 300
+                assert re.search(r"; use | or null|leave it out|num_attention_heads=1|; give ", message)
+    assert seen > 100
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,6 @@ def test_every_suggestion_is_accepted(preset):
         # 96 tokens would be 3 blocks, which 16 steps do not divide into
         ("preset=tiny sampler.gen_length=97", ("sampler.gen_length", "128")),
         ("preset=tiny sampler.refresh_every=0", ("sampler.refresh_every", "null")),
-        ("preset=tiny cold_start.slope=2", ("cold_start.slope", "false")),
     ],
 )
 def test_the_nearest_value_is_suggested(words, found):
@@ -95,7 +95,7 @@ RATE = "rl.learning_rate=1e-4"
         (["rl.learning_rate", "=", "1e-4"], RATE),
         (["rl.learning_rate=", "1e-4"], RATE),
         (["rl.lr=1e-4"], "rl.learning_rate"),
-        (["rl.kl_coef", "-1"], "rl.kl_coef"),
+        (["rl.kl_coef", "-1"], "rl.kl_coef=-1"),
         (["--seed", "rl.max_steps=3"], "seed=..."),
         (["--help=1"], "--help"),
     ],

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, is_dataclass
-from functools import reduce
+from functools import cache, reduce
 from importlib import resources
 from pathlib import Path
 from types import NoneType
@@ -93,7 +93,7 @@ def _defaults(model: str, preset: str | None, run: Path | None) -> tuple[list[An
         return _layers(preset), f"preset={preset}"
     saved = read_config(run)
     layers = _layers(saved["model"] if saved.get("model") in names else _LARGE)
-    tree = OmegaConf.merge(OmegaConf.structured(RunConfig), *layers)
+    tree = OmegaConf.merge(_schema(RunConfig), *layers)
     for key in leaves(RunConfig):
         value = _at(saved, key)
         if value is not MISSING and key.split(".")[0] not in _NOT_INHERITED:
@@ -129,6 +129,12 @@ def preset_names(folder: str = "") -> list[str]:
     """The presets in configs/, or in a folder there, sorted."""
     files = (resources.files("configs") / folder).iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+@cache
+def _schema(schema: type[Any]) -> Any:
+    """The schema as a tree, which is read-only: frozen dataclasses make such."""
+    return OmegaConf.structured(schema)
 
 
 def _layers(preset: str) -> list[Any]:
@@ -176,8 +182,7 @@ def _merged(
 ) -> Options:
     """Defaults, presets and layers as the schema's dataclass. Raises UserError naming the key."""
     known = leaves(schema)
-    # frozen dataclasses make read-only trees, of which merge returns changed copies
-    tree = OmegaConf.merge(OmegaConf.structured(schema), *presets)
+    tree = OmegaConf.merge(_schema(schema), *presets)  # a copy
     as_given: dict[str, Any] = {}
     for key, text in pairs.items():
         value = _value(known[key].kind, text)
@@ -194,7 +199,7 @@ def _merged(
         near = error.find()
         if not (near or error.usual):
             raise
-        usual = OmegaConf.merge(OmegaConf.structured(schema), *presets)
+        usual = OmegaConf.merge(_schema(schema), *presets)
         value = _at(OmegaConf.to_container(usual), error.key)
         tries = [*near, *([] if value in (MISSING, "???") else [value]), *error.usual]
         cure = _first_that_fits(schema, tree, as_given, error.key, tries)

@@ -22,7 +22,7 @@ def flags(argv: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], str
             wanted = "--help"
         elif word == "--print-config":
             wanted = wanted or word
-        elif word.startswith("-"):
+        elif word.startswith("-") and not word[1:2].isdigit():  # -1 is a value
             raise UserError(_dashed(word, argv[i + 1 :], known))
         else:
             words.append(word)
