@@ -101,9 +101,10 @@ def answer_text(completion: str) -> str | None:
     at = completion.rfind(_OPEN)
     if at >= 0:
         usual = _TAGGED_BOX.match(completion, at + _OPEN_LENGTH)
-        closed = usual and (usual.lastindex == 1 or completion.find(_CLOSE, 0, at) < 0)
-        if closed and "box" not in usual[1] and not _END.search(completion, 0, at):
-            return usual[1]
+        if usual and (usual.lastindex == 1 or completion.find(_CLOSE, 0, at) < 0):
+            content = usual[1]
+            if "box" not in content and not _END.search(completion, 0, at):
+                return content
     elif (at := completion.rfind(_BOX)) >= 0:
         usual = _BARE_BOX.match(completion, at)
         later = completion.find("box", at + len(_BOX)) >= 0
