@@ -20,9 +20,14 @@ _BRACE = re.compile(r"[{}]")
 # all begin with <, most with <|: a text without is passed through at the speed of a search for <
 _NAMED = "|".join(re.escape(token[2:]) for token in END_TOKENS if token.startswith("<|"))
 _OTHERS = "|".join(re.escape(token[1:]) for token in END_TOKENS if not token.startswith("<|"))
-_END = re.compile(rf"<(?:\|(?=[A-Za-z])(?:{_NAMED})|{_OTHERS})")
+_SECOND = "".join({token[1] for token in END_TOKENS})
+_END = re.compile(rf"<(?=[{_SECOND}])(?:\|(?=[A-Za-z])(?:{_NAMED})|{_OTHERS})")
 # \boxed{5}, \fbox{5}, \boxed 5, and boxed{5} with its backslash forgotten
-_ANY_BOX = re.compile(r"\\?(?:boxed|fbox)\s*\{|\\(?:boxed|fbox)(?![A-Za-z])\s*(?=[^\s{}$<])")
+# it begins with a letter that is seldom: the place of a box is found several times faster
+_ANY_BOX = re.compile(
+    r"box(?:(?:ed|(?<=fbox))\s*\{"
+    r"|(?:(?<=\\box)ed|(?<=\\fbox))(?![A-Za-z])\s*(?=[^\s{}$<]))"
+)
 _WORD = re.compile(r"[^\s{}$<]{1,100}")
 # A box that is never closed holds what stands on its line, without a tag's beginning.
 _OPEN_BOX = re.compile(r"[^\n<]*")
