@@ -127,7 +127,7 @@ def _answer_text(completion: str) -> str | None:
     else:
         answer = inside
         if "box" in inside:
-            answer = boxed(inside) or _EMPTY_BOX.sub(" ", inside)
+            answer = boxed(inside) or _EMPTY_BOX.sub(" ", inside[: 2 * LONGEST_ANSWER])
         if not answer or answer.isspace():
             answer = boxed(text)
     return answer[:LONGEST_ANSWER] if answer and not answer.isspace() else None
