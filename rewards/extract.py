@@ -34,6 +34,8 @@ _OPEN_BOX = re.compile(r"[^\n<]*")
 _EMPTY_BOX = re.compile(r"\\?(?:boxed|fbox)\s*\{\s*\}?")
 # A text has few boxes; of more than this many blank ones at its end none is looked at.
 _MOST_BOXES = 8
+# Nor of more than this many words "box", which boxes are among.
+_MOST_WORDS = 1000
 # How most completions answer, found at once; all else takes the long way to the same answer.
 _CHARACTERS = r"0-9A-Za-z.,:$%+*/=()^_\\-"
 _CONTENT = rf"([{_CHARACTERS}][ {_CHARACTERS}]{{0,99}})"
@@ -74,7 +76,11 @@ def boxed(text: str) -> str | None:
         inside = text[last + len(_BOX) : max(end, 0)]
         if inside and "{" not in inside and not inside.isspace():
             return inside
-    starts = list(_ANY_BOX.finditer(text))[-_MOST_BOXES:]
+    at = len(text)
+    for _ in range(_MOST_WORDS):
+        if (at := text.rfind("box", 0, at)) < 0:
+            break
+    starts = list(_ANY_BOX.finditer(text, max(at, 0)))[-_MOST_BOXES:]
     for start in reversed(starts):
         inside = _inside(text, start)
         if inside and not inside.isspace():
