@@ -20,15 +20,22 @@ _BRACE = re.compile(r"[{}]")
 # all begin with <, most with <|: a text without is passed through at the speed of a search for <
 _NAMED = "|".join(re.escape(token[2:]) for token in END_TOKENS if token.startswith("<|"))
 _OTHERS = "|".join(re.escape(token[1:]) for token in END_TOKENS if not token.startswith("<|"))
-_END = re.compile(rf"<(?:\|(?=[A-Za-z])(?:{_NAMED})|{_OTHERS})")
+_SECOND = "".join({token[1] for token in END_TOKENS})
+_END = re.compile(rf"<(?=[{_SECOND}])(?:\|(?=[A-Za-z])(?:{_NAMED})|{_OTHERS})")
 # \boxed{5}, \fbox{5}, \boxed 5, and boxed{5} with its backslash forgotten
-_ANY_BOX = re.compile(r"\\?(?:boxed|fbox)\s*\{|\\(?:boxed|fbox)(?![A-Za-z])\s*(?=[^\s{}$<])")
+# it begins with a letter that is seldom: the place of a box is found several times faster
+_ANY_BOX = re.compile(
+    r"box(?:(?:ed|(?<=fbox))\s*\{"
+    r"|(?:(?<=\\box)ed|(?<=\\fbox))(?![A-Za-z])\s*(?=[^\s{}$<]))"
+)
 _WORD = re.compile(r"[^\s{}$<]{1,100}")
 # A box that is never closed holds what stands on its line, without a tag's beginning.
 _OPEN_BOX = re.compile(r"[^\n<]*")
 _EMPTY_BOX = re.compile(r"\\?(?:boxed|fbox)\s*\{\s*\}?")
 # A text has few boxes; of more than this many blank ones at its end none is looked at.
 _MOST_BOXES = 8
+# Nor of more than this many words "box", which boxes are among.
+_MOST_WORDS = 1000
 # How most completions answer, found at once; all else takes the long way to the same answer.
 _CHARACTERS = r"0-9A-Za-z.,:$%+*/=()^_\\-"
 _CONTENT = rf"([{_CHARACTERS}][ {_CHARACTERS}]{{0,99}})"
@@ -69,7 +76,11 @@ def boxed(text: str) -> str | None:
         inside = text[last + len(_BOX) : max(end, 0)]
         if inside and "{" not in inside and not inside.isspace():
             return inside
-    starts = list(_ANY_BOX.finditer(text))[-_MOST_BOXES:]
+    at = len(text)
+    for _ in range(_MOST_WORDS):
+        if (at := text.rfind("box", 0, at)) < 0:
+            break
+    starts = list(_ANY_BOX.finditer(text, max(at, 0)))[-_MOST_BOXES:]
     for start in reversed(starts):
         inside = _inside(text, start)
         if inside and not inside.isspace():
@@ -101,9 +112,10 @@ def answer_text(completion: str) -> str | None:
     at = completion.rfind(_OPEN)
     if at >= 0:
         usual = _TAGGED_BOX.match(completion, at + _OPEN_LENGTH)
-        closed = usual and (usual.lastindex == 1 or completion.find(_CLOSE, 0, at) < 0)
-        if closed and "box" not in usual[1] and not _END.search(completion, 0, at):
-            return usual[1]
+        if usual and (usual.lastindex == 1 or completion.find(_CLOSE, 0, at) < 0):
+            content = usual[1]
+            if "box" not in content and not _END.search(completion, 0, at):
+                return content
     elif (at := completion.rfind(_BOX)) >= 0:
         usual = _BARE_BOX.match(completion, at)
         later = completion.find("box", at + len(_BOX)) >= 0
@@ -121,7 +133,7 @@ def _answer_text(completion: str) -> str | None:
     else:
         answer = inside
         if "box" in inside:
-            answer = boxed(inside) or _EMPTY_BOX.sub(" ", inside)
+            answer = boxed(inside) or _EMPTY_BOX.sub(" ", inside[: 2 * LONGEST_ANSWER])
         if not answer or answer.isspace():
             answer = boxed(text)
     return answer[:LONGEST_ANSWER] if answer and not answer.isspace() else None

@@ -88,8 +88,12 @@ def number(text: str) -> int | Fraction | None:
     a/b, \frac{a}{b} and a minus before blanks or in words are understood. Other operations are not
     carried out: "5!", "|-5|", "x^2" and \sqrt{16} state no number."""
     plain_number = _PLAIN.fullmatch(text)
-    if plain_number:
-        return int(plain_number[1])
+    return int(plain_number[1]) if plain_number else _stated(text)
+
+
+@lru_cache(maxsize=4096)  # completions of a prompt often agree
+def _stated(text: str) -> int | Fraction | None:
+    """What number gives, for any text."""
     # "of -5" is a number, "5 -3" and "x - 5" are differences
     before, _, text = text.rpartition("=")
     if before and _TWO_NAMES.search(before):
