@@ -119,6 +119,15 @@ def test_a_batch_has_the_verdicts_of_single_pairs():
     assert [is_solved(*pair) for pair in pairs] == wanted
 
 
+def test_a_start_after_the_first_counts(stub, monkeypatch):
+    pool = stub()
+    assert pool.ask([("1", "slow", "")], 1.0)[0] == [None]
+    monkeypatch.setattr(math_pool, "_COMMAND", ["sleep", "1000"])  # loads for ever
+    start = time.monotonic()
+    assert pool.ask([("3", "3", "")], 2.0)[0] == [None]
+    assert time.monotonic() - start < 30
+
+
 @pytest.mark.parametrize("most", [1, 3])
 def test_a_batch_ends_with_its_limit(stub, monkeypatch, most):
     """However many texts are slow: what is quick is decided, what is not reached is left."""
