@@ -22,6 +22,14 @@ _POLL_S = 0.5  # short against a pretraining
 # What a launcher tells its processes, and a process of its own must not hear.
 _LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
 _LAUNCHED += ("ACCELERATE_USE_", "FSDP_", "PMI_", "OMPI_")
+# Its folder is removed again.
+_WITHOUT_REPORT = """
+import sys
+from functools import partial
+from weft_rl.cli import execute
+from weft_rl.pipeline import main
+sys.exit(execute("weft_rl.pipeline", partial(main, report=False), sys.argv[1:]))
+"""
 _PR_SET_PDEATHSIG = 1  # Linux, sys/prctl.h
 
 
@@ -30,7 +38,9 @@ def pretrain(context: Context) -> None:
 
     Raises Interrupted where it is stopped or fails, and UserError for a mistake that it names."""
     folder, sign = context.run / ".base", _sign(context)
-    words = [sys.executable, "-m", "weft_rl.pipeline", *options_of(asdict(context.config))]
+    options = options_of(asdict(context.config))
+    words = [sys.executable, "-c", _WITHOUT_REPORT]
+    words += [word for word in options if not word.startswith("eval.")]
     words += ["stages=[base]", "eval.after_each=false", f"out={folder}"]
     env = {key: value for key, value in os.environ.items() if not key.startswith(_LAUNCHED)}
     # a group of its own: a signal to this one is passed on, once

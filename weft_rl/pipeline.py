@@ -37,8 +37,10 @@ from weft_rl.terminal import Console
 from weft_rl.trackers import point_trackers
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run the pipeline from its command-line arguments; returns the exit status."""
+def main(argv: Sequence[str], *, report: bool = True) -> int:
+    """Run the pipeline from its command-line arguments; returns the exit status.
+
+    report: draw the curves, write the report and print its path and the scores."""
     config = load_run_config(argv, command="weft_rl.pipeline", tell=first_process())
     check_run(config)
     check_processes(config)
@@ -49,13 +51,13 @@ def main(argv: Sequence[str]) -> int:
         if first_process():
             take_up(config, run)
         evaluated = run_pipeline(config, run, argv)
-        if not first_process():
+        if not (report and first_process()):
             return 0
         plot_run(run, run / CURVES)
-        report = write_report(run)
+        path = write_report(run)
     if evaluated:
         show_scores(evaluated, config)
-    Console().print(f"report: {report}", soft_wrap=True, highlight=False)
+    Console().print(f"report: {path}", soft_wrap=True, highlight=False)
     return 0
 
 

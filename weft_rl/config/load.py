@@ -201,7 +201,7 @@ def _merged(
             raise
         usual = OmegaConf.merge(_schema(schema), *presets)
         value = _at(OmegaConf.to_container(usual), error.key)
-        tries = [*near, *([] if value in (MISSING, "???") else [value]), *error.usual]
+        tries = [each for each in (*near, value, *error.usual) if each not in (MISSING, "???")]
         cure = _first_that_fits(schema, tree, as_given, error.key, tries)
         raise BadOption(error.key, error.value, error.rule, lambda: cure) from error
 

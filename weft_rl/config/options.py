@@ -64,7 +64,7 @@ class BadOption(UserError):
 
     def __str__(self) -> str:
         # here and not before: one that is caught need not search
-        better = [*self.find(), *self.usual][:1]
+        better = [each for each in (*self.find(), *self.usual) if each is not MISSING]
         cure = f"; try {shown(better[0])}" if better else ""
         return f"{self.key}={shown(self.value)}: {self.rule}{cure}"
 
@@ -166,7 +166,7 @@ def _check_field(item: Field[Any], kind: Any, value: Any, prefix: str) -> None:
         return [near for near in candidates(kind, bounds, value) if fits(item, kind, near)]
 
     default = item.default if item.default_factory is MISSING else item.default_factory()
-    usual = [] if default is MISSING or get_origin(kind) is Literal else [default]
+    usual = [] if get_origin(kind) is Literal else [default]
     raise BadOption(prefix + item.name, value, f"must be {broken}", find, usual)
 
 
