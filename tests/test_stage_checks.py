@@ -25,6 +25,8 @@ TEXTS += ["published", "gsm8k", "countdown", "tiny"]
 LISTS = ["[nope]", "[0.5,0.5]", "[rho1,rl]", "[sft,rl,eval]", "[eval]", "[q_proj,nope]", "[1]"]
 # Sizes with which a stage would take long, not refuse.
 LARGE = {"base.", "cold_start.records", "rl.num_prompts", "rl.num_generations"}
+# What an evaluation depends on; the others are run without one, which is faster.
+EVALUATED = ("eval", "sampler", "task", "prompt_style", "stages")
 
 
 def status_of_stages(words, monkeypatch, tmp_path):
@@ -88,24 +90,39 @@ def files(tmp_path):
     return {name: str(place) for name, place in places.items()}
 
 
-@pytest.mark.parametrize("part", range(4))
+def refusal(words):
+    """What the checks before a run say; empty where they let it through."""
+    config = load_run_config(words, command="it")
+    try:
+        pipeline.check_run(config)
+        pipeline.check_stages(config)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("part", range(6))
 def test_no_stage_refuses_what_the_checks_let_through(part, files, tmp_path, monkeypatch, capsys):
+    """All values are checked; of those that are let through every fourth is run."""
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
-    found = {0: 0, 2: 0}
-    for case in islice(cases(), part, None, 4):
+    refused = passed = 0
+    for case in islice(cases(), part, None, 6):
         key, _, value = case.partition("=")
         own = [word for word in ["stages=[sft,rl]", *QUICK] if not word.startswith(f"{key}=")]
+        if not key.startswith(EVALUATED):
+            own.append("eval.after_each=false")
         words = [*own, f"{key}={value.format_map(files) if '{' in value else value}"]
         if not accepted(words):
             continue
-        status, begun, out = status_of_stages(words, monkeypatch, tmp_path)
-        message = capsys.readouterr().err
-        assert status in (0, 2), (case, message)
-        assert (status == 0) == begun, (case, message)
-        assert begun or not out.exists(), case
-        found[status] += 1
-    assert found[0] > 5
-    assert found[2] > 5
+        if refusal([*words, f"out={tmp_path / 'run'}"]):
+            refused += 1
+            continue
+        passed += 1
+        if passed % 4 == part % 4:
+            status, begun, _ = status_of_stages(words, monkeypatch, tmp_path)
+            assert (status, begun) == (0, True), (case, capsys.readouterr().err)
+    assert passed > 5
+    assert refused > 1
 
 
 @pytest.mark.parametrize(
@@ -113,7 +130,7 @@ def test_no_stage_refuses_what_the_checks_let_through(part, files, tmp_path, mon
     [
         ("eval.preset=paper", "eval.preset=paper"),
         ("eval.gen_length=512", "eval.gen_length=512"),
-        ("task=gsm8k", "prompt_style=tiny"),
+        ("task=gsm8k", "task=gsm8k"),
         ("sampler.gen_length=512 sampler.block_length=512", "sampler.gen_length=512"),
         ("cold_start.data.max_length=8", "data=tiny"),
         ("stages=[rho1,rl] cold_start.estimate.reference=./no", "./no"),
@@ -140,7 +157,7 @@ def test_other_evaluation_options_are_evaluated_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "run"
     own = [word for word in QUICK if not word.startswith("eval.")]
-    words = ["stages=[sft,rl]", *own, f"out={out}"]
+    words = ["stages=[sft,rl]", "sampler.block_length=16", *own, f"out={out}"]
     assert pipeline.main([*words, "eval.num_records=2"]) == 0
     before = (out / "metrics.jsonl").read_bytes()
     more = ["eval.batch_size=3", "memory.gradient_checkpointing=true", "rl.watch.logging_steps=2"]

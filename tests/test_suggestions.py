@@ -35,9 +35,9 @@ def suggested(message):
 def test_every_suggestion_is_accepted(preset):
     assert len(NUMBERS) > 50
     seen = 0
-    # a third of the values of each option, other ones under each preset
+    # a sixth of the values of each option, other ones under each preset
     for number, key in enumerate(NUMBERS, start=len(preset)):
-        for value in BAD[number % 3 :: 3]:
+        for value in BAD[number % 6 :: 6]:
             message = refusal(f"preset={preset}", f"{key}={value}")
             found = suggested(message)
             # some rules name other options, and one heads of 10^9 no width
@@ -47,7 +47,9 @@ def test_every_suggestion_is_accepted(preset):
                 again = refusal(*(f"{name}={text}" for name, text in given.items()))
                 assert again == "", (message, again)
             elif message:
-                assert re.search(r"; use | or null|leave it out|heads=1|; give ", message)
+                assert re.search(
+                    r"; use | or null|leave it out|heads=1|; give |a multiple of", message
+                )
     assert seen > 100
 
 
