@@ -327,7 +327,7 @@ def test_the_process_ends_with_its_input():
 def test_the_limit_needs_no_parent():
     """A parent that is killed leaves no process behind that computes for ever."""
     worker = Worker()
-    worker.give(("3", "(x+1)^{100000}", ""))
+    worker.give(("3", r"\binom{1000000}{500000}", ""))
     assert worker.process.wait(math_worker.CPU_S + 120) == -signal.SIGPROF
     worker.stop()
 

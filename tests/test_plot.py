@@ -259,7 +259,7 @@ def test_bars_and_their_intervals():
         (["r", "out=a.pdf"], "out=a.pdf: must end in .png, .svg, .html; try curves.png"),
         (["r", "out=no/a.png"], "out=no/a.png: cannot be written (No such file or directory)"),
         (["r", "out=folder.png"], "out=folder.png: cannot be written (Is a directory)"),
-        (["r", "smoothing=2"], "smoothing=2.0: must be at least 0, at most 1; try 0.98"),
+        (["r", "smoothing=2"], "smoothing=2.0: must be at least 0, at most 1; try 1.0"),
         ([], "runs: "),
     ],
 )

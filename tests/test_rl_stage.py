@@ -87,7 +87,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(start, tmp_path):
             "sampler.gen_length=512 sampler.block_length=512",
             "sampler.gen_length=512: with the ",
         ),
-        ("rl.rollout.data=DATA", "there are 1, a rollout has 2 prompts; lower rl.num_prompts"),
+        ("rl.rollout.data=DATA", "there are 1 training records; try 1"),
     ],
 )
 def test_bad_options_end_with_one_line(start, tmp_path, words, message, capsys):
@@ -142,7 +142,7 @@ def graded(function, count=4):
 def test_what_cannot_be_compared_is_counted():
     """Of four answers two are too costly to read, and a third is the same as one before."""
     (made,) = trl_rewards({"correct": training("math500")["correct"].reward})
-    texts = [r"\boxed{0.5}", r"\boxed{9^{9^{9}}}", r"\boxed{((((((((((1))))))))))}", r"\boxed{0.5}"]
+    texts = [r"\boxed{0.5}", r"\boxed{9^{9^{9}}}", r"\boxed{8^{8^{8}}}", r"\boxed{0.5}"]
     completions = [[{"role": "assistant", "content": text}] for text in texts]
     fields, seen = [{"answer": r"\frac{1}{2}", "problem": "p"}] * 4, {}
     assert made(completions=completions, fields=fields, log_metric=seen.__setitem__) == [1, 0, 0, 1]
