@@ -320,15 +320,15 @@ def test_runs_of_other_options_are_no_comparison(tmp_path):
         check_alike(tmp_path, ["sft", "weft"], [0, 1])
     check_alike(tmp_path, ["sft", "weft"], [0])
     # an option that only one has: another revision's, or a difference
-    configured("weft-seed0", seed=0, new={"a": None}, revision="b")
+    configured("weft-seed0", seed=0, cold_start={"a": None}, revision="b")
     check_alike(tmp_path, ["sft", "weft"], [0])
     configured("sft-seed0", seed=0, revision="b")
-    with pytest.raises(UserError, match=r"weft-seed0: .* \(different: new.a\)"):
+    with pytest.raises(UserError, match=r"weft-seed0: .* \(different: cold_start.a\)"):
         check_alike(tmp_path, ["sft", "weft"], [0])
     # what two of one revision differ in counts, though the first run does not know it
     configured("sft-seed0", seed=0, revision="a")
-    configured("sft-seed2", seed=2, revision="b", new={"a": 1})
-    with pytest.raises(UserError, match=r"weft-seed0: .* with sft-seed2 \(different: new.a\)"):
+    configured("sft-seed2", seed=2, revision="b", cold_start={"a": 1})
+    with pytest.raises(UserError, match=r"weft-seed0: .* with sft-seed2 \(different: cold_start.a\)"):
         check_alike(tmp_path, ["sft", "weft"], [0, 2])
     (tmp_path / "sft-seed0" / "config.yaml").write_text("")
     check_alike(tmp_path, ["sft"], [0])  # not begun
