@@ -328,7 +328,9 @@ def test_runs_of_other_options_are_no_comparison(tmp_path):
     # what two of one revision differ in counts, though the first run does not know it
     configured("sft-seed0", seed=0, revision="a")
     configured("sft-seed2", seed=2, revision="b", cold_start={"a": 1})
-    with pytest.raises(UserError, match=r"weft-seed0: .* with sft-seed2 \(different: cold_start.a\)"):
+    with pytest.raises(
+        UserError, match=r"weft-seed0: .* with sft-seed2 \(different: cold_start.a\)"
+    ):
         check_alike(tmp_path, ["sft", "weft"], [0, 2])
     (tmp_path / "sft-seed0" / "config.yaml").write_text("")
     check_alike(tmp_path, ["sft"], [0])  # not begun

@@ -57,14 +57,16 @@ def status_of_stages(words, monkeypatch, tmp_path):
 
 
 def cases():
-    for key, leaf in leaves(RunConfig).items():
+    """Each option with a fourth of its values, at least one."""
+    for number, (key, leaf) in enumerate(leaves(RunConfig).items()):
         kind = str(leaf.kind)
         values = LISTS if "list" in kind else NUMBERS if "int" in kind or "float" in kind else []
         values = values or (TEXTS if "str" in kind and "Literal" not in kind else [])
         if "Literal" in kind:
             values = kind.split("'")[1::2]
         large = any(key.startswith(name) for name in LARGE)
-        for value in values[:2] if large and values is NUMBERS else values:
+        values = NUMBERS[:1] if large and values is NUMBERS else values
+        for value in values[number % min(4, len(values) or 1) :: 4]:
             if key not in ("out", "resume", "device"):
                 yield f"{key}={value}"
 
@@ -101,12 +103,12 @@ def refusal(words):
     return ""
 
 
-@pytest.mark.parametrize("part", range(6))
+@pytest.mark.parametrize("part", range(3))
 def test_no_stage_refuses_what_the_checks_let_through(part, files, tmp_path, monkeypatch, capsys):
-    """All values are checked; of those that are let through every fourth is run."""
+    """Of the values that the checks let through every fourth is run."""
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
     refused = passed = 0
-    for case in islice(cases(), part, None, 6):
+    for case in islice(cases(), part, None, 3):
         key, _, value = case.partition("=")
         own = [word for word in ["stages=[sft,rl]", *QUICK] if not word.startswith(f"{key}=")]
         if not key.startswith(EVALUATED):
@@ -114,7 +116,7 @@ def test_no_stage_refuses_what_the_checks_let_through(part, files, tmp_path, mon
         words = [*own, f"{key}={value.format_map(files) if '{' in value else value}"]
         if not accepted(words):
             continue
-        if refusal([*words, f"out={tmp_path / 'run'}"]):
+        if refusal([*words, f"out={tmp_path / 'new'}"]):
             refused += 1
             continue
         passed += 1
@@ -122,7 +124,7 @@ def test_no_stage_refuses_what_the_checks_let_through(part, files, tmp_path, mon
             status, begun, _ = status_of_stages(words, monkeypatch, tmp_path)
             assert (status, begun) == (0, True), (case, capsys.readouterr().err)
     assert passed > 5
-    assert refused > 1
+    assert refused > 0
 
 
 @pytest.mark.parametrize(
