@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from weft_rl.convert import main as convert
 from weft_rl.pipeline import main
 
 SMALL = [
@@ -35,9 +34,7 @@ def test_rl_starts_from_the_adapted_model_and_refers_to_it(tmp_path, monkeypatch
     assert kl == 0
     (adapter,) = (one / "checkpoints/weft").glob("step-*")
     (base,) = (one / "checkpoints/base").glob("step-*")
-    merged = tmp_path / "merged"
-    assert convert([str(adapter), f"out={merged}", "to=upstream"]) == 0
-    for model, same in ((adapter, True), (merged, True), (base, False)):
+    for model, same in ((adapter, True), (base, False)):
         out = tmp_path / f"from-{model.parent.name}"
         assert main(["stages=[rl]", *SMALL, f"model={model}", f"out={out}"]) == 0
         assert (first_steps(out)[0] == completions) == same

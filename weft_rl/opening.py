@@ -1,5 +1,6 @@
 """A run folder taken up: whose it is, and whether the stages go on from those that it holds."""
 
+import os
 import platform
 import subprocess
 import time
@@ -16,7 +17,7 @@ from weft_rl.cli import FULL
 from weft_rl.config.identity import changed_options
 from weft_rl.config.load import to_yaml
 from weft_rl.config.schema import STAGES, RunConfig
-from weft_rl.errors import UserError
+from weft_rl.errors import Interrupted, UserError
 from weft_rl.runs import (
     CONFIG,
     finished_stages,
@@ -94,6 +95,20 @@ def writing(folder: Path) -> Generator[None]:
         raise UserError(
             f"out={folder}: cannot be written ({error.strerror}); choose another out"
         ) from error
+
+
+def wait_until_opened(config: RunConfig) -> Path:
+    """The run directory, once the first process has opened it: until then nothing may be written.
+
+    Raises Interrupted when what started the processes ends first, or after
+    reliability.stall_timeout seconds."""
+    run, parent = Path(str(config.out)), os.getppid()
+    limit = time.monotonic() + config.reliability.stall_timeout
+    while not (run / CONFIG).exists():
+        if os.getppid() != parent or time.monotonic() > limit:
+            raise Interrupted(f"out={run}: the first process has not opened it")
+        time.sleep(0.1)
+    return run
 
 
 def check_folder(config: RunConfig, run: Path) -> None:

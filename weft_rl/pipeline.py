@@ -14,7 +14,7 @@ from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.data.held_out import is_evaluated
 from weft_rl.errors import Interrupted
-from weft_rl.opening import open_run, take_up
+from weft_rl.opening import open_run, take_up, wait_until_opened
 from weft_rl.plot import plot_run
 from weft_rl.preflight import check_processes, check_run, start_model
 from weft_rl.report import write_report
@@ -46,7 +46,7 @@ def main(argv: Sequence[str], *, report: bool = True) -> int:
     check_processes(config)
     check_stages(config)
     # one process opens the folder and reports; all of them train and evaluate
-    run = open_run(config) if first_process() else Path(str(config.out))
+    run = open_run(config) if first_process() else wait_until_opened(config)
     with one_writer(run) if first_process() else nullcontext():
         if first_process():
             take_up(config, run)
