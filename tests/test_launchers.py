@@ -214,7 +214,7 @@ def test_ctrl_c_leaves_no_run_of_submitits_local_executor(folder):
     try:
         wait_until((folder / "one.ready").exists)
         os.killpg(sweep.pid, signal.SIGINT)
-        _, said = sweep.communicate(timeout=60)
+        _, said = sweep.communicate(timeout=240)
         assert (sweep.returncode, said) == (3, "sweep: interrupted; repeat the command to go on\n")
         assert (folder / "one.saved").exists()
         assert not processes(out)
