@@ -10,6 +10,7 @@ from weft_rl.cli import execute
 from weft_rl.data.prompts import PROMPTS
 from weft_rl.data.records import FIELDS
 from weft_rl.data.tasks import GENERATORS
+from weft_rl.errors import UserError
 from weft_rl.pipeline import main
 
 PAGE = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text(encoding="utf-8")
@@ -102,7 +103,7 @@ def test_fields_that_a_file_lacks(tmp_path, capsys):
 
 
 def test_a_training_reward_may_fail_on_some_completions(tmp_path, monkeypatch):
-    """As a run stands it, which counts them."""
+    """A run counts such failures; an evaluation's score may not fail."""
     from weft_rl.config.load import load_run_config
     from weft_rl.preflight import check_run
 
@@ -113,3 +114,7 @@ def test_a_training_reward_may_fail_on_some_completions(tmp_path, monkeypatch):
         )
     )
     check_run(load_run_config([f"task={path}", "preset=tiny"], command="it"))
+    other = tmp_path / "scored.py"
+    other.write_text(GOOD.replace('"exact": exact', '"exact": lambda c, **_: len(c) / len(c)'))
+    with pytest.raises(UserError, match="exact"):
+        check_run(load_run_config([f"task={other}", "preset=tiny"], command="it"))
