@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 
@@ -96,7 +97,7 @@ class Pool:
 
     def __init__(self, most: int | None = None, verdicts: Verdicts | None = None) -> None:
         self.most = most or _share_of_cores()
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.workers: list[Worker] = []
         self.has_started = False
         self.verdicts: Verdicts = verdicts or {}
@@ -108,9 +109,10 @@ class Pool:
         if all(pair in self.verdicts for pair in pairs):
             return [self.verdicts.get(pair) for pair in pairs], 0.0
         begun = time.monotonic()
-        if not self.lock.acquire(timeout=max(limit_s, 0)):
-            return [self.verdicts.get(pair) for pair in pairs], time.monotonic() - begun
         try:
+            # within the try: a signal's handler may raise between taking the lock and noting it
+            if not self.lock.acquire(timeout=max(limit_s, 0)):
+                return [self.verdicts.get(pair) for pair in pairs], time.monotonic() - begun
             new = [pair for pair in dict.fromkeys(pairs) if pair not in self.verdicts]
             found: Verdicts = {pair: None for pair in new if is_too_costly(pair[1])}
             # short ones first: they are decided though others use up the time
@@ -126,8 +128,12 @@ class Pool:
                 self.verdicts.pop(pair, None)
             self.verdicts |= found
             return [known.get(pair) for pair in pairs], time.monotonic() - begun
+        except BaseException:
+            self.close()  # part of a worker's line may have been read and lost
+            raise
         finally:
-            self.lock.release()
+            with suppress(RuntimeError):  # this thread does not hold it
+                self.lock.release()
 
     def close(self) -> None:
         """End all processes."""

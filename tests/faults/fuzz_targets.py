@@ -16,7 +16,7 @@ from pyarrow import parquet
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
 from weft_rl.config.schema import BaseConfig, DataConfig, LoraConfig
 from weft_rl.data.choice import Rejects, read_traces
-from weft_rl.data.records import FIELDS, load_records
+from weft_rl.data.records import load_records
 from weft_rl.models.loading import fresh_model, load_model, load_tokenizer, with_lora
 from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
 from weft_rl.runs import finished_stages
@@ -56,7 +56,7 @@ def targets(root: Path) -> dict[str, tuple[Use, st.SearchStrategy[Any]]]:
         "lines": (partial(_read_traces, root / "lines.jsonl"), lines()),
         "jsonl": _of_file(traces, root / "damaged.jsonl", _read_traces),
         "parquet": _of_file(table, root / "damaged.parquet", _read_traces),
-        "records": (partial(_read_records, root), st.tuples(st.sampled_from([*FIELDS]), _rows())),
+        "records": (partial(_read_records, root), st.tuples(st.sampled_from([*_RECORDS]), _rows())),
         "saved data set": _of_folder(saved, root / "damaged-saved", _read_saved),
         "model": _of_folder(model, root / "damaged-model", _load),
         "adapter": _of_folder(adapter, root / "damaged-adapter", _load),
