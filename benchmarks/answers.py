@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from rewards.math500 import is_right  # noqa: E402
+from weft_rl.rewards.math500 import is_right  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 _NEAR_MISSES = 10_000

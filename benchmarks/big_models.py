@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers.modeling_outputs import MaskedLMOutput
 
 from weft_rl.models import LLaDAConfig, LLaDAForMaskedLM
-from weft_rl.models.cache import Cache
+from weft_rl.models.kv_cache import Cache
 from weft_rl.models.loading import fresh_model
 
 # d >= 512, 8 layers, LLaDA's vocabulary

@@ -17,12 +17,12 @@ import torch
 from machine import machine
 from transformers import TrainingArguments
 
-from weft_rl.data.traces import Example
+from weft_rl.data.sft_examples import Example
 from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
-from weft_rl.trainers.answers import AnswerCollator
 from weft_rl.trainers.cold_start import ColdStartTrainer
-from weft_rl.trainers.objectives import Objective
+from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.recipes import Objective
 
 RESULTS = Path(__file__).parent / "results"
 BATCH, PROMPT_SHARE, EPOCHS_KEPT = 4, 0.1, 5  # s1K's prompts are a small part of its records

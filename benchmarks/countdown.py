@@ -16,7 +16,7 @@ import numpy as np
 from machine import machine
 
 from weft_rl.data.countdown import is_held_out
-from weft_rl.pipeline import main as pipeline
+from weft_rl.pipeline.run import main as pipeline
 from weft_rl.seeding import seed_for
 from weft_rl.stats import crossed_mean
 

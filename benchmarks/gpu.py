@@ -24,17 +24,17 @@ from machine import machine
 from published_sampler import published_sample
 from transformers import TrainerCallback
 
-import stages.cold_start
-import stages.rl
-import weft_rl.trainers.denoised_rollouts
-from stages.context import Context, quiet_libraries
-from weft_rl.budget import forward_operations
+import weft_rl.stages.cold_start
+import weft_rl.stages.rl
+import weft_rl.trainers.rollouts
 from weft_rl.config.load import load_run_config
-from weft_rl.config.plan import PlanConfig
 from weft_rl.config.schema import LoraConfig, SamplerConfig
 from weft_rl.models.loading import load_model
-from weft_rl.plan import make_plan, network_of
+from weft_rl.plan.command import make_plan, network_of
+from weft_rl.plan.config import PlanConfig
+from weft_rl.plan.memory import forward_operations
 from weft_rl.sampler import generate
+from weft_rl.stages.context import Context, quiet_libraries
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 CUDA = torch.cuda.is_available()
@@ -94,8 +94,8 @@ def timed_stage(folder: Path, stage: str, words: list[str]) -> tuple[Any, Timer,
     timer, run = Timer(), folder.with_name(f"{folder.name}-{stage}")
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir()
-    module = stages.rl if stage == "rl" else stages.cold_start
-    own, sample = stages.context.train, generate
+    module = weft_rl.stages.rl if stage == "rl" else weft_rl.stages.cold_start
+    own, sample = weft_rl.stages.context.train, generate
 
     def train(trainer: Any, context: Context) -> Path:
         trainer.add_callback(timer)
@@ -109,7 +109,7 @@ def timed_stage(folder: Path, stage: str, words: list[str]) -> tuple[Any, Timer,
         return made
 
     module.train = train
-    weft_rl.trainers.denoised_rollouts.generate = rollout
+    weft_rl.trainers.rollouts.generate = rollout
     gc.collect()
     peak()
     module.run(Context(config, run, stage, str(folder)))

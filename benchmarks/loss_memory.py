@@ -23,9 +23,10 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from allocations import allocated
 
+from weft_rl.diffusion.log_probs import token_log_probs
 from weft_rl.diffusion.losses import denoising_loss, sequence_losses
-from weft_rl.diffusion.policy import token_log_probs
-from weft_rl.models import LLaDAConfig, LLaDAForMaskedLM, head
+from weft_rl.models import LLaDAConfig, LLaDAForMaskedLM
+from weft_rl.models import lm_head as head
 from weft_rl.models.loading import fresh_model
 from weft_rl.trainers.cold_start import masked_nll
 

@@ -19,17 +19,17 @@ from machine import machine
 from torch import Tensor
 from transformers import TrainingArguments
 
-from weft_rl.data.tiny_world import cold_start_traces
-from weft_rl.data.traces import encode_traces
-from weft_rl.diffusion.bound import bound_weights, clock_probability
+from weft_rl.data.sft_examples import encode_traces
+from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.diffusion.exact_elbo import bound_weights, clock_probability
 from weft_rl.diffusion.noise import TIME_MARGIN
 from weft_rl.diffusion.rates import mean_rate, token_rates, usable_rates
 from weft_rl.models.loading import load_model
-from weft_rl.models.tokenizer import tiny_tokenizer
-from weft_rl.runs import newest_checkpoint
-from weft_rl.trainers.answers import AnswerCollator
+from weft_rl.models.toy import tiny_tokenizer
+from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.trainers.cold_start import ColdStartTrainer
-from weft_rl.trainers.objectives import Objective
+from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.recipes import Objective
 
 RESULTS = Path(__file__).parent / "results"
 LENGTH, VOCAB, MODELS, NODES = 5, 3, 100, 120

@@ -18,8 +18,8 @@ from typing import Any
 
 from machine import machine
 
-from weft_rl.models.modeling import LLaDAForMaskedLM
-from weft_rl.pipeline import main as pipeline
+from weft_rl.models.modeling_llada import LLaDAForMaskedLM
+from weft_rl.pipeline.run import main as pipeline
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = (0, 1, 2)

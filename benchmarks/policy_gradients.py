@@ -24,11 +24,11 @@ from machine import machine
 from torch import Tensor
 
 from weft_rl.config.rl import LossConfig
-from weft_rl.diffusion import estimators
+from weft_rl.diffusion import logprob_estimators as estimators
 from weft_rl.diffusion.advantages import group_advantages, wd1_weights
-from weft_rl.diffusion.estimators import Views
-from weft_rl.diffusion.surrogates import aggregate
-from weft_rl.trainers.policy_loss import Evidence, normalizer_of, token_loss
+from weft_rl.diffusion.logprob_estimators import Views
+from weft_rl.diffusion.policy_losses import aggregate
+from weft_rl.trainers.rl_objectives import Evidence, normalizer_of, token_loss
 
 RESULTS = Path(__file__).parent / "results"
 V, T, G = 3, 3, 8

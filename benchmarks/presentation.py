@@ -19,7 +19,7 @@ from pathlib import Path
 
 from machine import machine
 
-from weft_rl.report import write_report
+from weft_rl.report.run_page import write_report
 
 RESULTS = Path(__file__).parent / "results"
 COUNTS = (1, 10, 50)

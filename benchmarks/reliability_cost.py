@@ -19,12 +19,12 @@ from unittest.mock import patch
 from machine import machine
 from transformers import Trainer
 
-from stages.context import Context  # noqa: TID251 - training alone is timed
-from stages.rl import run  # noqa: TID251
 from weft_rl.config.load import load_run_config
-from weft_rl.trainers.callbacks import StopOnSignal
-from weft_rl.trainers.checkpoints import AtomicCheckpoints
-from weft_rl.trainers.finite import FiniteSteps
+from weft_rl.stages.context import Context  # noqa: TID251 - training alone is timed
+from weft_rl.stages.rl import run  # noqa: TID251
+from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints
+from weft_rl.trainers.infra.callbacks import StopOnSignal
+from weft_rl.trainers.infra.nonfinite_guard import FiniteSteps
 
 RESULTS = Path(__file__).parent / "results"
 # steps of a turn, and so between checkpoints, as the preset has it; turns of each side

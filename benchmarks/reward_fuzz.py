@@ -17,8 +17,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from hostile import RECORDS, completions, unearned  # noqa: E402
 from test_rewards_fuzz import cheap_rewards, timed  # noqa: E402
 
-from rewards.math_process import WALL_S  # noqa: E402
-from rewards.registry import EVALUATION  # noqa: E402
+from weft_rl.rewards.answers.judge import WALL_S  # noqa: E402
+from weft_rl.rewards.registry import EVALUATION  # noqa: E402
 
 _SEED = 2024
 

@@ -19,9 +19,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import naive_d1  # noqa: E402
 
-from rewards import strict_d1, strict_math  # noqa: E402
-from rewards.registry import EVALUATION  # noqa: E402
-from rewards.verdicts import JUDGES  # noqa: E402
+from weft_rl.rewards.d1_scorer import math as strict_math  # noqa: E402
+from weft_rl.rewards.d1_scorer import sudoku_countdown as strict_d1  # noqa: E402
+from weft_rl.rewards.registry import EVALUATION  # noqa: E402
+from weft_rl.rewards.scoring import JUDGES  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "rewards.json"
 _TURNS = 20

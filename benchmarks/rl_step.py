@@ -23,14 +23,14 @@ from machine import machine
 from torch import Tensor
 from trl import GRPOConfig
 
-from rewards.sudoku import cell_accuracy
 from weft_rl.config.schema import RLConfig, SamplerConfig
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.tasks import training_records
 from weft_rl.models.loading import load_model, load_tokenizer
+from weft_rl.rewards.sudoku import cell_accuracy
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
-from weft_rl.trainers.task_rewards import trl_rewards
-from weft_rl.trainers.versions import RECOMPUTE
+from weft_rl.trainers.infra.compat import RECOMPUTE
+from weft_rl.trainers.reward_adapter import trl_rewards
 
 RESULTS = Path(__file__).parent / "results"
 PROMPTS, G, T, STEPS, TEMPERATURE, MAX_GRAD_NORM = 32, 8, 32, 16, 1.0, 0.5

@@ -24,11 +24,11 @@ from published_sampler import published_sample
 from sampler_tables import write
 from torch import Tensor
 
-from rewards.registry import EVALUATION
 from weft_rl.data.prompts import task_prompt
+from weft_rl.data.sft_examples import prompt_ids
 from weft_rl.data.tasks import held_out_records
-from weft_rl.data.traces import prompt_ids
 from weft_rl.models.loading import load_model, load_tokenizer
+from weft_rl.rewards.registry import EVALUATION
 from weft_rl.sampler import SamplerConfig, SamplerOutput, denoise, generate
 from weft_rl.stats import bootstrap_mean
 

@@ -20,13 +20,13 @@ import yaml
 from machine import machine
 from study_tables import pages
 
-from rewards.grid import CELLS
-from rewards.sudoku import answer_digits
-from weft_rl.comparison import Unit, compare_units
-from weft_rl.data.tiny_world import cold_start_traces
-from weft_rl.jobs import LOGS, Job, Pool, run_in
-from weft_rl.runs import CONFIG, EVAL, newest_checkpoint, read_json, read_lines
+from weft_rl.compare.analysis import Unit, compare_units
+from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.rewards.sudoku import answer_digits
+from weft_rl.rewards.sudoku_grid import CELLS
+from weft_rl.runs.folder import CONFIG, EVAL, newest_checkpoint, read_json, read_lines
 from weft_rl.stats import crossed_mean, holm
+from weft_rl.sweeps.jobs import LOGS, Job, Pool, run_in
 
 RESULTS = Path(__file__).parent / "results"
 ARMS = ("sft", "weft", "weft_exact", "weft_entropy", "nll", "weft_sw", "dream")

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from rewards.arithmetic import NotAnExpression, evaluate
-from rewards.extract import answer_text
+from weft_rl.rewards.arithmetic import NotAnExpression, evaluate
+from weft_rl.rewards.extract import answer_text
 
 # Source: d1's Countdown reward, for an answer in the right place that is wrong.
 _ATTEMPT = 0.1

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rewards.extract import answer_text, before_end, boxed, tagged_answer
+from weft_rl.rewards.extract import answer_text, before_end, boxed, tagged_answer
 
 TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 _INTEGER = re.compile(r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.0+)?")

@@ -7,8 +7,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from rewards.extract import answer_text
-from rewards.final_answer import normalized
+from weft_rl.rewards.answers.final_answer import normalized
+from weft_rl.rewards.extract import answer_text
 
 # Beyond any quantity of a school problem; keeps fractions small.
 _MOST_DIGITS, _LARGEST = 30, 1e30

@@ -6,10 +6,10 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from rewards.extract import answer_text
-from rewards.final_answer import LONGEST, normalized
-from rewards.math_compare import Relation, compact, read, same
-from rewards.math_process import is_solved
+from weft_rl.rewards.answers.compare import Relation, compact, read, same
+from weft_rl.rewards.answers.final_answer import LONGEST, normalized
+from weft_rl.rewards.answers.judge import is_solved
+from weft_rl.rewards.extract import answer_text
 
 # Nothing is computed in these, so that no formula of the problem is repeated.
 _PLAIN = re.compile(r"[-0-9., ()\[\]{}$%\\]*|[A-Za-z ]*|\\text\{[^{}]*\}")

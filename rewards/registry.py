@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rewards import countdown, format, gsm8k, math500, strict_training, sudoku
+from weft_rl.rewards import countdown, format, gsm8k, math500, sudoku
+from weft_rl.rewards.d1_scorer import training as strict_training
 
 Reward = Callable[..., float]
 Preset = Literal["plain", "d1", "d1_strict"]

@@ -7,8 +7,8 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from rewards.extract import answer_text
-from rewards.grid import CELLS, completions, empty_cells, is_solved, keeps_clues
+from weft_rl.rewards.extract import answer_text
+from weft_rl.rewards.sudoku_grid import CELLS, completions, empty_cells, is_solved, keeps_clues
 
 # "The 4x4 grid is:" has no cells
 _SIZE = re.compile(r"(?<![0-9])[24] ?(?:x|X|\u00d7|\\times|by|-by-) ?[24](?![0-9])")

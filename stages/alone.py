@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from stages.context import Context
+from weft_rl.config.overrides import options_of
 from weft_rl.errors import Interrupted, UserError
-from weft_rl.rerun import options_of
-from weft_rl.runs import write_text
+from weft_rl.runs.folder import write_text
+from weft_rl.stages.context import Context
 
 _POLL_S = 0.5  # short against a pretraining
 # What a launcher tells its processes, and a process of its own must not hear.

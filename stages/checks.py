@@ -4,17 +4,17 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from stages import evaluate
-from stages.base import world_of
-from stages.context import quiet_libraries, surface_of
-from stages.registry import STAGES
+from weft_rl.checkpoints.hub import local_folder
 from weft_rl.config.schema import GENERATED, RunConfig
-from weft_rl.data.held_out import is_evaluated
 from weft_rl.errors import UserError
-from weft_rl.families.registry import PUBLISHED
-from weft_rl.places import local_folder
-from weft_rl.plan import network_of
-from weft_rl.runs import EVAL, read_json
+from weft_rl.evaluation.settings import is_evaluated
+from weft_rl.models.families.registry import PUBLISHED
+from weft_rl.plan.command import network_of
+from weft_rl.runs.folder import EVAL, read_json
+from weft_rl.stages import evaluate
+from weft_rl.stages.context import quiet_libraries, surface_of
+from weft_rl.stages.pretrain import world_of
+from weft_rl.stages.registry import STAGES
 
 
 def check(config: RunConfig, finished: Collection[str] = ()) -> None:

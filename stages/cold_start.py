@@ -12,27 +12,27 @@ from transformers import (
     TrainingArguments,
 )
 
-from stages.context import Context, Surface, common_arguments, surface_of, train
-from weft_rl.config.options import require
+from weft_rl.config.fields import require
 from weft_rl.config.schema import GENERATED, DataConfig, RunConfig
-from weft_rl.data.choice import read_traces
 from weft_rl.data.rejects import Rejects
-from weft_rl.data.schemas import Trace, turns_of
+from weft_rl.data.sft_examples import Examples, encode_traces
 from weft_rl.data.small_world import small_traces
 from weft_rl.data.text import decode_completion
-from weft_rl.data.tiny_world import cold_start_traces
-from weft_rl.data.traces import Examples, encode_traces
+from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.data.trace_schemas import Trace, turns_of
+from weft_rl.data.trace_selection import read_traces
 from weft_rl.errors import UserError
-from weft_rl.live import HEAT
+from weft_rl.evaluation.results_store import rank_and_world
+from weft_rl.io.terminal import Console
 from weft_rl.models.loading import load_tokenizer
-from weft_rl.shares import rank_and_world
-from weft_rl.terminal import Console
-from weft_rl.trainers.answers import AnswerCollator
+from weft_rl.report.chart_data import HEAT
+from weft_rl.stages.context import Context, Surface, common_arguments, surface_of, train
 from weft_rl.trainers.cold_start import ColdStartTrainer
-from weft_rl.trainers.estimates import multiplies_bf16
-from weft_rl.trainers.objectives import objective_of
-from weft_rl.trainers.order import GroupedByLength
-from weft_rl.trainers.token_heat import SHOWN, write_heat
+from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.entropy_pass import multiplies_bf16
+from weft_rl.trainers.infra.length_sampler import GroupedByLength
+from weft_rl.trainers.infra.token_heat import SHOWN, write_heat
+from weft_rl.trainers.recipes import objective_of
 
 
 def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:

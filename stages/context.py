@@ -21,20 +21,20 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
-from stages.trackers import close_trackers, tracker_arguments
-from weft_rl.adapters import base_of
+from weft_rl.checkpoints.hub import local_folder
+from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.config.schema import LoraConfig, RunConfig
 from weft_rl.errors import Interrupted, UserError
+from weft_rl.io.terminal import Console, one_line
 from weft_rl.models.loading import load_model, load_tokenizer, resolve_device, with_lora
-from weft_rl.places import local_folder
-from weft_rl.runs import METRICS, checkpoint_path, cut_lines, sound_checkpoint
+from weft_rl.runs.folder import METRICS, checkpoint_path, cut_lines, sound_checkpoint
 from weft_rl.seeding import seed_for
-from weft_rl.terminal import Console, one_line
-from weft_rl.trainers.callbacks import MetricsWriter, ProgressLine, StopOnSignal
-from weft_rl.trainers.checkpoints import AtomicCheckpoints
-from weft_rl.trainers.heartbeat import Heartbeat
-from weft_rl.trainers.restorable import unusable
-from weft_rl.trainers.versions import RECOMPUTE
+from weft_rl.stages.trackers import close_trackers, tracker_arguments
+from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints
+from weft_rl.trainers.infra.callbacks import MetricsWriter, ProgressLine, StopOnSignal
+from weft_rl.trainers.infra.compat import RECOMPUTE
+from weft_rl.trainers.infra.rank_watchdog import Heartbeat
+from weft_rl.trainers.infra.restorable import unusable
 
 # What `accelerate launch` hands on from its file
 _MIXED_PRECISION = "ACCELERATE_MIXED_PRECISION"

@@ -9,28 +9,28 @@ from typing import Any
 
 import torch
 
-from stages.context import Context, Surface
-from stages.left_out import print_left_out
 from weft_rl.config.schema import RunConfig
-from weft_rl.data.baselines import BASELINES
-from weft_rl.data.held_out import Settings, evaluation_settings, is_evaluated
+from weft_rl.data.hub import hub_records
 from weft_rl.data.records import Record
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.tasks import held_out_records, hub_name
-from weft_rl.evaluation import (
+from weft_rl.evaluation.baselines import BASELINES
+from weft_rl.evaluation.generate import (
     PART,
     Completion,
     require_prompts_fit,
     sample_completions,
     summarise,
 )
-from weft_rl.hub import hub_records
-from weft_rl.live import PLAYED, TRACE
+from weft_rl.evaluation.results_store import Shares, rank_and_world
+from weft_rl.evaluation.scores import score_completions
+from weft_rl.evaluation.settings import Settings, evaluation_settings, is_evaluated
 from weft_rl.models.loading import load_model, load_tokenizer
-from weft_rl.runs import EVAL, read_results, write_json, write_text
-from weft_rl.sampler.display import progress_bar
-from weft_rl.scores import score_completions
-from weft_rl.shares import Shares, rank_and_world
+from weft_rl.report.chart_data import PLAYED, TRACE
+from weft_rl.runs.folder import EVAL, read_results, write_json, write_text
+from weft_rl.sampler.progress import progress_bar
+from weft_rl.stages.context import Context, Surface
+from weft_rl.stages.left_out import print_left_out
 
 
 def run(context: Context) -> dict[str, Any]:

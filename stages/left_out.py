@@ -1,8 +1,8 @@
 """Prints which records a stage leaves out."""
 
 from weft_rl.data.rejects import Rejects
-from weft_rl.shares import rank_and_world
-from weft_rl.terminal import Console
+from weft_rl.evaluation.results_store import rank_and_world
+from weft_rl.io.terminal import Console
 
 
 def print_left_out(title: str, rejects: Rejects) -> None:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from stages import base, cold_start, rl
-from stages.context import Context, Surface
 from weft_rl.config.schema import RunConfig
-from weft_rl.trainers.objectives import RECIPES
+from weft_rl.stages import cold_start, rl
+from weft_rl.stages import pretrain as base
+from weft_rl.stages.context import Context, Surface
+from weft_rl.trainers.recipes import RECIPES
 
 
 class Stage(NamedTuple):

@@ -10,27 +10,27 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 from trl import GRPOConfig
 
-from rewards.registry import training
-from stages import evaluate
-from stages.context import Context, Surface, common_arguments, train
-from stages.left_out import print_left_out
-from weft_rl.config.options import require
+from weft_rl.config.fields import require
 from weft_rl.config.schema import RunConfig
-from weft_rl.data.held_out import evaluation_settings
+from weft_rl.data.hub import hub_records
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.records import Record, load_records
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.tasks import held_out_records, hub_name, training_records
 from weft_rl.data.text import task_prompt_ids
-from weft_rl.evaluation import sample_completions, summarise
-from weft_rl.hub import hub_records
-from weft_rl.models.checks import require_room
+from weft_rl.evaluation.generate import sample_completions, summarise
+from weft_rl.evaluation.results_store import rank_and_world
+from weft_rl.evaluation.settings import evaluation_settings
 from weft_rl.models.loading import load_tokenizer
-from weft_rl.shares import rank_and_world
+from weft_rl.models.memory import require_room
+from weft_rl.rewards.registry import training
+from weft_rl.stages import evaluate
+from weft_rl.stages.context import Context, Surface, common_arguments, train
+from weft_rl.stages.left_out import print_left_out
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
-from weft_rl.trainers.sharded import whole_weights
-from weft_rl.trainers.task_rewards import CompletionLog, trl_rewards
-from weft_rl.trainers.watch import Alarms, HeldOut
+from weft_rl.trainers.infra.fsdp import whole_weights
+from weft_rl.trainers.infra.watch import Alarms, HeldOut
+from weft_rl.trainers.reward_adapter import CompletionLog, trl_rewards
 
 
 def prompts(config: RunConfig, rejects: Rejects) -> list[Record]:

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from weft_rl.trackers import PROJECT, tracker_folder
+from weft_rl.trainers.infra.trackers import PROJECT, tracker_folder
 
 
 def tracker_arguments(trackers: Sequence[str], run: Path, stage: str) -> dict[str, Any]:

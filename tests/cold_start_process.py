@@ -9,13 +9,13 @@ from pathlib import Path
 from safetensors.torch import save_file
 from small_cold_start import arguments, small_model
 
-from stages.context import leave_together
-from weft_rl.data.tiny_world import cold_start_traces
-from weft_rl.data.traces import encode_traces
-from weft_rl.models.tokenizer import tiny_tokenizer
-from weft_rl.trainers.answers import AnswerCollator
+from weft_rl.data.sft_examples import encode_traces
+from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.models.toy import tiny_tokenizer
+from weft_rl.stages.context import leave_together
 from weft_rl.trainers.cold_start import ColdStartTrainer
-from weft_rl.trainers.objectives import objective_of
+from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.recipes import objective_of
 
 
 def main(folder: Path, method: str, batch: int) -> None:

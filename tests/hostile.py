@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
-from rewards.extract import answer_text
-from rewards.registry import EVALUATION
-from rewards.sudoku import answer_digits
+from weft_rl.rewards.extract import answer_text
+from weft_rl.rewards.registry import EVALUATION
+from weft_rl.rewards.sudoku import answer_digits
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
 NUMBERS, TARGET = [2, 3, 4], 5

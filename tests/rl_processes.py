@@ -9,7 +9,7 @@ import torch
 from rl_trainer import by_length, dataset, options, state, trained, trainer
 from transformers import TrainerCallback
 
-from stages.context import leave_together
+from weft_rl.stages.context import leave_together
 
 MICRO = {"micro_batch_size": 2}
 RUNS = {

@@ -11,10 +11,10 @@ from weft_rl.config.schema import BaseConfig, LoraConfig, RLConfig, SamplerConfi
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.tasks import training_records
 from weft_rl.models.loading import fresh_model, with_lora
-from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
+from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
-from weft_rl.trainers.task_rewards import trl_rewards
-from weft_rl.trainers.versions import RECOMPUTE
+from weft_rl.trainers.infra.compat import RECOMPUTE
+from weft_rl.trainers.reward_adapter import trl_rewards
 
 G, T, ROWS = 4, 12, 8
 CLIP, PROMPT_MASK = 0.2, 0.3

@@ -22,17 +22,17 @@ from safetensors.torch import save_file
 from small_cold_start import arguments, small_model
 from torch.distributed.tensor import DTensor
 
-from stages.context import leave_together
 from weft_rl.config.schema import LoraConfig
-from weft_rl.data.tiny_world import cold_start_traces
-from weft_rl.data.traces import encode_traces
-from weft_rl.models import head
+from weft_rl.data.sft_examples import encode_traces
+from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.models import lm_head as head
 from weft_rl.models.loading import with_lora
-from weft_rl.models.tokenizer import tiny_tokenizer
+from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.sampler import SamplerConfig
-from weft_rl.trainers.answers import AnswerCollator
+from weft_rl.stages.context import leave_together
 from weft_rl.trainers.cold_start import ColdStartTrainer
-from weft_rl.trainers.objectives import Objective
+from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.recipes import Objective
 
 LAUNCHERS = Path(__file__).parents[1] / "configs" / "accelerate"
 FEW = 300  # logits together: the head's positions are several parts

@@ -4,7 +4,7 @@ from transformers import TrainingArguments
 
 from weft_rl.config.schema import BaseConfig
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.tokenizer import tiny_config
+from weft_rl.models.toy import tiny_config
 
 
 def small_model():

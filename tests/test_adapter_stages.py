@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from weft_rl.pipeline import main
+from weft_rl.pipeline.run import main
 
 SMALL = [
     *("base.max_steps=20", "base.batch_size=8", "base.examples=40"),

@@ -19,7 +19,7 @@ from weft_rl.config.schema import LoraConfig
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, with_lora
-from weft_rl.sums import seal
+from weft_rl.runs.checksums import seal
 
 CPU = torch.device("cpu")
 WEIGHTS = "adapter_model.safetensors"
@@ -138,7 +138,7 @@ def test_an_adapter_on_a_model_of_the_hub(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="one: its base is not here: model=owner/of-a-model"):
         convert(folder, tmp_path / "merged", "upstream", 10**9)
     monkeypatch.setattr(
-        "weft_rl.places.snapshot_download",
+        "weft_rl.checkpoints.hub.snapshot_download",
         lambda name, **_: {"owner/of-a-model": str(source)}[name],
     )
     convert(folder, tmp_path / "merged", "upstream", 10**9)

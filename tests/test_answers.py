@@ -5,7 +5,7 @@ import random
 import runpy
 from pathlib import Path
 
-from rewards.math500 import is_right
+from weft_rl.rewards.math500 import is_right
 
 ROOT = Path(__file__).parents[1]
 BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "answers.py"))

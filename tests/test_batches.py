@@ -7,18 +7,18 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from transformers import TrainerCallback
 
-from weft_rl.data.traces import Example
-from weft_rl.diffusion.estimators import Views
+from weft_rl.data.sft_examples import Example
+from weft_rl.diffusion.logprob_estimators import Views
 from weft_rl.diffusion.noise import TIME_MARGIN
 from weft_rl.diffusion.rates import mean_rate
-from weft_rl.models.tokenizer import tiny_tokenizer
-from weft_rl.runs import newest_checkpoint
+from weft_rl.models.toy import tiny_tokenizer
+from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.seeding import seed_for
-from weft_rl.trainers.answers import AnswerCollator
 from weft_rl.trainers.cold_start import ColdStartTrainer
-from weft_rl.trainers.objectives import Objective
-from weft_rl.trainers.order import GroupedByLength
-from weft_rl.trainers.view_log_probs import Rows, view_log_probs
+from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.infra.length_sampler import GroupedByLength
+from weft_rl.trainers.masked_log_probs import Rows, view_log_probs
+from weft_rl.trainers.recipes import Objective
 
 PAD = 1
 MASK = tiny_tokenizer().mask_token_id

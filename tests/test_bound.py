@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import tensor
 from torch.testing import assert_close
 
-from weft_rl.diffusion.bound import bound_weights, clock_of_one_token, clock_probability
+from weft_rl.diffusion.exact_elbo import bound_weights, clock_of_one_token, clock_probability
 from weft_rl.diffusion.noise import mask_probability
 from weft_rl.diffusion.rates import mean_rate, usable_rates
 

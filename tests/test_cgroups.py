@@ -2,7 +2,7 @@
 
 import pytest
 
-from weft_rl.cgroups import available_memory
+from weft_rl.models.cgroups import available_memory
 
 KIB, MIB = 2**10, 2**20
 V1 = "sys/fs/cgroup/memory"

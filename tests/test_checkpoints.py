@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from weft_rl.cli import execute
-from weft_rl.pipeline import main
-from weft_rl.runs import read_lines
-from weft_rl.sums import SUMS, damage, seal
+from weft_rl.pipeline.run import main
+from weft_rl.runs.checksums import SUMS, damage, seal
+from weft_rl.runs.folder import read_lines
 
 SMALL = ["preset=tiny", "eval.after_each=false", "cold_start.records=12", "cold_start.epochs=2"]
 SMALL += ["cold_start.batch_size=4", "cold_start.logging_steps=1", "cold_start.save_steps=2"]
@@ -139,7 +139,7 @@ def full_after(patch):
     def fsync(_):
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
-    patch.setattr("weft_rl.sums.os.fsync", fsync)
+    patch.setattr("weft_rl.runs.checksums.os.fsync", fsync)
 
 
 @pytest.mark.parametrize("fill", [full_before, full_during, full_after])
@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(start, whole, tmp_path, capsys
     for later in ("step-4", "step-6"):
         shutil.rmtree(out / "checkpoints" / "sft" / later)
     with pytest.MonkeyPatch.context() as patch:
-        from weft_rl.trainers.checkpoints import AtomicCheckpoints
+        from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints
 
         save = AtomicCheckpoints._save_checkpoint
 

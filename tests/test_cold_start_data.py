@@ -7,18 +7,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.cold_start import examples_of
-from stages.context import Context
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import DataConfig
-from weft_rl.data.choice import Rejects, read_traces
-from weft_rl.data.tiny_world import cold_start_traces
-from weft_rl.data.traces import encode_traces
+from weft_rl.data.sft_examples import encode_traces
+from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.data.trace_selection import Rejects, read_traces
 from weft_rl.errors import UserError
-from weft_rl.models.tokenizer import EOT, tiny_config, tiny_tokenizer
-from weft_rl.pipeline import main
-from weft_rl.trainers.answers import AnswerCollator
+from weft_rl.models.toy import EOT, tiny_config, tiny_tokenizer
+from weft_rl.pipeline.run import main
+from weft_rl.stages.cold_start import examples_of
+from weft_rl.stages.context import Context
+from weft_rl.trainers.collator import AnswerCollator
 
 FIXTURE = Path(__file__).parent / "fixtures" / "s1k_schema_8.jsonl"
 

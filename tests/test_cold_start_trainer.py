@@ -10,17 +10,17 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from weft_rl.config.schema import COLD_STARTS
-from weft_rl.data.tiny_world import cold_start_traces
-from weft_rl.data.traces import encode_traces
+from weft_rl.data.sft_examples import encode_traces
+from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.diffusion.noise import TIME_MARGIN
 from weft_rl.errors import UserError
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.tokenizer import tiny_tokenizer
-from weft_rl.runs import newest_checkpoint
+from weft_rl.models.toy import tiny_tokenizer
+from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.seeding import seed_for
-from weft_rl.trainers.answers import AnswerCollator
 from weft_rl.trainers.cold_start import ColdStartTrainer
-from weft_rl.trainers.objectives import RECIPES, Objective, objective_of
+from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.recipes import RECIPES, Objective, objective_of
 
 
 def examples():

@@ -7,22 +7,22 @@ import torch
 from datasets import Dataset
 from rl_trainer import ROWS, T, rollout, small_model, trainer
 
-from weft_rl import evaluation
 from weft_rl.cli import execute
 from weft_rl.config.schema import BaseConfig, SamplerConfig
-from weft_rl.data.held_out import Settings
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import training_records
 from weft_rl.errors import UserError
-from weft_rl.models.configuration import LLaDAConfig
+from weft_rl.evaluation import generate as evaluation
+from weft_rl.evaluation.settings import Settings
+from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.small import small_config, small_tokenizer
-from weft_rl.models.tokenizer import EOS, EOT, MASK, tiny_tokenizer
-from weft_rl.pipeline import main
+from weft_rl.models.toy import EOS, EOT, MASK, tiny_tokenizer
+from weft_rl.pipeline.run import main
 from weft_rl.sample import main as sample
 from weft_rl.sampler import SamplerOutput
-from weft_rl.trainers import denoised_rollouts
+from weft_rl.trainers import rollouts as denoised_rollouts
 
 SPELLING = f"Ann has {MASK} apples and {EOT}<|startoftext|> {EOS} pears. How many?"
 

@@ -3,7 +3,7 @@
 import pytest
 from run_folders import PUZZLE, SOLUTION, completion, write_lines
 
-from weft_rl.completions import sample_groups
+from weft_rl.report.samples import sample_groups
 
 
 #   4 3 2 .      4 3 2 1

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weft_rl.config.fields import leaves
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
-from weft_rl.config.options import leaves
 from weft_rl.config.schema import STAGES, RunConfig, SamplerConfig
 from weft_rl.errors import UserError
 

@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 import yaml
 
+from weft_rl.config.fields import kinds
 from weft_rl.config.load import load_run_config, preset_names, to_yaml
-from weft_rl.config.options import kinds
 from weft_rl.config.rl import CLIPPED_TOKENS
 from weft_rl.config.schema import RLConfig
 from weft_rl.errors import UserError

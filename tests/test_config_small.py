@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from weft_rl.config.fields import option
 from weft_rl.config.load import parse_options
-from weft_rl.config.options import option
 from weft_rl.errors import UserError
 
 WHOLE = "a whole number in plain digits (not 8.0 or 1e3)"

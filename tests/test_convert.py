@@ -12,16 +12,16 @@ from torch.testing import assert_close
 from transformers import LlamaForCausalLM
 from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, write_folder
 
+from weft_rl.checkpoints.safetensors_index import INDEX
 from weft_rl.config.schema import BaseConfig, LoraConfig
 from weft_rl.convert import SUMS, convert, main
 from weft_rl.errors import UserError
-from weft_rl.families.dream import DREAM
-from weft_rl.families.registry import read_config
 from weft_rl.models import LLaDAForMaskedLM
+from weft_rl.models.families.dream import DREAM
+from weft_rl.models.families.registry import read_config
 from weft_rl.models.loading import load_model, with_lora
-from weft_rl.models.tokenizer import tiny_config
-from weft_rl.shards import INDEX
-from weft_rl.sums import seal
+from weft_rl.models.toy import tiny_config
+from weft_rl.runs.checksums import seal
 
 CPU = torch.device("cpu")
 
@@ -144,7 +144,7 @@ def test_a_flipped_bit_is_seen_before_weights_are_loaded(tmp_path, monkeypatch, 
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    monkeypatch.setattr("weft_rl.sums._LARGE", 0)
+    monkeypatch.setattr("weft_rl.runs.checksums._LARGE", 0)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with pytest.raises(UserError, match=r"model\.safetensors does not match its checksum; copy"):
         load_model(str(folder), CPU, torch.float32)

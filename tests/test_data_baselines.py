@@ -4,9 +4,9 @@ from statistics import mean
 
 import pytest
 
-from rewards import countdown, sudoku
-from rewards.registry import EVALUATION
-from weft_rl.data.baselines import (
+from weft_rl.data.records import Record, load_records
+from weft_rl.data.sudoku import generate
+from weft_rl.evaluation.baselines import (
     BASELINES,
     all_ones,
     last_formula,
@@ -16,8 +16,8 @@ from weft_rl.data.baselines import (
     row_filling,
     sum_of_numbers,
 )
-from weft_rl.data.records import Record, load_records
-from weft_rl.data.sudoku import generate
+from weft_rl.rewards import countdown, sudoku
+from weft_rl.rewards.registry import EVALUATION
 
 RECORD = Record("x", "sudoku", {"puzzle": "4320004330100004", "solution": "4321124334122134"})
 

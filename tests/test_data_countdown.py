@@ -5,9 +5,9 @@ from itertools import permutations, product
 
 import pytest
 
-from rewards.arithmetic import NotAnExpression, evaluate
 from weft_rl.data.countdown import generate, is_held_out, reachable
 from weft_rl.data.records import load_records
+from weft_rl.rewards.arithmetic import NotAnExpression, evaluate
 
 
 def by_expressions(numbers):

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from rewards.grid import completions
 from weft_rl.data.records import load_records
 from weft_rl.data.rejects import Rejects
 from weft_rl.errors import UserError
+from weft_rl.rewards.sudoku_grid import completions
 
 GOOD = "4320004330100004,4321124334122134"
 

@@ -5,14 +5,8 @@ from itertools import combinations
 
 import pytest
 
-from rewards.grid import completions, is_solved, solved_grids
-from weft_rl.data.sudoku import (
-    generate,
-    held_out_orbits,
-    is_held_out,
-    latin_squares,
-    orbit,
-)
+from weft_rl.data.sudoku import generate, held_out_orbits, is_held_out, latin_squares, orbit
+from weft_rl.rewards.sudoku_grid import completions, is_solved, solved_grids
 
 
 def test_latin_squares_hold_the_grids():

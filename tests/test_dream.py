@@ -13,14 +13,14 @@ from upstream_checkpoint import DREAM_CONFIG, random_tensors, write_folder
 from weft_rl.config.schema import LoraConfig, SamplerConfig
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
-from weft_rl.families.dream import DREAM
 from weft_rl.models import DreamConfig, DreamForMaskedLM
-from weft_rl.models.dream import source_positions
+from weft_rl.models.families.dream import DREAM
 from weft_rl.models.loading import fresh_model, load_model, with_lora
-from weft_rl.models.tokenizer import SYMBOLS, tiny_tokenizer
-from weft_rl.pipeline import main
+from weft_rl.models.modeling_dream import source_positions
+from weft_rl.models.toy import SYMBOLS, tiny_tokenizer
+from weft_rl.pipeline.run import main
 from weft_rl.sampler import generate
-from weft_rl.trainers.estimates import estimate
+from weft_rl.trainers.entropy_pass import estimate
 
 CPU = torch.device("cpu")
 

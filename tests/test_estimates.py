@@ -7,8 +7,8 @@ from torch.testing import assert_close
 from weft_rl.diffusion.rates import token_entropy, token_nll
 from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
-from weft_rl.trainers.estimates import EstimateCache, answer_positions, estimate
-from weft_rl.trainers.token_table import TokenTable
+from weft_rl.trainers.entropy_pass import EstimateCache, answer_positions, estimate
+from weft_rl.trainers.infra.token_entropy_log import TokenTable
 
 MASK = 19
 

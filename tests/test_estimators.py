@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from weft_rl.diffusion.estimators import (
+from weft_rl.diffusion.logprob_estimators import (
     NEVER,
     Views,
     coupled,

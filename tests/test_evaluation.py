@@ -13,14 +13,14 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from weft_rl.config.schema import EvalConfig, RunConfig, SamplerConfig
-from weft_rl.data.held_out import Settings, evaluation_settings
 from weft_rl.errors import UserError
-from weft_rl.evaluation import PART, summarise
-from weft_rl.models.configuration import LLaDAConfig
+from weft_rl.evaluation.generate import PART, summarise
+from weft_rl.evaluation.results_store import Shares
+from weft_rl.evaluation.settings import Settings, evaluation_settings
+from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.tokenizer import BaseConfig, tiny_config, tiny_tokenizer
-from weft_rl.pipeline import main
-from weft_rl.shares import Shares
+from weft_rl.models.toy import BaseConfig, tiny_config, tiny_tokenizer
+from weft_rl.pipeline.run import main
 
 FIXTURES = Path(__file__).parent / "fixtures"
 DATA = {

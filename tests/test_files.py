@@ -15,10 +15,10 @@ import pytest
 from pyarrow import parquet
 
 from weft_rl.config.schema import DataConfig
-from weft_rl.data.choice import read_traces
 from weft_rl.data.files import read_rows
 from weft_rl.data.records import load_records
 from weft_rl.data.rejects import Rejects
+from weft_rl.data.trace_selection import read_traces
 from weft_rl.errors import UserError
 
 ROWS = [{"question": f"Wie viele Äpfel, {i}?", "answer": str(i)} for i in range(3)]

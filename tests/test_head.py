@@ -13,14 +13,15 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from weft_rl.config.schema import LoraConfig
-from weft_rl.diffusion.estimators import Views
+from weft_rl.diffusion.logprob_estimators import Views
 from weft_rl.diffusion.losses import denoising_loss
-from weft_rl.models import LLaDAConfig, head
-from weft_rl.models.dream import DreamConfig
+from weft_rl.models import LLaDAConfig
+from weft_rl.models import lm_head as head
 from weft_rl.models.loading import fresh_model, with_lora
+from weft_rl.models.modeling_dream import DreamConfig
 from weft_rl.trainers.cold_start import masked_nll
-from weft_rl.trainers.objectives import Objective
-from weft_rl.trainers.view_log_probs import Rows, view_log_probs
+from weft_rl.trainers.masked_log_probs import Rows, view_log_probs
+from weft_rl.trainers.recipes import Objective
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import weft_rl
-from weft_rl.config.sweep import SweepConfig
 from weft_rl.errors import UserError
-from weft_rl.jobs import Job, Pool, check_launcher, open_pool, run_in, workers_and_threads
-from weft_rl.launchers.command import Command, Forwarding
+from weft_rl.sweeps.config import SweepConfig
+from weft_rl.sweeps.jobs import Job, Pool, check_launcher, open_pool, run_in, workers_and_threads
+from weft_rl.sweeps.launchers.base import Command, Forwarding
 
 # Stands where `weft_rl.pipeline` does: counts its tries in its run's log, then does as it is told.
 CHILD = """
@@ -196,8 +196,8 @@ SWEEP = """
 import sys
 from pathlib import Path
 from weft_rl.cli import execute
-from weft_rl.config.sweep import SweepConfig
-from weft_rl.jobs import Job, open_pool, run_in
+from weft_rl.sweeps.config import SweepConfig
+from weft_rl.sweeps.jobs import Job, open_pool, run_in
 folder, *resources = sys.argv[1:]
 pool = open_pool(SweepConfig(launcher="submitit", resources=resources), Path(folder), 1, 1)
 body = lambda _: run_in(pool, [Job("one", ["slow to stop"])], Path(folder), 1)["one"]

@@ -9,10 +9,10 @@ from math import comb
 import pytest
 import torch
 
-from weft_rl.likelihood import log_likelihood
-from weft_rl.models.configuration import LLaDAConfig
+from weft_rl.evaluation.likelihood import log_likelihood
+from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.tokenizer import BaseConfig, tiny_config, tiny_tokenizer
+from weft_rl.models.toy import BaseConfig, tiny_config, tiny_tokenizer
 
 PROMPT, ANSWER = torch.tensor([7, 8]), torch.tensor([9, 10, 11])
 

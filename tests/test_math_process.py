@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from rewards import math_pool, math_worker
-from rewards.math_limits import is_too_costly
-from rewards.math_pool import Pool, Worker
-from rewards.math_process import is_solved, judge_ahead, judge_pairs, judging
+from weft_rl.rewards.answers import pool as math_pool
+from weft_rl.rewards.answers import worker as math_worker
+from weft_rl.rewards.answers.judge import is_solved, judge_ahead, judge_pairs, judging
+from weft_rl.rewards.answers.limits import is_too_costly
+from weft_rl.rewards.answers.pool import Pool, Worker
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GOLD = json.loads((FIXTURES / "gold_answers.json").read_text("utf-8"))["math500"]
@@ -335,7 +336,8 @@ def test_the_limit_needs_no_parent():
 def test_nothing_is_written_and_nothing_of_the_working_directory_is_read(tmp_path):
     (tmp_path / "sympy.py").write_text("raise SystemExit(7)")
     (tmp_path / "rewards.py").write_text("raise SystemExit(7)")
-    code = r"from rewards.math_process import is_solved; print(is_solved(r'\frac12', '0.5', ''))"
+    code = "from weft_rl.rewards.answers.judge import is_solved\n"
+    code += r"print(is_solved(r'\frac12', '0.5', ''))"
     root = str(Path(__file__).parents[1])
     before = sorted(tmp_path.iterdir())
     done = subprocess.run(

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 
 from weft_rl.models import LLaDAConfig, LLaDAForMaskedLM
 from weft_rl.models.loading import fresh_model
-from weft_rl.trainers.versions import RECOMPUTE
+from weft_rl.trainers.infra.compat import RECOMPUTE
 
 SMALL = {
     "vocab_size": 40,

@@ -11,9 +11,9 @@ import yaml
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
-from weft_rl.opening import is_untouched, open_run, take_up
-from weft_rl.pipeline import main
-from weft_rl.runs import newest_checkpoint, one_writer
+from weft_rl.pipeline.resume import is_untouched, open_run, take_up
+from weft_rl.pipeline.run import main
+from weft_rl.runs.folder import newest_checkpoint, one_writer
 
 SMALL = ["preset=tiny", "eval.after_each=false", "cold_start.records=8", "cold_start.epochs=1"]
 SMALL += ["cold_start.batch_size=4", "rl.num_prompts=2", "rl.num_generations=2", "rl.save_steps=1"]
@@ -98,7 +98,7 @@ def test_the_corrected_command_uses_the_folder_of_a_mistake(start, tmp_path, cap
     assert not out.exists()
     # what no check foresees leaves a configuration
     with monkeypatch.context() as patch:
-        patch.setattr("weft_rl.pipeline.run_pipeline", refuse)
+        patch.setattr("weft_rl.pipeline.run.run_pipeline", refuse)
         assert status(start, out, *short, "seed=3") == 2
     assert (out / "config.yaml").exists()
     assert is_untouched(out)

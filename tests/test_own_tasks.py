@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from rewards.registry import EVALUATION
 from weft_rl.cli import execute
 from weft_rl.data.prompts import PROMPTS
 from weft_rl.data.records import FIELDS
 from weft_rl.data.tasks import GENERATORS
 from weft_rl.errors import UserError
-from weft_rl.pipeline import main
+from weft_rl.pipeline.run import main
+from weft_rl.rewards.registry import EVALUATION
 
 PAGE = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text(encoding="utf-8")
 GOOD = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
@@ -105,7 +105,7 @@ def test_fields_that_a_file_lacks(tmp_path, capsys):
 def test_a_training_reward_may_fail_on_some_completions(tmp_path, monkeypatch):
     """A run counts such failures; an evaluation's score may not fail."""
     from weft_rl.config.load import load_run_config
-    from weft_rl.preflight import check_run
+    from weft_rl.pipeline.preflight import check_run
 
     path = tmp_path / "sorting.py"
     path.write_text(

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from weft_rl.cli import execute
 from weft_rl.config.schema import COLD_STARTS
-from weft_rl.pipeline import main
+from weft_rl.pipeline.run import main
 
 SMALL = [
     "base.max_steps=4",

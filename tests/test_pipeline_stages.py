@@ -8,10 +8,10 @@ import pytest
 import torch
 from test_pipeline import SMALL, cache, status  # noqa: F401 - a fixture of all tests here
 
-from stages.registry import STAGES
 from weft_rl.cli import execute
-from weft_rl.pipeline import main
-from weft_rl.runs import newest_checkpoint
+from weft_rl.pipeline.run import main
+from weft_rl.runs.folder import newest_checkpoint
+from weft_rl.stages.registry import STAGES
 
 
 @pytest.fixture(scope="module")

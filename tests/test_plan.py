@@ -11,25 +11,26 @@ from test_cli import ask
 from test_cold_start_trainer import examples, trainer
 from upstream_checkpoint import llada_folder
 
-from weft_rl import budget
-from weft_rl.budget import Network, Step, backward_share, forward_operations
 from weft_rl.config.load import load_run_config
-from weft_rl.config.plan import PlanConfig
 from weft_rl.config.schema import BaseConfig, LoraConfig, SamplerConfig
+from weft_rl.diffusion.log_probs import token_log_probs
 from weft_rl.diffusion.losses import denoising_loss
-from weft_rl.diffusion.policy import token_log_probs
 from weft_rl.errors import UserError
-from weft_rl.families.dream import DREAM
-from weft_rl.families.family import Sizes
-from weft_rl.families.llada import EIGHT_B, LLADA
-from weft_rl.models import LLaDAConfig, head
+from weft_rl.models import LLaDAConfig
+from weft_rl.models import lm_head as head
+from weft_rl.models.families.base import Sizes
+from weft_rl.models.families.dream import DREAM
+from weft_rl.models.families.llada import EIGHT_B, LLADA
 from weft_rl.models.loading import fresh_model, with_lora
-from weft_rl.models.tokenizer import SYMBOLS, tiny_config
-from weft_rl.plan import cures_of, main, make_plan, make_plans
+from weft_rl.models.toy import SYMBOLS, tiny_config
+from weft_rl.plan import memory as budget
+from weft_rl.plan.command import cures_of, main, make_plan, make_plans
+from weft_rl.plan.compute import WITHOUT_ESTIMATE
+from weft_rl.plan.config import PlanConfig
+from weft_rl.plan.memory import Network, Step, backward_share, forward_operations
 from weft_rl.sampler import generate
-from weft_rl.trainers.objectives import RECIPES
-from weft_rl.trainers.versions import RECOMPUTE
-from weft_rl.work import WITHOUT_ESTIMATE
+from weft_rl.trainers.infra.compat import RECOMPUTE
+from weft_rl.trainers.recipes import RECIPES
 
 QKV = ["q_proj", "k_proj", "v_proj"]
 ALL = [*QKV, "attn_out", "ff_proj", "up_proj", "ff_out"]

@@ -5,21 +5,32 @@ from dataclasses import replace
 import pytest
 import torch
 
-from weft_rl.budget import HARDWARE, Network, forward_operations
 from weft_rl.config.load import load_run_config
-from weft_rl.config.plan import PlanConfig
 from weft_rl.config.schema import LoraConfig, SamplerConfig
-from weft_rl.data.held_out import PUBLISHED_RECORDS, Settings, evaluation_settings, most_records
 from weft_rl.data.records import load_records
-from weft_rl.data.symbols import SYMBOLS
 from weft_rl.data.tasks import held_out_records
-from weft_rl.families.family import Sizes
-from weft_rl.families.llada import LLADA
+from weft_rl.data.toy.vocabulary import SYMBOLS
+from weft_rl.evaluation.settings import (
+    PUBLISHED_RECORDS,
+    Settings,
+    evaluation_settings,
+    most_records,
+)
 from weft_rl.models import LLaDAConfig
+from weft_rl.models.families.base import Sizes
+from weft_rl.models.families.llada import LLADA
 from weft_rl.models.loading import fresh_model
-from weft_rl.plan import main, make_plan
+from weft_rl.plan.command import main, make_plan
+from weft_rl.plan.compute import (
+    Forwards,
+    evaluation_forwards,
+    evaluation_seconds,
+    rollout,
+    seconds_of,
+)
+from weft_rl.plan.config import PlanConfig
+from weft_rl.plan.memory import HARDWARE, Network, forward_operations
 from weft_rl.sampler import generate
-from weft_rl.work import Forwards, evaluation_forwards, evaluation_seconds, rollout, seconds_of
 
 SIZES = Sizes(64, 16, 1, 2, 2, 32)
 NETWORK = Network(LLADA, SIZES, LoraConfig(), "float32", checkpointing=False, half=False)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from weft_rl.config.load import load_run_config
-from weft_rl.config.plan import PlanConfig
-from weft_rl.plan import cures_of, make_plan
+from weft_rl.plan.command import cures_of, make_plan
+from weft_rl.plan.config import PlanConfig
 
 PAGE = (Path(__file__).parents[1] / "docs/scale.md").read_text()
 GIB = 2**30

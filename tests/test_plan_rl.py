@@ -10,21 +10,21 @@ import torch
 from allocations import allocated
 from rl_trainer import trainer
 
-import stages.rl
-from weft_rl.budget import HARDWARE, Network, Step, forward_operations
+import weft_rl.stages.rl
 from weft_rl.config.load import load_run_config
-from weft_rl.config.plan import PlanConfig
 from weft_rl.config.rl import MasksConfig, RLConfig
 from weft_rl.config.schema import LoraConfig, SamplerConfig
 from weft_rl.errors import UserError
-from weft_rl.families.family import Sizes
-from weft_rl.families.llada import LLADA
 from weft_rl.models import LLaDAConfig
+from weft_rl.models.families.base import Sizes
+from weft_rl.models.families.llada import LLADA
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.tokenizer import SYMBOLS
-from weft_rl.plan import cures_of, main, make_plan, network_of
+from weft_rl.models.toy import SYMBOLS
+from weft_rl.plan.command import cures_of, main, make_plan, network_of
+from weft_rl.plan.compute import rl_work, rollout, rows_of_pass, seconds_of
+from weft_rl.plan.config import PlanConfig
+from weft_rl.plan.memory import HARDWARE, Network, Step, forward_operations
 from weft_rl.sampler import generate
-from weft_rl.work import rl_work, rollout, rows_of_pass, seconds_of
 
 GIB = 2**30
 MEASURED = json.loads((Path(__file__).parents[1] / "benchmarks/results/gpu.json").read_text())
@@ -266,7 +266,7 @@ def test_devices_that_cannot_share_a_rollout(monkeypatch, devices, words):
         return
     monkeypatch.setenv("WORLD_SIZE", str(devices))
     with pytest.raises(UserError, match=f"{devices} processes cannot share the 96") as run:
-        stages.rl._arguments(SimpleNamespace(config=made), [1.0])
+        weft_rl.stages.rl._arguments(SimpleNamespace(config=made), [1.0])
     with pytest.raises(UserError) as plan:
         main(["model=llada_8b", "stages=[rl]", f"devices={devices}", *words])
     assert str(plan.value) == str(run.value)

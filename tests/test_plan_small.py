@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import stages.base
-from stages.context import Context
-from weft_rl.budget import backward_share
+import weft_rl.stages.pretrain
 from weft_rl.config.load import load_run_config
-from weft_rl.config.plan import PlanConfig
 from weft_rl.config.schema import LoraConfig
 from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
-from weft_rl.plan import cures_of, main, make_plan, make_plans, network_of
-from weft_rl.trainers.versions import RECOMPUTE
+from weft_rl.plan.command import cures_of, main, make_plan, make_plans, network_of
+from weft_rl.plan.config import PlanConfig
+from weft_rl.plan.memory import backward_share
+from weft_rl.stages.context import Context
+from weft_rl.trainers.infra.compat import RECOMPUTE
 
 MEASURED = json.loads((Path(__file__).parents[1] / "benchmarks/results/small.json").read_text())
 # The preset as it was when it was measured, with a longer canvas.
@@ -85,8 +85,8 @@ def test_a_way_back_is_launched_like_as_many_forwards(checkpointing):
 def test_the_base_that_is_planned_is_the_stages(tmp_path, monkeypatch):
     made = config("model=tiny", "base.examples=6", "base.batch_size=4", "base.max_steps=3")
     caught = []
-    monkeypatch.setattr(stages.base, "train", lambda trainer, _: caught.append(trainer))
-    stages.base._pretrain(Context(made, tmp_path, "base", ""))
+    monkeypatch.setattr(weft_rl.stages.pretrain, "train", lambda trainer, _: caught.append(trainer))
+    weft_rl.stages.pretrain._pretrain(Context(made, tmp_path, "base", ""))
     (trainer,) = caught
     rows = [(row.prompt_length, len(row.ids)) for row in trainer.train_dataset]
     longest = max(prompt for prompt, _ in rows)

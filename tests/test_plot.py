@@ -12,10 +12,18 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from weft_rl import page
 from weft_rl.errors import UserError
-from weft_rl.figures import Bar, Line, Panel, draw_bars, draw_curves, figure_svg, render
-from weft_rl.plot import PlotConfig, main, mean_curve, plot_run, plot_runs, read_curves, run_panels
+from weft_rl.plot.curves import (
+    PlotConfig,
+    main,
+    mean_curve,
+    plot_run,
+    plot_runs,
+    read_curves,
+    run_panels,
+)
+from weft_rl.plot.figures import Bar, Line, Panel, draw_bars, draw_curves, figure_svg, render
+from weft_rl.report import render as page
 
 # decay of 1/2 over half of the range: w = (1/2)^(1/500), and w^2 is the slider's value
 HALF = 0.5 ** (2 / 500)

@@ -5,10 +5,12 @@ import json
 import pytest
 from upstream_checkpoint import llada_folder
 
-from weft_rl import compare, pipeline, reproduce
+from weft_rl.compare import command as compare
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
-from weft_rl.preflight import check_run
+from weft_rl.pipeline import run as pipeline
+from weft_rl.pipeline.preflight import check_run
+from weft_rl.reproduce import command as reproduce
 
 COMMANDS = [
     (pipeline.main, ["stages=[weft,rl]"]),

@@ -6,7 +6,7 @@ import sys
 import time
 from datetime import timedelta
 
-from weft_rl.progress import LogLines, time_left
+from weft_rl.io.log_lines import LogLines, time_left
 
 
 def test_tenths_and_half_minutes(monkeypatch, capsys):
@@ -39,7 +39,7 @@ def test_time_left():
 def test_each_stage_of_a_run_logs(tmp_path, monkeypatch):
     from run_folders import SMALL
 
-    from weft_rl.pipeline import main
+    from weft_rl.pipeline.run import main
 
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
     log = io.StringIO()

@@ -11,12 +11,12 @@ import pytest
 from html_page import Page
 from run_folders import PUZZLE, SOLUTION, completion, write_lines
 
-from weft_rl.completions import sample_groups
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
 from weft_rl.errors import UserError
-from weft_rl.figures import Line
-from weft_rl.live import chart
-from weft_rl.report import ReportConfig, run, write_report
+from weft_rl.plot.figures import Line
+from weft_rl.report.chart_data import chart
+from weft_rl.report.run_page import ReportConfig, run, write_report
+from weft_rl.report.samples import sample_groups
 
 
 def entry(score, low, high, **others):

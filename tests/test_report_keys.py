@@ -6,7 +6,7 @@ from run_folders import write_lines
 from test_comparison_report import folder as comparison  # noqa: F401
 from test_report_browser import CHROMIUM, folder  # noqa: F401
 
-from weft_rl.report import write_report
+from weft_rl.report.run_page import write_report
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
 FOCUS = "document.activeElement.dataset.name ?? document.activeElement.type"

@@ -9,11 +9,11 @@ from run_folders import SMALL, write_lines
 
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
-from weft_rl.paper import SCORES
-from weft_rl.paper_figures import curves_figure, time_figure, token_figure
-from weft_rl.paper_tables import norm_table, score_table
-from weft_rl.paper_units import Unit, rows_of, unit_of, units_of_figure, units_of_table
-from weft_rl.reproduce import main
+from weft_rl.reproduce.command import main
+from weft_rl.reproduce.figures import curves_figure, time_figure, token_figure
+from weft_rl.reproduce.paper_numbers import SCORES
+from weft_rl.reproduce.required_runs import Unit, rows_of, unit_of, units_of_figure, units_of_table
+from weft_rl.reproduce.tables import norm_table, score_table
 from weft_rl.stats import crossed_mean
 
 TINY = load_run_config([], command="test")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from weft_rl.config.load import load_run_config
-from weft_rl.opening import open_run, take_up
-from weft_rl.pipeline import run_pipeline
-from weft_rl.sums import SUMS
+from weft_rl.pipeline.resume import open_run, take_up
+from weft_rl.pipeline.run import run_pipeline
+from weft_rl.runs.checksums import SUMS
 
 STAGES = ("base", "weft", "rl")
 # metric lines of two steps, checkpoints of one: half of them fall in the middle of a line

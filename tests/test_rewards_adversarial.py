@@ -4,8 +4,10 @@ import time
 
 import pytest
 
-from rewards import countdown, format, gsm8k, strict_d1, strict_math, sudoku
-from rewards.registry import EVALUATION, training
+from weft_rl.rewards import countdown, format, gsm8k, sudoku
+from weft_rl.rewards.d1_scorer import math as strict_math
+from weft_rl.rewards.d1_scorer import sudoku_countdown as strict_d1
+from weft_rl.rewards.registry import EVALUATION, training
 
 OPEN, CLOSE, LONG = "<answer>", "</answer>", 1_000_000
 SUDOKU = {"puzzle": "4320004330100004", "solution": "4321124334122134"}

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.arithmetic import NotAnExpression, evaluate
-from rewards.countdown import exact, reward
+from weft_rl.rewards.arithmetic import NotAnExpression, evaluate
+from weft_rl.rewards.countdown import exact, reward
 
 
 def tagged(answer):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards import extract
-from rewards.extract import (
+from weft_rl.rewards import extract
+from weft_rl.rewards.extract import (
     END_TOKENS,
     LONGEST_ANSWER,
     answer_text,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards import format
+from weft_rl.rewards import format
 
 GOOD = "<reasoning>\nTwo and two\nare four.\n</reasoning>\n<answer>\n4\n</answer>"
 ONE_LINE = "<reasoning>r</reasoning><answer>4</answer>"

@@ -9,8 +9,10 @@ from hostile import RECORDS, completions, unearned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards import format, strict_d1, strict_math
-from rewards.registry import EVALUATION, training
+from weft_rl.rewards import format
+from weft_rl.rewards.d1_scorer import math as strict_math
+from weft_rl.rewards.d1_scorer import sudoku_countdown as strict_d1
+from weft_rl.rewards.registry import EVALUATION, training
 
 LIMIT_S = 0.010
 FORMATS = (format.tags, format.soft, format.strict, format.integer, format.boxed_answer)

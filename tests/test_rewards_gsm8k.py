@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.gsm8k import exact, gold, number
+from weft_rl.rewards.gsm8k import exact, gold, number
 
 GOLD = json.loads((Path(__file__).parent / "fixtures" / "gold_answers.json").read_text("utf-8"))
 

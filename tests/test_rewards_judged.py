@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rewards import gsm8k, math500
+from weft_rl.rewards import gsm8k, math500
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ROWS = [

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rewards import math_process
-from rewards.math500 import exact, is_right
+from weft_rl.rewards.answers import judge as math_process
+from weft_rl.rewards.math500 import exact, is_right
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GOLD = json.loads((FIXTURES / "gold_answers.json").read_text("utf-8"))["math500"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards import strict_d1
+from weft_rl.rewards.d1_scorer import sudoku_countdown as strict_d1
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"

@@ -8,7 +8,8 @@ from pathlib import Path
 import naive_d1
 import pytest
 
-from rewards import strict_d1, strict_math
+from weft_rl.rewards.d1_scorer import math as strict_math
+from weft_rl.rewards.d1_scorer import sudoku_countdown as strict_d1
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"

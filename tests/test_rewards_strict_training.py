@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rewards.registry import training
+from weft_rl.rewards.registry import training
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GOLDEN = json.loads((FIXTURES / "d1_training_rewards.json").read_text("utf-8"))

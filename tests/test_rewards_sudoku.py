@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.grid import completions, empty_cells, is_solved, keeps_clues, solved_grids
-from rewards.sudoku import answer_digits, cell_accuracy, exact, flags
+from weft_rl.rewards.sudoku import answer_digits, cell_accuracy, exact, flags
+from weft_rl.rewards.sudoku_grid import (
+    completions,
+    empty_cells,
+    is_solved,
+    keeps_clues,
+    solved_grids,
+)
 
 # 43|20    43|21
 # 00|43    12|43    eight empty cells

@@ -24,7 +24,7 @@ from rl_trainer import (
 from torch.testing import assert_close
 
 from weft_rl.sampler import SamplerConfig
-from weft_rl.trainers.view_log_probs import Rows
+from weft_rl.trainers.masked_log_probs import Rows
 
 PAIRS = [
     ("coupled", "bnpo", "tokens"),

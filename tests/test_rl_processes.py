@@ -13,7 +13,7 @@ from rl_processes import RUNS, results
 from rl_trainer import small_model
 from torch.testing import assert_close
 
-from weft_rl.models.tokenizer import tiny_tokenizer
+from weft_rl.models.toy import tiny_tokenizer
 
 HERE = Path(__file__).parent
 

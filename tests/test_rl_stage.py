@@ -12,12 +12,12 @@ import torch
 from rl_trainer import T, dataset, losses, options, rollout, state, trainer
 from safetensors.torch import load_file
 
-from rewards.registry import training
 from weft_rl.cli import execute
 from weft_rl.errors import UserError
-from weft_rl.pipeline import main
+from weft_rl.pipeline.run import main
+from weft_rl.rewards.registry import training
 from weft_rl.sampler import SamplerConfig
-from weft_rl.trainers.task_rewards import refuse_failing, trl_rewards
+from weft_rl.trainers.reward_adapter import refuse_failing, trl_rewards
 
 SMALL = ["preset=tiny", "stages=[rl]", "eval.after_each=false", "sampler.steps=4"]
 SMALL += ["rl.num_prompts=2", "rl.num_generations=2", "rl.max_steps=2", "rl.save_steps=2"]

@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from weft_rl.errors import UserError
-from weft_rl.runs import one_writer, write_text
+from weft_rl.runs.folder import one_writer, write_text
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from weft_rl.runs import one_writer, write_text
+from weft_rl.runs.folder import one_writer, write_text
 with one_writer(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -40,7 +40,7 @@ def test_a_second_writer_is_told_who_has_the_folder(tmp_path):
 ORPHAN = """
 import os, sys, time
 from pathlib import Path
-from weft_rl.runs import one_writer
+from weft_rl.runs.folder import one_writer
 with one_writer(Path(sys.argv[1])):
     if os.fork() == 0:
         os.close(1)

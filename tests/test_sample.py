@@ -12,7 +12,7 @@ from weft_rl.config.load import load_run_config, parse_options, to_yaml
 from weft_rl.config.schema import BaseConfig
 from weft_rl.errors import UserError
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
+from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.sample import SampleConfig, draw_grid, find_checkpoint, main, sampler_config
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"

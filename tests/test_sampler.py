@@ -11,7 +11,7 @@ from naive_sampler import naive_sample
 from sampler_models import END, MASK, TURN, Fixed, TinyNet, llada, prompts
 
 from weft_rl.sampler import SamplerConfig, generate
-from weft_rl.sampler.draws import stream_keys, uniform
+from weft_rl.sampler.rng import stream_keys, uniform
 
 
 def some_config(rng, **options):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft_rl.config.schema import SamplerConfig
-from weft_rl.sampler.control import (
+from weft_rl.sampler.unmasking import (
     Progress,
     confident_enough,
     jointly_confident,
@@ -229,5 +229,5 @@ def test_every_position_is_committed_once_block_after_block(
 
 
 def test_control_does_not_import_torch():
-    code = "import sys, weft_rl.sampler.control; sys.exit('torch' in sys.modules)"
+    code = "import sys, weft_rl.sampler.unmasking; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

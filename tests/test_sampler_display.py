@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from weft_rl.sampler.denoise import Step
-from weft_rl.sampler.display import filling_up, progress_bar, state
+from weft_rl.sampler.progress import filling_up, progress_bar, state
 
 
 def step(**changes):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import tensor
 
-from weft_rl.sampler.candidates import candidates, drawn
-from weft_rl.sampler.draws import stream_keys, uniform
+from weft_rl.sampler.rng import stream_keys, uniform
+from weft_rl.sampler.token_sampling import candidates, drawn
 
 
 def grid(seeds=range(20), steps=30, positions=40, purpose="token"):

@@ -7,7 +7,7 @@ import torch
 from sampler_models import llada, prompts
 
 from weft_rl.sampler import SamplerConfig, generate
-from weft_rl.sampler.network import Network
+from weft_rl.sampler.model_runner import Network
 
 OPTIONS = [
     {},

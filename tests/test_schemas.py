@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from weft_rl.data.schemas import Trace, trace_of, turns_of
+from weft_rl.data.trace_schemas import Trace, trace_of, turns_of
 
 S1K = {"question": "q", "thinking_trajectories": ["think", "more"], "attempt": "a", "cot": None}
 S1K_1_1 = {

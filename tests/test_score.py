@@ -16,12 +16,12 @@ import pandas
 import pyarrow
 import pytest
 
-from rewards.registry import EVALUATION
 from weft_rl.cli import execute
 from weft_rl.errors import UserError
-from weft_rl.evaluation import summarise
+from weft_rl.evaluation.generate import summarise
+from weft_rl.evaluation.scores import score_completions
+from weft_rl.rewards.registry import EVALUATION
 from weft_rl.score import ScoreConfig, main, run
-from weft_rl.scores import score_completions
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TASKS = ("sudoku", "countdown", "gsm8k", "math500")
@@ -274,7 +274,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
 
 def test_no_torch_on_the_way():
     modules = "weft_rl.score, weft_rl.data.records, weft_rl.data.sudoku, weft_rl.data.countdown"
-    program = f"import sys, {modules}, weft_rl.data.baselines; print('torch' in sys.modules)"
+    program = f"import sys, {modules}, weft_rl.evaluation.baselines; print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from sharded_processes import FEW, FORWARDS, RESUMED, RUNS, train_all
 from torch.testing import assert_close
 
-from weft_rl.models import head
+from weft_rl.models import lm_head as head
 from weft_rl.models.loading import load_model
 
 

@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from upstream_checkpoint import LLADA_CONFIG, llada_folder, write_folder
 
+from weft_rl.checkpoints.safetensors_index import INDEX, read_folder, read_header
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
-from weft_rl.families.registry import read_config
-from weft_rl.models.checks import require_memory
+from weft_rl.models.families.registry import read_config
 from weft_rl.models.loading import load_model
-from weft_rl.shards import INDEX, read_folder, read_header
+from weft_rl.models.memory import require_memory
 
 CPU = torch.device("cpu")
 NORM = "model.transformer.blocks.1.ff_norm.weight"
@@ -160,7 +160,7 @@ def test_code_beside_the_weights_is_not_run(tmp_path):
 
 def test_too_little_memory_is_said_before_loading(tmp_path, monkeypatch):
     folder, _ = llada_folder(tmp_path / "a")
-    monkeypatch.setattr("weft_rl.models.checks.free_memory", lambda device: 1000)
+    monkeypatch.setattr("weft_rl.models.memory.free_memory", lambda device: 1000)
     with pytest.raises(UserError, match=r"its weights take 0\.0 GiB as torch\.float32, and cpu"):
         load(folder)
     with pytest.raises(UserError, match=r"GiB as nf4, and cpu"):
@@ -170,7 +170,7 @@ def test_too_little_memory_is_said_before_loading(tmp_path, monkeypatch):
 def test_four_bits_fit_where_sixteen_do_not(tmp_path, monkeypatch):
     folder, tensors = llada_folder(tmp_path / "a")
     halves = sum(2 * tensor.numel() for tensor in tensors.values())
-    monkeypatch.setattr("weft_rl.models.checks.free_memory", lambda device: halves - 1)
+    monkeypatch.setattr("weft_rl.models.memory.free_memory", lambda device: halves - 1)
     require_memory(folder, torch.bfloat16, torch.device("cpu"), nf4=True)
     with pytest.raises(UserError, match="bfloat16, and cpu"):
         require_memory(folder, torch.bfloat16, torch.device("cpu"))

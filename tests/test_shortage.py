@@ -10,9 +10,10 @@ from upstream_checkpoint import llada_folder
 
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import Interrupted, OutOfMemory, UserError
-from weft_rl.models import checks, loading
-from weft_rl.runs import newest_checkpoint
-from weft_rl.shortage import running_out, shortages
+from weft_rl.models import loading
+from weft_rl.models import memory as checks
+from weft_rl.pipeline.memory_warnings import running_out, shortages
+from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.trainers.cold_start import ColdStartTrainer
 
 GIB = 2**30

@@ -11,18 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from rewards.grid import is_solved
 from weft_rl.config.load import load_run_config
-from weft_rl.config.plan import PlanConfig
 from weft_rl.config.schema import BaseConfig
 from weft_rl.data.prompts import task_prompt
+from weft_rl.data.sft_examples import encode_traces, prompt_ids
 from weft_rl.data.small_world import small_texts, small_traces, word_problem
-from weft_rl.data.traces import encode_traces, prompt_ids
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.small import small_config, small_tokenizer
-from weft_rl.pipeline import main
-from weft_rl.plan import make_plans
-from weft_rl.runs import newest_checkpoint
+from weft_rl.pipeline.run import main
+from weft_rl.plan.command import make_plans
+from weft_rl.plan.config import PlanConfig
+from weft_rl.rewards.sudoku_grid import is_solved
+from weft_rl.runs.folder import newest_checkpoint
 
 SUM = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 

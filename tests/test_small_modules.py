@@ -10,11 +10,18 @@ from hypothesis import strategies as st
 from torch import tensor
 from torch.testing import assert_close
 
-from weft_rl.diffusion.policy import distinct_rows, token_log_probs
+from weft_rl.diffusion.log_probs import distinct_rows, token_log_probs
 from weft_rl.ema import time_weighted_ema
-from weft_rl.runs import append_line, cut_lines, newest_checkpoint, publish, read_lines, write_text
+from weft_rl.runs.folder import (
+    append_line,
+    cut_lines,
+    newest_checkpoint,
+    publish,
+    read_lines,
+    write_text,
+)
 from weft_rl.seeding import seed_for
-from weft_rl.trainers.callbacks import metric_row
+from weft_rl.trainers.infra.callbacks import metric_row
 
 
 def test_seeds_are_the_same_on_any_day():

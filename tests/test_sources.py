@@ -15,10 +15,10 @@ import pytest
 from pyarrow import parquet
 
 from weft_rl.config.schema import DataConfig
-from weft_rl.data.choice import Rejects, read_traces
-from weft_rl.data.sources import PUBLISHED, is_held_out
+from weft_rl.data.hub import hub_records
+from weft_rl.data.trace_selection import Rejects, read_traces
+from weft_rl.data.trace_sources import PUBLISHED, is_held_out
 from weft_rl.errors import UserError
-from weft_rl.hub import hub_records
 
 FIXTURE = Path(__file__).parent / "fixtures" / "s1k_schema_8.jsonl"
 GOOD = {"question": "q", "thinking_trajectories": ["think"], "attempt": "a"}
@@ -146,7 +146,7 @@ def test_the_hub_without_a_network_is_a_users_mistake(tmp_path):
         "import huggingface_hub.utils._http as http\n"
         "http.time.sleep = lambda s: None\n"
         "from weft_rl.config.schema import DataConfig\n"
-        "from weft_rl.data.choice import Rejects, read_traces\n"
+        "from weft_rl.data.trace_selection import Rejects, read_traces\n"
         "read_traces('s1k', DataConfig(), Rejects('error'))"
     )
     # a port that refuses: the library tries six times

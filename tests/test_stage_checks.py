@@ -6,13 +6,13 @@ from itertools import islice
 
 import pytest
 
-from weft_rl import pipeline
 from weft_rl.cli import execute
+from weft_rl.config.fields import leaves
 from weft_rl.config.load import load_run_config
-from weft_rl.config.options import leaves
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
-from weft_rl.runs import checkpoint_path, publish
+from weft_rl.pipeline import run as pipeline
+from weft_rl.runs.folder import checkpoint_path, publish
 
 QUICK = ["base.max_steps=1", "base.batch_size=4", "base.examples=8", "cold_start.records=4"]
 QUICK += ["cold_start.epochs=1", "cold_start.batch_size=4", "rl.num_prompts=2", "rl.max_steps=1"]

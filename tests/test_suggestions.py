@@ -4,12 +4,12 @@ import re
 
 import pytest
 
+from weft_rl.config.fields import leaves
 from weft_rl.config.load import load_run_config
-from weft_rl.config.options import leaves
 from weft_rl.config.rl import CLIPPED_TOKENS
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
-from weft_rl.preflight import check_run
+from weft_rl.pipeline.preflight import check_run
 
 BAD = ["1e3", "8.0", "0", "-1", "7", "abc", "true", "", "nan", "1e400", "97", "0.5", "1000000007"]
 NUMBERS = [

@@ -10,9 +10,8 @@ from torch.testing import assert_close
 
 from weft_rl.config.rl import LossConfig
 from weft_rl.diffusion.advantages import equal_groups, group_advantages, wd1_weights
-from weft_rl.diffusion.estimators import Views, elbo, token_estimate
-from weft_rl.diffusion.selection import covariances, top_threshold
-from weft_rl.diffusion.surrogates import (
+from weft_rl.diffusion.logprob_estimators import Views, elbo, token_estimate
+from weft_rl.diffusion.policy_losses import (
     aggregate,
     clipped,
     kl_sequence,
@@ -22,7 +21,8 @@ from weft_rl.diffusion.surrogates import (
     sequence_ratio,
     upper_bound,
 )
-from weft_rl.trainers.policy_loss import Evidence, normalizer_of, token_loss
+from weft_rl.diffusion.token_selection import covariances, top_threshold
+from weft_rl.trainers.rl_objectives import Evidence, normalizer_of, token_loss
 
 
 def test_clip():

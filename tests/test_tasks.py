@@ -9,23 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from rewards.registry import EVALUATION, training
 from weft_rl.cli import execute
+from weft_rl.data.hub import hub_records
 from weft_rl.data.prompts import PREFILL, PROMPTS, task_prompt
 from weft_rl.data.records import FIELDS, load_records
-from weft_rl.data.tasks import (
-    GENERATORS,
-    held_out_records,
-    hub_name,
-    load_task,
-    training_records,
-)
+from weft_rl.data.tasks import GENERATORS, held_out_records, hub_name, load_task, training_records
 from weft_rl.errors import UserError
-from weft_rl.hub import hub_records
-from weft_rl.models.configuration import LLaDAConfig
+from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.tokenizer import BaseConfig, tiny_config, tiny_tokenizer
-from weft_rl.pipeline import main
+from weft_rl.models.toy import BaseConfig, tiny_config, tiny_tokenizer
+from weft_rl.pipeline.run import main
+from weft_rl.rewards.registry import EVALUATION, training
 from weft_rl.score import main as score_command
 
 ROOT = Path(__file__).parents[1]

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from weft_rl.cli import execute
 from weft_rl.errors import Interrupted, OutOfMemory, UserError
-from weft_rl.terminal import Console, escape, one_line
+from weft_rl.io.terminal import Console, escape, one_line
 
 ATTACKS = {
     "title": "\x1b]0;owned\x07",
@@ -139,7 +139,7 @@ def test_a_traceback_is_safe():
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_an_encoding_without_the_character(encoding):
     done = run(
-        "from weft_rl.terminal import Console; print('数'); Console().print('数'); return 0",
+        "from weft_rl.io.terminal import Console; print('数'); Console().print('数'); return 0",
         env=os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"},
     )
     assert (done.returncode, done.stdout.split()) == (0, [rb"\u6570", rb"\u6570"])
@@ -187,7 +187,7 @@ def test_a_live_display_moves_the_cursor_and_its_text_does_not():
 
 def test_lines_printed_below_a_live_display_are_safe():
     code = (
-        "from rich.live import Live; from weft_rl.terminal import Console\n"
+        "from rich.live import Live; from weft_rl.io.terminal import Console\n"
         "    with Live('x', console=Console(stderr=True), transient=True):\n"
         "        sys.stderr.write('a \\x1b]0;owned\\x07 b\\n'); print('c\\x9b2J')\n"
         "    return 0"

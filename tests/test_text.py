@@ -15,9 +15,9 @@ from transformers import PreTrainedTokenizerFast
 
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.text import TextEncoder, decode_completion
-from weft_rl.families.llada import CHAT_TEMPLATE
+from weft_rl.models.families.llada import CHAT_TEMPLATE
 from weft_rl.models.small import small_tokenizer
-from weft_rl.models.tokenizer import MASK, tiny_tokenizer
+from weft_rl.models.toy import MASK, tiny_tokenizer
 
 # Qwen2's and SmolLM2's form: a system prompt of the template's own, nothing trimmed.
 CHATML = (

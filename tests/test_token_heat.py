@@ -2,8 +2,8 @@
 
 import torch
 
-from weft_rl.runs import read_json
-from weft_rl.trainers.token_heat import write_heat
+from weft_rl.runs.folder import read_json
+from weft_rl.trainers.infra.token_heat import write_heat
 
 
 def test_rates_over_the_answers_mean(tmp_path):

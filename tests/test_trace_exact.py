@@ -13,7 +13,7 @@ from test_estimators import MASK, V, seen, table
 from torch import nn
 from torch.testing import assert_close
 
-from weft_rl.diffusion.estimators import token_estimate, trace
+from weft_rl.diffusion.logprob_estimators import token_estimate, trace
 from weft_rl.sampler import SamplerConfig, generate
 
 T, END = 3, 4

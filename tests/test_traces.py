@@ -9,17 +9,17 @@ import pytest
 from tokenizers import normalizers
 from transformers import AutoTokenizer
 
-from rewards.grid import completions, is_solved, keeps_clues
-from weft_rl.data.grids import careless_solution
 from weft_rl.data.prompts import plain_answer, tagged_answer
-from weft_rl.data.schemas import Trace, trace_of, turns_of, with_thought
+from weft_rl.data.sft_examples import Example, Examples, encode_traces, pad_answers, prompt_ids
 from weft_rl.data.sudoku import fill_rows, is_held_out
-from weft_rl.data.tiny_world import cold_start_traces, pretraining_texts
-from weft_rl.data.traces import Example, Examples, encode_traces, pad_answers, prompt_ids
+from weft_rl.data.toy.grids import careless_solution
+from weft_rl.data.toy.tiny import cold_start_traces, pretraining_texts
+from weft_rl.data.trace_schemas import Trace, trace_of, turns_of, with_thought
 from weft_rl.errors import UserError
-from weft_rl.families.llada import CHAT_TEMPLATE
+from weft_rl.models.families.llada import CHAT_TEMPLATE
 from weft_rl.models.small import small_tokenizer
-from weft_rl.models.tokenizer import EOT, MASK, UNKNOWN, tiny_tokenizer
+from weft_rl.models.toy import EOT, MASK, UNKNOWN, tiny_tokenizer
+from weft_rl.rewards.sudoku_grid import completions, is_solved, keeps_clues
 
 
 def test_boundaries_token_by_token():

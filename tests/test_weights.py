@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from weft_rl.diffusion.losses import denoising_loss
 from weft_rl.diffusion.rates import token_nll
-from weft_rl.diffusion.weights import dream_weights, excess_loss_selection, own_probability
+from weft_rl.diffusion.token_weights import dream_weights, excess_loss_selection, own_probability
 
 
 def test_dream_by_hand():

@@ -6,19 +6,25 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from weft_rl.cli import execute
-from weft_rl.config.options import shown
+from weft_rl.config.fields import shown
 from weft_rl.errors import UserError
 
 # Name -> module, and what it does.
 COMMANDS = {
-    "run": ("weft_rl.pipeline", "train and evaluate: the stages in order, on one run folder"),
-    "compare": ("weft_rl.compare", "several cold starts, each with RL after it, paired over seeds"),
-    "reproduce": ("weft_rl.reproduce", "the paper's tables and figures, beside its numbers"),
-    "plot": ("weft_rl.plot", "reward curves of one or more runs"),
-    "report": ("weft_rl.report", "the HTML report of a run or a comparison"),
+    "run": ("weft_rl.pipeline.run", "train and evaluate: the stages in order, on one run folder"),
+    "compare": (
+        "weft_rl.compare.command",
+        "several cold starts, each with RL after it, paired over seeds",
+    ),
+    "reproduce": (
+        "weft_rl.reproduce.command",
+        "the paper's tables and figures, beside its numbers",
+    ),
+    "plot": ("weft_rl.plot.curves", "reward curves of one or more runs"),
+    "report": ("weft_rl.report.run_page", "the HTML report of a run or a comparison"),
     "score": ("weft_rl.score", "score saved generations"),
     "sample": ("weft_rl.sample", "generate from a checkpoint"),
-    "plan": ("weft_rl.plan", "what a run will need: memory by part, time"),
+    "plan": ("weft_rl.plan.command", "what a run will need: memory by part, time"),
     "convert": ("weft_rl.convert", "a checkpoint from one layout to another"),
 }
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from weft_rl.errors import Interrupted, OutOfMemory, UserError
-from weft_rl.terminal import guarded, one_line
+from weft_rl.io.terminal import guarded, one_line
 
 _STDOUT = 1
 _STOPPING = (signal.SIGTERM, signal.SIGUSR1)

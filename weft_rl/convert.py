@@ -14,18 +14,25 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from weft_rl.adapters import Update, chain, merged_bytes, updates_of_all
+from weft_rl.checkpoints.lora_merge import Update, chain, merged_bytes, updates_of_all
+from weft_rl.checkpoints.safetensors_index import (
+    INDEX,
+    SINGLE,
+    Stored,
+    check_tensors,
+    header_bytes,
+    read_folder,
+)
+from weft_rl.checkpoints.tokenizer_files import copy_companions, tokenizer_problem, write_config
 from weft_rl.cli import execute
-from weft_rl.companions import copy_companions, tokenizer_problem, write_config
+from weft_rl.config.fields import Block, about, option
 from weft_rl.config.load import parse_options
-from weft_rl.config.options import Block, about, option
 from weft_rl.errors import UserError
-from weft_rl.families.family import Spec
-from weft_rl.families.registry import family_of, read_config
-from weft_rl.origins import checkpoint_of
-from weft_rl.runs import publish, write_json
-from weft_rl.shards import INDEX, SINGLE, Stored, check_tensors, header_bytes, read_folder
-from weft_rl.sums import SUMS, verify_sums
+from weft_rl.models.families.base import Spec
+from weft_rl.models.families.registry import family_of, read_config
+from weft_rl.runs.checksums import SUMS, verify_sums
+from weft_rl.runs.folder import publish, write_json
+from weft_rl.runs.origins import checkpoint_of
 
 _BUFFER = 16 * 2**20  # bytes; larger ones are not faster
 _GIB = 2**30

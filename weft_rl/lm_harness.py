@@ -27,16 +27,16 @@ from lm_eval.api.model import LM  # ty: ignore[import-not-found] - as above
 from lm_eval.api.registry import register_model  # ty: ignore[import-not-found] - as above
 
 from weft_rl.cli import execute
+from weft_rl.config.fields import Block, about, option, require, shown
 from weft_rl.config.load import parse_options
-from weft_rl.config.options import Block, about, option, require, shown
 from weft_rl.config.schema import SamplerConfig
 from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.errors import UserError
-from weft_rl.likelihood import log_likelihood
+from weft_rl.evaluation.likelihood import log_likelihood
 from weft_rl.models.loading import load_model, load_tokenizer, resolve_device
-from weft_rl.origins import checkpoint_of
+from weft_rl.runs.origins import checkpoint_of
 from weft_rl.sampler import generate
-from weft_rl.sampler.checks import special_ids
+from weft_rl.sampler.validation import special_ids
 from weft_rl.seeding import seed_for
 
 _BATCH = 8

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, get_args
 from rich.table import Table
 from rich.text import Text
 
-from rewards.grid import CELLS, DIGITS, SIZE, completions
-from rewards.sudoku import answer_digits
 from weft_rl.cli import execute
+from weft_rl.config.fields import Block, about, option, require, shown
 from weft_rl.config.load import load_run_config, parse_options
-from weft_rl.config.options import Block, about, option, require, shown
 from weft_rl.config.schema import SamplerConfig
 from weft_rl.data.prompts import PromptStyle, chat_prompt, task_prompt
 from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.errors import UserError
-from weft_rl.origins import MODEL_FILES, checkpoint_of, run_of
-from weft_rl.runs import CONFIG, FINISHED, read_config, read_json, write_json
-from weft_rl.terminal import Console
+from weft_rl.io.terminal import Console
+from weft_rl.rewards.sudoku import answer_digits
+from weft_rl.rewards.sudoku_grid import CELLS, DIGITS, SIZE, completions
+from weft_rl.runs.folder import CONFIG, FINISHED, read_config, read_json, write_json
+from weft_rl.runs.origins import MODEL_FILES, checkpoint_of, run_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -185,7 +185,7 @@ def _generate(
 
     from weft_rl.models.loading import load_model, load_tokenizer, resolve_device
     from weft_rl.sampler import generate
-    from weft_rl.sampler.display import filling_up, progress_bar
+    from weft_rl.sampler.progress import filling_up, progress_bar
 
     logging.disable_progress_bar()  # a prompt's answer is all that is wanted on the screen
     device = resolve_device(config.device)

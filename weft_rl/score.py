@@ -1,7 +1,7 @@
 """`score`: saved generations -> verdicts and a score, printed as one JSON object.
 
 A generations file has records with `question`, `generation` and `ground_truth`, of which
-rewards/verdicts.py says what each task's hold, or a run's completions. It is read and judged record
+rewards/scoring.py says what each task's hold, or a run's completions. It is read and judged record
 by record, and what is printed for each waits in temporary files: a file of any length takes the
 same memory."""
 
@@ -20,18 +20,18 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
-from rewards.math_pool import use_workers
-from rewards.math_process import Judging, judge_ahead, judging
-from rewards.registry import EVALUATION
-from rewards.verdicts import ANY_SOLUTION, JUDGES, Judge, Verdict, reason
 from weft_rl.cli import execute
 from weft_rl.config.load import parse_options
 from weft_rl.data.files import read_items
+from weft_rl.data.generations import COLUMNS, parse
 from weft_rl.data.json_rows import Item, Place
 from weft_rl.data.tasks import load_task
 from weft_rl.errors import UserError
-from weft_rl.generations import COLUMNS, parse
-from weft_rl.scores import score
+from weft_rl.evaluation.scores import score
+from weft_rl.rewards.answers.judge import Judging, judge_ahead, judging
+from weft_rl.rewards.answers.pool import use_workers
+from weft_rl.rewards.registry import EVALUATION
+from weft_rl.rewards.scoring import ANY_SOLUTION, JUDGES, Judge, Verdict, reason
 
 # Records are judged in parcels of about so many characters, large against what sending them costs.
 _PARCEL = 1 << 18

@@ -5,13 +5,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from weft_rl import jobs
 from weft_rl.cli import execute
-from weft_rl.pipeline import main
+from weft_rl.pipeline.run import main
+from weft_rl.sweeps import jobs
 
 
 class ForkedJob:
-    """As much of a Popen as `weft_rl.jobs` uses, for `python -m weft_rl.pipeline WORDS`."""
+    """As much of a Popen as `weft_rl.sweeps.jobs` uses, for `python -m weft_rl.pipeline WORDS`."""
 
     def __init__(self, command: Sequence[str], *, stdout: Any, env: Mapping[str, str], **_: Any):
         self.returncode: int | None = None
@@ -51,5 +51,5 @@ class ForkedJob:
 
 
 def fork_jobs() -> None:
-    """Let `weft_rl.jobs` start its runs so, in this process."""
+    """Let `weft_rl.sweeps.jobs` start its runs so, in this process."""
     jobs.subprocess = type("forking", (), {"Popen": ForkedJob, "DEVNULL": None, "STDOUT": None})

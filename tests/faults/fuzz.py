@@ -13,8 +13,8 @@ import hypothesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from weft_rl.config.fields import leaves
 from weft_rl.config.load import load_run_config
-from weft_rl.config.options import leaves
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
 

@@ -13,16 +13,16 @@ from fuzz import Damage, arguments, damage, damages, lines, read_arguments, with
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from weft_rl.checkpoints.safetensors_index import INDEX, SINGLE
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
 from weft_rl.config.schema import BaseConfig, DataConfig, LoraConfig
-from weft_rl.data.choice import Rejects, read_traces
 from weft_rl.data.records import load_records
+from weft_rl.data.trace_selection import Rejects, read_traces
 from weft_rl.models.loading import fresh_model, load_model, load_tokenizer, with_lora
-from weft_rl.models.tokenizer import tiny_config, tiny_tokenizer
-from weft_rl.runs import finished_stages
-from weft_rl.shards import INDEX, SINGLE
-from weft_rl.sums import damage as damage_in
-from weft_rl.sums import seal
+from weft_rl.models.toy import tiny_config, tiny_tokenizer
+from weft_rl.runs.checksums import damage as damage_in
+from weft_rl.runs.checksums import seal
+from weft_rl.runs.folder import finished_stages
 
 Use = Callable[[Any], Any]
 _CPU = torch.device("cpu")

@@ -19,7 +19,13 @@ from typing import Any
 import psutil
 
 # What the server imports: everything that a run of any stage needs, and this module's neighbours.
-_PRELOADED = ["stages.registry", "stages.evaluate", "weft_rl.compare", "weft_rl.reproduce", "lives"]
+_PRELOADED = [
+    "weft_rl.stages.registry",
+    "weft_rl.stages.evaluate",
+    "weft_rl.compare",
+    "weft_rl.reproduce",
+    "lives",
+]
 # What Python itself tells of work on files; rename covers os.replace, and open every write.
 _FILE_EVENTS = frozenset({"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate"})
 # No run here takes a minute alone; a loaded machine may take ten times as long.

@@ -18,10 +18,10 @@ from upstream_checkpoint import llada_folder
 from weft_rl.cli import execute
 from weft_rl.convert import main as convert
 from weft_rl.errors import UserError
-from weft_rl.models.tokenizer import tiny_tokenizer
-from weft_rl.plot import main as plot
-from weft_rl.report import main as report
-from weft_rl.runs import append_line, write_bytes, write_json
+from weft_rl.models.toy import tiny_tokenizer
+from weft_rl.plot.curves import main as plot
+from weft_rl.report.run_page import main as report
+from weft_rl.runs.folder import append_line, write_bytes, write_json
 
 BIG = torch.zeros(300_000)
 

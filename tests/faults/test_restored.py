@@ -12,7 +12,7 @@ from folders import differences
 from kills import command, whole
 from lives import live
 
-from weft_rl.sums import seal
+from weft_rl.runs.checksums import seal
 
 
 class Bomb:

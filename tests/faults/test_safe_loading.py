@@ -12,10 +12,10 @@ from datasets import Dataset
 from fuzz_targets import make_model
 
 from weft_rl.config.schema import DataConfig
-from weft_rl.data.choice import Rejects, read_traces
+from weft_rl.data.trace_selection import Rejects, read_traces
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, load_tokenizer
-from weft_rl.runs import finished_stages
+from weft_rl.runs.folder import finished_stages
 
 CPU = torch.device("cpu")
 SOURCES = [path for name in ("weft_rl", "stages", "rewards") for path in Path(name).rglob("*.py")]

@@ -26,7 +26,7 @@ def test_secrets_stay_where_they_are(tmp_path):
 
 
 def test_whatever_stands_in_a_run_is_text_in_its_report(tmp_path):
-    from weft_rl.report import write_report
+    from weft_rl.report.run_page import write_report
 
     run = tmp_path / "<script>alert(1)<"
     (run / "completions").mkdir(parents=True)

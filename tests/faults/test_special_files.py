@@ -11,13 +11,13 @@ import torch
 from fuzz_targets import make_model
 from test_damaged_runs import no_hang, whole_run, write
 
-from weft_rl.adapters import chain
+from weft_rl.checkpoints.lora_merge import chain
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, load_tokenizer
-from weft_rl.plot import plot_runs
-from weft_rl.report import write_report
-from weft_rl.runs import finished_stages, one_writer
-from weft_rl.sums import seal, verify_sums
+from weft_rl.plot.curves import plot_runs
+from weft_rl.report.run_page import write_report
+from weft_rl.runs.checksums import seal, verify_sums
+from weft_rl.runs.folder import finished_stages, one_writer
 
 DEEP = "[" * 100_000
 

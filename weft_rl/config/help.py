@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from weft_rl.config.options import kinds, rules, shown
+from weft_rl.config.fields import kinds, rules, shown
 
 
 def help_text(

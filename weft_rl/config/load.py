@@ -13,14 +13,14 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from weft_rl.config.fields import BadOption, check_fields, kinds, leaves, shown
 from weft_rl.config.help import help_text
-from weft_rl.config.options import BadOption, check_fields, kinds, leaves, shown
 from weft_rl.config.schema import RunConfig
 from weft_rl.config.words import flags, pairs_of
 from weft_rl.errors import UserError
-from weft_rl.origins import checkpoint_of, run_of
-from weft_rl.runs import CONFIG, read_config
-from weft_rl.safe_files import parse_yaml
+from weft_rl.io.safe_files import parse_yaml
+from weft_rl.runs.folder import CONFIG, read_config
+from weft_rl.runs.origins import checkpoint_of, run_of
 
 Options = TypeVar("Options")
 
@@ -127,7 +127,7 @@ def parse_options(
 
 def preset_names(folder: str = "") -> list[str]:
     """The presets in configs/, or in a folder there, sorted."""
-    files = (resources.files("configs") / folder).iterdir()
+    files = (resources.files("weft_rl.configs") / folder).iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
@@ -139,7 +139,7 @@ def _schema(schema: type[Any]) -> Any:
 
 def _layers(preset: str) -> list[Any]:
     """A preset's options, after those of the presets that its key `preset` lays it over."""
-    text = (resources.files("configs") / f"{preset}.yaml").read_text(encoding="utf-8")
+    text = (resources.files("weft_rl.configs") / f"{preset}.yaml").read_text(encoding="utf-8")
     tree: Any = OmegaConf.create(text)
     below = tree.pop("preset", [])
     return [*(layer for name in below for layer in _layers(name)), tree]

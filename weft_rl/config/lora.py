@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from weft_rl.config.options import Block, about, option, require
+from weft_rl.config.fields import Block, about, option, require
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from weft_rl.config.options import Block, option
+from weft_rl.config.fields import Block, option
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,11 @@ from dataclasses import dataclass, field
 from re import fullmatch
 from typing import ClassVar, Literal
 
-from weft_rl.config.cold_start import (
-    BAD_RECORDS,
-    DataConfig,
-    EstimateConfig,
-)
+from weft_rl.config.cold_start import BAD_RECORDS, DataConfig, EstimateConfig
+from weft_rl.config.fields import Block, about, option, require, shown
 from weft_rl.config.lora import LoraConfig
 from weft_rl.config.memory import MemoryConfig
 from weft_rl.config.numbers import nearest_whole
-from weft_rl.config.options import Block, about, option, require, shown
 from weft_rl.config.reliability import ReliabilityConfig
 from weft_rl.config.rl import RLConfig
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any, get_origin
 
-from weft_rl.config.options import Leaf, leaves, shown
+from weft_rl.config.fields import Leaf, leaves, shown
 from weft_rl.errors import UserError
 
 _FLAGS = ("--help", "-h", "--print-config")

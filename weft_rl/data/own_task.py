@@ -11,8 +11,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from rewards.registry import Reward
 from weft_rl.errors import UserError
+from weft_rl.rewards.registry import Reward
 
 Split = Literal["train", "test"]
 Fields = Mapping[str, Any]

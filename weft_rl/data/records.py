@@ -7,15 +7,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from rewards import gsm8k
-from rewards.extract import boxed
-from rewards.grid import is_solved, keeps_clues
-from weft_rl.config.options import shown
+from weft_rl.config.fields import shown
 from weft_rl.data.files import read_rows
 from weft_rl.data.json_rows import Row
 from weft_rl.data.rejects import Rejects, fail
 from weft_rl.data.values import check_unicode, is_missing, plain_number
 from weft_rl.errors import UserError
+from weft_rl.rewards import gsm8k
+from weft_rl.rewards.extract import boxed
+from weft_rl.rewards.sudoku_grid import is_solved, keeps_clues
 
 # The published evaluation sets that ship with the package; see files/PROVENANCE.md.
 _PUBLISHED = {"sudoku": "sudoku_4x4_test.csv", "countdown": "countdown_cd3_test.jsonl"}

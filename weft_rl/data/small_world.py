@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from weft_rl.data.grids import (
+from weft_rl.data.prompts import tagged_answer, task_prompt, trace_prompt
+from weft_rl.data.sudoku import generate
+from weft_rl.data.toy.grids import (
     BLANKS,
     bands_grid,
     blanked,
@@ -17,9 +19,7 @@ from weft_rl.data.grids import (
     latin_grid,
     stacks_grid,
 )
-from weft_rl.data.prompts import tagged_answer, task_prompt, trace_prompt
-from weft_rl.data.schemas import Trace, trace_of
-from weft_rl.data.sudoku import generate
+from weft_rl.data.trace_schemas import Trace, trace_of
 from weft_rl.seeding import seed_for
 
 Rng = np.random.Generator

@@ -11,8 +11,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.grid import CELLS, DIGITS, SIZE, solved_grids
 from weft_rl.data.records import Record
+from weft_rl.rewards.sudoku_grid import CELLS, DIGITS, SIZE, solved_grids
 from weft_rl.seeding import seed_for
 
 Split = Literal["train", "test"]

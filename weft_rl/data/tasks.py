@@ -7,14 +7,14 @@ from typing import get_args
 
 import numpy as np
 
-from rewards.registry import EVALUATION, add_task
 from weft_rl.data import countdown, sudoku
 from weft_rl.data.own_task import Split, Task, check_task, generated, guarded, own_code
 from weft_rl.data.prompts import PROMPTS, PromptStyle
 from weft_rl.data.records import FIELDS, Record, load_records
 from weft_rl.data.rejects import Rejects
-from weft_rl.data.sources import is_hub_id
+from weft_rl.data.trace_sources import is_hub_id
 from weft_rl.errors import UserError
+from weft_rl.rewards.registry import EVALUATION, add_task
 
 # Held-out records are the same in every run, whatever its seed: runs are compared on them.
 _HELD_OUT_SEED = 0

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.shapes import require_shape
+from weft_rl.diffusion.tensor_checks import require_shape
 
 Normalizer = Literal["answer", "masked", "none"]
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from weft_rl.diffusion.bound import clock_probability
+from weft_rl.diffusion.exact_elbo import clock_probability
 from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.shapes import require_shape
+from weft_rl.diffusion.tensor_checks import require_shape
 
 # t stays this far from 0, where the loss divides by 0, and from 1, where the slope is 0 or infinite
 TIME_MARGIN = 1e-3

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.shapes import require_everywhere, require_shape
+from weft_rl.diffusion.tensor_checks import require_everywhere, require_shape
 
 RateKind = Literal["uniform", "sqrt_entropy", "entropy", "nll"]
 # What the estimate pass must tell of each answer token for the rates of a kind

@@ -5,10 +5,10 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
-from weft_rl.families.registry import FAMILIES
-from weft_rl.models.configuration import LLaDAConfig
-from weft_rl.models.dream import DreamConfig, DreamForMaskedLM
-from weft_rl.models.modeling import LLaDAForMaskedLM
+from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models.families.registry import FAMILIES
+from weft_rl.models.modeling_dream import DreamConfig, DreamForMaskedLM
+from weft_rl.models.modeling_llada import LLaDAForMaskedLM
 
 
 def _register(kind: str, model: Any) -> None:

@@ -24,16 +24,23 @@ from transformers import (
 from transformers.initialization import no_init_weights
 from transformers.modeling_utils import set_zero3_state
 
-from weft_rl.adapters import ADAPTER, Update, adapter_base, as_float32, chain, updates_of_all
+from weft_rl.checkpoints.hub import local_folder
+from weft_rl.checkpoints.lora_merge import (
+    ADAPTER,
+    Update,
+    adapter_base,
+    as_float32,
+    chain,
+    updates_of_all,
+)
+from weft_rl.checkpoints.safetensors_index import Stored, read_folder
 from weft_rl.config.schema import LoraConfig
 from weft_rl.errors import UserError
-from weft_rl.families.folder import check_weights
-from weft_rl.families.registry import family_of, read_config
-from weft_rl.models.checks import check_tokenizer, is_out_of_memory, require_memory
-from weft_rl.places import local_folder
-from weft_rl.safe_files import check_model_folder
-from weft_rl.shards import Stored, read_folder
-from weft_rl.sums import verify_weights
+from weft_rl.io.safe_files import check_model_folder
+from weft_rl.models.families.folder import check_weights
+from weft_rl.models.families.registry import family_of, read_config
+from weft_rl.models.memory import check_tokenizer, is_out_of_memory, require_memory
+from weft_rl.runs.checksums import verify_weights
 
 
 def resolve_device(name: str) -> torch.device:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from weft_rl.config.schema import SamplerConfig
 from weft_rl.errors import UserError
-from weft_rl.sampler.candidates import candidates
-from weft_rl.sampler.checks import check_input, special_ids
-from weft_rl.sampler.control import Bools, Floats, Ints, Open, Progress, TraceEntry
-from weft_rl.sampler.draws import stream_keys, uniform
-from weft_rl.sampler.network import Network
+from weft_rl.sampler.model_runner import Network
+from weft_rl.sampler.rng import stream_keys, uniform
+from weft_rl.sampler.token_sampling import candidates
+from weft_rl.sampler.unmasking import Bools, Floats, Ints, Open, Progress, TraceEntry
+from weft_rl.sampler.validation import check_input, special_ids
 
 
 @dataclass(frozen=True)

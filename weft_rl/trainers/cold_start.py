@@ -10,32 +10,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from weft_rl.diffusion.bound import bound_weights, clock_of_one_token, clock_probability
+from weft_rl.diffusion.exact_elbo import bound_weights, clock_of_one_token, clock_probability
 from weft_rl.diffusion.losses import sequence_losses
-from weft_rl.diffusion.noise import (
-    antithetic_times,
-    mask_tokens,
-    sample_time,
-    stratified_times,
-)
+from weft_rl.diffusion.noise import antithetic_times, mask_tokens, sample_time, stratified_times
 from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.rates import (
-    mean_rate,
-    rates_of,
-    token_entropy,
-    token_nll,
-    usable_rates,
-)
-from weft_rl.diffusion.weights import dream_weights, excess_loss_selection, own_probability
+from weft_rl.diffusion.rates import mean_rate, rates_of, token_entropy, token_nll, usable_rates
+from weft_rl.diffusion.token_weights import dream_weights, excess_loss_selection, own_probability
 from weft_rl.errors import UserError
 from weft_rl.seeding import seed_for
-from weft_rl.trainers.answers import AnswerCollator
-from weft_rl.trainers.checkpoints import AtomicCheckpoints
-from weft_rl.trainers.estimates import EstimateCache, estimate
-from weft_rl.trainers.objectives import Objective, Times
-from weft_rl.trainers.order import GroupedByLength
-from weft_rl.trainers.token_table import TokenTable
-from weft_rl.trainers.whole_steps import StepMeans, count_rows
+from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.entropy_pass import EstimateCache, estimate
+from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints
+from weft_rl.trainers.infra.length_sampler import GroupedByLength
+from weft_rl.trainers.infra.step_metrics import StepMeans, count_rows
+from weft_rl.trainers.infra.token_entropy_log import TokenTable
+from weft_rl.trainers.recipes import Objective, Times
 
 # Rho-1 trains on the tokens with the highest excess loss; its authors keep 60 % of them.
 _SELECTED_SHARE = 0.6

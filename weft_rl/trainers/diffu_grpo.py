@@ -14,18 +14,24 @@ from trl.trainer.utils import use_adapter
 
 from weft_rl.config.schema import RLConfig
 from weft_rl.diffusion.advantages import equal_groups, group_advantages, wd1_weights
-from weft_rl.diffusion.estimators import Views, token_estimate
-from weft_rl.diffusion.surrogates import aggregate
+from weft_rl.diffusion.logprob_estimators import Views, token_estimate
+from weft_rl.diffusion.policy_losses import aggregate
 from weft_rl.errors import UserError
 from weft_rl.sampler import SamplerConfig
 from weft_rl.seeding import seed_for
-from weft_rl.trainers.checkpoints import AtomicCheckpoints
-from weft_rl.trainers.denoised_rollouts import DenoisedRollouts
-from weft_rl.trainers.policy_loss import WITH_RATIO, Evidence, TokenLoss, normalizer_of, token_loss
-from weft_rl.trainers.resumable import ResumableRollouts
-from weft_rl.trainers.sharded import spread
+from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints
+from weft_rl.trainers.infra.fsdp import spread
+from weft_rl.trainers.infra.resumable_rollouts import ResumableRollouts
+from weft_rl.trainers.masked_log_probs import Rows, draw_views, view_log_probs
+from weft_rl.trainers.rl_objectives import (
+    WITH_RATIO,
+    Evidence,
+    TokenLoss,
+    normalizer_of,
+    token_loss,
+)
+from weft_rl.trainers.rollouts import DenoisedRollouts
 from weft_rl.trainers.token_choice import choose_tokens
-from weft_rl.trainers.view_log_probs import Rows, draw_views, view_log_probs
 
 # Called after each rollout with the step, its rows, completions and rewards.
 RolloutHook = Callable[[int, list[dict[str, Any]], list[Any], list[float]], None]

@@ -5,7 +5,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from weft_rl.config.rl import LossConfig
-from weft_rl.diffusion.selection import covariances, top_threshold
+from weft_rl.diffusion.token_selection import covariances, top_threshold
 
 
 def choose_tokens(

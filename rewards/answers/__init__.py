@@ -1,0 +1,1 @@
+"""Equality of mathematical answers: one normal form, then values."""

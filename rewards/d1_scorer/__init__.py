@@ -1,0 +1,1 @@
+"""Verdicts of d1's published scorer."""

@@ -1,0 +1,138 @@
+"""The verdicts of d1's published evaluation for Sudoku and Countdown, item by item, without eval.
+
+Each reads an answer as d1 does, oddities included: a tag counts after an end token, the first
+<answer> wins, Countdown hardly ever looks into <answer>, and `**` and `//` are operators.
+Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behaviour."""
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from weft_rl.rewards.d1_scorer.math import LONGEST, first_answer, last_box
+from weft_rl.rewards.sudoku import cells_right
+from weft_rl.rewards.sudoku_grid import CELLS, empty_cells
+
+# d1 compares floats; a power of more bits than (99 ** 99) ** 99 is no target and may take forever.
+_TOLERANCE, _MOST_BITS = 1e-5, 1 << 17
+
+_OPEN, _CLOSE = "<answer>", "</answer>"
+_END = re.compile(r"<\|eot_id\|>|<\|endoftext\|>")
+_END_OR_CLOSE = re.compile(rf"{_END.pattern}|{_CLOSE}")
+_FENCED = re.compile(r"```([\d\s]++)```")
+_BEFORE_CLOSE = re.compile(rf"(\d{{16}})\s*+{_CLOSE}")
+_SIXTEEN = re.compile(r"\b(\d{16})\b")
+# Without the look-behind a long row of digits is searched anew from each of its digits.
+_EQUATION = re.compile(r"(?<![0-9+\-*/() ])([0-9+\-*/() ]++)=[0-9. ]")
+_ALLOWED = re.compile(r"[\d+\-*/().\s]+")
+
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+}
+
+
+def sudoku_answer(text: str) -> str:
+    """The characters that d1 lays over the grid, white space removed; "" where it finds none.
+
+    The first that is not blank of: digits in a code fence after <answer>; the first <answer> up to
+    its end; what follows the first </answer>; 16 digits before a </answer>; any 16-digit word."""
+    text = text[:LONGEST]
+    for found in _sudoku_candidates(text):
+        if found.strip():
+            return "".join(found.split())
+    return ""
+
+
+def _sudoku_candidates(text: str) -> Iterator[str]:
+    _, opened, inside = text.partition(_OPEN)
+    if opened:
+        fenced = _FENCED.search(inside) if "```" in inside else None
+        if fenced:
+            yield fenced[1]
+        end = _END_OR_CLOSE.search(inside)
+        if end:
+            yield inside[: end.start()]
+    yield _END.split(text.partition(_CLOSE)[2], maxsplit=1)[0]
+    for pattern in (_BEFORE_CLOSE, _SIXTEEN):
+        found = pattern.search(text)
+        if found:
+            yield found[1]
+
+
+def sudoku(completion: str, puzzle: str, solution: str, **_: Any) -> float:
+    """Share of empty cells that d1 counts as right: its answer padded with 0, cut to 16 characters.
+
+    puzzle, solution: 16 characters each, 0 empty; 0 for any other length."""
+    empty = empty_cells(puzzle)
+    if not empty or len(puzzle) != CELLS or len(solution) != CELLS:
+        return 0.0
+    return cells_right(sudoku_answer(completion), puzzle, solution) / len(empty)
+
+
+def countdown_expression(text: str) -> str:
+    """What d1 takes for the expression: the last box or the whole text, cut at "= number".
+
+    Only a box that is never closed makes d1 look into <answer>."""
+    text = text[:LONGEST]
+    boxed = last_box(text)
+    if boxed is None:
+        inside = first_answer(text)
+        text = text if inside is None else inside
+    else:
+        text = boxed
+    for latex, plain in ((r"\div", "/"), (r"\times", "*"), (r"\cdot", "*")):
+        text = text.replace(latex, plain)
+    equation = _EQUATION.search(text)
+    return equation[1].strip() if equation else text
+
+
+def countdown(completion: str, numbers: Sequence[int], target: int, **_: Any) -> float:
+    """1 if d1 counts the expression as right, else 0: the numbers as a multiset, then the value."""
+    return float(equals(countdown_expression(completion), numbers, target))
+
+
+def equals(expression: str, numbers: Sequence[int], target: int) -> bool:
+    """Whether Python arithmetic over the numbers, each once, has the target's value, as d1 has it.
+
+    False for everything else, and for integers beyond what a target can be made of."""
+    if len(expression) > LONGEST or not _ALLOWED.fullmatch(expression):
+        return False
+    try:
+        if sorted(map(int, re.findall(r"\d+", expression))) != sorted(numbers):
+            return False
+        value = _value(ast.parse(expression.strip(), mode="eval").body)
+        return bool(abs(value - target) < _TOLERANCE)
+    # everything that a malformed expression makes Python raise, as in d1, is a wrong answer
+    except (ArithmeticError, SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
+        return False
+
+
+def _value(node: ast.expr) -> Any:
+    """The value of Python arithmetic. Raises TypeError for anything but numbers and operators."""
+    sign = 1
+    # in a loop: a row of signs may be longer than Python's stack is deep
+    while isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        sign = -sign if isinstance(node.op, ast.USub) else sign
+        node = node.operand
+    match node:
+        case ast.Constant(value=int() | float() as value):
+            return sign * value
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            return sign * _power(_value(left), _value(right))
+        case ast.BinOp(left=left, op=kind, right=right) if type(kind) in _OPERATORS:
+            return sign * _OPERATORS[type(kind)](_value(left), _value(right))
+    raise TypeError(f"{type(node).__name__} is no arithmetic")
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """base ** exponent. Raises OverflowError for an integer of more than _MOST_BITS bits."""
+    integers = isinstance(base, int) and isinstance(exponent, int)
+    grows = integers and abs(base) > 1 and exponent > 1
+    if grows and base.bit_length() * exponent > _MOST_BITS:
+        raise OverflowError("the power is too large")
+    return base**exponent

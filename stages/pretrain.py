@@ -1,0 +1,191 @@
+"""Pretraining of a generated world's model, once per configuration; later runs take it from the
+cache."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache, lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from transformers import PreTrainedTokenizerFast, TrainingArguments
+
+import weft_rl
+from weft_rl.config.schema import BaseConfig, RunConfig
+from weft_rl.data.prompts import chat_prompt
+from weft_rl.data.sft_examples import Example, Examples, pad_answers
+from weft_rl.data.small_world import small_texts
+from weft_rl.data.text import TextEncoder
+from weft_rl.data.toy.tiny import pretraining_texts
+from weft_rl.evaluation.results_store import rank_and_world
+from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models.loading import fresh_model
+from weft_rl.models.memory import require_room
+from weft_rl.models.small import small_config, small_tokenizer
+from weft_rl.models.toy import tiny_config, tiny_tokenizer
+from weft_rl.runs.checksums import seal
+from weft_rl.runs.folder import (
+    METRICS,
+    append_line,
+    checkpoint_path,
+    cut_lines,
+    publish,
+    read_lines,
+)
+from weft_rl.stages.alone import pretrain, wait_for
+from weft_rl.stages.context import Context, Surface, common_arguments, train
+from weft_rl.trainers.cold_start import ColdStartTrainer
+from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.recipes import Objective
+
+
+class World(NamedTuple):
+    """A language and its model."""
+
+    tokenizer: Callable[[], PreTrainedTokenizerFast]
+    network: Callable[[BaseConfig], LLaDAConfig]
+    texts: Callable[[int, int], list[tuple[str, str]]]
+
+
+# By the name that model= takes; a tokenizer is made once in a process.
+WORLDS = {
+    "tiny": World(cache(tiny_tokenizer), tiny_config, pretraining_texts),
+    "small": World(cache(small_tokenizer), small_config, small_texts),
+}
+
+# So many texts stand for the whole pretraining set in the cache's key: a change of how they are
+# made shows in the first few already.
+_KEY_TEXTS = 64
+
+
+def cache_folder(context: Context) -> Path:
+    """Where this configuration's base model is kept, whether or not it is there yet."""
+    options, world = context.config.base, WORLDS[context.config.model]
+    root = os.environ.get("WEFT_RL_CACHE") or Path.home() / ".cache" / "weft-rl"
+    content = {
+        # checkpoints on the way change nothing of what is learnt
+        "base": {key: value for key, value in asdict(options).items() if key != "save_steps"},
+        "network": world.network(options).to_dict(),
+        "texts": world.texts(_KEY_TEXTS, options.seed),
+        "canvas": context.config.sampler.gen_length,
+        "device": context.device.type,
+        "bf16": context.autocasts,
+        "versions": [weft_rl.__version__, torch.__version__, transformers.__version__],
+    }
+    digest = blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return Path(root) / f"base-{digest}"
+
+
+def run(context: Context) -> Path:
+    """Train the base model, or copy it from the cache; returns its checkpoint in the run folder.
+
+    Of several processes the first one does, and the others wait."""
+    rank, processes = rank_and_world()
+    if rank:
+        final = checkpoint_path(context.run, context.stage, context.config.base.max_steps)
+        wait_for(context, final.exists)
+        return final
+    kept = cache_folder(context)
+    if not kept.exists():
+        if processes > 1:
+            pretrain(context)
+        else:
+            _store(_pretrain(context), context, kept)
+    step = int((kept / "step").read_text(encoding="utf-8"))
+    final = checkpoint_path(context.run, context.stage, step)
+    if not final.exists():
+        _restore(kept, context, final)
+    return final
+
+
+def world_of(config: RunConfig) -> Surface:
+    """The tokenizer and the network that `base` makes."""
+    world = WORLDS[config.model]
+    return Surface(world.tokenizer(), world.network(config.base))
+
+
+def check(config: RunConfig, surface: Surface) -> None:
+    """Raise UserError for what the stage would stumble over."""
+    if not cache_folder(Context(config, Path(), "base", "")).exists():
+        _examples(config.model, config.base, config.sampler.gen_length)
+
+
+@lru_cache(maxsize=1)
+def _examples(model: str, options: BaseConfig, canvas: int) -> Examples:
+    """The texts as token ids, their answers filled up to the canvas.
+
+    Raises UserError for a canvas that is too short, or longer than the model has positions for."""
+    world = WORLDS[model]
+    network: Any = world.network(options)
+    encoder, end, pad = TextEncoder(world.tokenizer()), network.eot_token_id, network.eos_token_id
+    prompts, texts = zip(*world.texts(options.examples, options.seed), strict=True)
+    pairs = zip(encoder.chats(map(chat_prompt, prompts)), encoder.texts(texts), strict=True)
+    examples = Examples(
+        Example(index, [*ids, *answer, end], len(ids)) for index, (ids, answer) in enumerate(pairs)
+    )
+    lengths = {str(example.index): example.prompt_length for example in examples}
+    cure = "pretrain on less"
+    require_room(network, lengths, canvas, f"sampler.gen_length={canvas}", cure)
+    return pad_answers(examples, pad, canvas)
+
+
+def _pretrain(context: Context) -> Path:
+    options, world = context.config.base, WORLDS[context.config.model]
+    tokenizer = world.tokenizer()
+    model = fresh_model(world.network(options), options.seed)
+    trainer = ColdStartTrainer(
+        model=model,
+        args=TrainingArguments(
+            **common_arguments(context, options.seed),
+            max_steps=options.max_steps,
+            per_device_train_batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=options.warmup_steps,
+            weight_decay=0.01,
+            logging_steps=options.logging_steps,
+            save_steps=options.save_steps,
+        ),
+        train_dataset=_examples(context.config.model, options, context.config.sampler.gen_length),
+        data_collator=AnswerCollator(model.config.pad_token_id),
+        processing_class=tokenizer,
+        objective=Objective("uniform"),
+        seed=options.seed,
+    )
+    return train(trainer, context)
+
+
+def _store(checkpoint: Path, context: Context, kept: Path) -> None:
+    """Put a trained base into the cache, complete or not at all, with its metric lines."""
+    scratch = kept.with_name(f".{kept.name}.{os.getpid()}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(checkpoint / name, scratch / name)
+    WORLDS[context.config.model].tokenizer().save_pretrained(scratch)
+    for row in read_lines(context.run / METRICS):
+        if row.get("stage") == context.stage:
+            append_line(scratch / METRICS, row)
+    (scratch / "step").write_text(checkpoint.name.removeprefix("step-"), encoding="utf-8")
+    publish(scratch, kept)
+
+
+def _restore(kept: Path, context: Context, final: Path) -> None:
+    scratch = context.scratch
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    for path in kept.iterdir():
+        if path.name not in (METRICS, "step"):
+            # one by one: copytree hides the system's number of an error, a full disk's too
+            shutil.copy(path, scratch)
+    # lines of an interrupted pretraining, or of a copy that did not come to its end
+    cut_lines(context.run / METRICS, context.stage, -1)
+    for row in read_lines(kept / METRICS):
+        append_line(context.run / METRICS, row)
+    seal(scratch)
+    publish(scratch, final)

@@ -1,0 +1,1 @@
+"""Checkpoint files: safetensors indexes, adapters, tokenizer files, checksums, hub folders."""

@@ -1,0 +1,1 @@
+"""Comparison of cold starts, each followed by RL, paired over seeds."""

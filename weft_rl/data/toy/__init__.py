@@ -1,0 +1,1 @@
+"""The tiny world: vocabulary, puzzles and reasoning traces that are generated."""

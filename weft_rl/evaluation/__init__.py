@@ -1,0 +1,1 @@
+"""Held-out evaluation: generation, scores, likelihood, stored results."""

@@ -1,0 +1,86 @@
+"""What an evaluation's rewards say of completions: numbers in [0, 1], or an error with their name.
+
+The rewards may be a user's own: whatever they give or raise, nothing else gets into a result."""
+
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from weft_rl.errors import UserError
+from weft_rl.rewards.answers.judge import judge_ahead, judging
+from weft_rl.rewards.registry import COMPARING, EVALUATION, Reward
+
+# What adding up shares may be off by, in float32 too.
+ROUNDING = 1e-6
+# A message's longest quotation of a value.
+_QUOTED = 80
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of a completion by name, and whether a comparison had no verdict in time."""
+
+    scores: dict[str, float]
+    undecided: bool = False
+
+
+def score_completions(
+    task: str, texts: Sequence[str], fields: Sequence[Mapping[str, Any]]
+) -> list[Scored]:
+    """Each completion's scores, those of the task's evaluation; fields: the records' columns.
+
+    Raises UserError, at the first one, for a score that raises or is not in [0, 1]."""
+    functions = EVALUATION[task]
+    found = []
+    with judging(len(texts)) as batch:
+        for function in COMPARING.intersection(functions.values()):
+            judge_ahead(batch, partial(_ask_all, function, texts, fields))
+        for text, record in zip(texts, fields, strict=True):
+            before = batch.undecided
+            scores = {name: score(task, name, f, text, record) for name, f in functions.items()}
+            found.append(Scored(scores, batch.undecided > before))
+    return found
+
+
+def _ask_all(function: Reward, texts: Sequence[str], fields: Sequence[Mapping[str, Any]]) -> None:
+    for text, record in zip(texts, fields, strict=True):
+        function(text, **record)
+
+
+def score(task: str, name: str, function: Reward, text: str, fields: Mapping[str, Any]) -> float:
+    """One score. Raises UserError, naming the function, unless it is a number in [0, 1]."""
+    try:
+        value = function(text, **fields)
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"task={task}: evaluation score {name} raises {type(error).__name__} ({error}) in "
+            f"{frame.filename}:{frame.lineno}; it must give a number in [0, 1] for every completion"
+        ) from error
+    number = as_number(value)
+    if number is None or not -ROUNDING <= number <= 1 + ROUNDING:
+        raise UserError(
+            f"task={task}: evaluation score {name} is {shown(value)}; it must be a number in [0, 1]"
+        )
+    return min(max(number, 0.0), 1.0)
+
+
+def as_number(value: Any) -> float | None:
+    """What is a number to Python, numpy or torch, as a float; None for all else, texts included."""
+    if isinstance(value, str | bytes | bytearray):
+        return None
+    try:
+        return float(value)
+    except Exception:  # noqa: BLE001 - a user's value may raise anything
+        return None
+
+
+def shown(value: Any, length: int = _QUOTED) -> str:
+    """The start of what Python calls a value, on one line."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - ints of over 4300 digits refuse, and a user's value may
+        text = f"a value of type {type(value).__name__}"
+    return " ".join(text.split())[:length]

@@ -1,0 +1,1 @@
+"""Files and terminals: untrusted input, atomic output, escaped text, progress in logs."""

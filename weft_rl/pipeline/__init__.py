@@ -1,0 +1,1 @@
+"""The pipeline: stages in order in one run directory."""

@@ -1,0 +1,1 @@
+"""Reward curves and other figures."""

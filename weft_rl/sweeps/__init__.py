@@ -1,0 +1,1 @@
+"""Several runs: their jobs and launchers."""

@@ -1,0 +1,1 @@
+"""Opt-in parts of the trainers: checkpoints, guards, metrics, callbacks."""
