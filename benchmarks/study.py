@@ -20,8 +20,8 @@ import yaml
 from machine import machine
 from study_tables import pages
 
-from weft_rl.compare.analysis import Unit, compare_units
 from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.evaluation.paired_runs import Unit, compare_units
 from weft_rl.rewards.sudoku import answer_digits
 from weft_rl.rewards.sudoku_grid import CELLS
 from weft_rl.runs.folder import CONFIG, EVAL, newest_checkpoint, read_json, read_lines

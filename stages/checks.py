@@ -1,7 +1,6 @@
 """What the stages of a run would refuse, asked of each before the first one begins."""
 
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 
 from weft_rl.checkpoints.hub import local_folder
@@ -9,7 +8,7 @@ from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.errors import UserError
 from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.models.families.registry import PUBLISHED
-from weft_rl.plan.command import network_of
+from weft_rl.models.shape import shape_of
 from weft_rl.runs.folder import EVAL, read_json
 from weft_rl.stages import evaluate
 from weft_rl.stages.context import quiet_libraries, surface_of
@@ -29,8 +28,8 @@ def check(config: RunConfig, finished: Collection[str] = ()) -> None:
         surface = surface_of(place)
         for name in config.trained:  # adapters of modules that the model does not have
             lora = config.rl.lora if name == "rl" else config.cold_start.lora
-            folder = str(local_folder(place, weights=False))
-            network_of(replace(config, model=folder), lora, half=False)
+            folder = local_folder(place, weights=False)
+            shape_of(folder, lora).check_targets()
     if surface.tokenizer.chat_template is None:
         raise UserError(
             f"model={config.model}: its tokenizer has no chat template; copy chat_template.jinja "

@@ -25,7 +25,7 @@ from weft_rl.errors import UserError
 from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.io.terminal import Console
 from weft_rl.models.loading import load_tokenizer
-from weft_rl.report.chart_data import HEAT
+from weft_rl.runs.folder import HEAT
 from weft_rl.stages.context import Context, Surface, common_arguments, surface_of, train
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator

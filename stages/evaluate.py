@@ -26,11 +26,13 @@ from weft_rl.evaluation.results_store import Shares, rank_and_world
 from weft_rl.evaluation.scores import score_completions
 from weft_rl.evaluation.settings import Settings, evaluation_settings, is_evaluated
 from weft_rl.models.loading import load_model, load_tokenizer
-from weft_rl.report.chart_data import PLAYED, TRACE
-from weft_rl.runs.folder import EVAL, read_results, write_json, write_text
+from weft_rl.runs.folder import EVAL, TRACE, read_results, write_json, write_text
 from weft_rl.sampler.progress import progress_bar
 from weft_rl.stages.context import Context, Surface
 from weft_rl.stages.left_out import print_left_out
+
+# Denoisings that an evaluation keeps for the report: its first records'.
+_PLAYED = 2
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def run(context: Context) -> dict[str, Any]:
     if left:
         shares.begin()
         # the first records have a playback, which later ones must not replace
-        played = PLAYED if shares.rank == 0 and ids[0] in left else 0
+        played = _PLAYED if shares.rank == 0 and ids[0] in left else 0
         todo = [record for record in records if record.id in left]
         _fill(shares, context, settings, todo, dtype, played)
     if shares.rank:

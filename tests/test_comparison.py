@@ -6,9 +6,15 @@ import random
 import pytest
 from run_folders import write_lines
 
-from weft_rl.compare.analysis import Unit, check_alike, compare_units, read_unit
-from weft_rl.compare.summary import difference_rows, notes, score_rows, sentences, to_markdown
 from weft_rl.errors import UserError
+from weft_rl.evaluation.paired_runs import Unit, check_alike, compare_units, read_unit
+from weft_rl.report.comparison_tables import (
+    difference_rows,
+    notes,
+    score_rows,
+    sentences,
+    to_markdown,
+)
 from weft_rl.stats import bootstrap_mean, crossed_mean
 
 BASELINES = {

@@ -7,9 +7,9 @@ import yaml
 from html_page import Page
 from run_folders import write_lines
 
-from weft_rl.compare.analysis import Unit, compare_units
 from weft_rl.compare.command import read_options
 from weft_rl.errors import UserError
+from weft_rl.evaluation.paired_runs import Unit, compare_units
 from weft_rl.report.run_page import write_report
 from weft_rl.runs.folder import write_json
 

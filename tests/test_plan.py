@@ -22,12 +22,13 @@ from weft_rl.models.families.base import Sizes
 from weft_rl.models.families.dream import DREAM
 from weft_rl.models.families.llada import EIGHT_B, LLADA
 from weft_rl.models.loading import fresh_model, with_lora
+from weft_rl.models.shape import Network
 from weft_rl.models.toy import SYMBOLS, tiny_config
 from weft_rl.plan import memory as budget
 from weft_rl.plan.command import cures_of, main, make_plan, make_plans
 from weft_rl.plan.compute import WITHOUT_ESTIMATE
 from weft_rl.plan.config import PlanConfig
-from weft_rl.plan.memory import Network, Step, backward_share, forward_operations
+from weft_rl.plan.memory import Step, backward_share, forward_operations
 from weft_rl.sampler import generate
 from weft_rl.trainers.infra.compat import RECOMPUTE
 from weft_rl.trainers.recipes import RECIPES

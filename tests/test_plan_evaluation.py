@@ -9,7 +9,6 @@ from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import LoraConfig, SamplerConfig
 from weft_rl.data.records import load_records
 from weft_rl.data.tasks import held_out_records
-from weft_rl.data.toy.vocabulary import SYMBOLS
 from weft_rl.evaluation.settings import (
     PUBLISHED_RECORDS,
     Settings,
@@ -20,6 +19,8 @@ from weft_rl.models import LLaDAConfig
 from weft_rl.models.families.base import Sizes
 from weft_rl.models.families.llada import LLADA
 from weft_rl.models.loading import fresh_model
+from weft_rl.models.shape import Network
+from weft_rl.models.toy_vocabulary import SYMBOLS
 from weft_rl.plan.command import main, make_plan
 from weft_rl.plan.compute import (
     Forwards,
@@ -29,7 +30,7 @@ from weft_rl.plan.compute import (
     seconds_of,
 )
 from weft_rl.plan.config import PlanConfig
-from weft_rl.plan.memory import HARDWARE, Network, forward_operations
+from weft_rl.plan.memory import HARDWARE, forward_operations
 from weft_rl.sampler import generate
 
 SIZES = Sizes(64, 16, 1, 2, 2, 32)

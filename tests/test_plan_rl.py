@@ -19,11 +19,12 @@ from weft_rl.models import LLaDAConfig
 from weft_rl.models.families.base import Sizes
 from weft_rl.models.families.llada import LLADA
 from weft_rl.models.loading import fresh_model
+from weft_rl.models.shape import Network
 from weft_rl.models.toy import SYMBOLS
 from weft_rl.plan.command import cures_of, main, make_plan, network_of
 from weft_rl.plan.compute import rl_work, rollout, rows_of_pass, seconds_of
 from weft_rl.plan.config import PlanConfig
-from weft_rl.plan.memory import HARDWARE, Network, Step, forward_operations
+from weft_rl.plan.memory import HARDWARE, Step, forward_operations
 from weft_rl.sampler import generate
 
 GIB = 2**30

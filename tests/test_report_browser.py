@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from run_folders import write_lines
 
-from weft_rl.compare.analysis import Unit, compare_units
 from weft_rl.ema import time_weighted_ema
-from weft_rl.report.chart_data import HEAT, TRACE
+from weft_rl.evaluation.paired_runs import Unit, compare_units
 from weft_rl.report.run_page import write_report
-from weft_rl.runs.folder import write_json
+from weft_rl.runs.folder import HEAT, TRACE, write_json
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")

@@ -9,14 +9,13 @@ from typing import Any
 import yaml
 from rich.table import Table
 
-from weft_rl.compare.analysis import RESULT, check_alike, compare_units, read_unit, unit_name
-from weft_rl.compare.summary import notes, score_rows, sentences, to_markdown
 from weft_rl.config.fields import about, option, require, shown
 from weft_rl.config.identity import changed_options
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.overrides import going_on
 from weft_rl.config.schema import STAGES, RunConfig
 from weft_rl.errors import Interrupted, UserError
+from weft_rl.evaluation.paired_runs import RESULT, check_alike, compare_units, read_unit, unit_name
 from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.io.terminal import Console
 from weft_rl.pipeline.preflight import check_run, start_model
@@ -24,6 +23,7 @@ from weft_rl.pipeline.resume import environment, fresh_folder, writing
 from weft_rl.pipeline.run import check_stages
 from weft_rl.plot.curves import draw_means, mean_curves, save_figure
 from weft_rl.report.comparison_page import reward_curves, write_comparison_report
+from weft_rl.report.comparison_tables import notes, score_rows, sentences, to_markdown
 from weft_rl.runs.folder import (
     CONFIG,
     CURVES,

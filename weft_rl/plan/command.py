@@ -13,13 +13,14 @@ from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.config.fields import leaves, shown
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.schema import GENERATED, LoraConfig, RunConfig
-from weft_rl.data.toy.vocabulary import POSITIONS, SMALL_VOCABULARY, SYMBOLS
 from weft_rl.errors import UserError
 from weft_rl.evaluation.settings import evaluation_settings
 from weft_rl.io.terminal import Console
 from weft_rl.models.families.base import Family, Sizes
 from weft_rl.models.families.llada import LLADA
 from weft_rl.models.families.registry import FAMILIES, family_of, read_config
+from weft_rl.models.shape import Network
+from weft_rl.models.toy_vocabulary import POSITIONS, SMALL_VOCABULARY, SYMBOLS
 from weft_rl.plan.compute import (
     Forwards,
     base_work,
@@ -30,7 +31,7 @@ from weft_rl.plan.compute import (
     seconds_of,
 )
 from weft_rl.plan.config import PlanConfig
-from weft_rl.plan.memory import HARDWARE, Network, Step
+from weft_rl.plan.memory import HARDWARE, Step
 from weft_rl.plan.suggestions import cures
 
 _GIB = 2**30
@@ -93,14 +94,7 @@ def network_of(config: RunConfig, lora: LoraConfig, half: bool) -> Network:
     auto = "bfloat16" if half and config.adapters_only else "float32"
     weights = auto if memory.weights == "auto" else memory.weights
     made = Network(family, sizes, lora, weights, memory.gradient_checkpointing, half)
-    if lora.r:
-        there = {name for name, _, _ in made.matrices()}
-        for target in lora.targets:
-            if target not in there:
-                raise UserError(
-                    f"{lora.prefix}targets: no module is called {target}; there are "
-                    + ", ".join(sorted(there))
-                )
+    made.check_targets()
     return made
 
 

@@ -10,15 +10,12 @@ from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.io.safe_files import is_number, understood
 from weft_rl.plot.figures import Line
-from weft_rl.runs.folder import read_json
+from weft_rl.runs.folder import HEAT, TRACE, read_json
 from weft_rl.stats import t95
 
 # Points of a curve that a page holds: more are no sharper, and slow.
 MAX_POINTS = 1000
-# Denoisings that an evaluation keeps for the report: its first records'.
-PLAYED = 2
 logger = logging.getLogger(__name__)
-HEAT, TRACE = "token_heat-{stage}.json", "completions/trace-{stage}.json"
 
 
 @dataclass(frozen=True)

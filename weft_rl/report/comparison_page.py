@@ -7,8 +7,16 @@ from typing import Any
 
 from markupsafe import Markup
 
-from weft_rl.compare.analysis import RESULT, check_alike, unit_name
-from weft_rl.compare.summary import (
+from weft_rl.config.overrides import flat, options_of
+from weft_rl.ema import SMOOTHING
+from weft_rl.errors import UserError
+from weft_rl.evaluation.paired_runs import RESULT, check_alike, unit_name
+from weft_rl.io.safe_files import read_text, understood
+from weft_rl.plot import figures
+from weft_rl.plot.curves import draw_means, mean_curves, read_curves
+from weft_rl.plot.figures import Bar, Line
+from weft_rl.report.chart_data import MAX_POINTS, chart
+from weft_rl.report.comparison_tables import (
     RECIPE_WORDS,
     TITLES,
     difference_rows,
@@ -17,14 +25,6 @@ from weft_rl.compare.summary import (
     score_rows,
     sentences,
 )
-from weft_rl.config.overrides import flat, options_of
-from weft_rl.ema import SMOOTHING
-from weft_rl.errors import UserError
-from weft_rl.io.safe_files import read_text, understood
-from weft_rl.plot import figures
-from weft_rl.plot.curves import draw_means, mean_curves, read_curves
-from weft_rl.plot.figures import Bar, Line
-from weft_rl.report.chart_data import MAX_POINTS, chart
 from weft_rl.report.render import write_page
 from weft_rl.runs.folder import CONFIG, REPORT, read_config, read_json
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from weft_rl.compare.analysis import RESULT
 from weft_rl.config.fields import Block, about, shown
 from weft_rl.config.load import parse_options
 from weft_rl.config.overrides import argument, options_of
 from weft_rl.config.schema import GENERATED
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
+from weft_rl.evaluation.paired_runs import RESULT
 from weft_rl.io.safe_files import is_number, read_text, understood
 from weft_rl.plot import figures
 from weft_rl.plot.curves import read_curves, run_panels

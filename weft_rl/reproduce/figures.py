@@ -7,10 +7,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from weft_rl.compare.summary import label
 from weft_rl.plot import figures
 from weft_rl.plot.curves import draw_means, mean_curves, read_curves, save_figure
 from weft_rl.plot.figures import Line, Point
+from weft_rl.report.comparison_tables import label
 from weft_rl.reproduce.paper_numbers import TIME_RATIO
 from weft_rl.reproduce.required_runs import Unit
 from weft_rl.runs.folder import METRICS, read_lines, write_text
