@@ -10,10 +10,10 @@ from tokenizers import models
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from weft_rl.models.families.llada import LLADA
+from weft_rl.data.toy.vocabulary import BOS, EOS, EOT, MASK
+from weft_rl.families.llada import LLADA
 from weft_rl.models.small import small_tokenizer
 from weft_rl.models.toy import chat_tokenizer
-from weft_rl.models.toy_vocabulary import BOS, EOS, EOT, MASK
 
 # Source: the published config.json.
 CONFIG = {

@@ -7,8 +7,8 @@ from weft_rl.checkpoints.hub import local_folder
 from weft_rl.config.schema import GENERATED, RunConfig
 from weft_rl.errors import UserError
 from weft_rl.evaluation.settings import is_evaluated
-from weft_rl.models.families.registry import PUBLISHED
-from weft_rl.models.shape import shape_of
+from weft_rl.families.registry import PUBLISHED
+from weft_rl.families.shape import shape_of
 from weft_rl.runs.folder import EVAL, read_json
 from weft_rl.stages import evaluate
 from weft_rl.stages.context import quiet_libraries, surface_of

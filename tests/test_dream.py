@@ -13,8 +13,8 @@ from upstream_checkpoint import DREAM_CONFIG, random_tensors, write_folder
 from weft_rl.config.schema import LoraConfig, SamplerConfig
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
+from weft_rl.families.dream import DREAM
 from weft_rl.models import DreamConfig, DreamForMaskedLM
-from weft_rl.models.families.dream import DREAM
 from weft_rl.models.loading import fresh_model, load_model, with_lora
 from weft_rl.models.modeling_dream import source_positions
 from weft_rl.models.toy import SYMBOLS, tiny_tokenizer

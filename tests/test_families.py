@@ -13,22 +13,22 @@ from upstream_checkpoint import llada_folder
 
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
-from weft_rl.models.families import registry
-from weft_rl.models.families.llada import LLADA
-from weft_rl.models.families.registry import FAMILY, family_of, read_config
+from weft_rl.families import registry
+from weft_rl.families.llada import LLADA
+from weft_rl.families.registry import FAMILY, family_of, read_config
 from weft_rl.models.toy import tiny_tokenizer
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
-# Run with the page's file in a folder that is one of weft_rl.models.families.
+# Run with the page's file in a folder that is one of weft_rl.families.
 USE = """
 import sys
 from pathlib import Path
-import weft_rl.models.families
+import weft_rl.families
 own, work = Path(sys.argv[1]), Path(sys.argv[2])
-weft_rl.models.families.__path__.append(str(own))
+weft_rl.families.__path__.append(str(own))
 from weft_rl.convert import convert
-from weft_rl.models.families.registry import FAMILIES, read_config
+from weft_rl.families.registry import FAMILIES, read_config
 from weft_rl.pipeline import main
 assert [family.name for family in FAMILIES] == ["dream", "llada", "third"]
 assert "torch" not in sys.modules
@@ -58,7 +58,7 @@ def third_folder(folder, **changes):
 
 def test_a_third_family_is_one_file(tmp_path):
     (own := tmp_path / "families").mkdir()
-    found = re.search(r"`weft_rl/models/families/third\.py`.*\n\n((?: {4}.*\n|\n)+)", PAGE)
+    found = re.search(r"`weft_rl/families/third\.py`.*\n\n((?: {4}.*\n|\n)+)", PAGE)
     code = re.sub(r"(?m)^ {4}", "", found[1])
     (own / "third.py").write_text(f'"""The third family."""\n\n{code}')
     third_folder(tmp_path / "a")

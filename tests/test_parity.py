@@ -13,7 +13,7 @@ from upstream_checkpoint import (
     write_folder,
 )
 
-from weft_rl.models.families.dream import DREAM
+from weft_rl.families.dream import DREAM
 from weft_rl.models.loading import load_model
 
 CPU = torch.device("cpu")

@@ -16,13 +16,13 @@ from weft_rl.config.schema import BaseConfig, LoraConfig, SamplerConfig
 from weft_rl.diffusion.log_probs import token_log_probs
 from weft_rl.diffusion.losses import denoising_loss
 from weft_rl.errors import UserError
+from weft_rl.families.base import Sizes
+from weft_rl.families.dream import DREAM
+from weft_rl.families.llada import EIGHT_B, LLADA
+from weft_rl.families.shape import Network
 from weft_rl.models import LLaDAConfig
 from weft_rl.models import lm_head as head
-from weft_rl.models.families.base import Sizes
-from weft_rl.models.families.dream import DREAM
-from weft_rl.models.families.llada import EIGHT_B, LLADA
 from weft_rl.models.loading import fresh_model, with_lora
-from weft_rl.models.shape import Network
 from weft_rl.models.toy import SYMBOLS, tiny_config
 from weft_rl.plan import memory as budget
 from weft_rl.plan.command import cures_of, main, make_plan, make_plans

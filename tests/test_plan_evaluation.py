@@ -9,18 +9,18 @@ from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import LoraConfig, SamplerConfig
 from weft_rl.data.records import load_records
 from weft_rl.data.tasks import held_out_records
+from weft_rl.data.toy.vocabulary import SYMBOLS
 from weft_rl.evaluation.settings import (
     PUBLISHED_RECORDS,
     Settings,
     evaluation_settings,
     most_records,
 )
+from weft_rl.families.base import Sizes
+from weft_rl.families.llada import LLADA
+from weft_rl.families.shape import Network
 from weft_rl.models import LLaDAConfig
-from weft_rl.models.families.base import Sizes
-from weft_rl.models.families.llada import LLADA
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.shape import Network
-from weft_rl.models.toy_vocabulary import SYMBOLS
 from weft_rl.plan.command import main, make_plan
 from weft_rl.plan.compute import (
     Forwards,

@@ -15,11 +15,11 @@ from weft_rl.config.load import load_run_config
 from weft_rl.config.rl import MasksConfig, RLConfig
 from weft_rl.config.schema import LoraConfig, SamplerConfig
 from weft_rl.errors import UserError
+from weft_rl.families.base import Sizes
+from weft_rl.families.llada import LLADA
+from weft_rl.families.shape import Network
 from weft_rl.models import LLaDAConfig
-from weft_rl.models.families.base import Sizes
-from weft_rl.models.families.llada import LLADA
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.shape import Network
 from weft_rl.models.toy import SYMBOLS
 from weft_rl.plan.command import cures_of, main, make_plan, network_of
 from weft_rl.plan.compute import rl_work, rollout, rows_of_pass, seconds_of

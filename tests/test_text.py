@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.text import TextEncoder, decode_completion
-from weft_rl.models.families.llada import CHAT_TEMPLATE
+from weft_rl.families.llada import CHAT_TEMPLATE
 from weft_rl.models.small import small_tokenizer
 from weft_rl.models.toy import MASK, tiny_tokenizer
 

@@ -16,7 +16,7 @@ from weft_rl.data.toy.grids import careless_solution
 from weft_rl.data.toy.tiny import cold_start_traces, pretraining_texts
 from weft_rl.data.trace_schemas import Trace, trace_of, turns_of, with_thought
 from weft_rl.errors import UserError
-from weft_rl.models.families.llada import CHAT_TEMPLATE
+from weft_rl.families.llada import CHAT_TEMPLATE
 from weft_rl.models.small import small_tokenizer
 from weft_rl.models.toy import EOT, MASK, UNKNOWN, tiny_tokenizer
 from weft_rl.rewards.sudoku_grid import completions, is_solved, keeps_clues

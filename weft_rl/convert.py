@@ -23,13 +23,13 @@ from weft_rl.checkpoints.safetensors_index import (
     header_bytes,
     read_folder,
 )
+from weft_rl.checkpoints.tokenizer_files import copy_companions, tokenizer_problem, write_config
 from weft_rl.cli import execute
 from weft_rl.config.fields import Block, about, option
 from weft_rl.config.load import parse_options
 from weft_rl.errors import UserError
-from weft_rl.models.families.base import Spec
-from weft_rl.models.families.registry import family_of, read_config
-from weft_rl.models.tokenizer_files import copy_companions, tokenizer_problem, write_config
+from weft_rl.families.base import Spec
+from weft_rl.families.registry import family_of, read_config
 from weft_rl.runs.checksums import SUMS, verify_sums
 from weft_rl.runs.folder import publish, write_json
 from weft_rl.runs.origins import checkpoint_of

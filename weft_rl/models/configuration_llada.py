@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 from transformers import PreTrainedConfig
 
 from weft_rl.errors import UserError
-from weft_rl.models.families.fields import described
-from weft_rl.models.families.llada import FIXED, fields
+from weft_rl.families.fields import described
+from weft_rl.families.llada import FIXED, fields
 
 _NAMES = (
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from weft_rl.models.shape import LOGITS_TOGETHER
+from weft_rl.families.shape import LOGITS_TOGETHER
 
 # Makes of the logits (..., c, V) of the positions from the given one on what is wanted of each:
 # its c is the same dimension. Called again on the way back.

@@ -9,11 +9,11 @@ from transformers import PreTrainedTokenizerBase
 
 from weft_rl.config.lora import LoraConfig
 from weft_rl.errors import UserError
+from weft_rl.families.base import Family
+from weft_rl.families.registry import family_of, read_config
+from weft_rl.families.shape import Network
+from weft_rl.families.tokenizer_check import misfit
 from weft_rl.models.cgroups import available_memory
-from weft_rl.models.families.base import Family
-from weft_rl.models.families.registry import family_of, read_config
-from weft_rl.models.shape import Network
-from weft_rl.models.tokenizer_check import misfit
 
 _GIB = 2**30
 # Of errors that have no class of their own: CUDA's, cuBLAS's, the CPU allocator's and the system's.

@@ -9,9 +9,9 @@ from torch import Tensor
 from transformers import GenerationConfig, Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
+from weft_rl.families.dream import fields
+from weft_rl.families.fields import described
 from weft_rl.models.configuration_llada import end_tokens
-from weft_rl.models.families.dream import fields
-from weft_rl.models.families.fields import described
 from weft_rl.models.lm_head import Reduce, VocabularyHead
 
 

@@ -7,9 +7,9 @@ from transformers import PreTrainedTokenizerFast
 
 from weft_rl.config.schema import BaseConfig
 from weft_rl.data.small_world import small_texts
+from weft_rl.data.toy.vocabulary import BOS, EOS, EOT, MASK, SMALL_VOCABULARY
 from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.toy import chat_tokenizer, config_over
-from weft_rl.models.toy_vocabulary import BOS, EOS, EOT, MASK, SMALL_VOCABULARY
 
 _SPECIAL = [MASK, EOS, BOS, EOT, "<|start_header_id|>", "<|end_header_id|>"]
 _TEXTS, _SEED = 4000, 0  # what it is trained on; more adds no words

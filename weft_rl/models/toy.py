@@ -8,9 +8,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from weft_rl.config.schema import BaseConfig
+from weft_rl.data.toy.vocabulary import BOS, EOS, EOT, HEADERS, MASK, POSITIONS, SYMBOLS, UNKNOWN
+from weft_rl.families.llada import CHAT_TEMPLATE
 from weft_rl.models.configuration_llada import LLaDAConfig
-from weft_rl.models.families.llada import CHAT_TEMPLATE
-from weft_rl.models.toy_vocabulary import BOS, EOS, EOT, HEADERS, MASK, POSITIONS, SYMBOLS, UNKNOWN
 
 # At LLaDA's 0.02 a network this narrow had not learned to copy the clues after 400 steps.
 _INITIALIZER_RANGE = 0.1

@@ -13,8 +13,8 @@ from weft_rl.data.tasks import GENERATORS, held_out_records, hub_name, load_task
 from weft_rl.data.trace_selection import read_traces
 from weft_rl.errors import UserError
 from weft_rl.evaluation.results_store import rank_and_world
-from weft_rl.models.families.folder import check_weights
-from weft_rl.models.families.registry import PUBLISHED
+from weft_rl.families.folder import check_weights
+from weft_rl.families.registry import PUBLISHED
 from weft_rl.plan.command import network_of
 from weft_rl.rewards.registry import EVALUATION, training
 from weft_rl.trainers.infra.trackers import check_trackers

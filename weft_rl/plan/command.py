@@ -13,14 +13,14 @@ from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.config.fields import leaves, shown
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.schema import GENERATED, LoraConfig, RunConfig
+from weft_rl.data.toy.vocabulary import POSITIONS, SMALL_VOCABULARY, SYMBOLS
 from weft_rl.errors import UserError
 from weft_rl.evaluation.settings import evaluation_settings
+from weft_rl.families.base import Family, Sizes
+from weft_rl.families.llada import LLADA
+from weft_rl.families.registry import FAMILIES, family_of, read_config
+from weft_rl.families.shape import Network
 from weft_rl.io.terminal import Console
-from weft_rl.models.families.base import Family, Sizes
-from weft_rl.models.families.llada import LLADA
-from weft_rl.models.families.registry import FAMILIES, family_of, read_config
-from weft_rl.models.shape import Network
-from weft_rl.models.toy_vocabulary import POSITIONS, SMALL_VOCABULARY, SYMBOLS
 from weft_rl.plan.compute import (
     Forwards,
     base_work,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from weft_rl.config.rl import CLIPPED_TOKENS, RLConfig
 from weft_rl.config.schema import RunConfig, SamplerConfig
 from weft_rl.evaluation.settings import evaluation_settings, most_records
-from weft_rl.models.shape import Network
+from weft_rl.families.shape import Network
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.memory import (
     HARDWARE,

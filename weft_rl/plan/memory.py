@@ -8,7 +8,7 @@ D hidden, I inner, V vocabulary, all per token."""
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from weft_rl.models.shape import LOGITS_TOGETHER, Network
+from weft_rl.families.shape import LOGITS_TOGETHER, Network
 
 Sharding = Literal["none", "zero2", "zero3", "fsdp2"]
 

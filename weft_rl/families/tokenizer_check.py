@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from weft_rl.models.families.base import Config, Family
+from weft_rl.families.base import Config, Family
 
 
 def misfit(

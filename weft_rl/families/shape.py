@@ -8,8 +8,8 @@ from typing import Literal
 
 from weft_rl.config.schema import LoraConfig
 from weft_rl.errors import UserError
-from weft_rl.models.families.base import Family, Sizes
-from weft_rl.models.families.registry import family_of, read_config
+from weft_rl.families.base import Family, Sizes
+from weft_rl.families.registry import family_of, read_config
 
 Weights = Literal["float32", "bfloat16", "nf4"]
 
@@ -126,7 +126,7 @@ class Network:
 def shape_of(
     folder: Path, lora: LoraConfig, weights: Weights = "float32", checkpointing: bool = False
 ) -> Network:
-    """The shape of the model in a folder, by its config.json. Raises UserError for an unknown one."""
+    """The shape of a folder's model, by its config.json. Raises UserError for an unknown one."""
     content = read_config(folder)
     family, _ = family_of(content, folder)
     return Network(family, family.sizes(content), lora, weights, checkpointing, half=False)

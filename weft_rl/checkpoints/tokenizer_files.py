@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from weft_rl.errors import UserError
-from weft_rl.models.families.base import Config, Family
-from weft_rl.models.families.fields import described
-from weft_rl.models.families.registry import FAMILY, family_of, read_config
-from weft_rl.models.tokenizer_check import misfit
+from weft_rl.families.base import Config, Family
+from weft_rl.families.fields import described
+from weft_rl.families.registry import FAMILY, family_of, read_config
+from weft_rl.families.tokenizer_check import misfit
 from weft_rl.runs.folder import read_json
 
 Layout = Literal["upstream", "transformers"]

@@ -1,32 +1,19 @@
-"""Model families by name. A further family is a file beside this one, and nothing else."""
+"""The model families. To add one: a file beside this one, and an entry in FAMILIES."""
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any
 
 from weft_rl.errors import UserError
+from weft_rl.families.base import Family
+from weft_rl.families.dream import DREAM
+from weft_rl.families.llada import LLADA
 from weft_rl.io.safe_files import read_json, require_plausible
-from weft_rl.models import families
-from weft_rl.models.families.base import Family
 
-# Every other file of the package is a family's: llada.py holds LLADA.
-_OTHERS = ("base", "fields", "folder", "registry")
 # Field of a config.json in transformers' own layout, whose model_type is its class's: the family.
 FAMILY = "diffusion_family"
 
-
-def _found() -> tuple[Family, ...]:
-    names = [module.name for module in iter_modules(families.__path__)]
-    return tuple(
-        getattr(import_module(f"{families.__name__}.{name}"), name.upper())
-        for name in names
-        if name not in _OTHERS
-    )
-
-
-FAMILIES = _found()
+FAMILIES: tuple[Family, ...] = (DREAM, LLADA)
 # Hub id by the name that model= takes.
 PUBLISHED = {name: place for family in FAMILIES for name, place in family.published.items()}
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from weft_rl.models.families.base import Config, Family, Sizes, Spec, number
-from weft_rl.models.families.fields import (
+from weft_rl.families.base import Config, Family, Sizes, Spec, number
+from weft_rl.families.fields import (
     COMMON,
     FLAG,
     WHOLE,

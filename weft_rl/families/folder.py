@@ -4,7 +4,7 @@ from pathlib import Path
 
 from weft_rl.checkpoints.safetensors_index import check_tensors, read_folder
 from weft_rl.errors import UserError
-from weft_rl.models.families.registry import family_of, read_config
+from weft_rl.families.registry import family_of, read_config
 
 
 def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:

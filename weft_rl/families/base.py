@@ -51,7 +51,7 @@ class Spec(NamedTuple):
 
 @dataclass(frozen=True)
 class Family:
-    """A family of checkpoints, found by weft_rl.models.families.registry."""
+    """A family of checkpoints, found by weft_rl.families.registry."""
 
     name: str
     model_types: tuple[str, ...]  # in a published config.json, and first of all in ours

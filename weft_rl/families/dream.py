@@ -2,15 +2,8 @@
 
 from typing import Any
 
-from weft_rl.models.families.base import Config, Family, Sizes, Spec, number
-from weft_rl.models.families.fields import (
-    COMMON,
-    RATE,
-    read_fields,
-    refused,
-    require_shapes,
-    rotary,
-)
+from weft_rl.families.base import Config, Family, Sizes, Spec, number
+from weft_rl.families.fields import COMMON, RATE, read_fields, refused, require_shapes, rotary
 
 # Dream-7B's, Qwen2.5-7B's network. Source: the published configuration.
 SEVEN_B = Sizes(152064, 3584, 28, 28, 4, 18944)
