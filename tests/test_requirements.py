@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("configs", "rewards", "stages", "weft_rl")
+FOLDERS = ("configs", "rewards", "stages", "weft_rl")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DISTRIBUTIONS = packages_distributions()
@@ -51,12 +51,12 @@ def looked_for(tree):
     return {call.args[0].value for call in found if isinstance(call.args[0], ast.Constant)}
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_what_a_package_imports_is_declared(package):
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_a_folder_imports_is_declared(folder):
     wrong = []
-    for path in (ROOT / package).rglob("*.py"):
+    for path in (ROOT / folder).rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        for module in {*imported(ast.walk(tree))} - {*PACKAGES}:
+        for module in {*imported(ast.walk(tree))} - {"weft_rl"}:
             # an extra's, where the file says what to install when it is not there
             declared = DECLARED | OPTIONAL if module in looked_for(tree) else DECLARED
             if undeclared(module, declared):
@@ -69,7 +69,7 @@ def test_what_tests_and_benchmarks_import_is_declared(folder):
     """At the top of their files; a test that needs more imports it itself, and is skipped."""
     paths = [*(ROOT / folder).rglob("*.py")]
     tests = [*(ROOT / "tests").rglob("*.py")]
-    own = {path.stem for path in [*paths, *tests]} | {*PACKAGES}
+    own = {path.stem for path in [*paths, *tests]} | {"weft_rl"}
     own |= {path.parent.name for path in tests}  # helpers
     declared = DECLARED | requirements(EXTRAS["dev"])
     wrong = []

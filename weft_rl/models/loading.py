@@ -34,9 +34,9 @@ from weft_rl.checkpoints.lora_merge import (
     updates_of_all,
 )
 from weft_rl.checkpoints.safetensors_index import Stored, read_folder
+from weft_rl.checkpoints.weights_check import check_weights
 from weft_rl.config.schema import LoraConfig
 from weft_rl.errors import UserError
-from weft_rl.families.folder import check_weights
 from weft_rl.families.registry import family_of, read_config
 from weft_rl.io.safe_files import check_model_folder
 from weft_rl.models.memory import check_tokenizer, is_out_of_memory, require_memory
