@@ -1,4 +1,4 @@
-"""The editable installation beside a user's own files of the same names; .ci/wheel_check has the wheel."""
+"""An editable installation beside a user's own files of the same names; for the wheel: .ci/."""
 
 import os
 import subprocess

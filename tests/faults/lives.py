@@ -22,8 +22,8 @@ import psutil
 _PRELOADED = [
     "weft_rl.stages.registry",
     "weft_rl.stages.evaluate",
-    "weft_rl.compare",
-    "weft_rl.reproduce",
+    "weft_rl.compare.command",
+    "weft_rl.reproduce.command",
     "lives",
 ]
 # What Python itself tells of work on files; rename covers os.replace, and open every write.
@@ -130,11 +130,11 @@ def _run(command: Command, log: Path, last_event: int | None) -> None:
     sys.addaudithook(events)
     if command.prepare is not None:
         command.prepare()
-    module: Any = import_module(command.module)
-    sys.argv = [module.__file__, *command.words]
+    main: Any = import_module(f"{command.module}.__main__").main
+    sys.argv = [command.module, *command.words]
     from weft_rl.cli import execute
 
-    status = execute(command.module, module.main, command.words)
+    status = execute(command.module, main, command.words)
     os.write(counted, str(events.count).encode())
     sys.stdout.flush()
     sys.stderr.flush()
