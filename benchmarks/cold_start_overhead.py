@@ -22,13 +22,13 @@ from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import Objective
+from weft_rl.trainers.recipes import Recipe
 
 RESULTS = Path(__file__).parent / "results"
 BATCH, PROMPT_SHARE, EPOCHS_KEPT = 4, 0.1, 5  # s1K's prompts are a small part of its records
-WEFT = Objective("sqrt_entropy")
+WEFT = Recipe("sqrt_entropy")
 METHODS = {
-    "SFT": (Objective("uniform"), {}),
+    "SFT": (Recipe("uniform"), {}),
     "WeFT fresh": (WEFT, {}),
     "WeFT fresh, bf16 estimate": (WEFT, {"estimate_bf16": True}),
     "WeFT cached": (WEFT, {"refresh_every": EPOCHS_KEPT}),

@@ -34,7 +34,7 @@ from weft_rl.plan.command import make_plan, network_of
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.memory import forward_operations
 from weft_rl.sampler import generate
-from weft_rl.stages.context import Context, quiet_libraries
+from weft_rl.stages.context import StageContext, quiet_libraries
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 CUDA = torch.cuda.is_available()
@@ -97,7 +97,7 @@ def timed_stage(folder: Path, stage: str, words: list[str]) -> tuple[Any, Timer,
     module = weft_rl.stages.rl if stage == "rl" else weft_rl.stages.cold_start
     own, sample = weft_rl.stages.context.train, generate
 
-    def train(trainer: Any, context: Context) -> Path:
+    def train(trainer: Any, context: StageContext) -> Path:
         trainer.add_callback(timer)
         return own(trainer, context)
 
@@ -112,7 +112,7 @@ def timed_stage(folder: Path, stage: str, words: list[str]) -> tuple[Any, Timer,
     weft_rl.trainers.rollouts.generate = rollout
     gc.collect()
     peak()
-    module.run(Context(config, run, stage, str(folder)))
+    module.run(StageContext(config, run, stage, str(folder)))
     most = peak()
     shutil.rmtree(run)
     gc.collect()

@@ -21,7 +21,7 @@ from transformers import TrainingArguments
 
 from weft_rl.data.sft_examples import encode_traces
 from weft_rl.data.toy.tiny import cold_start_traces
-from weft_rl.diffusion.exact_elbo import bound_weights, clock_probability
+from weft_rl.diffusion.exact_elbo import clock_probability, elbo_weights
 from weft_rl.diffusion.noise import TIME_MARGIN
 from weft_rl.diffusion.rates import mean_rate, token_rates, usable_rates
 from weft_rl.models.loading import load_model
@@ -29,7 +29,7 @@ from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import Objective
+from weft_rl.trainers.recipes import Recipe
 
 RESULTS = Path(__file__).parent / "results"
 LENGTH, VOCAB, MODELS, NODES = 5, 3, 100, 120
@@ -99,7 +99,7 @@ def drawn(
         # dt_i/dt = r (1 - t)^(r - 1), at t = 1 - exp(-clock)
         weight = (ratio * torch.exp((1 - ratio) * clock))[:, None]
     elif method == "clock":
-        weight = bound_weights(clock, beta, beta_ref, answer)[:, None]
+        weight = elbo_weights(clock, beta, beta_ref, answer)[:, None]
     chance = torch.where(masks, probability, 1 - probability).prod(-1)
     nll = -table.log_softmax(-1).gather(-1, x0.expand(len(masks), -1)[..., None])[..., 0]
     terms = torch.where(masks, weight * nll / probability, 0.0)
@@ -194,7 +194,7 @@ def designs() -> list[dict]:
                 model=network,
                 args=arguments,
                 data_collator=AnswerCollator(network.config.pad_token_id),
-                objective=Objective("sqrt_entropy"),
+                objective=Recipe("sqrt_entropy"),
                 seed=0,
                 times=name,  # ty: ignore[invalid-argument-type] - one of its literals
             )

@@ -26,9 +26,9 @@ from torch import Tensor
 from weft_rl.config.rl import LossConfig
 from weft_rl.diffusion import logprob_estimators as estimators
 from weft_rl.diffusion.advantages import group_advantages, wd1_weights
-from weft_rl.diffusion.logprob_estimators import Views
+from weft_rl.diffusion.logprob_estimators import MaskedViews
 from weft_rl.diffusion.policy_losses import aggregate
-from weft_rl.trainers.rl_objectives import Evidence, normalizer_of, token_loss
+from weft_rl.trainers.rl_objectives import LossInputs, normalizer_of, token_loss
 
 RESULTS = Path(__file__).parent / "results"
 V, T, G = 3, 3, 8
@@ -106,7 +106,7 @@ def sample(steps: Tensor, count: int, generator: torch.Generator) -> tuple[Tenso
     return x, order
 
 
-def views_of(estimator: str, order: Tensor, generator: torch.Generator) -> Views:
+def views_of(estimator: str, order: Tensor, generator: torch.Generator) -> MaskedViews:
     """The estimator's views of as many completions as there are orders."""
     answer, draws = torch.ones_like(order, dtype=torch.bool), [generator] * len(order)
     name, _, variant = estimator.partition(", ")
@@ -138,7 +138,7 @@ def gradients(
     if objective == "wd1":
         a = wd1_weights(a, G)
     views = replace(views, weight=views.weight.double())
-    found = token_loss(objective, log_p, views, Evidence(a), LossConfig(), 0.0)
+    found = token_loss(objective, log_p, views, LossInputs(a), LossConfig(), 0.0)
     sizes = {"rows": G, "gen_length": T, "group": G}
     parts = zip(found.loss.split(G), found.scored.split(G), strict=True)
     losses = [

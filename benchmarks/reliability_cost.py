@@ -20,7 +20,7 @@ from machine import machine
 from transformers import Trainer
 
 from weft_rl.config.load import load_run_config
-from weft_rl.stages.context import Context  # noqa: TID251 - training alone is timed
+from weft_rl.stages.context import StageContext  # noqa: TID251 - training alone is timed
 from weft_rl.stages.rl import run  # noqa: TID251
 from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints
 from weft_rl.trainers.infra.callbacks import StopOnSignal
@@ -58,7 +58,7 @@ def seconds(start: str, folder: Path, steps: int) -> float:
 
     config = load_run_config(words, command="reliability_cost")
     with patch.object(Trainer, "train", timed):
-        run(Context(config, folder, "rl", start))
+        run(StageContext(config, folder, "rl", start))
     return taken[0]
 
 

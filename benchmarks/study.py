@@ -21,7 +21,7 @@ from machine import machine
 from study_tables import pages
 
 from weft_rl.data.toy.tiny import cold_start_traces
-from weft_rl.evaluation.paired_runs import Unit, compare_units
+from weft_rl.evaluation.paired_runs import ArmRun, compare_units
 from weft_rl.rewards.sudoku import answer_digits
 from weft_rl.rewards.sudoku_grid import CELLS
 from weft_rl.runs.folder import CONFIG, EVAL, newest_checkpoint, read_json, read_lines
@@ -186,15 +186,15 @@ def scores(folder: Path, stage: str) -> dict[str, dict[str, float]]:
     return {str(row["id"]): row["scores"] for row in rows}
 
 
-def unit(folder: Path, arm: str, seed: int, cold: str, policy: str = "") -> Unit:
+def unit(folder: Path, arm: str, seed: int, cold: str, policy: str = "") -> ArmRun:
     """A cold start and, with a policy's name, the RL after it as one run of a comparison."""
     found = {"cold_start": scores(folder / cold, arm)}
     if policy:
         found["rl"] = scores(folder / f"{cold}-{policy}", "rl")
-    return Unit(arm, seed, {stage: rows for stage, rows in found.items() if rows}, {})
+    return ArmRun(arm, seed, {stage: rows for stage, rows in found.items() if rows}, {})
 
 
-def compared(units: list[Unit], arms: tuple[str, ...], stage: str) -> list[dict[str, Any]]:
+def compared(units: list[ArmRun], arms: tuple[str, ...], stage: str) -> list[dict[str, Any]]:
     """A row for each arm that has runs: scores at the stage, and its difference to the first."""
     result = compare_units(units, arms, [*SEEDS], "sudoku")
     differences = {d["arm"]: d for d in result["differences"] if d["stage"] == stage}

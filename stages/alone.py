@@ -16,7 +16,7 @@ from pathlib import Path
 from weft_rl.config.overrides import options_of
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.runs.folder import write_text
-from weft_rl.stages.context import Context
+from weft_rl.stages.context import StageContext
 
 _POLL_S = 0.5  # short against a pretraining
 # What a launcher tells its processes, and a process of its own must not hear.
@@ -33,7 +33,7 @@ sys.exit(execute("weft_rl.pipeline", partial(main, report=False), sys.argv[1:]))
 _PR_SET_PDEATHSIG = 1  # Linux, sys/prctl.h
 
 
-def pretrain(context: Context) -> None:
+def pretrain(context: StageContext) -> None:
     """Run stage base of the same options in a process of its own, which fills the cache.
 
     Raises Interrupted where it is stopped or fails, and UserError for a mistake that it names."""
@@ -65,7 +65,7 @@ def pretrain(context: Context) -> None:
     sign.unlink(missing_ok=True)
 
 
-def wait_for(context: Context, made: Callable[[], bool]) -> None:
+def wait_for(context: StageContext, made: Callable[[], bool]) -> None:
     """Wait until the first process has put the base into the run directory.
 
     Raises Interrupted when that failed, when what started the processes has ended, and when the
@@ -85,12 +85,12 @@ def wait_for(context: Context, made: Callable[[], bool]) -> None:
         time.sleep(_POLL_S)
 
 
-def _sign(context: Context) -> Path:
+def _sign(context: StageContext) -> Path:
     """What the first process writes while it has the base pretrained."""
     return context.run / ".base-sign"
 
 
-def _heard(context: Context) -> str:
+def _heard(context: StageContext) -> str:
     try:
         return _sign(context).read_text(encoding="utf-8")
     except OSError:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from weft_rl.checkpoints.hub import local_folder
-from weft_rl.config.schema import GENERATED, RunConfig
+from weft_rl.config.schema import TOY_MODELS, RunConfig
 from weft_rl.errors import UserError
 from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.families.registry import PUBLISHED
@@ -13,7 +13,7 @@ from weft_rl.runs.folder import EVAL, read_json
 from weft_rl.stages import evaluate
 from weft_rl.stages.context import quiet_libraries, surface_of
 from weft_rl.stages.pretrain import world_of
-from weft_rl.stages.registry import STAGES
+from weft_rl.stages.registry import STAGE_RUNNERS
 
 
 def check(config: RunConfig, finished: Collection[str] = ()) -> None:
@@ -21,7 +21,7 @@ def check(config: RunConfig, finished: Collection[str] = ()) -> None:
 
     Each stage has a check, which does what the stage does before its weights are loaded."""
     quiet_libraries()
-    if config.model in GENERATED:
+    if config.model in TOY_MODELS:
         surface = world_of(config)
     else:
         place = PUBLISHED.get(config.model, config.model)
@@ -39,7 +39,7 @@ def check(config: RunConfig, finished: Collection[str] = ()) -> None:
     for name in config.in_order:
         if name in finished or name == "eval":
             continue
-        stage = STAGES[name]
+        stage = STAGE_RUNNERS[name]
         # cold starts have their options together
         if stage.check not in checked:
             stage.check(config, surface)

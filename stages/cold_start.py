@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from weft_rl.config.fields import require
-from weft_rl.config.schema import GENERATED, DataConfig, RunConfig
+from weft_rl.config.schema import TOY_MODELS, DataConfig, RunConfig
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.sft_examples import Examples, encode_traces
 from weft_rl.data.small_world import small_traces
@@ -26,30 +26,30 @@ from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.io.terminal import Console
 from weft_rl.models.loading import load_tokenizer
 from weft_rl.runs.folder import HEAT
-from weft_rl.stages.context import Context, Surface, common_arguments, surface_of, train
+from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, surface_of, train
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
 from weft_rl.trainers.entropy_pass import multiplies_bf16
 from weft_rl.trainers.infra.length_sampler import GroupedByLength
 from weft_rl.trainers.infra.token_heat import SHOWN, write_heat
-from weft_rl.trainers.recipes import objective_of
+from weft_rl.trainers.recipes import recipe_of
 
 
 def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:
     """The records of `data=`. Raises UserError naming file and record."""
-    if config.data in GENERATED:
+    if config.data in TOY_MODELS:
         make = cold_start_traces if config.data == "tiny" else small_traces
         return make(config.cold_start.records, config.seed)
     return read_traces(config.data, config.cold_start.data, reject)
 
 
 def examples_of(
-    context: Context, tokenizer: PreTrainedTokenizerBase, model_config: PreTrainedConfig
+    context: StageContext, tokenizer: PreTrainedTokenizerBase, model_config: PreTrainedConfig
 ) -> Examples:
     """The records as token ids; prints how many were left out or cut, and why.
 
     Raises UserError when none is left, and for more tokens than the model has positions for."""
-    examples, lines = encoded(context.config, Surface(tokenizer, model_config), context.stage)
+    examples, lines = encoded(context.config, ModelFiles(tokenizer, model_config), context.stage)
     lines[0] = f"{context.stage}: {lines[0]}"
     if rank_and_world()[0] == 0:
         Console().print("\n".join(lines), soft_wrap=True)
@@ -57,7 +57,7 @@ def examples_of(
 
 
 def encoded(
-    config: RunConfig, surface: Surface, label: str | None = None
+    config: RunConfig, surface: ModelFiles, label: str | None = None
 ) -> tuple[Examples, list[str]]:
     """The records as token ids, and lines on how many were left out or cut, and why.
 
@@ -110,7 +110,7 @@ def encoded(
     return examples, lines + reject.summary()
 
 
-def check(config: RunConfig, surface: Surface) -> None:
+def check(config: RunConfig, surface: ModelFiles) -> None:
     """Raise UserError for what the stage would stumble over."""
     encoded(config, surface)
     reference = config.cold_start.estimate.reference
@@ -140,7 +140,7 @@ def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataCo
     return lines
 
 
-def run(context: Context) -> Path:
+def run(context: StageContext) -> Path:
     """Fine-tune from `context.start`; returns the last checkpoint."""
     tokenizer = load_tokenizer(context.start)
     model = context.model()
@@ -153,7 +153,7 @@ def run(context: Context) -> Path:
 
 
 def _write_entropies(
-    context: Context,
+    context: StageContext,
     trainer: ColdStartTrainer,
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
@@ -181,7 +181,7 @@ def _write_entropies(
 
 
 def _trainer(
-    context: Context,
+    context: StageContext,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
@@ -208,7 +208,7 @@ def _trainer(
         train_dataset=examples,
         data_collator=AnswerCollator(int(model.config.pad_token_id), options.data.pad_in_answer),
         processing_class=tokenizer,
-        objective=objective_of(context.stage, options.normalizer, options.slope),
+        objective=recipe_of(context.stage, options.normalizer, options.slope),
         seed=config.seed,
         times=options.times,
         order=GroupedByLength(examples.lengths(), records_a_step, config.seed)

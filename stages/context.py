@@ -27,20 +27,20 @@ from weft_rl.config.schema import LoraConfig, RunConfig
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.io.terminal import Console, one_line
 from weft_rl.models.loading import load_model, load_tokenizer, resolve_device, with_lora
-from weft_rl.runs.folder import METRICS, checkpoint_path, cut_lines, sound_checkpoint
+from weft_rl.runs.folder import METRICS, checkpoint_path, cut_lines, latest_valid_checkpoint
 from weft_rl.seeding import seed_for
 from weft_rl.stages.trackers import close_trackers, tracker_arguments
 from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints
 from weft_rl.trainers.infra.callbacks import MetricsWriter, ProgressLine, StopOnSignal
 from weft_rl.trainers.infra.compat import RECOMPUTE
-from weft_rl.trainers.infra.rank_watchdog import Heartbeat
+from weft_rl.trainers.infra.rank_watchdog import RankWatchdog
 from weft_rl.trainers.infra.restorable import unusable
 
 # What `accelerate launch` hands on from its file
 _MIXED_PRECISION = "ACCELERATE_MIXED_PRECISION"
 
 
-class Surface(NamedTuple):
+class ModelFiles(NamedTuple):
     """What is known of a model before its weights are loaded."""
 
     tokenizer: PreTrainedTokenizerBase
@@ -48,7 +48,7 @@ class Surface(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Context:
+class StageContext:
     """A stage's surroundings."""
 
     config: RunConfig
@@ -91,13 +91,13 @@ class Context:
         return self.run / "checkpoints" / f".{self.stage}"
 
 
-def surface_of(place: str) -> Surface:
+def surface_of(place: str) -> ModelFiles:
     """The tokenizer of a folder or hub id and the configuration of its model, or of the one under
     its adapters; of a hub's repository its small files are fetched."""
     folder = local_folder(place, weights=False)
     below = local_folder(base_of(str(folder)), weights=False)
     network = AutoConfig.from_pretrained(below, trust_remote_code=False)
-    return Surface(load_tokenizer(str(folder)), network)
+    return ModelFiles(load_tokenizer(str(folder)), network)
 
 
 def quiet_libraries() -> None:
@@ -111,7 +111,7 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", "Could not find a config file in", module="peft")
 
 
-def train(trainer: AtomicCheckpoints, context: Context) -> Path:
+def train(trainer: AtomicCheckpoints, context: StageContext) -> Path:
     """Run a prepared trainer to its end, from the newest checkpoint; returns the last checkpoint.
 
     Raises Interrupted after a signal, once a checkpoint has been written."""
@@ -133,7 +133,7 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
     for callback in callbacks:
         trainer.add_callback(callback)
     rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
-    beat = Heartbeat(rank, world, reliability.stall_timeout)
+    beat = RankWatchdog(rank, world, reliability.stall_timeout)
     if world > 1:
         trainer.add_callback(beat)
     try:
@@ -158,14 +158,16 @@ def train(trainer: AtomicCheckpoints, context: Context) -> Path:
     return checkpoint_path(context.run, context.stage, step)
 
 
-def _start(trainer: AtomicCheckpoints, context: Context) -> Path | None:
+def _start(trainer: AtomicCheckpoints, context: StageContext) -> Path | None:
     """The checkpoint to go on from, which the first process looks for; None: from the beginning.
 
     Raises UserError for one of another number of processes."""
     found: list[Path | None] = [None]
     if trainer.is_world_process_zero():
         found = [
-            sound_checkpoint(context.run, context.stage, say, lambda path: unusable(trainer, path))
+            latest_valid_checkpoint(
+                context.run, context.stage, log_line, lambda path: unusable(trainer, path)
+            )
         ]
     (start,) = broadcast_object_list(found)
     if start is not None:
@@ -178,7 +180,7 @@ def _start(trainer: AtomicCheckpoints, context: Context) -> Path | None:
     return start
 
 
-def say(line: str) -> None:
+def log_line(line: str) -> None:
     """A line about something that went wrong and was seen to."""
     Console(stderr=True).print(one_line(line), soft_wrap=True)
 
@@ -195,7 +197,7 @@ def leave_together() -> None:
         torch.distributed.destroy_process_group()
 
 
-def common_arguments(context: Context, seed: int) -> dict[str, Any]:
+def common_arguments(context: StageContext, seed: int) -> dict[str, Any]:
     """Arguments that every stage's trainer shares."""
     if context.config.memory.mixed_precision == "no":
         # a launcher's file has a word of its own, which transformers takes for bf16=False

@@ -22,20 +22,20 @@ from weft_rl.evaluation.generate import (
     sample_completions,
     summarise,
 )
-from weft_rl.evaluation.results_store import Shares, rank_and_world
+from weft_rl.evaluation.results_store import ShardedResults, rank_and_world
 from weft_rl.evaluation.scores import score_completions
 from weft_rl.evaluation.settings import Settings, evaluation_settings, is_evaluated
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.runs.folder import EVAL, TRACE, read_results, write_json, write_text
 from weft_rl.sampler.progress import progress_bar
-from weft_rl.stages.context import Context, Surface
+from weft_rl.stages.context import ModelFiles, StageContext
 from weft_rl.stages.left_out import print_left_out
 
 # Denoisings that an evaluation keeps for the report: its first records'.
 _PLAYED = 2
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: StageContext) -> dict[str, Any]:
     """Score `context.start` under the name of the stage; returns the content of eval.json.
 
     Completions are kept as they come: an interrupted evaluation goes on behind the last batch.
@@ -47,7 +47,7 @@ def run(context: Context) -> dict[str, Any]:
     print_left_out(f"eval.data={settings.data}: {len(records)} records", rejects)
     ids = [record.id for record in records]
     dtype = _dtype(context, settings)
-    shares = Shares(
+    shares = ShardedResults(
         context.run / "completions",
         f"eval-{context.stage}",
         _key(context, settings, records, dtype),
@@ -81,7 +81,7 @@ def run(context: Context) -> dict[str, Any]:
     return results
 
 
-def check(config: RunConfig, surface: Surface) -> None:
+def check(config: RunConfig, surface: ModelFiles) -> None:
     """Raise UserError for what an evaluation would stumble over."""
     settings = evaluation_settings(config)
     records = _records(config, settings, _rejects(config))
@@ -100,7 +100,7 @@ def _records(config: RunConfig, settings: Settings, rejects: Rejects) -> list[Re
     return hub_records(task, place, rejects=rejects)[:count]
 
 
-def _dtype(context: Context, settings: Settings) -> torch.dtype:
+def _dtype(context: StageContext, settings: Settings) -> torch.dtype:
     """bfloat16 where memory.weights says so, and on a GPU where the paper's numbers are to be met,
     as d1 evaluates; else float32."""
     as_d1 = settings.style == "d1_eval" and context.device.type == "cuda"
@@ -108,7 +108,7 @@ def _dtype(context: Context, settings: Settings) -> torch.dtype:
 
 
 def _key(
-    context: Context, settings: Settings, records: Sequence[Record], dtype: torch.dtype
+    context: StageContext, settings: Settings, records: Sequence[Record], dtype: torch.dtype
 ) -> Mapping[str, Any]:
     """Everything that completions depend on; a retrained model has a younger configuration file."""
     model = Path(context.start) / "config.json"
@@ -122,8 +122,8 @@ def _key(
 
 
 def _fill(
-    shares: Shares,
-    context: Context,
+    shares: ShardedResults,
+    context: StageContext,
     settings: Settings,
     records: Sequence[Record],
     dtype: torch.dtype,

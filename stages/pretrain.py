@@ -28,23 +28,23 @@ from weft_rl.models.loading import fresh_model
 from weft_rl.models.memory import require_room
 from weft_rl.models.small import small_config, small_tokenizer
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
-from weft_rl.runs.checksums import seal
+from weft_rl.runs.checksums import write_checksums
 from weft_rl.runs.folder import (
     METRICS,
     append_line,
+    atomic_rename,
     checkpoint_path,
     cut_lines,
-    publish,
     read_lines,
 )
 from weft_rl.stages.alone import pretrain, wait_for
-from weft_rl.stages.context import Context, Surface, common_arguments, train
+from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, train
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import Objective
+from weft_rl.trainers.recipes import Recipe
 
 
-class World(NamedTuple):
+class ToyModelSpec(NamedTuple):
     """A language and its model."""
 
     tokenizer: Callable[[], PreTrainedTokenizerFast]
@@ -53,9 +53,9 @@ class World(NamedTuple):
 
 
 # By the name that model= takes; a tokenizer is made once in a process.
-WORLDS = {
-    "tiny": World(cache(tiny_tokenizer), tiny_config, pretraining_texts),
-    "small": World(cache(small_tokenizer), small_config, small_texts),
+TOY_MODEL_SPECS = {
+    "tiny": ToyModelSpec(cache(tiny_tokenizer), tiny_config, pretraining_texts),
+    "small": ToyModelSpec(cache(small_tokenizer), small_config, small_texts),
 }
 
 # So many texts stand for the whole pretraining set in the cache's key: a change of how they are
@@ -63,9 +63,9 @@ WORLDS = {
 _KEY_TEXTS = 64
 
 
-def cache_folder(context: Context) -> Path:
+def cache_folder(context: StageContext) -> Path:
     """Where this configuration's base model is kept, whether or not it is there yet."""
-    options, world = context.config.base, WORLDS[context.config.model]
+    options, world = context.config.base, TOY_MODEL_SPECS[context.config.model]
     root = os.environ.get("WEFT_RL_CACHE") or Path.home() / ".cache" / "weft-rl"
     content = {
         # checkpoints on the way change nothing of what is learnt
@@ -81,7 +81,7 @@ def cache_folder(context: Context) -> Path:
     return Path(root) / f"base-{digest}"
 
 
-def run(context: Context) -> Path:
+def run(context: StageContext) -> Path:
     """Train the base model, or copy it from the cache; returns its checkpoint in the run folder.
 
     Of several processes the first one does, and the others wait."""
@@ -103,15 +103,15 @@ def run(context: Context) -> Path:
     return final
 
 
-def world_of(config: RunConfig) -> Surface:
+def world_of(config: RunConfig) -> ModelFiles:
     """The tokenizer and the network that `base` makes."""
-    world = WORLDS[config.model]
-    return Surface(world.tokenizer(), world.network(config.base))
+    world = TOY_MODEL_SPECS[config.model]
+    return ModelFiles(world.tokenizer(), world.network(config.base))
 
 
-def check(config: RunConfig, surface: Surface) -> None:
+def check(config: RunConfig, surface: ModelFiles) -> None:
     """Raise UserError for what the stage would stumble over."""
-    if not cache_folder(Context(config, Path(), "base", "")).exists():
+    if not cache_folder(StageContext(config, Path(), "base", "")).exists():
         _examples(config.model, config.base, config.sampler.gen_length)
 
 
@@ -120,7 +120,7 @@ def _examples(model: str, options: BaseConfig, canvas: int) -> Examples:
     """The texts as token ids, their answers filled up to the canvas.
 
     Raises UserError for a canvas that is too short, or longer than the model has positions for."""
-    world = WORLDS[model]
+    world = TOY_MODEL_SPECS[model]
     network: Any = world.network(options)
     encoder, end, pad = TextEncoder(world.tokenizer()), network.eot_token_id, network.eos_token_id
     prompts, texts = zip(*world.texts(options.examples, options.seed), strict=True)
@@ -134,8 +134,8 @@ def _examples(model: str, options: BaseConfig, canvas: int) -> Examples:
     return pad_answers(examples, pad, canvas)
 
 
-def _pretrain(context: Context) -> Path:
-    options, world = context.config.base, WORLDS[context.config.model]
+def _pretrain(context: StageContext) -> Path:
+    options, world = context.config.base, TOY_MODEL_SPECS[context.config.model]
     tokenizer = world.tokenizer()
     model = fresh_model(world.network(options), options.seed)
     trainer = ColdStartTrainer(
@@ -154,28 +154,28 @@ def _pretrain(context: Context) -> Path:
         train_dataset=_examples(context.config.model, options, context.config.sampler.gen_length),
         data_collator=AnswerCollator(model.config.pad_token_id),
         processing_class=tokenizer,
-        objective=Objective("uniform"),
+        objective=Recipe("uniform"),
         seed=options.seed,
     )
     return train(trainer, context)
 
 
-def _store(checkpoint: Path, context: Context, kept: Path) -> None:
+def _store(checkpoint: Path, context: StageContext, kept: Path) -> None:
     """Put a trained base into the cache, complete or not at all, with its metric lines."""
     scratch = kept.with_name(f".{kept.name}.{os.getpid()}")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
         shutil.copy(checkpoint / name, scratch / name)
-    WORLDS[context.config.model].tokenizer().save_pretrained(scratch)
+    TOY_MODEL_SPECS[context.config.model].tokenizer().save_pretrained(scratch)
     for row in read_lines(context.run / METRICS):
         if row.get("stage") == context.stage:
             append_line(scratch / METRICS, row)
     (scratch / "step").write_text(checkpoint.name.removeprefix("step-"), encoding="utf-8")
-    publish(scratch, kept)
+    atomic_rename(scratch, kept)
 
 
-def _restore(kept: Path, context: Context, final: Path) -> None:
+def _restore(kept: Path, context: StageContext, final: Path) -> None:
     scratch = context.scratch
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -187,5 +187,5 @@ def _restore(kept: Path, context: Context, final: Path) -> None:
     cut_lines(context.run / METRICS, context.stage, -1)
     for row in read_lines(kept / METRICS):
         append_line(context.run / METRICS, row)
-    seal(scratch)
-    publish(scratch, final)
+    write_checksums(scratch)
+    atomic_rename(scratch, final)

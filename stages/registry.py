@@ -7,7 +7,7 @@ from typing import NamedTuple
 from weft_rl.config.schema import RunConfig
 from weft_rl.stages import cold_start, rl
 from weft_rl.stages import pretrain as base
-from weft_rl.stages.context import Context, Surface
+from weft_rl.stages.context import ModelFiles, StageContext
 from weft_rl.trainers.recipes import RECIPES
 
 
@@ -15,11 +15,11 @@ class Stage(NamedTuple):
     """check raises UserError for what run would refuse once earlier stages have taken their time;
     run trains from context.start and returns its last checkpoint."""
 
-    check: Callable[[RunConfig, Surface], None]
-    run: Callable[[Context], Path]
+    check: Callable[[RunConfig, ModelFiles], None]
+    run: Callable[[StageContext], Path]
 
 
-STAGES: Mapping[str, Stage] = {
+STAGE_RUNNERS: Mapping[str, Stage] = {
     "base": Stage(base.check, base.run),
     **dict.fromkeys(RECIPES, Stage(cold_start.check, cold_start.run)),
     "rl": Stage(rl.check, rl.run),

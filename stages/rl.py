@@ -25,11 +25,11 @@ from weft_rl.models.loading import load_tokenizer
 from weft_rl.models.memory import require_room
 from weft_rl.rewards.registry import training
 from weft_rl.stages import evaluate
-from weft_rl.stages.context import Context, Surface, common_arguments, train
+from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, train
 from weft_rl.stages.left_out import print_left_out
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.infra.fsdp import whole_weights
-from weft_rl.trainers.infra.watch import Alarms, HeldOut
+from weft_rl.trainers.infra.watch import HeldOutEval, TrainingAlarms
 from weft_rl.trainers.reward_adapter import CompletionLog, trl_rewards
 
 
@@ -46,7 +46,7 @@ def prompts(config: RunConfig, rejects: Rejects) -> list[Record]:
     return training_records(config.task, rollouts * options.num_prompts, config.seed)
 
 
-def rows_of(config: RunConfig, surface: Surface, rejects: Rejects) -> list[dict[str, Any]]:
+def rows_of(config: RunConfig, surface: ModelFiles, rejects: Rejects) -> list[dict[str, Any]]:
     """The trainer's rows: prompt, id and fields. Raises UserError for too few or too long ones."""
     options, records = config.rl, prompts(config, rejects)
     ids = task_prompt_ids(surface.tokenizer, config.prompt_style, records)
@@ -71,7 +71,7 @@ def _rejects(config: RunConfig) -> Rejects:
     return Rejects(config.rl.rollout.bad_records, "rl.rollout.bad_records")
 
 
-def check(config: RunConfig, surface: Surface) -> None:
+def check(config: RunConfig, surface: ModelFiles) -> None:
     """Raise UserError for what the stage would stumble over."""
     rows_of(config, surface, _rejects(config))
     config.rl.micro_batch(rank_and_world()[1])
@@ -80,7 +80,7 @@ def check(config: RunConfig, surface: Surface) -> None:
         evaluate.check(replace(config, eval=watched), surface)
 
 
-def run(context: Context) -> Path:
+def run(context: StageContext) -> Path:
     """Train from `context.start`; returns the last checkpoint."""
     config, options = context.config, context.config.rl
     terms = training(config.task, config.rewards)
@@ -88,7 +88,7 @@ def run(context: Context) -> Path:
     model = context.model()
     tokenizer = load_tokenizer(context.start)
     rejects = _rejects(config)
-    rows = rows_of(config, Surface(tokenizer, model.config), rejects)
+    rows = rows_of(config, ModelFiles(tokenizer, model.config), rejects)
     print_left_out(f"rl.rollout.data={options.rollout.data}: {len(rows)} records", rejects)
     trainer = DiffuGRPOTrainer(
         model=context.adapted(model, options.lora),
@@ -109,16 +109,16 @@ def run(context: Context) -> Path:
         ref_model=_reference(context),
         on_rollout=CompletionLog(context.run, context.stage, config.task),
     )
-    trainer.add_callback(Alarms(context.stage))
+    trainer.add_callback(TrainingAlarms(context.stage))
     if options.watch.evaluate_steps is not None:
         score = _held_out_score(context, trainer)
         every = options.watch.evaluate_steps
-        trainer.add_callback(HeldOut(context.run, context.stage, every, score))
+        trainer.add_callback(HeldOutEval(context.run, context.stage, every, score))
     return train(trainer, context)
 
 
 def _held_out_score(
-    context: Context, trainer: DiffuGRPOTrainer
+    context: StageContext, trainer: DiffuGRPOTrainer
 ) -> Callable[[], Mapping[str, float]]:
     """Score and interval on the first held-out records, each process doing its share of them."""
     config, watch = context.config, context.config.rl.watch
@@ -145,7 +145,7 @@ def _held_out_score(
     return score
 
 
-def _reference(context: Context) -> PreTrainedModel | None:
+def _reference(context: StageContext) -> PreTrainedModel | None:
     """A frozen copy of the start for the KL term; with LoRA it is the adapter switched off."""
     options = context.config.rl
     if options.kl_coef == 0 or options.lora.r > 0:
@@ -153,7 +153,7 @@ def _reference(context: Context) -> PreTrainedModel | None:
     return context.model()
 
 
-def _arguments(context: Context, weights: list[float]) -> GRPOConfig:
+def _arguments(context: StageContext, weights: list[float]) -> GRPOConfig:
     """Our options in TRL's terms: the only place where its names appear."""
     options = context.config.rl
     rows, (_, processes) = options.num_prompts * options.num_generations, rank_and_world()

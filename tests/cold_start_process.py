@@ -15,7 +15,7 @@ from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.stages.context import leave_together
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import objective_of
+from weft_rl.trainers.recipes import recipe_of
 
 
 def main(folder: Path, method: str, batch: int) -> None:
@@ -37,7 +37,7 @@ def main(folder: Path, method: str, batch: int) -> None:
         ),
         train_dataset=examples,
         data_collator=AnswerCollator(1),
-        objective=objective_of(method, "answer", False),
+        objective=recipe_of(method, "answer", False),
         seed=7,
         refresh_every=2,
     )

@@ -32,7 +32,7 @@ from weft_rl.sampler import SamplerConfig
 from weft_rl.stages.context import leave_together
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import Objective
+from weft_rl.trainers.recipes import Recipe
 
 LAUNCHERS = Path(__file__).parents[1] / "configs" / "accelerate"
 FEW = 300  # logits together: the head's positions are several parts
@@ -88,7 +88,7 @@ def cold_start(folder, processes, lora, optim="sgd", save_strategy="no", **chang
         train_dataset=examples,
         data_collator=AnswerCollator(1),
         processing_class=tiny_tokenizer(),
-        objective=Objective("sqrt_entropy"),
+        objective=Recipe("sqrt_entropy"),
         seed=7,
         refresh_every=2,
     )

@@ -19,7 +19,7 @@ from weft_rl.config.schema import LoraConfig
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, with_lora
-from weft_rl.runs.checksums import seal
+from weft_rl.runs.checksums import write_checksums
 
 CPU = torch.device("cpu")
 WEIGHTS = "adapter_model.safetensors"
@@ -259,7 +259,7 @@ def test_an_adapter_on_itself(tmp_path):
 def test_a_damaged_adapter_is_not_merged(tmp_path):
     source, _ = llada_folder(tmp_path / "a")
     folder = adapter(source, tmp_path / "one", 1)
-    seal(folder)
+    write_checksums(folder)
     convert(folder, tmp_path / "whole", "upstream", 10**9)
     content = bytearray((folder / WEIGHTS).read_bytes())
     content[-1] ^= 1

@@ -2,14 +2,14 @@
 
 from transformers import TrainerControl, TrainerState
 
-from weft_rl.trainers.infra.watch import Alarms
+from weft_rl.trainers.infra.watch import TrainingAlarms
 
 GOOD = {"reward": 0.8, "frac_reward_zero_std": 0.2, "entropy": 0.5}
 
 
 def said(capsys, *lines, first=True):
     """What is written of these lines, one rollout each."""
-    alarms = Alarms("rl")
+    alarms = TrainingAlarms("rl")
     state = TrainerState(is_world_process_zero=first)
     for step, line in enumerate(lines, 1):
         state.global_step = step

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from transformers import TrainerCallback
 
 from weft_rl.data.sft_examples import Example
-from weft_rl.diffusion.logprob_estimators import Views
+from weft_rl.diffusion.logprob_estimators import MaskedViews
 from weft_rl.diffusion.noise import TIME_MARGIN
 from weft_rl.diffusion.rates import mean_rate
 from weft_rl.models.toy import tiny_tokenizer
@@ -17,8 +17,8 @@ from weft_rl.seeding import seed_for
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
 from weft_rl.trainers.infra.length_sampler import GroupedByLength
-from weft_rl.trainers.masked_log_probs import Rows, view_log_probs
-from weft_rl.trainers.recipes import Objective
+from weft_rl.trainers.masked_log_probs import RolloutBatch, view_log_probs
+from weft_rl.trainers.recipes import Recipe
 
 PAD = 1
 MASK = tiny_tokenizer().mask_token_id
@@ -41,7 +41,7 @@ def trainer(folder, pad_in_answer=False, rates="uniform", order=None, batch=4, a
         train_dataset=examples(),
         data_collator=AnswerCollator(PAD, pad_in_answer),
         processing_class=tiny_tokenizer(),
-        objective=Objective(rates),
+        objective=Recipe(rates),
         seed=7,
         order=order,
     )
@@ -222,12 +222,12 @@ def test_a_prompts_masks_do_not_hang_on_its_padding():
     model = small_model()
     prompt, completion = torch.tensor([[5, 6, 7, 8, 9, 10]]), torch.tensor([[6, 7, 8]])
     every = torch.ones_like(completion).bool()
-    views = Views(every[:, None], every[:, None].float())
+    views = MaskedViews(every[:, None], every[:, None].float())
     found = []
     for padding in (0, 1, 5):
         ids = torch.nn.functional.pad(prompt, (padding, 0), value=model.config.pad_token_id)
         shown = torch.nn.functional.pad(torch.ones_like(prompt), (padding, 0))
-        rows = Rows(ids, shown, completion, every, completion, None)
+        rows = RolloutBatch(ids, shown, completion, every, completion, None)
         options = {"prompt_probability": 0.5, "mask_id": model.config.mask_token_id}
         each = [
             view_log_probs(model, rows, views, torch.tensor([seed]), **options)[0]

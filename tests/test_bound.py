@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import tensor
 from torch.testing import assert_close
 
-from weft_rl.diffusion.exact_elbo import bound_weights, clock_of_one_token, clock_probability
+from weft_rl.diffusion.exact_elbo import clock_of_one_token, clock_probability, elbo_weights
 from weft_rl.diffusion.noise import mask_probability
 from weft_rl.diffusion.rates import mean_rate, usable_rates
 
@@ -35,7 +35,7 @@ def test_a_clock_is_a_time():
 
 def test_weights_by_hand():
     # at clock 2 ln 2 slopes are 1/2 * 1/2 = 1/4 and 3/2 * 1/8 = 3/16, of mean 7/32
-    found = bound_weights(tensor([[2 * LN2]]), TWO, REF, ALL)
+    found = elbo_weights(tensor([[2 * LN2]]), TWO, REF, ALL)
     assert_close(found, tensor([[8 / 7, 6 / 7]]))
 
 
@@ -65,7 +65,7 @@ def test_weights_are_the_slopes_over_their_mean(scale):
     ratio = beta / beta_ref
     slope = ratio * (1 - t) ** (ratio - 1) * answer  # d/dt of 1 - (1 - t)^r
     wanted = slope / (slope.sum(-1, keepdim=True) / answer.sum(-1, keepdim=True))
-    assert_close(bound_weights(-torch.log1p(-t), beta, beta_ref, answer), wanted)
+    assert_close(elbo_weights(-torch.log1p(-t), beta, beta_ref, answer), wanted)
 
 
 @given(
@@ -78,7 +78,7 @@ def test_weights_are_bounded_by_the_number_of_tokens(rates, own, seed):
     beta = usable_rates(tensor([rates]), answer)
     beta_ref = mean_rate(beta, answer)
     clock = clock_of_one_token(tensor([[own]]), beta, beta_ref, answer, generators(1, seed))
-    weights = bound_weights(clock, beta, beta_ref, answer)
+    weights = elbo_weights(clock, beta, beta_ref, answer)
     assert clock.isfinite().all()
     assert (weights >= 0).all()
     assert_close(weights.sum(), tensor(float(len(rates))), rtol=1e-4, atol=1e-4)
@@ -91,13 +91,13 @@ def test_equal_rates_leave_the_time_as_drawn_and_weigh_one():
     beta_ref, own = mean_rate(beta, answer), tensor([[0.1], [0.5], [0.99]])
     clock = clock_of_one_token(own, beta, beta_ref, answer, generators(3))
     assert_close(clock, -torch.log1p(-own))
-    assert_close(bound_weights(clock, beta, beta_ref, answer), torch.ones(3, 4))
+    assert_close(elbo_weights(clock, beta, beta_ref, answer), torch.ones(3, 4))
 
 
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match="clock"):
         clock_probability(tensor([0.5]), TWO, REF)
     with pytest.raises(ValueError, match="answer"):
-        bound_weights(REF, TWO, REF, tensor([[True]]))
+        elbo_weights(REF, TWO, REF, tensor([[True]]))
     with pytest.raises(ValueError, match="own"):
         clock_of_one_token(tensor([0.5]), TWO, REF, ALL, generators(1))

@@ -12,7 +12,7 @@ import torch
 
 from weft_rl.cli import execute
 from weft_rl.pipeline.run import main
-from weft_rl.runs.checksums import SUMS, damage, seal
+from weft_rl.runs.checksums import SUMS, find_corruption, write_checksums
 from weft_rl.runs.folder import read_lines
 
 SMALL = ["preset=tiny", "eval.after_each=false", "cold_start.records=12", "cold_start.epochs=2"]
@@ -58,16 +58,16 @@ def test_sums_are_sha256sums_and_tell_what_is_wrong(tmp_path):
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "a b").write_text("one")
     (tmp_path / "c").write_text("two")
-    assert damage(tmp_path) == f"{SUMS} is missing"
-    seal(tmp_path)
+    assert find_corruption(tmp_path) == f"{SUMS} is missing"
+    write_checksums(tmp_path)
     assert subprocess.run(["sha256sum", "-c", SUMS], cwd=tmp_path, check=False).returncode == 0
-    assert damage(tmp_path) is None
+    assert find_corruption(tmp_path) is None
     flip(tmp_path / "c")
-    assert damage(tmp_path) == "c does not match its checksum"
+    assert find_corruption(tmp_path) == "c does not match its checksum"
     (tmp_path / "below" / "a b").unlink()
-    assert damage(tmp_path) == "below/a b is missing"
+    assert find_corruption(tmp_path) == "below/a b is missing"
     (tmp_path / SUMS).write_text("")
-    assert damage(tmp_path) == f"{SUMS} is empty"
+    assert find_corruption(tmp_path) == f"{SUMS} is empty"
 
 
 def test_the_newest_ones_are_kept(start, whole, tmp_path):
@@ -110,7 +110,7 @@ def test_another_number_of_processes_is_refused(start, whole, tmp_path, capsys):
     (out / "stages.json").unlink()
     last = out / "checkpoints/sft/step-6"
     shutil.copy(last / "rng_state.pth", last / "rng_state_1.pth")
-    seal(last)
+    write_checksums(last)
     assert run(start, out) == 2
     assert "was written by 2 processes, and there are 1; start as many" in capsys.readouterr().err
 
@@ -164,7 +164,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(start, whole, tmp_path, capsys
     assert "stage sft, checkpoint of step 4: the disk is full: " in said
     assert " MiB are needed and " in said
     assert f"out={out}" in said
-    assert damage(out / "checkpoints/sft/step-2") is None
+    assert find_corruption(out / "checkpoints/sft/step-2") is None
     assert steps(out) == ["step-2"]
     assert not list((out / "checkpoints").glob(".*"))
     # with room again it goes on as if nothing had been

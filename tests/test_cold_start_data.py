@@ -17,7 +17,7 @@ from weft_rl.errors import UserError
 from weft_rl.models.toy import EOT, tiny_config, tiny_tokenizer
 from weft_rl.pipeline.run import main
 from weft_rl.stages.cold_start import examples_of
-from weft_rl.stages.context import Context
+from weft_rl.stages.context import StageContext
 from weft_rl.trainers.collator import AnswerCollator
 
 FIXTURE = Path(__file__).parent / "fixtures" / "s1k_schema_8.jsonl"
@@ -42,7 +42,7 @@ def write(path, some):
 
 def encode(data, *arguments, rope=False):
     config = load_run_config([f"data={data}", *arguments], command="test")
-    context = Context(config, Path("never"), "weft", "never")
+    context = StageContext(config, Path("never"), "weft", "never")
     network = tiny_config(config.base)
     network.rope = rope
     return examples_of(context, tiny_tokenizer(), network)
@@ -169,7 +169,7 @@ def test_an_end_that_is_padding_as_well_is_trained_once(tmp_path, pad_in_answer)
     network = tiny_config(config.base)
     network.eot_token_id, end = None, network.eos_token_id
     assert network.pad_token_id == end
-    some = examples_of(Context(config, Path("no"), "weft", "no"), tiny_tokenizer(), network)
+    some = examples_of(StageContext(config, Path("no"), "weft", "no"), tiny_tokenizer(), network)
     batch = AnswerCollator(end, pad_in_answer)(some)
     trained = [
         row[answer].tolist() for row, answer in zip(batch["x0"], batch["answer"], strict=True)

@@ -20,7 +20,7 @@ from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import RECIPES, Objective, objective_of
+from weft_rl.trainers.recipes import RECIPES, Recipe, recipe_of
 
 
 def examples():
@@ -53,7 +53,7 @@ def trainer(
         train_dataset=examples(),
         data_collator=AnswerCollator(1),
         processing_class=tiny_tokenizer(),
-        objective=options.pop("objective", Objective(rates, slope=slope)),
+        objective=options.pop("objective", Recipe(rates, slope=slope)),
         seed=7,
         **options,
     )
@@ -94,7 +94,7 @@ def test_with_slope_the_mean_over_masks_is_the_negative_elbo(tmp_path):
         for weight in model.parameters():
             weight.mul_(8 if weight.dim() > 1 else 1)
         model.get_output_embeddings().weight.mul_(5)
-    objective = Objective("sqrt_entropy", normalizer="none", slope=True)
+    objective = Recipe("sqrt_entropy", normalizer="none", slope=True)
     made = trainer(tmp_path, model=model, objective=objective)
     whole = examples()[0]
     row = made.data_collator([replace(whole, ids=whole.ids[: whole.prompt_length + 4])])
@@ -232,7 +232,7 @@ def by_hand(made, batch, weigh):
 
 
 def test_sw_weighs_by_the_root_of_the_entropy(tmp_path):
-    made = trainer(tmp_path, objective=Objective("uniform", "sqrt_entropy"))
+    made = trainer(tmp_path, objective=Recipe("uniform", "sqrt_entropy"))
     batch = made.data_collator(examples()[:3])
 
     def weigh(logits, x0, masked, xt, row):
@@ -246,7 +246,7 @@ def test_sw_weighs_by_the_root_of_the_entropy(tmp_path):
 
 
 def test_dream_weighs_by_the_unmasked_around(tmp_path):
-    made = trainer(tmp_path, objective=Objective("uniform", "dream"))
+    made = trainer(tmp_path, objective=Recipe("uniform", "dream"))
     batch = made.data_collator(examples()[:3])
 
     def weigh(logits, x0, masked, xt, row):
@@ -263,7 +263,7 @@ def test_dream_weighs_by_the_unmasked_around(tmp_path):
 
 
 def test_dft_weighs_by_the_tokens_own_probability(tmp_path):
-    made = trainer(tmp_path, objective=Objective("uniform", "own_probability"))
+    made = trainer(tmp_path, objective=Recipe("uniform", "own_probability"))
     batch = made.data_collator(examples()[:3])
 
     def weigh(logits, x0, masked, xt, row):
@@ -281,7 +281,7 @@ def test_dft_weighs_by_the_tokens_own_probability(tmp_path):
 
 def test_rho1_keeps_the_highest_excess_over_the_reference(tmp_path):
     reference = fresh_model(small_model().config, 5)
-    made = trainer(tmp_path, objective=Objective("uniform", "excess_loss"), reference=reference)
+    made = trainer(tmp_path, objective=Recipe("uniform", "excess_loss"), reference=reference)
     batch = made.data_collator(examples()[:3])
 
     def weigh(logits, x0, masked, xt, row):
@@ -349,10 +349,10 @@ def test_times_of_a_batch(tmp_path, times):
 
 
 def test_presets_fix_what_their_names_promise():
-    assert objective_of("weft_paper", "none", True) == Objective("sqrt_entropy", "none", "masked")
-    exact = Objective("sqrt_entropy", "none", "answer", slope=True)
-    assert objective_of("weft_exact", "masked", False) == exact
-    assert objective_of("weft", "masked", True) == Objective("sqrt_entropy", "none", "masked", True)
+    assert recipe_of("weft_paper", "none", True) == Recipe("sqrt_entropy", "none", "masked")
+    exact = Recipe("sqrt_entropy", "none", "answer", slope=True)
+    assert recipe_of("weft_exact", "masked", False) == exact
+    assert recipe_of("weft", "masked", True) == Recipe("sqrt_entropy", "none", "masked", True)
     assert {*RECIPES} == {*COLD_STARTS}
 
 

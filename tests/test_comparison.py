@@ -7,7 +7,7 @@ import pytest
 from run_folders import write_lines
 
 from weft_rl.errors import UserError
-from weft_rl.evaluation.paired_runs import Unit, check_alike, compare_units, read_unit
+from weft_rl.evaluation.paired_runs import ArmRun, check_alike, compare_units, read_unit
 from weft_rl.report.comparison_tables import (
     difference_rows,
     notes,
@@ -34,7 +34,7 @@ def scores(*values):
 
 def unit(arm, seed, base, cold, rl=None):
     stages = {"base": base, "cold_start": cold, "rl": rl}
-    return Unit(arm, seed, {k: scores(*v) for k, v in stages.items() if v}, BASELINES)
+    return ArmRun(arm, seed, {k: scores(*v) for k, v in stages.items() if v}, BASELINES)
 
 
 # base is one model; after RL, WeFT - SFT is (.25, .5) for seed 0 and (.25, .25) for seed 1
@@ -122,14 +122,16 @@ def test_the_first_arm_is_the_reference():
 
 def test_records_are_paired_by_id(result):
     mixed = [
-        Unit(u.arm, u.seed, {k: dict(reversed(v.items())) for k, v in u.scores.items()}, BASELINES)
+        ArmRun(
+            u.arm, u.seed, {k: dict(reversed(v.items())) for k, v in u.scores.items()}, BASELINES
+        )
         if u.seed
         else u
         for u in UNITS
     ]
     assert compare_units(mixed, ["sft", "weft"], [0, 1], "sudoku") == result
     backwards = dict(reversed(scores(0.75, 1.0).items()))
-    other = Unit("weft", 0, {"rl": backwards}, {})
+    other = ArmRun("weft", 0, {"rl": backwards}, {})
     found = compare_units([UNITS[0], other], ["sft", "weft"], [0], "sudoku")
     # (.25, .5), not (.5, .25): with one seed, over records alone; variance .03125, / 2, t 12.706
     found = entry(found, "differences", stage="rl")
@@ -239,7 +241,7 @@ def test_runs_of_several_revisions_are_told():
 
 
 def test_no_seed_in_common():
-    units = [UNITS[0], Unit("weft", 0, {}, {}), Unit("sft", 1, {}, {}), UNITS[3]]
+    units = [UNITS[0], ArmRun("weft", 0, {}, {}), ArmRun("sft", 1, {}, {}), UNITS[3]]
     result = compare_units(units, ["sft", "weft"], [0, 1], "sudoku")
     assert (result["missing"], result["differences"]) == (["sft-seed1", "weft-seed0"], [])
     assert len(result["gains"]) == 4
@@ -250,14 +252,16 @@ def test_no_seed_in_common():
 
 
 def test_a_model_without_a_base_run():
-    units = [Unit(u.arm, u.seed, {k: u.scores[k] for k in ("cold_start", "rl")}, {}) for u in UNITS]
+    units = [
+        ArmRun(u.arm, u.seed, {k: u.scores[k] for k in ("cold_start", "rl")}, {}) for u in UNITS
+    ]
     result = compare_units(units, ["sft", "weft"], [0, 1], "sudoku")
     assert [*result["results"]["sft"]] == ["cold_start", "rl"]
     assert [e["stage"] for e in result["gains"]] == ["rl", "rl"]
 
 
 def test_other_records_are_refused():
-    other = Unit("weft", 0, {"rl": {"x-0": {"cell_accuracy": 1.0, "exact": 1.0}}}, {})
+    other = ArmRun("weft", 0, {"rl": {"x-0": {"cell_accuracy": 1.0, "exact": 1.0}}}, {})
     with pytest.raises(
         UserError, match=r"weft-seed0: its stage rl .* other records than sft-seed0"
     ):
@@ -300,7 +304,7 @@ def test_reading_a_run_folder(tmp_path):
     # RL is being evaluated: lines, but nothing in eval.json
     write_lines(tmp_path / "completions" / "eval-rl.jsonl", [{"id": "a", "task": "sudoku"}])
     expected = {"base": scores(0.0, 0.5), "cold_start": scores(0.25, 0.5)}
-    assert read_unit(tmp_path, "weft", 3, "sudoku") == Unit("weft", 3, expected, BASELINES)
+    assert read_unit(tmp_path, "weft", 3, "sudoku") == ArmRun("weft", 3, expected, BASELINES)
     assert read_unit(tmp_path, "weft", 3, "countdown").scores == {}
     assert read_unit(tmp_path / "none", "weft", 3, "sudoku").scores == {}
 

@@ -9,7 +9,7 @@ from run_folders import write_lines
 
 from weft_rl.compare.command import read_options
 from weft_rl.errors import UserError
-from weft_rl.evaluation.paired_runs import Unit, compare_units
+from weft_rl.evaluation.paired_runs import ArmRun, compare_units
 from weft_rl.report.run_page import write_report
 from weft_rl.runs.folder import write_json
 
@@ -22,7 +22,7 @@ def unit(arm, seed, *stages):
         stage: {f"test-{i}": {"cell_accuracy": value} for i, value in enumerate(values)}
         for stage, values in zip(("base", "cold_start", "rl"), stages, strict=True)
     }
-    return Unit(arm, seed, scores, BASELINES)
+    return ArmRun(arm, seed, scores, BASELINES)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from weft_rl.families.registry import read_config
 from weft_rl.models import LLaDAForMaskedLM
 from weft_rl.models.loading import load_model, with_lora
 from weft_rl.models.toy import tiny_config
-from weft_rl.runs.checksums import seal
+from weft_rl.runs.checksums import write_checksums
 
 CPU = torch.device("cpu")
 
@@ -136,7 +136,7 @@ def test_a_flipped_bit_is_seen_before_weights_are_loaded(tmp_path, monkeypatch, 
     source, _ = llada_folder(tmp_path / "a")
     folder = tmp_path / "b"
     convert(source, folder, "upstream", 10**9)
-    seal(folder)
+    write_checksums(folder)
     load_model(str(folder), CPU, torch.float32)
     # what is no weight may be put right by hand
     (folder / "config.json").write_text(json.dumps(read_config(folder) | {"eot_token_id": 3}))
@@ -160,7 +160,7 @@ def test_files_that_are_no_weights_need_not_come_along(tmp_path):
     for name in ("token_entropy_0.safetensors", "original/consolidated.safetensors"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"training's")
-    seal(folder)
+    write_checksums(folder)
     (folder / "token_entropy_0.safetensors").unlink()
     (folder / "original/consolidated.safetensors").unlink()
     loaded = load_model(str(folder), CPU, torch.float32)
@@ -176,7 +176,7 @@ def test_a_flipped_bit_of_an_adapter_is_seen(tmp_path):
     base, _ = llada_folder(tmp_path / "base")
     model, folder = load_model(str(base), CPU, torch.float32), tmp_path / "run" / "step-1"
     with_lora(model, LoraConfig(2, targets=["q_proj"]), str(base), folder).save_pretrained(folder)
-    seal(folder)
+    write_checksums(folder)
     weights = folder / "adapter_model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -190,7 +190,7 @@ def test_sums_of_files_in_folders(tmp_path):
     source, _ = llada_folder(tmp_path / "a")
     (source / "more").mkdir()
     (source / "more" / "part").write_text("1")
-    seal(source)
+    write_checksums(source)
     convert(source, tmp_path / "b", "transformers", 10**9)
     (source / "more" / "part").write_text("2")
     with pytest.raises(UserError, match=r"more/part does not match its checksum"):

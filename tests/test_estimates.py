@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from weft_rl.diffusion.rates import token_entropy, token_nll
 from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
-from weft_rl.trainers.entropy_pass import EstimateCache, answer_positions, estimate
+from weft_rl.trainers.entropy_pass import EntropyCache, answer_positions, estimate
 from weft_rl.trainers.infra.token_entropy_log import TokenTable
 
 MASK = 19
@@ -100,7 +100,7 @@ def asked(cache, epoch, examples):
 
 
 def test_kept_for_two_epochs_in_any_batch():
-    cache = EstimateCache(2)
+    cache = EntropyCache(2)
     assert asked(cache, 0, [0, 1]) == ([0, 1], 1)
     assert asked(cache, 0, [2]) == ([2], 1)
     assert asked(cache, 1, [2, 0]) == ([2, 0], 0)
@@ -111,19 +111,19 @@ def test_kept_for_two_epochs_in_any_batch():
 
 
 def test_one_epoch_keeps_nothing():
-    cache = EstimateCache(1)
+    cache = EntropyCache(1)
     assert [asked(cache, epoch, [0])[1] for epoch in (0, 0, 1)] == [1, 1, 1]
     assert cache.kept == {}
 
 
 def test_saved_and_taken_up(tmp_path):
-    first, second = EstimateCache(3), EstimateCache(3)
+    first, second = EntropyCache(3), EntropyCache(3)
     asked(first, 0, [0, 1])
     first.save(tmp_path)
     second.load(tmp_path)
     assert asked(second, 2, [1, 0]) == ([1, 0], 0)
     assert asked(second, 3, [0])[1] == 1  # due
-    EstimateCache(3).load(tmp_path / "none")  # a checkpoint of fresh estimates has no file
+    EntropyCache(3).load(tmp_path / "none")  # a checkpoint of fresh estimates has no file
 
 
 def test_token_table_by_hand(tmp_path):

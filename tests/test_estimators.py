@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from weft_rl.diffusion.logprob_estimators import (
     NEVER,
-    Views,
+    MaskedViews,
     coupled,
     elbo,
     one_step,
@@ -117,7 +117,7 @@ def estimates_fast(model, tokens, views):
     bits = 2 ** torch.arange(len(tokens))
     by_mask = torch.stack(
         [
-            seen(model, tokens, Views(hidden[None, None], hidden[None, None].float()))[0, 0]
+            seen(model, tokens, MaskedViews(hidden[None, None], hidden[None, None].float()))[0, 0]
             for hidden in (torch.arange(2 ** len(tokens))[:, None] // bits % 2).bool()
         ]
     )

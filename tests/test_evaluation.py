@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from weft_rl.config.schema import EvalConfig, RunConfig, SamplerConfig
 from weft_rl.errors import UserError
 from weft_rl.evaluation.generate import PART, summarise
-from weft_rl.evaluation.results_store import Shares
+from weft_rl.evaluation.results_store import ShardedResults
 from weft_rl.evaluation.settings import Settings, evaluation_settings
 from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model
@@ -226,14 +226,14 @@ def test_two_processes_share_the_records(model, whole, tmp_path):
 
 def test_shares_divide_and_take_up(tmp_path):
     ids = [f"r{i}" for i in range(10)]
-    shares = [Shares(tmp_path, "eval", {"seed": 0}, rank, 3) for rank in range(3)]
+    shares = [ShardedResults(tmp_path, "eval", {"seed": 0}, rank, 3) for rank in range(3)]
     assert sorted(name for share in shares for name in share.left(ids)) == sorted(ids)
     for share in shares[:2]:
         share.begin()
         for name in share.left(ids)[:2]:
             share.add({"id": name})
     # r0 r3 and r1 r4 are done; now two processes go on, and another key starts anew
-    two = [Shares(tmp_path, "eval", {"seed": 0}, rank, 2) for rank in range(2)]
+    two = [ShardedResults(tmp_path, "eval", {"seed": 0}, rank, 2) for rank in range(2)]
     assert [share.left(ids) for share in two] == [["r2", "r6", "r8"], ["r5", "r7", "r9"]]
     # r5 is done by a part of two only together with r7
     assert two[1].left(ids, 2) == ["r5", "r7", "r9"]
@@ -241,7 +241,7 @@ def test_shares_divide_and_take_up(tmp_path):
     two[1].add({"id": "r5"})
     assert two[1].left(ids) == ["r7", "r9"]
     assert two[1].left(ids, 2) == ["r5", "r7", "r9"]
-    other = Shares(tmp_path, "eval", {"seed": 1})
+    other = ShardedResults(tmp_path, "eval", {"seed": 1})
     assert other.left(ids) == ids
     for share in two:
         share.begin()

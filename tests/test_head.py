@@ -13,15 +13,15 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from weft_rl.config.schema import LoraConfig
-from weft_rl.diffusion.logprob_estimators import Views
+from weft_rl.diffusion.logprob_estimators import MaskedViews
 from weft_rl.diffusion.losses import denoising_loss
 from weft_rl.models import LLaDAConfig
 from weft_rl.models import lm_head as head
 from weft_rl.models.loading import fresh_model, with_lora
 from weft_rl.models.modeling_dream import DreamConfig
 from weft_rl.trainers.cold_start import masked_nll
-from weft_rl.trainers.masked_log_probs import Rows, view_log_probs
-from weft_rl.trainers.recipes import Objective
+from weft_rl.trainers.masked_log_probs import RolloutBatch, view_log_probs
+from weft_rl.trainers.recipes import Recipe
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_training_in_parts_is_training(tmp_path, monkeypatch, weights, accumulat
             batch=4 // accumulate,
             accumulate=accumulate,
             optim="sgd",
-            objective=Objective("uniform", weights),
+            objective=Recipe("uniform", weights),
             reference=other,
         )
         run.train()
@@ -167,9 +167,9 @@ def test_rl_log_probs_take_the_memory_of_one_part(monkeypatch):
         ids = torch.arange(rows * length).view(rows, length) % 4000 + 2
         every = torch.ones_like(ids)
         seeds = torch.arange(rows)
-        made = Rows(ids[:, :2], every[:, :2], ids, every.bool(), ids, None)
+        made = RolloutBatch(ids[:, :2], every[:, :2], ids, every.bool(), ids, None)
         masked, weight = every.bool()[:, None], every[:, None].float()
-        views = Views(masked, weight)
+        views = MaskedViews(masked, weight)
 
         def passed():
             options = {"prompt_probability": 0.5, "mask_id": 0}

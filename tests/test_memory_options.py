@@ -12,7 +12,7 @@ from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, resolve_device
 from weft_rl.pipeline.run import main
 from weft_rl.plan.command import network_of
-from weft_rl.stages.context import Context
+from weft_rl.stages.context import StageContext
 
 CPU = torch.device("cpu")
 
@@ -62,7 +62,7 @@ def test_each_process_has_the_gpu_of_its_local_rank(monkeypatch, rank, device):
 def test_a_run_and_its_plan_keep_weights_alike(monkeypatch, words, auto):
     monkeypatch.setattr("weft_rl.stages.context.resolve_device", lambda name: torch.device("cuda"))
     run = load_run_config(["model=llada_8b", *words], command="it")
-    assert Context(run, Path("never"), run.stages[0], "never").dtype is auto
+    assert StageContext(run, Path("never"), run.stages[0], "never").dtype is auto
     wanted = {torch.bfloat16: "bfloat16", torch.float32: "float32"}[auto]
     assert network_of(run, run.rl.lora, half=True).weights == wanted
 

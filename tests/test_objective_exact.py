@@ -13,7 +13,7 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from weft_rl.diffusion.exact_elbo import bound_weights, clock_probability
+from weft_rl.diffusion.exact_elbo import clock_probability, elbo_weights
 from weft_rl.diffusion.losses import denoising_loss
 from weft_rl.diffusion.noise import mask_probability
 from weft_rl.diffusion.rates import mean_rate
@@ -98,7 +98,7 @@ def expected_loss(table, x0, beta, method, normalizer="none"):
         elif method == "clock":
             clock = -torch.log1p(-time)
             probability = clock_probability(clock, beta, beta_ref)
-            factor = bound_weights(clock, beta, beta_ref, answer)
+            factor = elbo_weights(clock, beta, beta_ref, answer)
             # each token with the same chance, its t_i uniform
             density = slope(time, beta / beta_ref)[0].mean()
         chance = torch.where(masks, probability, 1 - probability).prod(-1)

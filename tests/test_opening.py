@@ -13,7 +13,7 @@ from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
 from weft_rl.pipeline.resume import is_untouched, open_run, take_up
 from weft_rl.pipeline.run import main
-from weft_rl.runs.folder import newest_checkpoint, one_writer
+from weft_rl.runs.folder import newest_checkpoint, run_lock
 
 SMALL = ["preset=tiny", "eval.after_each=false", "cold_start.records=8", "cold_start.epochs=1"]
 SMALL += ["cold_start.batch_size=4", "rl.num_prompts=2", "rl.num_generations=2", "rl.save_steps=1"]
@@ -203,7 +203,7 @@ def test_a_folder_in_hand_keeps_its_configuration(start, tmp_path, capsys):
     run = opened(start, tmp_path / "run", "stages=[rl]")
     before = (run / "config.yaml").read_bytes()
     for more in ("seed=3", "stages=[rl,sft]"):
-        with one_writer(run):
+        with run_lock(run):
             assert status(start, run, "stages=[rl]", more) == 2
         assert f"out={run}: process {os.getpid()} on" in capsys.readouterr().err
         assert (run / "config.yaml").read_bytes() == before

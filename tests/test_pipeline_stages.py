@@ -11,7 +11,7 @@ from test_pipeline import SMALL, cache, status  # noqa: F401 - a fixture of all 
 from weft_rl.cli import execute
 from weft_rl.pipeline.run import main
 from weft_rl.runs.folder import newest_checkpoint
-from weft_rl.stages.registry import STAGES
+from weft_rl.stages.registry import STAGE_RUNNERS
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_the_way_to_go_on_can_be_pasted(tmp_path, monkeypatch, capsys, named):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setitem(STAGES, "weft", STAGES["weft"]._replace(run=stopped))
+        patch.setitem(STAGE_RUNNERS, "weft", STAGE_RUNNERS["weft"]._replace(run=stopped))
         assert execute("weft_rl.pipeline", main, never) == 3
     said = capsys.readouterr().err.strip().rpartition("go on with: python -m weft_rl.pipeline ")[2]
     (out,) = (tmp_path / name for name in (["a run"] if named else os.listdir(tmp_path / "runs")))

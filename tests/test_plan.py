@@ -19,7 +19,7 @@ from weft_rl.errors import UserError
 from weft_rl.families.base import Sizes
 from weft_rl.families.dream import DREAM
 from weft_rl.families.llada import EIGHT_B, LLADA
-from weft_rl.families.shape import Network
+from weft_rl.families.shape import ModelShape
 from weft_rl.models import LLaDAConfig
 from weft_rl.models import lm_head as head
 from weft_rl.models.loading import fresh_model, with_lora
@@ -43,7 +43,7 @@ def config(*argv):
 
 
 def llada(lora, weights="float32", sizes=EIGHT_B):
-    return Network(LLADA, sizes, lora, weights, checkpointing=False, half=False)
+    return ModelShape(LLADA, sizes, lora, weights, checkpointing=False, half=False)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_memory_of_a_step(shape, checkpointing, lora):
     state = [value for values in optimizer.state.values() for value in values.values()]
     standing = sum(tensor.nbytes for tensor in [*model.parameters(), *state])
     measured = standing + allocated(step)
-    network = Network(LLADA, sizes, lora, "float32", checkpointing, half=False)
+    network = ModelShape(LLADA, sizes, lora, "float32", checkpointing, half=False)
     planned = sum(Step(network, rows, length, length).memory().values())
     assert planned == pytest.approx(measured, rel=0.1)
 
@@ -150,7 +150,7 @@ def test_memory_of_a_head_in_parts(monkeypatch, lora, estimator):
         (found[..., 0] if estimator else found).sum().backward()
 
     measured = allocated(step)
-    network = Network(LLADA, sizes, lora, "float32", checkpointing=False, half=False)
+    network = ModelShape(LLADA, sizes, lora, "float32", checkpointing=False, half=False)
     planned = Step(network, 1, length, length, entropies=bool(estimator)).memory()
     moving = sum(planned[name] for name in ("activations", "logits", "gradients"))
     assert moving == pytest.approx(measured, rel=0.1)
@@ -168,7 +168,7 @@ def test_memory_of_the_cold_starts_own_step(tmp_path):
     made.model.train()
     measured = allocated(lambda: made.training_step(made.model, dict(batch)))
     sizes = Sizes(len(SYMBOLS), 16, 1, 2, 2, 128, 256)
-    network = Network(LLADA, sizes, LoraConfig(), "float32", checkpointing=False, half=False)
+    network = ModelShape(LLADA, sizes, LoraConfig(), "float32", checkpointing=False, half=False)
     planned = Step(network, rows, length, length).memory()
     moving = sum(planned[name] for name in ("activations", "logits", "gradients"))
     assert moving == pytest.approx(measured, rel=0.1)
@@ -186,7 +186,7 @@ def test_memory_of_a_samplers_forward(width, inner, rows):
     measured = allocated(
         lambda: generate(model, prompts, SamplerConfig(128, 32, 4, temperature=1.0))
     )
-    network = Network(LLADA, sizes, LoraConfig(), "float32", checkpointing=False, half=False)
+    network = ModelShape(LLADA, sizes, LoraConfig(), "float32", checkpointing=False, half=False)
     planned = Step(network, 1, 1, 1, sampled_tokens=rows * 148, sampled_logits=rows * 32)
     # a step of one row is less than all that: the sampler's is the largest moment
     assert planned.memory()["rollouts"] == pytest.approx(measured, rel=0.1)

@@ -18,7 +18,7 @@ from weft_rl.evaluation.settings import (
 )
 from weft_rl.families.base import Sizes
 from weft_rl.families.llada import LLADA
-from weft_rl.families.shape import Network
+from weft_rl.families.shape import ModelShape
 from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.plan.command import main, make_plan
@@ -34,7 +34,7 @@ from weft_rl.plan.memory import HARDWARE, forward_operations
 from weft_rl.sampler import generate
 
 SIZES = Sizes(64, 16, 1, 2, 2, 32)
-NETWORK = Network(LLADA, SIZES, LoraConfig(), "float32", checkpointing=False, half=False)
+NETWORK = ModelShape(LLADA, SIZES, LoraConfig(), "float32", checkpointing=False, half=False)
 # on a CPU 1e11 products a second at best, of which 40 % here
 PER_SECOND = 0.1e12 * 0.4
 
@@ -122,7 +122,7 @@ def test_which_evaluations_a_stage_has():
 
 def test_the_papers_evaluation_is_in_bfloat16_and_without_adapters():
     made = config("model=llada_8b", "memory.weights=float32", "eval.num_records=1")
-    wide = Network(LLADA, LLADA.published_sizes, made.rl.lora, "float32", False, half=True)
+    wide = ModelShape(LLADA, LLADA.published_sizes, made.rl.lora, "float32", False, half=True)
     found = evaluation_seconds(made, PlanConfig(), "weft", wide)
     merged = replace(wide, lora=LoraConfig(0), weights="bfloat16")
     one = forward_operations(wide, 712, 32)

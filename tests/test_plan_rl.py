@@ -17,7 +17,7 @@ from weft_rl.config.schema import LoraConfig, SamplerConfig
 from weft_rl.errors import UserError
 from weft_rl.families.base import Sizes
 from weft_rl.families.llada import LLADA
-from weft_rl.families.shape import Network
+from weft_rl.families.shape import ModelShape
 from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import SYMBOLS
@@ -39,7 +39,7 @@ def config(*argv):
 
 
 def network(sizes=SMALL):
-    return Network(LLADA, sizes, LoraConfig(), "float32", checkpointing=False, half=False)
+    return ModelShape(LLADA, sizes, LoraConfig(), "float32", checkpointing=False, half=False)
 
 
 def chosen(estimator, objective="bnpo", **more):

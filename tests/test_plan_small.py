@@ -16,7 +16,7 @@ from weft_rl.models.loading import fresh_model
 from weft_rl.plan.command import cures_of, main, make_plan, make_plans, network_of
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.memory import backward_share
-from weft_rl.stages.context import Context
+from weft_rl.stages.context import StageContext
 from weft_rl.trainers.infra.compat import RECOMPUTE
 
 MEASURED = json.loads((Path(__file__).parents[1] / "benchmarks/results/small.json").read_text())
@@ -86,7 +86,7 @@ def test_the_base_that_is_planned_is_the_stages(tmp_path, monkeypatch):
     made = config("model=tiny", "base.examples=6", "base.batch_size=4", "base.max_steps=3")
     caught = []
     monkeypatch.setattr(weft_rl.stages.pretrain, "train", lambda trainer, _: caught.append(trainer))
-    weft_rl.stages.pretrain._pretrain(Context(made, tmp_path, "base", ""))
+    weft_rl.stages.pretrain._pretrain(StageContext(made, tmp_path, "base", ""))
     (trainer,) = caught
     rows = [(row.prompt_length, len(row.ids)) for row in trainer.train_dataset]
     longest = max(prompt for prompt, _ in rows)

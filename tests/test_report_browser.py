@@ -14,7 +14,7 @@ import pytest
 from run_folders import write_lines
 
 from weft_rl.ema import time_weighted_ema
-from weft_rl.evaluation.paired_runs import Unit, compare_units
+from weft_rl.evaluation.paired_runs import ArmRun, compare_units
 from weft_rl.report.run_page import write_report
 from weft_rl.runs.folder import HEAT, TRACE, write_json
 
@@ -212,7 +212,7 @@ def comparison(tmp_path):
         return {f"test-{i}": dict.fromkeys(names, float(draws.integers(2))) for i in range(8)}
 
     units = [
-        Unit(arm, seed, {stage: scores() for stage in ("base", "cold_start", "rl")}, {})
+        ArmRun(arm, seed, {stage: scores() for stage in ("base", "cold_start", "rl")}, {})
         for arm in ("sft", "weft_entropy")
         for seed in range(3)
     ]

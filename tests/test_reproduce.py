@@ -12,7 +12,13 @@ from weft_rl.errors import UserError
 from weft_rl.reproduce.command import main
 from weft_rl.reproduce.figures import curves_figure, time_figure, token_figure
 from weft_rl.reproduce.paper_numbers import SCORES
-from weft_rl.reproduce.required_runs import Unit, rows_of, unit_of, units_of_figure, units_of_table
+from weft_rl.reproduce.required_runs import (
+    PaperRun,
+    rows_of,
+    unit_of,
+    units_of_figure,
+    units_of_table,
+)
 from weft_rl.reproduce.tables import norm_table, score_table
 from weft_rl.stats import crossed_mean
 
@@ -47,11 +53,11 @@ def test_mistakes_stop_it_before_anything_runs(argv, line, tmp_path, monkeypatch
 def test_the_runs_of_a_table():
     found = units_of_table(2, [0], TINY)
     assert found == [
-        Unit("base", "tiny", 0),
-        Unit("sft", "tiny", 0),
-        Unit("weft", "tiny", 0),
-        Unit("sft", "tiny", 0, after_rl=True),
-        Unit("weft", "tiny", 0, after_rl=True),
+        PaperRun("base", "tiny", 0),
+        PaperRun("sft", "tiny", 0),
+        PaperRun("weft", "tiny", 0),
+        PaperRun("sft", "tiny", 0, after_rl=True),
+        PaperRun("weft", "tiny", 0, after_rl=True),
     ]
     # three data sets and four tasks at the paper's scale; one and two in the tiny world
     assert len(units_of_table(1, [0, 1], LARGE)) == 2 * 7 * 4
@@ -73,23 +79,23 @@ def test_the_small_world_is_its_own_data_and_tasks():
 
 
 def test_the_words_of_a_run():
-    words = Unit("weft", "s1k", 3, after_rl=True).words(["model=llada_8b", "data=own.jsonl"])
+    words = PaperRun("weft", "s1k", 3, after_rl=True).words(["model=llada_8b", "data=own.jsonl"])
     assert {"stages=[weft,rl]", "seed=3", "task=sudoku", "data=own.jsonl"} <= {*words}
-    other = Unit("weft", "tiny", 3, task="countdown")
+    other = PaperRun("weft", "tiny", 3, task="countdown")
     assert {"stages=[eval]", "task=countdown", "preset=tiny"} <= {*other.words([])}
-    assert other.trained == Unit("weft", "tiny", 3)
+    assert other.trained == PaperRun("weft", "tiny", 3)
     assert (other.evaluated, other.trained.evaluated) == ("base", "weft")
 
 
 def test_other_options_are_another_folder():
-    unit = Unit("weft", "tiny", 0)
+    unit = PaperRun("weft", "tiny", 0)
     plain, longer = unit.folder([]), unit.folder(["cold_start.epochs=2"])
     assert plain != longer
     assert unit.folder([]) == plain
     assert plain.startswith("weft-seed0-")
-    timed = Unit("sft", "tiny", 0, timed=True)
+    timed = PaperRun("sft", "tiny", 0, timed=True)
     assert timed.folder([]).startswith("sft-timed-seed0-")
-    assert Unit("sft", "tiny", 0, True, "countdown").folder([]).startswith("sft-rl-countdown-")
+    assert PaperRun("sft", "tiny", 0, True, "countdown").folder([]).startswith("sft-rl-countdown-")
 
 
 def evaluated(folder, name, stage, task, values):
@@ -185,8 +191,10 @@ def metrics(run, stage, **columns):
 
 def test_gradient_norms_by_hand(tmp_path):
     runs = {
-        Unit("weft", "tiny", 0): metrics(tmp_path / "a", "weft", grad_norm=[1.0, 3.0, 8.0]),
-        Unit("weft_entropy", "tiny", 0): metrics(tmp_path / "b", "weft_entropy", grad_norm=[2, 2]),
+        PaperRun("weft", "tiny", 0): metrics(tmp_path / "a", "weft", grad_norm=[1.0, 3.0, 8.0]),
+        PaperRun("weft_entropy", "tiny", 0): metrics(
+            tmp_path / "b", "weft_entropy", grad_norm=[2, 2]
+        ),
     }
     path = norm_table(tmp_path, runs)[1]
     with path.open() as file:
@@ -197,7 +205,7 @@ def test_gradient_norms_by_hand(tmp_path):
 
 def test_gradient_norms_over_seeds_stay_positive(tmp_path):
     runs = {
-        Unit("weft", "tiny", seed): metrics(tmp_path / str(seed), "weft", grad_norm=[value])
+        PaperRun("weft", "tiny", seed): metrics(tmp_path / str(seed), "weft", grad_norm=[value])
         for seed, value in enumerate([1.0, 10.0, 100.0])
     }
     path = norm_table(tmp_path, runs)[1]
@@ -214,14 +222,14 @@ def test_the_figures(tmp_path):
     rows += [(3, "b<c", 3, 1.0), (4, "d", 1, 0.1)]
     with (run / "token_entropy-weft.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    found = token_figure(tmp_path, {Unit("weft", "tiny", 0): run})
+    found = token_figure(tmp_path, {PaperRun("weft", "tiny", 0): run})
     assert [path.suffix for path in found] == [".png", ".svg", ".html", ".csv"]
     with found[-1].open(newline="") as file:
         assert [row[0] for row in csv.reader(file)] == ["token", "\n", "b<c", "a", "d"]
     assert "b&lt;c" in found[2].read_text()
 
     rl = {
-        Unit(arm, "tiny", seed, after_rl=True): metrics(
+        PaperRun(arm, "tiny", seed, after_rl=True): metrics(
             tmp_path / f"{arm}{seed}", "rl", reward=[0.1 * seed, 0.5, 0.5 + 0.1 * seed]
         )
         for arm in ("sft", "weft")
@@ -233,7 +241,7 @@ def test_the_figures(tmp_path):
     assert rows[0] == ["SFT then RL", "0", "1", "0.000000"]
     assert rows[3] == ["SFT then RL", "1", "1", "0.100000"]
     timed = {
-        Unit(arm, "tiny", seed, timed=True): metrics(
+        PaperRun(arm, "tiny", seed, timed=True): metrics(
             tmp_path / f"t-{arm}{seed}", arm, time_s=[1.0, seconds]
         )
         for arm, seed, seconds in (("sft", 0, 10), ("weft", 0, 12), ("sft", 1, 10), ("weft", 1, 11))
@@ -264,7 +272,7 @@ def test_one_table_end_to_end_and_again(tmp_path, monkeypatch, capsys):
     before = {name: os.stat(tmp_path / "out" / name / "eval.json").st_mtime_ns for name in runs}
     assert main(argv) == 0
     assert "done after" not in capsys.readouterr().out
-    assert unit_of(SCORES[2][1][1], 0, "sudoku", TINY) == Unit("sft", "tiny", 0)
+    assert unit_of(SCORES[2][1][1], 0, "sudoku", TINY) == PaperRun("sft", "tiny", 0)
     (tmp_path / "out" / runs[0] / "eval.json").write_text(json.dumps({}))
     assert main(argv) == 0
     after = {name: os.stat(tmp_path / "out" / name / "eval.json").st_mtime_ns for name in runs}

@@ -24,7 +24,7 @@ from rl_trainer import (
 from torch.testing import assert_close
 
 from weft_rl.sampler import SamplerConfig
-from weft_rl.trainers.masked_log_probs import Rows
+from weft_rl.trainers.masked_log_probs import RolloutBatch
 
 PAIRS = [
     ("coupled", "bnpo", "tokens"),
@@ -221,7 +221,7 @@ def test_a_trace_follows_the_sampler(tmp_path, rule):
     batch = rollout(made)[0]
     # a slice a step; what a slice is scored on was committed in its step
     views = made._views(batch, 0)
-    answer = Rows.of(batch, T).answer
+    answer = RolloutBatch.of(batch, T).answer
     assert torch.equal(views.scored, answer)
     for row, order in enumerate(batch["order"]):
         steps = sorted({*order[answer[row]].tolist()})

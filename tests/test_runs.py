@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from weft_rl.errors import UserError
-from weft_rl.runs.folder import one_writer, write_text
+from weft_rl.runs.folder import run_lock, write_text
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from weft_rl.runs.folder import one_writer, write_text
-with one_writer(Path(sys.argv[1])):
+from weft_rl.runs.folder import run_lock, write_text
+with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -27,21 +27,21 @@ def test_a_second_writer_is_told_who_has_the_folder(tmp_path):
         assert other.stdout.readline() == "held\n"
         with (
             pytest.raises(UserError, match=f"process {other.pid} on .* since 2.* UTC is writing"),
-            one_writer(tmp_path),
+            run_lock(tmp_path),
         ):
             pass
         # killed without a chance to tidy up, it holds nothing any more
         os.kill(other.pid, signal.SIGKILL)
         other.wait()
-    with one_writer(tmp_path):
+    with run_lock(tmp_path):
         assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
 
 
 ORPHAN = """
 import os, sys, time
 from pathlib import Path
-from weft_rl.runs.folder import one_writer
-with one_writer(Path(sys.argv[1])):
+from weft_rl.runs.folder import run_lock
+with run_lock(Path(sys.argv[1])):
     if os.fork() == 0:
         os.close(1)
         time.sleep(60)
@@ -59,11 +59,11 @@ def test_a_dead_process_is_followed_though_its_child_holds_on_to_the_lock(tmp_pa
     ) as other:
         try:
             assert other.stdout.readline() == "held\n"
-            with pytest.raises(UserError, match=f"process {other.pid} "), one_writer(tmp_path):
+            with pytest.raises(UserError, match=f"process {other.pid} "), run_lock(tmp_path):
                 pass
             os.kill(other.pid, signal.SIGKILL)
             other.wait()
-            with one_writer(tmp_path):
+            with run_lock(tmp_path):
                 assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
         finally:
             os.killpg(other.pid, signal.SIGKILL)
@@ -72,9 +72,9 @@ def test_a_dead_process_is_followed_though_its_child_holds_on_to_the_lock(tmp_pa
 def test_the_folder_is_free_afterwards_and_not_before(tmp_path):
     for _ in range(2):
         with (
-            one_writer(tmp_path),
+            run_lock(tmp_path),
             pytest.raises(UserError, match=f"process {os.getpid()} "),
-            one_writer(tmp_path),
+            run_lock(tmp_path),
         ):
             pass
 

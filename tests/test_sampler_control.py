@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from weft_rl.config.schema import SamplerConfig
 from weft_rl.sampler.unmasking import (
-    Progress,
+    DenoisingState,
     confident_enough,
     jointly_confident,
     most_confident,
-    quotas,
+    num_transfer_tokens,
     reached_end,
 )
 
@@ -26,7 +26,7 @@ def array(*rows):
 
 
 def started(config, batch=1):
-    return Progress(batch, config, MASK, [END, TURN])
+    return DenoisingState(batch, config, MASK, [END, TURN])
 
 
 def every(progress):
@@ -54,12 +54,12 @@ def commit(progress, rows, candidate, confidence):
     ],
 )
 def test_first_steps_take_the_remainder(masks, steps, expected):
-    assert quotas(masks, steps).tolist() == expected
+    assert num_transfer_tokens(masks, steps).tolist() == expected
 
 
 @given(st.integers(0, 1000), st.integers(1, 1000))
 def test_quotas_sum_to_the_masks(masks, steps):
-    found = quotas(masks, steps)
+    found = num_transfer_tokens(masks, steps)
     assert found.sum() == masks
     assert np.ptp(found) <= 1
     assert (np.diff(found) <= 0).all()

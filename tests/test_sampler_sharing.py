@@ -7,7 +7,7 @@ import torch
 from sampler_models import llada, prompts
 
 from weft_rl.sampler import SamplerConfig, generate
-from weft_rl.sampler.model_runner import Network
+from weft_rl.sampler.model_runner import ModelRunner
 
 OPTIONS = [
     {},
@@ -44,7 +44,7 @@ def test_the_same_tokens_as_without_sharing(options, monkeypatch):
             return generate(*parts, batch_size=batch_size)
 
         cases.append((run, run()))
-    monkeypatch.setattr(Network, "beginning", Network.everything)
+    monkeypatch.setattr(ModelRunner, "beginning", ModelRunner.everything)
     for run, shared in cases:
         alone = run()
         assert shared.tokens.equal(alone.tokens)

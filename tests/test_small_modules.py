@@ -14,9 +14,9 @@ from weft_rl.diffusion.log_probs import distinct_rows, token_log_probs
 from weft_rl.ema import time_weighted_ema
 from weft_rl.runs.folder import (
     append_line,
+    atomic_rename,
     cut_lines,
     newest_checkpoint,
-    publish,
     read_lines,
     write_text,
 )
@@ -121,7 +121,7 @@ def test_publishing_replaces_a_full_folder(tmp_path):
     for name, text in (("new", "2"), ("final", "1")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(text)
-    publish(tmp_path / "new", tmp_path / "final")
+    atomic_rename(tmp_path / "new", tmp_path / "final")
     assert (tmp_path / "final" / "file").read_text() == "2"
     assert not (tmp_path / "new").exists()
 

@@ -12,7 +12,7 @@ from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
 from weft_rl.pipeline import run as pipeline
-from weft_rl.runs.folder import checkpoint_path, publish
+from weft_rl.runs.folder import atomic_rename, checkpoint_path
 
 QUICK = ["base.max_steps=1", "base.batch_size=4", "base.examples=8", "cold_start.records=4"]
 QUICK += ["cold_start.epochs=1", "cold_start.batch_size=4", "rl.num_prompts=2", "rl.max_steps=1"]
@@ -43,7 +43,7 @@ def status_of_stages(words, monkeypatch, tmp_path):
         scratch = context.scratch / "new"
         trainer.accelerator.unwrap_model(trainer.model).save_pretrained(scratch)
         trainer.processing_class.save_pretrained(scratch)
-        publish(scratch, step)
+        atomic_rename(scratch, step)
         return step
 
     for stage in ("base", "cold_start", "rl"):

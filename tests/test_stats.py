@@ -14,8 +14,8 @@ from weft_rl.stats import (
     hierarchical_bootstrap,
     holm,
     percentile_interval,
+    prob_superiority,
     record_mean,
-    share_above,
     t95,
     t_point,
     t_tail,
@@ -280,7 +280,7 @@ def test_records_of_one_model_that_are_all_wrong_are_no_certainty():
 
 
 def test_share_above_by_hand():
-    assert share_above([-1.0, 0.0, 1.0, 2.0]) == 0.625  # 2 above, half of the one at 0
+    assert prob_superiority([-1.0, 0.0, 1.0, 2.0]) == 0.625  # 2 above, half of the one at 0
 
 
 def test_holm_by_hand():

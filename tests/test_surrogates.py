@@ -10,32 +10,32 @@ from torch.testing import assert_close
 
 from weft_rl.config.rl import LossConfig
 from weft_rl.diffusion.advantages import equal_groups, group_advantages, wd1_weights
-from weft_rl.diffusion.logprob_estimators import Views, elbo, token_estimate
+from weft_rl.diffusion.logprob_estimators import MaskedViews, elbo, token_estimate
 from weft_rl.diffusion.policy_losses import (
     aggregate,
-    clipped,
-    kl_sequence,
-    kl_tokens,
-    policy_gradient,
-    sandwiched,
+    eubo,
+    kl_k2_sequence,
+    kl_k3,
+    ppo_clip_loss,
+    reinforce_loss,
     sequence_ratio,
-    upper_bound,
+    spg_loss,
 )
 from weft_rl.diffusion.token_selection import covariances, top_threshold
-from weft_rl.trainers.rl_objectives import Evidence, normalizer_of, token_loss
+from weft_rl.trainers.rl_objectives import LossInputs, normalizer_of, token_loss
 
 
 def test_clip():
     # A > 0: min(2, 1.5) = 1.5; A < 0: min(-2, -1.5) = -2; 0.4 < 0.5 holds back only for A < 0
     ratio, a = tensor([[2.0, 0.4], [2.0, 0.4]]), tensor([1.0, -1.0])
-    loss, held = clipped(ratio, a, 0.5)
+    loss, held = ppo_clip_loss(ratio, a, 0.5)
     assert_close(loss, tensor([[-1.5, -0.4], [2.0, 0.5]]))
     assert held.tolist() == [[True, False], [False, True]]
 
 
 def test_no_gradient_where_the_clip_holds():
     ratio = tensor([[2.0, 0.4, 1.1]]).repeat(2, 1).requires_grad_()
-    loss, held = clipped(ratio, tensor([1.0, -1.0]), 0.5)
+    loss, held = ppo_clip_loss(ratio, tensor([1.0, -1.0]), 0.5)
     loss.sum().backward()
     assert torch.equal(ratio.grad == 0, held)
 
@@ -53,7 +53,7 @@ def test_wd1_by_hand():
     assert_close(weights, tensor([1 / 3, -1 / 3, 0.0, 0.0]))
     # -1/3 (-1 - 2) + 1/3 (-3) = 1 - 1 = 0 over the two completions of a prompt
     log_p = tensor([[-1.0, -2.0], [-3.0, 0.0]])
-    loss = policy_gradient(log_p, weights[:2])
+    loss = reinforce_loss(log_p, weights[:2])
     assert_close(loss, tensor([[1 / 3, 2 / 3], [-1.0, 0.0]]))
 
 
@@ -91,7 +91,7 @@ def test_upper_bound_by_hand():
     # four tokens are masked, so that each counts 4/2
     log_p = tensor([[[0.5, 0.5, 0.3, 0.2], [0.3, 0.1, 0.9, 0.2]]]).log()
     weight = tensor([[[2.0, 0.5, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]])
-    found = upper_bound(log_p, weight, 2.0, torch.ones(1, 4, dtype=torch.bool))
+    found = eubo(log_p, weight, 2.0, torch.ones(1, 4, dtype=torch.bool))
     wanted = [log(0.5) + log(2) / 2, log(0.5 * 0.25 + 0.01) / 2, 0.0, 0.0]
     assert_close(found, 2 * tensor([wanted]))
 
@@ -102,7 +102,7 @@ def test_upper_bound_of_equal_tokens(masked):
     log_p = torch.full((1, 1, 9), -2.0, requires_grad=True)
     weight = (torch.arange(9) < masked).float()[None, None] * 8 / masked
     scored = torch.arange(9)[None] < 8
-    mean = (upper_bound(log_p, weight, 1.5, scored) * scored).sum() / 8
+    mean = (eubo(log_p, weight, 1.5, scored) * scored).sum() / 8
     assert_close(mean.detach(), tensor(-2 + log(8 / masked) / 1.5))
     mean.backward()
     assert_close(log_p.grad[0, 0], (torch.arange(9) < masked).float() / masked)
@@ -114,21 +114,21 @@ def test_upper_bound_lies_above_the_lower_one_and_meets_it():
     weight = torch.rand(4, 3, 5, generator=generator, dtype=torch.float64)
     weight = weight / weight.sum(1, keepdim=True)
     lower, scored = (weight * log_p).sum(1), torch.ones(4, 5, dtype=torch.bool)
-    assert (upper_bound(log_p, weight, 1.5, scored) >= lower).all()
-    assert_close(upper_bound(log_p, weight, 1e-7, scored), lower, atol=1e-5, rtol=0)
+    assert (eubo(log_p, weight, 1.5, scored) >= lower).all()
+    assert_close(eubo(log_p, weight, 1e-7, scored), lower, atol=1e-5, rtol=0)
 
 
 def test_unmasked_tokens_give_the_upper_bound_no_gradient():
     log_p = torch.full((2, 2, 2), -1.0, requires_grad=True)
     weight = tensor([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    upper_bound(log_p, weight, 1.5, torch.ones(2, 2, dtype=torch.bool)).sum().backward()
+    eubo(log_p, weight, 1.5, torch.ones(2, 2, dtype=torch.bool)).sum().backward()
     # a completion without a masked token has none
     assert_close(log_p.grad, tensor([[[2.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]))
 
 
 def test_upper_bound_checks_shapes():
     with pytest.raises(ValueError, match="scored"):
-        upper_bound(torch.zeros(2, 1, 3), torch.ones(2, 1, 3), 1.5, torch.ones(2, 1))
+        eubo(torch.zeros(2, 1, 3), torch.ones(2, 1, 3), 1.5, torch.ones(2, 1))
 
 
 SPG_MASKS = ["11000000 00110000", "01100000 11000000", "10000000 11100000", "01000000 11100000"]
@@ -153,11 +153,11 @@ def test_spg_equals_its_own_code(exponent, mixture, wanted):
     lengths = tensor([8, 5, 8, 3])
     masked = tensor([[[int(each) for each in view] for view in row.split()] for row in SPG_MASKS])
     weight = masked * lengths[:, None, None] / masked.sum(-1, keepdim=True) / draws
-    views = Views(masked.bool(), weight, torch.arange(length) < lengths[:, None])
+    views = MaskedViews(masked.bool(), weight, torch.arange(length) < lengths[:, None])
     tokens = ids[:, None, :, None].expand(-1, draws, -1, 1)
     log_p = logits.log_softmax(-1).gather(-1, tokens)[..., 0]
     options = LossConfig(spg_exponent=exponent, spg_mixture=mixture)
-    evidence = Evidence(tensor([0.75, -0.25, -0.75, 0.25]))
+    evidence = LossInputs(tensor([0.75, -0.25, -0.75, 0.25]))
     found = token_loss("spg", log_p, views, evidence, options, 0.0)
     sizes = {"tokens": found.scored.sum(), "rows": count, "gen_length": length, "group": count}
     loss = aggregate(found.loss, found.scored, normalizer_of("spg"), **sizes)
@@ -168,16 +168,16 @@ def test_spg_equals_its_own_code(exponent, mixture, wanted):
 def test_sandwich():
     lower, upper = tensor([[-2.0], [-2.0]]), tensor([[-1.0], [-1.0]])
     # A > 0: lower bound; A <= 0: .25 * -1 + .75 * -2 = -1.75
-    found = sandwiched(lower, upper, tensor([1.0, -2.0]), 0.25)
+    found = spg_loss(lower, upper, tensor([1.0, -2.0]), 0.25)
     assert_close(found, tensor([[2.0], [-3.5]]))
 
 
 def test_kl():
     new, reference = tensor([[0.0, 1.0]]), tensor([[log(2.0), 1.0]])
     # d = ln 2: 2 - ln 2 - 1
-    assert_close(kl_tokens(new, reference), tensor([[1 - log(2.0), 0.0]]))
+    assert_close(kl_k3(new, reference), tensor([[1 - log(2.0), 0.0]]))
     # (ln 2)^2 / 2 / 2 tokens
-    found = kl_sequence(new, reference, tensor([[True, True]]))
+    found = kl_k2_sequence(new, reference, tensor([[True, True]]))
     assert_close(found, tensor([[log(2.0) ** 2 / 4]]))
 
 
@@ -225,7 +225,7 @@ def test_a_bounds_ratio_is_per_token_of_the_completion(chosen, draws):
     views = elbo(answer, generators, draws, **chosen)
     assert not views.seen.all()
     before = torch.full(views.weight.shape, -1.0)
-    old = Evidence(torch.ones(len(answer)), old=token_estimate(before, views.weight))
+    old = LossInputs(torch.ones(len(answer)), old=token_estimate(before, views.weight))
     options = LossConfig(clip_coef=1e9)
     found = token_loss("gspo", before + 0.02, views, old, options, 0.0)
     shift = (-found.loss[:, 0]).log()
@@ -243,7 +243,7 @@ def test_spg_divides_by_the_completions_lengths():
     generators = [torch.Generator().manual_seed(i) for i in range(len(answer))]
     views = elbo(answer, generators, 1, block_length=8)
     log_p = torch.full(views.weight.shape, -1.0)
-    found = token_loss("spg", log_p, views, Evidence(torch.ones(2000)), LossConfig(), 0.0)
+    found = token_loss("spg", log_p, views, LossInputs(torch.ones(2000)), LossConfig(), 0.0)
     assert found.scored.equal(answer)
     loss = aggregate(
         found.loss,

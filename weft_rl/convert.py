@@ -30,8 +30,8 @@ from weft_rl.config.load import parse_options
 from weft_rl.errors import UserError
 from weft_rl.families.base import Spec
 from weft_rl.families.registry import family_of, read_config
-from weft_rl.runs.checksums import SUMS, verify_sums
-from weft_rl.runs.folder import publish, write_json
+from weft_rl.runs.checksums import SUMS, verify_checksums
+from weft_rl.runs.folder import atomic_rename, write_json
 from weft_rl.runs.origins import checkpoint_of
 
 _BUFFER = 16 * 2**20  # bytes; larger ones are not faster
@@ -125,7 +125,7 @@ def convert(
         raise UserError(f"out={out}: is there already; choose another out")
     if verify:
         for folder in (source, *adapters):
-            verify_sums(folder)
+            verify_checksums(folder)
     scratch = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         scratch.mkdir(parents=True)
@@ -135,7 +135,7 @@ def convert(
         done = _write(scratch, jobs, to == "transformers", shard_bytes)
         write_config(scratch, family, config, to)
         copy_companions([source, *adapters], scratch, family, to)
-        publish(scratch, out)
+        atomic_rename(scratch, out)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return done

@@ -108,7 +108,7 @@ def record_mean(values: Sequence[float]) -> Interval:
 
 
 @dataclass(frozen=True)
-class Crossed:
+class TwoWayEstimate:
     """A grand mean of seeds by items, and the parts of its variance.
 
     by_seed and by_item are the variances of the seed means and of the item means over their
@@ -160,7 +160,7 @@ class Crossed:
             low, high = (low, middle) if inside else (middle, high)
         return high
 
-    def smallest_visible(self, comparisons: int = 1) -> float:
+    def minimum_detectable_effect(self, comparisons: int = 1) -> float:
         """The true difference that such a design finds in about three of four repetitions, when it
         is one of so many comparisons; in two of three with fewer than five seeds, or several
         comparisons of fewer than eight. Simulated in tests/test_stats.py. It is estimated itself:
@@ -168,7 +168,7 @@ class Crossed:
         return self.half_width(0.05 / comparisons) + self.half_width(0.4)
 
 
-def crossed_estimate(values: ArrayLike) -> Crossed:
+def crossed_estimate(values: ArrayLike) -> TwoWayEstimate:
     """Mean of (S, N) seeds by items, with the parts of the error that new seeds and items bring.
 
     Seeds and items are crossed: every seed sees the same items. With one seed, seeds cannot vary,
@@ -182,7 +182,7 @@ def crossed_estimate(values: ArrayLike) -> Crossed:
     residual = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + mean
     cells = max((seeds - 1) * (items - 1), 1)
     noise = (residual**2).sum() / cells / (seeds * items)
-    return Crossed(mean, float(by_seed), float(by_item), float(noise), seeds, items)
+    return TwoWayEstimate(mean, float(by_seed), float(by_item), float(noise), seeds, items)
 
 
 def crossed_mean(values: ArrayLike) -> Interval:
@@ -215,7 +215,7 @@ def percentile_interval(mean: float, draws: ArrayLike) -> Interval:
     return Interval(mean, float(low), float(high))
 
 
-def share_above(values: ArrayLike) -> float:
+def prob_superiority(values: ArrayLike) -> float:
     """Share of values above 0, one at 0 counting half.
 
     Of paired differences it is the probability of superiority."""

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow
 import torch
 from datasets import Dataset
-from fuzz import Damage, arguments, damage, damages, lines, read_arguments, with_damage
+from fuzz import Damage, arguments, damages, find_corruption, lines, read_arguments, with_damage
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -20,8 +20,8 @@ from weft_rl.data.records import load_records
 from weft_rl.data.trace_selection import Rejects, read_traces
 from weft_rl.models.loading import fresh_model, load_model, load_tokenizer, with_lora
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
-from weft_rl.runs.checksums import damage as damage_in
-from weft_rl.runs.checksums import seal
+from weft_rl.runs.checksums import find_corruption as damage_in
+from weft_rl.runs.checksums import write_checksums
 from weft_rl.runs.folder import finished_stages
 
 Use = Callable[[Any], Any]
@@ -45,7 +45,7 @@ def targets(root: Path) -> dict[str, tuple[Use, st.SearchStrategy[Any]]]:
     _make_adapter(model, adapter)
     sealed.mkdir()
     (sealed / "trainer_state.json").write_text('{"global_step": 6, "log_history": []}')
-    seal(sealed)
+    write_checksums(sealed)
     Dataset.from_list([_TRACE]).save_to_disk(saved)
     traces, table = root / "traces.jsonl", root / "traces.parquet"
     traces.write_text("".join(f"{json.dumps(row)}\n" for row in _ROWS))
@@ -68,7 +68,7 @@ def targets(root: Path) -> dict[str, tuple[Use, st.SearchStrategy[Any]]]:
 def _of_file(whole: Path, place: Path, use: Callable[[Path, bytes], Any]) -> Any:
     content = whole.read_bytes()
     cases = damages(whole.name)
-    return (lambda what: use(place, damage(content, what))), cases
+    return (lambda what: use(place, find_corruption(content, what))), cases
 
 
 def _of_folder(whole: Path, place: Path, use: Callable[[Path], Any]) -> Any:
@@ -121,7 +121,7 @@ def _read_config(text: str) -> None:
 
 def _damaged_config(what: Damage) -> str:
     text = to_yaml(load_run_config([], command="weft_rl.pipeline")).encode()
-    return damage(text, what).decode("utf-8", "replace")
+    return find_corruption(text, what).decode("utf-8", "replace")
 
 
 def _read_traces(path: Path, content: bytes) -> None:
@@ -145,11 +145,11 @@ def _read_records(root: Path, case: tuple[str, tuple[bool, Damage | bytes]]) -> 
         cells = (f'"{value}"' for value in record.values())
         whole = f"{','.join(record)}\n{','.join(cells)}\n".encode()
     path = root / f"records.{'csv' if is_csv else 'jsonl'}"
-    path.write_bytes(what if isinstance(what, bytes) else damage(whole, what))
+    path.write_bytes(what if isinstance(what, bytes) else find_corruption(whole, what))
     load_records(task, str(path))
 
 
 def _read_stages(root: Path, what: Damage) -> None:
     whole = {"base": "checkpoints/base/step-4", "weft": "checkpoints/weft/step-6"}
-    (root / "stages.json").write_bytes(damage(json.dumps(whole).encode(), what))
+    (root / "stages.json").write_bytes(find_corruption(json.dumps(whole).encode(), what))
     finished_stages(root)

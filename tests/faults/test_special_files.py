@@ -16,8 +16,8 @@ from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.plot.curves import plot_runs
 from weft_rl.report.run_page import write_report
-from weft_rl.runs.checksums import seal, verify_sums
-from weft_rl.runs.folder import finished_stages, one_writer
+from weft_rl.runs.checksums import verify_checksums, write_checksums
+from weft_rl.runs.folder import finished_stages, run_lock
 
 DEEP = "[" * 100_000
 
@@ -59,7 +59,7 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("special") / "model"
     make_model(folder)
     (folder / "generation_config.json").write_text("{}")
-    seal(folder)
+    write_checksums(folder)
     return folder
 
 
@@ -101,7 +101,7 @@ def test_weights_and_sums(name, kind, model, tmp_path):
     shutil.copytree(model, folder)
     replaced(folder, name, kind)
     if name == "SHA256SUMS" and kind != "dangling":
-        refused(lambda: verify_sums(folder), name)
+        refused(lambda: verify_checksums(folder), name)
     elif name != "SHA256SUMS":
         refused(lambda: load_model(str(folder), torch.device("cpu"), torch.float32), name)
 
@@ -150,7 +150,7 @@ def test_a_lock(kind, tmp_path):
     replaced(tmp_path, ".lock", kind)
 
     def use():
-        with one_writer(tmp_path):
+        with run_lock(tmp_path):
             pass
 
     refused(use, ".lock")

@@ -28,7 +28,7 @@ def local_folder(place: str, *, weights: bool = True) -> Path:
         ) from error
 
 
-def tell_of_hub(name: str) -> None:
+def announce_download(name: str) -> None:
     """Say on a terminal that the hub is asked for a data set: without a network `datasets` tries
     again for some 20 seconds, and says nothing that is of use."""
     logging.set_verbosity_error()  # two lines for each of its tries

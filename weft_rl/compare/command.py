@@ -12,7 +12,7 @@ from rich.table import Table
 from weft_rl.config.fields import about, option, require, shown
 from weft_rl.config.identity import changed_options
 from weft_rl.config.load import load_run_config, parse_options
-from weft_rl.config.overrides import going_on
+from weft_rl.config.overrides import resume_command
 from weft_rl.config.schema import STAGES, RunConfig
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.evaluation.paired_runs import RESULT, check_alike, compare_units, read_unit, unit_name
@@ -102,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
         for arm, seed in options.units()
         if not is_done(folder / unit_name(arm, seed), config, arm)
     ]
-    again = going_on(argv, None if options.out else folder)
+    again = resume_command(argv, None if options.out else folder)
     again = f"go on with: python -m weft_rl.compare {again}"
     try:
         statuses = _train_base(pool, folder, words) if base and jobs else {}

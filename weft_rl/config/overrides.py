@@ -17,14 +17,14 @@ def options_of(settings: Mapping[str, Any]) -> list[str]:
     settings: a resolved configuration, as a run's config.yaml has it; empty gives no words."""
     if "model" not in settings:
         return []
-    values = dict(flat(settings))
+    values = dict(flattened(settings))
     # options that the model's preset gives need not be spelt out
     plain = load_run_config([f"model={settings['model']}"], command="weft_rl.pipeline")
     keys = ["model", *diff_configs(yaml.safe_dump(dict(settings)), plain)]
     return [f"{key}={argument(values[key])}" for key in keys if key in values and key != "out"]
 
 
-def going_on(argv: Sequence[str], made: Path | None) -> str:
+def resume_command(argv: Sequence[str], made: Path | None) -> str:
     """The arguments that go on with what these began, quoted for a shell.
 
     made: the folder that was made for it, where the arguments name none. Without resume=never,
@@ -40,10 +40,10 @@ def argument(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every value of nested options with its full key."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
+            yield from flattened(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -18,7 +18,7 @@ COLD_STARTS = (
 )
 TASKS = ("sudoku", "countdown", "gsm8k", "math500")
 # Models that are pretrained here, and the cold-start records that go with them.
-GENERATED = ("tiny", "small")
+TOY_MODELS = ("tiny", "small")
 STAGES = ("base", *COLD_STARTS, "rl", "eval")
 # What transformers can report to beside metrics.jsonl.
 TRACKERS = ("tensorboard", "trackio", "wandb")
@@ -265,7 +265,7 @@ class RunConfig(Block):
             rule = f"{shown(tracker)} is no tracker; there are {', '.join(TRACKERS)}"
             require(tracker in TRACKERS, "trackers", self.trackers, rule)
         rule = f"base pretrains tiny and small, not model={shown(self.model)}; leave base out"
-        fits = "base" not in self.stages or self.model in GENERATED
+        fits = "base" not in self.stages or self.model in TOY_MODELS
         require(fits, "stages", self.stages, rule)
         rule = "is needed by stage rho1: name a checkpoint, for instance of an sft run"
         fits = "rho1" not in self.stages or self.cold_start.estimate.reference is not None
@@ -288,7 +288,7 @@ class RunConfig(Block):
     def in_order(self) -> list[str]:
         """All stages as they run: a generated model is pretrained first, named or not."""
         rest = [stage for stage in self.stages if stage != "base"]
-        return ["base", *rest] if self.model in GENERATED else rest
+        return ["base", *rest] if self.model in TOY_MODELS else rest
 
     @property
     def trained(self) -> list[str]:

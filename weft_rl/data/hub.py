@@ -1,6 +1,6 @@
 """Records of a data set on the hub, through `datasets`."""
 
-from weft_rl.checkpoints.hub import tell_of_hub
+from weft_rl.checkpoints.hub import announce_download
 from weft_rl.data.records import COLUMNS, Record, make_records
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.trace_sources import table_rows
@@ -17,7 +17,7 @@ def hub_records(
     from datasets import load_dataset
 
     place, _, configuration = name.partition(":")
-    tell_of_hub(place)
+    announce_download(place)
     try:
         rows = load_dataset(place, configuration or None, split=split)
     # whatever a broken network, a missing data set or a missing split makes the library raise

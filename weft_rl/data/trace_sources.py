@@ -127,11 +127,11 @@ def _hub(data: str, columns: Collection[str]) -> Iterator[Row]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
-    from weft_rl.checkpoints.hub import tell_of_hub
+    from weft_rl.checkpoints.hub import announce_download
 
     name = PUBLISHED[data].hub if data in PUBLISHED else data
     place, _, configuration = name.partition(":")
-    tell_of_hub(place)
+    announce_download(place)
     try:
         rows = load_dataset(place, configuration or None, split="train")
     # ValueError: an unknown configuration or split

@@ -51,7 +51,7 @@ def clock_of_one_token(
     return -torch.log1p(-widen(own)) / ratio.gather(1, chosen)
 
 
-def bound_weights(clock: Tensor, beta: Tensor, beta_ref: Tensor, answer: Tensor) -> Tensor:
+def elbo_weights(clock: Tensor, beta: Tensor, beta_ref: Tensor, answer: Tensor) -> Tensor:
     """slope_i / mean over the answer of slope_j: what a draw of clock_of_one_token weighs (B, L).
 
     slope_i = r_i exp(-r_i clock) up to a common factor, r = beta / beta_ref. Shapes as above.

@@ -26,7 +26,7 @@ _RANDOM_TIMES = (0.1, 0.9)
 
 
 @dataclass(frozen=True)
-class Views:
+class MaskedViews:
     """D masked views of each completion."""
 
     masked: Tensor  # (N, D, T) bool, hidden from the model
@@ -47,10 +47,10 @@ class Views:
         upper bound has its weights inside a logarithm and makes up for them by itself."""
         return self.seen if self.bounded is None else self.bounded
 
-    def first(self, count: int) -> "Views":
+    def first(self, count: int) -> "MaskedViews":
         """Of the first so many tokens."""
         bounded = None if self.bounded is None else self.bounded[..., :count]
-        return Views(self.masked[..., :count], self.weight[..., :count], bounded)
+        return MaskedViews(self.masked[..., :count], self.weight[..., :count], bounded)
 
 
 def token_estimate(log_p: Tensor, weight: Tensor) -> Tensor:
@@ -61,14 +61,14 @@ def token_estimate(log_p: Tensor, weight: Tensor) -> Tensor:
     return torch.where(weight > 0, weight * log_p, 0.0).sum(1)
 
 
-def one_step(answer: Tensor) -> Views:
+def one_step(answer: Tensor) -> MaskedViews:
     """One view with everything hidden: cheap, shared by all completions of a prompt, biased.
 
     answer (N, T) bool: the tokens up to the end. Source: d1, diffu-GRPO."""
-    return Views(torch.ones_like(answer)[:, None], answer.float()[:, None])
+    return MaskedViews(torch.ones_like(answer)[:, None], answer.float()[:, None])
 
 
-def coupled(answer: Tensor, generators: Sequence[torch.Generator]) -> Views:
+def coupled(answer: Tensor, generators: Sequence[torch.Generator]) -> MaskedViews:
     """Three views: everything hidden, a random part hidden, and its complement hidden.
 
     A token's estimate is half of log p with all hidden plus log p / ratio in the view that hides
@@ -80,10 +80,10 @@ def coupled(answer: Tensor, generators: Sequence[torch.Generator]) -> Views:
     hidden = torch.stack([torch.ones_like(part), part, ~part], dim=1) | ~answer[:, None]
     share = torch.stack([torch.full_like(ratio, 0.5), 0.5 / ratio, 0.5 / (1 - ratio)], dim=1)
     own = torch.stack([torch.ones_like(part), part, ~part], dim=1) & answer[:, None]
-    return Views(hidden, share * own)
+    return MaskedViews(hidden, share * own)
 
 
-def random_mask(answer: Tensor, generators: Sequence[torch.Generator], draws: int) -> Views:
+def random_mask(answer: Tensor, generators: Sequence[torch.Generator], draws: int) -> MaskedViews:
     """Views at random mask ratios; a token's estimate is its mean over the views that hide it.
 
     Tokens that no view hides are not scored. Source: UniGRPO."""
@@ -92,7 +92,7 @@ def random_mask(answer: Tensor, generators: Sequence[torch.Generator], draws: in
     draw = _uniform(generators, draws * (1 + count)).to(answer.device).view(-1, draws, 1 + count)
     own = (draw[..., 1:] < low + (high - low) * draw[..., :1]) & answer[:, None]
     hits = own.sum(1, keepdim=True).clamp(min=1)
-    return Views(own | ~answer[:, None], own / hits)
+    return MaskedViews(own | ~answer[:, None], own / hits)
 
 
 def elbo(
@@ -103,7 +103,7 @@ def elbo(
     times: Literal["random", "quadrature"] = "random",
     complement: bool = False,
     block_length: int | None = None,
-) -> Views:
+) -> MaskedViews:
     """Views whose weighted sum is the evidence lower bound on a completion's log-probability.
 
     answer (N, T) bool, its tokens first. times: "random" hides l tokens, l uniform from 1 to the
@@ -131,7 +131,7 @@ def elbo(
     kept = _hidden(draw[..., 2:], inside, times=times, complement=complement)
     masked = [(hide & inside) | later for hide, _ in kept]
     weight = [(hide & inside) * (blocks[:, None] * share)[..., None] for hide, share in kept]
-    return Views(torch.cat(masked, dim=1), torch.cat(weight, dim=1).float(), answer)
+    return MaskedViews(torch.cat(masked, dim=1), torch.cat(weight, dim=1).float(), answer)
 
 
 def _hidden(
@@ -161,7 +161,7 @@ def _hidden(
     return [(each, weight / 2) for each, weight in pair] if complement else pair[:1]
 
 
-def trace(answer: Tensor, order: Tensor, slices: int) -> Views:
+def trace(answer: Tensor, order: Tensor, slices: int) -> MaskedViews:
     """Views along the sampler's own steps: each shows what was known when a slice of them began.
 
     order (N, T) long: the step that committed each token, NEVER for one that was left hidden. The
@@ -179,7 +179,7 @@ def trace(answer: Tensor, order: Tensor, slices: int) -> Views:
     bounds = torch.arange(count + 1, device=answer.device) * taken // count  # (N, D + 1)
     known, begin, end = order[:, None], bounds[:, :-1, None], bounds[:, 1:, None]
     own = (known >= begin) & (known < end) & answer[:, None]
-    return Views(known >= begin, own.float())
+    return MaskedViews(known >= begin, own.float())
 
 
 def _uniform(generators: Sequence[torch.Generator], count: int) -> Tensor:

@@ -13,7 +13,7 @@ from weft_rl.diffusion.tensor_checks import require_shape
 Normalizer = Literal["bnpo", "grpo", "dr_grpo", "dapo", "group"]
 
 
-def clipped(ratio: Tensor, advantages: Tensor, clip_coef: float) -> tuple[Tensor, Tensor]:
+def ppo_clip_loss(ratio: Tensor, advantages: Tensor, clip_coef: float) -> tuple[Tensor, Tensor]:
     """-min(ratio A, clip(ratio) A), and where the clip holds the gradient back (bool).
 
     ratio (B, C) or (B, 1). Source: PPO, as in GRPO."""
@@ -32,13 +32,13 @@ def sequence_ratio(new: Tensor, old: Tensor, scored: Tensor) -> Tensor:
     return torch.exp(_token_mean(new - old, scored))[:, None]
 
 
-def policy_gradient(new: Tensor, advantages: Tensor) -> Tensor:
+def reinforce_loss(new: Tensor, advantages: Tensor) -> Tensor:
     """-A log p: (B, C). With wd1_weights for advantages it is wd1's loss."""
     require_shape("advantages", advantages, (len(new),))
     return -advantages[:, None] * new
 
 
-def upper_bound(log_p: Tensor, weight: Tensor, exponent: float, scored: Tensor) -> Tensor:
+def eubo(log_p: Tensor, weight: Tensor, exponent: float, scored: Tensor) -> Tensor:
     """Evidence upper bound of each token, (1/b) ln sum over views of w p^b, times L / K: (B, C).
 
     L is the completion's number of tokens, K that of the tokens with a weight in some view: the sum
@@ -58,7 +58,7 @@ def upper_bound(log_p: Tensor, weight: Tensor, exponent: float, scored: Tensor) 
     return torch.where(estimated, total, 0.0) / share
 
 
-def sandwiched(lower: Tensor, upper: Tensor, advantages: Tensor, mixture: float) -> Tensor:
+def spg_loss(lower: Tensor, upper: Tensor, advantages: Tensor, mixture: float) -> Tensor:
     """-A times a lower bound of log p for A > 0, and a mixture with an upper one else: (B, C).
 
     Pushing a lower bound down would not push the probability down. mixture: share of the upper
@@ -67,7 +67,7 @@ def sandwiched(lower: Tensor, upper: Tensor, advantages: Tensor, mixture: float)
     return -a * torch.where(a > 0, lower, mixture * upper + (1 - mixture) * lower)
 
 
-def kl_tokens(new: Tensor, reference: Tensor) -> Tensor:
+def kl_k3(new: Tensor, reference: Tensor) -> Tensor:
     """Estimate of KL(new || reference) from each token, e^d - d - 1, d = reference - new: (B, C).
 
     Never negative. Source: Schulman's k3."""
@@ -75,7 +75,7 @@ def kl_tokens(new: Tensor, reference: Tensor) -> Tensor:
     return d.exp() - d - 1
 
 
-def kl_sequence(new: Tensor, reference: Tensor, scored: Tensor) -> Tensor:
+def kl_k2_sequence(new: Tensor, reference: Tensor, scored: Tensor) -> Tensor:
     """Half the squared difference of the completion's log-probabilities over its length: (B, 1).
 
     For bounds, whose tokens have no probability of their own. Source: ESPO, Schulman's k2."""

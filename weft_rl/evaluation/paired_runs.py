@@ -10,9 +10,9 @@ from statistics import fmean
 from typing import Any
 
 from weft_rl.config.identity import changes_weights
-from weft_rl.config.overrides import flat
+from weft_rl.config.overrides import flattened
 from weft_rl.errors import UserError
-from weft_rl.io.safe_files import is_number, understood
+from weft_rl.io.safe_files import is_number, parsing
 from weft_rl.runs.folder import EVAL, read_config, read_lines, read_results
 from weft_rl.stats import (
     Interval,
@@ -21,8 +21,8 @@ from weft_rl.stats import (
     hierarchical_bootstrap,
     holm,
     percentile_interval,
+    prob_superiority,
     record_mean,
-    share_above,
     verdict,
 )
 
@@ -39,7 +39,7 @@ Tables = Mapping[str, Table]  # by score name, the task's main score first
 
 
 @dataclass(frozen=True)
-class Unit:
+class ArmRun:
     """One run of a comparison: its held-out scores, as far as it has come."""
 
     arm: str
@@ -53,7 +53,7 @@ def unit_name(arm: str, seed: int) -> str:
     return f"{arm}-seed{seed}"
 
 
-def read_unit(folder: Path, arm: str, seed: int, task: str) -> Unit:
+def read_unit(folder: Path, arm: str, seed: int, task: str) -> ArmRun:
     """The scores in a run folder; stages that are not evaluated yet, or all, are left out.
 
     Raises UserError when a file of completions does not hold what eval.json speaks of."""
@@ -62,12 +62,12 @@ def read_unit(folder: Path, arm: str, seed: int, task: str) -> Unit:
     baselines: dict[str, Any] = {}
     for part, stage in zip(STAGES, ("base", arm, "rl"), strict=True):
         path = folder / "completions" / f"eval-{stage}.jsonl"
-        with understood(folder / EVAL):
+        with parsing(folder / EVAL):
             if task not in evaluated.get(stage, {}):
                 continue
             entry = evaluated[stage][task]
             baselines, count = dict(entry.get("baselines", {})), entry["n"]
-        with understood(path):
+        with parsing(path):
             rows = [row for row in read_lines(path) if row.get("task") == task]
             scores[part] = {str(row["id"]): _shares(row["scores"]) for row in rows}
         if not len(scores[part]) == len(rows) == count:
@@ -75,7 +75,7 @@ def read_unit(folder: Path, arm: str, seed: int, task: str) -> Unit:
                 f"{path}: holds {len(scores[part])} records, {EVAL} speaks of {count}; "
                 f"remove {folder} and repeat the command"
             )
-    return Unit(arm, seed, scores, baselines)
+    return ArmRun(arm, seed, scores, baselines)
 
 
 def _shares(scores: Mapping[str, Any]) -> dict[str, float]:
@@ -100,7 +100,7 @@ def check_alike(folder: Path, arms: Sequence[str], seeds: Sequence[int]) -> None
             )
         if not keys:
             continue
-        options[name] = dict(flat({key: settings[key] for key in sorted(keys)}))
+        options[name] = dict(flattened({key: settings[key] for key in sorted(keys)}))
         own = firsts.setdefault(settings.get("revision"), name)
         _require_alike(folder, name, own, options, options[own].keys() | options[name].keys())
         # an option that code of another revision does not know is no difference
@@ -126,7 +126,7 @@ def _require_alike(
 
 
 def compare_units(
-    units: Sequence[Unit], arms: Sequence[str], seeds: Sequence[int], task: str
+    units: Sequence[ArmRun], arms: Sequence[str], seeds: Sequence[int], task: str
 ) -> dict[str, Any]:
     """The content of comparison.json. Differences are taken over the seeds that both sides have.
 
@@ -171,7 +171,7 @@ def compare_units(
     }
 
 
-def _common_records(units: Sequence[Unit]) -> tuple[list[str], set[str]]:
+def _common_records(units: Sequence[ArmRun]) -> tuple[list[str], set[str]]:
     """The score names and record ids that all evaluations share."""
     evaluations = [
         (unit_name(unit.arm, unit.seed), stage, scores)
@@ -190,7 +190,7 @@ def _common_records(units: Sequence[Unit]) -> tuple[list[str], set[str]]:
     return [*next(iter(expected.values()))], set(expected)
 
 
-def _table(units: Sequence[Unit], arm: str, stage: str, name: str) -> Table:
+def _table(units: Sequence[ArmRun], arm: str, stage: str, name: str) -> Table:
     return {
         unit.seed: {record: scores[name] for record, scores in unit.scores[stage].items()}
         for unit in units
@@ -276,11 +276,11 @@ def _difference(rows: Sequence[Sequence[float]], comparisons: int) -> dict[str, 
         "ci95": _bounds(interval),
         "verdict": verdict(interval),
         "bootstrap95": _bounds(percentile_interval(interval.mean, draws).within(-1.0, 1.0)),
-        "confidence": round(share_above(draws), 4),
+        "confidence": round(prob_superiority(draws), 4),
         "p": round(found.p, 5),
     }
     if len(rows) > 1:  # one seed tells nothing of what others would show
-        entry["superiority"] = round(share_above([fmean(row) for row in rows]), 4)
-        if (visible := found.smallest_visible(comparisons)) > 1e-9:
+        entry["superiority"] = round(prob_superiority([fmean(row) for row in rows]), 4)
+        if (visible := found.minimum_detectable_effect(comparisons)) > 1e-9:
             entry["smallest_visible"] = _percent(visible)
     return entry

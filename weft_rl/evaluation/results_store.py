@@ -24,7 +24,7 @@ def rank_and_world() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-class Shares:
+class ShardedResults:
     """The rows so far of one task of work.
 
     parent, name: where its folder lies; key: everything that the rows depend on. Rows of another

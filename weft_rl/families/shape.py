@@ -22,7 +22,7 @@ LOGITS_TOGETHER = 2**25
 
 
 @dataclass(frozen=True)
-class Network:
+class ModelShape:
     """A model as a step sees it: what is trained of it, and what its weights are kept in."""
 
     family: Family
@@ -125,8 +125,8 @@ class Network:
 
 def shape_of(
     folder: Path, lora: LoraConfig, weights: Weights = "float32", checkpointing: bool = False
-) -> Network:
+) -> ModelShape:
     """The shape of a folder's model, by its config.json. Raises UserError for an unknown one."""
     content = read_config(folder)
     family, _ = family_of(content, folder)
-    return Network(family, family.sizes(content), lora, weights, checkpointing, half=False)
+    return ModelShape(family, family.sizes(content), lora, weights, checkpointing, half=False)

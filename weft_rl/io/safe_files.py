@@ -148,7 +148,7 @@ def require_plausible(settings: Any, path: Path) -> None:
 
 
 @contextmanager
-def understood(path: Path) -> Generator[None]:
+def parsing(path: Path) -> Generator[None]:
     """Work with the content of a file that may be damaged: a value of the wrong type or one that is
     missing raises UserError naming the file."""
     try:

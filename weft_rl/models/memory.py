@@ -11,7 +11,7 @@ from weft_rl.config.lora import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families.base import Family
 from weft_rl.families.registry import family_of, read_config
-from weft_rl.families.shape import Network
+from weft_rl.families.shape import ModelShape
 from weft_rl.families.tokenizer_check import misfit
 from weft_rl.models.cgroups import available_memory
 
@@ -28,7 +28,7 @@ def require_memory(
     family, _ = family_of(config, folder)
     sizes = family.sizes(config)
     if nf4:
-        needed = Network(family, sizes, LoraConfig(0), "nf4", False, True).weight_bytes()
+        needed = ModelShape(family, sizes, LoraConfig(0), "nf4", False, True).weight_bytes()
     else:
         needed = family.count(sizes) * dtype.itemsize
     free = free_memory(device)

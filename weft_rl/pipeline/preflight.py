@@ -5,7 +5,7 @@ from pathlib import Path
 from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.checkpoints.weights_check import check_weights
 from weft_rl.config.fields import require
-from weft_rl.config.schema import GENERATED, TASKS, RunConfig
+from weft_rl.config.schema import TASKS, TOY_MODELS, RunConfig
 from weft_rl.data.own_task import try_task
 from weft_rl.data.prompts import task_prompt
 from weft_rl.data.records import load_records
@@ -39,7 +39,7 @@ def start_model(config: RunConfig) -> str | None:
     """The folder or hub id that `model=` names; None for one that is pretrained here.
 
     Raises UserError for a folder that is not there or not whole: before anything is written."""
-    if config.model in GENERATED:
+    if config.model in TOY_MODELS:
         return None
     place = PUBLISHED.get(config.model, config.model)
     folder = Path(place)
@@ -63,7 +63,7 @@ def check_data(config: RunConfig) -> None:
         raise UserError(
             f"rl.rollout.data=null: task={config.task} has no generated records; name a file"
         )
-    if config.data not in GENERATED and any(
+    if config.data not in TOY_MODELS and any(
         stage not in ("base", "rl", "eval") for stage in config.stages
     ):
         options = config.cold_start.data

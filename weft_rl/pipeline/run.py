@@ -10,8 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from weft_rl.config.load import load_run_config
-from weft_rl.config.overrides import going_on
-from weft_rl.config.schema import GENERATED, RunConfig
+from weft_rl.config.overrides import resume_command
+from weft_rl.config.schema import TOY_MODELS, RunConfig
 from weft_rl.errors import Interrupted
 from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.evaluation.settings import is_evaluated
@@ -21,16 +21,16 @@ from weft_rl.pipeline.preflight import check_processes, check_run, start_model
 from weft_rl.pipeline.resume import open_run, take_up, wait_until_opened
 from weft_rl.plot.curves import plot_run
 from weft_rl.report.run_page import write_report
-from weft_rl.runs.checksums import damage
+from weft_rl.runs.checksums import find_corruption
 from weft_rl.runs.folder import (
     CURVES,
     FINISHED,
     REPORT,
     START,
     finished_stages,
-    one_writer,
+    quarantine,
     read_results,
-    set_aside,
+    run_lock,
     write_json,
 )
 from weft_rl.trainers.infra.trackers import point_trackers
@@ -46,7 +46,7 @@ def main(argv: Sequence[str], *, report: bool = True) -> int:
     check_stages(config)
     # one process opens the folder and reports; all of them train and evaluate
     run = open_run(config) if first_process() else wait_until_opened(config)
-    with one_writer(run) if first_process() else nullcontext():
+    with run_lock(run) if first_process() else nullcontext():
         if first_process():
             take_up(config, run)
         evaluated = run_pipeline(config, run, argv)
@@ -81,9 +81,9 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     on, when a signal stops it, and OutOfMemory."""
     point_trackers(config.trackers, run)
     # imported here: a help text or a wrong option must not wait for torch
-    from weft_rl.stages.context import Context, leave_together, quiet_libraries
+    from weft_rl.stages.context import StageContext, leave_together, quiet_libraries
     from weft_rl.stages.evaluate import run as evaluate
-    from weft_rl.stages.registry import STAGES
+    from weft_rl.stages.registry import STAGE_RUNNERS
 
     quiet_libraries()
     finished = finished_stages(run)
@@ -92,7 +92,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     names = config.in_order
     current, start = "base", place or ""
     drop_damaged(config, run, names, finished, evaluated)
-    again = going_on(argv, None if config.out else run)
+    again = resume_command(argv, None if config.out else run)
     if first_process():
         for line in shortages(config, [name for name in config.trained if name not in finished]):
             sys.stderr.write(f"weft_rl.pipeline: {line}\n")
@@ -101,7 +101,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
             if stage != "eval":
                 if stage not in finished:
                     with running_out(config, stage, again):
-                        path = STAGES[stage].run(Context(config, run, stage, start))
+                        path = STAGE_RUNNERS[stage].run(StageContext(config, run, stage, start))
                     finished[stage] = str(path.relative_to(run))
                     # in their order, also where one was trained again for a damaged one
                     finished = {name: finished[name] for name in names if name in finished}
@@ -114,7 +114,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
                     # it would speak of another evaluation
                     (run / REPORT).unlink(missing_ok=True)
                 with running_out(config, "eval", again):
-                    evaluated = evaluate(Context(config, run, current, start))
+                    evaluated = evaluate(StageContext(config, run, current, start))
     except (Interrupted, KeyboardInterrupt) as stop:
         raise Interrupted(
             f"{stop or f'stopped in stage {current}'}; go on with: "
@@ -142,11 +142,11 @@ def drop_damaged(
         )
         if stage in finished and needed:
             path = run / finished[stage]
-            wrong = damage(path)
+            wrong = find_corruption(path)
             if wrong is not None:
                 del finished[stage]
                 if first_process():
-                    sys.stderr.write(f"weft_rl.pipeline: {set_aside(path, wrong)}\n")
+                    sys.stderr.write(f"weft_rl.pipeline: {quarantine(path, wrong)}\n")
 
 
 def show_scores(evaluated: dict[str, Any], config: RunConfig) -> None:
@@ -155,7 +155,7 @@ def show_scores(evaluated: dict[str, Any], config: RunConfig) -> None:
     title = f"{task}, held out, percent [95 % interval]"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)  # fits the 80 columns of a log
     table.add_column("stage")
-    first = "base" if config.model in GENERATED else START
+    first = "base" if config.model in TOY_MODELS else START
     rows = [
         (first if stage == "base" else stage, entry[task])
         for stage, entry in evaluated.items()

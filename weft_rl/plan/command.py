@@ -12,14 +12,14 @@ from rich.table import Table
 from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.config.fields import leaves, shown
 from weft_rl.config.load import load_run_config, parse_options
-from weft_rl.config.schema import GENERATED, LoraConfig, RunConfig
+from weft_rl.config.schema import TOY_MODELS, LoraConfig, RunConfig
 from weft_rl.data.toy.vocabulary import POSITIONS, SMALL_VOCABULARY, SYMBOLS
 from weft_rl.errors import UserError
 from weft_rl.evaluation.settings import evaluation_settings
 from weft_rl.families.base import Family, Sizes
 from weft_rl.families.llada import LLADA
 from weft_rl.families.registry import FAMILIES, family_of, read_config
-from weft_rl.families.shape import Network
+from weft_rl.families.shape import ModelShape
 from weft_rl.io.terminal import Console
 from weft_rl.plan.compute import (
     Forwards,
@@ -87,20 +87,20 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def network_of(config: RunConfig, lora: LoraConfig, half: bool) -> Network:
+def network_of(config: RunConfig, lora: LoraConfig, half: bool) -> ModelShape:
     """The model of a run with what is trained of it. Raises UserError for one that is unknown."""
     family, sizes = _architecture(config)
     memory = config.memory
     auto = "bfloat16" if half and config.adapters_only else "float32"
     weights = auto if memory.weights == "auto" else memory.weights
-    made = Network(family, sizes, lora, weights, memory.gradient_checkpointing, half)
+    made = ModelShape(family, sizes, lora, weights, memory.gradient_checkpointing, half)
     made.check_targets()
     return made
 
 
 def _architecture(config: RunConfig) -> tuple[Family, Sizes]:
     base = config.base
-    if config.model in GENERATED:
+    if config.model in TOY_MODELS:
         shape = (base.hidden_size, base.num_hidden_layers, base.num_attention_heads)
         more = (base.num_attention_heads, base.intermediate_size)
         tiny = config.model == "tiny"
@@ -155,16 +155,16 @@ def make_plan(config: RunConfig, options: PlanConfig, stage: str) -> Plan:
     )
 
 
-def _seconds(forwards: list[Forwards], network: Network, options: PlanConfig) -> float:
+def _seconds(forwards: list[Forwards], network: ModelShape, options: PlanConfig) -> float:
     return seconds_of(forwards, network, HARDWARE[options.hardware], options.utilisation)
 
 
-def _base_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
+def _base_step(config: RunConfig, options: PlanConfig, network: ModelShape) -> Step:
     canvas = config.sampler.gen_length  # every answer is filled up to it
     return Step(network, config.base.batch_size, options.prompt_length + canvas, canvas)
 
 
-def _cold_start_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
+def _cold_start_step(config: RunConfig, options: PlanConfig, network: ModelShape) -> Step:
     cold, length = config.cold_start, config.cold_start.data.max_length
     return Step(
         network,
@@ -177,7 +177,7 @@ def _cold_start_step(config: RunConfig, options: PlanConfig, network: Network) -
     )
 
 
-def _rl_step(config: RunConfig, options: PlanConfig, network: Network) -> Step:
+def _rl_step(config: RunConfig, options: PlanConfig, network: ModelShape) -> Step:
     rl, sampler = config.rl, config.sampler
     size = rl.micro_batch(options.devices)
     share = rl.num_prompts * rl.num_generations // options.devices

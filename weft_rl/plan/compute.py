@@ -11,7 +11,7 @@ from typing import NamedTuple
 from weft_rl.config.rl import CLIPPED_TOKENS, RLConfig
 from weft_rl.config.schema import RunConfig, SamplerConfig
 from weft_rl.evaluation.settings import evaluation_settings, most_records
-from weft_rl.families.shape import Network
+from weft_rl.families.shape import ModelShape
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.memory import (
     HARDWARE,
@@ -146,7 +146,7 @@ def _old_passes(rl: RLConfig) -> float:
 
 
 def rollout(
-    network: Network, sampler: SamplerConfig, rows: int, prompt_length: int
+    network: ModelShape, sampler: SamplerConfig, rows: int, prompt_length: int
 ) -> list[Forwards]:
     """All forwards of a sampler for so many completions.
 
@@ -171,7 +171,7 @@ def rollout(
 
 
 def evaluation_forwards(
-    network: Network, sampler: SamplerConfig, records: int, batch_size: int, prompt_length: int
+    network: ModelShape, sampler: SamplerConfig, records: int, batch_size: int, prompt_length: int
 ) -> list[Forwards]:
     """All forwards of an evaluation of so many records: full batches, and one of what is left."""
     whole, rest = divmod(records, batch_size)
@@ -184,14 +184,14 @@ def evaluation_forwards(
 
 
 def evaluation_seconds(
-    config: RunConfig, options: PlanConfig, stage: str, network: Network
+    config: RunConfig, options: PlanConfig, stage: str, network: ModelShape
 ) -> float | None:
     """Time of a device's share of the evaluation after a stage, and of those while RL trains.
 
     None where it is not known how many records there are."""
     settings, watch = evaluation_settings(config), config.rl.watch
 
-    def seconds(loaded: Network, records: int, trained: bool) -> float:
+    def seconds(loaded: ModelShape, records: int, trained: bool) -> float:
         share, size = ceil(records / options.devices), config.eval.batch_size
         own = evaluation_forwards(loaded, settings.sampler, share, size, options.prompt_length)
         own = [each._replace(trained=trained) for each in own]
@@ -215,7 +215,7 @@ def evaluation_seconds(
 
 
 def seconds_of(
-    forwards: list[Forwards], network: Network, device: Hardware, utilisation: float
+    forwards: list[Forwards], network: ModelShape, device: Hardware, utilisation: float
 ) -> float:
     """Time of these forwards, each bound by its operations, by the weights that it reads, or by
     their launching. A way back is launched like as many forwards as it computes."""

@@ -8,7 +8,7 @@ D hidden, I inner, V vocabulary, all per token."""
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from weft_rl.families.shape import LOGITS_TOGETHER, Network
+from weft_rl.families.shape import LOGITS_TOGETHER, ModelShape
 
 Sharding = Literal["none", "zero2", "zero3", "fsdp2"]
 
@@ -45,7 +45,7 @@ HARDWARE = {
 class Step:
     """A step of training on one device."""
 
-    network: Network
+    network: ModelShape
     rows: int  # of a forward with gradient
     length: int  # tokens of a row
     predicted: int  # of them with logits
@@ -137,7 +137,7 @@ class Step:
 
 
 def forward_operations(
-    network: Network, length: int, predicted: int, seen: int | None = None
+    network: ModelShape, length: int, predicted: int, seen: int | None = None
 ) -> float:
     """Operations of one row's forward: two a weight and token, and attention's two products.
 
@@ -147,12 +147,12 @@ def forward_operations(
     return 2.0 * length * network.in_layers + attention + head_operations(network, predicted)
 
 
-def head_operations(network: Network, predicted: int) -> float:
+def head_operations(network: ModelShape, predicted: int) -> float:
     """Operations of the head for so many positions."""
     return 2.0 * predicted * network.sizes.vocab_size * network.sizes.hidden_size
 
 
-def backward_share(network: Network) -> float:
+def backward_share(network: ModelShape) -> float:
     """Operations of the way back, in forwards: inputs' gradients, the weights' where all are
     trained, and the layers once more with checkpointing."""
     return 1.0 + (network.lora.r == 0) + network.checkpointing

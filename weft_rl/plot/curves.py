@@ -13,10 +13,10 @@ import numpy as np
 
 from weft_rl.config.fields import Block, about, option, require, shown
 from weft_rl.config.load import parse_options
-from weft_rl.config.overrides import argument, flat
+from weft_rl.config.overrides import argument, flattened
 from weft_rl.ema import SMOOTHING, time_weighted_ema
 from weft_rl.errors import UserError
-from weft_rl.io.safe_files import is_number, understood
+from weft_rl.io.safe_files import is_number, parsing
 from weft_rl.plot import figures
 from weft_rl.plot.figures import Line, Panel
 from weft_rl.runs.folder import CONFIG, METRICS, read_config, read_lines, write_bytes
@@ -230,8 +230,10 @@ def _check_alike(runs: Sequence[Path], metric: str) -> None:
     keys = ("task", *_REWARDS) if metric.startswith("reward") else ("task",)
     known: dict[str, tuple[Path, str]] = {}
     for run in runs:
-        with understood(run / CONFIG):
-            options = {key: argument(value) for key, value in flat(read_config(run)) if key in keys}
+        with parsing(run / CONFIG):
+            options = {
+                key: argument(value) for key, value in flattened(read_config(run)) if key in keys
+            }
         for key, own in options.items():
             first, value = known.setdefault(key, (run, own))
             if own != value:

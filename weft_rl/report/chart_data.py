@@ -8,7 +8,7 @@ from typing import Any
 
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
-from weft_rl.io.safe_files import is_number, understood
+from weft_rl.io.safe_files import is_number, parsing
 from weft_rl.plot.figures import Line
 from weft_rl.runs.folder import HEAT, TRACE, read_json
 from weft_rl.stats import t95
@@ -69,7 +69,7 @@ def heat(run: Path, stages: Sequence[str]) -> dict[str, list[list[HeatToken]]]:
     found = {}
     for stage in stages:
         path = run / HEAT.format(stage=stage)
-        with understood(path):
+        with parsing(path):
             examples = [_heat_tokens(example) for example in _examples(path)]
         if examples:
             found[stage] = examples
@@ -99,7 +99,7 @@ def playbacks(run: Path, stages: Sequence[str]) -> dict[str, list[dict[str, Any]
     found = {}
     for stage in stages:
         path = run / TRACE.format(stage=stage)
-        with understood(path):
+        with parsing(path):
             examples = [_playback(example) for example in _examples(path)]
         if examples:
             found[stage] = examples

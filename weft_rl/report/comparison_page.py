@@ -7,11 +7,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from weft_rl.config.overrides import flat, options_of
+from weft_rl.config.overrides import flattened, options_of
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.evaluation.paired_runs import RESULT, check_alike, unit_name
-from weft_rl.io.safe_files import read_text, understood
+from weft_rl.io.safe_files import parsing, read_text
 from weft_rl.plot import figures
 from weft_rl.plot.curves import draw_means, mean_curves, read_curves
 from weft_rl.plot.figures import Bar, Line
@@ -45,10 +45,10 @@ def write_comparison_report(folder: Path) -> Path:
     lacking = sorted(_KEYS - result.keys())
     if lacking:
         raise UserError(f"{folder / RESULT}: lacks {', '.join(lacking)}; repeat the comparison")
-    with understood(folder / CONFIG):
+    with parsing(folder / CONFIG):
         versions = dict(settings.get("versions", {}))
         command = _command(result, settings.get("run", {}))
-    with understood(folder / RESULT):
+    with parsing(folder / RESULT):
         check_alike(folder, result["arms"], result["seeds"])
         values = _values(folder, result)
     return write_page(
@@ -135,7 +135,7 @@ def _differing(folder: Path, result: Mapping[str, Any]) -> list[list[str]]:
     for arm in result["arms"]:
         settings = read_config(folder / unit_name(arm, result["seeds"][0]))
         if settings:
-            configs[label(arm)] = dict(flat(settings))
+            configs[label(arm)] = dict(flattened(settings))
     keys = dict.fromkeys(key for config in configs.values() for key in config)
     rows = [
         [key, *(str(config.get(key, "")) for config in configs.values())]

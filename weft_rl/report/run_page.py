@@ -12,11 +12,11 @@ from markupsafe import Markup
 from weft_rl.config.fields import Block, about, shown
 from weft_rl.config.load import parse_options
 from weft_rl.config.overrides import argument, options_of
-from weft_rl.config.schema import GENERATED
+from weft_rl.config.schema import TOY_MODELS
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.evaluation.paired_runs import RESULT
-from weft_rl.io.safe_files import is_number, read_text, understood
+from weft_rl.io.safe_files import is_number, parsing, read_text
 from weft_rl.plot import figures
 from weft_rl.plot.curves import read_curves, run_panels
 from weft_rl.plot.figures import Bar
@@ -116,10 +116,10 @@ def write_report(run: Path) -> Path:
         raise UserError(f"{run}: holds no {CONFIG}, {METRICS} or {EVAL}; name a run folder")
     settings = read_config(run)
     text = read_text(run / CONFIG) if settings else ""
-    with understood(run / CONFIG):
+    with parsing(run / CONFIG):
         stages, versions, command = _stages(settings), _versions(settings), _command(settings)
     results, start = read_results(run), settings.get("model")
-    with understood(run / EVAL):
+    with parsing(run / EVAL):
         baselines = results.pop("baselines", {})
         # an evaluation may have come later than that of the stage after it
         results = dict(sorted(results.items(), key=lambda item: _place(item[0], stages)))
@@ -208,7 +208,7 @@ def _row(
     if not isinstance(entry["n"], int):
         raise TypeError("n is no whole number")
     label = name
-    if name == "base" and not is_baseline and start not in (None, *GENERATED):
+    if name == "base" and not is_baseline and start not in (None, *TOY_MODELS):
         label, about_it = START, f"model={shown(start)}"
     return Row(name, label, about_it, entry["n"], {main: _score(entry)} | others, is_baseline)
 
@@ -262,7 +262,7 @@ def _main_scores(run: Path, task: str, stage: str) -> dict[str, float]:
     """A stage's main score by record, where its completions have one."""
     path = run / "completions" / f"eval-{stage}.jsonl"
     scores: dict[str, float] = {}
-    with understood(path):
+    with parsing(path):
         for row in read_lines(path):
             if row.get("task") == task and row.get("scores"):
                 scores[str(row["id"])] = next(iter(row["scores"].values()))

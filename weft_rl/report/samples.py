@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from weft_rl.io.safe_files import is_number, understood
+from weft_rl.io.safe_files import is_number, parsing
 from weft_rl.rewards.sudoku import answer_digits, cells_right
 from weft_rl.rewards.sudoku_grid import CELLS, DIGITS, SIZE, completions, empty_cells
 from weft_rl.runs.folder import read_lines
@@ -60,7 +60,7 @@ def sample_groups(run: Path, stages: Sequence[str]) -> list[SampleGroup]:
             chosen, choice = islice(rows, _SAMPLES), "the first held-out problems, not picked"
         else:
             chosen, choice = deque(rows, _SAMPLES), "the last ones that were logged"
-        with understood(path):
+        with parsing(path):
             samples = [_sample(row) for row in chosen]
         title = f"{'After' if held_out else 'During'} {stage}"
         place = (not held_out, order.get(stage, len(order)), stage)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from weft_rl.config.fields import about, option, require
 from weft_rl.config.load import load_run_config, parse_options
-from weft_rl.config.schema import GENERATED, RunConfig
+from weft_rl.config.schema import TOY_MODELS, RunConfig
 from weft_rl.errors import Interrupted
 from weft_rl.io.terminal import Console
 from weft_rl.pipeline.preflight import check_run
@@ -16,7 +16,7 @@ from weft_rl.pipeline.run import check_stages
 from weft_rl.reproduce.figures import curves_figure, time_figure, token_figure
 from weft_rl.reproduce.paper_numbers import FIGURES, SCORES, TABLES
 from weft_rl.reproduce.required_runs import (
-    Unit,
+    PaperRun,
     rows_of,
     tasks_of,
     unit_of,
@@ -101,16 +101,19 @@ def main(argv: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _table(number: int, options: ReproduceConfig, config: RunConfig) -> list[Unit]:
+def _table(number: int, options: ReproduceConfig, config: RunConfig) -> list[PaperRun]:
     return units_of_table(number, options.seeds, config)
 
 
-def _figure(number: int, options: ReproduceConfig, config: RunConfig) -> list[Unit]:
+def _figure(number: int, options: ReproduceConfig, config: RunConfig) -> list[PaperRun]:
     return units_of_figure(number, options.seeds, config)
 
 
 def _run_all(
-    paths: Mapping[Unit, Path], given: Sequence[str], options: ReproduceConfig, config: RunConfig
+    paths: Mapping[PaperRun, Path],
+    given: Sequence[str],
+    options: ReproduceConfig,
+    config: RunConfig,
 ) -> dict[str, int]:
     """Train, evaluate on further tasks, then time: what is missing. Statuses of failed runs."""
     folder = Path(options.out)
@@ -122,7 +125,7 @@ def _run_all(
         if not (unit.is_done(path) and (path / REPORT).exists())
     ]
     statuses: dict[str, int] = {}
-    if config.model in GENERATED and left:
+    if config.model in TOY_MODELS and left:
         # left to the runs, those that start together would each pretrain it
         base = Job("base", [*given, "stages=[base]", "eval.after_each=false"])
         statuses = run_in(pool, [base], folder, 1)
@@ -144,7 +147,7 @@ def _run_all(
     return {name: status for name, status in statuses.items() if status}
 
 
-def _model(unit: Unit, paths: Mapping[Unit, Path]) -> list[str]:
+def _model(unit: PaperRun, paths: Mapping[PaperRun, Path]) -> list[str]:
     """The checkpoint that an evaluation starts from; a published base is the model as given."""
     run = paths[unit.trained]
     finished = finished_stages(run)
@@ -152,7 +155,7 @@ def _model(unit: Unit, paths: Mapping[Unit, Path]) -> list[str]:
 
 
 def _write(
-    folder: Path, paths: Mapping[Unit, Path], options: ReproduceConfig, config: RunConfig
+    folder: Path, paths: Mapping[PaperRun, Path], options: ReproduceConfig, config: RunConfig
 ) -> list[Path]:
     """Write every table and figure asked for, of whatever its runs hold; the files written."""
     written: list[Path] = []

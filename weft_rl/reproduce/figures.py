@@ -12,7 +12,7 @@ from weft_rl.plot.curves import draw_means, mean_curves, read_curves, save_figur
 from weft_rl.plot.figures import Line, Point
 from weft_rl.report.comparison_tables import label
 from weft_rl.reproduce.paper_numbers import TIME_RATIO
-from weft_rl.reproduce.required_runs import Unit
+from weft_rl.reproduce.required_runs import PaperRun
 from weft_rl.runs.folder import METRICS, read_lines, write_text
 from weft_rl.stats import t95
 
@@ -24,7 +24,7 @@ _FREQUENT, _SHOWN = 100, 20
 _ENDINGS = (".png", ".svg", ".html")
 
 
-def token_figure(folder: Path, runs: Mapping[Unit, Path]) -> list[Path]:
+def token_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
     """Figure 2: the frequent tokens of highest and of lowest mean entropy, and all of them as CSV.
 
     Means are over the runs that have them. Nothing without a run."""
@@ -59,7 +59,7 @@ def _visible(token: str) -> str:
     return token if token.strip() and token.isprintable() else ascii(token)
 
 
-def curves_figure(folder: Path, runs: Mapping[Unit, Path]) -> list[Path]:
+def curves_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
     """Figure 3: reward over RL steps after each cold start, with the band over seeds."""
     arms: dict[str, list[Line]] = {}
     for unit, run in runs.items():
@@ -80,7 +80,7 @@ def curves_figure(folder: Path, runs: Mapping[Unit, Path]) -> list[Path]:
     return [*_save(figure, folder, "figure3"), _table(folder, "figure3", rows)]
 
 
-def time_figure(folder: Path, runs: Mapping[Unit, Path]) -> list[Path]:
+def time_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
     """Figure 4: WeFT's training time over SFT's by seed, their mean with its interval."""
     times = {
         (unit.arm, unit.seed): max(found)

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from weft_rl.config.load import load_run_config
-from weft_rl.config.schema import GENERATED, RunConfig
+from weft_rl.config.schema import TOY_MODELS, RunConfig
 from weft_rl.reproduce.paper_numbers import DATA_SETS, SCORES, TASKS, Row
 from weft_rl.runs.folder import FINISHED, read_json, read_results
 
@@ -17,7 +17,7 @@ _GENERATED_TASKS = ("sudoku", "countdown")
 
 
 @dataclass(frozen=True)
-class Unit:
+class PaperRun:
     """A run: a cold start or the base itself, on a data set, with RL after it or not.
 
     task: what it is evaluated on. Training is evaluated on the first of the paper's tasks; any
@@ -37,7 +37,7 @@ class Unit:
         return "rl" if self.after_rl else self.arm
 
     @property
-    def trained(self) -> "Unit":
+    def trained(self) -> "PaperRun":
         """The run that has the checkpoint: this one for the first task."""
         return replace(self, task=TASKS[0])
 
@@ -72,7 +72,7 @@ class Unit:
         options = {key: value for key, value in asdict(config).items() if key != "trackers"}
         text = yaml.safe_dump(options, sort_keys=False)
         digest = blake2b(text.encode(), digest_size=4).hexdigest()
-        marks = {"rl": self.after_rl, "timed": self.timed, self.data: self.data not in GENERATED}
+        marks = {"rl": self.after_rl, "timed": self.timed, self.data: self.data not in TOY_MODELS}
         marks[self.task] = self != self.trained
         parts = [self.arm, *(mark for mark, stands in marks.items() if stands)]
         return f"{'-'.join(parts)}-seed{self.seed}-{digest}"
@@ -86,41 +86,43 @@ class Unit:
 
 def tasks_of(config: RunConfig) -> tuple[str, ...]:
     """The paper's tasks that the model can read."""
-    return _GENERATED_TASKS if config.model in GENERATED else TASKS
+    return _GENERATED_TASKS if config.model in TOY_MODELS else TASKS
 
 
 def rows_of(number: int, config: RunConfig) -> list[Row]:
     """The rows of a table of scores at this scale: a generated world has one data set."""
-    first, own = next(iter(DATA_SETS)), config.model in GENERATED
+    first, own = next(iter(DATA_SETS)), config.model in TOY_MODELS
     return [row for row in SCORES[number][1] if not own or row.data == first]
 
 
-def unit_of(row: Row, seed: int, task: str, config: RunConfig) -> Unit:
+def unit_of(row: Row, seed: int, task: str, config: RunConfig) -> PaperRun:
     """The run behind a cell of a table of scores."""
     data = data_of(config, row.data)
-    return Unit(row.arm, data, seed, row.after_rl, task)
+    return PaperRun(row.arm, data, seed, row.after_rl, task)
 
 
 def data_of(config: RunConfig, printed: str = next(iter(DATA_SETS))) -> str:
     """The data set of the paper, or a generated world's own, which has the model's name."""
-    return config.model if config.model in GENERATED else printed
+    return config.model if config.model in TOY_MODELS else printed
 
 
-def units_of_table(number: int, seeds: Sequence[int], config: RunConfig) -> list[Unit]:
+def units_of_table(number: int, seeds: Sequence[int], config: RunConfig) -> list[PaperRun]:
     """The runs of a table, by seed."""
     if number not in SCORES:  # Table 5, gradient norms
-        return [Unit(arm, data_of(config), s) for s in seeds for arm in ("weft_entropy", "weft")]
+        return [
+            PaperRun(arm, data_of(config), s) for s in seeds for arm in ("weft_entropy", "weft")
+        ]
     rows = rows_of(number, config)
     tasks = [task for task in tasks_of(config) if task in rows[0].printed]
     return [unit_of(row, seed, task, config) for seed in seeds for row in rows for task in tasks]
 
 
-def units_of_figure(number: int, seeds: Sequence[int], config: RunConfig) -> list[Unit]:
+def units_of_figure(number: int, seeds: Sequence[int], config: RunConfig) -> list[PaperRun]:
     """The runs of a figure, by seed."""
     data = data_of(config)
     if number == 2:
-        return [Unit("weft", data, seed) for seed in seeds]
+        return [PaperRun("weft", data, seed) for seed in seeds]
     arms = [(seed, arm) for seed in seeds for arm in ("sft", "weft")]
     if number == 3:
-        return [Unit(arm, data, seed, after_rl=True) for seed, arm in arms]
-    return [Unit(arm, data, seed, timed=True) for seed, arm in arms]
+        return [PaperRun(arm, data, seed, after_rl=True) for seed, arm in arms]
+    return [PaperRun(arm, data, seed, timed=True) for seed, arm in arms]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from weft_rl.config.schema import GENERATED
+from weft_rl.config.schema import TOY_MODELS
 from weft_rl.reproduce.paper_numbers import DATA_SETS, GRADIENT_NORMS, SCORES, Row
-from weft_rl.reproduce.required_runs import Unit
+from weft_rl.reproduce.required_runs import PaperRun
 from weft_rl.runs.folder import METRICS, read_lines, write_text
-from weft_rl.stats import Crossed, Interval, crossed_estimate, crossed_mean, record_mean, t95
+from weft_rl.stats import Interval, TwoWayEstimate, crossed_estimate, crossed_mean, record_mean, t95
 
 _TASKS = {
     "sudoku": "Sudoku",
@@ -73,7 +73,7 @@ def score_table(
 def _data(row: Row, model: str) -> str:
     if row.arm == "base":
         return ""
-    return f"traces of the {model} world" if model in GENERATED else DATA_SETS[row.data]
+    return f"traces of the {model} world" if model in TOY_MODELS else DATA_SETS[row.data]
 
 
 def _values(runs: Runs, task: str) -> dict[int, dict[str, float]]:
@@ -114,7 +114,7 @@ def _average(found: Sequence[Mapping[int, Mapping[str, float]]]) -> str:
     # each task has records of its own: their parts of the mean's variance add up
     parts = [crossed_estimate(table) for table in tables]
     several = len(seeds) > 1
-    average = Crossed(
+    average = TwoWayEstimate(
         float(means.mean()),
         float(means.var(ddof=1)) / len(seeds) if several else 0.0,
         sum(part.by_item for part in parts) / len(parts) ** 2,
@@ -146,7 +146,7 @@ def _shown(interval: Interval, scale: float = 1) -> str:
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def norm_table(folder: Path, runs: Mapping[Unit, Path]) -> list[Path]:
+def norm_table(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
     """Write table5.md, .csv and .tex: gradient norms over all steps of a cold start, unclipped.
 
     Each statistic is of one run; over seeds, its geometric mean and 95 % interval: norms are

@@ -16,7 +16,7 @@ _LONGEST_NAME = 255  # bytes, of a file on Linux
 _LARGE = 2**31  # bytes; a core takes seconds to check them
 
 
-def seal(folder: Path) -> None:
+def write_checksums(folder: Path) -> None:
     """Write the checksums of all files of a folder into it, and have everything on the disk."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
     lines = [f"{_digest(path)}  {path.relative_to(folder)}\n" for path in files]
@@ -26,7 +26,7 @@ def seal(folder: Path) -> None:
         sync(path)
 
 
-def damage(folder: Path, names: Collection[str] | None = None) -> str | None:
+def find_corruption(folder: Path, names: Collection[str] | None = None) -> str | None:
     """What is wrong with a sealed folder, in words; None when every file is as it was.
 
     names: of the files that are looked at; None for all."""
@@ -55,11 +55,11 @@ def damage(folder: Path, names: Collection[str] | None = None) -> str | None:
     return None
 
 
-def verify_sums(folder: Path) -> None:
+def verify_checksums(folder: Path) -> None:
     """Check a folder's files against its sums, where it has any; UserError names the first that
     differs."""
     if (folder / SUMS).exists():
-        _refuse(folder, damage(folder))
+        _refuse(folder, find_corruption(folder))
 
 
 def verify_weights(folder: Path) -> None:
@@ -78,7 +78,7 @@ def verify_weights(folder: Path) -> None:
 @cache
 def _damage_of_weights(folder: Path, times: tuple[tuple[Path, int, int], ...]) -> str | None:
     """The times tell files that were written anew."""
-    return damage(folder, [path.name for path, *_ in times])  # others need not be there
+    return find_corruption(folder, [path.name for path, *_ in times])  # others need not be there
 
 
 def _refuse(folder: Path, wrong: str | None) -> None:

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from weft_rl.io import safe_files
 from weft_rl.errors import UserError
-from weft_rl.runs.checksums import damage, sync
+from weft_rl.runs.checksums import find_corruption, sync
 
 CONFIG, METRICS, EVAL = "config.yaml", "metrics.jsonl", "eval.json"
 CURVES, REPORT = "curves.png", "report.html"
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def one_writer(run: Path) -> Generator[None]:
+def run_lock(run: Path) -> Generator[None]:
     """Hold the run folder for this process; a dead process holds nothing.
 
     Raises UserError naming the process that has it."""
@@ -247,7 +247,7 @@ def newest_checkpoint(run: Path, stage: str) -> Path | None:
     return next(iter(checkpoints(run, stage)[::-1]), None)
 
 
-def sound_checkpoint(
+def latest_valid_checkpoint(
     run: Path, stage: str, say: Callable[[str], None], unusable: Callable[[Path], str | None]
 ) -> Path | None:
     """The newest checkpoint whose files are as they were written and can be restored; None when
@@ -255,14 +255,14 @@ def sound_checkpoint(
 
     One that is damaged is reported and renamed to step-N.damaged."""
     for path in reversed(checkpoints(run, stage)):
-        wrong = damage(path) or unusable(path)
+        wrong = find_corruption(path) or unusable(path)
         if wrong is None:
             return path
-        say(set_aside(path, wrong))
+        say(quarantine(path, wrong))
     return None
 
 
-def set_aside(checkpoint: Path, wrong: str) -> str:
+def quarantine(checkpoint: Path, wrong: str) -> str:
     """Rename a damaged checkpoint to step-N.damaged; returns a line about it."""
     aside = checkpoint.with_name(f"{checkpoint.name}.damaged")
     shutil.rmtree(aside, ignore_errors=True)
@@ -275,7 +275,7 @@ def set_aside(checkpoint: Path, wrong: str) -> str:
     return f"{checkpoint}: {wrong}; kept as {aside.name}, going on from the checkpoint before it"
 
 
-def publish(scratch: Path, final: Path) -> None:
+def atomic_rename(scratch: Path, final: Path) -> None:
     """Rename a finished folder to its place, replacing an older one of the same name."""
     final.parent.mkdir(parents=True, exist_ok=True)
     old = final.with_name(f".{final.name}.old")

@@ -14,10 +14,17 @@ from torch import Tensor, nn
 
 from weft_rl.config.schema import SamplerConfig
 from weft_rl.errors import UserError
-from weft_rl.sampler.model_runner import Network
+from weft_rl.sampler.model_runner import ModelRunner
 from weft_rl.sampler.rng import stream_keys, uniform
 from weft_rl.sampler.token_sampling import candidates
-from weft_rl.sampler.unmasking import Bools, Floats, Ints, Open, Progress, TraceEntry
+from weft_rl.sampler.unmasking import (
+    Bools,
+    DenoisingState,
+    Floats,
+    Ints,
+    MaskedPositions,
+    TraceEntry,
+)
 from weft_rl.sampler.validation import check_input, special_ids
 
 
@@ -82,10 +89,10 @@ def generate(
     check_input(model, prompt_ids, visible, own_seeds, config, mask_id)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
-    progress = Progress(len(prompt_ids), config, mask_id, end_ids)
+    progress = DenoisingState(len(prompt_ids), config, mask_id, end_ids)
     slots = min(len(prompt_ids), batch_size or len(prompt_ids))
     with _evaluating(model), torch.no_grad():
-        network = Network(model, prompt_ids, visible, mask_id, config, slots)
+        network = ModelRunner(model, prompt_ids, visible, mask_id, config, slots)
         sampler = _Sampler(network, progress, config, own_seeds, [mask_id])
         forwards = sampler.run(slots, on_step)
     lengths = torch.from_numpy(progress.finish()).to(prompt_ids.device)
@@ -100,8 +107,8 @@ class _Sampler:
 
     def __init__(
         self,
-        network: Network,
-        progress: Progress,
+        network: ModelRunner,
+        progress: DenoisingState,
         config: SamplerConfig,
         seeds: Sequence[int],
         forbidden: list[int],
@@ -159,7 +166,7 @@ class _Sampler:
             rows = rows[kept]
         return rows, waiting[len(taken) :]
 
-    def _step(self, rows: Ints) -> tuple[Ints, Open]:
+    def _step(self, rows: Ints) -> tuple[Ints, MaskedPositions]:
         """One forward and what it commits: the rows that had it, and their new positions.
 
         Rows whose cache is to be filled wait for those in the middle of a block: one forward of
@@ -172,7 +179,7 @@ class _Sampler:
         own = rows[chosen]
         where = progress.open(own)
         # of a batch of one shape all rows are sent; what those not chosen give is not used
-        sent, asked = rows, Open(chosen[where.index], where.position)
+        sent, asked = rows, MaskedPositions(chosen[where.index], where.position)
         if not fixed:
             sent, asked = own, where
         completions = progress.tokens[sent]

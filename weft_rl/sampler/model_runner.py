@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from weft_rl.config.schema import SamplerConfig
 from weft_rl.models.kv_cache import Cache
-from weft_rl.sampler.unmasking import Ints, Open
+from weft_rl.sampler.unmasking import Ints, MaskedPositions
 
 
-class Network:
+class ModelRunner:
     """Logits of open positions, for rows that sit in the slots of a batch.
 
     Whole canvases go through `everything`, which fills the cache if there is one, or through
@@ -62,7 +62,7 @@ class Network:
             )
         return make(self.copies * slots, self.visible.shape[1])
 
-    def everything(self, rows: Ints, completions: Ints, where: Open) -> Tensor:
+    def everything(self, rows: Ints, completions: Ints, where: MaskedPositions) -> Tensor:
         """Guided logits (M, V) at open positions, from a forward over the whole canvas.
 
         rows (A,) of all slots, in order; completions (A, T) of these rows."""
@@ -80,7 +80,7 @@ class Network:
             cache and _first(cache, self.copies * len(rows)),
         )
 
-    def beginning(self, rows: Ints, completions: Ints, where: Open) -> Tensor:
+    def beginning(self, rows: Ints, completions: Ints, where: MaskedPositions) -> Tensor:
         """What `everything` gives while these completions are all masks, each prompt sent once."""
         if self.config.compile:
             return self.everything(rows, completions, where)
@@ -89,12 +89,14 @@ class Network:
             return self.everything(rows, completions, where)
         position = where.position.reshape(len(rows), -1)[first]  # of each, the whole first block
         index = np.arange(len(first)).repeat(position.shape[1])
-        logits = self.everything(rows[first], completions[first], Open(index, position.ravel()))
+        logits = self.everything(
+            rows[first], completions[first], MaskedPositions(index, position.ravel())
+        )
         self._move(places, len(first))
         return logits.unflatten(0, position.shape)[self._to_device(places)].flatten(0, 1)
 
     def window(
-        self, rows: Ints, slots: Ints | None, completions: Ints, where: Open, start: Ints
+        self, rows: Ints, slots: Ints | None, completions: Ints, where: MaskedPositions, start: Ints
     ) -> Tensor:
         """Guided logits (M, V) at open positions, from a forward over what is not kept.
 

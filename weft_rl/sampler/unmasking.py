@@ -28,14 +28,14 @@ class TraceEntry(TypedDict):
     confidence: float  # what it was chosen by: a probability, or the draw of random remasking
 
 
-class Open(NamedTuple):
+class MaskedPositions(NamedTuple):
     """The masked positions of some rows' blocks, row after row, ascending within a row."""
 
     index: Ints  # (M,) which of the rows that were asked for
     position: Ints  # (M,) in the completion
 
 
-def quotas(masks: int, steps: int) -> Ints:
+def num_transfer_tokens(masks: int, steps: int) -> Ints:
     """How many of a block's masks each of its steps commits: (S,), summing to `masks`.
 
     The first masks mod steps steps get one more than the rest. Source: LLaDA's sampler."""
@@ -86,7 +86,7 @@ def reached_end(end: Bools, masked: Bools) -> Bools:
     return end.any(axis=1) & (end.argmax(axis=1) < first_mask)
 
 
-class Progress:
+class DenoisingState:
     """What is known of each row's completion, and where each row works next.
 
     Rows go on at their own pace and never see each other. tokens (N, T) int64, the mask token
@@ -105,7 +105,7 @@ class Progress:
         self.block_step = np.zeros(rows, dtype=np.int64)
         steps_per_block = config.steps * config.block_length // config.gen_length
         # at its start every block is all masks, so that each row and block has the same quotas
-        self.quotas = quotas(config.block_length, steps_per_block)
+        self.num_transfer_tokens = num_transfer_tokens(config.block_length, steps_per_block)
         # of each commitment: its step, -1 where there was none, and what it was chosen by
         self.committed_at = np.full(shape, -1, dtype=np.int64)
         self.confidence = np.zeros(shape, dtype=np.float64)
@@ -132,13 +132,15 @@ class Progress:
         step, every = self.block_step[rows], self.config.refresh_every
         return step == 0 if every is None else step % every == 0
 
-    def open(self, rows: Ints) -> Open:
+    def open(self, rows: Ints) -> MaskedPositions:
         """The positions whose tokens the next forward of `rows` (A,) predicts."""
         masked, start = self._block(rows)
         index, column = np.nonzero(masked)
-        return Open(index, start[index] + column)
+        return MaskedPositions(index, start[index] + column)
 
-    def commit(self, rows: Ints, where: Open, candidate: Ints, confidence: Floats) -> Open:
+    def commit(
+        self, rows: Ints, where: MaskedPositions, candidate: Ints, confidence: Floats
+    ) -> MaskedPositions:
         """Commit the best candidates of each row's block, for good; this is a row's step.
 
         rows (A,); where: their open positions; candidate, confidence (M,). Returns what was
@@ -158,7 +160,7 @@ class Progress:
         self.step[rows] += 1
         through = (chosen == masked).all(axis=1)
         self.block_step[rows] = np.where(through, 0, self.block_step[rows] + 1)
-        return Open(index, position)
+        return MaskedPositions(index, position)
 
     def _block(self, rows: Ints) -> tuple[Bools, Ints]:
         """Each row's masks within its block (A, K), and where the block begins (A,)."""
@@ -181,7 +183,7 @@ class Progress:
             return confident_enough(confidence, masked, config.threshold)
         if config.factor is not None:
             return jointly_confident(confidence, masked, config.factor)
-        return most_confident(confidence, masked, self.quotas[self.block_step[rows]])
+        return most_confident(confidence, masked, self.num_transfer_tokens[self.block_step[rows]])
 
     def finish(self) -> Ints:
         """Fill what early stopping left open with the end token; tokens before the end: (N,)."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from weft_rl.diffusion.exact_elbo import bound_weights, clock_of_one_token, clock_probability
+from weft_rl.diffusion.exact_elbo import clock_of_one_token, clock_probability, elbo_weights
 from weft_rl.diffusion.losses import sequence_losses
 from weft_rl.diffusion.noise import antithetic_times, mask_tokens, sample_time, stratified_times
 from weft_rl.diffusion.precision import widen
@@ -19,12 +19,12 @@ from weft_rl.diffusion.token_weights import dream_weights, excess_loss_selection
 from weft_rl.errors import UserError
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.entropy_pass import EstimateCache, estimate
+from weft_rl.trainers.entropy_pass import EntropyCache, estimate
 from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints
 from weft_rl.trainers.infra.length_sampler import GroupedByLength
 from weft_rl.trainers.infra.step_metrics import StepMeans, count_rows
 from weft_rl.trainers.infra.token_entropy_log import TokenTable
-from weft_rl.trainers.recipes import Objective, Times
+from weft_rl.trainers.recipes import Recipe, Times
 
 # Rho-1 trains on the tokens with the highest excess loss; its authors keep 60 % of them.
 _SELECTED_SHARE = 0.6
@@ -62,7 +62,7 @@ class ColdStartTrainer(AtomicCheckpoints):
     def __init__(
         self,
         *args: Any,
-        objective: Objective,
+        objective: Recipe,
         seed: int,
         times: Times = "independent",
         refresh_every: int = 1,
@@ -75,7 +75,7 @@ class ColdStartTrainer(AtomicCheckpoints):
         super().__init__(*args, **kwargs)
         # not `objective`: the Trainer keeps a number of its own under that name
         self.method, self.seed, self.times = objective, seed, times
-        self.estimates = EstimateCache(refresh_every)
+        self.estimates = EntropyCache(refresh_every)
         self.estimate_dropout, self.estimate_bf16 = estimate_dropout, estimate_bf16
         self.reference = None if reference is None else reference.to(self.args.device).eval()
         self.token_table = TokenTable(
@@ -163,7 +163,7 @@ class ColdStartTrainer(AtomicCheckpoints):
         nll = masked_nll(model, inputs, xt, masked)
         weight = self.token_weights(inputs, xt, masked, nll, estimated)
         if self.method.slope:
-            slope = bound_weights(clock, beta, beta_ref, answer)
+            slope = elbo_weights(clock, beta, beta_ref, answer)
             weight = slope if weight is None else weight * slope
         each = sequence_losses(nll, masked, probability, answer, weight, self.method.normalizer)
         counted = inputs.get("counted", torch.ones_like(x0[:, 0], dtype=torch.bool))  # (B,)

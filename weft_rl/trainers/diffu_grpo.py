@@ -14,7 +14,7 @@ from trl.trainer.utils import use_adapter
 
 from weft_rl.config.schema import RLConfig
 from weft_rl.diffusion.advantages import equal_groups, group_advantages, wd1_weights
-from weft_rl.diffusion.logprob_estimators import Views, token_estimate
+from weft_rl.diffusion.logprob_estimators import MaskedViews, token_estimate
 from weft_rl.diffusion.policy_losses import aggregate
 from weft_rl.errors import UserError
 from weft_rl.sampler import SamplerConfig
@@ -22,10 +22,10 @@ from weft_rl.seeding import seed_for
 from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints
 from weft_rl.trainers.infra.fsdp import spread
 from weft_rl.trainers.infra.resumable_rollouts import ResumableRollouts
-from weft_rl.trainers.masked_log_probs import Rows, draw_views, view_log_probs
+from weft_rl.trainers.masked_log_probs import RolloutBatch, draw_views, view_log_probs
 from weft_rl.trainers.rl_objectives import (
     WITH_RATIO,
-    Evidence,
+    LossInputs,
     TokenLoss,
     normalizer_of,
     token_loss,
@@ -222,15 +222,17 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
         return None, None, None
 
     def _views(self, inputs: dict[str, Any], k: int) -> Any:
-        rows = Rows.of(inputs, self.sampler.gen_length)
+        rows = RolloutBatch.of(inputs, self.sampler.gen_length)
         seeds = inputs["mask_seeds"][:, k]
         options, length = self.options, self.sampler.block_length
         return draw_views(options.estimator, rows, seeds, options.masks, length)
 
-    def _look(self, model: Any, inputs: dict[str, Any], k: int) -> tuple[Tensor, Tensor, Views]:
+    def _look(
+        self, model: Any, inputs: dict[str, Any], k: int
+    ) -> tuple[Tensor, Tensor, MaskedViews]:
         """Log-probs (B, D, C), mean entropy over the views that hide a token (B, C), the views."""
         views = self._views(inputs, k)
-        rows = Rows.of(inputs, self.sampler.gen_length)
+        rows = RolloutBatch.of(inputs, self.sampler.gen_length)
         log_p, entropy = view_log_probs(
             model,
             rows,
@@ -252,7 +254,7 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
         def of_pass(name: str) -> Tensor | None:
             return inputs[name][:, k] if name in inputs else None
 
-        evidence = Evidence(
+        evidence = LossInputs(
             inputs["advantages"],
             of_pass("old_log_probs") if k else None,
             of_pass("ref_log_probs"),
@@ -282,7 +284,7 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
 
     def _measure(self, found: TokenLoss, entropy: Tensor, seen: Tensor) -> None:
         """Means over a step's scored tokens, or completions of what is one value for each."""
-        values = {"kl": found.kl, "entropy": entropy, "clip_ratio/region_mean": found.clipped}
+        values = {"kl": found.kl, "entropy": entropy, "clip_ratio/region_mean": found.clip_ratio}
         for name, value in values.items():
             if value is not None:
                 counted = seen if name == "entropy" else found.scored

@@ -76,7 +76,7 @@ def multiplies_bf16(device: torch.device) -> bool:
     return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-class EstimateCache:
+class EntropyCache:
     """Estimates of each example's answer, kept for some epochs and with the checkpoint.
 
     Every process keeps what any of them has estimated, and all estimate when one has to: an example

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from weft_rl.config.rl import MasksConfig
 from weft_rl.diffusion import logprob_estimators as estimators
 from weft_rl.diffusion.log_probs import distinct_rows, token_log_probs
-from weft_rl.diffusion.logprob_estimators import Views
+from weft_rl.diffusion.logprob_estimators import MaskedViews
 from weft_rl.diffusion.noise import mask_tokens
 from weft_rl.seeding import seed_for
 
 
 @dataclass(frozen=True)
-class Rows:
+class RolloutBatch:
     """Prompts and completions as the estimators take them."""
 
     prompt_ids: Tensor  # (N, P) long, padded on the left
@@ -29,7 +29,7 @@ class Rows:
     order: Tensor | None  # (N, T) long, the sampler's step of each token, if it was kept
 
     @classmethod
-    def of(cls, inputs: Mapping[str, Any], gen_length: int) -> "Rows":
+    def of(cls, inputs: Mapping[str, Any], gen_length: int) -> "RolloutBatch":
         """From TRL's dictionary of a slice, with `canvas` and `order` where a trace was kept."""
         ids, shown = inputs["completion_ids"], inputs["completion_mask"].bool()
         after = (0, gen_length - ids.shape[1])
@@ -44,8 +44,8 @@ class Rows:
 
 
 def draw_views(
-    estimator: str, rows: Rows, seeds: Tensor, masks: MasksConfig, block_length: int
-) -> Views:
+    estimator: str, rows: RolloutBatch, seeds: Tensor, masks: MasksConfig, block_length: int
+) -> MaskedViews:
     """The estimator's views of each completion, from its seed (N,) alone."""
     answer = rows.answer
     if estimator == "one_step":
@@ -72,8 +72,8 @@ def draw_views(
 
 def view_log_probs(
     model: nn.Module,
-    rows: Rows,
-    views: Views,
+    rows: RolloutBatch,
+    views: MaskedViews,
     seeds: Tensor,
     *,
     prompt_probability: float,

@@ -12,7 +12,7 @@ Times = Literal["independent", "stratified", "antithetic"]
 
 
 @dataclass(frozen=True)
-class Objective:
+class Recipe:
     """What the cold start minimises: rates, token weights, how a sequence is normalised, slope."""
 
     rates: RateKind = "uniform"
@@ -27,22 +27,22 @@ class Objective:
 
 
 # Stage name -> objective. Normaliser and slope are the options', but for the stages in _FIXED.
-RECIPES: dict[str, Objective] = {
-    "sft": Objective("uniform"),  # LLaDA's
-    "weft": Objective("sqrt_entropy"),
-    "weft_paper": Objective("sqrt_entropy", normalizer="masked"),  # Algorithm 1 as printed
-    "weft_exact": Objective("sqrt_entropy", slope=True),  # the bound of Theorem 1
-    "weft_entropy": Objective("entropy"),  # Table 5
-    "nll": Objective("nll"),  # Eq. 14, Table 3
-    "weft_sw": Objective("uniform", "sqrt_entropy"),  # Eq. 15-16, Table 4
-    "dream": Objective("uniform", "dream"),  # Eq. 17, Table 4
-    "dft": Objective("uniform", "own_probability"),  # arXiv 2508.05629
-    "rho1": Objective("uniform", "excess_loss"),  # in the manner of arXiv 2404.07965
+RECIPES: dict[str, Recipe] = {
+    "sft": Recipe("uniform"),  # LLaDA's
+    "weft": Recipe("sqrt_entropy"),
+    "weft_paper": Recipe("sqrt_entropy", normalizer="masked"),  # Algorithm 1 as printed
+    "weft_exact": Recipe("sqrt_entropy", slope=True),  # the bound of Theorem 1
+    "weft_entropy": Recipe("entropy"),  # Table 5
+    "nll": Recipe("nll"),  # Eq. 14, Table 3
+    "weft_sw": Recipe("uniform", "sqrt_entropy"),  # Eq. 15-16, Table 4
+    "dream": Recipe("uniform", "dream"),  # Eq. 17, Table 4
+    "dft": Recipe("uniform", "own_probability"),  # arXiv 2508.05629
+    "rho1": Recipe("uniform", "excess_loss"),  # in the manner of arXiv 2404.07965
 }
 _FIXED = ("weft_paper", "weft_exact")
 
 
-def objective_of(stage: str, normalizer: Normalizer, slope: bool) -> Objective:
+def recipe_of(stage: str, normalizer: Normalizer, slope: bool) -> Recipe:
     """The objective of a cold start under the options. Raises KeyError for an unknown stage."""
     recipe = RECIPES[stage]
     return recipe if stage in _FIXED else replace(recipe, normalizer=normalizer, slope=slope)

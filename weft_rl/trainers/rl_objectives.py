@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from weft_rl.config.rl import LossConfig
-from weft_rl.diffusion.logprob_estimators import Views, token_estimate
+from weft_rl.diffusion.logprob_estimators import MaskedViews, token_estimate
 from weft_rl.diffusion.policy_losses import (
     Normalizer,
-    clipped,
-    kl_sequence,
-    kl_tokens,
-    policy_gradient,
-    sandwiched,
+    eubo,
+    kl_k2_sequence,
+    kl_k3,
+    ppo_clip_loss,
+    reinforce_loss,
     sequence_ratio,
-    upper_bound,
+    spg_loss,
 )
 
 # How an objective that is not named after its normaliser adds up; see surrogates.aggregate.
@@ -35,7 +35,7 @@ WITH_RATIO = ("bnpo", "grpo", "dr_grpo", "dapo", "gspo")
 
 
 @dataclass(frozen=True)
-class Evidence:
+class LossInputs:
     """What is known of a micro-batch in one pass over it."""
 
     advantages: Tensor  # (B,), or wd1's weights
@@ -51,7 +51,7 @@ class TokenLoss:
 
     loss: Tensor
     scored: Tensor  # (B, C) bool
-    clipped: Tensor | None  # bool, where a clip holds the gradient back
+    clip_ratio: Tensor | None  # bool, where a clip holds the gradient back
     kl: Tensor | None
 
 
@@ -63,8 +63,8 @@ def normalizer_of(objective: str) -> Normalizer:
 def token_loss(
     objective: str,
     log_p: Tensor,
-    views: Views,
-    evidence: Evidence,
+    views: MaskedViews,
+    evidence: LossInputs,
     options: LossConfig,
     kl_coef: float,
 ) -> TokenLoss:
@@ -74,22 +74,22 @@ def token_loss(
     old = new.detach() if evidence.old is None else evidence.old
     a, kept, divergence = evidence.advantages, None, None
     if objective == "wd1":
-        loss = policy_gradient(new, a)
+        loss = reinforce_loss(new, a)
     elif objective == "spg":
-        upper = upper_bound(log_p, weight, options.spg_exponent, scored)
-        loss = sandwiched(new, upper, a, options.spg_mixture)
+        upper = eubo(log_p, weight, options.spg_exponent, scored)
+        loss = spg_loss(new, upper, a, options.spg_mixture)
     elif objective == "gspo":
-        loss, kept = clipped(sequence_ratio(new, old, scored), a, options.clip_coef)
+        loss, kept = ppo_clip_loss(sequence_ratio(new, old, scored), a, options.clip_coef)
     else:
-        loss, kept = clipped(torch.exp(new - old), a, options.clip_coef)
+        loss, kept = ppo_clip_loss(torch.exp(new - old), a, options.clip_coef)
         if evidence.chosen is not None:
             loss = loss * evidence.chosen
         if evidence.held is not None:
             loss = loss + options.kl_cov_coef * (new - old).abs() * evidence.held
     if kl_coef and evidence.reference is not None:
         if options.kl == "sequence":
-            divergence = kl_sequence(new, evidence.reference, scored)
+            divergence = kl_k2_sequence(new, evidence.reference, scored)
         else:
-            divergence = kl_tokens(new, evidence.reference)
+            divergence = kl_k3(new, evidence.reference)
         loss = loss + kl_coef * divergence
     return TokenLoss(loss, scored, kept, divergence)

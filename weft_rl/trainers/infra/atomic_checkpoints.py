@@ -12,8 +12,14 @@ from accelerate.utils import gather_object
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from weft_rl.errors import Interrupted
-from weft_rl.runs.checksums import seal, sync
-from weft_rl.runs.folder import METRICS, checkpoint_path, checkpoints, newest_checkpoint, publish
+from weft_rl.runs.checksums import sync, write_checksums
+from weft_rl.runs.folder import (
+    METRICS,
+    atomic_rename,
+    checkpoint_path,
+    checkpoints,
+    newest_checkpoint,
+)
 from weft_rl.trainers.infra.nonfinite_guard import FiniteSteps
 from weft_rl.trainers.space import checkpoint_bytes, lack_of_space
 
@@ -72,8 +78,8 @@ class AtomicCheckpoints(FiniteSteps):
             if (self.run / file).exists():
                 sync(self.run / file)
         whole = scratch / f"{PREFIX_CHECKPOINT_DIR}-{step}"
-        seal(whole)
-        publish(whole, checkpoint_path(self.run, self.stage, step))
+        write_checksums(whole)
+        atomic_rename(whole, checkpoint_path(self.run, self.stage, step))
         shutil.rmtree(scratch, ignore_errors=True)
         self.drop_old()
 

@@ -20,7 +20,7 @@ _LONGEST_BEAT_S = 10.0
 _STANDING = 3  # the exit status of what can be resumed
 
 
-class Heartbeat(TrainerCallback):
+class RankWatchdog(TrainerCallback):
     """A thread that says on the processes' common store where this one is, and reads the others.
 
     It works the same over gloo and nccl: it needs no collective. When no step has ended for

@@ -20,7 +20,7 @@ from weft_rl.checkpoints.safetensors_index import read_folder, read_header
 from weft_rl.io import safe_files
 from weft_rl.models.loading import load_tokenizer
 from weft_rl.models.memory import is_out_of_memory
-from weft_rl.trainers.entropy_pass import EstimateCache
+from weft_rl.trainers.entropy_pass import EntropyCache
 from weft_rl.trainers.infra.atomic_checkpoints import LINE, AtomicCheckpoints
 from weft_rl.trainers.infra.resumable_rollouts import ResumableRollouts
 from weft_rl.trainers.infra.token_entropy_log import TokenTable
@@ -179,7 +179,7 @@ def _vocabulary(trainer: Trainer) -> int:
 
 
 def _check_entropies(trainer: AtomicCheckpoints, checkpoint: Path, rank: int) -> None:
-    cache, table = EstimateCache(1), TokenTable(_vocabulary(trainer))
+    cache, table = EntropyCache(1), TokenTable(_vocabulary(trainer))
     size = table.count.shape
     cache.load(checkpoint)
     table.load(checkpoint, rank)

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from weft_rl.runs.folder import METRICS, append_line
 
 
-class HeldOut(TrainerCallback):
+class HeldOutEval(TrainerCallback):
     """Appends held-out scores to metrics.jsonl every few steps; training does not notice.
 
     score: metrics by name of the model in training; it must draw from generators of its own and
@@ -46,7 +46,7 @@ _ROLLOUTS = 5
 _FALLEN, _EQUAL, _NO_CHOICE = 0.5, 0.9, 0.1
 
 
-class Alarms(TrainerCallback):
+class TrainingAlarms(TrainerCallback):
     """Warnings with numbers, on standard error, where a run's metrics say that it goes wrong.
 
     Of means over five rollouts: a reward below half of its best, nine tenths of the groups without
