@@ -51,7 +51,7 @@ def measure(code: str, *arguments: Path | str) -> int:
 
 def main(layers: int) -> None:
     """Measure and write the result."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "helpers"))
     import torch
     from upstream_checkpoint import llada_folder
 

@@ -19,7 +19,7 @@ from machine import machine
 from torch import Tensor
 from torch.nn import functional as F
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 from allocations import allocated
 

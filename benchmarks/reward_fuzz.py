@@ -1,7 +1,8 @@
 """Rewards on a hundred thousand hostile texts: exceptions, range, time, memory, unearned pay.
 
-Usage: python benchmarks/reward_fuzz.py [COUNT]. The texts are those of tests/hostile.py; math500
-takes a hundredth of them with its process behind it. Writes benchmarks/results/reward_fuzz.json."""
+Usage: python benchmarks/reward_fuzz.py [COUNT]. The texts are those of tests/helpers/hostile.py;
+math500 takes a hundredth of them with its process behind it.
+Writes benchmarks/results/reward_fuzz.json."""
 
 import json
 import os
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 from hostile import RECORDS, completions, unearned  # noqa: E402
 from test_rewards_fuzz import cheap_rewards, timed  # noqa: E402

@@ -23,7 +23,7 @@ def test_two_nodes_equal_one_process(tmp_path):
     run(SCRIPT, tmp_path / "one", "weft_exact", 4)
     common = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(SCRIPT.parents[1]),
+        "PYTHONPATH": str(SCRIPT.parents[2]),
         "OMP_NUM_THREADS": "1",
         "NODES": "2",
         "GPUS": "1",

@@ -9,11 +9,11 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-SCRIPT = Path(__file__).with_name("cold_start_process.py")
+SCRIPT = Path(__file__).parent / "helpers/cold_start_process.py"
 
 
 def run(*command):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
     done = subprocess.run(
         [sys.executable, *map(str, command)], capture_output=True, text=True, env=environment
     )

@@ -22,7 +22,9 @@ def torchrun(*words):
     command = [sys.executable, "-m", "torch.distributed.run"]
     # any port that is free: another worker may run this file's tests as well
     command += ["--standalone", "--nproc_per_node=2"]
-    paths = os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join(
+        [str(HERE.parent), str(HERE / "helpers"), os.environ.get("PYTHONPATH", "")]
+    )
     return subprocess.run(
         [*command, *words],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
@@ -36,7 +38,7 @@ def torchrun(*words):
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    done = torchrun(str(HERE / "rl_processes.py"), str(folder), "2")
+    done = torchrun(str(HERE / "helpers/rl_processes.py"), str(folder), "2")
     assert done.returncode == 0, done.stderr[-3000:]
     return results(folder / "one", 1), torch.load(folder / "of-2.pt", weights_only=True)
 

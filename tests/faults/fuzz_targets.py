@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow
 import torch
 from datasets import Dataset
-from fuzz import Damage, arguments, damages, find_corruption, lines, read_arguments, with_damage
+from fuzz import Damage, arguments, damage, damages, lines, read_arguments, with_damage
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -20,8 +20,7 @@ from weft_rl.data.records import load_records
 from weft_rl.data.trace_selection import Rejects, read_traces
 from weft_rl.models.loading import fresh_model, load_model, load_tokenizer, with_lora
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
-from weft_rl.runs.checksums import find_corruption as damage_in
-from weft_rl.runs.checksums import write_checksums
+from weft_rl.runs.checksums import find_corruption, write_checksums
 from weft_rl.runs.folder import finished_stages
 
 Use = Callable[[Any], Any]
@@ -68,7 +67,7 @@ def targets(root: Path) -> dict[str, tuple[Use, st.SearchStrategy[Any]]]:
 def _of_file(whole: Path, place: Path, use: Callable[[Path, bytes], Any]) -> Any:
     content = whole.read_bytes()
     cases = damages(whole.name)
-    return (lambda what: use(place, find_corruption(content, what))), cases
+    return (lambda what: use(place, damage(content, what))), cases
 
 
 def _of_folder(whole: Path, place: Path, use: Callable[[Path], Any]) -> Any:
@@ -110,7 +109,7 @@ def _load(folder: Path) -> None:
 
 
 def _find_damage(folder: Path) -> None:
-    found, changed = damage_in(folder), (folder / "trainer_state.json").read_bytes()
+    found, changed = find_corruption(folder), (folder / "trainer_state.json").read_bytes()
     if found is None and changed != b'{"global_step": 6, "log_history": []}':
         raise AssertionError("a changed file of a checkpoint went unnoticed")
 
@@ -121,7 +120,7 @@ def _read_config(text: str) -> None:
 
 def _damaged_config(what: Damage) -> str:
     text = to_yaml(load_run_config([], command="weft_rl.pipeline")).encode()
-    return find_corruption(text, what).decode("utf-8", "replace")
+    return damage(text, what).decode("utf-8", "replace")
 
 
 def _read_traces(path: Path, content: bytes) -> None:
@@ -145,11 +144,11 @@ def _read_records(root: Path, case: tuple[str, tuple[bool, Damage | bytes]]) -> 
         cells = (f'"{value}"' for value in record.values())
         whole = f"{','.join(record)}\n{','.join(cells)}\n".encode()
     path = root / f"records.{'csv' if is_csv else 'jsonl'}"
-    path.write_bytes(what if isinstance(what, bytes) else find_corruption(whole, what))
+    path.write_bytes(what if isinstance(what, bytes) else damage(whole, what))
     load_records(task, str(path))
 
 
 def _read_stages(root: Path, what: Damage) -> None:
     whole = {"base": "checkpoints/base/step-4", "weft": "checkpoints/weft/step-6"}
-    (root / "stages.json").write_bytes(find_corruption(json.dumps(whole).encode(), what))
+    (root / "stages.json").write_bytes(damage(json.dumps(whole).encode(), what))
     finished_stages(root)

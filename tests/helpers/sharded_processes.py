@@ -34,7 +34,7 @@ from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
 from weft_rl.trainers.recipes import Recipe
 
-LAUNCHERS = Path(__file__).parents[1] / "configs" / "accelerate"
+LAUNCHERS = Path(__file__).parents[2] / "configs" / "accelerate"
 FEW = 300  # logits together: the head's positions are several parts
 FORWARDS = "forwards.json"  # in the folder: those of every run and process
 LORA = LoraConfig(2, targets=["q_proj", "up_proj"])
