@@ -17,13 +17,18 @@ from weft_rl.runs.renamed import RENAMED
 
 EARLIER = Path(__file__).parent / "fixtures" / "earlier_layout"
 # What the stored runs were started with, by today's keys.
-OPTIONS = ["base.max_steps=20", "base.batch_size=16", "base.examples=200", "base.save_steps=20", "cold_start.records=8", "cold_start.epochs=2", "cold_start.logging_steps=2", "rl.max_steps=4", "rl.num_prompts=2", "rl.num_generations=2", "eval.num_records=8", "rl.watch.logging_steps=1"]
+OPTIONS = (
+    *("base.max_steps=20", "base.batch_size=16", "base.examples=200", "base.save_steps=20"),
+    *("cold_start.records=8", "cold_start.epochs=2", "cold_start.logging_steps=2"),
+    *("rl.max_steps=4", "rl.num_prompts=2", "rl.num_generations=2", "rl.watch.logging_steps=1"),
+    "eval.num_records=8",
+)
 
 
 @pytest.fixture
 def folder(tmp_path):
     shutil.copytree(EARLIER, tmp_path, dirs_exist_ok=True)
-    for path in tmp_path.rglob("stages.json"):
+    for path in sorted(tmp_path.rglob("stages.json")):
         for checkpoint in json.loads(path.read_text()).values():
             (path.parent / checkpoint).mkdir(parents=True, exist_ok=True)
         (path.parent / "report.html").touch()  # the sign of a finished run
