@@ -4,13 +4,12 @@ from dataclasses import dataclass, field
 from re import fullmatch
 from typing import ClassVar, Literal
 
-from weft_rl.config.cold_start import BAD_RECORDS, DataConfig, EntropyPassConfig
+from weft_rl.config.cold_start import BAD_RECORDS, ColdStartConfig
 from weft_rl.config.fields import Block, about, option, require, shown
-from weft_rl.config.lora import LoraConfig
-from weft_rl.config.memory import MemoryConfig
+from weft_rl.config.model import MemoryConfig
 from weft_rl.config.numbers import nearest_whole
-from weft_rl.config.reliability import ReliabilityConfig
 from weft_rl.config.rl import RLConfig
+from weft_rl.config.sampler import SamplerConfig
 
 COLD_STARTS = (
     *("sft", "weft", "weft_paper", "weft_exact", "weft_entropy", "nll", "weft_sw", "dream"),
@@ -22,94 +21,6 @@ TOY_MODELS = ("tiny", "small")
 STAGES = ("base", *COLD_STARTS, "rl", "eval")
 # What transformers can report to beside metrics.jsonl.
 TRACKERS = ("tensorboard", "trackio", "wandb")
-
-
-def _goes_with(length: int, width: int, steps: int) -> bool:
-    """Whether so many tokens divide into blocks, and steps among them."""
-    return length % width == 0 and steps <= length and steps % (length // width) == 0
-
-
-@dataclass(frozen=True)
-class SamplerConfig(Block):
-    """How completions are denoised."""
-
-    prefix: ClassVar[str] = "sampler."
-
-    gen_length: int = field(metadata=about("tokens generated after the prompt", at_least=1))
-    block_length: int = field(metadata=about("tokens of a block, done left to right", at_least=1))
-    steps: int = field(
-        metadata=about("denoising steps in all; a multiple of the number of blocks", at_least=1)
-    )
-    temperature: float = option(0.0, "0 takes the most probable token", at_least=0)
-    remasking: Literal["low_confidence", "random"] = option(
-        "low_confidence", "which tokens wait: the least confident, or any"
-    )
-    cfg_scale: float = option(0.0, "classifier-free guidance; 0 is off", at_least=0)
-    cache: Literal["none", "prefix", "dual"] = option(
-        "none", "keys and values kept within a block: none, exact; of all before it; or around it"
-    )
-    threshold: float | None = option(
-        None,
-        "commit all tokens this confident, not a fixed number a step; null is off",
-        at_least=0,
-        at_most=1,
-    )
-    early_stop: bool = option(True, "a row is finished once all up to its end token is known")
-    trace: bool = option(False, "record which token was committed at which step")
-    factor: float | None = option(
-        None, "commit n tokens while the n-th is 1 - factor / (n + 1) confident", at_least=0
-    )
-    refresh_every: int | None = option(
-        None,
-        "with a cache: steps of a block between full forwards; null: only its first",
-        at_least=1,
-    )
-    end_tokens: Literal["free", "late", "never", "no_eos"] = option(
-        "free",
-        "end tokens are like any, wait for a block's other tokens, or are not drawn; no_eos: the "
-        "end of text alone is not, LLaDA's logits_eos_inf",
-    )
-    compile: bool = option(
-        False,
-        "torch.compile of the model, for batches of one shape: finished rows keep their places",
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        length, width, steps = self.gen_length, self.block_length, self.steps
-        count = max(length // width, 1)
-
-        def lengths() -> list[int]:
-            return nearest_whole(length, lambda each: _goes_with(each, width, steps))
-
-        def numbers() -> list[int]:
-            return nearest_whole(steps, lambda each: _goes_with(length, width, each), most=length)
-
-        rule = f"must be a multiple of sampler.block_length={width}"
-        require(length % width == 0, "sampler.gen_length", length, rule, lengths)
-        rule = (
-            f"must be a multiple of the {count} blocks (sampler.gen_length / sampler.block_length)"
-        )
-        require(steps % count == 0, "sampler.steps", steps, rule, numbers)
-        rule = "must be at most sampler.gen_length, as each step commits a token"
-        require(steps <= length, "sampler.steps", steps, rule, numbers)
-        rule = "needs something kept; use sampler.cache=prefix or dual, or null"
-        usable = self.refresh_every is None or self.cache != "none"
-        require(usable, "sampler.refresh_every", self.refresh_every, rule)
-        rule = "needs confidences; use sampler.remasking=low_confidence, or null"
-        by_confidence = self.remasking == "low_confidence"
-        for name, value in (("threshold", self.threshold), ("factor", self.factor)):
-            require(value is None or by_confidence, f"sampler.{name}", value, rule)
-        rule = f"is another rule than sampler.threshold={self.threshold}; set one to null"
-        usable = self.factor is None or self.threshold is None
-        require(usable, "sampler.factor", self.factor, rule)
-
-    @property
-    def most_steps(self) -> int:
-        """Steps of a completion at most: a threshold or factor may commit a single token in each,
-        whatever `steps` says."""
-        by_confidence = self.threshold is not None or self.factor is not None
-        return self.gen_length if by_confidence else self.steps
 
 
 @dataclass(frozen=True)
@@ -144,57 +55,6 @@ class BaseConfig(Block):
 
 
 @dataclass(frozen=True)
-class ColdStartConfig(Block):
-    """Supervised fine-tuning on reasoning traces: sft, weft and their relatives."""
-
-    prefix: ClassVar[str] = "cold_start."
-
-    records: int = option(1000, "traces generated for data=tiny", at_least=1)
-    epochs: float = option(20.0, "passes over the records", above=0)
-    batch_size: int = option(1, "records per device and forward pass", at_least=1)
-    gradient_accumulation_steps: int = option(4, "passes per optimizer step", at_least=1)
-    learning_rate: float = option(1e-5, "peak; linear decay to 0", above=0)
-    weight_decay: float = option(0.1, "AdamW's", at_least=0)
-    max_grad_norm: float = option(1.0, "longer gradients are scaled down to it", above=0)
-    data: DataConfig = field(default_factory=DataConfig)
-    loss_norm: Literal["answer", "masked", "none"] = option(
-        "answer", "divisor of an example's loss: its answer tokens, its masked tokens, or 1"
-    )
-    exact_elbo: bool = option(False, "weight tokens by dt_i/dt: the exact ELBO")
-    t_sampling: Literal["independent", "stratified", "antithetic"] = option(
-        "independent", "diffusion times of a batch: independent, stratified, or pairs t and 1 - t"
-    )
-    entropy_pass: EntropyPassConfig = field(default_factory=lambda: EntropyPassConfig())
-    ref_model: str | None = option(
-        None, "checkpoint of the reference model that rho1 compares token losses with"
-    )
-    logging_steps: int = option(10, "steps between metric lines", at_least=1)
-    save_steps: int = option(100, "steps between checkpoints", at_least=1)
-    lora: LoraConfig = field(default_factory=LoraConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        rule = (
-            "keeps one rate an answer token, and with cold_start.data.pad_in_answer their number "
-            "changes with the batch; use fresh"
-        )
-        fits = self.entropy_pass.rates == "fresh" or not self.data.pad_in_answer
-        require(fits, "cold_start.entropy_pass.rates", self.entropy_pass.rates, rule)
-        rule = (
-            "is the exact bound of a record divided by a fixed number, and cold_start.loss_norm="
-            "masked is a random one; use answer or none there, or stages=[weft_exact]"
-        )
-        fits = not self.exact_elbo or self.loss_norm != "masked"
-        require(fits, "cold_start.exact_elbo", self.exact_elbo, rule)
-        rule = (
-            "spreads the times of a forward pass, which has one with cold_start.batch_size=1; "
-            "raise that, or use independent"
-        )
-        fits = self.batch_size > 1 or self.t_sampling == "independent"
-        require(fits, "cold_start.t_sampling", self.t_sampling, rule)
-
-
-@dataclass(frozen=True)
 class EvalConfig(Block):
     """Evaluation on held-out records."""
 
@@ -214,6 +74,29 @@ class EvalConfig(Block):
     )
     gen_length: int | None = option(
         None, "tokens generated, with steps in proportion; null: sampler's, or paper's", at_least=1
+    )
+
+
+@dataclass(frozen=True)
+class ReliabilityConfig(Block):
+    """Checkpoints kept, steps passed over, how long a process may stand still."""
+
+    prefix: ClassVar[str] = "reliability."
+
+    keep_checkpoints: int | None = option(
+        2,
+        "newest ones kept of a stage, the second in case the first is damaged; null: all",
+        at_least=1,
+    )
+    stall_timeout: float = option(
+        1800.0,
+        "seconds without a step after which several processes end, saying who stands where",
+        above=0,
+    )
+    skip_steps: int = option(
+        0,
+        "steps of a stage with a loss or gradient that is no number passed over; one more stops",
+        at_least=0,
     )
 
 
