@@ -4,57 +4,59 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from weft_rl.config.fields import Block, about, option, require
-from weft_rl.config.numbers import nearest_whole
+from weft_rl.config.near_values import nearest_whole
 
 
 def _goes_with(length: int, width: int, steps: int) -> bool:
-    """Whether so many tokens divide into blocks, and steps among them."""
+    """Whether the length is a multiple of the width, and the steps of the number of blocks."""
     return length % width == 0 and steps <= length and steps % (length // width) == 0
 
 
 @dataclass(frozen=True)
 class SamplerConfig(Block):
-    """How completions are denoised."""
+    """Generation: blocks, steps, unmasking rule, KV cache."""
 
     prefix: ClassVar[str] = "sampler."
 
     gen_length: int = field(metadata=about("tokens generated after the prompt", at_least=1))
-    block_length: int = field(metadata=about("tokens of a block, done left to right", at_least=1))
+    block_length: int = field(
+        metadata=about("tokens per block; blocks are generated left to right", at_least=1)
+    )
     steps: int = field(
-        metadata=about("denoising steps in all; a multiple of the number of blocks", at_least=1)
+        metadata=about("denoising steps in total; a multiple of the number of blocks", at_least=1)
     )
-    temperature: float = option(0.0, "0 takes the most probable token", at_least=0)
+    temperature: float = option(0.0, "sampling temperature; 0: greedy", at_least=0)
     remasking: Literal["low_confidence", "random"] = option(
-        "low_confidence", "which tokens wait: the least confident, or any"
+        "low_confidence", "tokens that stay masked: the least confident, or random ones"
     )
-    cfg_scale: float = option(0.0, "classifier-free guidance; 0 is off", at_least=0)
+    cfg_scale: float = option(0.0, "classifier-free guidance scale; 0: off", at_least=0)
     cache: Literal["none", "prefix", "dual"] = option(
-        "none", "keys and values kept within a block: none, exact; of all before it; or around it"
+        "none", "KV cache within a block: none (exact), prefix, or dual (prefix and suffix)"
     )
     threshold: float | None = option(
         None,
-        "commit all tokens this confident, not a fixed number a step; null is off",
+        "unmask all tokens with at least this probability, not a fixed number per step; null: off",
         at_least=0,
         at_most=1,
     )
-    early_stop: bool = option(True, "a row is finished once all up to its end token is known")
-    trace: bool = option(False, "record which token was committed at which step")
+    early_stop: bool = option(True, "stop a row when all tokens up to its end token are unmasked")
+    trace: bool = option(False, "record the step at which each token is unmasked")
     factor: float | None = option(
-        None, "commit n tokens while the n-th is 1 - factor / (n + 1) confident", at_least=0
+        None, "unmask n tokens while the n-th has probability 1 - factor / (n + 1)", at_least=0
     )
     refresh_every: int | None = option(
         None,
-        "with a cache: steps of a block between full forwards; null: only its first",
+        "steps between full forward passes of a block with a cache; null: only the first step",
         at_least=1,
     )
     end_tokens: Literal["free", "late", "never", "no_eos"] = option(
         "free",
-        "end tokens are like any, wait for a block's other tokens, or are not drawn; no_eos: the "
-        "end of text alone is not, LLaDA's logits_eos_inf",
+        "end tokens: sampled freely, unmasked last in a block, or never; no_eos: only the end of "
+        "text is never sampled (LLaDA's logits_eos_inf)",
     )
     compile: bool = option(
         False,
-        "torch.compile of the model, for batches of one shape: finished rows keep their places",
+        "torch.compile the model; batches keep their shape, finished rows included",
     )
 
     def __post_init__(self) -> None:
@@ -74,22 +76,21 @@ class SamplerConfig(Block):
             f"must be a multiple of the {count} blocks (sampler.gen_length / sampler.block_length)"
         )
         require(steps % count == 0, "sampler.steps", steps, rule, numbers)
-        rule = "must be at most sampler.gen_length, as each step commits a token"
+        rule = "must be at most sampler.gen_length: each step unmasks at least one token"
         require(steps <= length, "sampler.steps", steps, rule, numbers)
-        rule = "needs something kept; use sampler.cache=prefix or dual, or null"
+        rule = "needs a cache; use sampler.cache=prefix or dual, or null"
         usable = self.refresh_every is None or self.cache != "none"
         require(usable, "sampler.refresh_every", self.refresh_every, rule)
         rule = "needs confidences; use sampler.remasking=low_confidence, or null"
         by_confidence = self.remasking == "low_confidence"
         for name, value in (("threshold", self.threshold), ("factor", self.factor)):
             require(value is None or by_confidence, f"sampler.{name}", value, rule)
-        rule = f"is another rule than sampler.threshold={self.threshold}; set one to null"
+        rule = f"excludes sampler.threshold={self.threshold}; set one of them to null"
         usable = self.factor is None or self.threshold is None
         require(usable, "sampler.factor", self.factor, rule)
 
     @property
     def most_steps(self) -> int:
-        """Steps of a completion at most: a threshold or factor may commit a single token in each,
-        whatever `steps` says."""
+        """Upper bound on the steps: a threshold or factor may unmask one token per step."""
         by_confidence = self.threshold is not None or self.factor is not None
         return self.gen_length if by_confidence else self.steps
