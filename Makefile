@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-py312 test-min test-extras soak audit lint compare experiments study golden wheel-check
+.PHONY: help setup demo test test-fast test-py312 test-min test-extras soak audit lint compare experiments study golden wheel-check
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@
 
-demo: setup  ## train base -> WeFT -> RL on the tiny model and say where the report lies
+demo: setup  ## train base -> WeFT -> RL on the tiny model and print the path of the report
 	$(BIN)/python -m weft_rl.pipeline stages=[weft,rl]
 
 compare: setup  ## SFT then RL against WeFT then RL, three seeds each
@@ -35,8 +35,11 @@ study: setup  ## the study of cold starts in docs/experiments.md; hours
 	$(BIN)/python benchmarks/study.py runs/study table
 	$(BIN)/python benchmarks/pages.py
 
-test: setup  ## run the tests, a process a core
+test: setup  ## run all tests, one process per core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+test-fast: setup  ## run the tests that take under 2 s each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not gpu"
 
 test-py312:  ## run the tests on Python 3.12 with torch 2.11 and transformers 5.17, in .venv-py312
 	$(PYTHON312) -m venv .venv-py312
@@ -58,13 +61,24 @@ test-min:  ## run the tests that call other packages with the lowest versions, i
 
 # releases that d1, LLaDA and dllm pin; an export's tokenizer must load there
 OLD_TRANSFORMERS := 4.49.0 4.57.6
+EXTRAS := $(VENV)-extras
+EXTRAS_PIP := $(EXTRAS)/bin/pip install --quiet --disable-pip-version-check --no-build-isolation
+EXTRAS_TESTS := $(addprefix tests/test_,launchers.py trackers.py sharded.py likelihood.py \
+	old_transformers.py cluster_scripts.py)
 
-test-extras: setup  ## run the tests that need other releases of packages, in .venv-extras
-	for version in $(OLD_TRANSFORMERS); do $(PYTHON) -m venv $(VENV)-extras/$$version && \
-		$(VENV)-extras/$$version/bin/pip install --quiet --disable-pip-version-check \
+test-extras: setup  ## run the tests of optional packages (ray, deepspeed, lm-eval ...), in .venv-extras
+	$(PYTHON) -m venv $(EXTRAS)
+	# finds the packages of .venv, so that only the extras are installed
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		"$$($(EXTRAS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth"
+	$(EXTRAS_PIP) --ignore-installed 'setuptools>=77'
+	$(EXTRAS_PIP) -e '.[deepspeed,lm-eval,ray,submitit,tensorboard,trackio,wandb]'
+	$(EXTRAS_PIP) 'bitsandbytes>=0.50.2' || echo "bitsandbytes does not install here; its tests are skipped"
+	for version in $(OLD_TRANSFORMERS); do $(PYTHON) -m venv $(EXTRAS)-$$version && \
+		$(EXTRAS)-$$version/bin/pip install --quiet --disable-pip-version-check \
 		transformers==$$version jinja2 || exit 1; done
-	OLD_TRANSFORMERS="$(OLD_TRANSFORMERS:%=$(CURDIR)/$(VENV)-extras/%/bin/python)" \
-		$(BIN)/python -m pytest tests/test_old_transformers.py
+	OMP_NUM_THREADS=1 OLD_TRANSFORMERS="$(OLD_TRANSFORMERS:%=$(CURDIR)/$(EXTRAS)-%/bin/python)" \
+		$(EXTRAS)/bin/python -m pytest $(EXTRAS_TESTS)
 
 soak: setup  ## kill runs, break files, fuzz inputs, many times; the table of docs/reliability.md
 	$(BIN)/python benchmarks/soak.py
@@ -81,8 +95,8 @@ lint: setup  ## formatter, linter, type checker, import contracts
 	$(BIN)/ty check --python $(VENV) weft_rl stages rewards
 	$(BIN)/lint-imports
 
-golden: setup  ## rewrite the golden option list; read the difference before committing it
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/test_config.py
+golden: setup  ## rewrite the golden files of options and messages; read the difference
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/test_config.py tests/test_messages.py
 
-wheel-check: setup  ## the built wheel holds exactly the four packages and works elsewhere
+wheel-check: setup  ## build the wheel, check its files, run it outside the repository
 	PATH="$(CURDIR)/$(BIN):$$PATH" .ci/wheel_check

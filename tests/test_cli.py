@@ -32,7 +32,7 @@ def python(code, **options):
     [
         (UserError("seed=x: must be\n a number"), 2, "it: seed=x: must be a number\n"),
         (Interrupted("stopped after step 3"), 3, "it: stopped after step 3\n"),
-        (KeyboardInterrupt(), 3, "it: interrupted; repeat the command to go on\n"),
+        (KeyboardInterrupt(), 3, "it: interrupted; repeat the command to resume\n"),
         (
             OSError(errno.ENOSPC, "No space left on device", "/r/a"),
             3,
@@ -97,17 +97,13 @@ def test_list_of_commands(argv, capsys):
     assert all(f"  {name} " in out for name in COMMANDS)
 
 
-@pytest.mark.parametrize(
-    ("word", "line"),
-    [
-        ("rnu", "weft-rl: rnu: no such command; did you mean run?\n"),
-        ("seed=3", f"weft-rl: seed=3: no such command; there are {', '.join(COMMANDS)}\n"),
-        ("", f"weft-rl: '': no such command; there are {', '.join(COMMANDS)}\n"),
-    ],
-)
-def test_unknown_command(word, line, capsys):
+@pytest.mark.parametrize(("word", "near"), [("rnu", "run"), ("seed=3", "score"), ("", "run")])
+def test_unknown_command(word, near, capsys):
     assert main([word]) == 2
-    assert capsys.readouterr().err == line
+    line = capsys.readouterr().err
+    assert line.startswith(f"weft-rl: {word or repr('')}: ")
+    assert near in line
+    assert line.count("\n") == 1
 
 
 def test_a_command_gets_its_arguments(tmp_path, monkeypatch, capsys):
@@ -153,6 +149,5 @@ def test_help_without_torch(name):
 def test_a_wrong_key_without_torch():
     done = ask("run", "rl.max_step=3")
     assert done.returncode == 2
-    assert done.stderr == (
-        "weft-rl run: rl.max_step=3: no such option; did you mean rl.max_steps?\n"
-    )
+    assert done.stderr.startswith("weft-rl run: rl.max_step=3: ")
+    assert "rl.max_steps" in done.stderr
