@@ -142,17 +142,6 @@ def main() -> None:
         "near_misses": {"judged": counts, "right": paid},
     }
     (RESULTS / "answers.json").write_text(json.dumps(result, indent=1) + "\n")
-    rows = [
-        (f"right: a key in one of {len(SPELLINGS)} spellings", len(same), len(same) - len(refused)),
-        ("wrong: another key", len(pairs), len(equal)),
-        *(
-            (f"wrong: {kind}", n, sum(miss[0] == kind for miss in paid))
-            for kind, n in counts.items()
-        ),
-    ]
-    table = ["| answer | judged | judged right |", "|---|---|---|"]
-    table += [f"| {name} | {n:,} | {right:,} |" for name, n, right in rows]
-    (RESULTS / "answers.md").write_text("\n".join(table) + "\n")
     print(json.dumps(result, indent=1)[:6000])
 
 

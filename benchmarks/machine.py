@@ -1,14 +1,19 @@
-"""What a benchmark ran on, for its results."""
+"""The machine of a benchmark, and its results as JSON."""
 
+import json
 import os
 import platform
+from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 import trl
 
+RESULTS = Path(__file__).parent / "results"
 
-def machine() -> dict[str, object]:
+
+def machine() -> dict[str, Any]:
     """Machine, threads and versions."""
     return {
         "machine": platform.processor() or platform.machine(),
@@ -19,3 +24,20 @@ def machine() -> dict[str, object]:
         "transformers": transformers.__version__,
         "trl": trl.__version__,
     }
+
+
+def save(name: str, result: dict[str, Any]) -> None:
+    """Print the results and write them to benchmarks/results/NAME.json, with the machine."""
+    _write(name, machine() | result)
+
+
+def update(name: str, parts: dict[str, Any]) -> None:
+    """Print the parts of a results file and replace them there."""
+    path = RESULTS / f"{name}.json"
+    _write(name, (json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}) | parts)
+
+
+def _write(name: str, result: dict[str, Any]) -> None:
+    text = json.dumps(result, indent=2)
+    (RESULTS / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
+    print(text, flush=True)

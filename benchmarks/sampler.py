@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from big_models import SHAPE, random_model, widened
-from machine import machine
+from machine import machine, update
 from published_sampler import published_sample
-from sampler_tables import write
 from torch import Tensor
 
 from weft_rl.data.prompts import task_prompt
@@ -276,8 +275,8 @@ def main(parts: list[str], run: Path | None) -> None:
     for part in every if parts == ["all"] else parts:
         found = every[part]()
         load = os.getloadavg()[0]
-        print(json.dumps(found, indent=1), flush=True)
-        write(part, found, setting | {"load_average": round(load, 1)})
+        entry = {"machine": setting | {"load_average": round(load, 1)}, "found": found}
+        update("sampler", {part: entry})
 
 
 if __name__ == "__main__":

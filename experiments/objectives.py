@@ -10,18 +10,15 @@ rows that went through a model, sampling included. The table, with what was not 
 to benchmarks/results/objectives.json and .md."""
 
 import json
-import math
 import sys
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
-from machine import machine
-
+from benchmarks.machine import save
 from weft_rl.models.modeling_llada import LLaDAForMaskedLM
 from weft_rl.pipeline.run import main as pipeline
 
-RESULTS = Path(__file__).parent / "results"
 SEEDS = (0, 1, 2)
 SETTING = ["rl.num_prompts=16", "rl.max_steps=64", "rl.num_iterations=4", "rl.save_steps=64"]
 SETTING += ["sampler.steps=8", "eval.num_records=128"]
@@ -35,7 +32,7 @@ ESPO = ["rl.estimator=elbo", "rl.objective=gspo", "rl.masks.complement=true", "r
 ESPO += ["rl.loss.baseline=leave_one_out", "rl.loss.clip_coef=0.2", "rl.learning_rate=2e-4"]
 METHODS: dict[str, list[str]] = {
     "one_step, bnpo (d1)": [],
-    "one_step, bnpo, top 20 % entropy": ["rl.loss.top_entropy_share=0.2"],
+    "one_step, bnpo, top 20% entropy": ["rl.loss.top_entropy_share=0.2"],
     "one_step, gspo": ["rl.objective=gspo"],
     "one_step, wd1": ["rl.objective=wd1", *UNHELD],
     "coupled, bnpo": ["rl.estimator=coupled"],
@@ -116,29 +113,10 @@ def _scores(entry: dict[str, Any]) -> dict[str, float]:
     return named | {k: v["score"] for k, v in entry.items() if isinstance(v, dict) and "score" in v}
 
 
-def table(folder: Path) -> None:
-    """The table of what has been run."""
+def write(folder: Path) -> None:
+    """Write the results of the finished runs."""
     done = [json.loads(path.read_text()) for path in sorted(folder.glob("*/result.json"))]
-    lines = ["| method | seeds | held-out score, before | after | gain | forwards | time (s) |"]
-    lines.append("|---|---|---|---|---|---|---|")
-    for method in METHODS:
-        rows = [row for row in done if row["method"] == method]
-        if not rows:
-            continue
-        before, after = ([row[side]["score"] for row in rows] for side in ("before", "after"))
-        gains = [b - a for a, b in zip(before, after, strict=True)]
-        error = f" ± {stdev(gains) / math.sqrt(len(gains)):.1f}" if len(gains) > 1 else ""
-        lines.append(
-            f"| {method} | {len(rows)} | {mean(before):.1f} | {mean(after):.1f} | "
-            f"{mean(gains):+.1f}{error} | {mean(r['forwards'] for r in rows):.0f} | "
-            f"{mean(r['seconds'] for r in rows):.0f} |"
-        )
-    text = "\n".join(lines) + "\n"
-    print(text)
-    RESULTS.mkdir(exist_ok=True)
-    result = machine() | {"setting": SETTING, "runs": done}
-    (RESULTS / "objectives.json").write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / "objectives.md").write_text(text)
+    save("objectives", {"setting": SETTING, "runs": done})
 
 
 def main(folder: Path, words: list[str]) -> None:
@@ -149,11 +127,11 @@ def main(folder: Path, words: list[str]) -> None:
     elif words == ["all"]:
         for method, seed in RUNS:
             run(folder, method, seed)
-        table(folder)
+        write(folder)
     elif words == ["list"]:
         print("\n".join(f"{method}\t{seed}" for method, seed in RUNS))
     else:
-        table(folder)
+        write(folder)
 
 
 if __name__ == "__main__":

@@ -13,16 +13,14 @@ the policy that sampled them:
 
 Mean over random models. Writes benchmarks/results/policy_gradients.json and .md."""
 
-import json
 import sys
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import torch
-from machine import machine
 from torch import Tensor
 
+from benchmarks.machine import save
 from weft_rl.config.rl import LossConfig
 from weft_rl.diffusion import logprob_estimators as estimators
 from weft_rl.diffusion.advantages import group_advantages, wd1_weights
@@ -30,7 +28,6 @@ from weft_rl.diffusion.logprob_estimators import MaskedViews
 from weft_rl.diffusion.policy_losses import aggregate
 from weft_rl.trainers.rl_objectives import LossInputs, normalizer_of, token_loss
 
-RESULTS = Path(__file__).parent / "results"
 V, T, G = 3, 3, 8
 MASK = V
 CANVASES = torch.tensor([*product(range(V + 1), repeat=T)])  # (64, T)
@@ -193,26 +190,12 @@ def main(*, quick: bool) -> None:
         case: {key: sum(rows[case][key] for rows in each) / len(each) for key in each[0][case]}
         for case in CASES
     }
-    lines = [
-        "| remasking | estimator | objective | cosine | bias | noise | views |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {remasking} | {estimator} | {objective} | {row['cosine']:.3f} | {row['bias']:.3f} ± "
-        f"{row['bias_error']:.3f} | {row['noise']:.1f} | {row['views']:.0f} |"
-        for (remasking, estimator, objective), row in mean.items()
-    ]
-    text = "\n".join(lines) + "\n"
-    print(text)
     if quick:
         return
     setting = {"vocabulary": V, "length": T, "G": G, "models": len(each), "groups": groups}
-    names = ("remasking", "estimator", "objective")
+    names = ("remasking", "estimator", "loss_type")
     rows = [dict(zip(names, case, strict=True)) | row for case, row in mean.items()]
-    RESULTS.mkdir(exist_ok=True)
-    result = machine() | {"setting": setting, "rows": rows}
-    (RESULTS / "policy_gradients.json").write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / "policy_gradients.md").write_text(text)
+    save("policy_gradients", {"setting": setting, "rows": rows})
 
 
 if __name__ == "__main__":

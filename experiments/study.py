@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 import yaml
-from machine import machine
-from study_tables import pages
 
+from benchmarks.machine import save
 from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.evaluation.paired_runs import ArmRun, compare_units
 from weft_rl.rewards.sudoku import answer_digits
@@ -28,7 +27,6 @@ from weft_rl.runs.folder import CONFIG, EVAL, newest_checkpoint, read_json, read
 from weft_rl.stats import crossed_mean, holm
 from weft_rl.sweeps.jobs import LOGS, Job, Pool, run_in
 
-RESULTS = Path(__file__).parent / "results"
 ARMS = ("sft", "weft", "weft_exact", "weft_entropy", "nll", "weft_sw", "dream")
 NO_COLD_START = "base"
 SEEDS = range(8)
@@ -65,16 +63,16 @@ class Regime:
 _LONG = ("sampler.gen_length=64", "sampler.block_length=64", "sampler.steps=32")
 REGIMES = {
     "boilerplate, 24 symbols": Regime(_LONG, boilerplate=24),
-    "reasoning said three times": Regime(("cold_start.data.max_length=256", *_LONG), repeats=3),
+    "reasoning repeated three times": Regime(("cold_start.data.max_length=256", *_LONG), repeats=3),
     "100 records, 50 epochs": Regime(("cold_start.records=100", "cold_start.epochs=50")),
     "100 records, 5 epochs": Regime(("cold_start.records=100",)),
     "one epoch": Regime(("cold_start.epochs=1",)),
     "LoRA, rank 8": Regime(("cold_start.lora.r=8", "cold_start.learning_rate=2e-3")),
     "weak base, 200 steps": Regime(("base.max_steps=200",)),
     "strong base, 1,500 steps": Regime(("base.max_steps=1500",)),
-    "normalizer=masked": Regime(("cold_start.normalizer=masked",)),
-    "normalizer=none": Regime(("cold_start.normalizer=none",)),
-    "slope": Regime(("cold_start.slope=true",)),
+    "loss_norm=masked": Regime(("cold_start.normalizer=masked",)),
+    "loss_norm=none": Regime(("cold_start.normalizer=none",)),
+    "exact_elbo=true": Regime(("cold_start.slope=true",)),
 }
 BOILERPLATE = " 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4"
 
@@ -273,10 +271,7 @@ def summary(folder: Path) -> dict[str, Any]:
 
 def table(folder: Path) -> None:
     """Write benchmarks/results/study.json and .md, and print the tables."""
-    found = summary(folder)
-    (RESULTS / "study.json").write_text(json.dumps(machine() | found, indent=2) + "\n")
-    (RESULTS / "study.md").write_text(pages(found))
-    print(pages(found))
+    save("study", summary(folder))
 
 
 if __name__ == "__main__":
