@@ -31,7 +31,8 @@ def rows() -> list[dict[str, Any]]:
     """Memory per device and GPU hours of each case's cold start and RL."""
     found = []
     for hardware, weights, options, words in CASES:
-        argv = ["model=llada_8b", f"memory.weights={weights}", *words]
+        stored = "quantization" if weights == "nf4" else "dtype"
+        argv = ["model=llada_8b", f"memory.{stored}={weights}", *words]
         config = load_run_config(argv, command="plan")
         plans = {stage: make_plan(config, options, stage) for stage in ("weft", "rl")}
         hours = {

@@ -46,7 +46,9 @@ def built(start: str, passes: int, per: str, folder: str) -> DiffuGRPOTrainer:
     """Our trainer with its optimizer, on the benchmark's prompts."""
     base = RLConfig(num_prompts=PROMPTS, num_generations=G, num_iterations=passes, kl_coef=KL)
     options = replace(
-        base, masks=replace(base.masks, per=per), loss=replace(base.loss, clip_coef=CLIP)
+        base,
+        masks=replace(base.masks, share_group_masks=per == "group"),
+        loss=replace(base.loss, clip_coef=CLIP),
     )
     made = DiffuGRPOTrainer(
         model=load_model(start, CPU, torch.float32),

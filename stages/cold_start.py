@@ -113,12 +113,12 @@ def encoded(
 def check(config: RunConfig, surface: ModelFiles) -> None:
     """Raise UserError for what the stage would stumble over."""
     encoded(config, surface)
-    reference = config.cold_start.estimate.reference
+    reference = config.cold_start.ref_model
     if reference is not None and "rho1" in config.stages:
         size = surface_of(reference).network.vocab_size
         rule = f"has {size} tokens, and the model has {surface.network.vocab_size}; name another"
         fits = size == surface.network.vocab_size
-        require(fits, "cold_start.estimate.reference", reference, rule)
+        require(fits, "cold_start.ref_model", reference, rule)
 
 
 def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataConfig) -> list[str]:
@@ -187,7 +187,7 @@ def _trainer(
     examples: Examples,
 ) -> ColdStartTrainer:
     config, options = context.config, context.config.cold_start
-    estimate = options.estimate
+    estimate = options.entropy_pass
     adapted = context.adapted(model, options.lora)
     args = TrainingArguments(
         **common_arguments(context, config.seed),
@@ -208,9 +208,9 @@ def _trainer(
         train_dataset=examples,
         data_collator=AnswerCollator(int(model.config.pad_token_id), options.data.pad_in_answer),
         processing_class=tokenizer,
-        objective=recipe_of(context.stage, options.normalizer, options.slope),
+        objective=recipe_of(context.stage, options.loss_norm, options.exact_elbo),
         seed=config.seed,
-        times=options.times,
+        times=options.t_sampling,
         order=GroupedByLength(examples.lengths(), records_a_step, config.seed)
         if options.data.group_by_length
         else None,
@@ -218,7 +218,7 @@ def _trainer(
         estimate_dropout=estimate.dropout,
         estimate_bf16=estimate.precision == "bf16"
         or (estimate.precision == "auto" and multiplies_bf16(context.device)),
-        reference=context.model(estimate.reference)
-        if context.stage == "rho1" and estimate.reference is not None
+        reference=context.model(options.ref_model)
+        if context.stage == "rho1" and options.ref_model is not None
         else None,
     )

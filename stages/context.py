@@ -62,7 +62,7 @@ class StageContext:
         return resolve_device(self.config.device)
 
     def model(self, place: str | None = None) -> PreTrainedModel:
-        """The model of a place, the start if none is named, as `memory.weights` has it."""
+        """The model of a place, the start if none is named, as `memory` has it."""
         nf4 = self.config.memory.weights == "nf4"
         return load_model(place or self.start, self.device, self.dtype, nf4=nf4)
 

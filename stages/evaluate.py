@@ -101,7 +101,7 @@ def _records(config: RunConfig, settings: Settings, rejects: Rejects) -> list[Re
 
 
 def _dtype(context: StageContext, settings: Settings) -> torch.dtype:
-    """bfloat16 where memory.weights says so, and on a GPU where the paper's numbers are to be met,
+    """bfloat16 where memory.dtype says so, and on a GPU where the paper's numbers are to be met,
     as d1 evaluates; else float32."""
     as_d1 = settings.style == "d1_eval" and context.device.type == "cuda"
     return torch.bfloat16 if as_d1 else context.dtype

@@ -56,7 +56,7 @@ def test_a_preset_lies_over_another():
     assert paper.eval.preset == "paper"  # 512 tokens in 256 steps; rollouts are d1's
     assert (paper.sampler.gen_length, paper.sampler.steps) == (256, 128)
     # d1's scripts
-    assert (d1.stages, d1.memory.weights) == (["rl"], "nf4")
+    assert (d1.stages, d1.memory.quantization) == (["rl"], "nf4")
     assert (d1.rl.num_iterations, d1.rl.lora.targets[-1]) == (8, "up_proj")
     assert d1.rl == load("model=llada_8b", "rl.preset=d1").rl
     # the rest is the lower one's

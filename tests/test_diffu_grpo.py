@@ -73,7 +73,7 @@ def test_loss_and_gradients_equal_the_closed_form(tmp_path, mu, kl, objective, m
     chosen = options(
         num_iterations=mu,
         kl_coef=kl,
-        objective=objective,
+        loss_type=objective,
         optimizer={"micro_batch_size": None if micro == 8 else micro},
     )
     made = trainer(tmp_path, chosen, lora=lora)
@@ -95,7 +95,9 @@ def test_loss_and_gradients_equal_the_closed_form(tmp_path, mu, kl, objective, m
 
 def test_masks_of_a_rows_own_equal_the_closed_form_too(tmp_path):
     """d1's masks; two rows of a prompt share nothing but the prompt."""
-    made = trainer(tmp_path, options(num_iterations=2, kl_coef=0.04, masks={"per": "row"}))
+    made = trainer(
+        tmp_path, options(num_iterations=2, kl_coef=0.04, masks={"share_group_masks": False})
+    )
     slices = rollout(made)
     old = twin(made)
     disturb(made.model)
@@ -168,7 +170,7 @@ def test_a_group_shares_its_prompt_mask_and_nothing_else_does(tmp_path):
 
 
 def test_d1_masks_each_row_by_itself(tmp_path):
-    made = trainer(tmp_path, options(num_iterations=3, masks={"per": "row"}))
+    made = trainer(tmp_path, options(num_iterations=3, masks={"share_group_masks": False}))
     seeds = rollout(made)[0]["mask_seeds"]
     assert len(set(seeds.flatten().tolist())) == seeds.numel()
 

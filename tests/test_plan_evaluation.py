@@ -121,7 +121,7 @@ def test_which_evaluations_a_stage_has():
 
 
 def test_the_papers_evaluation_is_in_bfloat16_and_without_adapters():
-    made = config("model=llada_8b", "memory.weights=float32", "eval.num_records=1")
+    made = config("model=llada_8b", "memory.dtype=float32", "eval.num_records=1")
     wide = ModelShape(LLADA, LLADA.published_sizes, made.rl.lora, "float32", False, half=True)
     found = evaluation_seconds(made, PlanConfig(), "weft", wide)
     merged = replace(wide, lora=LoraConfig(0), weights="bfloat16")

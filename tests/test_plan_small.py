@@ -126,7 +126,7 @@ def test_a_base_is_planned_where_a_run_trains_one(capsys):
 
 
 def test_a_base_is_one_process_in_float32():
-    words = ("model=small", "cold_start.lora.r=8", "rl.lora.r=8", "memory.weights=bfloat16")
+    words = ("model=small", "cold_start.lora.r=8", "rl.lora.r=8", "memory.dtype=bfloat16")
     one = make_plan(config("model=small"), PlanConfig(), "base")
     assert make_plan(config(*words), PlanConfig(devices=4, sharding="zero3"), "base") == one
 

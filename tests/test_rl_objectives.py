@@ -115,9 +115,9 @@ def test_loss_and_gradients_equal_loops_over_rows(tmp_path, estimator, objective
         num_iterations=2,
         kl_coef=kl_coef,
         estimator=estimator,
-        objective=objective,
+        loss_type=objective,
         loss={"kl": kl},
-        masks={} if estimator in ("one_step", "coupled") else {"draws": 3},
+        masks={} if estimator in ("one_step", "coupled") else {"num_mc_samples": 3},
     )
     sampler = SamplerConfig(T, 6, 6, temperature=1.0)  # two blocks, two tokens a step
     made = trainer(tmp_path, chosen, sampler=sampler)
@@ -147,7 +147,7 @@ def test_micro_batches_add_up_to_the_whole(tmp_path, estimator, objective, kl):
             kl_coef=0.04,
             estimator=estimator,
             # bnpo weighs micro-batches alike, as d1 does; dapo is its sum over the whole
-            objective="dapo" if objective == "bnpo" else objective,
+            loss_type="dapo" if objective == "bnpo" else objective,
             loss={"kl": kl},
             optimizer={"micro_batch_size": size},
         )
@@ -165,7 +165,7 @@ def test_advantages_of_the_objectives(tmp_path):
             ("mean", {}),
             ("leave_one_out", {"loss": {"baseline": "leave_one_out"}}),
             ("z_score", {"loss": {"baseline": "z_score"}}),
-            ("wd1", {"objective": "wd1"}),
+            ("wd1", {"loss_type": "wd1"}),
         )
     }
     mean = batch["mean"]
@@ -175,7 +175,7 @@ def test_advantages_of_the_objectives(tmp_path):
 
 
 def test_only_the_top_share_of_entropies_is_trained_on(tmp_path):
-    chosen = options(objective="dapo", loss={"top_entropy_share": 0.25})
+    chosen = options(loss_type="dapo", loss={"top_entropy_share": 0.25})
     made = trainer(tmp_path, chosen)
     slices = rollout(made)
     batch = joined(slices)
@@ -193,9 +193,9 @@ def test_only_the_top_share_of_entropies_is_trained_on(tmp_path):
 
 def test_tokens_of_the_highest_covariance_are_held(tmp_path):
     chosen = options(
-        objective="dapo", num_iterations=2, loss={"kl_cov_share": 0.1, "kl_cov_coef": 2.0}
+        loss_type="dapo", num_iterations=2, loss={"kl_cov_share": 0.1, "kl_cov_coef": 2.0}
     )
-    plain_options = options(objective="dapo", num_iterations=2)
+    plain_options = options(loss_type="dapo", num_iterations=2)
     made, plain = trainer(tmp_path / "a", chosen), trainer(tmp_path / "b", plain_options)
     slices, others = rollout(made), rollout(plain)
     batch = joined(slices)
@@ -216,7 +216,7 @@ def test_tokens_of_the_highest_covariance_are_held(tmp_path):
 @pytest.mark.parametrize("rule", [{}, {"threshold": 1.0}, {"threshold": 0.03}, {"factor": 0.5}])
 def test_a_trace_follows_the_sampler(tmp_path, rule):
     sampler = SamplerConfig(T, T, 4, temperature=1.0, **rule)
-    chosen = options(estimator="trace", masks={"draws": T})
+    chosen = options(estimator="trace", masks={"num_mc_samples": T})
     made = trainer(tmp_path, chosen, sampler=sampler)
     batch = rollout(made)[0]
     # a slice a step; what a slice is scored on was committed in its step
@@ -232,7 +232,7 @@ def test_a_trace_follows_the_sampler(tmp_path, rule):
 
 
 def test_masks_of_a_bound_follow_the_row_not_the_batch(tmp_path):
-    made = trainer(tmp_path, options(estimator="elbo", objective="spg"))
+    made = trainer(tmp_path, options(estimator="elbo", loss_type="spg"))
     batch = rollout(made)[0]
     whole = made._views(batch, 0)
     alone = made._views(made._slice(batch, 5, 1), 0)

@@ -97,7 +97,7 @@ def cold_start(folder, processes, lora, optim="sgd", save_strategy="no", **chang
 
 
 def rl(folder, processes, lora, **changes):
-    chosen = options(objective="dapo", num_iterations=2, kl_coef=0.04, rollout={"resample": 1})
+    chosen = options(loss_type="dapo", num_iterations=2, kl_coef=0.04, rollout={"resample": 1})
     # commits what it is sure of: the forwards of a rollout differ from process to process
     sampler = SamplerConfig(12, 12, 12, temperature=1.0, threshold=0.03)
     trainer = rl_trainer(

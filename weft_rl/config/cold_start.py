@@ -13,22 +13,22 @@ BAD_RECORDS = (
 
 
 @dataclass(frozen=True)
-class EstimateConfig(Block):
-    """What the cold start's rates and weights are estimated from."""
+class EntropyPassConfig(Block):
+    """The forward pass without gradient that gives token entropies."""
 
-    prefix: ClassVar[str] = "cold_start.estimate."
+    prefix: ClassVar[str] = "cold_start.entropy_pass."
 
     rates: Literal["fresh", "cached"] = option(
-        "fresh", "fresh: one forward without gradient every step; cached: kept for some epochs"
+        "fresh", "fresh: one forward pass every step; cached: entropies are kept for some epochs"
     )
-    refresh_every: int = option(5, "epochs between estimates of a record, when cached", at_least=1)
-    dropout: bool = option(False, "estimate in train mode")
+    refresh_every: int = option(
+        5, "epochs between passes over a record, with rates=cached", at_least=1
+    )
+    dropout: bool = option(False, "keep dropout on")
     precision: Literal["auto", "model", "bf16"] = option(
         "auto",
-        "of its products; auto: bf16 where the processor multiplies it. Entropies are float32, "
-        "and any rates keep the bound exact",
+        "autocast dtype; auto: bf16 if the processor has bf16 matmuls. Entropies are float32",
     )
-    reference: str | None = option(None, "checkpoint that rho1 compares each token's loss with")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from weft_rl.errors import UserError
 from weft_rl.io.safe_files import parse_yaml
 from weft_rl.runs.folder import CONFIG, read_config
 from weft_rl.runs.origins import checkpoint_of, run_of
+from weft_rl.runs.renamed import with_new_keys
 
 Options = TypeVar("Options")
 
@@ -34,7 +35,7 @@ _FREE = ("out", "resume", "stages", "trackers", "reliability")
 # Of a run whose checkpoint another run starts from: what is this run's own, or this machine's.
 _NOT_INHERITED = ("model", "out", "resume", "stages", "trackers", "device")
 # Options that name a model.
-_MODELS = ("model", "cold_start.estimate.reference")
+_MODELS = ("model", "cold_start.ref_model")
 
 
 def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) -> RunConfig:
@@ -157,6 +158,7 @@ def diff_configs(saved: str, config: RunConfig) -> list[str]:
     Where the run lies, whether it goes on, its stages, trackers and `reliability` are free. Raises
     UserError for a text that is no YAML."""
     old = parse_yaml(saved, Path("config.yaml"), "choose another out")
+    old = with_new_keys(old) if isinstance(old, dict) else old
     new = yaml.safe_load(to_yaml(config))
     keys = [key for key in leaves(RunConfig) if key.split(".")[0] not in _FREE]
     return [key for key in keys if _at(old, key) != _at(new, key)]

@@ -8,20 +8,31 @@ from weft_rl.config.fields import Block, option
 
 @dataclass(frozen=True)
 class MemoryConfig(Block):
-    """What the weights are kept in, and what is computed twice to keep less."""
+    """Dtypes, quantization and gradient checkpointing."""
 
     prefix: ClassVar[str] = "memory."
 
-    weights: Literal["float32", "auto", "bfloat16", "nf4"] = option(
+    dtype: Literal["float32", "auto", "bfloat16"] = option(
         "float32",
-        "of the start, frozen under an adapter; auto: bfloat16 on a GPU where all stages have one; "
-        "nf4 needs a GPU and bitsandbytes",
+        "dtype of the base model's weights; auto: bfloat16 on a GPU if all stages train adapters",
+    )
+    quantization: Literal["none", "nf4"] = option(
+        "none", "nf4: 4-bit base weights under an adapter; needs a GPU and bitsandbytes"
     )
     mixed_precision: Literal["auto", "bf16", "no"] = option(
         "auto",
-        "products of a training's passes, its weights and losses stay as they are; auto: bf16 on a "
-        "GPU; faster for larger models on a CPU that multiplies bf16 as well",
+        "autocast dtype in training; weights and losses keep theirs; auto: bf16 on a GPU",
     )
     gradient_checkpointing: bool = option(
-        False, "layers are computed again on the way back: a third more time, less memory"
+        False, "recompute layers in the backward pass: a third more time, less memory"
     )
+
+    @property
+    def weights(self) -> Literal["float32", "auto", "bfloat16", "nf4"]:
+        """How the base weights are stored: quantized, or in a dtype."""
+        return "nf4" if self.quantization == "nf4" else self.dtype
+
+    @property
+    def weights_key(self) -> str:
+        """The option that decides how the base weights are stored."""
+        return "memory.quantization" if self.quantization == "nf4" else "memory.dtype"

@@ -14,26 +14,26 @@ CLIPPED_TOKENS = ("bnpo", "grpo", "dr_grpo", "dapo")
 _SENSELESS = {
     **{
         (
-            objective,
+            loss_type,
             "elbo",
         ): "a bound has no probability of single tokens to clip the ratio of; use "
-        "rl.preset=spg rl.objective=spg, or rl.objective=gspo rl.loss.kl=sequence, or "
-        "rl.objective=wd1 rl.loss.kl=sequence"
-        for objective in CLIPPED_TOKENS
+        "rl.preset=spg rl.loss_type=spg, or rl.loss_type=gspo rl.loss.kl_estimator=k2_sequence, or "
+        "rl.loss_type=wd1 rl.loss.kl_estimator=k2_sequence"
+        for loss_type in CLIPPED_TOKENS
     },
     **{
         ("spg", estimator): "needs a lower and an upper bound; use rl.preset=spg "
-        "rl.estimator=elbo, or rl.estimator=elbo rl.loss.kl=sequence"
+        "rl.estimator=elbo, or rl.estimator=elbo rl.loss.kl_estimator=k2_sequence"
         for estimator in ("one_step", "coupled", "random_mask", "trace")
     },
 }
 
 # The estimators that have an option of rl.masks.
 _OWNERS = {
-    "draws": ("random_mask", "elbo", "trace"),
-    "times": ("elbo",),
+    "num_mc_samples": ("random_mask", "elbo", "trace"),
+    "t_sampling": ("elbo",),
     "complement": ("elbo",),
-    "by_block": ("elbo",),
+    "blockwise": ("elbo",),
 }
 
 
@@ -69,15 +69,17 @@ class MasksConfig(Block):
     prompt_probability: float = option(
         0.15, "share of prompt tokens hidden in a log-probability", at_least=0, below=1
     )
-    per: Literal["group", "row"] = option(
-        "group", "who has masks of its own: group is faster, row is d1's"
+    share_group_masks: bool = option(
+        True, "completions of a prompt share their masks: faster; false: d1's"
     )
-    draws: int = option(
-        2, "masks of a completion (random_mask, elbo), slices of it (trace)", at_least=1
+    num_mc_samples: int = option(
+        2, "Monte Carlo masks per completion (random_mask, elbo) or its slices (trace)", at_least=1
     )
-    times: Literal["random", "quadrature"] = option("random", "mask ratios of elbo")
+    t_sampling: Literal["random", "quadrature"] = option(
+        "random", "elbo: how mask ratios are drawn"
+    )
     complement: bool = option(False, "elbo: also the opposite of each mask, twice the forwards")
-    by_block: bool = option(True, "elbo of sampling block by block, not of any order")
+    blockwise: bool = option(True, "elbo of blockwise sampling; false: of any order")
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ class LossConfig(Block):
     baseline: Literal["mean", "leave_one_out", "z_score"] = option(
         "mean", "subtracted from a reward: the group's mean, the others', and divided by deviation"
     )
-    kl: Literal["tokens", "sequence"] = option("tokens", "KL to the start: k3 per token, or k2")
+    kl_estimator: Literal["k3", "k2_sequence"] = option(
+        "k3", "KL to the reference model: k3 per token, or k2 per sequence"
+    )
     wd1_temperature: float = option(1.0, "of wd1's softmax over advantages", above=0)
     spg_exponent: float = option(1.5, "b of SPG's upper bound", above=0)
     spg_mixture: float = option(
@@ -148,8 +152,8 @@ class RLConfig(Block):
     estimator: Literal["one_step", "coupled", "random_mask", "elbo", "trace"] = option(
         "one_step", "of a completion's log-probability; one_step: d1's"
     )
-    objective: Literal["bnpo", "grpo", "dr_grpo", "dapo", "gspo", "wd1", "spg"] = option(
-        "bnpo", "clipped tokens by normaliser (bnpo: d1's; grpo, dr_grpo, dapo), or gspo, wd1, spg"
+    loss_type: Literal["bnpo", "grpo", "dr_grpo", "dapo", "gspo", "wd1", "spg"] = option(
+        "bnpo", "PPO-clip by normalizer (bnpo: d1's; grpo, dr_grpo, dapo), or gspo, wd1, spg"
     )
     save_steps: int = option(20, "steps between checkpoints", at_least=1)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -196,17 +200,17 @@ class RLConfig(Block):
 
 
 def _check_pair(options: RLConfig) -> None:
-    """Raise UserError for an estimator and an objective, or their numbers, that make no sense."""
-    estimator, objective, loss = options.estimator, options.objective, options.loss
+    """Raise UserError for an estimator and a loss type, or their numbers, that make no sense."""
+    estimator, loss_type, loss = options.estimator, options.loss_type, options.loss
     kl_coef, masks = options.kl_coef, options.masks
-    rule = _SENSELESS.get((objective, estimator), "")
-    require(not rule, "rl.objective", objective, f"with rl.estimator={estimator}: {rule}")
-    fits = kl_coef == 0 or estimator != "elbo" or loss.kl == "sequence"
+    rule = _SENSELESS.get((loss_type, estimator), "")
+    require(not rule, "rl.loss_type", loss_type, f"with rl.estimator={estimator}: {rule}")
+    fits = kl_coef == 0 or estimator != "elbo" or loss.kl_estimator == "k2_sequence"
     rule = (
-        "a bound has no probability of single tokens; use rl.loss.kl=sequence, or rl.kl_coef=0 for "
-        f"no reference{', as rl.preset=spg has it' if objective == 'spg' else ''}"
+        "a bound has no probability of single tokens; use rl.loss.kl_estimator=k2_sequence, or "
+        f"rl.kl_coef=0 for no reference{', as rl.preset=spg has it' if loss_type == 'spg' else ''}"
     )
-    require(fits, "rl.loss.kl", loss.kl, rule)
+    require(fits, "rl.loss.kl_estimator", loss.kl_estimator, rule)
     for name, owners in _OWNERS.items():
         value, usual = getattr(masks, name), getattr(MasksConfig(), name)
         rule = f"only rl.estimator={', '.join(owners)} has it, not {estimator}; leave it out"
@@ -215,9 +219,9 @@ def _check_pair(options: RLConfig) -> None:
         ("rl.loss.top_entropy_share", loss.top_entropy_share, loss.top_entropy_share == 1),
         ("rl.loss.kl_cov_share", loss.kl_cov_share, loss.kl_cov_share == 0),
     ):
-        rule = f"picks tokens, and rl.objective={objective} has no loss of single ones; use "
+        rule = f"picks tokens, and rl.loss_type={loss_type} has no loss of single ones; use "
         rule += ", ".join(CLIPPED_TOKENS)
-        require(is_off or objective in CLIPPED_TOKENS, key, value, rule)
+        require(is_off or loss_type in CLIPPED_TOKENS, key, value, rule)
     rule = "holds tokens to the policy of the rollout, which is all there is with "
     rule += "rl.num_iterations=1; use 2 or more of them, or a share of 0"
     fits = loss.kl_cov_share == 0 or options.num_iterations > 1

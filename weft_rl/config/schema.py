@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from re import fullmatch
 from typing import ClassVar, Literal
 
-from weft_rl.config.cold_start import BAD_RECORDS, DataConfig, EstimateConfig
+from weft_rl.config.cold_start import BAD_RECORDS, DataConfig, EntropyPassConfig
 from weft_rl.config.fields import Block, about, option, require, shown
 from weft_rl.config.lora import LoraConfig
 from weft_rl.config.memory import MemoryConfig
@@ -157,14 +157,17 @@ class ColdStartConfig(Block):
     weight_decay: float = option(0.1, "AdamW's", at_least=0)
     max_grad_norm: float = option(1.0, "longer gradients are scaled down to it", above=0)
     data: DataConfig = field(default_factory=DataConfig)
-    normalizer: Literal["answer", "masked", "none"] = option(
-        "answer", "a record's loss is divided by its answer tokens, its masked ones, or 1"
+    loss_norm: Literal["answer", "masked", "none"] = option(
+        "answer", "divisor of an example's loss: its answer tokens, its masked tokens, or 1"
     )
-    slope: bool = option(False, "weight by dt_i/dt, the exact bound")
-    times: Literal["independent", "stratified", "antithetic"] = option(
-        "independent", "of a forward pass: each by itself, spread over (0, 1), in pairs t and 1 - t"
+    exact_elbo: bool = option(False, "weight tokens by dt_i/dt: the exact ELBO")
+    t_sampling: Literal["independent", "stratified", "antithetic"] = option(
+        "independent", "diffusion times of a batch: independent, stratified, or pairs t and 1 - t"
     )
-    estimate: EstimateConfig = field(default_factory=lambda: EstimateConfig())
+    entropy_pass: EntropyPassConfig = field(default_factory=lambda: EntropyPassConfig())
+    ref_model: str | None = option(
+        None, "checkpoint of the reference model that rho1 compares token losses with"
+    )
     logging_steps: int = option(10, "steps between metric lines", at_least=1)
     save_steps: int = option(100, "steps between checkpoints", at_least=1)
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -175,20 +178,20 @@ class ColdStartConfig(Block):
             "keeps one rate an answer token, and with cold_start.data.pad_in_answer their number "
             "changes with the batch; use fresh"
         )
-        fits = self.estimate.rates == "fresh" or not self.data.pad_in_answer
-        require(fits, "cold_start.estimate.rates", self.estimate.rates, rule)
+        fits = self.entropy_pass.rates == "fresh" or not self.data.pad_in_answer
+        require(fits, "cold_start.entropy_pass.rates", self.entropy_pass.rates, rule)
         rule = (
-            "is the exact bound of a record divided by a fixed number, and cold_start.normalizer="
+            "is the exact bound of a record divided by a fixed number, and cold_start.loss_norm="
             "masked is a random one; use answer or none there, or stages=[weft_exact]"
         )
-        fits = not self.slope or self.normalizer != "masked"
-        require(fits, "cold_start.slope", self.slope, rule)
+        fits = not self.exact_elbo or self.loss_norm != "masked"
+        require(fits, "cold_start.exact_elbo", self.exact_elbo, rule)
         rule = (
             "spreads the times of a forward pass, which has one with cold_start.batch_size=1; "
             "raise that, or use independent"
         )
-        fits = self.batch_size > 1 or self.times == "independent"
-        require(fits, "cold_start.times", self.times, rule)
+        fits = self.batch_size > 1 or self.t_sampling == "independent"
+        require(fits, "cold_start.t_sampling", self.t_sampling, rule)
 
 
 @dataclass(frozen=True)
@@ -268,15 +271,15 @@ class RunConfig(Block):
         fits = "base" not in self.stages or self.model in TOY_MODELS
         require(fits, "stages", self.stages, rule)
         rule = "is needed by stage rho1: name a checkpoint, for instance of an sft run"
-        fits = "rho1" not in self.stages or self.cold_start.estimate.reference is not None
-        require(fits, "cold_start.estimate.reference", None, rule)
+        fits = "rho1" not in self.stages or self.cold_start.ref_model is not None
+        require(fits, "cold_start.ref_model", None, rule)
         rule = "would round away the steps of trained weights; use float32, or set {0}.r"
         for name, block in (("cold_start", self.cold_start), ("rl", self.rl)):
             used = {"rl" if stage == "rl" else "cold_start" for stage in self.trained}
             fits = (
                 name not in used or block.lora.r > 0 or self.memory.weights in ("float32", "auto")
             )
-            require(fits, "memory.weights", self.memory.weights, rule.format(f"{name}.lora"))
+            require(fits, self.memory.weights_key, self.memory.weights, rule.format(f"{name}.lora"))
         rule = "guides samples, and rl.estimator=trace scores the sampler's steps without it; use 0"
         fits = "rl" not in self.stages or self.rl.estimator != "trace"
         guidance = self.sampler.cfg_scale

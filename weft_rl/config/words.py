@@ -6,6 +6,7 @@ from typing import Any, get_origin
 
 from weft_rl.config.fields import Leaf, leaves, shown
 from weft_rl.errors import UserError
+from weft_rl.runs.renamed import RENAMED, renamed
 
 _FLAGS = ("--help", "-h", "--print-config")
 # Below this likeness difflib's nearest key has little to do with what was typed.
@@ -67,6 +68,9 @@ def pairs_of(
         if positional is not None and (not (equals or is_key) or "/" in key):
             loose.append(word)
             continue
+        if key in RENAMED and key not in known:
+            new = " ".join(f"{name}={shown(value)}" for name, value in renamed(key, text).items())
+            raise UserError(f"{shown(word)}: renamed; write {new if equals else RENAMED[key]}")
         if key not in known and key not in extra:
             raise UserError(f"{shown(word) or repr(word)}: {_unknown(key, bool(equals), known)}")
         if not equals:

@@ -59,18 +59,18 @@ def rows_of_pass(rl: RLConfig, completions: int, steps: int) -> float:
     """Rows of a forward for the log-probabilities of so many completions, its micro-batch's mean.
 
     Each is seen in an estimator's views. A view with everything hidden is the same for all of a
-    group that has its masks in common (rl.masks.per=group), and goes through the model once. steps:
-    the sampler's. Views that chance makes alike are not taken off."""
+    group that shares its masks (rl.masks.share_group_masks), and goes through the model once.
+    steps: the sampler's. Views that chance makes alike are not taken off."""
     masks = rl.masks
     views = {
         "one_step": 1,
         "coupled": 3,
-        "random_mask": masks.draws,
-        "elbo": masks.draws * (1 + masks.complement),
-        "trace": min(masks.draws, steps),
+        "random_mask": masks.num_mc_samples,
+        "elbo": masks.num_mc_samples * (1 + masks.complement),
+        "trace": min(masks.num_mc_samples, steps),
     }[rl.estimator]
     # the first one of these hides everything
-    shared = rl.masks.per == "group" and rl.estimator in ("one_step", "coupled", "trace")
+    shared = rl.masks.share_group_masks and rl.estimator in ("one_step", "coupled", "trace")
     if not shared:
         return completions * views
     size = rl.num_generations
@@ -100,7 +100,7 @@ def cold_start_work(config: RunConfig, options: PlanConfig, stage: str, step: St
     length = min(options.trace_length or step.length, step.length)
     # a half of the tokens is masked, on average, and has a loss; the estimate is of all of them
     masked = length // 2
-    kept = cold.estimate.refresh_every if cold.estimate.rates == "cached" else 1
+    kept = cold.entropy_pass.refresh_every if cold.entropy_pass.rates == "cached" else 1
     one = forward_operations(network, length, masked)
     whole = forward_operations(network, length, length)
     times, size = cold.gradient_accumulation_steps, cold.batch_size
@@ -141,7 +141,7 @@ def _old_passes(rl: RLConfig) -> float:
     if rl.loss.top_entropy_share < 1 or rl.loss.kl_cov_share > 0:
         return 1.0
     # the first of the mu begins with that very policy
-    with_ratio = rl.objective in (*CLIPPED_TOKENS, "gspo")
+    with_ratio = rl.loss_type in (*CLIPPED_TOKENS, "gspo")
     return (1 - 1 / rl.num_iterations) if with_ratio else 0.0
 
 

@@ -104,7 +104,7 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
         self._rollout, self._rows = ("train", self._step // self.slices), inputs
         self._ids = [str(row.get("id", "")) for row in inputs]
         self._extra = {}
-        by_row = self.options.masks.per == "row"
+        by_row = not self.options.masks.share_group_masks
         owners = [
             first + row if by_row else (first + row) // self.group for row in range(len(inputs))
         ]
@@ -139,11 +139,11 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
     def _advantages(self, centred: Tensor) -> Tensor:
         """From rewards less their groups' means, TRL's, to the objective's: (N,)."""
         options = self.options
-        if options.loss.baseline == "mean" and options.objective != "wd1":
+        if options.loss.baseline == "mean" and options.loss_type != "wd1":
             return centred
         every = self.accelerator.gather(centred)  # a group may lie on several processes
         made = group_advantages(every, self.group, options.loss.baseline)
-        if options.objective == "wd1":
+        if options.loss_type == "wd1":
             made = wd1_weights(made, self.group, options.loss.wd1_temperature)
         first = self.accelerator.process_index * len(centred)
         return made[first : first + len(centred)]
@@ -157,7 +157,7 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
         picks = options.loss.top_entropy_share < 1 or options.loss.kl_cov_share > 0
         # the first pass begins with this very policy, whose ratio is 1: nothing to compute
         skipped = 0 if picks else 1
-        if picks or (options.objective in WITH_RATIO and self.num_iterations > 1):
+        if picks or (options.loss_type in WITH_RATIO and self.num_iterations > 1):
             old, entropy = self._passes(self.model, scored, skipped)
             made["old_log_probs"] = old
         if options.kl_coef and self.ref_model is not None:
@@ -261,16 +261,16 @@ class DiffuGRPOTrainer(DenoisedRollouts, ResumableRollouts, AtomicCheckpoints, G
             of_pass("chosen"),
             of_pass("held"),
         )
-        found = token_loss(options.objective, log_p, views, evidence, options.loss, options.kl_coef)
+        found = token_loss(options.loss_type, log_p, views, evidence, options.loss, options.kl_coef)
         processes = self.accelerator.num_processes
         tokens = inputs["scored_tokens"][k]
-        if options.objective == "bnpo" and options.optimizer.micro_batch_size is not None:
+        if options.loss_type == "bnpo" and options.optimizer.micro_batch_size is not None:
             # d1's: each micro-batch weighs the same, whatever its number of tokens
             tokens = found.scored.sum() * self.slices * processes
         loss = aggregate(
             found.loss,
             found.scored,
-            normalizer_of(options.objective),
+            normalizer_of(options.loss_type),
             tokens=tokens,
             rows=self.rollout_rows,
             gen_length=self.sampler.gen_length,

@@ -53,20 +53,20 @@ def draw_views(
     if estimator == "trace":
         if rows.order is None:
             raise ValueError("the trace estimator needs the sampler's order")
-        return estimators.trace(answer, rows.order, masks.draws)
+        return estimators.trace(answer, rows.order, masks.num_mc_samples)
     # not the prompt mask's generator: a longer prompt must not move the completion's masks
     generators = [torch.Generator().manual_seed(seed_for(own, "views")) for own in seeds.tolist()]
     if estimator == "coupled":
         return estimators.coupled(answer, generators)
     if estimator == "random_mask":
-        return estimators.random_mask(answer, generators, masks.draws)
+        return estimators.random_mask(answer, generators, masks.num_mc_samples)
     return estimators.elbo(
         answer,
         generators,
-        masks.draws,
-        times=masks.times,
+        masks.num_mc_samples,
+        times=masks.t_sampling,
         complement=masks.complement,
-        block_length=block_length if masks.by_block else None,
+        block_length=block_length if masks.blockwise else None,
     )
 
 

@@ -87,7 +87,7 @@ def token_loss(
         if evidence.held is not None:
             loss = loss + options.kl_cov_coef * (new - old).abs() * evidence.held
     if kl_coef and evidence.reference is not None:
-        if options.kl == "sequence":
+        if options.kl_estimator == "k2_sequence":
             divergence = kl_k2_sequence(new, evidence.reference, scored)
         else:
             divergence = kl_k3(new, evidence.reference)
