@@ -81,7 +81,7 @@ def greedy(temperature: float = 0.0, rounds: int = 3, few: int = 3) -> dict[str,
         ours.append(some_steps(model, ids, config, BLOCK) / BLOCK)
         theirs.append(seconds(lambda: published_sample(model, ids, **options, max_steps=few)) / few)
     return {
-        "what": f"exact, temperature {temperature:g}, T={LENGTH}, block {BLOCK}, no early stop",
+        "what": f"temperature {temperature:g}, {LENGTH} tokens, no early stop",
         "published_s": median(theirs) * LENGTH,
         "ours_s": median(ours) * LENGTH,
         "ratio": median(theirs) / median(ours),
@@ -107,7 +107,7 @@ def ends(few: int = 2) -> dict[str, Any]:
     after = seconds(lambda: published_sample(model, ids, **sizes, max_steps=few))
     theirs = (before + after) / (2 * few) * LENGTH
     return {
-        "what": f"exact, greedy, T={LENGTH}, block {BLOCK}, rows end after {ENDS} tokens",
+        "what": f"temperature 0, rows end after {ENDS} tokens",
         "published_s": theirs,
         "ours_s": ours,
         "ratio": theirs / ours,
@@ -155,8 +155,7 @@ def trained(run: Path, rows: int = 8, rounds: int = 2) -> dict[str, Any]:
     kept = torch.arange(32) < same[:, None]
     told = found["published"][:, -32:]
     return {
-        "what": f"dual cache, threshold 0.9: {rows} held-out puzzles, T=32, block 16, one token a "
-        "step for the published one",
+        "what": f"dual cache, threshold 0.9, {rows} puzzles, 32 tokens",
         "published_s": median(theirs),
         "ours_s": median(ours),
         "ratio": median(theirs) / median(ours),

@@ -8,10 +8,10 @@ Result = dict[str, Any]
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A Markdown table."""
+    """A Markdown table, without padding."""
     titles = [*head]
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+    lines = ("|".join(map(str, line)) for line in (titles, ["---"] * len(titles), *rows))
+    return "".join(f"|{line}|\n" for line in lines)
 
 
 def answers(result: Result) -> str:
@@ -32,9 +32,8 @@ def policies(result: Result) -> str:
     rows = []
     for row in result["rows"]:
         scores = ", ".join(f"{name} {value:.1f}" for name, value in row["scores"].items())
-        terms = ", ".join(f"{name} {value:.3f}" for name, value in row["d1_terms"].items())
-        rows.append((row["task"], row["policy"], row["n"], scores, terms))
-    return table(["task", "policy", "n", "scores, percent", "`rewards=d1`, mean by term"], rows)
+        rows.append((row["task"], row["policy"], row["n"], scores))
+    return table(["task", "answer", "n", "scores, percent"], rows)
 
 
 def cold_start_overhead(result: Result) -> str:
@@ -55,25 +54,14 @@ def cold_start_overhead(result: Result) -> str:
 def rl_step(result: Result) -> str:
     """Seconds of a pass and of an iteration against d1's loop."""
     rows = [
-        (
-            f"{name}, one pass",
-            f"{each['row']:.3f}",
-            f"{each['group']:.3f}",
-            each["row"] / each["group"],
-        )
-        for name, each in result["passes"].items()
+        (f"{name}, one pass", each["row"], each["group"]) for name, each in result["passes"].items()
     ]
     rows += [
-        (
-            f"iteration, mu = {mu}",
-            f"{each['d1']:.3f}",
-            f"{each['ours']:.3f}",
-            each["d1"] / each["ours"],
-        )
+        (f"iteration, mu = {mu}", each["d1"], each["ours"])
         for mu, each in result["iteration"].items()
     ]
-    lines = ((what, d1, ours, f"{ratio:.1f}") for what, d1, ours, ratio in rows)
-    return table(["CPU seconds", "d1's loop", "weft-rl", "ratio"], lines)
+    lines = ((what, f"{ours:.2f}", f"{d1 / ours:.1f}") for what, d1, ours in rows)
+    return table(["", "CPU s", "d1's loop / weft-rl"], lines)
 
 
 def sampler(result: Result) -> str:
@@ -91,7 +79,7 @@ def sampler_quality(result: Result) -> str:
     head, rows = ["mode", "forwards", "cells, points", "whole puzzles, points", "same tokens"], []
     for row in result["quality"]["found"]:
         mode, _, block = row["mode"].rpartition(", block ")
-        if block == "32":
+        if block == "32" and mode != "exact" and "prefix, " not in mode:
             drifts = (row[f"{name}_drift"] for name in ("cell_accuracy", "exact"))
             cells = [f"{value:+.1f} [{low:.1f}, {high:.1f}]" for value, low, high in drifts]
             rows.append((mode, row["forwards"], *cells, f"{row['same_completions']:.0f}%"))
@@ -146,18 +134,17 @@ def loading_memory(result: Result) -> str:
 
 
 def loss_memory(result: Result) -> str:
-    """Memory and time of a loss with all logits at once or in chunks."""
+    """Memory and time of a training step with all logits at once or in chunks."""
     rows = (
         (
-            row["loss"],
-            row["vocab_size"],
+            f"{row['vocab_size']:,}",
             *(f"{row['bytes'][kind] / 2**20:,.0f}" for kind in ("at once", "parts")),
             f"{row['seconds']['parts'] / row['seconds']['at once']:.2f}",
         )
         for row in result["rows"]
-        if row["positions"] == max(each["positions"] for each in result["rows"])
+        if row["loss"] == "whole step" and row["positions"] == 4096
     )
-    return table(["loss", "V", "MiB at once", "MiB in chunks", "time ratio"], rows)
+    return table(["vocabulary", "MiB at once", "MiB in chunks", "time ratio"], rows)
 
 
 def plan(result: Result) -> str:
@@ -178,9 +165,10 @@ def plan(result: Result) -> str:
 def soak(result: Result) -> str:
     """Injected faults and what they lost."""
     kills, files, fuzz = (result[part]["rows"] for part in ("kills", "files", "fuzz"))
+    killed = {key: sum(row[key] for row in kills.values()) for key in ("kills", "runs", "lost")}
+    count = f"{killed['kills']} in {killed['runs']} runs"
     rows: list[tuple[object, ...]] = [
-        (f"SIGKILL in `{name}`", f"{row['kills']} kills in {row['runs']} runs", row["lost"])
-        for name, row in kills.items()
+        (f"SIGKILL, {len(kills)} stages and commands", count, killed["lost"])
     ]
     broken = sum(row["broken"] for row in files.values())
     rows.append(("damaged checkpoint file", broken, sum(row["lost"] for row in files.values())))

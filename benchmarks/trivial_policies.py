@@ -30,9 +30,9 @@ def rows(task: str, data: str) -> list[dict[str, Any]]:
     found = []
     for name, policy in BASELINES[task].items():
         texts = [(policy(record), record.fields) for record in records]
-        scores = {key: round(100 * average(f, texts), 2) for key, f in EVALUATION[task].items()}
+        scores = {key: round(100 * average(f, texts), 1) for key, f in EVALUATION[task].items()}
         terms = {
-            key: round(average(term.reward, texts), 4) for key, term in training(task, "d1").items()
+            key: round(average(term.reward, texts), 3) for key, term in training(task, "d1").items()
         }
         row = {"task": task, "policy": name, "n": len(records), "scores": scores, "d1_terms": terms}
         found.append(row)
