@@ -13,7 +13,7 @@ from weft_rl.config.rl import CLIPPED_TOKENS
 from weft_rl.config.schema import RLConfig
 from weft_rl.errors import UserError
 
-ESTIMATORS, OBJECTIVES = (get_args(kinds(RLConfig)[key]) for key in ("estimator", "objective"))
+ESTIMATORS, OBJECTIVES = (get_args(kinds(RLConfig)[key]) for key in ("estimator", "loss_type"))
 METHODS = ("coupled", "d1", "d1_tiny", "spg", "wd1")
 
 
