@@ -1,7 +1,6 @@
-"""How the MATH-500 keys are judged: in other spellings, against each other, against near-misses.
+"""Verdicts on MATH-500 answers: other spellings, other keys, near-misses.
 
-Usage: python benchmarks/answers.py. Writes benchmarks/results/answers.json and answers.md, which
-docs/tasks.md shows."""
+Usage: python benchmarks/answers.py. Writes benchmarks/results/answers.json."""
 
 import json
 import random

@@ -1,8 +1,7 @@
-"""What WeFT's estimate pass costs: step time and peak memory against SFT's, in one run.
+"""Step time of WeFT's entropy pass over SFT's, and peak memory.
 
-Usage: python benchmarks/cold_start_overhead.py [quick]. Every method takes the same optimizer steps
-on the same random records, in turns, so that a slow moment of the machine hits all of them alike;
-memory is each method's own process. Writes benchmarks/results/cold_start_overhead.json and .md."""
+Usage: python benchmarks/cold_start_overhead.py [quick]. Methods take turns on the same records;
+memory is measured in separate processes."""
 
 import resource
 import subprocess

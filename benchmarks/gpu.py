@@ -1,9 +1,8 @@
-"""LLaDA-8B's shape on one GPU: a step of either cold start, an iteration of RL, the sampler.
+"""Time and memory of LLaDA-8B's shape on one GPU: cold start, RL, sampler.
 
-Usage: python benchmarks/gpu.py FOLDER PART... [small], with parts of `ceilings`, `cold_start`,
-`rl`, `sampler`, `nf4`; FOLDER holds the random checkpoint (16 GB, written when it is not there).
-The stages are the pipeline's own, with the paper's preset; a part replaces its own rows in
-benchmarks/results/gpu.json and .md. small: a shape for trying this out on a CPU."""
+Usage: python benchmarks/gpu.py FOLDER PART... [small]. PART: ceilings, cold_start, rl, sampler,
+nf4. FOLDER holds the random checkpoint (16 GB, written if missing). Stages are the pipeline's
+own with preset=paper. small: a small shape for a CPU."""
 
 import gc
 import json

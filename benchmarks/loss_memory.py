@@ -1,10 +1,8 @@
-"""What a loss's logits take: all at once against parts, memory and time, growth with V and L.
+"""Memory and time of the loss with all logits at once or in chunks.
 
-Usage: python benchmarks/loss_memory.py [quick]. Forward and backward of the head and the loss
-alone, every position masked and the weights frozen, as under an adapter; then of whole cold-start
-steps of a small network that is trained itself, half of its tokens masked: from the logits of all
-positions, or from those of the masked ones in parts. Both ways in turns within one run. Memory is
-the CPU allocator's account. Writes benchmarks/results/loss_memory.json and .md."""
+Usage: python benchmarks/loss_memory.py [quick]. Measures head and loss alone, with every position
+masked and frozen weights, and training steps of a small network with half of the tokens masked.
+Both ways take turns; memory is counted by the CPU allocator."""
 
 import sys
 import time

@@ -1,10 +1,9 @@
-"""What a run's safeguards cost: RL with them and without, in turns.
+"""RL training time with the safeguards over the time without.
 
 Usage: python benchmarks/reliability_cost.py CHECKPOINT [quick]. CHECKPOINT: a tiny model after its
-cold start. Both sides make the same steps of the preset `tiny` from the same weights and write one
-checkpoint. Without: no look at losses and gradients, no signals, and the checkpoint written in its
-place, without checksums and flushing. Wall-clock seconds of training, since flushing takes no CPU
-time; run it alone, with OMP_NUM_THREADS=1. Writes benchmarks/results/reliability_cost.json, .md."""
+cold start. Both sides take the same steps of preset=tiny. Without safeguards: no NaN checks, no
+signal handling, checkpoints without checksums and fsync. Wall-clock time; run it alone with
+OMP_NUM_THREADS=1."""
 
 import sys
 import tempfile

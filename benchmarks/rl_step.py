@@ -1,9 +1,8 @@
-"""What a step of reinforcement learning costs: sharing a group's forward, and a whole iteration.
+"""CPU time of a pass over a rollout and of an RL iteration, against d1's loop.
 
 Usage: python benchmarks/rl_step.py CHECKPOINT [quick]. CHECKPOINT: a tiny model after its cold
-start. Both sides take turns on the same weights, prompts and sampler settings. Seconds are the
-process' CPU time, which other work on the machine does not add to; run it with OMP_NUM_THREADS=1.
-Writes benchmarks/results/rl_step.json and .md."""
+start. Both sides take turns on the same weights, prompts and sampler. Run it with
+OMP_NUM_THREADS=1."""
 
 import sys
 import tempfile

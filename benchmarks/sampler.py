@@ -1,10 +1,8 @@
-"""The sampler's speed against the published one, and what its approximations cost in quality.
+"""Speed of the sampler against the published one, and quality of its approximations.
 
-Usage: python benchmarks/sampler.py PART [run=FOLDER], with PART of `greedy`, `drawn`, `ends`,
-`trained`, `control`, `quality`, or `all`. run: of the tiny model, `weft_rl.pipeline
-stages=[weft,rl]`, for the last three. Both sides of a ratio take turns in one process. A published
-step costs the same at any time, so that a few of them stand for all. Writes
-benchmarks/results/sampler.json and .md; a part replaces its own rows."""
+Usage: python benchmarks/sampler.py PART... [run=FOLDER]. PART: greedy, drawn, ends, trained,
+control, quality, or all. run: a tiny run of stages=[weft,rl], for the last three. Both sides of
+a ratio take turns; a published step costs the same at any time, so a few steps stand for all."""
 
 import json
 import os

@@ -1,9 +1,8 @@
-"""Runs killed, files broken, disks filled and inputs fuzzed, many times over; nothing may be lost.
+"""Killed runs, damaged checkpoints and fuzzed inputs, many times.
 
-Usage: python benchmarks/soak.py [SECTION ...] [share=1.0] [seed=0]: the sections kills, files and
-fuzz, or all; share scales how often. Writes benchmarks/results/soak.json and soak.md, each section
-in the place of an older one, and the table of docs/reliability.md. Exit status 1 when something was
-lost; what failed is named with the seed that repeats it. The kills take about half an hour."""
+Usage: python benchmarks/soak.py [SECTION...] [share=1.0] [seed=0]. SECTION: kills, files, fuzz;
+share scales the counts. Exit status 1 if anything was lost; failures are named with their seed.
+The kills take about half an hour."""
 
 import os
 import sys

@@ -1,9 +1,8 @@
-"""A second task end to end: traces of Countdown, a cold start on them, reinforcement learning.
+"""Countdown end to end: traces, cold start, RL.
 
-Usage: python benchmarks/countdown.py FOLDER [SEED...]. The tiny base cannot copy a problem's
-numbers into an answer, and then no reward is ever found; so the cold start reads traces of a
-careless teacher, who keeps the numbers in their order and often misses the target. Writes
-benchmarks/results/countdown.json and .md from the seeds that are in FOLDER."""
+Usage: python -m experiments.countdown FOLDER [SEED...]. The tiny base model cannot copy a problem's
+numbers, so RL alone finds no reward. The traces keep the numbers in order and often miss the
+target. Writes the results of all seeds in FOLDER."""
 
 import json
 import sys
@@ -133,7 +132,7 @@ def table(folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
-        sys.exit("usage: python benchmarks/countdown.py FOLDER [SEED...]")
+        sys.exit("usage: python -m experiments.countdown FOLDER [SEED...]")
     for each in sys.argv[2:]:
         run(Path(sys.argv[1]), int(each))
     table(Path(sys.argv[1]))

@@ -1,8 +1,7 @@
-"""The paper's Table 5 at two scales: gradient norms of the cold start, entropy against its root.
+"""Gradient norms of cold starts at two scales: WeFT, Table 5.
 
-Usage: python benchmarks/gradient_norms.py. Each cell is a cold start of the pipeline from one base
-model, every step's norm before clipping kept; seeds share their masks across methods. Writes
-benchmarks/results/gradient_norms.json and .md. About ten minutes on two cores, once."""
+Usage: python -m experiments.gradient_norms. Norms of every step before clipping; the methods of
+a seed share their masks. Takes about ten minutes on two cores."""
 
 import json
 import subprocess

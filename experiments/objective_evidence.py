@@ -1,10 +1,8 @@
-"""The numbers of docs/objective.md, from small random models whose likelihood is known.
+"""Bias and variance of the cold-start losses where -log p is known.
 
-Usage: python benchmarks/objective_evidence.py. A model is the conditionals of a random joint
-distribution over L tokens of V values, so -log p(x0) is exact; rates are WeFT's, from its own
-prediction of a wholly masked sequence, or given uneven ones. Expectations and variances are taken
-over all masks and by quadrature over t. Writes benchmarks/results/objective_evidence.json and .md.
-A minute on two cores."""
+Usage: python -m experiments.objective_evidence. Models are the conditionals of random joint
+distributions over L tokens with V values. Rates are WeFT's or fixed uneven ones. Expectations and
+variances are taken over all masks and by quadrature over t. Takes a minute on two cores."""
 
 import subprocess
 import sys

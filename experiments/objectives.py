@@ -1,13 +1,12 @@
-"""How every estimator and objective learns on the tiny world, from the same cold starts.
+"""Learning of every estimator and loss from the same cold starts of the tiny model.
 
-Usage: python benchmarks/objectives.py FOLDER run METHOD SEED   one run, kept there
-       python benchmarks/objectives.py FOLDER all               all that are not there
-       python benchmarks/objectives.py FOLDER list              the methods and seeds
-       python benchmarks/objectives.py FOLDER table             of what is there
+Usage: python -m experiments.objectives FOLDER all               all missing runs
+       python -m experiments.objectives FOLDER run METHOD SEED   one run
+       python -m experiments.objectives FOLDER list              methods and seeds
+       python -m experiments.objectives FOLDER table             write the results
 
-A method's number of rollouts, prompts, completions and passes is the same for all; forwards counts
-rows that went through a model, sampling included. The table, with what was not run left out, goes
-to benchmarks/results/objectives.json and .md."""
+All methods have the same number of rollouts, prompts, completions and passes. Forwards count rows
+through the model, sampling included."""
 
 import json
 import sys
@@ -141,5 +140,5 @@ def main(folder: Path, words: list[str]) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
-        sys.exit("usage: python benchmarks/objectives.py FOLDER run METHOD SEED|all|list|table")
+        sys.exit("usage: python -m experiments.objectives FOLDER run METHOD SEED|all|list|table")
     main(Path(sys.argv[1]), sys.argv[2:])

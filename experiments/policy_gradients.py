@@ -1,17 +1,15 @@
-"""How far each estimator and objective is from the gradient of the expected reward.
+"""Bias of each estimator and loss against the gradient of the expected reward.
 
-Usage: python benchmarks/policy_gradients.py [quick]. With three tokens in the vocabulary and three
-in a completion everything can be enumerated: the probability of a completion under the sampler (one
-token a step, where any place or the most confident candidate is next), the expected reward, and its
-gradient. Against it stand the gradients that each pair gives from groups of eight completions, on
-the policy that sampled them:
+Usage: python -m experiments.policy_gradients [quick]. With three tokens and completions of three,
+the probability of a completion under the sampler, the expected reward and its gradient are
+enumerated. Estimated gradients come from groups of eight completions of the current policy:
 
-  cosine      of their mean with the true gradient: 1 points the right way
-  bias        what is left of their mean beside the true direction, over its length
-  noise       their standard deviation over the length of their mean: how many groups a step needs
-  views       forwards per completion
+  cosine      of their mean and the true gradient
+  bias        component of their mean orthogonal to the truth over its length
+  noise       their standard deviation over the length of their mean, for one group
+  views       forward passes per completion
 
-Mean over random models. Writes benchmarks/results/policy_gradients.json and .md."""
+Mean over random models."""
 
 import sys
 from dataclasses import replace

@@ -1,10 +1,10 @@
-"""Does the kind of cold start matter, before RL and after it? The study in docs/experiments.md.
+"""Eight seeds of every kind of cold start, before and after RL: docs/results.md.
 
-Usage: python benchmarks/study.py FOLDER run [PART ...]   what is missing, two runs at a time
-       python benchmarks/study.py FOLDER table            benchmarks/results/study.*
+Usage: python -m experiments.study FOLDER run [PART...]   missing runs, two at a time
+       python -m experiments.study FOLDER table           write the results
 
-Every run is kept in FOLDER. A seed's runs share base, order of records, puzzles and rollout seeds,
-so that arms are compared within a seed. Start it again after an interruption."""
+Runs of a seed share base model, order of examples, puzzles and rollout seeds. An interrupted study
+resumes."""
 
 import json
 import os
@@ -38,7 +38,7 @@ ESTIMATES = {
     "kept": ("cold_start.entropy_pass.rates=cached", "cold_start.entropy_pass.refresh_every=5"),
 }
 # What RL follows: d1's estimator and objective as the preset has them, which scored most of all in
-# benchmarks/results/objectives.md, and a ratio of whole completions.
+# benchmarks/results/objectives.json, and a ratio of whole completions.
 POLICIES: dict[str, list[str]] = {"gspo": ["rl.loss_type=gspo"], "d1": []}
 COMMON = ["preset=tiny", "rl.save_steps=200", "cold_start.save_steps=1000"]
 # A third of the preset's steps, each of half its prompts: some 35 s instead of 150 s a run.
@@ -276,7 +276,7 @@ def table(folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
-        sys.exit(f"usage: python benchmarks/study.py FOLDER run [{'|'.join(PARTS)}] ... | table")
+        sys.exit(f"usage: python -m experiments.study FOLDER run [{'|'.join(PARTS)}] ... | table")
     place, what, *rest = sys.argv[1:]
     if what == "run":
         run(Path(place), rest or [*PARTS])
