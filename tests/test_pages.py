@@ -37,9 +37,19 @@ def test_every_table_is_shown():
     assert set(re.findall(r"<!-- table: (\w+) -->", texts)) == set(TOOL["TABLES"])
 
 
+def saved_rows(name):
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["rows"]
+
+
 def test_the_planned_numbers_are_the_planners():
-    rows = json.loads((ROOT / "benchmarks/results/plan.json").read_text(encoding="utf-8"))["rows"]
-    assert runpy.run_path(str(ROOT / "benchmarks" / "plan.py"))["rows"]() == rows
+    assert runpy.run_path(str(ROOT / "benchmarks" / "plan.py"))["rows"]() == saved_rows("plan")
+
+
+@pytest.mark.parametrize("task", ["sudoku", "countdown"])
+def test_the_policies_score_what_the_page_says(task):
+    rows = runpy.run_path(str(ROOT / "benchmarks" / "trivial_policies.py"))["rows"]
+    assert rows(task, "published") == [row for row in saved_rows("policies") if row["task"] == task]
 
 
 @page
