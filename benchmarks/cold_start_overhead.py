@@ -129,9 +129,8 @@ def main(*, quick: bool) -> None:
                 "memory_mib": memory,
             }
         )
-        print(rows[-1], flush=True)
     settings = {"batch": BATCH, "prompt_share": PROMPT_SHARE, "epochs_kept": EPOCHS_KEPT}
-    save("cold_start_overhead", settings | {"rows": rows})
+    save("cold_start_overhead", settings | {"rows": rows}, quick=quick)
 
 
 if __name__ == "__main__":

@@ -130,8 +130,8 @@ def main(*, quick: bool) -> None:
     for loss in (*LOSSES, STEP):
         for vocab_size, length in shapes:
             rows.append(measured(loss, vocab_size, length, rounds=3))
-            print(rows[-1], flush=True)
-    save("loss_memory", {"hidden": HIDDEN, "together": head.LOGITS_TOGETHER, "rows": rows})
+    result = {"hidden": HIDDEN, "together": head.LOGITS_TOGETHER, "rows": rows}
+    save("loss_memory", result, quick=quick)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def save(name: str, result: dict[str, Any]) -> None:
-    """Print the results and write them to benchmarks/results/NAME.json, with the machine."""
-    _write(name, machine() | result)
+def save(name: str, result: dict[str, Any], *, quick: bool = False) -> None:
+    """Print the results and, unless quick, write them to benchmarks/results/NAME.json."""
+    _write(name, machine() | result, quick=quick)
 
 
 def update(name: str, parts: dict[str, Any]) -> None:
@@ -37,7 +37,8 @@ def update(name: str, parts: dict[str, Any]) -> None:
     _write(name, (json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}) | parts)
 
 
-def _write(name: str, result: dict[str, Any]) -> None:
+def _write(name: str, result: dict[str, Any], *, quick: bool = False) -> None:
     text = json.dumps(result, indent=2)
-    (RESULTS / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
     print(text, flush=True)
+    if not quick:
+        (RESULTS / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")

@@ -72,8 +72,8 @@ def main(start: str, *, quick: bool) -> None:
                     sides[name].append(took)
     pairs = zip(sides["with"], sides["without"], strict=True)
     ratios = sorted(one / other for one, other in pairs)
-    if not quick:
-        save("reliability_cost", {"steps": steps, "seconds": sides, "ratios": ratios})
+    result = {"steps": steps, "seconds": sides, "ratios": ratios}
+    save("reliability_cost", result, quick=quick)
 
 
 if __name__ == "__main__":

@@ -171,8 +171,7 @@ def main(start: str, *, quick: bool) -> None:
             ours = partial(our_iteration, built(start, passes, "group", folder))
             whole[passes] = timed({"ours": ours, "d1": d1_iteration(start, passes)}, rounds)
     setting = {"prompts": PROMPTS, "G": G, "gen_length": T, "steps": STEPS}
-    if not quick:
-        save("rl_step", {"setting": setting, "passes": shared, "iteration": whole})
+    save("rl_step", {"setting": setting, "passes": shared, "iteration": whole}, quick=quick)
 
 
 if __name__ == "__main__":

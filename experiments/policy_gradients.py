@@ -188,12 +188,10 @@ def main(*, quick: bool) -> None:
         case: {key: sum(rows[case][key] for rows in each) / len(each) for key in each[0][case]}
         for case in CASES
     }
-    if quick:
-        return
     setting = {"vocabulary": V, "length": T, "G": G, "models": len(each), "groups": groups}
     names = ("remasking", "estimator", "loss_type")
     rows = [dict(zip(names, case, strict=True)) | row for case, row in mean.items()]
-    save("policy_gradients", {"setting": setting, "rows": rows})
+    save("policy_gradients", {"setting": setting, "rows": rows}, quick=quick)
 
 
 if __name__ == "__main__":
