@@ -26,7 +26,8 @@ import weft_rl.stages.cold_start
 import weft_rl.stages.rl
 import weft_rl.trainers.rollouts
 from weft_rl.config.load import load_run_config
-from weft_rl.config.schema import LoraConfig, SamplerConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.models.loading import load_model
 from weft_rl.plan.command import make_plan, network_of
 from weft_rl.plan.config import PlanConfig

@@ -20,7 +20,8 @@ from machine import save
 from torch import Tensor
 from trl import GRPOConfig
 
-from weft_rl.config.schema import RLConfig, SamplerConfig
+from weft_rl.config.rl import RLConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.tasks import training_records
 from weft_rl.models.loading import load_model, load_tokenizer

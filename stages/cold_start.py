@@ -12,8 +12,9 @@ from transformers import (
     TrainingArguments,
 )
 
+from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.fields import require
-from weft_rl.config.schema import TOY_MODELS, DataConfig, RunConfig
+from weft_rl.config.schema import TOY_MODELS, RunConfig
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.sft_examples import Examples, encode_traces
 from weft_rl.data.small_world import small_traces

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from weft_rl.config.fields import leaves
 from weft_rl.config.load import diff_configs, load_run_config, preset_names, to_yaml
-from weft_rl.config.schema import LoraConfig, RunConfig, SamplerConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.sampler import SamplerConfig
+from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
 
 OPTIONS = Path(__file__).parent / "fixtures" / "options.txt"

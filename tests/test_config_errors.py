@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from weft_rl.config.fields import leaves
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
-from weft_rl.config.schema import STAGES, RunConfig, SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
+from weft_rl.config.schema import STAGES, RunConfig
 from weft_rl.errors import UserError
 
 WHOLE = "must be a whole number in plain digits (not 8.0 or 1e3)"

@@ -9,8 +9,7 @@ import yaml
 
 from weft_rl.config.fields import kinds
 from weft_rl.config.load import load_run_config, preset_names, to_yaml
-from weft_rl.config.rl import CLIPPED_TOKENS
-from weft_rl.config.schema import RLConfig
+from weft_rl.config.rl import CLIPPED_TOKENS, RLConfig
 from weft_rl.errors import UserError
 
 ESTIMATORS, OBJECTIVES = (get_args(kinds(RLConfig)[key]) for key in ("estimator", "loss_type"))

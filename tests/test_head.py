@@ -12,7 +12,7 @@ from test_plan import allocated
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from weft_rl.config.schema import LoraConfig
+from weft_rl.config.model import LoraConfig
 from weft_rl.diffusion.logprob_estimators import MaskedViews
 from weft_rl.diffusion.losses import denoising_loss
 from weft_rl.models import LLaDAConfig

@@ -12,7 +12,9 @@ from test_cold_start_trainer import examples, trainer
 from upstream_checkpoint import llada_folder
 
 from weft_rl.config.load import load_run_config
-from weft_rl.config.schema import BaseConfig, LoraConfig, SamplerConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.sampler import SamplerConfig
+from weft_rl.config.schema import BaseConfig
 from weft_rl.diffusion.log_probs import token_log_probs
 from weft_rl.diffusion.losses import denoising_loss
 from weft_rl.errors import UserError

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from weft_rl.config.load import load_run_config
-from weft_rl.config.schema import LoraConfig, SamplerConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.data.records import load_records
 from weft_rl.data.tasks import held_out_records
 from weft_rl.data.toy.vocabulary import SYMBOLS

@@ -12,8 +12,9 @@ from rl_trainer import trainer
 
 import weft_rl.stages.rl
 from weft_rl.config.load import load_run_config
+from weft_rl.config.model import LoraConfig
 from weft_rl.config.rl import MasksConfig, RLConfig
-from weft_rl.config.schema import LoraConfig, SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.errors import UserError
 from weft_rl.families.base import Sizes
 from weft_rl.families.llada import LLADA

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import weft_rl.stages.pretrain
 from weft_rl.config.load import load_run_config
-from weft_rl.config.schema import LoraConfig
+from weft_rl.config.model import LoraConfig
 from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.plan.command import cures_of, main, make_plan, make_plans, network_of

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from small_cold_start import arguments, small_model
 from torch.distributed.tensor import DTensor
 
-from weft_rl.config.schema import LoraConfig
+from weft_rl.config.model import LoraConfig
 from weft_rl.data.sft_examples import encode_traces
 from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.models import lm_head as head

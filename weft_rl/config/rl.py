@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 
 from weft_rl.config.cold_start import BAD_RECORDS
 from weft_rl.config.fields import Block, about, option, require
-from weft_rl.config.lora import RLLoraConfig
-from weft_rl.config.numbers import nearest_whole
+from weft_rl.config.model import RLLoraConfig
+from weft_rl.config.near_values import nearest_whole
 
 # Whose loss is a sum over tokens with a probability ratio each, by its normaliser's name.
 CLIPPED_TOKENS = ("bnpo", "grpo", "dr_grpo", "dapo")

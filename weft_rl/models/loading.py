@@ -35,7 +35,7 @@ from weft_rl.checkpoints.lora_merge import (
 )
 from weft_rl.checkpoints.safetensors_index import Stored, read_folder
 from weft_rl.checkpoints.weights_check import check_weights
-from weft_rl.config.schema import LoraConfig
+from weft_rl.config.model import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families.registry import family_of, read_config
 from weft_rl.io.safe_files import check_model_folder

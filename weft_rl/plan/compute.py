@@ -9,7 +9,8 @@ from math import ceil, gcd
 from typing import NamedTuple
 
 from weft_rl.config.rl import CLIPPED_TOKENS, RLConfig
-from weft_rl.config.schema import RunConfig, SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
+from weft_rl.config.schema import RunConfig
 from weft_rl.evaluation.settings import evaluation_settings, most_records
 from weft_rl.families.shape import ModelShape
 from weft_rl.plan.config import PlanConfig

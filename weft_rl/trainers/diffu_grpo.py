@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import use_adapter
 
-from weft_rl.config.schema import RLConfig
+from weft_rl.config.rl import RLConfig
 from weft_rl.diffusion.advantages import equal_groups, group_advantages, wd1_weights
 from weft_rl.diffusion.logprob_estimators import MaskedViews, token_estimate
 from weft_rl.diffusion.policy_losses import aggregate

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOTrainer
 
-from weft_rl.config.schema import RLConfig
+from weft_rl.config.rl import RLConfig
 from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.diffusion.advantages import equal_groups
 from weft_rl.diffusion.logprob_estimators import NEVER

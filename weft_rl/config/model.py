@@ -1,9 +1,9 @@
-"""Options of what a run keeps in memory."""
+"""Options of the model: dtypes, quantization and adapters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from weft_rl.config.fields import Block, option
+from weft_rl.config.fields import Block, about, option, require
 
 
 @dataclass(frozen=True)
@@ -36,3 +36,30 @@ class MemoryConfig(Block):
     def weights_key(self) -> str:
         """The option that decides how the base weights are stored."""
         return "memory.quantization" if self.quantization == "nf4" else "memory.dtype"
+
+
+@dataclass(frozen=True)
+class LoraConfig(Block):
+    """LoRA adapters of the cold start."""
+
+    prefix: ClassVar[str] = "cold_start.lora."
+
+    r: int = option(0, "LoRA rank; 0: train all weights", at_least=0)
+    alpha: int = option(16, "LoRA alpha: the adapter is scaled by alpha / r", at_least=1)
+    dropout: float = option(0.0, "LoRA dropout", at_least=0, below=1)
+    targets: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj"],
+        metadata=about("names of the modules with adapters", at_least=1),
+    )
+
+
+@dataclass(frozen=True)
+class RLLoraConfig(LoraConfig):
+    """LoRA adapters of RL, without dropout."""
+
+    prefix: ClassVar[str] = "rl.lora."
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rule = "RL compares log-probabilities of two forward passes; use 0"
+        require(self.dropout == 0, "rl.lora.dropout", self.dropout, rule)
