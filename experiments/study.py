@@ -32,26 +32,25 @@ NO_COLD_START = "base"
 SEEDS = range(8)
 BASE_SEEDS = (1, 2)
 PARTS = ("main", "regimes", "bases", "estimates")
-# Rates from each step's weights, and all from the base model, for the preset's five epochs
+# Entropies at every step, or once for the preset's five epochs
 ESTIMATES = {
     "fresh": ("cold_start.entropy_pass.rates=fresh",),
     "kept": ("cold_start.entropy_pass.rates=cached", "cold_start.entropy_pass.refresh_every=5"),
 }
-# What RL follows: d1's estimator and objective as the preset has them, which scored most of all in
-# benchmarks/results/objectives.json, and a ratio of whole completions.
+# RL losses: the sequence ratio, and d1's as in the preset
 POLICIES: dict[str, list[str]] = {"gspo": ["rl.loss_type=gspo"], "d1": []}
 COMMON = ["preset=tiny", "rl.save_steps=200", "cold_start.save_steps=1000"]
-# A third of the preset's steps, each of half its prompts: some 35 s instead of 150 s a run.
+# A third of the preset's steps with half of its prompts: about 35 s instead of 150 s a run
 SHORT = ["rl.max_steps=64", "rl.num_prompts=16"]
 
 
 @dataclass(frozen=True)
 class Regime:
-    """What is varied around the tiny preset: options of the cold start, and its records."""
+    """A variation of the tiny preset: options and examples of the cold start."""
 
     words: tuple[str, ...] = ()
-    boilerplate: int = 0  # symbols of fixed text before each trace's own reasoning
-    repeats: int = 1  # how often a trace says its reasoning
+    boilerplate: int = 0  # symbols of fixed text before the reasoning
+    repeats: int = 1  # repetitions of the reasoning
 
     @property
     def own_records(self) -> bool:
@@ -59,7 +58,7 @@ class Regime:
         return self.boilerplate > 0 or self.repeats > 1
 
 
-# room for what is longer: at the preset's 32 tokens no answer is reached, and nothing scored
+# longer completions: 32 tokens end before the answer
 _LONG = ("sampler.gen_length=64", "sampler.block_length=64", "sampler.steps=32")
 REGIMES = {
     "boilerplate, 24 symbols": Regime(_LONG, boilerplate=24),

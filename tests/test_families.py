@@ -1,4 +1,4 @@
-"""A third family as one file, as in docs/models.md, from published weights to a cold start."""
+"""A further family as one file, as docs/scale.md has it, from published weights to a cold start."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from weft_rl.families.registry import FAMILY, family_of, read_config
 from weft_rl.models.toy import tiny_tokenizer
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
 # Run with the page's file in a folder that is one of weft_rl.families.
 USE = """
 import sys
