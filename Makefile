@@ -1,4 +1,4 @@
-# Everything runs from .venv, which `make setup` creates; nothing is installed elsewhere.
+# All targets use .venv, which `make setup` creates.
 PYTHON ?= python3
 PYTHON312 ?= python3.12
 VENV := .venv
@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-py312 test-min test-extras soak audit lint compare experiments study golden wheel-check
+.PHONY: help setup demo test test-fast test-py312 test-min test-extras soak audit lint compare experiments study pages golden wheel-check
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -23,16 +23,20 @@ $(READY): pyproject.toml constraints.txt
 demo: setup  ## train base -> WeFT -> RL on the tiny model and print the path of the report
 	$(BIN)/python -m weft_rl.pipeline stages=[weft,rl]
 
-compare: setup  ## SFT then RL against WeFT then RL, three seeds each
+compare: setup  ## compare SFT and WeFT, each with RL after it, on three seeds
 	$(BIN)/python -m weft_rl.compare arms=[sft,weft] seeds=[0,1,2]
 
-experiments: setup  ## the comparison behind docs/experiments.md, and that page
+experiments: setup  ## rerun the comparison of docs/results.md
 	$(BIN)/python -m weft_rl.compare arms=[sft,weft] seeds=[0,1,2,3,4] out=runs/experiments
-	$(BIN)/python benchmarks/experiments.py runs/experiments
+	$(BIN)/python -m experiments.comparison runs/experiments
+	$(BIN)/python benchmarks/pages.py
 
-study: setup  ## the study of cold starts in docs/experiments.md; hours
-	$(BIN)/python benchmarks/study.py runs/study run
-	$(BIN)/python benchmarks/study.py runs/study table
+pages: setup  ## fill the tables of README.md and docs/ from benchmarks/results/
+	$(BIN)/python benchmarks/pages.py
+
+study: setup  ## rerun the study of cold starts of docs/results.md; takes hours
+	$(BIN)/python -m experiments.study runs/study run
+	$(BIN)/python -m experiments.study runs/study table
 	$(BIN)/python benchmarks/pages.py
 
 test: setup  ## run all tests, one process per core
@@ -47,19 +51,19 @@ test-py312:  ## run the tests on Python 3.12 with torch 2.11 and transformers 5.
 	.venv-py312/bin/pip install --quiet -c constraints-py312.txt --no-build-isolation -e '.[dev]'
 	OMP_NUM_THREADS=1 .venv-py312/bin/python -m pytest -n auto --dist loadfile
 
-# what calls other packages; the rest is the same under any of their versions
+# tests of code that calls other packages
 MIN_TESTS := $(addprefix tests/test_,pipeline.py model.py dream.py sampler.py cold_start_trainer.py \
 	diffu_grpo.py rl_against_trl.py rl_stage.py config.py report.py plot.py convert.py adapters.py \
 	sources.py tokenizers.py traces.py rewards_math500.py score.py sample.py evaluation.py compare.py)
 
-test-min:  ## run the tests that call other packages with the lowest versions, in .venv-min
+test-min:  ## run the tests that call other packages with their lowest versions, in .venv-min
 	$(PYTHON) -m venv $(VENV)-min
 	$(VENV)-min/bin/pip install --quiet --disable-pip-version-check -c constraints-min.txt setuptools
 	$(VENV)-min/bin/pip install --quiet --disable-pip-version-check -c constraints-min.txt \
 		--no-build-isolation -e . pytest pytest-xdist hypothesis
 	OMP_NUM_THREADS=1 $(VENV)-min/bin/python -m pytest -n auto --dist loadfile $(MIN_TESTS)
 
-# releases that d1, LLaDA and dllm pin; an export's tokenizer must load there
+# releases pinned by d1, LLaDA and dllm, which must load exported tokenizers
 OLD_TRANSFORMERS := 4.49.0 4.57.6
 EXTRAS := $(VENV)-extras
 EXTRAS_PIP := $(EXTRAS)/bin/pip install --quiet --disable-pip-version-check --no-build-isolation
@@ -80,16 +84,16 @@ test-extras: setup  ## run the tests of optional packages (ray, deepspeed, lm-ev
 	OMP_NUM_THREADS=1 OLD_TRANSFORMERS="$(OLD_TRANSFORMERS:%=$(CURDIR)/$(EXTRAS)-%/bin/python)" \
 		$(EXTRAS)/bin/python -m pytest $(EXTRAS_TESTS)
 
-soak: setup  ## kill runs, break files, fuzz inputs, many times; the table of docs/reliability.md
+soak: setup  ## kill runs, damage files and fuzz inputs; table of docs/fault_tolerance.md
 	$(BIN)/python benchmarks/soak.py
 
-audit:  ## look the pinned versions up among known vulnerabilities; fails where it cannot
+audit:  ## check the pinned versions for known vulnerabilities; fails if offline
 	$(PYTHON) -m venv $(VENV)-audit
 	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt || { \
-		echo "audit: a finding, or the service that knows them was not reached (see above)"; exit 1; }
+		echo "audit: vulnerability found, or service unreachable (see above)"; exit 1; }
 
-lint: setup  ## formatter, linter, type checker, import contracts
+lint: setup  ## run formatter, linter, type checker and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/ty check --python $(VENV) weft_rl stages rewards

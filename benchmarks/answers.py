@@ -1,7 +1,6 @@
-"""How the MATH-500 keys are judged: in other spellings, against each other, against near-misses.
+"""Verdicts on MATH-500 answers: other spellings, other keys, near-misses.
 
-Usage: python benchmarks/answers.py. Writes benchmarks/results/answers.json and answers.md, which
-docs/tasks.md shows."""
+Usage: python benchmarks/answers.py. Writes benchmarks/results/answers.json."""
 
 import json
 import random
@@ -142,17 +141,6 @@ def main() -> None:
         "near_misses": {"judged": counts, "right": paid},
     }
     (RESULTS / "answers.json").write_text(json.dumps(result, indent=1) + "\n")
-    rows = [
-        (f"right: a key in one of {len(SPELLINGS)} spellings", len(same), len(same) - len(refused)),
-        ("wrong: another key", len(pairs), len(equal)),
-        *(
-            (f"wrong: {kind}", n, sum(miss[0] == kind for miss in paid))
-            for kind, n in counts.items()
-        ),
-    ]
-    table = ["| answer | judged | judged right |", "|---|---|---|"]
-    table += [f"| {name} | {n:,} | {right:,} |" for name, n, right in rows]
-    (RESULTS / "answers.md").write_text("\n".join(table) + "\n")
     print(json.dumps(result, indent=1)[:6000])
 
 

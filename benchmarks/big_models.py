@@ -1,4 +1,4 @@
-"""CPU models of a real vocabulary for `sampler.py`: one that ends where it is told, one widened."""
+"""CPU models with a real vocabulary for sampler.py."""
 
 from typing import Any
 

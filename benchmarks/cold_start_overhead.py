@@ -1,20 +1,17 @@
-"""What WeFT's estimate pass costs: step time and peak memory against SFT's, in one run.
+"""Step time of WeFT's entropy pass over SFT's, and peak memory.
 
-Usage: python benchmarks/cold_start_overhead.py [quick]. Every method takes the same optimizer steps
-on the same random records, in turns, so that a slow moment of the machine hits all of them alike;
-memory is each method's own process. Writes benchmarks/results/cold_start_overhead.json and .md."""
+Usage: python benchmarks/cold_start_overhead.py [quick]. Methods take turns on the same records;
+memory is measured in separate processes."""
 
-import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from statistics import median
 
 import torch
-from machine import machine
+from machine import save
 from transformers import TrainingArguments
 
 from weft_rl.data.sft_examples import Example
@@ -24,15 +21,14 @@ from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
 from weft_rl.trainers.recipes import Recipe
 
-RESULTS = Path(__file__).parent / "results"
 BATCH, PROMPT_SHARE, EPOCHS_KEPT = 4, 0.1, 5  # s1K's prompts are a small part of its records
 WEFT = Recipe("sqrt_entropy")
 METHODS = {
     "SFT": (Recipe("uniform"), {}),
-    "WeFT fresh": (WEFT, {}),
-    "WeFT fresh, bf16 estimate": (WEFT, {"estimate_bf16": True}),
-    "WeFT cached": (WEFT, {"refresh_every": EPOCHS_KEPT}),
-    "WeFT cached, bf16 estimate": (WEFT, {"refresh_every": EPOCHS_KEPT, "estimate_bf16": True}),
+    "fresh": (WEFT, {}),
+    "fresh, bf16": (WEFT, {"estimate_bf16": True}),
+    "cached": (WEFT, {"refresh_every": EPOCHS_KEPT}),
+    "cached, bf16": (WEFT, {"refresh_every": EPOCHS_KEPT, "estimate_bf16": True}),
 }
 # (vocabulary, length): growth with both
 SHAPES = [(32768, 128), (32768, 256), (65536, 128)]
@@ -115,24 +111,6 @@ def _memory(method: str, vocab_size: int, length: int) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def table(rows: list[dict]) -> str:
-    """The ratios to SFT as Markdown."""
-    names = [*METHODS][1:]
-    head = ["V", "L", "parameters (M)", "SFT (s)", *names, "peak memory, WeFT fresh"]
-    lines = [head, ["---"] * len(head)]
-    for row in rows:
-        ratios = [f"{row['seconds'][name] / row['seconds']['SFT']:.2f}" for name in names]
-        memory = row["memory_mib"]
-        share = f"{memory['WeFT fresh'] / memory['SFT']:.2f}" if memory else ""
-        lines.append(
-            [
-                *(str(row["vocab_size"]), str(row["length"]), f"{row['parameters'] / 1e6:.1f}"),
-                *(f"{row['seconds']['SFT']:.2f}", *ratios, share),
-            ]
-        )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def main(*, quick: bool) -> None:
     """Measure all shapes, or with `quick` the first one, and write the results."""
     rows = []
@@ -140,7 +118,7 @@ def main(*, quick: bool) -> None:
         with tempfile.TemporaryDirectory() as folder:
             model = prepared("SFT", vocab_size, length, folder).model
             parameters = sum(p.numel() for p in model.parameters())
-        memory = {name: peak_memory(name, vocab_size, length) for name in ("SFT", "WeFT fresh")}
+        memory = {name: peak_memory(name, vocab_size, length) for name in ("SFT", "fresh")}
         seconds = timed(vocab_size, length, rounds=1 if quick else 2)
         rows.append(
             {
@@ -151,12 +129,8 @@ def main(*, quick: bool) -> None:
                 "memory_mib": memory,
             }
         )
-        print(table(rows[-1:]), flush=True)
     settings = {"batch": BATCH, "prompt_share": PROMPT_SHARE, "epochs_kept": EPOCHS_KEPT}
-    RESULTS.mkdir(exist_ok=True)
-    text = json.dumps(machine() | settings | {"rows": rows}, indent=2)
-    (RESULTS / "cold_start_overhead.json").write_text(text + "\n")
-    (RESULTS / "cold_start_overhead.md").write_text(table(rows))
+    save("cold_start_overhead", settings | {"rows": rows}, quick=quick)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""diffu-GRPO as d1's trainer does it, in one plain loop: what benchmarks/rl_step.py compares with.
+"""d1's diffu-GRPO as one plain loop: the baseline of rl_step.py.
 
-Faithful in what costs time: the sampler computes logits of prompt and completion for every row in
-every step, in train mode with autograd on, never stops early, and draws its noise in float64 over
-the whole canvas; every row has a prompt mask of its own, so old, reference and trained policy each
-see every row in every pass, with logits at every position; the reference is a second model."""
+As in d1, the sampler computes all logits of every row in every step in train mode with autograd,
+never stops early, and draws float64 noise over the whole canvas. Each row has its own prompt mask,
+so the old, reference and trained policies process every row in every pass with logits at every
+position. The reference is a second model."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""A random LLaDA of the published shape, written as its authors publish it, with a tokenizer."""
+"""Random LLaDA-8B checkpoint in the published layout, with a tokenizer, for gpu.py."""
 
 import json
 from collections.abc import Iterator

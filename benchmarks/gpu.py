@@ -1,9 +1,8 @@
-"""LLaDA-8B's shape on one GPU: a step of either cold start, an iteration of RL, the sampler.
+"""Time and memory of LLaDA-8B's shape on one GPU: cold start, RL, sampler.
 
-Usage: python benchmarks/gpu.py FOLDER PART... [small], with parts of `ceilings`, `cold_start`,
-`rl`, `sampler`, `nf4`; FOLDER holds the random checkpoint (16 GB, written when it is not there).
-The stages are the pipeline's own, with the paper's preset; a part replaces its own rows in
-benchmarks/results/gpu.json and .md. small: a shape for trying this out on a CPU."""
+Usage: python benchmarks/gpu.py FOLDER PART... [small]. PART: ceilings, cold_start, rl, sampler,
+nf4. FOLDER holds the random checkpoint (16 GB, written if missing). Stages are the pipeline's
+own with preset=paper. small: a small shape for a CPU."""
 
 import gc
 import json
@@ -19,8 +18,7 @@ from typing import Any
 
 import eight_b
 import torch
-from gpu_tables import tables
-from machine import machine
+from machine import machine, update
 from published_sampler import published_sample
 from transformers import TrainerCallback
 
@@ -37,7 +35,6 @@ from weft_rl.plan.memory import forward_operations
 from weft_rl.sampler import generate
 from weft_rl.stages.context import StageContext, quiet_libraries
 
-RESULTS = Path(__file__).parent / "results" / "gpu.json"
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 GIB = 2**30
@@ -262,16 +259,11 @@ def main(folder: Path, words: list[str]) -> None:
     if not folder.exists():
         shape = SMALL if "small" in words else {}
         print(f"written in {seconds(lambda: eight_b.write(folder, DEVICE, **shape)):.0f} s")
-    result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for part in words:
         if part in PARTS or part == "ceilings":
             rows = PARTS[part](folder, options) if part in PARTS else ceilings()
             device = {"device": torch.cuda.get_device_name()} if CUDA else {}
-            result |= {"machine": machine() | device, part: rows}
-            RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-            print(json.dumps(rows, indent=1), flush=True)
-    if {*PARTS, "ceilings"} <= {*result}:
-        RESULTS.with_suffix(".md").write_text(tables(result))
+            update("gpu", {"machine": machine() | device, part: rows})
 
 
 if __name__ == "__main__":

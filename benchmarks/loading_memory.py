@@ -1,9 +1,6 @@
-"""Peak memory of loading and of converting a sharded checkpoint, each in a process of its own.
+"""Peak memory of loading and converting a sharded checkpoint, each in its own process.
 
-    python benchmarks/loading_memory.py [LAYERS]
-
-Writes benchmarks/results/loading_memory.json: the checkpoint's bytes, its largest shard, and what
-each way took at its peak beyond what the imports had taken."""
+Usage: python benchmarks/loading_memory.py [LAYERS]. Memory excludes the imports."""
 
 import json
 import platform

@@ -1,12 +1,9 @@
-"""What a loss's logits take: all at once against parts, memory and time, growth with V and L.
+"""Memory and time of the loss with all logits at once or in chunks.
 
-Usage: python benchmarks/loss_memory.py [quick]. Forward and backward of the head and the loss
-alone, every position masked and the weights frozen, as under an adapter; then of whole cold-start
-steps of a small network that is trained itself, half of its tokens masked: from the logits of all
-positions, or from those of the masked ones in parts. Both ways in turns within one run. Memory is
-the CPU allocator's account. Writes benchmarks/results/loss_memory.json and .md."""
+Usage: python benchmarks/loss_memory.py [quick]. Measures head and loss alone, with every position
+masked and frozen weights, and training steps of a small network with half of the tokens masked.
+Both ways take turns; memory is counted by the CPU allocator."""
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from machine import machine
+from machine import save
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,7 +27,6 @@ from weft_rl.models import lm_head as head
 from weft_rl.models.loading import fresh_model
 from weft_rl.trainers.cold_start import masked_nll
 
-RESULTS = Path(__file__).parent / "results"
 HIDDEN = 256
 # (vocabulary, positions): LLaDA's vocabulary, a small one that is a single part, growth with both
 SHAPES = [(512, 4096), (32768, 1024), (32768, 4096), (126464, 1024), (126464, 4096)]
@@ -127,18 +123,6 @@ def measured(loss: str, vocab_size: int, length: int, rounds: int) -> dict[str, 
     return found | both(partial(passes, made, x, LOSSES[loss](x0)), rounds)
 
 
-def table(rows: list[dict]) -> str:
-    """As Markdown."""
-    names = ["loss", "V", "positions", "parts", "MiB at once", "MiB in parts", "time, parts : once"]
-    lines = [names, ["---"] * len(names)]
-    for row in rows:
-        at_once, parts = (row["bytes"][kind] / 2**20 for kind in ("at once", "parts"))
-        ratio = row["seconds"]["parts"] / row["seconds"]["at once"]
-        shape = (row["loss"], str(row["vocab_size"]), str(row["positions"]), str(row["parts"]))
-        lines.append([*shape, f"{at_once:,.0f}", f"{parts:,.0f}", f"{ratio:.2f}"])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def main(*, quick: bool) -> None:
     """Measure all shapes, or with `quick` the three smaller ones, and write the results."""
     shapes = SHAPES[: 3 if quick else None]
@@ -146,10 +130,8 @@ def main(*, quick: bool) -> None:
     for loss in (*LOSSES, STEP):
         for vocab_size, length in shapes:
             rows.append(measured(loss, vocab_size, length, rounds=3))
-            print(table(rows[-1:]), flush=True)
-    found = machine() | {"hidden": HIDDEN, "together": head.LOGITS_TOGETHER, "rows": rows}
-    (RESULTS / "loss_memory.json").write_text(json.dumps(found, indent=2) + "\n")
-    (RESULTS / "loss_memory.md").write_text(table(rows))
+    result = {"hidden": HIDDEN, "together": head.LOGITS_TOGETHER, "rows": rows}
+    save("loss_memory", result, quick=quick)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,36 @@
-"""Puts the tables of benchmarks/results into the pages that show them.
+"""Put the tables of benchmarks/results into README.md and docs/.
 
-Usage: python benchmarks/pages.py. A page names a table by a line `<!-- table: NAME -->`; what is
-between it and `<!-- end -->` becomes benchmarks/results/NAME.md."""
+Usage: python benchmarks/pages.py. Fills blocks from `<!-- table: NAME -->` to `<!-- end -->`."""
 
+import json
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import tables as benchmarks  # noqa: E402
+from experiments import tables as experiments  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
+TABLES = benchmarks.TABLES | experiments.TABLES
 _BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def filled(page: str, results: Path) -> str:
-    """The page with its tables as they are in the folder of results.
+def rendered(name: str, results: Path = RESULTS) -> str:
+    """The table as Markdown.
 
-    Raises FileNotFoundError for a table that no benchmark has written."""
+    Raises KeyError for an unknown name and FileNotFoundError for missing results."""
+    file, render = TABLES[name]
+    return render(json.loads((results / f"{file}.json").read_text(encoding="utf-8")))
+
+
+def filled(page: str, results: Path = RESULTS) -> str:
+    """The page with the tables of a folder of results. Raises what `rendered` raises."""
 
     def block(match: re.Match[str]) -> str:
-        table = (results / f"{match[2]}.md").read_text(encoding="utf-8").strip()
-        return f"{match[1]}\n{table}\n\n{match[3]}"
+        return f"{match[1]}\n{rendered(match[2], results).strip()}\n\n{match[3]}"
 
     return _BLOCK.sub(block, page)
 
@@ -31,7 +44,7 @@ def main() -> None:
     """Rewrite every page."""
     for path in pages():
         page = path.read_text(encoding="utf-8")
-        path.write_text(filled(page, ROOT / "benchmarks" / "results"), encoding="utf-8")
+        path.write_text(filled(page), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""LLaDA's sampler as its authors run it, batched in torch: the baseline of `sampler.py`.
+"""LLaDA's published sampler, batched in torch: the baseline of sampler.py and gpu.py.
 
-Every step computes all logits of the whole canvas and their softmax; nothing stops early."""
+Every step computes all logits of the canvas and their softmax; nothing stops early."""
 
 import torch
 from torch import Tensor, nn

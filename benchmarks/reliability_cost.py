@@ -1,22 +1,19 @@
-"""What a run's safeguards cost: RL with them and without, in turns.
+"""RL training time with the safeguards over the time without.
 
 Usage: python benchmarks/reliability_cost.py CHECKPOINT [quick]. CHECKPOINT: a tiny model after its
-cold start. Both sides make the same steps of the preset `tiny` from the same weights and write one
-checkpoint. Without: no look at losses and gradients, no signals, and the checkpoint written in its
-place, without checksums and flushing. Wall-clock seconds of training, since flushing takes no CPU
-time; run it alone, with OMP_NUM_THREADS=1. Writes benchmarks/results/reliability_cost.json, .md."""
+cold start. Both sides take the same steps of preset=tiny. Without safeguards: no NaN checks, no
+signal handling, checkpoints without checksums and fsync. Wall-clock time; run it alone with
+OMP_NUM_THREADS=1."""
 
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from statistics import median
 from unittest.mock import patch
 
-from machine import machine
+from machine import save
 from transformers import Trainer
 
 from weft_rl.config.load import load_run_config
@@ -26,7 +23,6 @@ from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints
 from weft_rl.trainers.infra.callbacks import StopOnSignal
 from weft_rl.trainers.infra.nonfinite_guard import FiniteSteps
 
-RESULTS = Path(__file__).parent / "results"
 # steps of a turn, and so between checkpoints, as the preset has it; turns of each side
 STEPS, ROUNDS = 50, 11
 
@@ -76,18 +72,8 @@ def main(start: str, *, quick: bool) -> None:
                     sides[name].append(took)
     pairs = zip(sides["with"], sides["without"], strict=True)
     ratios = sorted(one / other for one, other in pairs)
-    result = machine() | {"steps": steps, "seconds": sides, "ratios": ratios}
-    text = (
-        "| | seconds, median of "
-        f"{rounds} turns of {steps} steps |\n|---|---|\n"
-        + "".join(f"| {name} safeguards | {median(took):.2f} |\n" for name, took in sides.items())
-        + f"\nRatio of neighbouring turns: median {median(ratios):.3f}, "
-        f"from {ratios[0]:.3f} to {ratios[-1]:.3f}.\n"
-    )
-    print(text)
-    if not quick:
-        (RESULTS / "reliability_cost.json").write_text(json.dumps(result, indent=2) + "\n")
-        (RESULTS / "reliability_cost.md").write_text(text)
+    result = {"steps": steps, "seconds": sides, "ratios": ratios}
+    save("reliability_cost", result, quick=quick)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Rewards on a hundred thousand hostile texts: exceptions, range, time, memory, unearned pay.
+"""Rewards on 100,000 hostile texts: exceptions, range, time, memory, unearned reward.
 
-Usage: python benchmarks/reward_fuzz.py [COUNT]. The texts are those of tests/helpers/hostile.py;
-math500 takes a hundredth of them with its process behind it.
-Writes benchmarks/results/reward_fuzz.json."""
+Usage: python benchmarks/reward_fuzz.py [COUNT]. Texts come from tests/helpers/hostile.py; math500
+gets a hundredth of them. Writes benchmarks/results/reward_fuzz.json."""
 
 import json
 import os

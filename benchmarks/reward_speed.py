@@ -1,9 +1,8 @@
-"""Scored records a second: ours and strict=d1 against d1's rules written down the short way.
+"""Scored records per second: weft-rl, strict=d1 and a short version of d1's rules.
 
-Usage: python benchmarks/reward_speed.py [million]. The stored generations of tests/fixtures, in
-turns so that a slow moment of the machine hits all alike; the ratio is of the best turns. `million`
-adds a file of a million lines through `score`: lines a second and peak memory by number of
-processes. Writes benchmarks/results/rewards.json."""
+Usage: python benchmarks/reward_speed.py [million]. Uses the generations of tests/fixtures, in
+turns; ratios are of the best turns. million: also scores a file of a million lines. Writes
+benchmarks/results/rewards.json."""
 
 import json
 import os

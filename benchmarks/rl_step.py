@@ -1,25 +1,22 @@
-"""What a step of reinforcement learning costs: sharing a group's forward, and a whole iteration.
+"""CPU time of a pass over a rollout and of an RL iteration, against d1's loop.
 
 Usage: python benchmarks/rl_step.py CHECKPOINT [quick]. CHECKPOINT: a tiny model after its cold
-start. Both sides take turns on the same weights, prompts and sampler settings. Seconds are the
-process' CPU time, which other work on the machine does not add to; run it with OMP_NUM_THREADS=1.
-Writes benchmarks/results/rl_step.json and .md."""
+start. Both sides take turns on the same weights, prompts and sampler. Run it with
+OMP_NUM_THREADS=1."""
 
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from d1_loop import CLIP, KL, iteration
 from datasets import Dataset
-from machine import machine
+from machine import save
 from torch import Tensor
 from trl import GRPOConfig
 
@@ -33,7 +30,6 @@ from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.infra.compat import RECOMPUTE
 from weft_rl.trainers.reward_adapter import trl_rewards
 
-RESULTS = Path(__file__).parent / "results"
 PROMPTS, G, T, STEPS, TEMPERATURE, MAX_GRAD_NORM = 32, 8, 32, 16, 1.0, 0.5
 ROWS = PROMPTS * G
 CPU = torch.device("cpu")
@@ -176,27 +172,7 @@ def main(start: str, *, quick: bool) -> None:
             ours = partial(our_iteration, built(start, passes, "group", folder))
             whole[passes] = timed({"ours": ours, "d1": d1_iteration(start, passes)}, rounds)
     setting = {"prompts": PROMPTS, "G": G, "gen_length": T, "steps": STEPS}
-    result = machine() | {"setting": setting, "passes": shared, "iteration": whole}
-    lines = [
-        "| | one forward per row, d1's loop (s) | ours (s) | ratio |",
-        "|---|---|---|---|",
-        *(
-            f"| {name}, one pass, G = {G} | {t['row']:.4f} | {t['group']:.4f} | "
-            f"{t['row'] / t['group']:.1f} |"
-            for name, t in shared.items()
-        ),
-        *(
-            f"| whole iteration, mu = {mu}, KL on | {t['d1']:.3f} | {t['ours']:.3f} | "
-            f"{t['d1'] / t['ours']:.1f} |"
-            for mu, t in whole.items()
-        ),
-    ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if not quick:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "rl_step.json").write_text(json.dumps(result, indent=2) + "\n")
-        (RESULTS / "rl_step.md").write_text(text)
+    save("rl_step", {"setting": setting, "passes": shared, "iteration": whole}, quick=quick)
 
 
 if __name__ == "__main__":

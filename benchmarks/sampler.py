@@ -1,10 +1,8 @@
-"""The sampler's speed against the published one, and what its approximations cost in quality.
+"""Speed of the sampler against the published one, and quality of its approximations.
 
-Usage: python benchmarks/sampler.py PART [run=FOLDER], with PART of `greedy`, `drawn`, `ends`,
-`trained`, `control`, `quality`, or `all`. run: of the tiny model, `weft_rl.pipeline
-stages=[weft,rl]`, for the last three. Both sides of a ratio take turns in one process. A published
-step costs the same at any time, so that a few of them stand for all. Writes
-benchmarks/results/sampler.json and .md; a part replaces its own rows."""
+Usage: python benchmarks/sampler.py PART... [run=FOLDER]. PART: greedy, drawn, ends, trained,
+control, quality, or all. run: a tiny run of stages=[weft,rl], for the last three. Both sides of
+a ratio take turns; a published step costs the same at any time, so a few steps stand for all."""
 
 import json
 import os
@@ -19,9 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from big_models import SHAPE, random_model, widened
-from machine import machine
+from machine import machine, update
 from published_sampler import published_sample
-from sampler_tables import write
 from torch import Tensor
 
 from weft_rl.data.prompts import task_prompt
@@ -82,7 +79,7 @@ def greedy(temperature: float = 0.0, rounds: int = 3, few: int = 3) -> dict[str,
         ours.append(some_steps(model, ids, config, BLOCK) / BLOCK)
         theirs.append(seconds(lambda: published_sample(model, ids, **options, max_steps=few)) / few)
     return {
-        "what": f"exact, temperature {temperature:g}, T={LENGTH}, block {BLOCK}, no early stop",
+        "what": f"temperature {temperature:g}, {LENGTH} tokens, no early stop",
         "published_s": median(theirs) * LENGTH,
         "ours_s": median(ours) * LENGTH,
         "ratio": median(theirs) / median(ours),
@@ -108,7 +105,7 @@ def ends(few: int = 2) -> dict[str, Any]:
     after = seconds(lambda: published_sample(model, ids, **sizes, max_steps=few))
     theirs = (before + after) / (2 * few) * LENGTH
     return {
-        "what": f"exact, greedy, T={LENGTH}, block {BLOCK}, rows end after {ENDS} tokens",
+        "what": f"temperature 0, rows end after {ENDS} tokens",
         "published_s": theirs,
         "ours_s": ours,
         "ratio": theirs / ours,
@@ -156,8 +153,7 @@ def trained(run: Path, rows: int = 8, rounds: int = 2) -> dict[str, Any]:
     kept = torch.arange(32) < same[:, None]
     told = found["published"][:, -32:]
     return {
-        "what": f"dual cache, threshold 0.9: {rows} held-out puzzles, T=32, block 16, one token a "
-        "step for the published one",
+        "what": f"dual cache, threshold 0.9, {rows} puzzles, 32 tokens",
         "published_s": median(theirs),
         "ours_s": median(ours),
         "ratio": median(theirs) / median(ours),
@@ -276,8 +272,8 @@ def main(parts: list[str], run: Path | None) -> None:
     for part in every if parts == ["all"] else parts:
         found = every[part]()
         load = os.getloadavg()[0]
-        print(json.dumps(found, indent=1), flush=True)
-        write(part, found, setting | {"load_average": round(load, 1)})
+        entry = {"machine": setting | {"load_average": round(load, 1)}, "found": found}
+        update("sampler", {part: entry})
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
-"""Runs killed, files broken, disks filled and inputs fuzzed, many times over; nothing may be lost.
+"""Killed runs, damaged checkpoints and fuzzed inputs, many times.
 
-Usage: python benchmarks/soak.py [SECTION ...] [share=1.0] [seed=0]: the sections kills, files and
-fuzz, or all; share scales how often. Writes benchmarks/results/soak.json and soak.md, each section
-in the place of an older one, and the table of docs/reliability.md. Exit status 1 when something was
-lost; what failed is named with the seed that repeats it. The kills take about half an hour."""
+Usage: python benchmarks/soak.py [SECTION...] [share=1.0] [seed=0]. SECTION: kills, files, fuzz;
+share scales the counts. Exit status 1 if anything was lost; failures are named with their seed.
+The kills take about half an hour."""
 
-import json
 import os
 import sys
 import tempfile
@@ -23,11 +21,8 @@ from broken import break_and_go_on, cases, stopped  # noqa: E402
 from fuzz import fuzz as fuzz_one  # noqa: E402
 from fuzz_targets import targets  # noqa: E402
 from kills import SCENARIOS, kill_and_go_on, whole  # noqa: E402
-from machine import machine  # noqa: E402
+from machine import machine, update  # noqa: E402
 
-PAGE = ROOT / "docs" / "reliability.md"
-_BEGIN, _END = "<!-- from soak.json -->", "<!-- end -->"
-RESULTS = ROOT / "benchmarks" / "results"
 # Runs to kill by scenario. A comparison's take three times as long as the others.
 _RUNS = {
     **{"base": 18, "sft": 20, "weft": 20, "rl": 26, "eval": 18, "pipeline": 8},
@@ -54,7 +49,8 @@ def kills(share: float, seed: int, root: Path) -> dict[str, Any]:
         sys.stdout.flush()
         if result.wrong:
             failures.append({"scenario": name, "seed": number, "wrong": result.wrong})
-        _save("kills", {"seed": seed, "rows": rows, "failures": failures})
+        entry = {"machine": machine(), "seed": seed, "rows": rows, "failures": failures}
+        update("soak", {"kills": entry})
     return {"seed": seed, "rows": rows, "failures": failures}
 
 
@@ -99,34 +95,6 @@ def fuzz(share: float, seed: int, root: Path) -> dict[str, Any]:
 SECTIONS = {"kills": kills, "files": files, "fuzz": fuzz}
 
 
-def _save(section: str, result: dict[str, Any]) -> None:
-    path = RESULTS / "soak.json"
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    kept[section] = {"machine": machine(), **result}
-    path.write_text(json.dumps(kept, indent=2) + "\n")
-    text = table(kept)
-    (RESULTS / "soak.md").write_text(f"# What was killed, broken and fuzzed\n\n{text}")
-    before, _, rest = PAGE.read_text().partition(_BEGIN)
-    PAGE.write_text(f"{before}{_BEGIN}\n{text}{_END}{rest.partition(_END)[2]}")
-
-
-def table(kept: dict[str, Any]) -> str:
-    """The sections as one Markdown table."""
-    lines = ["| what | how often | lost |", "|---|---|---|"]
-    for name, row in kept.get("kills", {}).get("rows", {}).items():
-        lines.append(
-            f"| `{name}` killed | {row['kills']} times in {row['runs']} runs | {row['lost']} |"
-        )
-    for name, row in kept.get("files", {}).get("rows", {}).items():
-        lines.append(f"| checkpoint of `{name}` broken | {row['broken']} files | {row['lost']} |")
-    failed = [entry["target"] for entry in kept.get("fuzz", {}).get("failures", [])]
-    for name, row in kept.get("fuzz", {}).get("rows", {}).items():
-        said = f"{row['cases']} cases, {row.get('refused', 0)} refused"
-        lines.append(f"| {name} fuzzed | {said} | {failed.count(name)} |")
-    lines += [f"| {name} fuzzed | stopped at a failure | 1 |" for name in failed]
-    return "\n".join(lines) + "\n"
-
-
 def main(argv: list[str]) -> int:
     """Run the sections that the arguments name; returns the exit status."""
     given = dict(word.split("=") for word in argv if "=" in word)
@@ -136,7 +104,8 @@ def main(argv: list[str]) -> int:
         begun = time.monotonic()
         with tempfile.TemporaryDirectory() as root:
             result = SECTIONS[name](share, seed, Path(root))
-        _save(name, {**result, "minutes": round((time.monotonic() - begun) / 60, 1)})
+        minutes = round((time.monotonic() - begun) / 60, 1)
+        update("soak", {name: {"machine": machine(), **result, "minutes": minutes}})
         lost += len(result["failures"])
     return int(lost > 0)
 

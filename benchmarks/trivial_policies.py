@@ -1,13 +1,13 @@
-"""What answers without any solving are worth to each reward: the table of docs/tasks.md.
+"""Scores and training rewards of answers that solve nothing.
 
-Usage: python benchmarks/trivial_policies.py gsm8k=FILE math500=FILE. The files are the test sets of
-GSM8K and MATH-500 (JSONL); Sudoku and Countdown use the published sets that ship with the package.
-Rewrites the table between its marks, for the tasks that are named and those two."""
+Usage: python benchmarks/trivial_policies.py gsm8k=FILE math500=FILE, the test sets as JSONL.
+Writes benchmarks/results/policies.json. Without a file a task keeps its rows."""
 
-import re
+import json
 import sys
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -16,10 +16,7 @@ from weft_rl.data.records import load_records  # noqa: E402
 from weft_rl.evaluation.baselines import BASELINES  # noqa: E402
 from weft_rl.rewards.registry import EVALUATION, Reward, training  # noqa: E402
 
-PAGE = ROOT / "docs" / "tasks.md"
-_HEAD = (
-    "| task | policy | n | scores of an evaluation, percent | terms of d1's training reward, mean |"
-)
+RESULTS = ROOT / "benchmarks" / "results" / "policies.json"
 
 
 def average(reward: Reward, texts: list[tuple[str, dict]]) -> float:
@@ -27,38 +24,30 @@ def average(reward: Reward, texts: list[tuple[str, dict]]) -> float:
     return mean(reward(text, **fields) for text, fields in texts)
 
 
-def rows(task: str, data: str) -> list[str]:
-    """The table's rows of a task, one per policy."""
+def rows(task: str, data: str) -> list[dict[str, Any]]:
+    """A row for each policy of a task: scores in percent, means of the terms of rewards=d1."""
     records = load_records(task, data)
-    lines = []
+    found = []
     for name, policy in BASELINES[task].items():
         texts = [(policy(record), record.fields) for record in records]
-        scores = "; ".join(
-            f"{key} {100 * average(f, texts):.1f}" for key, f in EVALUATION[task].items()
-        )
-        terms = "; ".join(
-            f"{key} {average(term.reward, texts):.3f}"
-            + (f" x {term.weight:g}" if term.weight != 1 else "")
-            for key, term in training(task, "d1").items()
-        )
-        lines.append(f"| {task} | {name} | {len(records)} | {scores} | {terms} |")
-    return lines
+        scores = {key: round(100 * average(f, texts), 1) for key, f in EVALUATION[task].items()}
+        terms = {
+            key: round(average(term.reward, texts), 3) for key, term in training(task, "d1").items()
+        }
+        row = {"task": task, "policy": name, "n": len(records), "scores": scores, "d1_terms": terms}
+        found.append(row)
+    return found
 
 
 def main(files: dict[str, str]) -> None:
-    """Rewrite the rows of the page."""
-    page = PAGE.read_text(encoding="utf-8")
+    """Measure the tasks that have a file and the two with a published set in the package."""
     places = {"sudoku": "published", "countdown": "published", **files}
-    table = [_HEAD, "|---|---|---|---|---|"]
+    kept = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+    found = []
     for task in BASELINES:
-        if task in places:
-            table += rows(task, places[task])
-        else:
-            table += re.findall(rf"^\| {task} \|.*$", page, re.MULTILINE)
-    marks = re.compile(r"(<!-- policies -->\n).*?(<!-- /policies -->)", re.DOTALL)
-    text = "\n".join([*table, ""])
-    PAGE.write_text(marks.sub(lambda m: m[1] + text + m[2], page), encoding="utf-8")
-    print(text)
+        old = [row for row in kept if row["task"] == task]
+        found += rows(task, places[task]) if task in places else old
+    RESULTS.write_text(json.dumps({"rows": found}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -47,12 +47,12 @@ def test_two_nodes_equal_one_process(tmp_path):
         assert_close(two[name], weight, atol=1e-5, rtol=0)
 
 
-def test_what_is_missing_is_named():
+def test_a_missing_variable_is_named():
     environment = {"PATH": os.environ["PATH"], "NODES": "2"}
     script = CLUSTER / "torchrun_nodes.sh"
     done = subprocess.run(["sh", script], env=environment, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "NODE_RANK: this one, from 0" in done.stderr
+    assert "NODE_RANK" in done.stderr
 
 
 def test_slurm_starts_the_same_script_on_each_node(tmp_path):

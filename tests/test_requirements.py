@@ -1,4 +1,4 @@
-"""What is imported is declared in pyproject.toml, and the pinned sets fit what is declared."""
+"""Imports are declared in pyproject.toml, and the constraints files fit the declarations."""
 
 import ast
 import sys
@@ -12,14 +12,13 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("configs", "rewards", "stages", "weft_rl")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DISTRIBUTIONS = packages_distributions()
 
 
 def requirements(lines):
-    """By name, as PyPI spells it."""
+    """Requirements by normalized name."""
     return {canonicalize_name(item.name): item for item in map(Requirement, lines)}
 
 
@@ -28,7 +27,7 @@ OPTIONAL = requirements(line for lines in EXTRAS.values() for line in lines)
 
 
 def imported(nodes):
-    """First names of the modules that import statements name, but for relative ones."""
+    """Top-level names of absolute imports."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
@@ -37,49 +36,44 @@ def imported(nodes):
 
 
 def undeclared(module, declared):
-    """Whether a module is another project's, and of one that is not declared."""
-    names = DISTRIBUTIONS.get(module, [module])  # what is not installed is called like its module
+    """Whether a module belongs to a package that is not declared."""
+    packages = DISTRIBUTIONS.get(module, [module])  # a missing package is named like its module
     return module not in sys.stdlib_module_names and not any(
-        canonicalize_name(name) in declared for name in names
+        canonicalize_name(name) in declared for name in packages
     )
 
 
-def looked_for(tree):
-    """Modules that a file looks for before it imports them, as find_spec("name")."""
+def guarded(tree):
+    """Modules that a file checks with find_spec("name") before it imports them."""
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
-    found = (call for call in calls if ast.unparse(call.func) == "find_spec")
-    return {call.args[0].value for call in found if isinstance(call.args[0], ast.Constant)}
+    specs = (call for call in calls if ast.unparse(call.func) == "find_spec")
+    return {call.args[0].value for call in specs if isinstance(call.args[0], ast.Constant)}
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_what_a_folder_imports_is_declared(folder):
+@pytest.mark.parametrize("folder", ["configs", "rewards", "stages", "weft_rl"])
+def test_imports_of_the_package_are_declared(folder):
     wrong = []
     for path in (ROOT / folder).rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for module in {*imported(ast.walk(tree))} - {"weft_rl"}:
-            # an extra's, where the file says what to install when it is not there
-            declared = DECLARED | OPTIONAL if module in looked_for(tree) else DECLARED
+            declared = DECLARED | OPTIONAL if module in guarded(tree) else DECLARED
             if undeclared(module, declared):
                 wrong.append(f"{path.relative_to(ROOT)}: {module}")
     assert sorted(wrong) == []
 
 
-@pytest.mark.parametrize("folder", ["benchmarks", "tests"])
-def test_what_tests_and_benchmarks_import_is_declared(folder):
-    """At the top of their files; a test that needs more imports it itself, and is skipped."""
-    paths = [*(ROOT / folder).rglob("*.py")]
-    tests = [*(ROOT / "tests").rglob("*.py")]
-    own = {path.stem for path in [*paths, *tests]} | {"weft_rl"}
-    own |= {path.parent.name for path in tests}  # helpers
+@pytest.mark.parametrize("folder", ["benchmarks", "experiments", "tests"])
+def test_top_level_imports_of_tests_and_benchmarks_are_declared(folder):
+    """An import within a test may be of an extra: that test is skipped without it."""
+    local = {path.stem for name in (folder, "tests") for path in (ROOT / name).rglob("*.py")}
+    local |= {"benchmarks", "experiments", "helpers", "weft_rl"}
     declared = DECLARED | requirements(EXTRAS["dev"])
-    wrong = []
-    for path in paths:
-        tops = ast.parse(path.read_text(encoding="utf-8")).body
-        wrong += [
-            f"{path.relative_to(ROOT)}: {module}"
-            for module in {*imported(tops)} - own
-            if undeclared(module, declared)
-        ]
+    wrong = [
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in (ROOT / folder).rglob("*.py")
+        for module in {*imported(ast.parse(path.read_text(encoding="utf-8")).body)} - local
+        if undeclared(module, declared)
+    ]
     assert sorted(wrong) == []
 
 
@@ -90,7 +84,7 @@ def pins(name):
 
 
 @pytest.mark.parametrize("name", ["constraints.txt", "constraints-py312.txt"])
-def test_the_pinned_sets_fit_what_is_declared(name):
+def test_pinned_versions_fit_the_declarations(name):
     pinned = pins(name)
     for package, item in (DECLARED | requirements(EXTRAS["dev"])).items():
         assert pinned[package] in item.specifier, item

@@ -1,36 +1,29 @@
-"""How every estimator and objective learns on the tiny world, from the same cold starts.
+"""Learning of every estimator and loss from the same cold starts of the tiny model.
 
-Usage: python benchmarks/objectives.py FOLDER run METHOD SEED   one run, kept there
-       python benchmarks/objectives.py FOLDER all               all that are not there
-       python benchmarks/objectives.py FOLDER list              the methods and seeds
-       python benchmarks/objectives.py FOLDER table             of what is there
+Usage: python -m experiments.objectives FOLDER all               all missing runs
+       python -m experiments.objectives FOLDER run METHOD SEED   one run
+       python -m experiments.objectives FOLDER list              methods and seeds
+       python -m experiments.objectives FOLDER table             write the results
 
-A method's number of rollouts, prompts, completions and passes is the same for all; forwards counts
-rows that went through a model, sampling included. The table, with what was not run left out, goes
-to benchmarks/results/objectives.json and .md."""
+All methods have the same number of rollouts, prompts, completions and passes. Forwards count rows
+through the model, sampling included."""
 
 import json
-import math
 import sys
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
-from machine import machine
-
+from benchmarks.machine import save
 from weft_rl.models.modeling_llada import LLaDAForMaskedLM
 from weft_rl.pipeline.run import main as pipeline
 
-RESULTS = Path(__file__).parent / "results"
 SEEDS = (0, 1, 2)
 SETTING = ["rl.num_prompts=16", "rl.max_steps=64", "rl.num_iterations=4", "rl.save_steps=64"]
 SETTING += ["sampler.steps=8", "eval.num_records=128"]
-# Nothing holds these back, neither a clip nor a reference: at the preset's 7e-4 wd1 unlearned what
-# the cold start knew (69 to 50 % of the cells, seed 0), at this rate it learns (83 %).
+# Without clip and reference, wd1 drops from 69% to 50% of the cells at the preset's 7e-4 (seed 0).
 UNHELD = ["rl.kl_coef=0", "rl.learning_rate=1e-4"]
-# Few masks make a noisy bound, and the mean over a completion's tokens keeps its ratio near 1, so
-# that the preset's clip of 0.5 never acts: at 7e-4 it unlearned everything (69 to 0.5 %, seed 0).
-# The clip is ESPO's own.
+# At 7e-4 with the preset's clip of 0.5, ESPO drops from 69% to 0.5% (seed 0). The clip is ESPO's.
 ESPO = [
     "rl.estimator=elbo",
     "rl.loss_type=gspo",
@@ -40,7 +33,7 @@ ESPO = [
 ESPO += ["rl.loss.baseline=leave_one_out", "rl.loss.clip_coef=0.2", "rl.learning_rate=2e-4"]
 METHODS: dict[str, list[str]] = {
     "one_step, bnpo (d1)": [],
-    "one_step, bnpo, top 20 % entropy": ["rl.loss.top_entropy_share=0.2"],
+    "one_step, bnpo, top 20% entropy": ["rl.loss.top_entropy_share=0.2"],
     "one_step, gspo": ["rl.loss_type=gspo"],
     "one_step, wd1": ["rl.loss_type=wd1", *UNHELD],
     "coupled, bnpo": ["rl.estimator=coupled"],
@@ -121,47 +114,28 @@ def _scores(entry: dict[str, Any]) -> dict[str, float]:
     return named | {k: v["score"] for k, v in entry.items() if isinstance(v, dict) and "score" in v}
 
 
-def table(folder: Path) -> None:
-    """The table of what has been run."""
+def write(folder: Path) -> None:
+    """Write the results of the finished runs."""
     done = [json.loads(path.read_text()) for path in sorted(folder.glob("*/result.json"))]
-    lines = ["| method | seeds | held-out score, before | after | gain | forwards | time (s) |"]
-    lines.append("|---|---|---|---|---|---|---|")
-    for method in METHODS:
-        rows = [row for row in done if row["method"] == method]
-        if not rows:
-            continue
-        before, after = ([row[side]["score"] for row in rows] for side in ("before", "after"))
-        gains = [b - a for a, b in zip(before, after, strict=True)]
-        error = f" ± {stdev(gains) / math.sqrt(len(gains)):.1f}" if len(gains) > 1 else ""
-        lines.append(
-            f"| {method} | {len(rows)} | {mean(before):.1f} | {mean(after):.1f} | "
-            f"{mean(gains):+.1f}{error} | {mean(r['forwards'] for r in rows):.0f} | "
-            f"{mean(r['seconds'] for r in rows):.0f} |"
-        )
-    text = "\n".join(lines) + "\n"
-    print(text)
-    RESULTS.mkdir(exist_ok=True)
-    result = machine() | {"setting": SETTING, "runs": done}
-    (RESULTS / "objectives.json").write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / "objectives.md").write_text(text)
+    save("objectives", {"setting": SETTING, "runs": done})
 
 
 def main(folder: Path, words: list[str]) -> None:
-    """Do what the words say."""
+    """Run the command."""
     if words[:1] == ["run"]:
         method, seed = words[1:]
         run(folder, method, int(seed))
     elif words == ["all"]:
         for method, seed in RUNS:
             run(folder, method, seed)
-        table(folder)
+        write(folder)
     elif words == ["list"]:
         print("\n".join(f"{method}\t{seed}" for method, seed in RUNS))
     else:
-        table(folder)
+        write(folder)
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
-        sys.exit("usage: python benchmarks/objectives.py FOLDER run METHOD SEED|all|list|table")
+        sys.exit("usage: python -m experiments.objectives FOLDER run METHOD SEED|all|list|table")
     main(Path(sys.argv[1]), sys.argv[2:])

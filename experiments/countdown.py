@@ -1,9 +1,8 @@
-"""A second task end to end: traces of Countdown, a cold start on them, reinforcement learning.
+"""Countdown end to end: traces, cold start, RL.
 
-Usage: python benchmarks/countdown.py FOLDER [SEED...]. The tiny base cannot copy a problem's
-numbers into an answer, and then no reward is ever found; so the cold start reads traces of a
-careless teacher, who keeps the numbers in their order and often misses the target. Writes
-benchmarks/results/countdown.json and .md from the seeds that are in FOLDER."""
+Usage: python -m experiments.countdown FOLDER [SEED...]. The tiny base model cannot copy a problem's
+numbers, so RL alone finds no reward. The traces keep the numbers in order and often miss the
+target. Writes the results of all seeds in FOLDER."""
 
 import json
 import sys
@@ -13,14 +12,13 @@ from pathlib import Path
 from statistics import mean
 
 import numpy as np
-from machine import machine
 
+from benchmarks.machine import save
 from weft_rl.data.countdown import is_held_out
 from weft_rl.pipeline.run import main as pipeline
 from weft_rl.seeding import seed_for
 from weft_rl.stats import crossed_mean
 
-RESULTS = Path(__file__).parent / "results"
 # Share of traces whose signs are drawn without looking at the target.
 CARELESS = 0.5
 TRACES, PROBLEMS, HELD_OUT = 1500, 1000, 256
@@ -125,35 +123,16 @@ def table(folder: Path) -> None:
         row |= {"ci95": {stage: entry["ci95"] for stage, entry in scores.items()}}
         row |= {"first_reward": mean(rewards[:3]), "last_reward": mean(rewards[-3:])}
         rows.append({"seed": int(path.parent.name), **row})
-    lines = ["| seed | base | cold start | RL | reward, first and last 3 rollouts |"]
-    lines.append("|---|---|---|---|---|")
-    for row in rows:
-        cells = [
-            f"{row[stage]:.1f} [{row['ci95'][stage][0]:.1f}, {row['ci95'][stage][1]:.1f}]"
-            for stage in ("base", "sft", "rl")
-        ]
-        reward = f"{row['first_reward']:.2f} -> {row['last_reward']:.2f}"
-        lines.append(f"| {row['seed']} | {' | '.join(cells)} | {reward} |")
-    base, cold, learned = (solved(folder, stage) for stage in ("base", "sft", "rl"))
-    cells = [f"{100 * stage.mean():.1f}" for stage in (base, cold, learned)]
-    lines.append(f"| mean | {' | '.join(cells)} | |")
+    cold, learned = (solved(folder, stage) for stage in ("sft", "rl"))
     gain = crossed_mean(100 * (learned - cold))
-    signs, best = max(one_sign_fits_all().items(), key=lambda item: item[1])
-    text = "\n".join(lines) + "\n\n"
-    text += (
-        f"RL over its cold start: {gain.mean:+.1f} [{gain.low:.1f}, {gain.high:.1f}] over seeds "
-    )
-    text += f"and problems. The signs {' '.join(signs)} in every problem solve {best:.1f} %.\n"
-    print(text)
+    best = max(one_sign_fits_all().values())
     found = {"runs": rows, "gain": asdict(gain), "best_rule": best}
-    result = machine() | {"setting": SETTING, "traces": TRACES, "careless": CARELESS} | found
-    (RESULTS / "countdown.json").write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / "countdown.md").write_text(text)
+    save("countdown", {"setting": SETTING, "traces": TRACES, "careless": CARELESS} | found)
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
-        sys.exit("usage: python benchmarks/countdown.py FOLDER [SEED...]")
+        sys.exit("usage: python -m experiments.countdown FOLDER [SEED...]")
     for each in sys.argv[2:]:
         run(Path(sys.argv[1]), int(each))
     table(Path(sys.argv[1]))

@@ -1,28 +1,24 @@
-"""How far each estimator and objective is from the gradient of the expected reward.
+"""Bias of each estimator and loss against the gradient of the expected reward.
 
-Usage: python benchmarks/policy_gradients.py [quick]. With three tokens in the vocabulary and three
-in a completion everything can be enumerated: the probability of a completion under the sampler (one
-token a step, where any place or the most confident candidate is next), the expected reward, and its
-gradient. Against it stand the gradients that each pair gives from groups of eight completions, on
-the policy that sampled them:
+Usage: python -m experiments.policy_gradients [quick]. With three tokens and completions of three,
+the probability of a completion under the sampler, the expected reward and its gradient are
+enumerated. Estimated gradients come from groups of eight completions of the current policy:
 
-  cosine      of their mean with the true gradient: 1 points the right way
-  bias        what is left of their mean beside the true direction, over its length
-  noise       their standard deviation over the length of their mean: how many groups a step needs
-  views       forwards per completion
+  cosine      of their mean and the true gradient
+  bias        component of their mean orthogonal to the truth over its length
+  noise       their standard deviation over the length of their mean, for one group
+  views       forward passes per completion
 
-Mean over random models. Writes benchmarks/results/policy_gradients.json and .md."""
+Mean over random models."""
 
-import json
 import sys
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import torch
-from machine import machine
 from torch import Tensor
 
+from benchmarks.machine import save
 from weft_rl.config.rl import LossConfig
 from weft_rl.diffusion import logprob_estimators as estimators
 from weft_rl.diffusion.advantages import group_advantages, wd1_weights
@@ -30,7 +26,6 @@ from weft_rl.diffusion.logprob_estimators import MaskedViews
 from weft_rl.diffusion.policy_losses import aggregate
 from weft_rl.trainers.rl_objectives import LossInputs, normalizer_of, token_loss
 
-RESULTS = Path(__file__).parent / "results"
 V, T, G = 3, 3, 8
 MASK = V
 CANVASES = torch.tensor([*product(range(V + 1), repeat=T)])  # (64, T)
@@ -193,26 +188,10 @@ def main(*, quick: bool) -> None:
         case: {key: sum(rows[case][key] for rows in each) / len(each) for key in each[0][case]}
         for case in CASES
     }
-    lines = [
-        "| remasking | estimator | objective | cosine | bias | noise | views |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {remasking} | {estimator} | {objective} | {row['cosine']:.3f} | {row['bias']:.3f} ± "
-        f"{row['bias_error']:.3f} | {row['noise']:.1f} | {row['views']:.0f} |"
-        for (remasking, estimator, objective), row in mean.items()
-    ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if quick:
-        return
     setting = {"vocabulary": V, "length": T, "G": G, "models": len(each), "groups": groups}
-    names = ("remasking", "estimator", "objective")
+    names = ("remasking", "estimator", "loss_type")
     rows = [dict(zip(names, case, strict=True)) | row for case, row in mean.items()]
-    RESULTS.mkdir(exist_ok=True)
-    result = machine() | {"setting": setting, "rows": rows}
-    (RESULTS / "policy_gradients.json").write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / "policy_gradients.md").write_text(text)
+    save("policy_gradients", {"setting": setting, "rows": rows}, quick=quick)
 
 
 if __name__ == "__main__":

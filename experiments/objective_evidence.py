@@ -1,12 +1,9 @@
-"""The numbers of docs/objective.md, from small random models whose likelihood is known.
+"""Bias and variance of the cold-start losses where -log p is known.
 
-Usage: python benchmarks/objective_evidence.py. A model is the conditionals of a random joint
-distribution over L tokens of V values, so -log p(x0) is exact; rates are WeFT's, from its own
-prediction of a wholly masked sequence, or given uneven ones. Expectations and variances are taken
-over all masks and by quadrature over t. Writes benchmarks/results/objective_evidence.json and .md.
-A minute on two cores."""
+Usage: python -m experiments.objective_evidence. Models are the conditionals of random joint
+distributions over L tokens with V values. Rates are WeFT's or fixed uneven ones. Expectations and
+variances are taken over all masks and by quadrature over t. Takes a minute on two cores."""
 
-import json
 import subprocess
 import sys
 from itertools import product
@@ -15,10 +12,10 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import torch
-from machine import machine
 from torch import Tensor
 from transformers import TrainingArguments
 
+from benchmarks.machine import save
 from weft_rl.data.sft_examples import encode_traces
 from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.diffusion.exact_elbo import clock_probability, elbo_weights
@@ -31,19 +28,18 @@ from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
 from weft_rl.trainers.recipes import Recipe
 
-RESULTS = Path(__file__).parent / "results"
 LENGTH, VOCAB, MODELS, NODES = 5, 3, 100, 120
 DRAWS, BATCH = 4000, 16  # of the comparison of times
 UNEVEN = [0.05, 0.1, 0.5, 1.0, 2.0]
 CASES = [
     ("SFT", "equal", "plain", "none"),
-    ("SFT, divided by the masked tokens, times L", "equal", "plain", "masked"),
-    ("WeFT, slope=false (Algorithm 1's integral)", "weft", "plain", "none"),
-    ("WeFT, slope at one uniform t", "weft", "slope", "none"),
-    ("WeFT, slope=true (one token's clock)", "weft", "clock", "none"),
-    ("uneven rates, slope=false", "uneven", "plain", "none"),
-    ("uneven rates, slope at one uniform t", "uneven", "slope", "none"),
-    ("uneven rates, slope=true", "uneven", "clock", "none"),
+    ("SFT, loss_norm=masked, times L", "equal", "plain", "masked"),
+    ("WeFT, exact_elbo=false (Algorithm 1)", "weft", "plain", "none"),
+    ("WeFT, dt_i/dt weight at one uniform t", "weft", "slope", "none"),
+    ("WeFT, exact_elbo=true", "weft", "clock", "none"),
+    ("uneven rates, exact_elbo=false", "uneven", "plain", "none"),
+    ("uneven rates, dt_i/dt weight at one uniform t", "uneven", "slope", "none"),
+    ("uneven rates, exact_elbo=true", "uneven", "clock", "none"),
 ]
 
 
@@ -234,32 +230,9 @@ def slow_token(ratio: float) -> dict:
     return {"rate_over_mean": ratio, "kept": 1 - TIME_MARGIN**ratio}
 
 
-def markdown(result: dict) -> str:
-    """The tables of the page."""
-    lines = [
-        "| estimator | expectation / -log p, mean (range) | a token's term / its exact value | "
-        "spread of one draw / -log p |",
-        "|---|---|---|---|",
-    ]
-    for row in result["estimators"]:
-        mean = f"{row['mean']:.3f} ({row['lowest']:.3f} to {row['highest']:.3f})"
-        token = f"{row['token_lowest']:.2f} to {row['token_highest']:.2f}"
-        lines.append(f"| {row['estimator']} | {mean} | {token} | {row['spread']:.2f} |")
-    lines += ["", "| times | mean loss of a batch | its variance |", "|---|---|---|"]
-    for row in result["designs"]:
-        mean = f"{row['mean_ratio']:.3f} ± {row['standard_error']:.3f}"
-        variance = f"{row['variance_ratio']:.2f} ± {row['variance_error']:.2f}"
-        lines.append(f"| {row['times']} | {mean} | {variance} |")
-    share = f"{100 * result['share_of_times']:.1f} %"
-    lines += ["", f"Of a draw's variance {share} come from t, the rest from the masks."]
-    lines += ["", "| rate / mean rate | kept of the token's integral at t <= 0.999 |", "|---|---|"]
-    lines += [f"| {row['rate_over_mean']:g} | {row['kept']:.2f} |" for row in result["slow"]]
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     """Measure and write the results."""
-    result = machine() | {
+    result = {
         "length": LENGTH,
         "vocabulary": VOCAB,
         "models": MODELS,
@@ -270,10 +243,7 @@ def main() -> None:
         "designs": designs(),
         "slow": [slow_token(ratio) for ratio in (1, 0.5, 0.1, 0.01)],
     }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "objective_evidence.json").write_text(json.dumps(result, indent=2) + "\n")
-    (RESULTS / "objective_evidence.md").write_text(markdown(result))
-    print(markdown(result))
+    save("objective_evidence", result)
 
 
 if __name__ == "__main__":

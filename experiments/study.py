@@ -1,10 +1,10 @@
-"""Does the kind of cold start matter, before RL and after it? The study in docs/experiments.md.
+"""Eight seeds of every kind of cold start, before and after RL: docs/results.md.
 
-Usage: python benchmarks/study.py FOLDER run [PART ...]   what is missing, two runs at a time
-       python benchmarks/study.py FOLDER table            benchmarks/results/study.*
+Usage: python -m experiments.study FOLDER run [PART...]   missing runs, two at a time
+       python -m experiments.study FOLDER table           write the results
 
-Every run is kept in FOLDER. A seed's runs share base, order of records, puzzles and rollout seeds,
-so that arms are compared within a seed. Start it again after an interruption."""
+Runs of a seed share base model, order of examples, puzzles and rollout seeds. An interrupted study
+resumes."""
 
 import json
 import os
@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 import yaml
-from machine import machine
-from study_tables import pages
 
+from benchmarks.machine import save
 from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.evaluation.paired_runs import ArmRun, compare_units
 from weft_rl.rewards.sudoku import answer_digits
@@ -28,32 +27,30 @@ from weft_rl.runs.folder import CONFIG, EVAL, newest_checkpoint, read_json, read
 from weft_rl.stats import crossed_mean, holm
 from weft_rl.sweeps.jobs import LOGS, Job, Pool, run_in
 
-RESULTS = Path(__file__).parent / "results"
 ARMS = ("sft", "weft", "weft_exact", "weft_entropy", "nll", "weft_sw", "dream")
 NO_COLD_START = "base"
 SEEDS = range(8)
 BASE_SEEDS = (1, 2)
 PARTS = ("main", "regimes", "bases", "estimates")
-# Rates from each step's weights, and all from the base model, for the preset's five epochs
+# Entropies at every step, or once for the preset's five epochs
 ESTIMATES = {
     "fresh": ("cold_start.entropy_pass.rates=fresh",),
     "kept": ("cold_start.entropy_pass.rates=cached", "cold_start.entropy_pass.refresh_every=5"),
 }
-# What RL follows: d1's estimator and objective as the preset has them, which scored most of all in
-# benchmarks/results/objectives.md, and a ratio of whole completions.
+# RL losses: the sequence ratio, and d1's as in the preset
 POLICIES: dict[str, list[str]] = {"gspo": ["rl.loss_type=gspo"], "d1": []}
 COMMON = ["preset=tiny", "rl.save_steps=200", "cold_start.save_steps=1000"]
-# A third of the preset's steps, each of half its prompts: some 35 s instead of 150 s a run.
+# A third of the preset's steps with half of its prompts: about 35 s instead of 150 s a run
 SHORT = ["rl.max_steps=64", "rl.num_prompts=16"]
 
 
 @dataclass(frozen=True)
 class Regime:
-    """What is varied around the tiny preset: options of the cold start, and its records."""
+    """A variation of the tiny preset: options and examples of the cold start."""
 
     words: tuple[str, ...] = ()
-    boilerplate: int = 0  # symbols of fixed text before each trace's own reasoning
-    repeats: int = 1  # how often a trace says its reasoning
+    boilerplate: int = 0  # symbols of fixed text before the reasoning
+    repeats: int = 1  # repetitions of the reasoning
 
     @property
     def own_records(self) -> bool:
@@ -61,20 +58,20 @@ class Regime:
         return self.boilerplate > 0 or self.repeats > 1
 
 
-# room for what is longer: at the preset's 32 tokens no answer is reached, and nothing scored
+# longer completions: 32 tokens end before the answer
 _LONG = ("sampler.gen_length=64", "sampler.block_length=64", "sampler.steps=32")
 REGIMES = {
     "boilerplate, 24 symbols": Regime(_LONG, boilerplate=24),
-    "reasoning said three times": Regime(("cold_start.data.max_length=256", *_LONG), repeats=3),
+    "reasoning repeated three times": Regime(("cold_start.data.max_length=256", *_LONG), repeats=3),
     "100 records, 50 epochs": Regime(("cold_start.records=100", "cold_start.epochs=50")),
     "100 records, 5 epochs": Regime(("cold_start.records=100",)),
     "one epoch": Regime(("cold_start.epochs=1",)),
     "LoRA, rank 8": Regime(("cold_start.lora.r=8", "cold_start.learning_rate=2e-3")),
     "weak base, 200 steps": Regime(("base.max_steps=200",)),
     "strong base, 1,500 steps": Regime(("base.max_steps=1500",)),
-    "normalizer=masked": Regime(("cold_start.loss_norm=masked",)),
-    "normalizer=none": Regime(("cold_start.loss_norm=none",)),
-    "slope": Regime(("cold_start.exact_elbo=true",)),
+    "loss_norm=masked": Regime(("cold_start.loss_norm=masked",)),
+    "loss_norm=none": Regime(("cold_start.loss_norm=none",)),
+    "exact_elbo=true": Regime(("cold_start.exact_elbo=true",)),
 }
 BOILERPLATE = " 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4"
 
@@ -273,15 +270,12 @@ def summary(folder: Path) -> dict[str, Any]:
 
 def table(folder: Path) -> None:
     """Write benchmarks/results/study.json and .md, and print the tables."""
-    found = summary(folder)
-    (RESULTS / "study.json").write_text(json.dumps(machine() | found, indent=2) + "\n")
-    (RESULTS / "study.md").write_text(pages(found))
-    print(pages(found))
+    save("study", summary(folder))
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
-        sys.exit(f"usage: python benchmarks/study.py FOLDER run [{'|'.join(PARTS)}] ... | table")
+        sys.exit(f"usage: python -m experiments.study FOLDER run [{'|'.join(PARTS)}] ... | table")
     place, what, *rest = sys.argv[1:]
     if what == "run":
         run(Path(place), rest or [*PARTS])

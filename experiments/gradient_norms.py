@@ -1,8 +1,7 @@
-"""The paper's Table 5 at two scales: gradient norms of the cold start, entropy against its root.
+"""Gradient norms of cold starts at two scales: WeFT, Table 5.
 
-Usage: python benchmarks/gradient_norms.py. Each cell is a cold start of the pipeline from one base
-model, every step's norm before clipping kept; seeds share their masks across methods. Writes
-benchmarks/results/gradient_norms.json and .md. About ten minutes on two cores, once."""
+Usage: python -m experiments.gradient_norms. Norms of every step before clipping; the methods of
+a seed share their masks. Takes about ten minutes on two cores."""
 
 import json
 import subprocess
@@ -11,12 +10,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from machine import machine
 
-RESULTS = Path(__file__).parent / "results"
-STAGES = {"sft": "uniform (SFT)", "weft_entropy": "entropy", "weft": "root of entropy (WeFT)"}
+from benchmarks.machine import save
+
+STAGES = ("sft", "weft_entropy", "weft")
 SEEDS = (0, 1, 2)
-PAPER = {"weft_entropy": (646.1, 0.47, 2.02), "weft": (46.2, 0.43, 1.03)}  # WeFT, Table 5
 # parameters of the base model; both are trained on the spot and kept in the cache
 SCALES: dict[str, list[str]] = {
     "tiny": [],
@@ -50,19 +48,6 @@ def summary(runs: list[list[float]]) -> dict[str, float]:
     return found
 
 
-def table(rows: list[dict]) -> str:
-    """The rows as Markdown, the paper's own below."""
-    lines = ["| model | normaliser | rate | max | median | mean |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        cells = [f"{row[name]:.2f} ± {row[f'{name}_sd']:.2f}" for name in ("max", "median", "mean")]
-        head = [row["scale"], row["normalizer"], STAGES[row["stage"]]]
-        lines.append(f"| {' | '.join(head + cells)} |")
-    for stage, numbers in PAPER.items():
-        cells = [f"{number:g}" for number in numbers]
-        lines.append(f"| {' | '.join(['LLaDA-8B, the paper', 'masked', STAGES[stage], *cells])} |")
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     """Run every cell, the methods of a seed one after the other, and write the table."""
     rows = []
@@ -73,11 +58,8 @@ def main() -> None:
                     runs = [norms(Path(folder), stage, scale, normalizer, s) for s in SEEDS]
                     head = {"scale": scale, "normalizer": normalizer, "stage": stage}
                     rows.append(head | summary(runs) | {"steps": len(runs[0])})
-                    print(table(rows[-1:]).splitlines()[2], flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    text = json.dumps(machine() | {"seeds": SEEDS} | {"paper": PAPER, "rows": rows}, indent=2)
-    (RESULTS / "gradient_norms.json").write_text(text + "\n")
-    (RESULTS / "gradient_norms.md").write_text(table(rows))
+                    print(rows[-1], flush=True)
+    save("gradient_norms", {"seeds": SEEDS, "rows": rows})
 
 
 if __name__ == "__main__":
