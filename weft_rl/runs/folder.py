@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from weft_rl.io import safe_files
 from weft_rl.errors import UserError
+from weft_rl.io import safe_files
 from weft_rl.runs.checksums import find_corruption, sync
 from weft_rl.runs.renamed import with_new_keys
 
