@@ -15,7 +15,7 @@ from weft_rl.report.comparison_tables import (
     sentences,
     to_markdown,
 )
-from weft_rl.stats import bootstrap_mean, crossed_mean
+from weft_rl.stats import crossed_mean, record_mean
 
 BASELINES = {
     "all ones": {
@@ -84,7 +84,7 @@ def test_scores_by_hand(result):
 def test_the_base_is_one_measurement(result):
     found = result["results"]["sft"]["base"]
     assert (found["score"], found["by_seed"]) == (25.0, {"0": 25.0, "1": 25.0})
-    assert found["ci95"] == percent(bootstrap_mean([0.0, 0.5]))
+    assert found["ci95"] == percent(record_mean([0.0, 0.5]))
 
 
 def test_differences_by_hand(result):
