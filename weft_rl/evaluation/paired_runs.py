@@ -45,12 +45,12 @@ class ArmRun:
     baselines: Mapping[str, Any]  # as in eval.json
 
 
-def unit_name(arm: str, seed: int) -> str:
+def run_name(arm: str, seed: int) -> str:
     """Name of a run of a comparison, and of its folder."""
     return f"{arm}-seed{seed}"
 
 
-def read_unit(folder: Path, arm: str, seed: int, task: str) -> ArmRun:
+def read_arm_run(folder: Path, arm: str, seed: int, task: str) -> ArmRun:
     """Read the scores of a run directory; stages that are not evaluated are left out.
 
     Raises UserError if a file of completions does not match eval.json."""
@@ -79,14 +79,14 @@ def read_unit(folder: Path, arm: str, seed: int, task: str) -> ArmRun:
     return ArmRun(arm, seed, scores, baselines)
 
 
-def check_alike(folder: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
+def require_same_options(folder: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
     """Raise UserError if two runs of a comparison differ in an option that changes weights.
 
     Runs of one code revision must have the same options, runs of several the same values of those
     that both have."""
     runs: dict[str, dict[str, Any]] = {}
     first_of_revision: dict[Any, str] = {}
-    for name in (unit_name(arm, seed) for arm in arms for seed in seeds):
+    for name in (run_name(arm, seed) for arm in arms for seed in seeds):
         config = read_config(folder / name)
         keys = config.keys() - _PER_RUN
         if not keys and (folder / name / EVAL).exists():
@@ -116,21 +116,21 @@ def check_alike(folder: Path, arms: Sequence[str], seeds: Sequence[int]) -> None
                 )
 
 
-def compare_units(
-    units: Sequence[ArmRun], arms: Sequence[str], seeds: Sequence[int], task: str
+def compare_runs(
+    runs: Sequence[ArmRun], arms: Sequence[str], seeds: Sequence[int], task: str
 ) -> dict[str, Any]:
     """Return the content of comparison.json. Differences are over the seeds that both sides have.
 
     The first arm is the reference of every other one; verdicts hold after Holm's correction for
     the number of arms. Raises UserError if runs were evaluated on different records, ValueError if
     none was evaluated."""
-    names, num_records = _common_records(units)
-    evaluated = {(run.arm, run.seed) for run in units if "rl" in run.scores}
+    names, num_records = _common_records(runs)
+    evaluated = {(run.arm, run.seed) for run in runs if "rl" in run.scores}
     tables = {
         (arm, stage): {
             name: {
                 run.seed: {record: row[name] for record, row in run.scores[stage].items()}
-                for run in units
+                for run in runs
                 if run.arm == arm and stage in run.scores
             }
             for name in names
@@ -145,7 +145,7 @@ def compare_units(
         "n": num_records,
         "metric": names[0],
         "others": names[1:],
-        "missing": [unit_name(a, s) for a in arms for s in seeds if (a, s) not in evaluated],
+        "missing": [run_name(a, s) for a in arms for s in seeds if (a, s) not in evaluated],
         "results": {
             arm: {
                 stage: _scores(tables[arm, stage])
@@ -165,7 +165,7 @@ def compare_units(
             for before, stage in pairwise(STAGES)
             if (change := _change(tables[arm, stage], tables[arm, before]))
         ],
-        "baselines": next((run.baselines for run in units if run.baselines), {}),
+        "baselines": next((run.baselines for run in runs if run.baselines), {}),
     }
 
 
@@ -173,13 +173,13 @@ def _common_records(runs: Sequence[ArmRun]) -> tuple[list[str], int]:
     """The score names and the number of records, which all evaluations share."""
     evaluations = [(run, *item) for run in runs for item in run.scores.items()]
     if not evaluations:
-        raise ValueError("units: none has been evaluated")
+        raise ValueError("runs: none has been evaluated")
     first, _, expected = evaluations[0]
     for run, stage, scores in evaluations:
         if scores.keys() != expected.keys():
             raise UserError(
-                f"{unit_name(run.arm, run.seed)}: its stage {stage} was evaluated on other records "
-                f"than {unit_name(first.arm, first.seed)}; remove its folder and repeat the command"
+                f"{run_name(run.arm, run.seed)}: its stage {stage} was evaluated on other records "
+                f"than {run_name(first.arm, first.seed)}; remove its folder and repeat the command"
             )
     return [*next(iter(expected.values()))], len(expected)
 
