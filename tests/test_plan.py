@@ -26,7 +26,7 @@ from weft_rl.models.loading import fresh_model, with_lora
 from weft_rl.models.toy import SYMBOLS, tiny_config
 from weft_rl.plan import memory
 from weft_rl.plan.command import main
-from weft_rl.plan.compute import backward_passes, forward_flops
+from weft_rl.plan.compute import forward_flops, training_passes
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.estimate import WITHOUT_ENTROPY_PASS, make_plan, make_plans
 from weft_rl.plan.memory import Step
@@ -225,9 +225,9 @@ def test_flops_by_hand():
     # two layers of 4 * 4^2 + 3 * 4 * 6 = 136 weights, two FLOPs each, for 5 tokens;
     # 4 * 2 layers * 5^2 pairs * width 4; the head for 3 tokens
     assert forward_flops(model, 5, 3) == 2 * 5 * 272 + 4 * 2 * 25 * 4 + 2 * 3 * 10 * 4
-    assert backward_passes(model) == 2
-    assert backward_passes(replace(model, lora=LoraConfig(2))) == 1
-    assert backward_passes(replace(model, checkpointing=True)) == 3
+    assert training_passes(model) == 3
+    assert training_passes(replace(model, lora=LoraConfig(2))) == 2
+    assert training_passes(replace(model, checkpointing=True)) == 4
 
 
 def test_steps_of_a_cold_start():

@@ -35,28 +35,14 @@ def forward_flops(
     context: tokens that each one attends to, cached ones included; None: the row's own."""
     sizes = model.sizes
     attention = 4.0 * sizes.num_hidden_layers * length * (context or length) * sizes.hidden_size
-    return 2.0 * length * model.layer_params + attention + head_flops(model, predicted)
+    head = 2.0 * predicted * sizes.vocab_size * sizes.hidden_size
+    return 2.0 * length * model.layer_params + attention + head
 
 
-def head_flops(model: ModelShape, predicted: int) -> float:
-    """FLOPs of the head at `predicted` positions."""
-    return 2.0 * predicted * model.sizes.vocab_size * model.sizes.hidden_size
-
-
-def backward_passes(model: ModelShape) -> float:
-    """Cost of a backward pass in forward passes: the gradients of the inputs, those of the weights
-    if all are trained, and the layers once more with checkpointing."""
-    return 1.0 + (model.lora.r == 0) + model.checkpointing
-
-
-def training(
-    model: ModelShape, number: float, rows: float, length: int, predicted: int, splits_head: bool
-) -> Forwards:
-    """Forward and backward passes; a head in parts is computed again in the backward pass."""
-    passes = 1 + backward_passes(model)
-    head_again = head_flops(model, predicted) * splits_head / passes
-    flops = rows * (forward_flops(model, length, predicted) + head_again)
-    return Forwards("training", number * passes, rows, flops)
+def training_passes(model: ModelShape) -> float:
+    """Cost of a forward and backward pass in forward passes: itself, the gradients of the inputs,
+    those of the weights if all are trained, and the layers once more with checkpointing."""
+    return 2.0 + (model.lora.r == 0) + model.checkpointing
 
 
 def rows_per_pass(rl: RLConfig, completions: int, steps: int) -> float:

@@ -20,7 +20,7 @@ from weft_rl.plan.compute import (
     rollout,
     rows_per_pass,
     seconds_of,
-    training,
+    training_passes,
 )
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.memory import Step
@@ -112,7 +112,8 @@ def _base(config: RunConfig, options: PlanConfig, model: ModelShape) -> _Work:
     rows, answer = config.base.batch_size, config.sampler.gen_length  # answers are padded to it
     step = Step(model, rows, options.prompt_length + answer, answer)
     # on average half of the answer is masked and has logits
-    passes = [training(model, 1, rows, step.length, answer // 2, step.splits_head)]
+    flops = rows * forward_flops(model, step.length, answer // 2)
+    passes = [Forwards("training", training_passes(model), rows, flops)]
     return step, passes, rows * step.length, config.base.max_steps
 
 
@@ -122,15 +123,15 @@ def _cold_start(config: RunConfig, options: PlanConfig, stage: str, model: Model
     step = Step(model, rows, most, most, times > 1, options.devices, options.sharding)
     length = min(options.trace_length or most, most)
     # on average half of the tokens is masked and has logits; the entropy pass needs all of them
-    passes = [training(model, times, rows, length, length // 2, step.splits_head)]
+    flops = rows * forward_flops(model, length, length // 2)
+    passes = [Forwards("training", times * training_passes(model), rows, flops)]
+    if stage == "rho1":
+        passes.append(Forwards("reference model", times, rows, flops))
     if stage not in WITHOUT_ENTROPY_PASS:
         entropy_pass = cold.entropy_pass
         kept = entropy_pass.refresh_every if entropy_pass.rates == "cached" else 1
         flops = rows * forward_flops(model, length, length)
         passes.append(Forwards("entropy pass", times / kept, rows, flops))
-    if stage == "rho1":
-        flops = rows * forward_flops(model, length, length // 2)
-        passes.append(Forwards("reference model", times, rows, flops))
     examples = rows * times * options.devices
     steps = ceil(ceil(options.traces / examples) * cold.epochs)
     return step, passes, examples * length, steps
@@ -169,7 +170,7 @@ def _rl(config: RunConfig, options: PlanConfig, model: ModelShape) -> _Work:
         passes.append(Forwards("old policy", old * parts, rows, flops))
     if rl.kl_coef:
         passes.append(Forwards("reference model", parts, rows, flops))
-    passes.append(training(model, parts, rows, length, answer, step.splits_head))
+    passes.append(Forwards("training", parts * training_passes(model), rows, flops))
     return step, passes, completions * length, rl.max_steps
 
 

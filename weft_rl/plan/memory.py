@@ -36,15 +36,6 @@ class Step:
     sampled_tokens: int = 0  # in one forward pass of the sampler
     ref_model: bool = False  # a frozen copy of the weights for the KL term
 
-    @property
-    def splits_head(self) -> bool:
-        """Whether the head is computed in parts, and again in the backward pass."""
-        return self._logits > LOGITS_TOGETHER
-
-    @property
-    def _logits(self) -> int:
-        return self.rows * self.predicted * self.model.sizes.vocab_size
-
     def memory(self) -> dict[str, float]:
         """Bytes by part at the step's peak; parts that do not exist then are 0.
 
@@ -61,9 +52,10 @@ class Step:
         }
         gradients = float(_FLOAT) * model.num_trained / by_zero2
         accumulated = gradients if self.accumulates else 0.0
-        # a trained head computed in parts: the sum of its gradient so far, and one part's
-        head_in_parts = self.splits_head and model.lora.r == 0
-        head = 2.0 * _FLOAT * sizes.vocab_size * sizes.hidden_size if head_in_parts else 0.0
+        logits = self.rows * self.predicted * sizes.vocab_size
+        # a trained head that is computed in parts: its gradient so far, and one part's
+        in_parts = logits > LOGITS_TOGETHER and model.lora.r == 0
+        head = 2.0 * _FLOAT * sizes.vocab_size * sizes.hidden_size if in_parts else 0.0
         activations = model.activation_bytes(tokens)
         at_loss = model.checkpoint_bytes(tokens) if model.checkpointing else activations
         per_logit = float(_LOGIT_AND_ENTROPY_BYTES if self.entropies else _LOGIT_BYTES)
@@ -76,7 +68,7 @@ class Step:
         moments = [
             {
                 "activations": at_loss,
-                "logits": per_logit * min(self._logits, LOGITS_TOGETHER),
+                "logits": per_logit * min(logits, LOGITS_TOGETHER),
                 "gradients": accumulated + head,
             },
             # the first gradients come with the last layer
