@@ -29,9 +29,9 @@ from weft_rl.config.load import load_run_config
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.models.loading import load_model
-from weft_rl.plan.command import make_plan, network_of
+from weft_rl.plan.compute import forward_flops
 from weft_rl.plan.config import PlanConfig
-from weft_rl.plan.memory import forward_operations
+from weft_rl.plan.estimate import make_plan, model_shape
 from weft_rl.sampler import generate
 from weft_rl.stages.context import StageContext, quiet_libraries
 
@@ -118,10 +118,8 @@ def timed_stage(folder: Path, stage: str, words: list[str]) -> tuple[Any, Timer,
     options = PlanConfig(hardware=hardware)
     if stage == "rl":
         options = replace(options, prompt_length=timer.length - config.sampler.gen_length)
-    plan = make_plan(config, options, stage)
-    planned = sum(plan.memory.values()) / GIB
-    memory = {"peak_gib": most, "planned_gib": planned, "planned_s": plan.seconds}
-    return config, timer, memory
+    planned = make_plan(config, options, stage).total_memory / GIB
+    return config, timer, {"peak_gib": most, "planned_gib": planned}
 
 
 def ceilings() -> list[dict[str, Any]]:
@@ -174,11 +172,11 @@ def trained(folder: Path, name: str, stage: str, epochs: int, words: list[str]) 
     # with kept estimates one step in KEPT makes them, the last one here
     mean = config.cold_start.entropy_pass.rates == "cached"
     step = (fmean if mean else median)(timer.steps[1:])
-    network = network_of(config, config.cold_start.lora, CUDA)
+    shape = model_shape(config, config.cold_start.lora, CUDA)
     length = config.cold_start.data.max_length
     # there, the inputs' gradients, and each layer once more; a half has logits
     passes = 2 + config.memory.gradient_checkpointing
-    done = 4 * passes * forward_operations(network, length, length // 2)
+    done = 4 * passes * forward_flops(shape, length, length // 2)
     found = {"what": name, "step_s": step, "tera_operations": done / step / 1e12}
     print(found, flush=True)
     return found | memory | {"steps_s": timer.steps}
@@ -190,8 +188,8 @@ def rl(folder: Path, kept: list[str], rollouts: int = 2) -> list[dict[str, Any]]
     words = [*kept, f"rl.max_steps={rollouts * passes}", f"rl.num_iterations={passes}"]
     config, timer, memory = timed_stage(folder, "rl", words)
     steps, sampled = timer.steps[-passes:], timer.rollouts[-1]
-    network = network_of(config, LoraConfig(0), CUDA)
-    one = 6 * forward_operations(network, timer.length, config.sampler.block_length)
+    shape = model_shape(config, LoraConfig(0), CUDA)
+    one = 6 * forward_flops(shape, timer.length, config.sampler.block_length)
     step = sampled / timer.forwards
     row = {
         "what": "RL iteration",
@@ -204,7 +202,7 @@ def rl(folder: Path, kept: list[str], rollouts: int = 2) -> list[dict[str, Any]]
         "first_step_s": steps[0],
         "rollout_tera_operations": one / step / 1e12,
         # of the start as it is kept, the adapters left out
-        "rollout_tera_bytes": network.weight_bytes() / step / 1e12,
+        "rollout_tera_bytes": shape.weight_bytes() / step / 1e12,
         **memory,
     }
     print(row, flush=True)

@@ -27,7 +27,7 @@ from weft_rl.data.tasks import held_out_records
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.rewards.registry import EVALUATION
 from weft_rl.sampler import SamplerConfig, SamplerOutput, denoise, generate
-from weft_rl.stats import bootstrap_mean
+from weft_rl.stats import crossed_mean
 
 PROMPT, LENGTH, BLOCK = 64, 256, 32
 ENDS = [80, 176]  # completion lengths of two rows: on average half of the canvas
@@ -250,7 +250,7 @@ def quality(run: Path) -> list[dict[str, Any]]:
             exact = {**found, "tokens": out.completions}
         row: dict[str, Any] = {"mode": mode, "n": RECORDS, "forwards": out.forwards}
         for name, values in found.items():
-            drift = bootstrap_mean((values - exact[name]).tolist())
+            drift = crossed_mean([values - exact[name]])
             row[name] = 100 * values.mean()
             row[f"{name}_drift"] = [100 * x for x in (drift.mean, drift.low, drift.high)]
         same = (out.completions == exact["tokens"]).all(dim=1).float().mean()

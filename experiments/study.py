@@ -20,7 +20,7 @@ import yaml
 
 from benchmarks.machine import save
 from weft_rl.data.toy.tiny import cold_start_traces
-from weft_rl.evaluation.paired_runs import ArmRun, compare_units
+from weft_rl.evaluation.paired_runs import ArmRun, compare_runs
 from weft_rl.rewards.sudoku import answer_digits
 from weft_rl.rewards.sudoku_grid import CELLS
 from weft_rl.runs.folder import CONFIG, EVAL, newest_checkpoint, read_json, read_lines
@@ -193,7 +193,7 @@ def unit(folder: Path, arm: str, seed: int, cold: str, policy: str = "") -> ArmR
 
 def compared(units: list[ArmRun], arms: tuple[str, ...], stage: str) -> list[dict[str, Any]]:
     """A row for each arm that has runs: scores at the stage, and its difference to the first."""
-    result = compare_units(units, arms, [*SEEDS], "sudoku")
+    result = compare_runs(units, arms, [*SEEDS], "sudoku")
     differences = {d["arm"]: d for d in result["differences"] if d["stage"] == stage}
     return [
         {"arm": arm, "difference": differences.get(arm)} | result["results"][arm][stage]

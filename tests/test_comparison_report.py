@@ -9,7 +9,7 @@ from run_folders import write_lines
 
 from weft_rl.compare.command import read_options
 from weft_rl.errors import UserError
-from weft_rl.evaluation.paired_runs import ArmRun, compare_units
+from weft_rl.evaluation.paired_runs import ArmRun, compare_runs
 from weft_rl.report.run_page import write_report
 from weft_rl.runs.folder import write_json
 
@@ -35,7 +35,7 @@ def folder(tmp_path):
     ]
     path = tmp_path / "two arms"
     path.mkdir()
-    write_json(path / "comparison.json", compare_units(units, ["sft", "weft"], [0, 1], "sudoku"))
+    write_json(path / "comparison.json", compare_runs(units, ["sft", "weft"], [0, 1], "sudoku"))
     return path
 
 

@@ -11,7 +11,7 @@ from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, resolve_device
 from weft_rl.pipeline.run import main
-from weft_rl.plan.command import network_of
+from weft_rl.plan.estimate import model_shape
 from weft_rl.stages.context import StageContext
 
 CPU = torch.device("cpu")
@@ -64,7 +64,7 @@ def test_a_run_and_its_plan_keep_weights_alike(monkeypatch, words, auto):
     run = load_run_config(["model=llada_8b", *words], command="it")
     assert StageContext(run, Path("never"), run.stages[0], "never").dtype is auto
     wanted = {torch.bfloat16: "bfloat16", torch.float32: "float32"}[auto]
-    assert network_of(run, run.rl.lora, half=True).weights == wanted
+    assert model_shape(run, run.rl.lora, bf16=True).weights == wanted
 
 
 def test_four_bits_take_one_stage_that_trains(tmp_path, capsys):

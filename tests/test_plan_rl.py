@@ -1,37 +1,39 @@
-"""The plan of RL against what the trainer and the sampler really run, and against a GPU's times."""
+"""Planned forward passes of RL and evaluation against those of trainer and sampler."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-from allocations import allocated
 from rl_trainer import trainer
 
-import weft_rl.stages.rl
 from weft_rl.config.load import load_run_config
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.rl import MasksConfig, RLConfig
 from weft_rl.config.sampler import SamplerConfig
+from weft_rl.data.records import load_records
+from weft_rl.data.tasks import held_out_records
 from weft_rl.errors import UserError
+from weft_rl.evaluation.settings import (
+    PUBLISHED_RECORDS,
+    Settings,
+    evaluation_settings,
+    most_records,
+)
 from weft_rl.families.base import Sizes
 from weft_rl.families.llada import LLADA
 from weft_rl.families.shape import ModelShape
 from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import SYMBOLS
-from weft_rl.plan.command import cures_of, main, make_plan, network_of
-from weft_rl.plan.compute import rl_work, rollout, rows_of_pass, seconds_of
+from weft_rl.plan.command import main
+from weft_rl.plan.compute import forward_flops, rollout, rows_per_pass
 from weft_rl.plan.config import PlanConfig
-from weft_rl.plan.memory import HARDWARE, Step, forward_operations
+from weft_rl.plan.estimate import make_plan, model_shape
 from weft_rl.sampler import generate
 
-GIB = 2**30
-MEASURED = json.loads((Path(__file__).parents[1] / "benchmarks/results/gpu.json").read_text())
-SMALL = Sizes(len(SYMBOLS), 16, 1, 2, 2, 128, 256)
-# long completions that end nowhere: no two views are alike by chance
+SIZES = Sizes(64, 16, 1, 2, 2, 32)
+SHAPE = ModelShape(LLADA, SIZES, LoraConfig(), "float32", checkpointing=False, bf16=False)
+# long completions that do not end: no two views are equal by chance
 SAMPLER = SamplerConfig(48, 48, 4, temperature=1.0, end_tokens="never")
 
 
@@ -39,48 +41,52 @@ def config(*argv):
     return load_run_config(argv, command="it")
 
 
-def network(sizes=SMALL):
-    return ModelShape(LLADA, sizes, LoraConfig(), "float32", checkpointing=False, half=False)
-
-
-def chosen(estimator, objective="bnpo", **more):
+def options(estimator, loss_type="bnpo", **more):
     """RL options of two prompts with four completions each."""
-    kl = replace(RLConfig().loss, kl_estimator="k2_sequence" if estimator == "elbo" else "k3")
-    blocks = {"loss": kl, "num_prompts": 2, "num_generations": 4, "learning_rate": 1e-6}
-    return RLConfig(estimator=estimator, loss_type=objective, **(blocks | more))
+    kl = "k2_sequence" if estimator == "elbo" else "k3"
+    loss = replace(RLConfig().loss, kl_estimator=kl)
+    blocks = {"loss": loss, "num_prompts": 2, "num_generations": 4, "learning_rate": 1e-6}
+    return RLConfig(estimator=estimator, loss_type=loss_type, **(blocks | more))
 
 
-def parts(size):
-    return replace(RLConfig().optimizer, micro_batch_size=size)
+def masks(*, shared=False, **more):
+    return MasksConfig(share_group_masks=shared, **more)
 
 
-PER_ROW = MasksConfig(share_group_masks=False)
+HALVES = replace(RLConfig().optimizer, micro_batch_size=2)
+TOP_ENTROPY = replace(RLConfig().loss, top_entropy_share=0.5)
 # Rows of a pass over two groups of four, by hand.
 PASSES = {
-    "one_step": (chosen("one_step"), 2),
-    "one_step, per row": (chosen("one_step", masks=PER_ROW), 8),
-    "one_step, halves of groups": (chosen("one_step", optimizer=parts(2)), 4),
-    # everything hidden once a group; two more views of each completion
-    "coupled": (chosen("coupled", kl_coef=0.0), 2 + 16),
-    "coupled, per row": (chosen("coupled", masks=PER_ROW), 24),
-    "random_mask": (chosen("random_mask", masks=MasksConfig(num_mc_samples=3)), 24),
-    "elbo": (chosen("elbo", "gspo"), 16),
+    "one_step": (options("one_step"), 2),
+    "one_step, masks per row": (options("one_step", masks=masks()), 8),
+    "one_step, halves of groups": (options("one_step", optimizer=HALVES), 4),
+    # everything masked, once per group; two more views of each completion
+    "coupled": (options("coupled", kl_coef=0.0), 2 + 16),
+    "coupled, masks per row": (options("coupled", masks=masks()), 24),
+    "random_mask": (options("random_mask", masks=masks(shared=True, num_mc_samples=3)), 24),
+    "elbo": (options("elbo", "gspo"), 16),
     "elbo, complements": (
-        chosen("elbo", "spg", kl_coef=0.0, masks=MasksConfig(num_mc_samples=4, complement=True)),
-        64,
-    ),
-    "elbo, quadrature": (
-        chosen(
-            "elbo",
-            "wd1",
-            masks=MasksConfig(share_group_masks=False, num_mc_samples=8, t_sampling="quadrature"),
+        options(
+            *("elbo", "spg"),
+            kl_coef=0.0,
+            masks=masks(shared=True, num_mc_samples=4, complement=True),
         ),
         64,
     ),
-    "trace": (chosen("trace", num_iterations=3, masks=MasksConfig(num_mc_samples=3)), 2 + 16),
-    "trace, a slice each step": (chosen("trace", masks=MasksConfig(num_mc_samples=9)), 2 + 24),
-    "old log-probabilities of all passes": (
-        chosen("one_step", masks=PER_ROW, loss=replace(RLConfig().loss, top_entropy_share=0.5)),
+    "elbo, quadrature": (
+        options("elbo", "wd1", masks=masks(num_mc_samples=8, t_sampling="quadrature")),
+        64,
+    ),
+    "trace": (
+        options("trace", num_iterations=3, masks=masks(shared=True, num_mc_samples=3)),
+        2 + 16,
+    ),
+    "trace, a slice per step": (
+        options("trace", masks=masks(shared=True, num_mc_samples=9)),
+        2 + 24,
+    ),
+    "old log-probabilities in every step": (
+        options("one_step", masks=masks(), loss=TOP_ENTROPY),
         8,
     ),
 }
@@ -99,21 +105,19 @@ def test_rows_of_a_pass_are_the_trainers(tmp_path, case):
     for model in {made.model, made.ref_model} - {None}:
         model.register_forward_pre_hook(count, with_kwargs=True)
     made.train()
-    whole = replace(config("model=tiny", "rl.lora.r=0"), rl=rl, sampler=SAMPLER)
-    step = Step(network(), 1, 1, 1)
-    planned = {each.what: each for each in rl_work(whole, PlanConfig("cpu"), step).forwards}
-    mu = rl.num_iterations
+    run = replace(config("model=tiny", "rl.lora.r=0"), rl=rl, sampler=SAMPLER)
+    plan = make_plan(run, PlanConfig("cpu"), "rl")
+    planned = {each.kind: each for each in plan.passes}
+    mu, size = rl.num_iterations, rl.optimizer.micro_batch_size or 8
     assert sum(seen["trained"]) == mu * rows
-    # a way back of two forwards
-    size = rl.optimizer.micro_batch_size or 8
-    assert max(seen["trained"]) == rows_of_pass(rl, size, SAMPLER.steps)
+    assert max(seen["trained"]) == rows_per_pass(rl, size, SAMPLER.steps)
     training = planned["training"]
+    # a backward pass costs two forward passes
     assert training.number * training.rows == 3 * rows
-    assert rl.num_iterations * training.number / 3 == len(seen["trained"])
-    before = [planned[name] for name in ("old policy", "reference") if name in planned]
-    assert mu * sum(each.number * each.rows for each in before) == pytest.approx(
-        sum(seen["scored"])
-    )
+    assert mu * training.number / 3 == len(seen["trained"])
+    before = [planned[name] for name in ("old policy", "reference model") if name in planned]
+    scored = sum(each.number * each.rows for each in before)
+    assert mu * scored == pytest.approx(sum(seen["scored"]))
     assert mu * planned["rollout"].number == len(seen["rollout"])
     assert planned["rollout"].rows == max(seen["rollout"])
 
@@ -125,8 +129,8 @@ def test_groups_of_a_micro_batch(group, size):
     touched = [{row // group for row in rows[i : i + size]} for i in range(0, 24, size)]
     mean = sum(map(len, touched)) / len(touched)
     rl = RLConfig(num_prompts=24 // group, num_generations=group)
-    assert rows_of_pass(rl, size, 4) == pytest.approx(mean)
-    assert -(-rows_of_pass(rl, size, 4) // 1) == max(map(len, touched))
+    assert rows_per_pass(rl, size, 4) == pytest.approx(mean)
+    assert -(-rows_per_pass(rl, size, 4) // 1) == max(map(len, touched))
 
 
 @pytest.mark.parametrize(
@@ -139,13 +143,25 @@ def test_groups_of_a_micro_batch(group, size):
         (["rl.estimator=random_mask", "rl.masks.num_mc_samples=8"], 48),
     ],
 )
-def test_activations_are_of_the_rows_that_go_through(words, rows):
-    # 8B's own, layers kept: the way back is the step's largest moment
+def test_activations_are_those_of_the_rows(words, rows):
+    # without checkpointing the backward pass of LLaDA-8B is the peak
     usual = ("model=llada_8b", "memory.gradient_checkpointing=false", "rl.num_prompts=1")
-    made = config(*usual, *words)
-    plan = make_plan(made, PlanConfig(), "rl")
-    activations = network_of(made, made.rl.lora, half=True).activation_bytes(rows * 456)
-    assert plan.memory["activations"] == activations
+    run = config(*usual, *words)
+    activations = model_shape(run, run.rl.lora, bf16=True).activation_bytes(rows * 456)
+    assert make_plan(run, PlanConfig(), "rl").memory["activations"] == activations
+
+
+def sent(sampler, prompts):
+    """Shape of the token ids of each forward pass that the sampler runs."""
+    special = {"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "eot_token_id": 2}
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+    sizes = {name: getattr(SIZES, name) for name in (*names, "intermediate_size")}
+    model, shapes = fresh_model(LLaDAConfig(**sizes, **special), 0), []
+    model.register_forward_pre_hook(
+        lambda _, __, given: shapes.append(given["input_ids"].shape), with_kwargs=True
+    )
+    generate(model, prompts, sampler)
+    return shapes
 
 
 @pytest.mark.parametrize(
@@ -155,156 +171,154 @@ def test_activations_are_of_the_rows_that_go_through(words, rows):
         {"cache": "prefix"},
         {"cache": "dual", "refresh_every": 3},
         {"cache": "dual", "cfg_scale": 1.5},
+        # no token is certain enough to bring a second one along
+        {"threshold": 1.0},
+        {"factor": 0.0, "cache": "dual"},
     ],
 )
-def test_operations_of_a_rollout_are_the_samplers(more):
-    """Of rows and lengths as they go through a model, the head's as if its block were all open."""
-    shape = LLaDAConfig(
-        vocab_size=64,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        **{"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "eot_token_id": 2},
-    )
-    model, sizes = fresh_model(shape, 0), Sizes(64, 16, 1, 2, 2, 32)
-    prompts = torch.arange(3, 3 + 5 * 9).view(5, 9)  # all different
-    sampler = SamplerConfig(32, 8, 16, end_tokens="never", temperature=1.0, **more)
-    sent = []
-
-    def count(_, __, given):
-        sent.append(given["input_ids"].shape)
-
-    model.register_forward_pre_hook(count, with_kwargs=True)
-    generate(model, prompts, sampler)
-    planned = rollout(network(sizes), sampler, 5, 9)
-    assert sum(each.number for each in planned) == len(sent)
-    done = [rows * forward_operations(network(sizes), length, 8, 41) for rows, length in sent]
-    assert sum(each.number * each.operations for each in planned) == pytest.approx(sum(done))
-
-
-@pytest.mark.parametrize("vocabulary", [64, 4096])
-@pytest.mark.parametrize("cache", ["none", "dual"])
-def test_memory_of_guidance(cache, vocabulary):
-    sizes = Sizes(vocabulary, 64, 2, 2, 2, 512)
-    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
-    shape = {name: getattr(sizes, name) for name in (*names, "intermediate_size")}
-    special = {"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "eot_token_id": 2}
-    model = fresh_model(LLaDAConfig(**shape, **special), 0)
-    prompts = torch.arange(4, 4 + 40).view(8, 5)
-    sampler = SamplerConfig(64, 32, 4, temperature=1.0, cfg_scale=1.5, cache=cache)
-    measured = allocated(lambda: generate(model, prompts, sampler))
-    tokens = 2 * 8 * 69
-    cached = tokens if cache == "dual" else 0
-    step = Step(
-        network(sizes), 1, 1, 1, cached_tokens=cached, sampled_logits=8 * 32, sampled_tokens=tokens
-    )
-    assert step.memory()["rollouts"] + step.memory()["KV cache"] == pytest.approx(measured, rel=0.1)
+def test_flops_of_a_rollout_are_the_samplers(more):
+    """By rows and lengths; the head's as if all of a block were masked."""
+    sampler = SamplerConfig(32, 8, 16, end_tokens="never", **({"temperature": 1.0} | more))
+    if "threshold" in more or "factor" in more:
+        sampler = replace(sampler, temperature=0.0)
+    shapes = sent(sampler, torch.arange(3, 3 + 5 * 9).view(5, 9))  # all different
+    planned = rollout(SHAPE, sampler, 5, 9)
+    assert sum(each.number for each in planned) == len(shapes)
+    flops = sum(rows * forward_flops(SHAPE, length, 8, 41) for rows, length in shapes)
+    assert sum(each.number * each.flops for each in planned) == pytest.approx(flops)
 
 
 @pytest.mark.parametrize("cache", ["none", "dual"])
-def test_guidance_has_two_rows_of_each(cache):
+def test_guidance_doubles_the_rows(cache):
     words = ("model=llada_8b", f"sampler.cache={cache}")
     once, twice = (
         make_plan(config(*words, f"sampler.cfg_scale={scale}"), PlanConfig(), "rl")
         for scale in (0, 1.5)
     )
     assert twice.memory["KV cache"] == 2 * once.memory["KV cache"]
-    assert once.forwards == twice.forwards  # each of twice the rows
-    assert twice.seconds > once.seconds
+    assert [each.number for each in once.passes] == [each.number for each in twice.passes]
+    assert twice.step_s > once.step_s
     if cache == "dual":
         assert once.memory["KV cache"] == 2 * 2 * 96 * 456 * 32 * 4096
 
 
-def test_objectives_without_a_ratio_or_a_reference_have_fewer_passes():
+def test_losses_without_a_ratio_or_a_reference_have_fewer_passes():
     words = ("model=llada_8b", "rl.num_prompts=1", "rl.num_iterations=4")
-    forwards = {
-        name: make_plan(config(*words, *more), PlanConfig(), "rl").forwards - 128 / 4
+    passes = {
+        name: sum(
+            each.number
+            for each in make_plan(config(*words, *more), PlanConfig(), "rl").passes
+            if "rollout" not in each.kind
+        )
         for name, more in {
             "bnpo": (),
             "no reference": ("rl.kl_coef=0",),
             "wd1": ("rl.loss_type=wd1", "rl.kl_coef=0"),
-            "picked": ("rl.loss.top_entropy_share=0.5", "rl.kl_coef=0"),
+            "top entropy": ("rl.loss.top_entropy_share=0.5", "rl.kl_coef=0"),
         }.items()
     }
-    # there, back, and the layers once more
-    assert forwards == {"bnpo": 4.75, "no reference": 3.75, "wd1": 3, "picked": 4}
+    # forward, backward, and the layers once more
+    assert passes == {"bnpo": 4.75, "no reference": 3.75, "wd1": 3, "top entropy": 4}
 
 
-@pytest.mark.parametrize("row", MEASURED["sampler"], ids=lambda row: f"{row['what']} {row['rows']}")
-def test_seconds_of_the_sampler_on_a_gpu(row):
-    cache = {"exact": "none"}.get(row["what"], row["what"].split()[0])
-    made = network_of(config("model=llada_8b"), LoraConfig(0), half=True)
-    forwards = rollout(made, SamplerConfig(256, 32, 256, cache=cache), row["rows"], 144)
-    planned = seconds_of(forwards, made, HARDWARE["h100"], PlanConfig().utilisation)
-    assert planned == pytest.approx(row["ours_s"], rel=0.13)
+def test_an_rl_step_by_hand():
+    words = ("memory.gradient_checkpointing=false", "rl.masks.share_group_masks=false")
+    plan = make_plan(config("model=llada_8b", *words), PlanConfig(), "rl")
+    # 128 denoising steps serve mu = 8; each of 16 micro-batches has old (but not in the first
+    # step), reference and new log-probabilities, and a backward pass
+    assert sum(each.number for each in plan.passes) == 128 / 8 + 16 * (7 / 8 + 1 + 1 + 1)
+    assert (plan.tokens, plan.steps) == (96 * (200 + 256), 3800)
+    # one row: 2 * 456 * 6,979,321,856 weights in the layers, attention, and the head's 256 or, in
+    # the rollout, 32 positions
+    rows, layers, attention = 96, 2 * 456 * 6_979_321_856, 4 * 32 * 456**2 * 4096
+    head = 2 * 126464 * 4096
+    scored = layers + attention + 256 * head
+    flops = rows * (16 * (layers + attention + 32 * head) + 3.875 * scored)
+    assert plan.step_s == pytest.approx(flops / (989e12 * 0.4))
 
 
-def test_an_iteration_on_a_gpu():
-    (row,) = MEASURED["rl"]
-    made = config("preset=paper", "rl.num_prompts=1")
-    options = PlanConfig(prompt_length=row["length"] - 256)
-    plan = make_plan(made, options, "rl")
-    assert 8 * plan.seconds == pytest.approx(row["iteration_s"], rel=0.08)
-    assert sum(plan.memory.values()) / GIB == pytest.approx(row["peak_gib"], rel=0.03)
-    # the table's: two bytes of each weight in a forward; four would not fit that peak
-    read = 2 * 8_015_581_184 * row["forwards"] / row["rollout_s"] / 1e12
-    assert row["rollout_tera_bytes"] == pytest.approx(read)
-    assert row["peak_gib"] < 4 * 8_015_581_184 / GIB
+def test_small_batches_take_as_long_as_reading_the_weights():
+    words = ("rl.num_prompts=1", "rl.num_generations=2", "sampler.cache=dual")
+    run = config("model=llada_8b", *words, "rl.optimizer.micro_batch_size=1", "rl.kl_coef=0")
+    fast, slow = (make_plan(run, PlanConfig(utilisation=u), "rl") for u in (1.0, 0.9999))
+    windows = [each for each in fast.passes if each.kind == "cached rollout"]
+    reading = sum(each.number for each in windows) * 2 * 8_015_581_184 / 3.35e12
+    rest = [each for each in fast.passes if each.kind != "cached rollout"]
+    computing = sum(each.number * each.flops for each in rest) / 989e12
+    assert fast.step_s == pytest.approx(reading + computing)
+    assert slow.step_s == pytest.approx(reading + computing / 0.9999)
 
 
-def test_plans_beside_a_gpus_cold_starts():
-    more = {"WeFT, estimates kept 5 epochs": ["cold_start.entropy_pass.rates=cached"]}
-    more["SFT, NF4"] = ["memory.quantization=nf4"]
-    for row in MEASURED["cold_start"] + MEASURED["nf4"]:
-        stage = "weft" if "WeFT" in row["what"] else "sft"
-        plan = make_plan(config("preset=paper", *more.get(row["what"], [])), PlanConfig(), stage)
-        assert plan.seconds == pytest.approx(row["step_s"], rel=0.08)
-        assert sum(plan.memory.values()) / GIB == pytest.approx(row["peak_gib"], rel=0.03)
+def test_hours_of_evaluation_by_hand():
+    sizes = ("base.hidden_size=16", "base.num_hidden_layers=1", "base.intermediate_size=32")
+    sampler = ("sampler.gen_length=16", "sampler.block_length=8", "sampler.steps=8")
+    run = config("model=tiny", "stages=[sft,rl]", "eval.num_records=10", *sizes, *sampler)
+    plan = make_plan(run, PlanConfig("cpu", prompt_length=9), "sft")
+    # 16 + 9 tokens, logits of a block; ten records, 8 steps each
+    weights = 4 * 16 * 16 + 3 * 16 * 32
+    row = 2 * 25 * weights + 4 * 25 * 25 * 16 + 2 * 8 * len(SYMBOLS) * 16
+    assert plan.evaluation_s == pytest.approx(80 * row / (0.1e12 * 0.4))
+    assert plan.hours == pytest.approx((plan.step_s * plan.steps + plan.evaluation_s) / 3600)
+    # a device's share: four of ten
+    three = make_plan(run, PlanConfig("cpu", prompt_length=9, devices=3), "sft")
+    assert three.evaluation_s == pytest.approx(0.4 * plan.evaluation_s)
 
 
-@pytest.mark.parametrize("devices", [5, 32, 97])
-@pytest.mark.parametrize("words", [[], ["rl.optimizer.micro_batch_size=null"]])
-def test_devices_that_cannot_share_a_rollout(monkeypatch, devices, words):
-    made = config("model=llada_8b", "stages=[rl]", *words)
-    if devices == 32 and words:  # three completions each
-        assert make_plan(made, PlanConfig(devices=32), "rl").seconds > 0
-        return
-    monkeypatch.setenv("WORLD_SIZE", str(devices))
-    with pytest.raises(UserError, match=f"{devices} processes cannot share the 96") as run:
-        weft_rl.stages.rl._arguments(SimpleNamespace(config=made), [1.0])
-    with pytest.raises(UserError) as plan:
+def test_which_evaluations_a_stage_has():
+    def seconds(stage, *words):
+        return make_plan(config("model=tiny", *words), PlanConfig("cpu"), stage).evaluation_s
+
+    once = seconds("rl")
+    assert once > 0
+    assert seconds("rl", "eval.after_each=false") == 0
+    assert seconds("weft", "stages=[weft,eval,rl]", "eval.after_each=false") == once
+    assert seconds("rl", "stages=[weft,eval,rl]", "eval.after_each=false") == 0
+    # 64 records every 60 of 200 steps, a fourth of 256: three times
+    watched = seconds("rl", "rl.watch.evaluate_steps=60", "rl.max_steps=200")
+    assert watched == pytest.approx(once + 3 * once / 4)
+    assert seconds("rl", "eval.data=some/set", "task=gsm8k", "eval.preset=paper") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "records"),
+    [
+        (["model=tiny"], 256),
+        (["preset=paper"], 256),  # d1's
+        (["preset=paper", "task=gsm8k"], 1319),
+        (["preset=paper", "task=math500", "eval.num_records=900"], 500),
+        (["preset=paper", "eval.data=some/set"], None),
+        (["preset=paper", "eval.data=some/set", "eval.num_records=7"], 7),
+        (["model=tiny", "eval.data=published", "eval.num_records=300"], 300),
+    ],
+)
+def test_records_of_an_evaluation(words, records):
+    run = config(*words)
+    assert most_records(run.task, evaluation_settings(run)) == records
+
+
+def test_published_records_are_as_many():
+    for task in ("sudoku", "countdown"):
+        assert len(load_records(task, "published")) == PUBLISHED_RECORDS[task]
+    settings = Settings(SamplerConfig(8, 8, 8), "d1", "d1", None)
+    assert most_records("sudoku", settings) == len(held_out_records("sudoku", None, "d1"))
+
+
+@pytest.mark.parametrize(
+    ("devices", "words"),
+    [
+        *((5, []), (32, []), (97, [])),
+        *(
+            (5, ["rl.optimizer.micro_batch_size=null"]),
+            (97, ["rl.optimizer.micro_batch_size=null"]),
+        ),
+    ],
+)
+def test_devices_that_cannot_share_a_rollout(devices, words):
+    with pytest.raises(UserError, match=rf"rl\.optimizer\.micro_batch_size=.*{devices} processes"):
         main(["model=llada_8b", "stages=[rl]", f"devices={devices}", *words])
-    assert str(plan.value) == str(run.value)
 
 
-def test_cures_are_ones_that_the_run_takes():
-    words = ("model=llada_8b", "rl.preset=coupled", "rl.num_prompts=3", "stages=[weft,rl]")
-    whole = config(*words, "rl.optimizer.micro_batch_size=30", "rl.masks.share_group_masks=false")
-    lines = cures_of(whole, PlanConfig("rtx4090"), "rl", 2e9)
-    assert [line.split(":")[0].strip() for line in lines[1:]] == [
-        "rl.optimizer.micro_batch_size=10",
-        "rl.optimizer.micro_batch_size=1",
-        "memory.quantization=nf4 (a run for each stage)",
-        "devices=6 sharding=zero3",  # of eight, those that share 30 completions
-    ]
-    # the run would refuse narrower weights, which its other stage trains
-    mixed = config(*words, "rl.lora.r=0")
-    lines = cures_of(mixed, PlanConfig("rtx4090"), "weft", 2e9)
-    assert not any("memory.dtype" in line for line in lines)
-
-
-def test_weights_are_wide_for_a_run_that_trains_them():
-    plans = [
-        make_plan(config("model=llada_8b", f"rl.lora.r={r}"), PlanConfig(), "weft") for r in (0, 8)
-    ]
-    assert plans[0].memory["weights"] == 2 * plans[1].memory["weights"]
-
-
-def test_stages_that_are_not_planned(capsys):
-    with pytest.raises(UserError, match=r"stages=\[eval\]: no plans are made of these; name"):
-        main(["model=llada_8b", "stages=[eval]"])
-    main(["model=llada_8b", "stages=[eval,sft,eval]"])
-    assert "not planned: eval of the model as it is\n" in capsys.readouterr().out
-    main(["model=llada_8b", "stages=[sft,eval]"])
-    assert "not planned" not in capsys.readouterr().out
+def test_devices_that_share_a_rollout():
+    run = config("model=llada_8b", "stages=[rl]", "rl.optimizer.micro_batch_size=null")
+    one, many = (make_plan(run, PlanConfig(devices=n), "rl") for n in (1, 32))  # 96, 3 completions
+    assert many.step_s < one.step_s

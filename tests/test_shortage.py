@@ -1,114 +1,113 @@
-"""Too little memory: said before a model is loaded, and said clearly where it has run out."""
+"""Too little memory: the warning before a model is loaded, and the advice after it ran out."""
 
 import errno
-import shlex
 
 import pytest
 import torch
-from test_pipeline import SMALL, cache, status  # noqa: F401 - a fixture of all tests here
 from upstream_checkpoint import llada_folder
 
+from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import Interrupted, OutOfMemory, UserError
 from weft_rl.models import loading
-from weft_rl.models import memory as checks
-from weft_rl.pipeline.memory_warnings import running_out, shortages
+from weft_rl.models import memory as model_memory
+from weft_rl.pipeline.memory_warnings import advise_on_out_of_memory, memory_warnings
+from weft_rl.pipeline.run import main
 from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.trainers.cold_start import ColdStartTrainer
 
 GIB = 2**30
-WHOLE = ["model=llada_8b", "cold_start.lora.r=0", "rl.lora.r=0"]
+FULL = ["model=llada_8b", "cold_start.lora.r=0", "rl.lora.r=0"]
 
 
-def said_of(monkeypatch, free, *words, device="cpu"):
-    monkeypatch.setattr(checks, "free_memory", lambda device: free)
+def warnings(monkeypatch, free, *words, device="cpu", stages=None):
+    monkeypatch.setattr(model_memory, "free_memory", lambda device: free)
     monkeypatch.setattr(loading, "find_device", lambda name: torch.device(device))
     config = load_run_config(words, command="it")
-    return shortages(config, config.trained)
+    return memory_warnings(config, stages or config.trained)
 
 
-@pytest.mark.parametrize(("model", "gib"), [("tiny", 0.25), ("small", 6)])
-def test_what_fits_is_not_spoken_of(monkeypatch, model, gib):
-    assert said_of(monkeypatch, gib * GIB, f"model={model}") == []
-
-
-def test_a_full_fine_tuning_of_8b_on_an_h100(monkeypatch):
-    """8.02e9 parameters: 29.9 GiB of float32 weights, twice that of Adam's moments."""
-    lines = said_of(monkeypatch, 79.1 * GIB, *WHOLE, device="cuda:0")
+def test_full_fine_tuning_of_8b_on_an_h100(monkeypatch):
+    """8.02e9 parameters: 29.86 GiB of float32 weights, twice that of Adam's moments."""
+    lines = warnings(monkeypatch, 79.1 * GIB, *FULL, device="cuda:0")
     assert [line.split(":")[0] for line in lines] == [
         "stage weft may run out of memory",
         "stage rl may run out of memory",
     ]
-    assert "(optimizer 59.7 GiB, " in lines[0]
-    assert "weights 29.9 GiB" in lines[0]
-    assert "cuda:0 has 79.1 GiB free" in lines[0]
-    assert "one after the other: cold_start.lora.r=128: " in lines[0]
-    assert "one after the other: rl.lora.r=128: " in lines[1]
-    assert not any("\n" in line for line in lines)
-
-
-def test_only_stages_that_are_left(monkeypatch):
-    monkeypatch.setattr(checks, "free_memory", lambda device: 0)
-    (line,) = shortages(load_run_config(WHOLE, command="it"), ["rl"])
+    for line, key in zip(lines, ("cold_start.lora.r=128", "rl.lora.r=128"), strict=True):
+        assert "cuda:0 has 79.10 GiB free" in line
+        assert key in line
+        assert "\n" not in line
+    (line,) = warnings(monkeypatch, 0, *FULL, stages=["rl"])
     assert line.startswith("stage rl ")
 
 
-def test_a_cpu_is_not_told_of_four_bits(monkeypatch):
-    assert any("nf4" in line for line in said_of(monkeypatch, 0, "model=llada_8b", device="cuda"))
-    assert not any("nf4" in line for line in said_of(monkeypatch, 0, "model=llada_8b"))
+def test_a_cpu_is_not_advised_to_use_four_bits(monkeypatch):
+    for device, advised in (("cuda", True), ("cpu", False)):
+        lines = warnings(monkeypatch, 0, "model=llada_8b", device=device)
+        assert any("nf4" in line for line in lines) == advised
 
 
-@pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
-def test_nothing_is_said_where_a_launcher_shards(monkeypatch, name):
-    monkeypatch.setenv(name, "true")
-    assert said_of(monkeypatch, 0, *WHOLE) == []
+@pytest.mark.parametrize(
+    ("free", "words", "launcher"),
+    [
+        (0.25 * GIB, ["model=tiny"], None),  # it fits
+        (0, FULL, "ACCELERATE_USE_FSDP"),
+        (0, FULL, "ACCELERATE_USE_DEEPSPEED"),
+        (0, ["model=owner/name", "preset=tiny"], None),
+        (None, FULL, None),  # free memory is unknown
+    ],
+)
+def test_no_warning(monkeypatch, free, words, launcher):
+    if launcher:
+        monkeypatch.setenv(launcher, "true")
+    assert warnings(monkeypatch, free, *words) == []
 
 
-def test_nothing_is_said_of_what_is_not_known(monkeypatch):
-    assert said_of(monkeypatch, 0, "model=owner/name", "preset=tiny") == []
-    assert said_of(monkeypatch, None, *WHOLE) == []
-
-
-def test_a_gpu_has_free_what_the_stage_before_gave_back(monkeypatch):
+def test_free_memory_of_a_gpu_includes_what_torch_has_reserved(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10, 100))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
-    assert checks.free_memory(torch.device("cuda:0")) == 50
+    assert model_memory.free_memory(torch.device("cuda:0")) == 50
 
 
+@pytest.mark.slow
 def test_a_run_that_runs_out_of_memory(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "run"
-    words = ["stages=[sft]", "eval.after_each=false", f"out={out}", "cold_start.save_steps=1"]
+    base = ["base.max_steps=1", "base.batch_size=4", "base.examples=8"]
+    cold = ["cold_start.records=12", "cold_start.epochs=1", "cold_start.batch_size=4"]
+    words = [*base, *cold, "stages=[sft]", "eval.after_each=false", f"out={out}"]
+    words.append("cold_start.save_steps=1")
     step = ColdStartTrainer.compute_loss
 
     def greedy(self, *arguments, **named):
-        if self.state.global_step == 2 and self.args.max_steps <= 0:  # not the base's
+        if self.state.global_step == 2:  # the base has one step
             torch.empty(10**15)
         return step(self, *arguments, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(ColdStartTrainer, "compute_loss", greedy)
         # the weights fit, 0.6 MB; training them does not
-        patch.setattr(checks, "free_memory", lambda device: 700_000)
-        assert status(*words) == 1
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    before, last = said.strip().splitlines()[0], said.strip().splitlines()[-1]
-    assert before.startswith("weft_rl.pipeline: stage sft may run out of memory: its plan is ")
-    assert "cpu has 0.7 MiB free" in before
-    assert said.count("may run out of memory") == 1
-    assert last.startswith("weft_rl.pipeline: stage sft: cpu had too little memory (")
-    assert "DefaultCPUAllocator: can't allocate memory" in last
-    assert last.endswith("plan has it: memory.gradient_checkpointing=true, cold_start.batch_size=1")
-    assert f"go on with: python -m weft_rl.pipeline {shlex.join([*SMALL, *words])}; with" in last
-    # it goes on where it was, once there is more
+        patch.setattr(model_memory, "free_memory", lambda device: 700_000)
+        assert execute("weft_rl.pipeline", main, words) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert not any("Traceback" in line for line in lines)
+    assert sum("stage sft may run out of memory" in line for line in lines) == 1
+    assert lines[-1].startswith("weft_rl.pipeline: stage sft: cpu ran out of memory (")
+    assert "memory.gradient_checkpointing=true, cold_start.batch_size=1" in lines[-1]
+    assert f"out={out}" in lines[-1]  # the way to resume
+    # it resumes once there is more memory
     assert newest_checkpoint(out, "sft").name == "step-2"
-    assert status(*words) == 0
+    assert execute("weft_rl.pipeline", main, words) == 0
     assert "memory" not in capsys.readouterr().err
 
 
-def config(model="llada_8b"):
-    return load_run_config([f"model={model}", "preset=tiny"], command="it")
+def advice(stage, error=None, model="llada_8b"):
+    config = load_run_config([f"model={model}", "preset=tiny"], command="it")
+    with pytest.raises(OutOfMemory) as caught, advise_on_out_of_memory(config, stage, "out=a"):
+        raise error or MemoryError
+    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -122,16 +121,24 @@ def config(model="llada_8b"):
     ],
 )
 def test_allocations_that_fail(error):
-    with pytest.raises(OutOfMemory) as told, running_out(config(), "rl", "out=a"):
-        raise error
-    assert told.value.__cause__ is error
-    text = str(told.value)
-    assert text.startswith(f"stage rl: {loading.find_device('auto')} had too little memory (")
-    assert (str(error).splitlines() or ["MemoryError"])[0] in text
-    wanted = "memory.gradient_checkpointing=true, rl.lora.r=128"
-    assert text.endswith(f"change, one after the other as weft-rl plan has it: {wanted}")
-    assert "go on with: python -m weft_rl.pipeline out=a; with what is there, in another" in text
-    assert "and more" not in text
+    raised = advice("rl", error)
+    assert raised.__cause__ is error
+    assert (str(error).splitlines() or ["MemoryError"])[0] in str(raised)
+    assert "and more" not in str(raised)
+    assert "python -m weft_rl.pipeline out=a;" in str(raised)
+    assert "memory.gradient_checkpointing=true, rl.lora.r=128" in str(raised)
+
+
+@pytest.mark.parametrize(
+    ("stage", "model", "text"),
+    [
+        ("eval", "llada_8b", "eval.batch_size="),
+        ("base", "tiny", "base.batch_size=1"),
+        ("rl", "owner/name", "weft-rl plan"),
+    ],
+)
+def test_advice_for_other_stages_and_models(stage, model, text):
+    assert text in str(advice(stage, model=model))
 
 
 @pytest.mark.parametrize(
@@ -143,31 +150,17 @@ def test_allocations_that_fail(error):
         Interrupted("stopped"),
     ],
 )
-def test_other_errors_stay_what_they_are(error):
-    with pytest.raises(type(error)) as told, running_out(config(), "rl", ""):
+def test_other_errors_pass_through(error):
+    config = load_run_config(["model=llada_8b", "preset=tiny"], command="it")
+    with pytest.raises(type(error)) as caught, advise_on_out_of_memory(config, "rl", ""):
         raise error
-    assert told.value is error
+    assert caught.value is error
 
 
-def test_stages_without_a_plan():
-    for stage, advice in (("eval", "lower eval.batch_size=256"), ("base", "lower base.batch_size")):
-        with pytest.raises(OutOfMemory, match=advice), running_out(config(), stage, ""):
-            raise MemoryError
-
-
-def test_a_model_that_is_not_here_has_no_plan():
-    unknown = load_run_config(["model=owner/name", "preset=tiny"], command="it")
-    with (
-        pytest.raises(OutOfMemory, match="plan says of a model of this size what rl"),
-        running_out(unknown, "rl", ""),
-    ):
-        raise MemoryError
-
-
-def test_too_little_memory_is_no_fault_of_a_models_files(tmp_path, monkeypatch):
+def test_loading_does_not_blame_the_files(tmp_path, monkeypatch):
     folder, _ = llada_folder(tmp_path / "a")
 
-    def fail(*arguments):
+    def fail(*arguments, **named):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(loading, "_streamed", fail)

@@ -1,10 +1,10 @@
-"""Smoothing of reward curves, as dashboards do it."""
+"""Smoothing of reward curves as in experiment dashboards."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# Where the slider stands for reward curves: a rollout's reward then keeps about half its weight
-# over 7 % of the axis, which turns some tens of noisy rollouts into a line.
+# Default weight for reward curves: a point's weight halves over about 7% of the axis, which turns
+# some tens of noisy rollouts into a line.
 SMOOTHING = 0.98
 
 # The dashboards' range: decay per thousandth of the x axis, at most this close to 1.

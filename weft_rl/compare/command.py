@@ -15,7 +15,13 @@ from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.overrides import resume_command
 from weft_rl.config.schema import STAGES, RunConfig
 from weft_rl.errors import Interrupted, UserError
-from weft_rl.evaluation.paired_runs import RESULT, check_alike, compare_units, read_unit, unit_name
+from weft_rl.evaluation.paired_runs import (
+    RESULT,
+    compare_runs,
+    read_arm_run,
+    require_same_options,
+    run_name,
+)
 from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.io.terminal import Console
 from weft_rl.pipeline.preflight import check_run, start_model
@@ -95,12 +101,12 @@ def main(argv: Sequence[str]) -> int:
     total = len(options.units())
     workers, threads = workers_and_threads(options, config.device, total)
     folder = open_comparison(options, config)
-    check_alike(folder, options.arms, options.seeds)
+    require_same_options(folder, options.arms, options.seeds)
     pool = open_pool(options, folder, workers, threads)
     jobs = [
-        Job(unit_name(arm, seed), [*words, f"stages=[{arm},rl]", f"seed={seed}"])
+        Job(run_name(arm, seed), [*words, f"stages=[{arm},rl]", f"seed={seed}"])
         for arm, seed in options.units()
-        if not is_done(folder / unit_name(arm, seed), replace(config, seed=seed), arm)
+        if not is_done(folder / run_name(arm, seed), replace(config, seed=seed), arm)
     ]
     again = resume_command(argv, None if options.out else folder)
     again = f"go on with: python -m weft_rl.compare {again}"
@@ -110,7 +116,7 @@ def main(argv: Sequence[str]) -> int:
             statuses = run_in(pool, jobs, folder, total)
     except KeyboardInterrupt as stop:
         done = sum(
-            is_done(folder / unit_name(arm, seed), replace(config, seed=seed), arm)
+            is_done(folder / run_name(arm, seed), replace(config, seed=seed), arm)
             for arm, seed in options.units()
         )
         raise Interrupted(f"stopped with {done} of {total} runs done; {again}") from stop
@@ -221,11 +227,11 @@ def write_results(folder: Path, options: CompareConfig, task: str) -> None:
     """Write comparison.json, comparison.md, the curves and the report, and print the tables.
 
     Nothing when no run has come as far as an evaluation."""
-    paths = {unit: folder / unit_name(*unit) for unit in options.units()}
-    units = [read_unit(path, arm, seed, task) for (arm, seed), path in paths.items()]
+    paths = {unit: folder / run_name(*unit) for unit in options.units()}
+    units = [read_arm_run(path, arm, seed, task) for (arm, seed), path in paths.items()]
     if not any(unit.scores for unit in units):
         return
-    result = compare_units(units, options.arms, options.seeds, task)
+    result = compare_runs(units, options.arms, options.seeds, task)
     revisions = {read_config(path).get("revision") for path in paths.values()}
     result["revisions"] = sorted(str(revision) for revision in revisions if revision)
     write_json(folder / RESULT, result)

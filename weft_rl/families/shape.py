@@ -1,6 +1,4 @@
-"""The shape of a model: its parameters and the memory that weights and activations take.
-
-D hidden, I inner, V vocabulary, all per token."""
+"""Parameters of a model, and the memory of its weights and activations."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,106 +12,56 @@ from weft_rl.families.registry import family_of, read_config
 Weights = Literal["float32", "bfloat16", "nf4"]
 
 _FLOAT = 4
-# 4 bits, and a scale of 8 bits for 64 of them, themselves scaled by 256: QLoRA's double quantising.
+# 4 bits, and an 8-bit scale for 64 of them, themselves scaled by 256: QLoRA's double quantization
 _NF4 = 0.5 + 1 / 64 + _FLOAT / (64 * 256)
-# Logits that a loss has at a time, in as many parts as there are. 2^25 are 128 MiB in float32, and
-# 265 positions of LLaDA's vocabulary: enough to fill a GPU, too many for a small model to need two.
+# Logits that a loss computes at a time. 2^25 are 128 MiB in float32, and 265 positions of LLaDA's
+# vocabulary: enough to fill a GPU, too many for a small model to need two parts.
 LOGITS_TOGETHER = 2**25
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A model as a step sees it: what is trained of it, and what its weights are kept in."""
+    """A model as a stage trains it: which parameters, and how the base weights are stored."""
 
     family: Family
     sizes: Sizes
     lora: LoraConfig
     weights: Weights
     checkpointing: bool
-    half: bool  # products in bfloat16, as on a GPU
+    bf16: bool  # autocast, as on a GPU
 
     @property
-    def count(self) -> int:
-        """All parameters but an adapter's."""
+    def num_params(self) -> int:
+        """Parameters without adapters."""
         return self.family.count(self.sizes)
 
     @property
-    def in_layers(self) -> int:
-        """Parameters of the layers' matrices: what 4 bits and adapters are for."""
+    def layer_params(self) -> int:
+        """Parameters of the layers' matrices, which quantization and adapters apply to."""
         return sum(rows * columns for _, rows, columns in self.matrices())
 
-    def adapted(self) -> list[tuple[str, int, int]]:
-        """Name, rows and columns of each matrix that has an adapter."""
-        return [item for item in self.matrices() if item[0] in self.lora.targets]
+    @property
+    def num_trained(self) -> int:
+        """Parameters that a step changes: all, or the adapters'."""
+        if self.lora.r == 0:
+            return self.num_params
+        return sum(self.lora.r * (rows + columns) for _, rows, columns in self.adapted())
 
     def matrices(self) -> list[tuple[str, int, int]]:
         """Name, rows and columns of each matrix in the layers."""
         found = []
         for spec in self.family.tensors(self.sizes):
-            name, _, kind = spec.upstream.removesuffix(".weight").rpartition(".")
-            if len(spec.shape) == 2 and (".blocks." in name or ".layers." in name):
-                found.append((kind, spec.shape[0], spec.shape[1]))
+            path, _, name = spec.upstream.removesuffix(".weight").rpartition(".")
+            if len(spec.shape) == 2 and (".blocks." in path or ".layers." in path):
+                found.append((name, spec.shape[0], spec.shape[1]))
         return found
 
-    @property
-    def trained(self) -> int:
-        """Parameters that a step changes: all, or the adapter's."""
-        if self.lora.r == 0:
-            return self.count
-        return sum(self.lora.r * (rows + columns) for _, rows, columns in self.adapted())
-
-    def weight_bytes(self) -> float:
-        """Of the weights alone."""
-        if self.weights == "nf4":
-            # embeddings, head and norms stay wide
-            return self.in_layers * _NF4 + 2 * (self.count - self.in_layers)
-        return self.count * (_FLOAT if self.weights == "float32" else 2)
-
-    def saved_per_layer(self) -> float:
-        """Bytes a token that a layer keeps for the way back."""
-        d, i = self.sizes.hidden_size, self.sizes.intermediate_size
-        width = 2 if self.half else _FLOAT
-        # residual before both norms (float32 there, whatever it was), queries, attended, and the
-        # narrower keys and values; gate before and after its activation, and what it multiplies
-        kept = width * (2 * d + 2 * self.sizes.key_width + 3 * i)
-        kept += _FLOAT * (2 * d + self.sizes.num_attention_heads + 2)
-        if self.half:
-            kept += width * 2 * d  # the residual itself, beside its wide copies
-        if self.lora.r == 0:
-            # what each norm's weight and each matrix is multiplied with
-            return kept + width * (4 * d + i)
-        targets = {name: columns for name, _, columns in self.adapted()}
-        shared = [("q_proj", "k_proj", "v_proj"), ("ff_proj", "gate_proj", "up_proj")]
-        inputs = sum(d for names in shared if targets.keys() & set(names))
-        inputs += i if targets.keys() & {"ff_out", "down_proj"} else 0
-        return kept + width * inputs + self._adapters_per_layer()
-
-    def _adapters_per_layer(self) -> float:
-        """Bytes a token that a layer's adapters keep: their narrow products and, with dropout, what
-        it left of each input, and a mask."""
-        width = 2 if self.half else _FLOAT
-        columns = [columns for _, _, columns in self.adapted()]
-        per_layer = len(columns) / self.sizes.num_hidden_layers
-        dropped = sum(columns) * (width + 1) if self.lora.dropout else 0
-        return width * self.lora.r * per_layer + dropped / self.sizes.num_hidden_layers
-
-    def activation_bytes(self, tokens: int) -> float:
-        """Of one forward with gradient, the head left out."""
-        d, i = self.sizes.hidden_size, self.sizes.intermediate_size
-        width, layers = (2 if self.half else _FLOAT), self.sizes.num_hidden_layers
-        if not self.checkpointing:
-            return tokens * (layers * self.saved_per_layer() + 3 * width * d)
-        # a layer's input each, and one layer on its way back
-        back = width * (6 * i + 7 * d) + (self._adapters_per_layer() if self.lora.r else 0)
-        return self.checkpoint_bytes(tokens) + tokens * back
-
-    def checkpoint_bytes(self, tokens: int) -> float:
-        """Of the layers' inputs alone, which are all there is while the loss is computed."""
-        width = 2 if self.half else _FLOAT
-        return tokens * width * (self.sizes.num_hidden_layers + 3) * self.sizes.hidden_size
+    def adapted(self) -> list[tuple[str, int, int]]:
+        """Name, rows and columns of each matrix with an adapter."""
+        return [matrix for matrix in self.matrices() if matrix[0] in self.lora.targets]
 
     def check_targets(self) -> None:
-        """Raise UserError for an adapter's target that no matrix is called by."""
+        """Raise UserError for an adapter target that is not a matrix of the model."""
         names = {name for name, _, _ in self.matrices()}
         for target in self.lora.targets if self.lora.r else ():
             if target not in names:
@@ -122,11 +70,60 @@ class ModelShape:
                     + ", ".join(sorted(names))
                 )
 
+    @property
+    def _width(self) -> int:
+        return 2 if self.bf16 else _FLOAT
 
-def shape_of(
-    folder: Path, lora: LoraConfig, weights: Weights = "float32", checkpointing: bool = False
-) -> ModelShape:
+    def weight_bytes(self) -> float:
+        """Bytes of the base weights."""
+        if self.weights == "nf4":  # embeddings, head and norms are not quantized
+            return self.layer_params * _NF4 + 2 * (self.num_params - self.layer_params)
+        return self.num_params * (_FLOAT if self.weights == "float32" else 2)
+
+    def saved_per_layer(self) -> float:
+        """Bytes per token that a layer saves for the backward pass."""
+        d, i = self.sizes.hidden_size, self.sizes.intermediate_size
+        # queries, attention output, keys and values; gate before and after its activation, and up
+        saved = self._width * (2 * d + 2 * self.sizes.key_width + 3 * i)
+        # the float32 input of both norms, and their and attention's statistics
+        saved += _FLOAT * (2 * d + self.sizes.num_attention_heads + 2)
+        if self.bf16:
+            saved += self._width * 2 * d  # the residual itself, beside its float32 copies
+        if self.lora.r == 0:  # inputs of each norm's weight and of each matrix
+            return saved + self._width * (4 * d + i)
+        targets = {name for name, _, _ in self.adapted()}
+        sharing = [{"q_proj", "k_proj", "v_proj"}, {"ff_proj", "gate_proj", "up_proj"}]
+        inputs = sum(d for names in sharing if targets & names)
+        inputs += i if targets & {"ff_out", "down_proj"} else 0
+        return saved + self._width * inputs + self._adapters_per_layer()
+
+    def _adapters_per_layer(self) -> float:
+        """Bytes per token that a layer's adapters save: their rank-r activations and, with
+        dropout, each input after it and its mask."""
+        columns = [columns for _, _, columns in self.adapted()]
+        dropped = sum(columns) * (self._width + 1) if self.lora.dropout else 0
+        saved = self._width * self.lora.r * len(columns) + dropped
+        return saved / self.sizes.num_hidden_layers
+
+    def activation_bytes(self, tokens: int) -> float:
+        """Bytes that a forward pass with gradient saves, without the head."""
+        d, i = self.sizes.hidden_size, self.sizes.intermediate_size
+        if not self.checkpointing:
+            layers = self.sizes.num_hidden_layers * self.saved_per_layer()
+            return tokens * (layers + 3 * self._width * d)
+        # the input of each layer, and one layer in its backward pass
+        backward = self._width * (6 * i + 7 * d)
+        backward += self._adapters_per_layer() if self.lora.r else 0
+        return self.checkpoint_bytes(tokens) + tokens * backward
+
+    def checkpoint_bytes(self, tokens: int) -> float:
+        """Bytes of the layers' inputs, which checkpointing saves."""
+        layers = self.sizes.num_hidden_layers + 3
+        return tokens * self._width * layers * self.sizes.hidden_size
+
+
+def shape_of(folder: Path, lora: LoraConfig) -> ModelShape:
     """The shape of a folder's model, by its config.json. Raises UserError for an unknown one."""
-    content = read_config(folder)
-    family, _ = family_of(content, folder)
-    return ModelShape(family, family.sizes(content), lora, weights, checkpointing, half=False)
+    config = read_config(folder)
+    family, _ = family_of(config, folder)
+    return ModelShape(family, family.sizes(config), lora, "float32", False, bf16=False)

@@ -15,7 +15,7 @@ from weft_rl.data.trace_selection import read_traces
 from weft_rl.errors import UserError
 from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.families.registry import PUBLISHED
-from weft_rl.plan.command import network_of
+from weft_rl.plan.estimate import model_shape
 from weft_rl.rewards.registry import EVALUATION, training
 from weft_rl.trainers.infra.trackers import check_trackers
 
@@ -151,4 +151,4 @@ def check_adapters(config: RunConfig) -> None:
     if place is None or base in PUBLISHED.values() or Path(base).is_dir():
         for stage in config.trained:
             block = config.rl if stage == "rl" else config.cold_start
-            network_of(config, block.lora, half=False)
+            model_shape(config, block.lora, bf16=False)

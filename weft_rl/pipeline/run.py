@@ -16,7 +16,7 @@ from weft_rl.errors import Interrupted
 from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.io.terminal import Console
-from weft_rl.pipeline.memory_warnings import running_out, shortages
+from weft_rl.pipeline.memory_warnings import advise_on_out_of_memory, memory_warnings
 from weft_rl.pipeline.preflight import check_processes, check_run, start_model
 from weft_rl.pipeline.resume import open_run, take_up, wait_until_opened
 from weft_rl.plot.curves import plot_run
@@ -94,13 +94,15 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     drop_damaged(config, run, names, finished, evaluated)
     again = resume_command(argv, None if config.out else run)
     if first_process():
-        for line in shortages(config, [name for name in config.trained if name not in finished]):
+        for line in memory_warnings(
+            config, [name for name in config.trained if name not in finished]
+        ):
             sys.stderr.write(f"weft_rl.pipeline: {line}\n")
     try:
         for stage in names:
             if stage != "eval":
                 if stage not in finished:
-                    with running_out(config, stage, again):
+                    with advise_on_out_of_memory(config, stage, again):
                         path = STAGE_RUNNERS[stage].run(StageContext(config, run, stage, start))
                     finished[stage] = str(path.relative_to(run))
                     # in their order, also where one was trained again for a damaged one
@@ -113,7 +115,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
                 if first_process():
                     # it would speak of another evaluation
                     (run / REPORT).unlink(missing_ok=True)
-                with running_out(config, "eval", again):
+                with advise_on_out_of_memory(config, "eval", again):
                     evaluated = evaluate(StageContext(config, run, current, start))
     except (Interrupted, KeyboardInterrupt) as stop:
         raise Interrupted(

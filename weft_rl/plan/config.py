@@ -1,4 +1,4 @@
-"""The options of `plan` beside a run's own."""
+"""Options of `plan` in addition to those of a run."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,20 +8,20 @@ from weft_rl.config.fields import Block, option
 
 @dataclass(frozen=True)
 class PlanConfig(Block):
-    """Options of `plan` beside a run's own, all of which it takes."""
+    """Options of `plan` in addition to those of a run."""
 
     hardware: Literal["h100", "h200", "a100", "a100_40", "rtx4090", "cpu"] = option(
-        "h100", "the device"
+        "h100", "device type"
     )
-    memory_gib: float | None = option(None, "of a device; null: the hardware's", above=0)
-    utilisation: float = option(0.4, "share of the hardware's products", above=0, at_most=1)
-    devices: int = option(1, "trained on together", at_least=1)
+    memory_gib: float | None = option(None, "memory per device; null: the hardware's", above=0)
+    # PaLM (2022), Table 3: large transformers train at 21% to 46% of the peak
+    utilisation: float = option(0.4, "share of the peak FLOP/s that is reached", above=0, at_most=1)
+    devices: int = option(1, "number of devices", at_least=1)
     sharding: Literal["none", "zero2", "zero3", "fsdp2"] = option(
-        "none",
-        "zero2 spreads optimizer and gradients over the devices, zero3 and fsdp2 weights as well",
+        "none", "zero2 shards optimizer state and gradients, zero3 and fsdp2 also weights"
     )
-    prompt_length: int = option(200, "tokens of a prompt, but in a cold start", at_least=1)
-    traces: int = option(1000, "cold-start records; s1K has 1,000", at_least=1)
+    prompt_length: int = option(200, "tokens per prompt in base, RL and evaluation", at_least=1)
+    traces: int = option(1000, "number of cold-start examples; s1K has 1,000", at_least=1)
     trace_length: int | None = option(
-        None, "mean tokens of a record, for the time; null: the longest", at_least=1
+        None, "mean tokens per cold-start example, for the time; null: the maximum", at_least=1
     )

@@ -1,56 +1,73 @@
-"""What to change where a plan does not fit."""
+"""Options that make a stage fit a device's memory."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from math import gcd
-from typing import Any
+from typing import Any, NamedTuple
 
 from weft_rl.config.fields import shown
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
 from weft_rl.plan.config import PlanConfig
+from weft_rl.plan.estimate import make_plan
 
-_GIB = 2**30
+
+class Suggestion(NamedTuple):
+    """A change of options, on top of those before it."""
+
+    text: str  # key=value
+    memory: float  # bytes of the stage
+    of_run: bool = True  # False: more devices, which a run's options do not name
 
 
-def cures(
-    config: RunConfig,
-    options: PlanConfig,
-    stage: str,
-    room: float,
-    total: Callable[[RunConfig, PlanConfig], float],
-) -> list[str]:
-    """What to change, one after the other, until the stage fits `room` bytes; with the totals.
+def suggest(config: RunConfig, options: PlanConfig, stage: str, room: float) -> list[Suggestion]:
+    """Changes, best for the result first, until the stage fits `room` bytes.
 
-    total: bytes that the stage takes under other options."""
-    key = stage if stage in ("base", "rl") else "cold_start"
-    lines = [f"{stage} does not fit {room / _GIB:.0f} GiB. One after the other:"]
-    least = total(config, options)
-    for block, name, value in _changes(config, options, key):
+    Changes that save nothing, or that the run's other options do not allow, are left out."""
+    suggestions: list[Suggestion] = []
+    least = make_plan(config, options, stage).total_memory
+    for key, value in _changes(config, options, stage):
         try:
-            changed = _with(config, block, {name: value})
-            needed = total(changed, options)
-        except UserError:  # does not go with the run's other options
+            changed = _with(config, key.split("."), value)
+            needed = make_plan(changed, options, stage).total_memory
+        except UserError:
             continue
-        if needed >= least:  # nothing is gained by it here
-            continue
-        # the second stage would start from an adapter on 4-bit weights
-        apart = " (a run for each stage)" if value == "nf4" and len(config.trained) > 1 else ""
-        lines.append(f"  {block}.{name}={shown(value)}{apart}: {needed / _GIB:.1f} GiB")
-        config, least = changed, needed
-        if needed <= room:
-            return lines
-    devices = _devices(config, options, stage)
+        if needed < least:
+            # the next stage cannot start from an adapter on 4-bit weights
+            apart = value == "nf4" and len(config.trained) > 1
+            text = f"{key}={shown(value)}{' (one run per stage)' if apart else ''}"
+            suggestions.append(Suggestion(text, needed))
+            config, least = changed, needed
+        if least <= room:
+            return suggestions
     sharding = "fsdp2" if options.sharding == "fsdp2" else "zero3"
-    options = replace(options, devices=devices, sharding=sharding)
-    needed = total(config, options)
+    options = replace(options, devices=_devices(config, options, stage), sharding=sharding)
+    needed = make_plan(config, options, stage).total_memory
     if needed < least:
-        lines.append(f"  devices={devices} sharding={sharding}: {needed / _GIB:.1f} GiB")
-    return lines
+        text = f"devices={options.devices} sharding={sharding}"
+        suggestions.append(Suggestion(text, needed, of_run=False))
+    return suggestions
+
+
+def _changes(config: RunConfig, options: PlanConfig, stage: str) -> list[tuple[str, Any]]:
+    checkpointing = ("memory.gradient_checkpointing", True)
+    if stage == "base":  # trains all weights, in float32
+        return [checkpointing, ("base.batch_size", 1)]
+    block = "rl" if stage == "rl" else "cold_start"
+    fewer: list[tuple[str, Any]] = [("cold_start.batch_size", 1)]
+    if stage == "rl":
+        share = config.rl.num_prompts * config.rl.num_generations // options.devices
+        # a group, which one row may stand for, before single completions
+        sizes = (gcd(config.rl.num_generations, share), 1)
+        fewer = [("rl.optimizer.micro_batch_size", size) for size in sizes]
+    adapters = [(f"{block}.lora.r", 128)] if getattr(config, block).lora.r == 0 else []
+    narrower: list[tuple[str, Any]] = [("memory.dtype", "bfloat16"), ("memory.quantization", "nf4")]
+    # there is no nf4 on a CPU
+    return [checkpointing, *fewer, *adapters, *narrower[: 1 if options.hardware == "cpu" else 2]]
 
 
 def _devices(config: RunConfig, options: PlanConfig, stage: str) -> int:
-    """Eight, or as many as there are; of RL no more than can share its rollout."""
+    """Eight devices, or as many as there are; in RL at most as many as can share its rollout."""
     most, rl = max(options.devices, 8), config.rl
     if stage != "rl":
         return most
@@ -58,31 +75,7 @@ def _devices(config: RunConfig, options: PlanConfig, stage: str) -> int:
     return next(number for number in range(most, 0, -1) if parts % number == 0)
 
 
-def _changes(config: RunConfig, options: PlanConfig, key: str) -> list[tuple[str, str, Any]]:
-    """Block, name and value of what may save memory, cheapest for the result first."""
-    if key == "base":  # all weights, in float32
-        return [("memory", "gradient_checkpointing", True), ("base", "batch_size", 1)]
-    lora = [(f"{key}.lora", "r", 128)] if getattr(config, key).lora.r == 0 else []
-    fewer: list[tuple[str, str, Any]] = [("cold_start", "batch_size", 1)]
-    if key == "rl":
-        share = config.rl.num_prompts * config.rl.num_generations // options.devices
-        # a group, which a single row may stand for, before single completions
-        sizes = (gcd(config.rl.num_generations, share), 1)
-        fewer = [("rl.optimizer", "micro_batch_size", size) for size in sizes]
-    return [
-        ("memory", "gradient_checkpointing", True),
-        *fewer,
-        *lora,
-        ("memory", "dtype", "bfloat16"),
-        *(
-            [] if options.hardware == "cpu" else [("memory", "quantization", "nf4")]
-        ),  # there is none
-    ]
-
-
-def _with(config: Any, block: str, values: dict[str, Any]) -> Any:
-    """The options with other values in one block, like rl.optimizer."""
-    if not block:
-        return replace(config, **values)
-    name, _, rest = block.partition(".")
-    return replace(config, **{name: _with(getattr(config, name), rest, values)})
+def _with(block: Any, names: Sequence[str], value: Any) -> Any:
+    """The options with another value of one of them, named by its path."""
+    name, *inner = names
+    return replace(block, **{name: _with(getattr(block, name), inner, value) if inner else value})

@@ -20,7 +20,7 @@ from weft_rl.io.safe_files import is_number, parsing
 from weft_rl.plot import figures
 from weft_rl.plot.figures import Line, Panel
 from weft_rl.runs.folder import CONFIG, METRICS, read_config, read_lines, write_bytes
-from weft_rl.stats import t95
+from weft_rl.stats import t_half_width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -170,7 +170,7 @@ def mean_curve(label: str, lines: Sequence[Line], smoothing: float) -> Line:
     if len(lines) == 1:
         return Line(label, steps, mean)
     smooth = np.array([time_weighted_ema(steps, row, smoothing) for row in values])
-    half = t95(len(lines) - 1) * smooth.std(axis=0, ddof=1) / len(lines) ** 0.5
+    half = t_half_width(smooth)
     middle = smooth.mean(axis=0)
     low, high = np.array([middle - half, middle + half])
     low = low if values.min() < 0 else low.clip(min=0)

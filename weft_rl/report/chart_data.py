@@ -11,7 +11,7 @@ from weft_rl.errors import UserError
 from weft_rl.io.safe_files import is_number, parsing
 from weft_rl.plot.figures import Line
 from weft_rl.runs.folder import HEAT, TRACE, read_json
-from weft_rl.stats import t95
+from weft_rl.stats import t_critical
 
 # Points of a curve that a page holds: more are no sharper, and slow.
 MAX_POINTS = 1000
@@ -52,7 +52,7 @@ def chart(title: str, lines: Mapping[str, Sequence[Line]]) -> dict[str, Any]:
                         [float(f"{m:.5g}") for m in _means([run[step] for step in steps], size)]
                         for run in curves
                     ],
-                    "t": t95(len(curves) - 1) if len(curves) > 1 else 0,
+                    "t": t_critical(len(curves) - 1) if len(curves) > 1 else 0,
                 }
             )
     return {"title": title, "smoothing": SMOOTHING, "lines": drawn}

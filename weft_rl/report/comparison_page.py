@@ -10,7 +10,7 @@ from markupsafe import Markup
 from weft_rl.config.overrides import flattened, options_of
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
-from weft_rl.evaluation.paired_runs import RESULT, check_alike, unit_name
+from weft_rl.evaluation.paired_runs import RESULT, require_same_options, run_name
 from weft_rl.io.safe_files import parsing, read_text
 from weft_rl.plot import figures
 from weft_rl.plot.curves import draw_means, mean_curves, read_curves
@@ -49,7 +49,7 @@ def write_comparison_report(folder: Path) -> Path:
         versions = dict(settings.get("versions", {}))
         command = _command(result, settings.get("run", {}))
     with parsing(folder / RESULT):
-        check_alike(folder, result["arms"], result["seeds"])
+        require_same_options(folder, result["arms"], result["seeds"])
         values = _values(folder, result)
     return write_page(
         "comparison.html.j2",
@@ -115,7 +115,7 @@ def reward_curves(folder: Path, result: Mapping[str, Any]) -> dict[str, list[Lin
     """The reward curves of each arm's runs that have come to RL, by the arm's name."""
     lines: dict[str, list[Line]] = {}
     for arm in result["arms"]:
-        runs = [folder / unit_name(arm, seed) for seed in result["seeds"]]
+        runs = [folder / run_name(arm, seed) for seed in result["seeds"]]
         found = [line for run in runs if (line := read_curves(run, "reward").get("rl"))]
         if found:
             lines[label(arm)] = found
@@ -133,7 +133,7 @@ def _differing(folder: Path, result: Mapping[str, Any]) -> list[list[str]]:
     """Options that the arms' runs of one seed do not share, stages apart; empty without any."""
     configs = {}
     for arm in result["arms"]:
-        settings = read_config(folder / unit_name(arm, result["seeds"][0]))
+        settings = read_config(folder / run_name(arm, result["seeds"][0]))
         if settings:
             configs[label(arm)] = dict(flattened(settings))
     keys = dict.fromkeys(key for config in configs.values() for key in config)
@@ -148,7 +148,7 @@ def _differing(folder: Path, result: Mapping[str, Any]) -> list[list[str]]:
 
 def _runs(folder: Path, result: Mapping[str, Any]) -> list[tuple[str, str | None]]:
     """Each run's name and, where it has been written, the path of its own report."""
-    names = [unit_name(arm, seed) for arm in result["arms"] for seed in result["seeds"]]
+    names = [run_name(arm, seed) for arm in result["arms"] for seed in result["seeds"]]
     return [
         (name, f"{name}/{REPORT}" if (folder / name / REPORT).exists() else None) for name in names
     ]
@@ -156,7 +156,7 @@ def _runs(folder: Path, result: Mapping[str, Any]) -> list[tuple[str, str | None
 
 def _gone(folder: Path, result: Mapping[str, Any]) -> list[str]:
     """A note on the runs that the numbers are of but whose folders are no longer there."""
-    names = [unit_name(arm, seed) for arm in result["arms"] for seed in result["seeds"]]
+    names = [run_name(arm, seed) for arm in result["arms"] for seed in result["seeds"]]
     gone = [n for n in names if n not in result["missing"] and not (folder / n).is_dir()]
     said = f"Missing now: {', '.join(gone)}. The numbers are from when their folders were there."
     return [said] if gone else []

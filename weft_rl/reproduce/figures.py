@@ -14,7 +14,7 @@ from weft_rl.report.comparison_tables import label
 from weft_rl.reproduce.paper_numbers import TIME_RATIO
 from weft_rl.reproduce.required_runs import PaperRun
 from weft_rl.runs.folder import METRICS, read_lines, write_text
-from weft_rl.stats import t95
+from weft_rl.stats import t_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,11 +96,9 @@ def time_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
         return []
     ratios = [times["weft", seed] / times["sft", seed] for seed in seeds]
     points = [Point(f"seed {seed}", ratio) for seed, ratio in zip(seeds, ratios, strict=True)]
-    mean = fmean(ratios)
     if len(ratios) > 1:
-        spread = (sum((r - mean) ** 2 for r in ratios) / (len(ratios) - 1)) ** 0.5
-        half = t95(len(ratios) - 1) * spread / len(ratios) ** 0.5
-        points.append(Point("mean, 95 % interval", mean, (mean - half, mean + half)))
+        mean = t_interval(ratios)
+        points.append(Point("mean, 95 % interval", mean.mean, (mean.low, mean.high)))
     points.append(Point("the paper, LLaDA-8B", TIME_RATIO))
     figure = figures.draw_points(points, "WeFT's training time over SFT's", reference=1.0)
     rows = [("seed", "sft_s", "weft_s", "ratio")]

@@ -11,7 +11,14 @@ from weft_rl.config.schema import TOY_MODELS
 from weft_rl.reproduce.paper_numbers import DATA_SETS, GRADIENT_NORMS, SCORES, Row
 from weft_rl.reproduce.required_runs import PaperRun
 from weft_rl.runs.folder import METRICS, read_lines, write_text
-from weft_rl.stats import Interval, TwoWayEstimate, crossed_estimate, crossed_mean, record_mean, t95
+from weft_rl.stats import (
+    Interval,
+    TwoWayEstimate,
+    crossed_estimate,
+    crossed_mean,
+    record_mean,
+    t_interval,
+)
 
 _TASKS = {
     "sudoku": "Sudoku",
@@ -128,16 +135,10 @@ def _average(found: Sequence[Mapping[int, Mapping[str, float]]]) -> str:
     return _shown(average.interval.within(0.0, 1.0), 100)
 
 
-def _t(values: Sequence[float]) -> Interval:
-    mean = float(np.mean(values))
-    half = t95(len(values) - 1) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return Interval(mean, mean - half, mean + half)
-
-
 def _geometric(values: Sequence[float]) -> str:
     if len(values) == 1 or min(values) <= 0:
         return f"{float(np.mean(values)):.1f}"
-    logs = _t(np.log(values).tolist())
+    logs = t_interval(np.log(values).tolist())
     return _shown(Interval(*np.exp([logs.mean, logs.low, logs.high]).tolist()))
 
 

@@ -1,0 +1,184 @@
+"""The plan of each stage of a run: model, memory, forward passes, time."""
+
+from dataclasses import replace
+from math import ceil
+from pathlib import Path
+from typing import NamedTuple
+
+from weft_rl.checkpoints.lora_merge import base_of
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.rl import CLIPPED_TOKENS, RLConfig
+from weft_rl.config.schema import TOY_MODELS, RunConfig
+from weft_rl.data.toy.vocabulary import POSITIONS, SYMBOLS
+from weft_rl.families.base import Family, Sizes
+from weft_rl.families.llada import LLADA
+from weft_rl.families.registry import FAMILIES, family_of, read_config
+from weft_rl.families.shape import ModelShape
+from weft_rl.plan.compute import (
+    Forwards,
+    evaluation_seconds,
+    forward_flops,
+    rollout,
+    rows_per_pass,
+    seconds_of,
+    training_passes,
+)
+from weft_rl.plan.config import PlanConfig
+from weft_rl.plan.memory import Step
+
+# Cold starts without an entropy pass.
+WITHOUT_ENTROPY_PASS = ("sft", "dream", "dft", "rho1")
+
+
+# Memory and forward passes of an optimizer step, its tokens on all devices, the number of steps.
+_Work = tuple[Step, list[Forwards], int, int]
+
+
+class StagePlan(NamedTuple):
+    """A stage on one device."""
+
+    stage: str
+    model: ModelShape
+    memory: dict[str, float]  # bytes by part
+    passes: list[Forwards]  # per optimizer step
+    tokens: int  # trained on per optimizer step, on all devices
+    steps: int
+    step_s: float
+    evaluation_s: float | None  # all its evaluations; None if the number of records is unknown
+
+    @property
+    def total_memory(self) -> float:
+        """Bytes."""
+        return sum(self.memory.values())
+
+    @property
+    def hours(self) -> float:
+        """Time of the stage and its evaluations."""
+        return (self.step_s * self.steps + (self.evaluation_s or 0.0)) / 3600
+
+
+def make_plans(config: RunConfig, options: PlanConfig) -> list[StagePlan]:
+    """Plan each stage that trains, including the pretraining of a toy model."""
+    return [make_plan(config, options, stage) for stage in config.in_order if stage != "eval"]
+
+
+def make_plan(config: RunConfig, options: PlanConfig, stage: str) -> StagePlan:
+    """Plan one stage. Raises UserError for an unknown model, or if the devices cannot share a
+    rollout."""
+    bf16 = options.hardware != "cpu"
+    if stage == "base":  # one process pretrains it, in float32
+        options = replace(options, devices=1, sharding="none")
+        model = replace(model_shape(config, LoraConfig(0), bf16), weights="float32")
+        work = _base(config, options, model)
+    elif stage == "rl":
+        model = model_shape(config, config.rl.lora, bf16)
+        work = _rl(config, options, model)
+    else:
+        model = model_shape(config, config.cold_start.lora, bf16)
+        work = _cold_start(config, options, stage, model)
+    step, passes, tokens, steps = work
+    step_s = seconds_of(passes, model, options)
+    evaluation_s = evaluation_seconds(config, options, stage, model)
+    return StagePlan(stage, model, step.memory(), passes, tokens, steps, step_s, evaluation_s)
+
+
+def model_shape(config: RunConfig, lora: LoraConfig, bf16: bool) -> ModelShape:
+    """The model of a run as a stage trains it; bf16: autocast, as on a GPU.
+
+    Raises UserError for an unknown model and for adapter targets that it does not have."""
+    family, sizes = _architecture(config)
+    auto = "bfloat16" if bf16 and config.adapters_only else "float32"
+    weights = auto if config.memory.weights == "auto" else config.memory.weights
+    shape = ModelShape(family, sizes, lora, weights, config.memory.gradient_checkpointing, bf16)
+    shape.check_targets()
+    return shape
+
+
+def _architecture(config: RunConfig) -> tuple[Family, Sizes]:
+    base = config.base
+    if config.model in TOY_MODELS:
+        heads = base.num_attention_heads
+        layers = (base.hidden_size, base.num_hidden_layers, heads, heads, base.intermediate_size)
+        return LLADA, Sizes(len(SYMBOLS), *layers, POSITIONS)
+    place = base_of(config.model)
+    for family in FAMILIES:
+        if place in {*family.published, *family.published.values()}:
+            return family, family.published_sizes
+    content = read_config(Path(place))
+    family, _ = family_of(content, Path(place))
+    return family, family.sizes(content)
+
+
+def _base(config: RunConfig, options: PlanConfig, model: ModelShape) -> _Work:
+    rows, answer = config.base.batch_size, config.sampler.gen_length  # answers are padded to it
+    step = Step(model, rows, options.prompt_length + answer, answer)
+    # on average half of the answer is masked and has logits
+    flops = rows * forward_flops(model, step.length, answer // 2)
+    passes = [Forwards("training", training_passes(model), rows, flops)]
+    return step, passes, rows * step.length, config.base.max_steps
+
+
+def _cold_start(config: RunConfig, options: PlanConfig, stage: str, model: ModelShape) -> _Work:
+    cold, most = config.cold_start, config.cold_start.data.max_length
+    times, rows = cold.gradient_accumulation_steps, cold.batch_size
+    step = Step(model, rows, most, most, times > 1, options.devices, options.sharding)
+    length = min(options.trace_length or most, most)
+    # on average half of the tokens is masked and has logits; the entropy pass needs all of them
+    flops = rows * forward_flops(model, length, length // 2)
+    passes = [Forwards("training", times * training_passes(model), rows, flops)]
+    if stage == "rho1":
+        passes.append(Forwards("reference model", times, rows, flops))
+    if stage not in WITHOUT_ENTROPY_PASS:
+        entropy_pass = cold.entropy_pass
+        kept = entropy_pass.refresh_every if entropy_pass.rates == "cached" else 1
+        flops = rows * forward_flops(model, length, length)
+        passes.append(Forwards("entropy pass", times / kept, rows, flops))
+    examples = rows * times * options.devices
+    steps = ceil(ceil(options.traces / examples) * cold.epochs)
+    return step, passes, examples * length, steps
+
+
+def _rl(config: RunConfig, options: PlanConfig, model: ModelShape) -> _Work:
+    rl, sampler, answer = config.rl, config.sampler, config.sampler.gen_length
+    size = rl.micro_batch(options.devices)
+    completions = rl.num_prompts * rl.num_generations
+    share = completions // options.devices
+    parts, rows = share // size, rows_per_pass(rl, size, sampler.most_steps)
+    length = options.prompt_length + answer
+    sampled = share * length * (2 if sampler.cfg_scale else 1)
+    step = Step(
+        model,
+        ceil(rows),
+        length,
+        answer,
+        size < share,
+        options.devices,
+        options.sharding,
+        entropies=True,
+        cached_tokens=sampled if sampler.cache != "none" else 0,
+        sampled_logits=share * sampler.block_length,  # guidance keeps one of its two
+        sampled_tokens=sampled,
+        # the reference model of an adapter is the model without it
+        ref_model=rl.kl_coef > 0 and rl.lora.r == 0,
+    )
+    # a rollout serves num_iterations steps
+    passes = [
+        each._replace(number=each.number / rl.num_iterations)
+        for each in rollout(model, sampler, share, options.prompt_length)
+    ]
+    flops = rows * forward_flops(model, length, answer)
+    if old := _old_passes(rl):
+        passes.append(Forwards("old policy", old * parts, rows, flops))
+    if rl.kl_coef:
+        passes.append(Forwards("reference model", parts, rows, flops))
+    passes.append(Forwards("training", parts * training_passes(model), rows, flops))
+    return step, passes, completions * length, rl.max_steps
+
+
+def _old_passes(rl: RLConfig) -> float:
+    """Passes over a rollout for the sampling policy's log-probabilities, per optimizer step."""
+    if rl.loss.top_entropy_share < 1 or rl.loss.kl_cov_share > 0:
+        return 1.0
+    # the first of a rollout's steps trains that very policy
+    with_ratio = rl.loss_type in (*CLIPPED_TOKENS, "gspo")
+    return (1 - 1 / rl.num_iterations) if with_ratio else 0.0
