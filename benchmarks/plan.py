@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from weft_rl.config.load import load_run_config
-from weft_rl.plan.command import make_plan
 from weft_rl.plan.config import PlanConfig
+from weft_rl.plan.estimate import make_plan
 
 _GIB = 2**30
 # Hardware, weights, options of the planner, options of the run
@@ -36,7 +36,7 @@ def rows() -> list[dict[str, Any]]:
         config = load_run_config(argv, command="plan")
         plans = {stage: make_plan(config, options, stage) for stage in ("weft", "rl")}
         hours = {
-            stage: options.devices * plan.seconds * plan.steps / 3600
+            stage: options.devices * plan.step_s * plan.steps / 3600
             for stage, plan in plans.items()
         }
         memory = {stage: sum(plan.memory.values()) / _GIB for stage, plan in plans.items()}
