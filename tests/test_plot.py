@@ -291,7 +291,7 @@ def test_no_torch_for_a_plot_and_no_matplotlib_for_help(tmp_path):
     run = write_run(tmp_path / "r", rl(1, reward=0.5))
     code = """
 import sys
-from weft_rl.plot import main
+from weft_rl.plot.curves import main
 try:
     main(["--help"])
 except SystemExit as done:
