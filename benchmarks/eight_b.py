@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from weft_rl.data.prompts import task_prompt
+from weft_rl.data.tasks import task_prompt
 from weft_rl.data.toy.vocabulary import BOS, EOS, EOT, MASK
 from weft_rl.families.llada import CHAT_TEMPLATE, LLADA
 

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from weft_rl.config.schema import RunConfig
-from weft_rl.data.hub import hub_records
 from weft_rl.data.records import Record
 from weft_rl.data.rejects import Rejects
-from weft_rl.data.tasks import held_out_records, hub_name
+from weft_rl.data.tasks import held_out_records, hub_name, hub_records
 from weft_rl.evaluation.baselines import BASELINES
 from weft_rl.evaluation.generate import (
     PART,

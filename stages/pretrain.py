@@ -16,9 +16,10 @@ from transformers import TrainingArguments
 import weft_rl
 from weft_rl.config.schema import BaseConfig, RunConfig
 from weft_rl.data.prompts import chat_prompt
-from weft_rl.data.sft_examples import Example, Examples, pad_answers
+from weft_rl.data.sft_examples import Example, Examples
 from weft_rl.data.text import TextEncoder
 from weft_rl.data.toy.tiny import pretraining_texts
+from weft_rl.errors import UserError
 from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.memory import require_room
@@ -104,14 +105,17 @@ def _examples(options: BaseConfig, canvas: int) -> Examples:
     network: Any = tiny_config(options)
     encoder, end, pad = TextEncoder(_tokenizer()), network.eot_token_id, network.eos_token_id
     prompts, texts = zip(*pretraining_texts(options.examples, options.seed), strict=True)
-    pairs = zip(encoder.chats(map(chat_prompt, prompts)), encoder.texts(texts), strict=True)
-    examples = Examples(
-        Example(index, [*ids, *answer, end], len(ids)) for index, (ids, answer) in enumerate(pairs)
+    chats, answers = encoder.chats(map(chat_prompt, prompts)), encoder.texts(texts)
+    lengths = {str(index): len(ids) for index, ids in enumerate(chats)}
+    key = f"sampler.gen_length={canvas}"
+    require_room(network, lengths, canvas, key, "pretrain on less")
+    longest = 1 + max(map(len, answers))
+    if longest > canvas:
+        raise UserError(f"{key}: too short to pretrain on; an answer has {longest} tokens")
+    return Examples(
+        Example(index, [*ids, *answer, end, *[pad] * (canvas - len(answer) - 1)], len(ids))
+        for index, (ids, answer) in enumerate(zip(chats, answers, strict=True))
     )
-    lengths = {str(example.index): example.prompt_length for example in examples}
-    cure = "pretrain on less"
-    require_room(network, lengths, canvas, f"sampler.gen_length={canvas}", cure)
-    return pad_answers(examples, pad, canvas)
 
 
 def _pretrain(context: StageContext) -> Path:

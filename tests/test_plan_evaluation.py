@@ -7,8 +7,7 @@ import torch
 
 from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import LoraConfig, SamplerConfig
-from weft_rl.data.records import load_records
-from weft_rl.data.tasks import held_out_records
+from weft_rl.data.tasks import held_out_records, load_records
 from weft_rl.data.toy.vocabulary import SYMBOLS
 from weft_rl.evaluation.settings import (
     PUBLISHED_RECORDS,

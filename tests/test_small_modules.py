@@ -43,14 +43,6 @@ def test_smoothing_by_hand():
     assert smoothed[2] == pytest.approx(2.25 / 1.75)
 
 
-def test_smoothing_follows_distance_not_count():
-    even = time_weighted_ema([0, 500, 1000], [0, 1, 1], 0.9999)
-    uneven = time_weighted_ema([0, 10, 1000], [0, 1, 1], 0.9999)
-    # weight capped at .999: .999^500 = .6064, .999^10 = .990
-    assert even[1] == pytest.approx(1 / (1 + 0.999**500))
-    assert uneven[1] == pytest.approx(1 / (1 + 0.999**10))
-
-
 @given(
     st.lists(st.floats(-10, 10), min_size=2, max_size=50),
     st.floats(0.01, 0.99),

@@ -158,13 +158,8 @@ def test_other_texts_have_the_ids_that_the_tokenizer_gives_them(name):
     assert [encoder.rendered(text, "") for text in rendered] == whole
     if name not in ("unigram", "wordpiece"):  # whose template begins with no special token
         assert [encoder.context(text) for text in rendered] == whole
-
-
-@pytest.mark.parametrize("name", BYTE_LEVEL)
-def test_every_text_comes_back(name):
-    tokenizer = BYTE_LEVEL[name]
-    for text, ids in zip(TEXTS, TextEncoder(tokenizer).texts(TEXTS), strict=True):
-        assert decode_completion(tokenizer, ids) == text
+    if name in BYTE_LEVEL:
+        assert [decode_completion(tokenizer, ids) for ids in encoder.texts(TEXTS)] == TEXTS
 
 
 @pytest.mark.parametrize("name", ["llada", "dream", "smollm2", "tiny"])
@@ -199,10 +194,9 @@ def test_an_answer_opens_its_own_thought(opened):
 
 
 def test_private_characters_of_a_user_stay():
-    tokenizer = BYTE_LEVEL["dream"]
     text = "\U000f0000<|mask|>\U000f0001 \U000f0000"
-    (ids,) = TextEncoder(tokenizer).texts([text])
-    assert decode_completion(tokenizer, ids) == text
+    (ids,) = TextEncoder(BYTE_LEVEL["dream"]).texts([text])
+    assert decode_completion(BYTE_LEVEL["dream"], ids) == text
 
 
 def test_tokens_that_overlap_are_all_broken():
@@ -258,16 +252,12 @@ def test_every_token_ends_a_completion_or_is_seen(name):
         text.encode()  # no half of a surrogate pair, whatever bytes a token has
 
 
-def test_the_mask_token_is_seen():
+def test_special_tokens_and_blanks_before_punctuation_stay():
     tokenizer = BYTE_LEVEL["dream"]
     ids = tokenizer.encode("<answer>1<|box_start|>2</answer><|mask|><|im_end|>3")
     ends = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
     assert decode_completion(tokenizer, ids, ends) == "<answer>1<|box_start|>2</answer><|mask|>"
     assert MASK in decode_completion(tiny_tokenizer(), [0, 1])
-
-
-def test_blanks_before_punctuation_stay():
-    tokenizer = BYTE_LEVEL["llada"]
+    tokenizer, text = BYTE_LEVEL["llada"], "3 , 4 ; do n't ."
     assert tokenizer.clean_up_tokenization_spaces
-    text = "3 , 4 ; do n't ."
     assert decode_completion(tokenizer, tokenizer.encode(text)) == text

@@ -6,16 +6,14 @@ are held out: no test solution, nor a relabelling of one, is ever trained on."""
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import permutations
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weft_rl.data.records import Record
+from weft_rl.data.task_file import Split
 from weft_rl.rewards.sudoku_grid import CELLS, DIGITS, SIZE, solved_grids
 from weft_rl.seeding import seed_for
-
-Split = Literal["train", "test"]
 
 # Every fourth orbit in the order of their smallest grids: 3 of 12, 72 of 288 grids.
 _HELD_OUT_EVERY = 4
@@ -66,8 +64,10 @@ def fill_rows(puzzle: str, order: Callable[[list[str]], Sequence[str]] = sorted)
     return grid
 
 
-def generate(split: Split, count: int, seed: int, blanks: tuple[int, int] = (8, 8)) -> list[Record]:
-    """Puzzles with exactly one solution; the i-th depends on (split, seed, blanks, i) only.
+def generate(
+    split: Split, count: int, seed: int, blanks: tuple[int, int] = (8, 8)
+) -> list[dict[str, str]]:
+    """Fields of puzzles with one solution; the i-th depends on (split, seed, blanks, i) only.
 
     All puzzles of the split with a given number of blanks are shuffled by the seed and dealt one
     after the other, the numbers of blanks by turns. So puzzles are distinct until all are dealt;
@@ -87,16 +87,15 @@ def generate(split: Split, count: int, seed: int, blanks: tuple[int, int] = (8, 
         np.random.default_rng(seed_for(seed, "puzzle", split, number)).permutation(len(deck))
         for number, deck in enumerate(puzzles, fewest)
     ]
-    records = []
+    fields = []
     for i in range(count):
         turn, number = divmod(i, len(puzzles))
         drawn = orders[number][turn % len(orders[number])]
         grid, empty = (int(value) for value in puzzles[number][drawn])
         solution = solved_grids()[grid]
         puzzle = "".join("0" if empty >> k & 1 else digit for k, digit in enumerate(solution))
-        fields = {"puzzle": puzzle, "solution": solution}
-        records.append(Record(f"{split}-{seed}-{i}", "sudoku", fields))
-    return records
+        fields.append({"puzzle": puzzle, "solution": solution})
+    return fields
 
 
 @cache
