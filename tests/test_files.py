@@ -205,6 +205,7 @@ def test_what_is_not_used_is_never_an_error(tmp_path):
         ("a.json", '[{"a": 1},\n{"a": ', ":2", "too early"),
         ("a.json", '[{"a": 1}\n', ":2", "too early"),
         ("a.json", "[", ":1", "too early"),
+        ("a.json", '[{"a": 1},\n', ":2", "too early"),
         ("a.json", '[{"a": 1}]\n[{"a": 2}]', ":2", "more text after the array"),
         ("a.json", "[1]", ":1: record 1", "must be a JSON object"),
         ("a.json", '{\n"a": 1,\n"b": }\n', ":3", "not JSON"),

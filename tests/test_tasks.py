@@ -86,7 +86,7 @@ def test_the_example_task_end_to_end(sorting, tmp_path, monkeypatch, capsys):
     data.write_text("".join(f'{{"digits": "{text}"}}\n' for text in ("3142", "905", "3142")))
     out = tmp_path / "run"
     assert main([*FEW, f"task={sorting}", f"eval.data={data}", f"out={out}"]) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if f"{data}:3" in line]
+    line, *_ = [line for line in capsys.readouterr().out.splitlines() if f"{data}:3" in line]
     assert f"{data}:1" in line
     entry = json.loads((out / "eval.json").read_text())["rl"][sorting]
     assert (entry["n"], entry["undecided_answers"]) == (2, 0)

@@ -156,14 +156,15 @@ def _values(path: Path, text: str) -> Iterator[tuple[Place, Any]]:
     begin, counted, line, number = skip_blanks(0), 0, 1, 0
     is_array = text.startswith("[", begin)
     begin = skip_blanks(begin + 1) if is_array else begin
-    while begin < len(text) or (is_array and not number):
+    while is_array or begin < len(text):
         if is_array and not number and text[begin : begin + 1] == "]":
             break
         try:
             value, end = _DECODER.raw_decode(text, begin)
         except JSONDecodeError as error:
-            is_end = skip_blanks(error.pos) == len(text)
-            raise not_json("the file ends too early" if is_end else error.msg, error.pos) from error
+            at = skip_blanks(error.pos)
+            problem = error.msg if at < len(text) else "the file ends too early"
+            raise not_json(problem, at) from error
         except RecursionError as error:
             raise not_json("nested too deep", begin) from error
         line, counted, number = line + text.count("\n", counted, begin), begin, number + 1
