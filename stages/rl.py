@@ -17,8 +17,6 @@ from weft_rl.data.records import Record
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.tasks import (
     held_out_records,
-    hub_name,
-    hub_records,
     load_records,
     task_prompt,
     training_records,
@@ -44,10 +42,7 @@ def prompts(config: RunConfig, rejects: Rejects) -> list[Record]:
     options = config.rl
     data = options.rollout.data
     if data is not None:
-        place = hub_name(config.task, data)
-        if place is None:
-            return load_records(config.task, data, rejects)
-        return hub_records(config.task, place, "train", rejects)
+        return load_records(config.task, data, rejects, split="train")
     rollouts = -(-options.max_steps // options.num_iterations)
     return training_records(config.task, rollouts * options.num_prompts, config.seed)
 

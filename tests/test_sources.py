@@ -15,7 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from weft_rl.config.schema import DataConfig
-from weft_rl.data.tasks import hub_records
+from weft_rl.data.tasks import load_records
 from weft_rl.data.trace_selection import Rejects, read_traces
 from weft_rl.data.trace_sources import PUBLISHED, is_held_out
 from weft_rl.errors import UserError
@@ -159,7 +159,7 @@ def test_a_terminal_shows_that_the_hub_is_asked(monkeypatch, capsys, terminal, o
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
     two = datasets.Dataset.from_list(rows(2))
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: two)
-    for reader in (lambda: read("s1k"), lambda: hub_records("gsm8k", "simplescaling/s1K")):
+    for reader in (lambda: read("s1k"), lambda: load_records("gsm8k", "simplescaling/s1K")):
         with suppress(UserError):  # these are not records of gsm8k
             reader()
         assert ("simplescaling/s1K" in capsys.readouterr().err) == (terminal and not offline)

@@ -7,6 +7,7 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import datasets
 import pytest
 from task_registry import EXAMPLE, PAGE, restored_registries
 
@@ -15,7 +16,7 @@ from weft_rl.data.prompts import PREFILL
 from weft_rl.data.tasks import (
     held_out_records,
     hub_name,
-    hub_records,
+    load_records,
     load_task,
     task_prompt,
     training_records,
@@ -209,17 +210,24 @@ def test_which_data_is_the_hubs():
         assert hub_name("math500", data) is None
 
 
-def test_a_data_set_of_the_hub(tmp_path, monkeypatch):
-    # a folder is what `datasets` takes in place of a name of the hub
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    folder = tmp_path / "owner" / "set"
-    folder.mkdir(parents=True)
-    (folder / "test.jsonl").write_text(json.dumps(GSM8K))
-    monkeypatch.chdir(tmp_path)
-    (record,) = hub_records("gsm8k", "owner/set")
+def test_a_data_set_of_the_hub(monkeypatch):
+    asked = []
+
+    def load_dataset(*arguments, split):
+        asked.append((*arguments, split))
+        if arguments[0] == "owner/none":
+            raise ValueError(f"Unknown split {split}")
+        return datasets.Dataset.from_list([GSM8K])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    (record,) = held_out_records("gsm8k", None, None)
     assert record.fields == GSM8K
-    with pytest.raises(UserError, match="data=owner/set: split train"):
-        hub_records("gsm8k", "owner/set", "train")
+    assert [record] == load_records("gsm8k", "published", split="train")
+    load_records("gsm8k", "owner/set")
+    published = ("openai/gsm8k", "main")
+    assert asked == [(*published, "test"), (*published, "train"), ("owner/set", None, "test")]
+    with pytest.raises(UserError, match="data=owner/none: .*train"):
+        load_records("gsm8k", "owner/none", split="train")
 
 
 def test_tasks_without_generated_records():

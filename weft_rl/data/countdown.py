@@ -4,7 +4,7 @@ from fractions import Fraction
 from functools import cache, lru_cache
 from hashlib import blake2b
 from importlib import resources
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
@@ -62,12 +62,8 @@ def generate(
 
     A training problem depends on (seed, its index, the limits) only; test problems are distinct, so
     one depends on those before it too, and a longer list starts with the shorter one. The defaults
-    suit a model that reads digit by digit. Raises ValueError for an unknown split, for limits below
-    1, and for limits that leave too few problems for the count."""
-    if split not in get_args(Split):
-        raise ValueError(f"split={split}: must be one of {', '.join(get_args(Split))}")
-    if min(max_number, max_target) < 1:
-        raise ValueError(f"max_number={max_number}, max_target={max_target}: must be at least 1")
+    suit a model that reads digit by digit. Raises ValueError for limits that leave too few problems
+    for the count."""
     problems: list[dict[str, Any]] = []
     seen: set[tuple[tuple[int, ...], int]] = set()
     for i in range(count):

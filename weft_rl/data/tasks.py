@@ -89,31 +89,25 @@ def task_prompt(style: PromptStyle, task: str, fields: Mapping[str, Any]) -> str
     return prompt[style](fields)
 
 
-def load_records(task: str, data: str, rejects: Rejects | None = None) -> list[Record]:
-    """The records of a file, or of a test set of the package.
+def load_records(
+    task: str, data: str, rejects: Rejects | None = None, split: Split = "test"
+) -> list[Record]:
+    """The records of a file, of a test set of the package, or of a data set of the hub.
 
-    data: a path, whose file is read by read_rows, or "published" for Sudoku and Countdown. Columns,
-    in any case, are those that records.py names for each task. rejects: what happens to records
-    that are not of the task's form, or occur twice; None: those raise UserError, these are skipped.
-    Raises UserError naming file and line, and for a file without records."""
-    columns = _known(task).columns
-    if data == "published" and hub_name(task, data) is None:
-        file = resources.files("weft_rl.data") / "files" / str(REGISTRY[task].published)
-        with resources.as_file(file) as path:
-            return _records(task, read_rows(path, columns), str(path), "published", rejects)
+    data: a path, whose file is read by read_rows; a name of the hub, whose `split` is read; or
+    "published". Columns, in any case, are those that records.py names for each task. rejects: what
+    happens to records that are not of the task's form, or occur twice; None: those raise UserError,
+    these are skipped. Raises UserError naming file and line, and for a source without records."""
+    columns, published = _known(task).columns, _known(task).published
+    name = hub_name(task, data)
+    if name is not None:
+        return _records(task, hub_rows(name, name, split, columns), name, name, rejects)
+    if data == "published" and published is not None:
+        with resources.as_file(resources.files("weft_rl.data") / "files" / published) as path:
+            return _records(task, read_rows(path, columns), str(path), data, rejects)
     path = Path(data)
     rows = read_rows(path, columns, rejects or fail)
     return _records(task, rows, str(path), path.name, rejects)
-
-
-def hub_records(
-    task: str, name: str, split: str = "test", rejects: Rejects | None = None
-) -> list[Record]:
-    """The records of a data set of the hub, "owner/name" or "owner/name:configuration".
-
-    Columns as load_records. Raises UserError if it cannot be loaded, and as load_records."""
-    rows = hub_rows(name, name, split, _known(task).columns)
-    return _records(task, rows, name, name, rejects)
 
 
 def _known(task: str) -> Task:
@@ -166,9 +160,10 @@ def _generated(task: str, split: Split, count: int | None, seed: int, key: str) 
 def held_out_records(
     task: str, count: int | None, data: str | None, rejects: Rejects | None = None
 ) -> list[Record]:
-    """At most `count` records to evaluate on, or all: the generated test split (data=None),
-    "published", "d1" (the 256 of the published Sudoku puzzles that d1 evaluates, in its order), or
-    a file's.
+    """At most `count` records to evaluate on, or all: the task's own (data=None), generated or from
+    the hub,
+    "d1" (the 256 of the published Sudoku puzzles that d1 evaluates, in its order), or those of
+    load_records.
 
     rejects: as load_records. Raises UserError for a file that cannot be read, and for a task that
     has no such records."""
@@ -179,8 +174,8 @@ def held_out_records(
         # d1's subset is defined by the draw of numpy's legacy generator
         drawn = np.random.RandomState(42).choice(len(published), 256, replace=False)
         return [published[i] for i in drawn][:count]
-    if data is not None:
-        return load_records(task, data, rejects)[:count]
+    if data is not None or hub_name(task, None) is not None:
+        return load_records(task, data or "published", rejects)[:count]
     return _generated(task, "test", count, _HELD_OUT_SEED, "eval.data")
 
 

@@ -154,7 +154,7 @@ def plain_answer(reasoning: str, answer: str) -> str:
 
 def pretraining_texts(count: int, seed: int) -> list[tuple[str, str]]:
     """Prompt and completion of `count` pretraining examples; the i-th depends on (seed, i) only."""
-    puzzles = generate("train", count, seed, blanks=(_BLANKS, _BLANKS))
+    puzzles = generate("train", count, seed, _BLANKS)
     texts = []
     for i, fields in enumerate(puzzles):
         rng = np.random.default_rng(seed_for(seed, "pretraining", i))
