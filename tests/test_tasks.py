@@ -226,7 +226,7 @@ def test_a_data_set_of_the_hub(monkeypatch):
     load_records("gsm8k", "owner/set")
     published = ("openai/gsm8k", "main")
     assert asked == [(*published, "test"), (*published, "train"), ("owner/set", None, "test")]
-    with pytest.raises(UserError, match="data=owner/none: .*train"):
+    with pytest.raises(UserError, match="data=owner/none: "):
         load_records("gsm8k", "owner/none", split="train")
 
 

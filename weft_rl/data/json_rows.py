@@ -24,7 +24,7 @@ _NOT_UTF8 = "is not UTF-8 text; convert it"
 
 
 class Place(str):
-    """Where a record stands, as messages name it: "file:line", "file: record N" or both.
+    """The place of a record in error messages: "file:line", "file: record N" or both.
 
     number: from 1, the record's if it has one (arrays, Parquet), else that of its line."""
 
@@ -106,10 +106,10 @@ def _is_document(head: list[str]) -> bool:
     """Whether a file that begins with these lines, two at most, is one JSON text and not lines."""
     states = [_state(line) for line in head]
     is_cut = states[:1] == ["cut"] and states[1:] in (["cut"], ["broken"])
-    return is_cut or states == ["whole"] or (bool(head) and head[0].startswith("["))
+    return is_cut or states == ["complete"] or (bool(head) and head[0].startswith("["))
 
 
-def _state(line: str) -> Literal["whole", "cut", "broken"]:
+def _state(line: str) -> Literal["complete", "cut", "broken"]:
     """Whether a line is a JSON value, the beginning of one, or neither."""
     try:
         _DECODER.decode(line)
@@ -117,7 +117,7 @@ def _state(line: str) -> Literal["whole", "cut", "broken"]:
         return "cut" if error.pos >= len(line) else "broken"
     except RecursionError:
         return "broken"
-    return "whole"
+    return "complete"
 
 
 def _object(line: str, columns: Collection[str] | None) -> dict[str, Any] | str:

@@ -87,14 +87,14 @@ def _boxed(solution: str) -> str | None:
     boxes = [*_BOX.finditer(solution)]
     if not boxes:
         return None
-    rest = solution[boxes[-1].end() :]
-    if rest.startswith("{"):
-        answer = boxed(rf"\boxed{rest}") or ""
-        if not rest.startswith(f"{{{answer}}}"):  # never closed: a key must be whole
+    tail = solution[boxes[-1].end() :]
+    if tail.startswith("{"):
+        answer = boxed(rf"\boxed{tail}") or ""
+        if not tail.startswith(f"{{{answer}}}"):  # never closed: the answer is cut off
             return None
     else:
-        end = _FORMULA_END.search(rest)
-        answer = rest[: end.start()] if end else rest
+        end = _FORMULA_END.search(tail)
+        answer = tail[: end.start()] if end else tail
         if not end or end[0] == "\n":  # not within a formula: the next word
             answer = answer.partition(" ")[0]
         answer = answer.rstrip(" .,;:!")

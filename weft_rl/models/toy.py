@@ -15,7 +15,7 @@ _INITIALIZER_RANGE = 0.1
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of whole symbols with LLaDA's special tokens and chat form.
+    """A tokenizer with one token per symbol, and LLaDA's special tokens and chat form.
 
     Text outside the language becomes one unknown token a character."""
     backend = Tokenizer(

@@ -56,7 +56,7 @@ def blanked(grid: str, rng: Rng) -> str:
 
 @cache
 def _plain_latin_squares() -> tuple[str, ...]:
-    """The 288 Latin squares that are no Sudoku grids: no test solution is one of them."""
+    """The 288 Latin squares that are not Sudoku grids, and so not test solutions."""
     return tuple(square for square in latin_squares() if not is_solved(square))
 
 
