@@ -82,6 +82,7 @@ def test_limits_that_leave_too_few():
         generate("test", 417, 0)
 
 
+@pytest.mark.slow
 def test_published_problems_are_never_trained_on():
     published = [record.fields for record in load_records("countdown", "published")]
     assert len(published) == 256

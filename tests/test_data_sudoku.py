@@ -52,6 +52,7 @@ def test_puzzles_have_their_solution_only(split):
     assert len({record["puzzle"] for record in records}) == 180
 
 
+@pytest.mark.slow
 def test_every_puzzle_of_one_number_of_blanks_is_dealt_once():
     dealt = generate("test", 130_560, 0, 4)
     assert len({fields["puzzle"] for fields in dealt}) == 130_560

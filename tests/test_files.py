@@ -264,6 +264,7 @@ def test_lines_behind_a_broken_one_are_read(tmp_path):
         assert all(str(reason).startswith(f"{path}:") for reason in reasons)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lines", "parquet"])
 def test_memory_does_not_grow_with_the_file(tmp_path, kind):
     rows = [{"a": f"{i:0100}"} for i in range(30_000)]
@@ -281,6 +282,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, kind):
     assert peak < 6e6
 
 
+@pytest.mark.slow
 def test_special_files_are_refused_at_once(tmp_path):
     (tmp_path / "link.csv").symlink_to(written(tmp_path / "target.csv", TABLE))
     assert rows_of(tmp_path / "link.csv") == ROWS

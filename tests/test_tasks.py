@@ -80,6 +80,7 @@ def test_the_example_task_by_hand(sorting):
     assert task_prompt("tiny", sorting, train[0].fields) == f"Sort: {train[0].fields['digits']}"
 
 
+@pytest.mark.slow
 def test_the_example_task_end_to_end(sorting, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
     data = tmp_path / "data.jsonl"
@@ -97,6 +98,7 @@ def test_the_example_task_end_to_end(sorting, tmp_path, monkeypatch, capsys):
     assert rescored(sorting, out / "completions" / "rl.jsonl")["n"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "wrong", "named"),
     [
@@ -126,6 +128,7 @@ def test_d1_has_no_rewards_of_other_tasks(sorting, tmp_path, capsys, preset):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["d1", "d1_strict"])
 def test_rl_is_paid_the_weighted_sum(tmp_path, preset):
     folder = tmp_path / "model"
