@@ -22,8 +22,8 @@ from trl import GRPOConfig
 
 from weft_rl.config.rl import RLConfig
 from weft_rl.config.sampler import SamplerConfig
-from weft_rl.data.prompts import chat_prompt, task_prompt
-from weft_rl.data.tasks import training_records
+from weft_rl.data.prompts import chat_prompt
+from weft_rl.data.tasks import task_prompt, training_records
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.rewards.sudoku import cell_accuracy
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer

@@ -21,9 +21,8 @@ from machine import machine, update
 from published_sampler import published_sample
 from torch import Tensor
 
-from weft_rl.data.prompts import task_prompt
-from weft_rl.data.sft_examples import prompt_ids
 from weft_rl.data.tasks import held_out_records
+from weft_rl.data.text import task_prompt_ids
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.rewards.registry import EVALUATION
 from weft_rl.sampler import SamplerConfig, SamplerOutput, denoise, generate
@@ -124,7 +123,7 @@ def tiny(run: Path) -> tuple[Any, Any]:
 def puzzles(tokenizer: Any, count: int) -> tuple[list[Any], Tensor]:
     """Held-out Sudokus and their prompts, all of one length."""
     records = held_out_records("sudoku", count, None)
-    rows = [prompt_ids(tokenizer, task_prompt("tiny", "sudoku", r.fields)) for r in records]
+    rows = task_prompt_ids(tokenizer, "tiny", records)
     return records, torch.tensor(rows)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from weft_rl.data.records import load_records  # noqa: E402
+from weft_rl.data.tasks import load_records  # noqa: E402
 from weft_rl.evaluation.baselines import BASELINES  # noqa: E402
 from weft_rl.rewards.registry import EVALUATION, Reward, training  # noqa: E402
 

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from weft_rl.config.schema import RunConfig
-from weft_rl.data.hub import hub_records
 from weft_rl.data.records import Record
 from weft_rl.data.rejects import Rejects
-from weft_rl.data.tasks import held_out_records, hub_name
+from weft_rl.data.tasks import held_out_records
 from weft_rl.evaluation.baselines import BASELINES
 from weft_rl.evaluation.generate import (
     PART,
@@ -93,11 +92,7 @@ def _rejects(config: RunConfig) -> Rejects:
 
 
 def _records(config: RunConfig, settings: Settings, rejects: Rejects) -> list[Record]:
-    task, data, count = config.task, settings.data, settings.num_records
-    place = hub_name(task, data)
-    if place is None:
-        return held_out_records(task, count, data, rejects)
-    return hub_records(task, place, rejects=rejects)[:count]
+    return held_out_records(config.task, settings.num_records, settings.data, rejects)
 
 
 def _dtype(context: StageContext, settings: Settings) -> torch.dtype:

@@ -12,11 +12,15 @@ from trl import GRPOConfig
 
 from weft_rl.config.fields import require
 from weft_rl.config.schema import RunConfig
-from weft_rl.data.hub import hub_records
-from weft_rl.data.prompts import chat_prompt, task_prompt
-from weft_rl.data.records import Record, load_records
+from weft_rl.data.prompts import chat_prompt
+from weft_rl.data.records import Record
 from weft_rl.data.rejects import Rejects
-from weft_rl.data.tasks import held_out_records, hub_name, training_records
+from weft_rl.data.tasks import (
+    held_out_records,
+    load_records,
+    task_prompt,
+    training_records,
+)
 from weft_rl.data.text import task_prompt_ids
 from weft_rl.evaluation.generate import sample_completions, summarise
 from weft_rl.evaluation.results_store import rank_and_world
@@ -38,10 +42,7 @@ def prompts(config: RunConfig, rejects: Rejects) -> list[Record]:
     options = config.rl
     data = options.rollout.data
     if data is not None:
-        place = hub_name(config.task, data)
-        if place is None:
-            return load_records(config.task, data, rejects)
-        return hub_records(config.task, place, "train", rejects)
+        return load_records(config.task, data, rejects, split="train")
     rollouts = -(-options.max_steps // options.num_iterations)
     return training_records(config.task, rollouts * options.num_prompts, config.seed)
 

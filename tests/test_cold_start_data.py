@@ -1,4 +1,4 @@
-"""The cold start on files, end to end on the tiny model: what is trained, counted and refused."""
+"""The cold start on files with the tiny model: which records are trained, counted and refused."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def lengths(data):
     return [len(one.ids) for one in encode(data, "cold_start.data.max_length=250")]
 
 
-def said(capsys):
+def output(capsys):
     return " ".join(capsys.readouterr().out.split())
 
 
@@ -71,11 +71,9 @@ def test_the_policy_is_printed_with_its_counts(tmp_path, capsys, policy):
     kept = 20 - over if policy == "drop" else 20
     assert [len(some), max(len(one.ids) for one in some)] == [kept, limit]
     left_out, cut = (over, 0) if policy == "drop" else (0, over)
-    assert said(capsys) == (
-        f"weft: {kept} records, the longest of {limit} tokens longer than "
-        f"cold_start.data.max_length={limit} tokens: {left_out} left out, {cut} cut ({policy}), "
-        f"{sum(all_of) - sum(some.lengths())} tokens dropped"
-    )
+    tokens = sum(all_of) - sum(some.lengths())
+    counts = f"{left_out} left out, {cut} cut ({policy}), {tokens} tokens dropped"
+    assert counts in output(capsys)
     end = tiny_tokenizer().convert_tokens_to_ids(EOT)
     assert sum(one.ids[-1] == end for one in some) == (20 - over if policy == "right" else kept)
 
@@ -93,7 +91,7 @@ def test_trained_answers_and_thoughts_of_chats_are_counted(tmp_path, capsys, tur
     data = write(tmp_path / "a.jsonl", chats)
     some = encode(data, f"cold_start.data.chat_turns={turns}")
     assert [one.index for one in some] == [*range(trained)]
-    out = said(capsys)
+    out = output(capsys)
     assert f"{trained} of 6 answers" in out
     assert "<think>: 1" in out
     # each answer is trained in one example, what comes before it is its prompt
@@ -114,18 +112,7 @@ def test_thoughts_stay_if_told_so(tmp_path, capsys):
     (one,) = encode(data, "cold_start.data.think=keep")
     tokenizer = tiny_tokenizer()
     assert one.ids[one.prompt_length : -1] == tokenizer.encode(text, add_special_tokens=False)
-    assert "cold_start.data.think=keep" in said(capsys)
-
-
-def test_long_chats_without_a_reasoning_are_counted(tmp_path, capsys):
-    chats = [conversation("1 " * 50), conversation(f"<think>{'1 ' * 50}</think>2")]
-    data = write(tmp_path / "a.jsonl", chats)
-    options = ["cold_start.data.max_length=60", "cold_start.data.truncation=cut_trace"]
-    (one,) = encode(data, *options)
-    assert one.index == 1
-    out = said(capsys)
-    assert "1 left out, 1 cut (cut_trace)" in out
-    assert "1 of them have no reasoning" in out
+    assert "cold_start.data.think=keep" in output(capsys)
 
 
 def test_a_broken_thought_of_an_earlier_answer_is_a_bad_record(tmp_path):
@@ -179,45 +166,34 @@ def test_an_end_that_is_padding_as_well_is_trained_once(tmp_path, pad_in_answer)
     assert (batch["attention_mask"] == 0).sum(-1).tolist() == hidden
 
 
-def test_nothing_is_said_of_lengths_when_all_fit(tmp_path, capsys):
-    encode(write(tmp_path / "a.jsonl", rows(5)))
-    assert "longer" not in said(capsys)
-
-
 def test_records_left_out_are_counted_and_the_first_are_named(tmp_path, capsys):
     some = rows(6)
     some[1] = {"text": "of no schema"}
     some[3]["attempt"] = ""
     some[4] = {"messages": [{"role": "user", "content": "1"}]}
-    data = write(tmp_path / "a.jsonl", some)
-    with pytest.raises(UserError, match=r"a\.jsonl:2: columns \[text\] fit no schema"):
+    data = write(tmp_path / "a.jsonl", [*some, some[2]])
+    with pytest.raises(UserError, match=r"a\.jsonl:2: "):
         encode(data)
     examples = encode(data, "cold_start.data.bad_records=skip")
     assert len(examples) == 3
-    out = said(capsys)
+    out = output(capsys)
     assert "cannot be used: 3 left out" in out
     assert all(f"{data}:{line}: " in out for line in (2, 4, 5))
-
-
-def test_repeated_records_are_counted(tmp_path, capsys):
-    some = rows(6)
-    data = write(tmp_path / "a.jsonl", [*some, some[2], some[4]])
-    assert len(encode(data)) == 6
-    out = said(capsys)
-    assert "repeated: 2 left out" in out
+    assert "repeated: 1 left out" in out
     assert f"{data}:7: has the content of the record at {data}:3" in out
+    assert "longer" not in out
 
 
 def test_no_record_left_is_an_error(tmp_path):
     data = write(tmp_path / "a.jsonl", rows(5))
-    with pytest.raises(UserError, match=r"no record is left, 5 are longer than .*max_length=3 tok"):
+    with pytest.raises(UserError, match=r"5 .*cold_start\.data\.max_length=3"):
         encode(data, "cold_start.data.max_length=3", "cold_start.data.truncation=right")
 
 
 @pytest.mark.parametrize("rope", [False, True])
 def test_more_tokens_than_positions_is_an_error(rope):
     """Token 257 has no learned position, and no network here computes rotary ones beyond."""
-    with pytest.raises(UserError, match=r"max_length=9999: the model has 256 positions and a reco"):
+    with pytest.raises(UserError, match=r"max_length=9999: .*256"):
         encode(FIXTURE, "cold_start.data.max_length=9999", rope=rope)
 
 
@@ -236,38 +212,32 @@ def test_real_records_keep_prompt_answer_and_end_when_the_trace_is_cut():
         assert limit - 21 < len(other.ids) <= limit or other == one
 
 
-SMALL = [
+FEW = [
     *("stages=[weft]", "base.max_steps=4", "base.batch_size=8", "base.examples=40"),
     *("cold_start.epochs=2", "cold_start.batch_size=4", "cold_start.logging_steps=1"),
     "eval.after_each=false",
 ]
 
 
+@pytest.mark.slow
 def test_the_pipeline_trains_on_a_file(tmp_path, monkeypatch):
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
     data, out = write(tmp_path / "a.jsonl", rows(10)), tmp_path / "run"
     options = ["pad_in_answer=true", "group_by_length=true", "num_records=8"]
     arguments = [f"data={data}", f"out={out}", *(f"cold_start.data.{option}" for option in options)]
-    assert main([*SMALL, *arguments]) == 0
+    assert main([*FEW, *arguments]) == 0
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in lines if row["stage"] == "weft"]
     assert len(losses) == 4  # 8 records in batches of 4, twice over
     assert all(loss > 0 for loss in losses)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "holds no records"),
-        (b'{"question": "\xff"}', ":1: is not UTF-8 text"),
-        (b'{"prompt": "q", "completion": "a"}', ":1: columns [prompt,completion] fit no schema"),
-    ],
-)
-def test_a_bad_file_stops_before_anything_is_written(tmp_path, capsys, content, message):
+def test_a_bad_file_stops_before_anything_is_written(tmp_path, capsys):
     data, out = tmp_path / "a.jsonl", tmp_path / "never"
-    data.write_bytes(content)
-    assert execute("weft_rl.pipeline", main, [*SMALL, f"data={data}", f"out={out}"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert f"{data}{message}" in error or f"{data}: {message}" in error
-    assert not out.exists()
+    for content in (b"", b'{"question": "\xff"}', b'{"prompt": "q", "completion": "a"}'):
+        data.write_bytes(content)
+        assert execute("weft_rl.pipeline", main, [*FEW, f"data={data}", f"out={out}"]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"{data}:" in error
+        assert not out.exists()

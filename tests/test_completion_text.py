@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
+from bpe import llada_bpe
 from datasets import Dataset
 from rl_trainer import ROWS, T, rollout, small_model, trainer
 
 from weft_rl.cli import execute
 from weft_rl.config.sampler import SamplerConfig
-from weft_rl.config.schema import BaseConfig
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import training_records
@@ -18,7 +18,6 @@ from weft_rl.evaluation import generate as evaluation
 from weft_rl.evaluation.settings import Settings
 from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.small import small_config, small_tokenizer
 from weft_rl.models.toy import EOS, EOT, MASK, tiny_tokenizer
 from weft_rl.pipeline.run import main
 from weft_rl.sample import main as sample
@@ -47,8 +46,8 @@ def test_rewards_and_scores_see_the_same_text_of_every_token(tmp_path, monkeypat
         rewarded.append(completion)
         return 0.0
 
-    made = trainer(tmp_path, reward=reward)
-    ends = made.model.config.end_token_ids
+    rl = trainer(tmp_path, reward=reward)
+    ends = rl.model.config.end_token_ids
     records = training_records("sudoku", ROWS, 0)
     settings = Settings(SamplerConfig(T, T, 4), "tiny", None, None)
     one, two, *fill = tokenizer.convert_tokens_to_ids(["1", "2", *"345678901"])
@@ -57,7 +56,7 @@ def test_rewards_and_scores_see_the_same_text_of_every_token(tmp_path, monkeypat
         rows = (every[start:] + every)[:ROWS]
         for module in (denoised_rollouts, evaluation):
             monkeypatch.setattr(module, "generate", canned(rows, ends))
-        rollout(made)
+        rollout(rl)
         for part in evaluation.sample_completions(
             small_model(), tokenizer, records, settings, batch_size=ROWS, seed=0
         ):
@@ -73,13 +72,13 @@ def test_rewards_and_scores_see_the_same_text_of_every_token(tmp_path, monkeypat
 
 def test_the_log_of_completions_has_the_rewarded_text(tmp_path, monkeypatch):
     tokenizer, rewarded, logged = tiny_tokenizer(), [], []
-    made = trainer(tmp_path, reward=lambda completion, **_: rewarded.append(completion) or 0.0)
-    made.on_rollout = lambda step, rows, completions, rewards: logged.extend(completions)
+    rl = trainer(tmp_path, reward=lambda completion, **_: rewarded.append(completion) or 0.0)
+    rl.on_rollout = lambda step, rows, completions, rewards: logged.extend(completions)
     ids = tokenizer.encode(f"1<|startoftext|>2{EOT}3", add_special_tokens=False)
     rows = [(ids + [5] * T)[:T]] * ROWS
-    ends = made.model.config.end_token_ids
+    ends = rl.model.config.end_token_ids
     monkeypatch.setattr(denoised_rollouts, "generate", canned(rows, ends))
-    rollout(made)
+    rollout(rl)
     assert rewarded == ["1<|startoftext|>2"] * ROWS
     assert [messages[0]["content"] for messages in logged] == rewarded
 
@@ -89,9 +88,9 @@ def test_rl_on_a_question_that_spells_special_tokens(tmp_path):
         {"prompt": chat_prompt(text), "id": "a", "fields": {}}
         for text in ("Ann has apples", SPELLING, f"{MASK}", "1")
     ]
-    made = trainer(tmp_path, records=Dataset.from_list(rows))
-    scored = [each for one in rollout(made) for each in one["prompt_ids"].tolist()]
-    config = made.model.config
+    rl = trainer(tmp_path, records=Dataset.from_list(rows))
+    scored = [each for one in rollout(rl) for each in one["prompt_ids"].tolist()]
+    config = rl.model.config
     assert len(scored) == ROWS
     for ids in scored:
         assert config.mask_token_id not in ids
@@ -99,13 +98,26 @@ def test_rl_on_a_question_that_spells_special_tokens(tmp_path):
 
 
 def checkpoint(folder):
-    """A checkpoint of the small vocabulary, which has tokens for any text."""
-    options = small_config(BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
-    fresh_model(LLaDAConfig(**options.to_dict()), 0).save_pretrained(folder)
-    small_tokenizer().save_pretrained(folder)
+    """A checkpoint with tokens for any text."""
+    tokenizer = llada_bpe()
+    ids = tokenizer.get_vocab()
+    network = LLaDAConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        mask_token_id=ids[MASK],
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=ids[EOS],
+        eot_token_id=ids[EOT],
+        pad_token_id=ids[EOS],
+    )
+    fresh_model(network, 0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 
+@pytest.mark.slow
 def test_every_stage_takes_the_same_texts(tmp_path, capsys):
     model = checkpoint(tmp_path / "model")
     traces = [
@@ -120,16 +132,15 @@ def test_every_stage_takes_the_same_texts(tmp_path, capsys):
     words = [
         *("stages=[sft,rl]", "task=gsm8k", f"model={model}", f"out={out}", "device=cpu"),
         *(f"data={tmp_path / 'traces.jsonl'}", f"rl.rollout.data={records_file}"),
-        *(f"eval.data={records_file}", "eval.num_records=2", "prompt_style=d1"),
+        *(f"eval.data={records_file}", "eval.num_records=2", "prompt_style=d1", "eval.preset=run"),
         *("cold_start.epochs=1", "cold_start.lora.r=0", "rl.lora.r=0", "rl.max_steps=1"),
         *("rl.num_prompts=2", "rl.num_generations=2", "rl.num_iterations=1", "rl.kl_coef=0"),
         *("sampler.gen_length=8", "sampler.block_length=8", "sampler.steps=4"),
-        *("eval.preset=run", "rl.optimizer.micro_batch_size=null"),
+        "rl.optimizer.micro_batch_size=null",
     ]
     assert execute("weft_rl.pipeline", main, words) == 0, capsys.readouterr().err
-    rows = [
-        json.loads(line) for line in (out / "completions" / "rl.jsonl").read_text().splitlines()
-    ]
+    lines = (out / "completions" / "rl.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
     assert all(SPELLING in row["prompt"] for row in rows)
     arguments = [f"checkpoint={out}", f"prompt={SPELLING}", "device=cpu", "gen_length=8"]
     assert execute("weft_rl.sample", sample, [*arguments, "block_length=8", "steps=4"]) == 0

@@ -4,8 +4,8 @@ from statistics import mean
 
 import pytest
 
-from weft_rl.data.records import Record, load_records
-from weft_rl.data.sudoku import generate
+from weft_rl.data.records import Record
+from weft_rl.data.tasks import REGISTRY, load_records
 from weft_rl.evaluation.baselines import (
     BASELINES,
     all_ones,
@@ -49,7 +49,9 @@ def test_answers_by_hand():
 )
 def test_what_sudoku_answers_are_worth(name, expected):
     policy = BASELINES["sudoku"][name]
-    records = [*generate("test", 1000, 0), *load_records("sudoku", "published")]
+    fields = REGISTRY["sudoku"].generate("test", 1000, 0)
+    fields += [record.fields for record in load_records("sudoku", "published")]
+    records = [Record("x", "sudoku", each) for each in fields]
     scores = [sudoku.cell_accuracy(policy(record), **record.fields) for record in records]
     # a puzzle's score has a deviation of about 0.18: 0.02 is four standard errors of 1500
     assert mean(scores) == pytest.approx(expected, abs=0.02)

@@ -6,7 +6,7 @@ from itertools import permutations, product
 import pytest
 
 from weft_rl.data.countdown import generate, is_held_out, reachable
-from weft_rl.data.records import load_records
+from weft_rl.data.tasks import load_records
 from weft_rl.rewards.arithmetic import NotAnExpression, evaluate
 
 
@@ -42,22 +42,19 @@ def test_reachable_by_hand():
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize(("number", "target"), [(9, 99), (99, 100)])
 def test_problems_are_solvable_and_within_limits(split, number, target):
-    records = generate(split, 100, 5, number, target)
-    for record in records:
-        numbers = record.fields["numbers"]
-        assert record.fields["target"] in by_expressions(numbers)
-        assert all(1 <= value <= number for value in numbers)
-        assert 1 <= record.fields["target"] <= target
-    assert records[3].id == f"{split}-5-3"
+    for fields in generate(split, 100, 5, number, target):
+        assert fields["target"] in by_expressions(fields["numbers"])
+        assert all(1 <= value <= number for value in fields["numbers"])
+        assert 1 <= fields["target"] <= target
 
 
-def content(record):
-    return tuple(sorted(record.fields["numbers"])), record.fields["target"]
+def content(fields):
+    return tuple(sorted(fields["numbers"])), fields["target"]
 
 
 def test_no_problem_is_in_both_splits():
-    train = {content(record) for seed in range(5) for record in generate("train", 1000, seed)}
-    test = [content(record) for record in generate("test", 300, 0)]
+    train = {content(fields) for seed in range(5) for fields in generate("train", 1000, seed)}
+    test = [content(fields) for fields in generate("test", 300, 0)]
     assert len(set(test)) == 300
     assert not train & set(test)
     assert all(is_held_out(list(numbers), target) for numbers, target in test)
@@ -83,18 +80,15 @@ def test_limits_that_leave_too_few():
     assert len(generate("test", 416, 0)) == 416
     with pytest.raises(ValueError, match="too few test problems for another one after 416"):
         generate("test", 417, 0)
-    with pytest.raises(ValueError, match="must be at least 1"):
-        generate("train", 1, 0, 0)
-    with pytest.raises(ValueError, match="split=dev: must be one of train, test"):
-        generate("dev", 1, 0)
 
 
+@pytest.mark.slow
 def test_published_problems_are_never_trained_on():
     published = [record.fields for record in load_records("countdown", "published")]
     assert len(published) == 256
     assert all(is_held_out(row["numbers"][::-1], row["target"]) for row in published)
     # most of them would be in the training split by their hash alone
-    keys = {(tuple(sorted(row["numbers"])), row["target"]) for row in published}
+    keys = {content(fields) for fields in published}
     drawn = generate("train", 3000, 0, max_number=100, max_target=100)
-    shown = {(tuple(sorted(r.fields["numbers"])), r.fields["target"]) for r in drawn}
+    shown = {content(fields) for fields in drawn}
     assert not keys & shown

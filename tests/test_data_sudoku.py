@@ -24,7 +24,7 @@ def test_twelve_orbits_of_twenty_four():
         assert orbit(name) == name
 
 
-def test_orbit_is_the_smallest_relabelling():
+def test_orbit_is_the_smallest_relabeling():
     assert orbit("4321124334122134") == "1234431221433421"  # 4->1, 3->2, 2->3, 1->4
 
 
@@ -33,11 +33,11 @@ def test_three_whole_orbits_are_held_out():
     assert sum(map(is_held_out, solved_grids())) == 72
 
 
-@pytest.mark.parametrize("blanks", [(8, 8), (1, 12)])
-def test_no_test_solution_nor_relabelling_in_train(blanks):
+@pytest.mark.parametrize("blanks", [4, 8])
+def test_no_test_solution_nor_relabeling_in_train(blanks):
     train = generate("train", 2000, 0, blanks)
     test = generate("test", 500, 0, blanks)
-    orbits = [{orbit(record.fields["solution"]) for record in part} for part in (train, test)]
+    orbits = [{orbit(record["solution"]) for record in part} for part in (train, test)]
     assert len(orbits[0]) == 9
     assert len(orbits[1]) == 3
     assert not orbits[0] & orbits[1]
@@ -45,17 +45,16 @@ def test_no_test_solution_nor_relabelling_in_train(blanks):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_puzzles_have_their_solution_only(split):
-    records = generate(split, 200, 3, (4, 12))
+    records = [row for blanks in (4, 8, 12) for row in generate(split, 60, 3, blanks)]
     for record in records:
-        fields = record.fields
-        assert completions(fields["puzzle"]) == [fields["solution"]]
-    assert {record.fields["puzzle"].count("0") for record in records} == set(range(4, 13))
-    assert len({record.fields["puzzle"] for record in records}) == 200
-    assert records[7].id == f"{split}-3-7"
+        assert completions(record["puzzle"]) == [record["solution"]]
+    assert {record["puzzle"].count("0") for record in records} == {4, 8, 12}
+    assert len({record["puzzle"] for record in records}) == 180
 
 
+@pytest.mark.slow
 def test_every_puzzle_of_one_number_of_blanks_is_dealt_once():
-    dealt = [record.fields for record in generate("test", 130_560, 0, (4, 4))]
+    dealt = generate("test", 130_560, 0, 4)
     assert len({fields["puzzle"] for fields in dealt}) == 130_560
     # naive: the sets of four cells that leave one solution, for one of the 72 grids
     grid = min(held_out_orbits())
@@ -65,24 +64,20 @@ def test_every_puzzle_of_one_number_of_blanks_is_dealt_once():
     assert {fields["puzzle"] for fields in dealt if fields["solution"] == grid} == expected
     assert 0 < len(expected) < len(puzzles) == 1820
     with pytest.raises(ValueError, match="only 130560 test puzzles"):
-        generate("test", 130_561, 0, (4, 4))
+        generate("test", 130_561, 0, 4)
 
 
 def test_a_longer_list_starts_with_the_shorter():
     for split in ("train", "test"):
-        assert generate(split, 50, 1, (6, 9))[:10] == generate(split, 10, 1, (6, 9))
+        assert generate(split, 50, 1, 6)[:10] == generate(split, 10, 1, 6)
         assert generate(split, 10, 1) == generate(split, 10, 1)
-        assert fields(generate(split, 10, 1)) != fields(generate(split, 10, 2))
-
-
-def fields(records):
-    return [record.fields for record in records]
+        assert generate(split, 10, 1) != generate(split, 10, 2)
 
 
 def test_training_deals_again_when_all_are_dealt():
     # 216 grids x 16 cells
-    records = generate("train", 2 * 3456, 0, (1, 1))
-    puzzles = [record.fields["puzzle"] for record in records]
+    records = generate("train", 2 * 3456, 0, 1)
+    puzzles = [record["puzzle"] for record in records]
     assert puzzles[:3456] == puzzles[3456:]
     assert len(set(puzzles)) == 3456
 
@@ -94,14 +89,3 @@ def test_solver_on_hand_worked_puzzles():
     assert completions("11" + "0" * 14) == []
     # rows 1 and 3 hold 12 and 21 or the reverse, and so do rows 2 and 4
     assert len(completions("0034340000434300")) == 4
-
-
-@pytest.mark.parametrize("blanks", [(0, 3), (5, 4), (8, 13)])
-def test_blanks_out_of_range(blanks):
-    with pytest.raises(ValueError, match="must be 1 <= fewest <= most <= 12"):
-        generate("train", 1, 0, blanks)
-
-
-def test_unknown_split():
-    with pytest.raises(ValueError, match="split=dev: must be one of train, test"):
-        generate("dev", 1, 0)

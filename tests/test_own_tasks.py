@@ -1,29 +1,19 @@
 """A task file that is wrong: one line with the file's line, before anything is written."""
 
-import re
-from pathlib import Path
-
 import pytest
+from task_registry import EXAMPLE, restored_registries
 
 from weft_rl.cli import execute
-from weft_rl.data.prompts import PROMPTS
-from weft_rl.data.records import FIELDS
-from weft_rl.data.tasks import GENERATORS
+from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
+from weft_rl.pipeline.preflight import check_run
 from weft_rl.pipeline.run import main
-from weft_rl.rewards.registry import EVALUATION
-
-PAGE = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text(encoding="utf-8")
-GOOD = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
 
 
 @pytest.fixture(autouse=True)
 def registries():
-    kept = [(table, dict(table)) for table in (EVALUATION, FIELDS, GENERATORS, PROMPTS)]
-    yield
-    for table, content in kept:
-        table.clear()
-        table.update(content)
+    with restored_registries():
+        yield
 
 
 def line_of(text, part):
@@ -46,7 +36,9 @@ def line_of(text, part):
     ],
 )
 def test_what_a_file_raises_is_one_line(part, wrong, tmp_path, capsys):
-    good = GOOD.replace("places(completion, digits) == 1", "places(completion, digits=digits) == 1")
+    good = EXAMPLE.replace(
+        "places(completion, digits) == 1", "places(completion, digits=digits) == 1"
+    )
     assert part in good
     text = good.replace(part, wrong)
     path, out = tmp_path / "sorting.py", tmp_path / "run"
@@ -78,9 +70,9 @@ def test_what_a_file_raises_is_one_line(part, wrong, tmp_path, capsys):
     ],
 )
 def test_parts_of_the_wrong_type_are_named(part, wrong, named, tmp_path, capsys):
-    assert part in GOOD
+    assert part in EXAMPLE
     path, out = tmp_path / "sorting.py", tmp_path / "run"
-    path.write_text(GOOD.replace(part, wrong))
+    path.write_text(EXAMPLE.replace(part, wrong))
     assert execute("it", main, [f"task={path}", f"out={out}", "preset=tiny"]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
@@ -91,7 +83,7 @@ def test_parts_of_the_wrong_type_are_named(part, wrong, named, tmp_path, capsys)
 
 def test_fields_that_a_file_lacks(tmp_path, capsys):
     path, data = tmp_path / "sorting.py", tmp_path / "data.jsonl"
-    text = GOOD.replace('digits = row.get("digits")', 'digits = row["digits"]')
+    text = EXAMPLE.replace('digits = row.get("digits")', 'digits = row["digits"]')
     path.write_text(text)
     data.write_text('{"letters": "abc"}\n')
     words = [f"task={path}", f"out={tmp_path / 'run'}", "preset=tiny", f"eval.data={data}"]
@@ -104,17 +96,14 @@ def test_fields_that_a_file_lacks(tmp_path, capsys):
 
 def test_a_training_reward_may_fail_on_some_completions(tmp_path, monkeypatch):
     """A run counts such failures; an evaluation's score may not fail."""
-    from weft_rl.config.load import load_run_config
-    from weft_rl.pipeline.preflight import check_run
-
     path = tmp_path / "sorting.py"
     path.write_text(
-        GOOD.replace(
+        EXAMPLE.replace(
             'training={"places": places}', 'training={"p": lambda c, **_: len(c) / len(c)}'
         )
     )
     check_run(load_run_config([f"task={path}", "preset=tiny"], command="it"))
     other = tmp_path / "scored.py"
-    other.write_text(GOOD.replace('"exact": exact', '"exact": lambda c, **_: len(c) / len(c)'))
+    other.write_text(EXAMPLE.replace('"exact": exact', '"exact": lambda c, **_: len(c) / len(c)'))
     with pytest.raises(UserError, match="exact"):
         check_run(load_run_config([f"task={other}", "preset=tiny"], command="it"))

@@ -274,7 +274,8 @@ def test_the_command_prints_where_the_report_is(folder, capsys):
 
 
 def test_no_torch_for_a_report(folder):
-    code = "from weft_rl.report.run_page import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    code = "from weft_rl.report.run_page import main; main(sys.argv[1:]); "
+    code += "print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; {code}", str(folder)],
         capture_output=True,

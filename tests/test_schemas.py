@@ -1,4 +1,4 @@
-"""The cold start's schemas: one trace from each, and what is said about records of none."""
+"""The cold start's schemas: one trace from each, and errors for records of none."""
 
 import json
 
@@ -147,54 +147,47 @@ def test_lists_that_are_spelled_as_text(spell):
     assert trace_of(row, "") == trace_of(S1K, "")
 
 
+def turn(role, content, **more):
+    return {"messages": [{"role": role, "content": content, **more}]}
+
+
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "key"),
     [
-        (
-            {"text": "t", "url": "u"},
-            r"columns \[text,url\] fit no schema \(s1K: attempt, question, ",
-        ),
-        ({}, r"columns \[\] fit no schema"),
-        ({"question": "q", "attempt": "a"}, r"columns \[question,attempt\] fit no schema"),
-        (S1K | {"question": None}, "question must be a text that is not empty, got 'null'"),
-        (S1K | {"attempt": " \n"}, "attempt must be a text that is not empty"),
-        (S1K | {"attempt": 5}, "attempt must be a text that is not empty, got '5'"),
-        (S1K | {"thinking_trajectories": []}, "thinking_trajectories .* not empty"),
-        (S1K | {"thinking_trajectories": "text"}, "thinking_trajectories .* not empty"),
-        (S1K | {"thinking_trajectories": [""]}, "thinking_trajectories .* not empty"),
-        (S1K | {"attempt": "\ud83d"}, "attempt holds half of a surrogate pair"),
-        (S1K_1_1 | {"deepseek_attempt": ""}, "deepseek_attempt must be a text that is not empty"),
+        ({"text": "t", "url": "u"}, r"\[text,url\] .*s1K: attempt, question, "),
+        ({}, r"columns \[\]"),
+        ({"question": "q", "attempt": "a"}, r"\[question,attempt\]"),
+        (S1K | {"question": None}, "question .*null"),
+        (S1K | {"attempt": " \n"}, "attempt"),
+        (S1K | {"attempt": 5}, "attempt .*5"),
+        *((S1K | {"thinking_trajectories": bad}, "thinking_traj") for bad in ([], "text", [""])),
+        (S1K | {"attempt": "\ud83d"}, "attempt .*surrogate"),
+        (S1K_1_1 | {"deepseek_attempt": ""}, "deepseek_attempt"),
         (chat(ASKED, ("assistant", "<think>t")), "<think> is not closed"),
-        (chat(ASKED, ("assistant", "<think>t</think> ")), "answer after </think>"),
+        (chat(ASKED, ("assistant", "<think>t</think> ")), "after </think>"),
         (chat(ASKED, ("assistant", "<think> </think>a")), "between <think> and"),
-        (chat(ASKED), r"end with user and assistant, got \[user\]: there is no answer to train on"),
-        (chat(), r"end with user and assistant, got \[\]"),
-        (chat(("assistant", "a")), r"end with user and assistant, got \[assistant\]"),
-        (chat(ASKED, ("assistant", "a"), ASKED), r"got \[assistant,user\]: there is no answer"),
-        (chat(ASKED, ("assistant", "")), "content of a message of the assistant must be a text"),
-        (chat(ASKED, ("assistant", None)), "content of a message of the assistant must be a text"),
-        (chat(ASKED, ("assistant", [{"text": "a"}])), "content of a message of the assistant must"),
-        (chat(ASKED, ("tool", "a")), "role must be one of system, user, assistant, got tool"),
-        (chat(("user", parts("a", " \n")), ("assistant", parts(""))), "of the assistant must be a"),
-        (chat(("user", [{"type": "image"}]), ("assistant", "a")), "parts of type text, got image"),
-        (chat(("user", ["q"]), ("assistant", "a")), "parts of type text, got q"),
-        (chat(("user", [{"type": "text"}]), ("assistant", "a")), "of a message of the user must"),
-        (chat(ASKED, ("function", "a")), "role must be one of system, user, assistant, got func"),
-        ({"conversations": [{"from": "human", "value": "q"}]}, "conversations must end with user"),
-        ({"conversations": 5}, "conversations must be a list, got 5"),
-        (
-            {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
-            "a message of the assistant calls a tool",
+        (chat(ASKED), r"messages .*\[user\]"),
+        (chat(), r"messages .*\[\]"),
+        (chat(("assistant", "a")), r"\[assistant\]"),
+        (chat(ASKED, ("assistant", "a"), ASKED), r"\[assistant,user\]"),
+        *(
+            (chat(ASKED, ("assistant", bad)), "the assistant")
+            for bad in ("", None, [{"text": "a"}])
         ),
-        (
-            {"messages": [{"role": "assistant", "content": "a", "function_call": {"name": "f"}}]},
-            "a message of the assistant calls a tool",
-        ),
-        ({"messages": "text"}, "messages must be a list, got text"),
-        ({"messages": None}, "messages must be a list, got null"),
-        ({"messages": ["text"]}, "a message must have role and content, got text"),
+        (chat(("user", parts("a", " \n")), ("assistant", parts(""))), "the assistant"),
+        *((chat(ASKED, (role, "a")), f"role .*{role}") for role in ("tool", "function")),
+        (chat(("user", [{"type": "image"}]), ("assistant", "a")), "text, got image"),
+        (chat(("user", ["q"]), ("assistant", "a")), "text, got q"),
+        (chat(("user", [{"type": "text"}]), ("assistant", "a")), "the user"),
+        ({"conversations": [{"from": "human", "value": "q"}]}, "conversations"),
+        ({"conversations": 5}, "conversations .*5"),
+        (turn("assistant", None, tool_calls=[{"id": "1"}]), "tool"),
+        (turn("assistant", "a", function_call={"name": "f"}), "tool"),
+        ({"messages": "text"}, "messages .*text"),
+        ({"messages": None}, "messages .*null"),
+        ({"messages": ["text"]}, "message .*text"),
     ],
 )
-def test_what_is_wrong_with_a_record_is_said(row, said):
-    with pytest.raises(ValueError, match=said):
+def test_errors_name_the_problem(row, key):
+    with pytest.raises(ValueError, match=key):
         trace_of(row, "f:1")

@@ -2,17 +2,23 @@
 
 import io
 import json
-import re
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import datasets
 import pytest
+from task_registry import EXAMPLE, restored_registries
 
 from weft_rl.cli import execute
-from weft_rl.data.hub import hub_records
-from weft_rl.data.prompts import PREFILL, PROMPTS, task_prompt
-from weft_rl.data.records import FIELDS, load_records
-from weft_rl.data.tasks import GENERATORS, held_out_records, hub_name, load_task, training_records
+from weft_rl.data.prompts import PREFILL
+from weft_rl.data.tasks import (
+    held_out_records,
+    hub_name,
+    load_records,
+    load_task,
+    task_prompt,
+    training_records,
+)
 from weft_rl.errors import UserError
 from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model
@@ -23,7 +29,6 @@ from weft_rl.score import main as score_command
 
 ROOT = Path(__file__).parents[1]
 FIXTURES = Path(__file__).parent / "fixtures"
-PAGE = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
 GSM8K = {"question": "How many?", "answer": "#### 2"}
 MATH = {"problem": "Find $x$.", "answer": "2"}
 FORMAT = (
@@ -32,24 +37,24 @@ FORMAT = (
 )
 
 
-REGISTRIES = (EVALUATION, FIELDS, GENERATORS, PROMPTS)
+FEW = [
+    *("stages=[rl]", "base.max_steps=3", "base.batch_size=8", "base.examples=40"),
+    *("rl.num_prompts=2", "rl.num_generations=2", "rl.max_steps=2", "rl.num_iterations=1"),
+    "device=cpu",
+]
 
 
 @pytest.fixture(autouse=True)
 def registries():
-    """A task that a test adds is taken away again."""
-    kept = [(table, dict(table)) for table in REGISTRIES]
-    yield
-    for table, content in kept:
-        table.clear()
-        table.update(content)
+    with restored_registries():
+        yield
 
 
 @pytest.fixture
 def sorting(tmp_path):
     """The example of the page, as the file that a reader would make of it."""
     path = tmp_path / "sorting.py"
-    path.write_text(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1])
+    path.write_text(EXAMPLE)
     return str(path)
 
 
@@ -73,19 +78,16 @@ def test_the_example_task_by_hand(sorting):
     assert task_prompt("tiny", sorting, train[0].fields) == f"Sort: {train[0].fields['digits']}"
 
 
+@pytest.mark.slow
 def test_the_example_task_end_to_end(sorting, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
     data = tmp_path / "data.jsonl"
     # the last is the first once more
     data.write_text("".join(f'{{"digits": "{text}"}}\n' for text in ("3142", "905", "3142")))
-    options = ["base.max_steps=3", "base.batch_size=8", "base.examples=40", "rl.num_prompts=2"]
-    options += ["rl.num_generations=2", "rl.max_steps=2", "rl.num_iterations=1", "device=cpu"]
     out = tmp_path / "run"
-    assert (
-        main(["stages=[rl]", f"task={sorting}", f"eval.data={data}", f"out={out}", *options]) == 0
-    )
-    line = f"{data}:3: has the content of the record at {data}:1"
-    assert line in capsys.readouterr().out
+    assert main([*FEW, f"task={sorting}", f"eval.data={data}", f"out={out}"]) == 0
+    line, *_ = [line for line in capsys.readouterr().out.splitlines() if f"{data}:3" in line]
+    assert f"{data}:1" in line
     entry = json.loads((out / "eval.json").read_text())["rl"][sorting]
     assert (entry["n"], entry["undecided_answers"]) == (2, 0)
     again = rescored(sorting, out / "completions" / "eval-rl.jsonl")
@@ -94,27 +96,24 @@ def test_the_example_task_end_to_end(sorting, tmp_path, monkeypatch, capsys):
     assert rescored(sorting, out / "completions" / "rl.jsonl")["n"] > 0
 
 
-@pytest.mark.parametrize("names", [("places",), ("exact",)])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "wrong", "named"),
+    [
+        ('training={"places": places}', 'training={"places": lambda *_, **__: 2.0}', "places 2.0"),
+        ('"exact": exact', '"exact": lambda *_, **__: 7.5', "exact 7.5"),
+    ],
+)
 def test_a_reward_outside_its_range_ends_the_run_with_its_name(
-    sorting, tmp_path, monkeypatch, capsys, names
+    sorting, tmp_path, monkeypatch, capsys, part, wrong, named
 ):
     """Of training at its first rollout, of evaluation at its first completion."""
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
-    text = Path(sorting).read_text()
-    if names == ("places",):
-        text = text.replace(
-            'training={"places": places}', 'training={"places": lambda *_, **__: 2.0}'
-        )
-    else:
-        text = text.replace('"exact": exact', '"exact": lambda *_, **__: 7.5')
-    Path(sorting).write_text(text)
-    options = ["base.max_steps=3", "base.batch_size=8", "base.examples=40", "rl.num_prompts=2"]
-    options += ["rl.num_generations=2", "rl.max_steps=2", "rl.num_iterations=1", "device=cpu"]
-    options += ["eval.num_records=2", f"task={sorting}", f"out={tmp_path / 'run'}"]
-    assert execute("weft_rl.pipeline", main, ["stages=[rl]", *options]) == 2
+    Path(sorting).write_text(Path(sorting).read_text().replace(part, wrong))
+    options = ["eval.num_records=2", f"task={sorting}", f"out={tmp_path / 'run'}"]
+    assert execute("weft_rl.pipeline", main, [*FEW, *options]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert names[0] in line
-    assert ("2.0" if names == ("places",) else "7.5") in line
+    assert all(each in line for each in named.split())
 
 
 @pytest.mark.parametrize("preset", ["d1", "d1_strict"])
@@ -127,6 +126,7 @@ def test_d1_has_no_rewards_of_other_tasks(sorting, tmp_path, capsys, preset):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["d1", "d1_strict"])
 def test_rl_is_paid_the_weighted_sum(tmp_path, preset):
     folder = tmp_path / "model"
@@ -135,17 +135,13 @@ def test_rl_is_paid_the_weighted_sum(tmp_path, preset):
     fresh_model(LLaDAConfig(**options), 0).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     data = FIXTURES / "gsm8k_records.jsonl"
-    arguments = ["stages=[rl]", f"model={folder}", "task=gsm8k", "prompt_style=d1"]
-    arguments += [f"rewards={preset}"]
-    arguments += [
-        f"rl.rollout.data={data}",
-        f"eval.data={data}",
-        "eval.after_each=false",
-        "device=cpu",
+    arguments = [
+        *("stages=[rl]", f"model={folder}", "task=gsm8k", "prompt_style=d1", f"rewards={preset}"),
+        *(f"rl.rollout.data={data}", f"eval.data={data}", "eval.after_each=false", "device=cpu"),
+        *("rl.num_prompts=2", "rl.num_generations=4", "rl.max_steps=2", "rl.kl_coef=0"),
+        *("rl.optimizer.micro_batch_size=null", "rl.lora.r=0", "sampler.gen_length=32"),
+        *("sampler.steps=8", "rl.save_steps=2"),
     ]
-    arguments += ["rl.num_prompts=2", "rl.num_generations=4", "rl.max_steps=2", "rl.kl_coef=0"]
-    arguments += ["rl.optimizer.micro_batch_size=null", "rl.lora.r=0", "sampler.gen_length=32"]
-    arguments += ["sampler.steps=8", "rl.save_steps=2"]
     assert main([*arguments, f"out={tmp_path / 'run'}"]) == 0
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     row = next(row for row in map(json.loads, lines) if "reward" in row)
@@ -156,20 +152,9 @@ def test_rl_is_paid_the_weighted_sum(tmp_path, preset):
         assert row["reward"] > 0  # random tokens hold a tag now and then
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("x = 1", "has no TASK"),
-        ("TASK = 5", "TASK is of type int"),
-        (None, "or a Python file with a TASK"),
-    ],
-)
-def test_files_that_are_no_task(tmp_path, text, message):
-    path = tmp_path / "mine.py"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(UserError, match=message):
-        load_task(str(path))
+def test_a_task_that_does_not_exist(tmp_path):
+    with pytest.raises(UserError, match=r"task=.*mine\.py: "):
+        load_task(str(tmp_path / "mine.py"))
 
 
 def test_prompts_of_the_evaluation_are_d1s():
@@ -183,7 +168,7 @@ def test_prompts_of_the_evaluation_are_d1s():
     assert prompt.startswith("Using only the provided numbers, create an arithmetic expression ")
     assert prompt.endswith(f"\\boxed{{a + b * c}}{FORMAT}\n\nNumbers: [1, 2, 3]\nTarget: 6")
     assert PREFILL["d1_eval"] == "<reasoning>"
-    with pytest.raises(UserError, match="prompt_style=tiny: has no prompt for task=gsm8k; use d1"):
+    with pytest.raises(UserError, match=r"prompt_style=tiny: .*task=gsm8k.*d1"):
         task_prompt("tiny", "gsm8k", GSM8K)
 
 
@@ -205,41 +190,6 @@ def test_d1s_puzzles_are_those_of_its_stored_generations():
     assert [puzzle for rank in range(ranks) for puzzle in puzzles[rank::ranks]] == stored
 
 
-@pytest.mark.parametrize(
-    ("task", "row", "fields"),
-    [
-        ("gsm8k", {"Question": "q", "Answer": "so\n#### 1,000"}, ("q", "so\n#### 1,000")),
-        ("math500", {"problem": "p", "answer": r"\pi"}, ("p", r"\pi")),
-        (
-            "math500",
-            {"problem": "p", "solution": r"so \boxed{\frac{1}{2}}."},
-            ("p", r"\frac{1}{2}"),
-        ),
-    ],
-)
-def test_records_of_files(tmp_path, task, row, fields):
-    path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps(row))
-    (record,) = load_records(task, str(path))
-    assert tuple(record.fields.values()) == fields
-
-
-@pytest.mark.parametrize(
-    ("task", "row", "message"),
-    [
-        ("gsm8k", {"question": "q", "answer": "many"}, "answer must end in #### and a number"),
-        ("gsm8k", {"question": " ", "answer": "#### 1"}, "question must be a text that is not"),
-        ("gsm8k", {"answer": "#### 1"}, "question must be a text that is not empty, got None"),
-        ("math500", {"problem": "p", "solution": "none"}, r"answer \(or a solution with a"),
-    ],
-)
-def test_records_that_are_broken(tmp_path, task, row, message):
-    path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps(row))
-    with pytest.raises(UserError, match=rf"a\.jsonl:1: {message}"):
-        load_records(task, str(path))
-
-
 def test_which_data_is_the_hubs():
     assert hub_name("gsm8k", "published") == hub_name("gsm8k", None) == "openai/gsm8k:main"
     assert hub_name("sudoku", "published") is None
@@ -248,23 +198,29 @@ def test_which_data_is_the_hubs():
         assert hub_name("math500", data) is None
 
 
-def test_a_data_set_of_the_hub(tmp_path, monkeypatch):
-    # a folder is what `datasets` takes in place of a name of the hub
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    folder = tmp_path / "owner" / "set"
-    folder.mkdir(parents=True)
-    (folder / "test.jsonl").write_text(json.dumps(GSM8K))
-    monkeypatch.chdir(tmp_path)
-    (record,) = hub_records("gsm8k", "owner/set")
+def test_a_data_set_of_the_hub(monkeypatch):
+    asked = []
+
+    def load_dataset(*arguments, split):
+        asked.append((*arguments, split))
+        if arguments[0] == "owner/none":
+            raise ValueError(f"Unknown split {split}")
+        return datasets.Dataset.from_list([GSM8K])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    (record,) = held_out_records("gsm8k", None, None)
     assert record.fields == GSM8K
-    with pytest.raises(UserError, match="data=owner/set: split train cannot be loaded"):
-        hub_records("gsm8k", "owner/set", "train")
+    assert [record] == load_records("gsm8k", "published", split="train")
+    load_records("gsm8k", "owner/set")
+    published = ("openai/gsm8k", "main")
+    assert asked == [(*published, "test"), (*published, "train"), ("owner/set", None, "test")]
+    with pytest.raises(UserError, match="data=owner/none: "):
+        load_records("gsm8k", "owner/none", split="train")
 
 
 def test_tasks_without_generated_records():
-    with pytest.raises(
-        UserError, match=r"rl\.rollout\.data=null: task=gsm8k has no generated records"
-    ):
-        main(["stages=[rl]", "task=gsm8k"])
-    with pytest.raises(UserError, match=r"eval\.data=d1: is for task=sudoku"):
+    for words in (["stages=[rl]", "task=gsm8k"], ["stages=[weft,rl]", "task=math500"]):
+        with pytest.raises(UserError, match=r"rl\.rollout\.data=null: "):
+            main(words)
+    with pytest.raises(UserError, match=r"eval\.data=d1: .*task=sudoku"):
         held_out_records("gsm8k", 5, "d1")

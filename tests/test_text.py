@@ -1,22 +1,12 @@
 """What a user writes stays text, and every reader of a completion sees the same text."""
 
 import pytest
-from tokenizers import (
-    AddedToken,
-    Regex,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    trainers,
-)
+from bpe import TEXTS, byte_level, llada_bpe
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.text import TextEncoder, decode_completion
-from weft_rl.families.llada import CHAT_TEMPLATE
-from weft_rl.models.small import small_tokenizer
 from weft_rl.models.toy import MASK, tiny_tokenizer
 
 # Qwen2's and SmolLM2's form: a system prompt of the template's own, nothing trimmed.
@@ -26,60 +16,6 @@ CHATML = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-QWEN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-TEXTS = [
-    "Natalia sold clips to 48 of her friends in April, and then half as many in May.",
-    "\nRespond as follows:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n",
-    "Let $f(x)=\\frac{1}{x^2-1}$. Find $\\boxed{f(2)}$  or 1,234.50\t%.\r\n\n  Done ?",
-    "Zoë's naïve café ½ — 数学 🙂 don't , it 's",
-    "a || b <| c |> <think>x</think>",
-    "  leading and trailing  ",
-    "",
-]
-
-
-def byte_level(special, template, *, plain=(), normalizer=None, **named):
-    """A byte-level BPE with merges of its own; plain: added tokens that are not flagged special."""
-    backend = Tokenizer(models.BPE())
-    backend.normalizer = normalizer
-    split = pre_tokenizers.Split(Regex(QWEN), "isolated")
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=700, initial_alphabet=alphabet, show_progress=False, min_frequency=1
-    )
-    # the special tokens' own text among it: their parts are merged as those of other words
-    backend.train_from_iterator([*TEXTS, *(text * 3 for text in (*special, *plain))], trainer)
-    backend.add_special_tokens([AddedToken(text, normalized=False) for text in special])
-    backend.add_tokens([AddedToken(text, normalized=False) for text in plain])
-    tokenizer = PreTrainedTokenizerFast(
-        # files say that blanks before punctuation are to be removed: no text may lose them
-        tokenizer_object=backend,
-        clean_up_tokenization_spaces=True,
-        **named,
-    )
-    tokenizer.chat_template = template
-    return tokenizer
-
-
-def llada_like(flagged=True):
-    own = ["<|mdm_mask|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[gMASK]"]
-    ends = ["<|startoftext|>", "<|endoftext|>"]
-    return byte_level(
-        [*ends, *own] if flagged else ends,
-        CHAT_TEMPLATE,
-        plain=() if flagged else own,
-        bos_token=ends[0],
-        eos_token=ends[1],
-        pad_token=ends[1],
-        mask_token="<|mdm_mask|>",
-    )
 
 
 def dream_like():
@@ -134,11 +70,10 @@ def in_vocabulary(kind):
 
 
 BYTE_LEVEL = {
-    "llada": llada_like(),
-    "llada without flags": llada_like(flagged=False),
+    "llada": llada_bpe(),
+    "llada without flags": llada_bpe(flagged=False),
     "dream": dream_like(),
     "smollm2": smollm2_like(),
-    "small": small_tokenizer(),
 }
 ALL = BYTE_LEVEL | {
     "tiny": tiny_tokenizer(),
@@ -223,13 +158,8 @@ def test_other_texts_have_the_ids_that_the_tokenizer_gives_them(name):
     assert [encoder.rendered(text, "") for text in rendered] == whole
     if name not in ("unigram", "wordpiece"):  # whose template begins with no special token
         assert [encoder.context(text) for text in rendered] == whole
-
-
-@pytest.mark.parametrize("name", BYTE_LEVEL)
-def test_every_text_comes_back(name):
-    tokenizer = BYTE_LEVEL[name]
-    for text, ids in zip(TEXTS, TextEncoder(tokenizer).texts(TEXTS), strict=True):
-        assert decode_completion(tokenizer, ids) == text
+    if name in BYTE_LEVEL:
+        assert [decode_completion(tokenizer, ids) for ids in encoder.texts(TEXTS)] == TEXTS
 
 
 @pytest.mark.parametrize("name", ["llada", "dream", "smollm2", "tiny"])
@@ -264,10 +194,9 @@ def test_an_answer_opens_its_own_thought(opened):
 
 
 def test_private_characters_of_a_user_stay():
-    tokenizer = BYTE_LEVEL["dream"]
     text = "\U000f0000<|mask|>\U000f0001 \U000f0000"
-    (ids,) = TextEncoder(tokenizer).texts([text])
-    assert decode_completion(tokenizer, ids) == text
+    (ids,) = TextEncoder(BYTE_LEVEL["dream"]).texts([text])
+    assert decode_completion(BYTE_LEVEL["dream"], ids) == text
 
 
 def test_tokens_that_overlap_are_all_broken():
@@ -323,16 +252,12 @@ def test_every_token_ends_a_completion_or_is_seen(name):
         text.encode()  # no half of a surrogate pair, whatever bytes a token has
 
 
-def test_the_mask_token_is_seen():
+def test_special_tokens_and_blanks_before_punctuation_stay():
     tokenizer = BYTE_LEVEL["dream"]
     ids = tokenizer.encode("<answer>1<|box_start|>2</answer><|mask|><|im_end|>3")
     ends = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
     assert decode_completion(tokenizer, ids, ends) == "<answer>1<|box_start|>2</answer><|mask|>"
     assert MASK in decode_completion(tiny_tokenizer(), [0, 1])
-
-
-def test_blanks_before_punctuation_stay():
-    tokenizer = BYTE_LEVEL["llada"]
+    tokenizer, text = BYTE_LEVEL["llada"], "3 , 4 ; do n't ."
     assert tokenizer.clean_up_tokenization_spaces
-    text = "3 , 4 ; do n't ."
     assert decode_completion(tokenizer, tokenizer.encode(text)) == text

@@ -1,4 +1,4 @@
-"""Reasoning traces: reading, token boundaries, and what the tiny world may not show."""
+"""Reasoning traces: token boundaries, cutting, and what the tiny model's texts may not hold."""
 
 import re
 from dataclasses import replace
@@ -6,20 +6,29 @@ from functools import partial
 
 import numpy as np
 import pytest
+from bpe import llada_bpe
 from tokenizers import normalizers
 from transformers import AutoTokenizer
 
-from weft_rl.data.prompts import plain_answer, tagged_answer
-from weft_rl.data.sft_examples import Example, Examples, encode_traces, pad_answers, prompt_ids
+from weft_rl.data.prompts import chat_prompt, tagged_answer
+from weft_rl.data.sft_examples import Example, Examples, encode_traces
 from weft_rl.data.sudoku import fill_rows, is_held_out
-from weft_rl.data.toy.grids import careless_solution
-from weft_rl.data.toy.tiny import cold_start_traces, pretraining_texts
+from weft_rl.data.text import TextEncoder
+from weft_rl.data.toy.tiny import (
+    careless_solution,
+    cold_start_traces,
+    plain_answer,
+    pretraining_texts,
+)
 from weft_rl.data.trace_schemas import Trace, trace_of, turns_of, with_thought
 from weft_rl.errors import UserError
 from weft_rl.families.llada import CHAT_TEMPLATE
-from weft_rl.models.small import small_tokenizer
 from weft_rl.models.toy import EOT, MASK, UNKNOWN, tiny_tokenizer
 from weft_rl.rewards.sudoku_grid import completions, is_solved, keeps_clues
+
+
+def prompt_ids(tokenizer, user, history=()):
+    return TextEncoder(tokenizer).chats([chat_prompt(user, history)])[0]
 
 
 def test_boundaries_token_by_token():
@@ -33,12 +42,6 @@ def test_boundaries_token_by_token():
     assert tokens[example.prompt_length - 1].startswith("<|start_header_id|>assistant")
     answer = ["<reasoning>", " ", "1", "+", "2", "=", "3", "</reasoning>", "<answer>", "3"]
     assert tokens[example.prompt_length :] == [*answer, "</answer>", EOT]
-
-
-def test_too_long_is_dropped_and_counted():
-    traces = [Trace("Compute: 1+2", " 1+2=3", "3", ""), Trace("Sort: 21", " 1 2" * 40, "12", "")]
-    examples, dropped, *_ = encode_traces(traces, tiny_tokenizer(), "tiny", 3, 60)
-    assert ([example.index for example in examples], dropped) == ([0], 1)
 
 
 def encoded(trace, max_length, truncation, **options):
@@ -79,11 +82,9 @@ def test_what_is_cut_is_the_middle_of_any_text(text):
         (example,), dropped, cut, *_ = encoded(trace, length - less, "cut_trace")
         assert (dropped, cut) == (0, 1)
         assert length - less - 22 < len(example.ids) <= length - less
-        left = text_of(example).removeprefix("<reasoning>").split("</reasoning>")[0]
-        # a beginning and an end of the text
-        assert any(
-            text.startswith(left[:i]) and text.endswith(left[i:]) for i in range(len(left) + 1)
-        )
+        kept = text_of(example).removeprefix("<reasoning>").split("</reasoning>")[0]
+        splits = range(len(kept) + 1)
+        assert any(text.startswith(kept[:i]) and text.endswith(kept[i:]) for i in splits)
 
 
 def test_right_cuts_the_end_token_too_and_never_leaves_a_prompt_alone():
@@ -110,7 +111,7 @@ def test_the_thoughts_of_a_chat_are_cut_in_either_form(think):
     history = (("user", "Sort: 31"), ("assistant", "1 3"))
     text = "<think> 1 2 3 4 5 6 7 8</think>12"
     chat = with_thought(Trace("Sort: 21", None, text, "", history), think)
-    tokenizer = small_tokenizer()
+    tokenizer = llada_bpe()
     end = tokenizer.convert_tokens_to_ids(EOT)
     (whole,), *_ = encode_traces([chat], tokenizer, "tiny", end, 300, "cut_trace")
     limit = len(whole.ids) - 3
@@ -142,24 +143,9 @@ def test_a_chat_is_rendered_turn_by_turn_and_ends_with_its_end():
     assert text_of(example) == f"1 2{EOT}"
 
 
-def test_upstreams_template_adds_no_phantom_turn():
-    """LLaDA's own template appends an assistant header to every conversation."""
-    tokenizer = tiny_tokenizer()
-    always = tokenizer.chat_template.replace(
-        "add_generation_prompt and messages[-1]['role'] != 'assistant'", "true"
-    )
-    assert always != tokenizer.chat_template
-    tokenizer.chat_template = always
-    for trace in (LONG, Trace("Sort: 21", None, "1 2", "", (("user", "1"), ("assistant", "2")))):
-        (example,), *_ = encode_traces([trace], tokenizer, "tiny", END, 200)
-        (ours,), *_ = encode_traces([trace], tiny_tokenizer(), "tiny", END, 200)
-        assert example == ours
-        assert example.ids[-1] == END
-
-
 def test_a_template_that_leaves_out_earlier_thoughts_and_opens_the_next():
     """As Qwen3's and DeepSeek-R1's: the prompt is a prefix, and every thought has both its ends."""
-    tokenizer, content = small_tokenizer(), "{{ message['content'] | trim }}"
+    tokenizer, content = llada_bpe(), "{{ message['content'] | trim }}"
     assert content in CHAT_TEMPLATE
     tokenizer.chat_template = CHAT_TEMPLATE.replace(
         content, "{{ message['content'].split('</think>')[-1] | trim }}"
@@ -181,20 +167,20 @@ def encoded_by(tokenizer, traces):
     return encode_traces(traces, tokenizer, "tiny", end, 400).examples
 
 
-@pytest.mark.parametrize("part", ["question", "reasoning", "answer", "history"])
-@pytest.mark.parametrize("token", [MASK, EOT, "<|startoftext|>"])
-def test_a_special_token_that_a_record_spells_is_text(part, token):
-    tokenizer = small_tokenizer()
+def test_a_special_token_that_a_record_spells_is_text():
+    tokenizer = llada_bpe()
     end, special = tokenizer.convert_tokens_to_ids(EOT), {*tokenizer.all_special_ids}
 
-    def specials(value):
+    def specials(part, value):
         trace = replace(LONG, **{part: (("user", value),) if part == "history" else value})
         (example,), *_ = encode_traces([trace], tokenizer, "tiny", end, 400)
         return [id for id in example.ids if id in special], tokenizer.decode(example.ids)
 
-    ids, text = specials(f"1 {token} 2")
-    assert ids == specials("1 2")[0]
-    assert f"1 {token} 2" in text
+    for part in ("question", "reasoning", "answer", "history"):
+        for token in (MASK, EOT, "<|startoftext|>"):
+            ids, text = specials(part, f"1 {token} 2")
+            assert ids == specials(part, "1 2")[0]
+            assert f"1 {token} 2" in text
 
 
 def test_a_record_that_the_template_refuses_is_rejected_by_name():
@@ -225,10 +211,10 @@ def test_examples_in_arrays_are_those_that_were_put_in():
 
 
 def test_batches_of_traces_are_encoded_as_each_alone():
-    traces = cold_start_traces(1100, 0)  # more than two batches
+    traces = cold_start_traces(600, 0)  # more than a batch
     examples, *_ = encode_traces(traces, tiny_tokenizer(), "tiny", END, 200)
-    assert [example.index for example in examples] == [*range(1100)]
-    for i in (0, 511, 512, 1099):
+    assert [example.index for example in examples] == [*range(600)]
+    for i in (0, 511, 512, 599):
         (alone,), *_ = encode_traces([traces[i]], tiny_tokenizer(), "tiny", END, 200)
         assert examples[i] == replace(alone, index=i)
 
@@ -249,18 +235,8 @@ def test_an_answer_without_tokens_is_refused():
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace("x", "")
     with pytest.raises(UserError, match="file:3: the tokenizer makes no tokens of its answer"):
         encode_traces([Trace("1", None, "x", "file:3")], tokenizer, "tiny", END, 200)
-    with pytest.raises(ValueError, match="example 4: 3 tokens, 3 of them prompt, leave no answer"):
+    with pytest.raises(ValueError, match="example 4: "):
         Example(4, [1, 2, 3], 3)
-
-
-def test_padding_fills_the_answer_only():
-    (example,), *_ = encode_traces(cold_start_traces(1, 0), tiny_tokenizer(), "tiny", 3, 200)
-    (padded,) = pad_answers([example], 1, 32)
-    assert len(padded.ids) == example.prompt_length + 32
-    assert padded.ids[: len(example.ids)] == example.ids
-    assert set(padded.ids[len(example.ids) :]) <= {1}
-    with pytest.raises(UserError, match="gen_length=3: too short to pretrain on: an answer has 29"):
-        pad_answers([example], 1, 3)
 
 
 def answer_grid(text):
@@ -271,24 +247,24 @@ def answer_grid(text):
 
 def test_no_held_out_grid_is_ever_shown():
     texts = [text for _, text in pretraining_texts(3000, 0)]
-    texts += [f"<answer>{trace.answer}</answer>" for trace in cold_start_traces(3000, 0)]
+    traces = cold_start_traces(3000, 0)
+    assert {trace.question.split(":")[0] for trace in traces} >= {"Compute", "Sort", "Reverse"}
+    assert not [trace for trace in traces if trace.question.startswith("Sudoku")]
+    texts += [f"<answer>{trace.answer}</answer>" for trace in traces]
     shown = [grid for grid in map(answer_grid, texts) if grid is not None]
     assert len(shown) > 2000  # 70 % of 3000, and a tenth of 3000
     assert not [grid for grid in shown if is_solved(grid) and is_held_out(grid)]
 
 
 def test_no_posed_sudoku_has_a_held_out_solution():
-    puzzles = 0
-    for prompt, text in pretraining_texts(1000, 1):
-        if prompt.startswith("Sudoku:"):
-            puzzle = prompt.removeprefix("Sudoku:")
-            (solution,) = completions(puzzle)
-            assert not is_held_out(solution)
-            grid = answer_grid(text)
-            assert grid is not None
-            assert keeps_clues(puzzle, grid)
-            puzzles += 1
-    assert puzzles > 200
+    posed = [pair for pair in pretraining_texts(1000, 1) if pair[0].startswith("Sudoku:")]
+    assert len(posed) > 200
+    for prompt, text in posed:
+        puzzle, grid = prompt.removeprefix("Sudoku:"), answer_grid(text)
+        (solution,) = completions(puzzle)
+        assert not is_held_out(solution)
+        assert grid is not None
+        assert keeps_clues(puzzle, grid)
 
 
 def test_bands_and_stacks_break_one_rule_each():
@@ -336,24 +312,6 @@ def test_plain_and_tagged_answers_have_the_same_places():
     }
 
 
-def test_the_longest_example_fits_the_canvas():
-    """The preset's 32 tokens, end token included."""
-    tokenizer = tiny_tokenizer()
-    longest = max(
-        len(tokenizer.encode(text, add_special_tokens=False))
-        for _, text in pretraining_texts(2000, 0)
-    )
-    assert longest + 1 <= 32
-
-
-def test_the_cold_start_holds_no_sudoku():
-    traces = cold_start_traces(1000, 0)
-    assert {trace.question.split(":")[0] for trace in traces} >= {"Compute", "Sort", "Reverse"}
-    assert not [trace for trace in traces if trace.question.startswith("Sudoku")]
-    grids = [answer_grid(f"<answer>{trace.answer}</answer>") for trace in traces]
-    assert not [grid for grid in grids if grid and is_solved(grid) and is_held_out(grid)]
-
-
 def test_an_example_does_not_depend_on_how_many_there_are():
     assert cold_start_traces(5, 3) == cold_start_traces(50, 3)[:5]
     assert pretraining_texts(5, 3) == pretraining_texts(50, 3)[:5]
@@ -363,22 +321,12 @@ def test_every_text_is_in_the_vocabulary_and_comes_back(tmp_path):
     tiny_tokenizer().save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     unknown = tokenizer.convert_tokens_to_ids(UNKNOWN)
-    pairs = pretraining_texts(500, 0)
+    pairs = pretraining_texts(2000, 0)
     pairs += [(t.question, t.reasoning + t.answer) for t in cold_start_traces(500, 0)]
     for prompt, text in pairs:
         for part in (prompt, text):
             ids = tokenizer.encode(part, add_special_tokens=False)
+            # an answer and its end token fit the preset's 32 tokens
             assert unknown not in ids
+            assert part == prompt or len(ids) < 32
             assert tokenizer.decode(ids) == part
-
-
-def test_the_chat_form_is_lladas_without_the_phantom_turn():
-    tokenizer = tiny_tokenizer()
-    user = [{"role": "user", "content": "Sort: 21"}]
-    prompt = tokenizer.apply_chat_template(user, add_generation_prompt=True, tokenize=False)
-    header = "<|start_header_id|>{}<|end_header_id|>\n\n"
-    begin = f"<|startoftext|>{header.format('user')}Sort: 21<|eot_id|>"
-    assert prompt == begin + header.format("assistant")
-    both = [*user, {"role": "assistant", "content": "12"}]
-    whole = tokenizer.apply_chat_template(both, add_generation_prompt=True, tokenize=False)
-    assert whole == f"{prompt}12<|eot_id|>"

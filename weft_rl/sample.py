@@ -16,7 +16,8 @@ from weft_rl.cli import execute
 from weft_rl.config.fields import Block, about, option, require, shown
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.sampler import SamplerConfig
-from weft_rl.data.prompts import PromptStyle, chat_prompt, task_prompt
+from weft_rl.data.prompts import PromptStyle, chat_prompt
+from weft_rl.data.tasks import task_prompt
 from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.errors import UserError
 from weft_rl.io.terminal import Console

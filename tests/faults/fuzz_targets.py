@@ -18,7 +18,7 @@ from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.schema import BaseConfig
-from weft_rl.data.records import load_records
+from weft_rl.data.tasks import load_records
 from weft_rl.data.trace_selection import Rejects, read_traces
 from weft_rl.models.loading import fresh_model, load_model, load_tokenizer, with_lora
 from weft_rl.models.toy import tiny_config, tiny_tokenizer

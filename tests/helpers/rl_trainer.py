@@ -11,8 +11,8 @@ from weft_rl.config.model import LoraConfig
 from weft_rl.config.rl import RLConfig
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.config.schema import BaseConfig
-from weft_rl.data.prompts import chat_prompt, task_prompt
-from weft_rl.data.tasks import training_records
+from weft_rl.data.prompts import chat_prompt
+from weft_rl.data.tasks import task_prompt, training_records
 from weft_rl.models.loading import fresh_model, with_lora
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer

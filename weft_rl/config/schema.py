@@ -17,7 +17,7 @@ COLD_STARTS = (
 )
 TASKS = ("sudoku", "countdown", "gsm8k", "math500")
 # Models that the stage `base` pretrains, and the names of their cold-start data.
-TOY_MODELS = ("tiny", "small")
+TOY_MODELS = ("tiny",)
 STAGES = ("base", *COLD_STARTS, "rl", "eval")
 # Values of transformers' report_to.
 TRACKERS = ("tensorboard", "trackio", "wandb")
@@ -109,7 +109,7 @@ class RunConfig(Block):
         metadata=about(f"stages in order; any of {' '.join(STAGES)}"),
     )
     model: str = option(
-        "tiny", "tiny, small, llada_8b, llada_1_5, dream_7b, a local folder, a run or a Hub id"
+        "tiny", "tiny, llada_8b, llada_1_5, dream_7b, a local folder, a run or a Hub id"
     )
     task: str = option(
         "sudoku", f"task of RL and evaluation: {', '.join(TASKS)}, or a Python file (docs/tasks.md)"
@@ -117,9 +117,7 @@ class RunConfig(Block):
     rewards: Literal["plain", "d1", "d1_strict"] = option(
         "plain", "RL rewards: correctness only, d1's weighted sum, or d1's exact functions"
     )
-    data: str = option(
-        "tiny", "cold-start data: tiny, small, a file or folder, a Hub id, s1k, openr1-3k"
-    )
+    data: str = option("tiny", "cold-start data: tiny, a file or folder, a Hub id, s1k, openr1-3k")
     prompt_style: Literal["tiny", "d1"] = option("tiny", "prompt template")
     seed: int = option(0, "seed of data order, masks and samples", at_least=0, below=2**32)
     out: str | None = option(None, "run directory; null: runs/<time>-<stages>")
@@ -152,7 +150,7 @@ class RunConfig(Block):
         for tracker in self.trackers:
             rule = f"{shown(tracker)}: unknown tracker; use {', '.join(TRACKERS)}"
             require(tracker in TRACKERS, "trackers", self.trackers, rule)
-        rule = f"base pretrains tiny and small, not model={shown(self.model)}; leave base out"
+        rule = f"base pretrains tiny, not model={shown(self.model)}; leave base out"
         fits = "base" not in self.stages or self.model in TOY_MODELS
         require(fits, "stages", self.stages, rule)
         rule = "stage rho1 needs a reference model; name a checkpoint, for example of an sft run"

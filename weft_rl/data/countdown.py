@@ -3,15 +3,17 @@
 from fractions import Fraction
 from functools import cache, lru_cache
 from hashlib import blake2b
-from typing import Literal, get_args
+from importlib import resources
+from typing import Any
 
 import numpy as np
 
-from weft_rl.data.records import Record, load_records
+from weft_rl.data.files import read_rows
+from weft_rl.data.records import countdown_fields
+from weft_rl.data.task_file import Split
 from weft_rl.seeding import seed_for
 
-Split = Literal["train", "test"]
-
+PUBLISHED = "countdown_cd3_test.jsonl"  # the test set of the package; see files/PROVENANCE.md
 # One problem in five is held out, by a hash of its content: no problem is in both splits.
 _TEST_SHARE = 5
 # Draws before giving up on another problem: limits this narrow have too few for the count.
@@ -32,18 +34,20 @@ def is_held_out(numbers: list[int], target: int) -> bool:
 @cache
 def _published() -> frozenset[tuple[tuple[int, ...], int]]:
     """The published test problems: sorted numbers and target."""
-    fields = [record.fields for record in load_records("countdown", "published")]
+    file = resources.files("weft_rl.data") / "files" / PUBLISHED
+    with resources.as_file(file) as path:
+        fields = [countdown_fields(row) for _, row in read_rows(path)]
     return frozenset((tuple(sorted(row["numbers"])), row["target"]) for row in fields)
 
 
 @lru_cache(maxsize=4096)
 def reachable(a: int, b: int, c: int) -> tuple[int, ...]:
     """Every positive integer that + - * / and parentheses make of three numbers, each used once."""
-    found = set()
+    values = set()
     for one, two, last in ((a, b, c), (a, c, b), (b, c, a)):
         for pair in _combined(Fraction(one), Fraction(two)):
-            found |= _combined(pair, Fraction(last))
-    return tuple(sorted(int(value) for value in found if value > 0 and value.denominator == 1))
+            values |= _combined(pair, Fraction(last))
+    return tuple(sorted(int(value) for value in values if value > 0 and value.denominator == 1))
 
 
 def _combined(left: Fraction, right: Fraction) -> set[Fraction]:
@@ -53,26 +57,21 @@ def _combined(left: Fraction, right: Fraction) -> set[Fraction]:
 
 def generate(
     split: Split, count: int, seed: int, max_number: int = 9, max_target: int = 99
-) -> list[Record]:
-    """Solvable problems of three numbers from 1 to max_number, targets from 1 to max_target.
+) -> list[dict[str, Any]]:
+    """Fields of solvable problems: three numbers up to max_number, targets up to max_target.
 
     A training problem depends on (seed, its index, the limits) only; test problems are distinct, so
     one depends on those before it too, and a longer list starts with the shorter one. The defaults
-    suit a model that reads digit by digit. Raises ValueError for an unknown split, for limits below
-    1, and for limits that leave too few problems for the count."""
-    if split not in get_args(Split):
-        raise ValueError(f"split={split}: must be one of {', '.join(get_args(Split))}")
-    if min(max_number, max_target) < 1:
-        raise ValueError(f"max_number={max_number}, max_target={max_target}: must be at least 1")
-    records: list[Record] = []
+    suit a model that reads digit by digit. Raises ValueError for limits that leave too few problems
+    for the count."""
+    problems: list[dict[str, Any]] = []
     seen: set[tuple[tuple[int, ...], int]] = set()
     for i in range(count):
         numbers, target = _draw(split, seed, i, (max_number, max_target), seen)
         if split == "test":
             seen.add((tuple(sorted(numbers)), target))
-        fields = {"numbers": numbers, "target": target}
-        records.append(Record(f"{split}-{seed}-{i}", "countdown", fields))
-    return records
+        problems.append({"numbers": numbers, "target": target})
+    return problems
 
 
 def _draw(

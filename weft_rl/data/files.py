@@ -1,4 +1,4 @@
-"""One reader for every file of records: JSON, CSV or Parquet, compressed or not."""
+"""Reader of record files: JSON, CSV or Parquet, compressed or not."""
 
 import bz2
 import codecs
@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePath
 from typing import IO, Any
 
-from weft_rl.data.json_rows import Item, Row, json_rows, numbered_lines
+from weft_rl.data.json_rows import Item, Row, json_rows, text_lines
 from weft_rl.data.rejects import Reject, fail
 from weft_rl.data.tables import csv_rows, parquet_rows
 from weft_rl.errors import UserError
@@ -20,38 +20,39 @@ _TABLES = (".csv", ".tsv", ".tab")
 _LINES = (".jsonl", ".ndjson", ".parquet")
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _FORMATS = (*_LINES, *_TABLES, ".json", ".txt")
+_PARQUET = b"PAR1"
 
 
 def _open_zstd(file: IO[bytes]) -> IO[bytes]:
-    import pyarrow  # a help text must not wait for it
+    import pyarrow  # --help must not wait for it
 
     return io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"))
 
 
+# Openers by a file's first bytes.
 _COMPRESSED: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
     b"\x28\xb5\x2f\xfd": _open_zstd,
 }
-# What a file that is no text begins with, and what to do about it.
+# First bytes of files that are not text, and the fix.
 _FOREIGN = {
     codecs.BOM_UTF16_LE: "is UTF-16 text; save it as UTF-8",
     codecs.BOM_UTF16_BE: "is UTF-16 text; save it as UTF-8",
     b"PK\x03\x04": "is a zip archive or a workbook; unpack it, or save it as CSV",
-    b"PAR1": "is compressed Parquet; unpack it",
+    _PARQUET: "is compressed Parquet; unpack it",
 }
-_PARQUET = b"PAR1"
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file of records in lower case, that of its compression left out."""
+    """The suffix of a record file in lower case, without that of its compression."""
     path = PurePath(name.lower())
     return (path.with_suffix("") if path.suffix in _COMPRESSIONS else path).suffix
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a text ends like a file of records, and not like a hub id."""
+    """Whether a text ends like the name of a record file."""
     return suffix_of(name) in _FORMATS
 
 
@@ -76,16 +77,17 @@ def read_rows(
 def read_items(
     path: Path, columns: Collection[str] | None = None, allow_pipe: bool = False
 ) -> Iterator[Item]:
-    """The records of a file and their places, in its order; of one that cannot be read what is
-    wrong with it.
+    """The records of a file and their places, in its order; the problem of one that cannot be read.
 
-    Parquet is known by its content, CSV by its suffix (.csv, .tsv; commas, semicolons or tabs), all
-    else is JSON: an object per line, one array, objects over several lines, or one object with a
-    list under data, records, rows or examples. gzip, bz2, xz and zstd are unpacked. columns: the
-    names that are used, in lower case, those within a structure as "messages.role"; others are
-    never looked at (of Parquet not even read, with None for their values); None: all are used.
-    allow_pipe: whether a named pipe is read as well. Memory does not grow with the file. Raises
-    UserError for a file that cannot be read."""
+    Parquet is recognized by its content, CSV by its suffix (.csv, .tsv; commas, semicolons or
+    tabs); everything else is JSON: an object per line, one array, objects over several lines, or
+    one object with a list under data, records, rows or examples. gzip, bz2, xz and zstd are
+    unpacked. JSON lines, CSV and Parquet are read piece by piece.
+
+    columns: the names that are used, in lower case, those within a structure as "messages.role";
+    others are never looked at, and not read from Parquet, where their values are None. None: all
+    are used. allow_pipe: read a named pipe as well. Raises UserError for a file that cannot be
+    read."""
     require_regular(path, allow_pipe=allow_pipe)
     number = 0
     try:
@@ -109,7 +111,7 @@ def read_items(
 def require_regular(path: Path, largest: int | None = None, allow_pipe: bool = False) -> None:
     """Raise UserError for what is not a regular file, or larger than `largest` bytes.
 
-    allow_pipe: whether a named pipe is right too."""
+    allow_pipe: accept a named pipe as well."""
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
@@ -129,8 +131,10 @@ def _text_rows(path: Path, file: Any, columns: Collection[str] | None) -> Iterat
         if head.startswith(mark):
             raise UserError(f"{path}: {problem}")
     if b"\0" in head:
-        raise UserError(f"{path}: holds NUL bytes, so it is UTF-16 or no text; save it as UTF-8")
+        raise UserError(f"{path}: holds NUL bytes, so it is UTF-16 or not text; save it as UTF-8")
+    if head.startswith(codecs.BOM_UTF8):
+        file.read(len(codecs.BOM_UTF8))
     if suffix_of(path.name) in _TABLES:
-        yield from csv_rows(path, numbered_lines(path, file), columns)
+        yield from csv_rows(path, text_lines(path, file), columns)
     else:
         yield from json_rows(path, file, columns)

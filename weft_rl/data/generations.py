@@ -6,7 +6,7 @@ and the record's `fields`."""
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from weft_rl.data.records import FIELDS
+from weft_rl.data.tasks import REGISTRY
 from weft_rl.rewards.scoring import JUDGES
 
 Fields = Mapping[str, Any]
@@ -34,7 +34,7 @@ def parse(task: str, row: Fields) -> tuple[str, dict[str, Any]] | str:
     try:
         if task in JUDGES:
             return generation, JUDGES[task].fields(_STORED[task](fields) if from_run else row)
-        return generation, fields if isinstance(fields, dict) else FIELDS[task](row)
+        return generation, fields if isinstance(fields, dict) else REGISTRY[task].fields(row)
     except ValueError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - a user's function may raise anything

@@ -1,6 +1,5 @@
 """Records of a JSON file: an object per line, an array, or objects over several lines."""
 
-import codecs
 import json
 import re
 from collections.abc import Collection, Iterator
@@ -11,25 +10,21 @@ from typing import IO, Any, Literal
 
 from weft_rl.errors import UserError
 
-# Bytes of one record, far above real ones: a file of any size takes bounded memory.
-LONGEST = 1 << 28
-_CHUNK = 1 << 20  # bytes that are decoded at a time of an array
+LONGEST = 1 << 28  # bytes of a line, far above real ones: a broken file takes bounded memory
+_LARGEST = 1 << 31  # bytes of an array or of objects over several lines, which are read at once
 # Keys of the list of records in files that hold one object: {"version": "1.0", "data": [...]}.
 _WRAPPERS = ("data", "records", "rows", "examples")
 _ESCAPED = re.compile("[\udc80-\udcff]")  # surrogateescape's spelling of bytes that are not UTF-8
 _BLANKS = re.compile(r"[ \t\r\n]*")
-# An error this near to the end of a part may be of a token that was cut in two, like \ud83d\udca1.
-_TOKEN = 16
-_DECODER = json.JSONDecoder()
-_NOT_OBJECT = "must be a JSON object like {...}; mend or remove it"
-_MOST_DIGITS = 4300  # of a text that Python makes an int of
-_LENIENT = json.JSONDecoder(
-    parse_int=lambda digits: int(digits) if len(digits) < _MOST_DIGITS else digits
+_MAX_DIGITS = 4300  # of a text that int() accepts; a longer number is kept as text
+_DECODER = json.JSONDecoder(
+    parse_int=lambda digits: int(digits) if len(digits) < _MAX_DIGITS else digits
 )
+_NOT_UTF8 = "is not UTF-8 text; convert it"
 
 
 class Place(str):
-    """Where a record stands, as messages name it: "file:line", "file: record N" or both.
+    """The place of a record in error messages: "file:line", "file: record N" or both.
 
     number: from 1, the record's if it has one (arrays, Parquet), else that of its line."""
 
@@ -46,57 +41,46 @@ class Place(str):
 
 
 Row = tuple[str, dict[str, Any]]  # a record and its place
-# In place of a record that cannot be read: what is wrong with it, and what to do.
+# In place of a record that cannot be read: the problem and its fix.
 Item = tuple[Place, dict[str, Any] | str]
-Line = tuple[int, bytes]
 
 
-def json_rows(path: Path, file: IO[bytes], columns: Collection[str] | None) -> Iterator[Item]:
+def json_rows(path: Path, file: Any, columns: Collection[str] | None) -> Iterator[Item]:
     """The objects of an open file, as files.read_items yields them."""
-    number, text = 1, file.readline(_CHUNK).removeprefix(codecs.BOM_UTF8)
-    while text.isspace():
-        number, text = number + text.endswith(b"\n"), file.readline(_CHUNK)
-    if text.lstrip().startswith(b"["):
-        values = _Values(path, file, number, text)
-        yield from _checked(_array(path, values), values, columns)
+    lines, head = text_lines(path, file), list[str]()
+    is_document = file.peek(1).lstrip().startswith(b"[")
+    if not is_document:
+        head = _head(lines)
+        is_document = _is_document([line.strip() for line in head if not line.isspace()])
+    if not is_document:
+        for number, line in enumerate(chain(head, lines), 1):
+            if not line.isspace():
+                yield Place(path, number), _object(line, columns)
         return
-    if not text.endswith(b"\n"):
-        text += file.readline(LONGEST)
-        if len(text) >= LONGEST:
-            raise _too_long(f"{path}:{number}")
-    lines = chain([(number, text)] * bool(text), numbered_lines(path, file, number + 1))
-    filled = (line for line in lines if not line[1].isspace())
-    head = [line for _, line in zip(range(2), filled, strict=False)]
-    if _is_document([line for _, line in head]):
-        gap = b"\n" * (head[-1][0] - number - 1)
-        values = _Values(path, file, number, gap.join(line for _, line in head))
-        yield from _checked(_objects(path, values), values, columns)
-        return
-    for number, line in chain(head, filled):
-        yield Place(path, number), _object(line, columns)
+    data = file.read(_LARGEST)
+    if len(data) == _LARGEST:
+        raise UserError(f"{path}: JSON of more than {_LARGEST >> 30} GiB; write an object per line")
+    text = "".join(head) + data.decode("utf-8", "surrogateescape")
+    is_broken = is_escaped(text)
+    for where, value in _values(path, text):
+        yield where, _checked(value, is_broken, columns)
 
 
-def numbered_lines(path: Path, file: IO[bytes], start: int = 1) -> Iterator[Line]:
-    """The lines of an open file from here on with their numbers.
+def text_lines(path: Path, file: IO[bytes]) -> Iterator[str]:
+    """The lines of an open file, bytes that are not UTF-8 as surrogates.
 
-    Raises UserError for one longer than LONGEST."""
-    for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), start):
+    Raises UserError for a line longer than LONGEST."""
+    for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), 1):
         if len(line) == LONGEST:
-            raise _too_long(f"{path}:{number}")
-        yield number, line
-
-
-def _too_long(where: str) -> UserError:
-    return UserError(f"{where}: a record of more than {LONGEST >> 20} MiB; shorten or remove it")
+            raise UserError(
+                f"{path}:{number}: a record of more than {LONGEST >> 20} MiB; shorten or remove it"
+            )
+        yield line.decode("utf-8", "surrogateescape")
 
 
 def is_escaped(text: str) -> bool:
     """Whether text that was decoded with surrogateescape holds bytes that are not UTF-8."""
     return not text.isascii() and _ESCAPED.search(text) is not None
-
-
-def _is_row_escaped(row: dict[str, Any], columns: Collection[str] | None) -> bool:
-    return is_escaped(json.dumps(used(row, columns), ensure_ascii=False))
 
 
 def used(row: dict[str, Any], columns: Collection[str] | None) -> dict[str, Any]:
@@ -107,156 +91,98 @@ def used(row: dict[str, Any], columns: Collection[str] | None) -> dict[str, Any]
     return {name: value for name, value in row.items() if name.lower() in roots}
 
 
-def _object(line: bytes, columns: Collection[str] | None) -> dict[str, Any] | str:
-    """The object of a line, or what is wrong with it."""
-    broken = ""
-    try:
-        text = line.decode()
-    except UnicodeDecodeError as error:
-        text, broken = line.decode("utf-8", "surrogateescape"), str(error)
-    try:
-        row = _decoded(text)
-    except (JSONDecodeError, RecursionError) as error:
-        return (
-            _not_utf8(broken) if broken else f"not JSON ({_reason(error)}); mend or remove the line"
-        )
-    if not isinstance(row, dict):
-        return _NOT_OBJECT
-    return _not_utf8(broken) if broken and _is_row_escaped(row, columns) else row
+def _head(lines: Iterator[str]) -> list[str]:
+    """The lines up to the second one that is not blank."""
+    head, filled = list[str](), 0
+    for line in lines:
+        head.append(line)
+        filled += not line.isspace()
+        if filled == 2:
+            break
+    return head
 
 
-def _decoded(text: str) -> Any:
-    try:
-        return _DECODER.decode(text)
-    except JSONDecodeError:
-        raise
-    except ValueError:  # a number of thousands of digits, in a field that may be unused
-        return _LENIENT.decode(text)
-
-
-def _not_utf8(reason: str) -> str:
-    return f"is not UTF-8 text ({reason}); convert it"
-
-
-def _reason(error: JSONDecodeError | RecursionError) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deep"
-    reason = "more text behind the object" if error.msg == "Extra data" else error.msg
-    return f"{reason}, column {error.colno}"
-
-
-def _is_document(head: list[bytes]) -> bool:
+def _is_document(head: list[str]) -> bool:
     """Whether a file that begins with these lines, two at most, is one JSON text and not lines."""
     states = [_state(line) for line in head]
-    return states == ["whole"] or (states[:1] == ["cut"] and states[1:] in (["cut"], ["broken"]))
+    is_cut = states[:1] == ["cut"] and states[1:] in (["cut"], ["broken"])
+    return is_cut or states == ["complete"] or (bool(head) and head[0].startswith("["))
 
 
-def _state(line: bytes) -> Literal["whole", "cut", "broken"]:
+def _state(line: str) -> Literal["complete", "cut", "broken"]:
     """Whether a line is a JSON value, the beginning of one, or neither."""
-    text = line.decode("utf-8", "surrogateescape").strip()
     try:
-        _decoded(text)
+        _DECODER.decode(line)
     except JSONDecodeError as error:
-        return "cut" if error.pos >= len(text) else "broken"
+        return "cut" if error.pos >= len(line) else "broken"
     except RecursionError:
         return "broken"
-    return "whole"
+    return "complete"
 
 
-class _Values:
-    """The JSON values of an open file, whose text is decoded by parts."""
+def _object(line: str, columns: Collection[str] | None) -> dict[str, Any] | str:
+    """The object of a line, or what is wrong with it."""
+    try:
+        row = _DECODER.decode(line)
+    except JSONDecodeError as error:
+        reason = "text after the object" if error.msg == "Extra data" else error.msg
+        problem = f"not JSON ({reason}, column {error.colno}); fix or remove the line"
+        return _NOT_UTF8 if is_escaped(line) else problem
+    except RecursionError:
+        return "not JSON (nested too deep); fix or remove the line"
+    return _checked(row, is_escaped(line), columns)
 
-    def __init__(self, path: Path, file: IO[bytes], line: int, head: bytes) -> None:
-        self._path, self._file, self._line = path, file, line
-        self._decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
-        self._text, self._at, self._ended = self._decode(head), 0, False
-        self.broken = is_escaped(self._text)  # whether any text so far is not UTF-8
 
-    def error(self, problem: str) -> UserError:
-        """What is wrong at the current place, after which nothing can be read."""
-        return UserError(f"{self._path}:{self._line}: not JSON ({problem}); mend the file")
+def _checked(row: Any, is_broken: bool, columns: Collection[str] | None) -> dict[str, Any] | str:
+    """The row, or what is wrong with it; is_broken: whether any text beside it is not UTF-8."""
+    if not isinstance(row, dict):
+        return "must be a JSON object like {...}; fix or remove it"
+    if is_broken and is_escaped(json.dumps(used(row, columns), ensure_ascii=False)):
+        return _NOT_UTF8
+    return row
 
-    def peek(self) -> str:
-        """The next character that is not blank; empty at the end."""
-        while True:
-            blanks = _BLANKS.match(self._text, self._at)
-            self.skip(len(blanks[0]) if blanks else 0)
-            if self._at < len(self._text) or not self._more():
-                return self._text[self._at : self._at + 1]
 
-    def skip(self, length: int = 1) -> None:
-        """Go on behind the next characters."""
-        self._line += self._text.count("\n", self._at, self._at + length)
-        self._at += length
+def _values(path: Path, text: str) -> Iterator[tuple[Place, Any]]:
+    """The values of an array, or values one after the other."""
 
-    def value(self) -> tuple[int, Any]:
-        """The value that begins here, and the number of its line."""
-        self.peek()
-        while True:
-            try:
-                value, end = self._decoded()
-            except JSONDecodeError as error:
-                is_cut = error.msg.startswith("Unterm") or len(self._text) - error.pos < _TOKEN
-                if is_cut and self._more():
-                    continue
-                self.skip(error.pos - self._at)
-                raise self.error(error.msg if self.peek() else "the file ends too early") from error
-            except RecursionError as error:
-                raise self.error(_reason(error)) from error
-            length, line = end - self._at, self._line
-            if end < len(self._text) or not self._more():  # the rest of a number may follow
-                self.skip(length)
-                return line, value
+    def skip_blanks(begin: int) -> int:
+        blanks = _BLANKS.match(text, begin)
+        return blanks.end() if blanks else begin
 
-    def _decoded(self) -> tuple[Any, int]:
+    def not_json(problem: str, at: int) -> UserError:
+        line = 1 + text.count("\n", 0, at)
+        return UserError(f"{path}:{line}: not JSON ({problem}); fix the file")
+
+    begin, counted, line, number = skip_blanks(0), 0, 1, 0
+    is_array = text.startswith("[", begin)
+    begin = skip_blanks(begin + 1) if is_array else begin
+    while is_array or begin < len(text):
+        if is_array and not number and text[begin : begin + 1] == "]":
+            break
         try:
-            return _DECODER.raw_decode(self._text, self._at)
-        except JSONDecodeError:
-            raise
-        except ValueError:
-            return _LENIENT.raw_decode(self._text, self._at)
-
-    def _more(self) -> bool:
-        """Read on, twice as much each time that a value is longer; False at the end."""
-        rest = self._text[self._at :]
-        if len(rest) > LONGEST:
-            raise _too_long(f"{self._path}:{self._line}")
-        data = b"" if self._ended else self._file.read(max(_CHUNK, len(rest)))
-        text = self._decode(data, final=not data)
-        self.broken = self.broken or is_escaped(text)
-        self._text, self._at, self._ended = rest + text, 0, not data
-        return not self._ended
-
-
-def _array(path: Path, values: _Values) -> Iterator[tuple[Place, Any]]:
-    values.peek()
-    values.skip()
-    number = 0
-    mark = values.peek()
-    while mark != "]" or number:
-        line, value = values.value()
-        number += 1
+            value, end = _DECODER.raw_decode(text, begin)
+        except JSONDecodeError as error:
+            at = skip_blanks(error.pos)
+            problem = error.msg if at < len(text) else "the file ends too early"
+            raise not_json(problem, at) from error
+        except RecursionError as error:
+            raise not_json("nested too deep", begin) from error
+        line, counted, number = line + text.count("\n", counted, begin), begin, number + 1
+        begin = skip_blanks(end)
+        if not is_array:
+            is_only = number == 1 and begin == len(text)
+            yield from _unwrapped(path, line, value) if is_only else [(Place(path, line), value)]
+            continue
         yield Place(path, line, number), value
-        mark = values.peek()
+        mark = text[begin : begin + 1]
         if mark == "]":
             break
         if mark != ",":
-            raise values.error("no , or ] behind a record" if mark else "the file ends too early")
-        values.skip()
-    values.skip()
-    if values.peek():
-        raise values.error("more text behind the array; write one array, or one object per line")
-
-
-def _objects(path: Path, values: _Values) -> Iterator[tuple[Place, Any]]:
-    line, value = values.value()
-    if not values.peek():
-        yield from _unwrapped(path, line, value)
-        return
-    yield Place(path, line), value
-    while values.peek():
-        line, value = values.value()
-        yield Place(path, line), value
+            problem = "no , or ] after a record" if mark else "the file ends too early"
+            raise not_json(problem, begin)
+        begin = skip_blanks(begin + 1)
+    if is_array and skip_blanks(begin + 1) < len(text):
+        raise not_json("more text after the array", skip_blanks(begin + 1))
 
 
 def _unwrapped(path: Path, line: int, value: Any) -> Iterator[tuple[Place, Any]]:
@@ -272,16 +198,3 @@ def _unwrapped(path: Path, line: int, value: Any) -> Iterator[tuple[Place, Any]]
             rows = rows or [{name: value[name][key] for name in value} for key in keys]
     numbered = ((Place(path, line, number), row) for number, row in enumerate(rows, 1))
     yield from numbered if rows else [(Place(path, line), value)]
-
-
-def _checked(
-    rows: Iterator[tuple[Place, Any]], values: _Values, columns: Collection[str] | None
-) -> Iterator[Item]:
-    """The rows that are objects of text that is UTF-8; of the others what is wrong."""
-    for where, row in rows:
-        if not isinstance(row, dict):
-            yield where, _NOT_OBJECT
-        elif values.broken and _is_row_escaped(row, columns):
-            yield where, _not_utf8("in one of its columns")
-        else:
-            yield where, row

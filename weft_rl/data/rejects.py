@@ -1,4 +1,4 @@
-"""What becomes of records that cannot be used, or that occur twice."""
+"""What happens to records that cannot be used or that occur twice."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -8,34 +8,33 @@ from weft_rl.errors import UserError
 Reject = Callable[[UserError], None]
 Policy = Literal["error", "skip", "strict"]
 
-# Reasons that a summary shows; a broken file has as many as it has lines.
-_SHOWN = 3
+_SHOWN = 3  # reasons in a summary: a broken file has as many as it has lines
 
 
 def fail(error: UserError) -> None:
-    """Raise the error: what becomes of a bad record unless its reader is told otherwise."""
+    """Raise the error."""
     raise error
 
 
 class Rejects:
-    """Records that are left out: `reasons` of those that cannot be used, `repeated` of the others.
+    """Records that are left out: `reasons` of those that cannot be used, `repeated` of duplicates.
 
-    policy: "error" raises for a record that cannot be used and skips repeated ones, "skip" skips
-    both, "strict" raises for both. option: the key of the policy, named in the errors; None: the
-    caller has none."""
+    policy: "error" raises for a record that cannot be used and skips duplicates, "skip" skips both,
+    "strict" raises for both. option: the key of the policy, named in errors; None if it has none.
+    """
 
     def __init__(self, policy: Policy, option: str | None = "cold_start.data.bad_records") -> None:
         self.policy, self.option = policy, option
         self.reasons, self.repeated = list[str](), list[str]()
 
     def __call__(self, error: UserError) -> None:
-        """Raise the error, with the other way out added, or keep its text."""
-        if self.policy != "skip":
-            if self.option is None:
-                raise error
-            cure = f"or leave such records out by {self.option}=skip"
-            raise UserError(f"{error}, {cure}") from error
-        self.reasons.append(str(error))
+        """Keep the error's text; under another policy than "skip" raise it, naming the option."""
+        if self.policy == "skip":
+            self.reasons.append(str(error))
+        elif self.option is None:
+            raise error
+        else:
+            raise UserError(f"{error}, or skip such records with {self.option}=skip") from error
 
     def repeat(self, where: str, first: str) -> None:
         """Count the record at `where`, which has the content of the one at `first`.
@@ -43,11 +42,16 @@ class Rejects:
         Raises UserError under the policy "strict"."""
         text = f"{where}: has the content of the record at {first}"
         if self.policy == "strict":
-            raise UserError(f"{text}; remove one, or skip it by {self.option}=error")
+            raise UserError(f"{text}; remove one, or skip it with {self.option}=error")
         self.repeated.append(text)
 
+    def first(self) -> str:
+        """The number of unusable records and the first reason, to end a clause; may be empty."""
+        reasons = self.reasons
+        return f"; {len(reasons)} left out, as {reasons[0]}" if reasons else ""
+
     def summary(self) -> list[str]:
-        """What was left out, as lines to print: none if nothing was."""
+        """Lines that say what was left out; none if nothing was."""
         lines = []
         if self.repeated:
             lines.append(f"  repeated: {len(self.repeated)} left out ({self.repeated[0]})")

@@ -1,26 +1,21 @@
 """4x4 Sudoku: puzzles with one solution, and a split that leaks no solution.
 
-There are only 288 grids. Relabelling the digits sorts them into 12 orbits of 24, and whole orbits
-are held out: no test solution, nor a relabelling of one, is ever trained on."""
+There are only 288 grids. Relabeling the digits sorts them into 12 orbits of 24, and full orbits
+are held out: no test solution, nor a relabeling of one, is ever trained on."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import permutations
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from weft_rl.data.records import Record
+from weft_rl.data.task_file import Split
 from weft_rl.rewards.sudoku_grid import CELLS, DIGITS, SIZE, solved_grids
 from weft_rl.seeding import seed_for
 
-Split = Literal["train", "test"]
-
 # Every fourth orbit in the order of their smallest grids: 3 of 12, 72 of 288 grids.
 _HELD_OUT_EVERY = 4
-# No 4x4 puzzle with fewer than 4 clues has one solution.
-_MOST_BLANKS = 12
 
 
 @cache
@@ -39,7 +34,7 @@ def latin_squares() -> tuple[str, ...]:
 
 
 def orbit(grid: str) -> str:
-    """The smallest relabelling of a grid: digits renamed in order of appearance."""
+    """The smallest relabeling of a grid: digits renamed in order of appearance."""
     names: dict[str, str] = {}
     return "".join(names.setdefault(digit, str(len(names) + 1)) for digit in grid)
 
@@ -66,37 +61,24 @@ def fill_rows(puzzle: str, order: Callable[[list[str]], Sequence[str]] = sorted)
     return grid
 
 
-def generate(split: Split, count: int, seed: int, blanks: tuple[int, int] = (8, 8)) -> list[Record]:
-    """Puzzles with exactly one solution; the i-th depends on (split, seed, blanks, i) only.
+def generate(split: Split, count: int, seed: int, blanks: int = 8) -> list[dict[str, str]]:
+    """Fields of puzzles with one solution; the i-th depends on (split, seed, blanks, i) only.
 
-    All puzzles of the split with a given number of blanks are shuffled by the seed and dealt one
-    after the other, the numbers of blanks by turns. So puzzles are distinct until all are dealt;
-    training then deals them again. blanks: fewest and most empty cells, both included; the
-    published test puzzles have 8. Raises ValueError for an unknown split, for blanks outside 1 to
-    12, and for more test puzzles than there are."""
-    if split not in get_args(Split):
-        raise ValueError(f"split={split}: must be one of {', '.join(get_args(Split))}")
-    fewest, most = blanks
-    if not 1 <= fewest <= most <= _MOST_BLANKS:
-        raise ValueError(f"blanks={blanks}: must be 1 <= fewest <= most <= {_MOST_BLANKS}")
-    puzzles = [_puzzles(split, number) for number in range(fewest, most + 1)]
-    available = min(map(len, puzzles)) * len(puzzles)
-    if split == "test" and count > available:
-        raise ValueError(f"count={count}: only {available} test puzzles have blanks={blanks}")
-    orders = [
-        np.random.default_rng(seed_for(seed, "puzzle", split, number)).permutation(len(deck))
-        for number, deck in enumerate(puzzles, fewest)
-    ]
-    records = []
+    All puzzles of the split are shuffled by the seed and dealt one after the other: they are
+    distinct until all are dealt; training then deals them again. blanks: empty cells, 1 to 12; the
+    published test puzzles have 8. Raises ValueError for more test puzzles than there are."""
+    puzzles = _puzzles(split, blanks)
+    if split == "test" and count > len(puzzles):
+        raise ValueError(f"count={count}: only {len(puzzles)} test puzzles have blanks={blanks}")
+    rng = np.random.default_rng(seed_for(seed, "puzzle", split, blanks))
+    order = rng.permutation(len(puzzles))
+    fields = []
     for i in range(count):
-        turn, number = divmod(i, len(puzzles))
-        drawn = orders[number][turn % len(orders[number])]
-        grid, empty = (int(value) for value in puzzles[number][drawn])
+        grid, empty = (int(value) for value in puzzles[order[i % len(order)]])
         solution = solved_grids()[grid]
         puzzle = "".join("0" if empty >> k & 1 else digit for k, digit in enumerate(solution))
-        fields = {"puzzle": puzzle, "solution": solution}
-        records.append(Record(f"{split}-{seed}-{i}", "sudoku", fields))
-    return records
+        fields.append({"puzzle": puzzle, "solution": solution})
+    return fields
 
 
 @cache
@@ -115,7 +97,7 @@ def _unique_masks(grid: str, blanks: int) -> NDArray[np.int64]:
     """(M,) which sets of cells may be emptied without letting in a second solution.
 
     A second grid fits when all cells in which it differs are empty. Renaming digits changes no such
-    set, so the sets of an orbit's smallest grid serve the whole orbit."""
+    set, so the sets of an orbit's smallest grid serve all of the orbit."""
     places = 1 << np.arange(CELLS)
     differing = ((_table() != _table()[solved_grids().index(grid)]) * places).sum(axis=1)
     masks = np.arange(1 << CELLS)

@@ -1,111 +1,189 @@
-"""Where a task's records come from, and how a task of one's own joins those of the package."""
+"""The table of tasks, and where their records come from: generators, files, the hub."""
 
-import importlib.util
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
+from importlib import resources
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import numpy as np
 
-from weft_rl.data import countdown, sudoku
-from weft_rl.data.own_task import Split, Task, check_task, generated, guarded, own_code
-from weft_rl.data.prompts import PROMPTS, PromptStyle
-from weft_rl.data.records import FIELDS, Record, load_records
-from weft_rl.data.rejects import Rejects
-from weft_rl.data.trace_sources import is_hub_id
+from weft_rl.config.fields import shown
+from weft_rl.data import countdown, prompts, records, sudoku
+from weft_rl.data.files import read_rows
+from weft_rl.data.hub import hub_rows, is_hub_id
+from weft_rl.data.json_rows import Row
+from weft_rl.data.prompts import PromptStyle
+from weft_rl.data.records import Record
+from weft_rl.data.rejects import Rejects, fail
+from weft_rl.data.task_file import Split, Task, read_task
 from weft_rl.errors import UserError
-from weft_rl.rewards.registry import EVALUATION, add_task
+from weft_rl.rewards.registry import EVALUATION, Reward, add_task, training
 
 # Held-out records are the same in every run, whatever its seed: runs are compared on them.
 _HELD_OUT_SEED = 0
-# Empty cells of a generated puzzle, as in the published test set.
-_BLANKS = (8, 8)
-# Data sets of the hub that stand for "published"; their test splits.
-HUB = {"gsm8k": "openai/gsm8k:main", "math500": "HuggingFaceH4/MATH-500"}
 
 
-def _sudoku(split: Split, count: int, seed: int) -> list[Record]:
-    return sudoku.generate(split, count, seed, _BLANKS)
+def _training(task: str) -> Mapping[str, Reward]:
+    return {name: term.reward for name, term in training(task).items()}
 
 
-# By task; those that are missing have files only.
-GENERATORS: dict[str, Callable[[Split, int, int], list[Record]]] = {
-    "sudoku": _sudoku,
-    "countdown": countdown.generate,
+# By the name that task= takes; load_task adds those of files.
+REGISTRY: dict[str, Task] = {
+    "sudoku": Task(
+        prompt=prompts.SUDOKU,
+        fields=records.sudoku_fields,
+        training=_training("sudoku"),
+        evaluation=EVALUATION["sudoku"],
+        generate=sudoku.generate,
+        columns=frozenset({"puzzle", "solution"}),
+        published="sudoku_4x4_test.csv",
+    ),
+    "countdown": Task(
+        prompt=prompts.COUNTDOWN,
+        fields=records.countdown_fields,
+        training=_training("countdown"),
+        evaluation=EVALUATION["countdown"],
+        generate=countdown.generate,
+        columns=frozenset({"numbers", "nums", "input", "target", "output"}),
+        published=countdown.PUBLISHED,
+    ),
+    "gsm8k": Task(
+        prompt=prompts.GSM8K,
+        fields=records.gsm8k_fields,
+        training=_training("gsm8k"),
+        evaluation=EVALUATION["gsm8k"],
+        columns=frozenset({"question", "answer"}),
+        published="openai/gsm8k:main",
+    ),
+    "math500": Task(
+        prompt=prompts.MATH500,
+        fields=records.math500_fields,
+        training=_training("math500"),
+        evaluation=EVALUATION["math500"],
+        columns=frozenset({"problem", "answer", "solution"}),
+        published="HuggingFaceH4/MATH-500",
+    ),
 }
 
 
 def load_task(name: str) -> None:
-    """Make `task=name` known: nothing to do for the package's, a file is run for its `TASK`.
+    """Add the task of a file to the registry; nothing to do for one that is known.
 
-    Raises UserError for an unknown task and for a file without one."""
-    if name in EVALUATION:
-        return
-    path = Path(name)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if path.suffix != ".py" or not path.is_file() or spec is None or spec.loader is None:
-        known = ", ".join(EVALUATION)
-        raise UserError(f"task={name}: must be one of {known}, or a Python file with a TASK")
-    module = importlib.util.module_from_spec(spec)
-    with own_code(name, "it"):
-        spec.loader.exec_module(module)
-    task = getattr(module, "TASK", None)
-    if not isinstance(task, Task):
-        problem = "has no TASK" if task is None else f"its TASK is of type {type(task).__name__}"
-        raise UserError(f"task={name}: {problem}; write TASK = Task(...), see docs/tasks.md")
-    check_task(name, task)
-    _join(name, task)
+    Raises UserError for an unknown task, and as read_task for a file that is wrong."""
+    if name not in REGISTRY:
+        REGISTRY[name] = task = read_task(name, [*REGISTRY])
+        add_task(name, task.training, task.evaluation)
 
 
-def _join(name: str, task: Task) -> None:
-    """Make a task known; what its functions raise names its file and line, but for the training
-    rewards, of which a run stands some."""
-    scores = {key: guarded(name, key, score) for key, score in task.evaluation.items()}
-    add_task(name, task.training, scores)
-    FIELDS[name] = guarded(name, "fields", task.fields, passed=(ValueError,))
-    prompt = guarded(name, "prompt", task.prompt)
-    PROMPTS.update({(style, name): prompt for style in get_args(PromptStyle)})
-    if task.generate is not None:
-        generate = guarded(name, "generate", task.generate)
-        GENERATORS[name] = lambda split, count, seed: [
-            Record(f"{split}-{seed}-{i}", name, fields)
-            for i, fields in enumerate(generated(name, generate(split, count, seed)))
-        ]
+def task_prompt(style: PromptStyle, task: str, fields: Mapping[str, Any]) -> str:
+    """What the user says to pose a problem, from the fields of its record.
+
+    Raises UserError for a task that the style has no wording for."""
+    prompt = _known(task).prompt
+    if not isinstance(prompt, Mapping):
+        return prompt(fields)
+    if style not in prompt:
+        raise UserError(
+            f"prompt_style={style}: has no prompt for task={task}; use {' or '.join(prompt)}"
+        )
+    return prompt[style](fields)
+
+
+def load_records(
+    task: str, data: str, rejects: Rejects | None = None, split: Split = "test"
+) -> list[Record]:
+    """The records of a file, of a test set of the package, or of a data set of the hub.
+
+    data: a path, whose file is read by read_rows; a name of the hub, whose `split` is read; or
+    "published". Columns, in any case, are those that records.py names for each task. rejects: what
+    happens to records that are not of the task's form, or occur twice; None: those raise UserError,
+    these are skipped. Raises UserError naming file and line, and for a source without records."""
+    columns, published = _known(task).columns, _known(task).published
+    name = hub_name(task, data)
+    if name is not None:
+        return _records(task, hub_rows(name, name, split, columns), name, name, rejects)
+    if data == "published" and published is not None:
+        with resources.as_file(resources.files("weft_rl.data") / "files" / published) as path:
+            return _records(task, read_rows(path, columns), str(path), data, rejects)
+    path = Path(data)
+    rows = read_rows(path, columns, rejects or fail)
+    return _records(task, rows, str(path), path.name, rejects)
+
+
+def _known(task: str) -> Task:
+    if task not in REGISTRY:
+        raise UserError(f"task={task}: must be one of {', '.join(REGISTRY)}")
+    return REGISTRY[task]
+
+
+def _records(
+    task: str, rows: Iterable[Row], place: str, name: str, rejects: Rejects | None
+) -> list[Record]:
+    """Records of rows, each content once; place: their source in errors; name: begins their ids."""
+    rejects = rejects or Rejects("error", None)
+    kept: list[Record] = []
+    places: dict[str, str] = {}
+    known = REGISTRY[task].columns
+    for where, row in rows:
+        lower = {key.lower(): value for key, value in row.items()}
+        try:
+            fields = REGISTRY[task].fields(lower)
+        except ValueError as error:
+            is_other = known is not None and known.isdisjoint(lower)
+            others = f" (its columns are {shown([*row])})" if is_other else ""
+            rejects(UserError(f"{where}: {error}{others}; fix or remove the record"))
+            continue
+        content = repr(fields)
+        if content in places:
+            rejects.repeat(where, places[content])
+            continue
+        places[content] = where
+        kept.append(Record(f"{name}-{len(kept)}", task, fields))
+    if not kept:
+        raise UserError(f"{place}: holds no records{rejects.first()}; name a file that does")
+    return kept
 
 
 def training_records(task: str, count: int, seed: int) -> list[Record]:
     """Generated records of the training split. Raises UserError for a task that has none."""
-    if task not in GENERATORS:
-        raise UserError(
-            f"rl.rollout.data=null: there are no generated records of task={task}; name a file"
-        )
-    return GENERATORS[task]("train", count, seed)
+    return _generated(task, "train", count, seed, "rl.rollout.data")
+
+
+def _generated(task: str, split: Split, count: int | None, seed: int, key: str) -> list[Record]:
+    generate = REGISTRY[task].generate
+    if generate is None or count is None:
+        raise UserError(f"{key}=null: task={task} has no generated records; name a file")
+    rows = generate(split, count, seed)
+    return [Record(f"{split}-{seed}-{i}", task, fields) for i, fields in enumerate(rows)]
 
 
 def held_out_records(
     task: str, count: int | None, data: str | None, rejects: Rejects | None = None
 ) -> list[Record]:
-    """At most `count` records to evaluate on, or all: the generated test split, "published", "d1"
-    (the 256 of the published Sudoku puzzles that d1 evaluates, in its order), or a file's.
+    """At most `count` records to evaluate on, or all: the task's own (data=None), generated or from
+    the hub,
+    "d1" (the 256 of the published Sudoku puzzles that d1 evaluates, in its order), or those of
+    load_records.
 
-    rejects: as load_records takes it. Raises UserError for a file that cannot be read, and for a
-    task that has no such records."""
+    rejects: as load_records. Raises UserError for a file that cannot be read, and for a task that
+    has no such records."""
     if data == "d1":
         if task != "sudoku":
             raise UserError(f"eval.data=d1: is for task=sudoku, not task={task}; use published")
-        records = load_records(task, "published")
-        # the draw of numpy's old generator is what d1's subset is: no other gives it
-        drawn = np.random.RandomState(42).choice(len(records), 256, replace=False)
-        return [records[i] for i in drawn][:count]
-    if data is not None:
-        return load_records(task, data, rejects)[:count]
-    if task not in GENERATORS or count is None:
-        raise UserError(f"eval.data=null: there are no generated records of task={task}; name some")
-    return GENERATORS[task]("test", count, _HELD_OUT_SEED)
+        published = load_records(task, "published")
+        # d1's subset is defined by the draw of numpy's legacy generator
+        drawn = np.random.RandomState(42).choice(len(published), 256, replace=False)
+        return [published[i] for i in drawn][:count]
+    if data is not None or hub_name(task, None) is not None:
+        return load_records(task, data or "published", rejects)[:count]
+    return _generated(task, "test", count, _HELD_OUT_SEED, "eval.data")
 
 
 def hub_name(task: str, data: str | None) -> str | None:
-    """The hub's name for `data=`, "owner/name" or "owner/name:configuration"; None for all else."""
-    if data in (None, "published") and task in HUB:
-        return HUB[task]
+    """The hub's name for `data=`, "owner/name" or "owner/name:configuration"; None if it has none.
+
+    "published" and None stand for the task's own data set of the hub."""
+    published = REGISTRY[task].published
+    if data in (None, "published"):
+        return published if published is not None and is_hub_id(published) else None
     return data if data is not None and is_hub_id(data) and not Path(data).exists() else None

@@ -1,9 +1,9 @@
-"""The schemas that cold-start records come in, recognised by their columns.
+"""The schemas of cold-start records, recognized by their columns.
 
 An s1K record: {"question": "What is 2+3?", "thinking_trajectories": ["Add."], "attempt": "5"}.
 A chat: {"messages": [{"role": "user", "content": "What is 2+3?"},
-{"role": "assistant", "content": "<think>Add.</think>5"}]}; Mixture-of-Thoughts is chats as well.
-ShareGPT's: {"conversations": [{"from": "human", "value": "What is 2+3?"}, ...]}."""
+{"role": "assistant", "content": "<think>Add.</think>5"}]}; Mixture-of-Thoughts has chats as well.
+ShareGPT: {"conversations": [{"from": "human", "value": "What is 2+3?"}, ...]}."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -11,20 +11,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from weft_rl.config.fields import shown
-from weft_rl.data.values import as_list, check_unicode, is_missing
+from weft_rl.data.values import as_list, first_of, is_missing, require_text
 
-# What becomes of <think>...</think> at the start of an answer: our tags, or text as any other.
+# What becomes of <think>...</think> at the start of an answer: our tags, or text like any other.
 Think = Literal["rewrite", "keep"]
-# Which of the assistant's turns are trained on.
-Turns = Literal["last", "all"]
 
 _ROLES = ("system", "user", "assistant")
 _ALIASES = {"human": "user", "gpt": "assistant"}  # ShareGPT's
 # The columns of a message, a chat's before ShareGPT's; thoughts that stand beside the content.
 _ROLE, _CONTENT = ("role", "from"), ("content", "value")
-_BESIDE = ("reasoning_content", "thinking")
+_THOUGHTS = ("reasoning_content", "thinking")
 _CALLS = ("tool_calls", "function_call")
-_THOUGHT = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
+_THINK = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -32,48 +30,32 @@ class Trace:
     """One question with its reasoning and answer."""
 
     question: str
-    reasoning: str | None  # None: a chat, whose answer stands without tags
+    reasoning: str | None  # None: a chat, whose answer has no tags
     answer: str
-    source: str  # file:line, or how it was generated; named when something is wrong with it
+    source: str  # file:line, or how it was generated; for error messages
     history: tuple[tuple[str, str], ...] = ()  # role and content of the turns before the question
-    num_tokens: int | None = None  # as the data set counts them, with a tokenizer of its own
+    num_tokens: int | None = None  # by the data set's count, with its own tokenizer
     think: Think | None = None  # what became of the <think>...</think> that the answer had
 
 
 def trace_of(row: Mapping[str, Any], source: str, think: Think = "rewrite") -> Trace:
-    """A record of any of the schemas as a trace, a chat's last answer as what is trained on.
+    """A record of any schema as a trace; a chat's last answer is what is trained on.
 
-    Raises ValueError saying what is wrong: columns of no schema (which are named), a text that is
-    missing, empty or no Unicode, a conversation that does not end with an answer, a <think> to
-    rewrite that is not closed, or empty, or without an answer after it."""
-    fitting: list[Callable[[Mapping[str, Any]], Trace]] = []
-    for columns, parse in _SCHEMAS.values():
-        if row.keys() >= columns:
-            fitting.append(parse)
-            # data sets that were put together have the columns of all, empty where another's
-            if not any(is_missing(row[column]) for column in columns):
-                return replace(with_thought(parse(row), think), source=source)
+    Raises ValueError for columns of no schema (which are named), a text that is missing, empty or
+    not Unicode, a conversation that does not end with an answer, and a <think> to rewrite that is
+    not closed, empty, or without an answer after it."""
+    fitting = [(columns, parse) for columns, parse in _SCHEMAS.values() if row.keys() >= columns]
     if not fitting:
         known = "; ".join(f"{name}: {', '.join(sorted(c))}" for name, (c, _) in _SCHEMAS.items())
         raise ValueError(f"columns {shown([*row])} fit no schema ({known})")
-    return replace(with_thought(fitting[0](row), think), source=source)
-
-
-def _s1k(row: Mapping[str, Any]) -> Trace:
-    name = "thinking_trajectories"
-    texts = as_list(row[name])
-    # the first, as d1 does; every record of s1K has one
-    first = texts[0] if isinstance(texts, list) and texts else None
-    reasoning = _text(f"{name} (a list of texts)", first)
-    return Trace(
-        _text("question", row["question"]), reasoning, _text("attempt", row["attempt"]), ""
-    )
-
-
-def _s1k_1_1(row: Mapping[str, Any]) -> Trace:
-    names = ("question", "deepseek_thinking_trajectory", "deepseek_attempt")
-    question, reasoning, answer = (_text(name, row[name]) for name in names)
-    return Trace(question, reasoning, answer, "")
+    # in concatenated data sets, rows have the columns of all, empty where another's
+    filled = [
+        parse
+        for columns, parse in fitting
+        if not any(is_missing(row[column]) for column in columns)
+    ]
+    parse = filled[0] if filled else fitting[0][1]
+    return replace(with_thought(parse(row), think), source=source)
 
 
 def with_thought(trace: Trace, think: Think) -> Trace:
@@ -81,26 +63,26 @@ def with_thought(trace: Trace, think: Think) -> Trace:
 
     Raises ValueError for one that cannot be rewritten."""
     text = trace.answer
-    # where a chat template opens the thought, the record has only its end
+    # if the chat template opens the thought, the record has only its end
     if "<think>" not in text and text.count("</think>") == 1:
         text = f"<think>{text}"
     if trace.reasoning is not None or not text.lstrip().startswith("<think>"):
         return trace
-    parts = _THOUGHT.fullmatch(text)
+    parts = _THINK.fullmatch(text)
     if think == "keep":
-        # not closed, or alone: text like any other
+        # not closed, or without an answer: text like any other
         if parts is None or not parts[2].strip():
             return trace
         return replace(trace, reasoning=parts[1], answer=parts[2], think=think)
     if parts is None:
         raise ValueError("the assistant's <think> is not closed by </think>")
-    reasoning = _text("the text between <think> and </think>", parts[1].strip())
-    answer = _text("the answer after </think>", parts[2].strip())
+    reasoning = require_text("the text between <think> and </think>", parts[1].strip())
+    answer = require_text("the answer after </think>", parts[2].strip())
     return replace(trace, reasoning=reasoning, answer=answer, think=think)
 
 
 def turns_of(trace: Trace, think: Think) -> Iterator[Trace]:
-    """A trace for each answer to the user in a chat, the turns before it as they are written.
+    """A trace for each answer to the user in a chat; the turns before it stay as written.
 
     Raises ValueError as with_thought, naming the turn."""
     for i, (role, content) in enumerate(trace.history):
@@ -114,76 +96,66 @@ def turns_of(trace: Trace, think: Think) -> Iterator[Trace]:
     yield trace
 
 
-def _whole(value: object) -> object:
-    """A count, also where missing ones made floats of a column; all else as it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _s1k(row: Mapping[str, Any]) -> Trace:
+    texts = as_list(row["thinking_trajectories"])
+    # the first, as d1 does; every record of s1K has one
+    first = texts[0] if isinstance(texts, list) and texts else None
+    return Trace(
+        require_text("question", row["question"]),
+        require_text("thinking_trajectories (a list of texts)", first),
+        require_text("attempt", row["attempt"]),
+        "",
+    )
+
+
+def _s1k_1_1(row: Mapping[str, Any]) -> Trace:
+    names = ("question", "deepseek_thinking_trajectory", "deepseek_attempt")
+    question, reasoning, answer = (require_text(name, row[name]) for name in names)
+    return Trace(question, reasoning, answer, "")
 
 
 def _chat(row: Mapping[str, Any]) -> Trace:
-    shared = is_missing(row.get("messages")) and "conversations" in row
-    name = "conversations" if shared else "messages"
-    turns = [_turn(message) for message in _messages(name, row.get(name))]
+    is_shared = is_missing(row.get("messages")) and "conversations" in row
+    name = "conversations" if is_shared else "messages"
+    messages = as_list(row.get(name))
+    if not isinstance(messages, list):
+        raise ValueError(f"{name} must be a list, got {shown(messages)}")
+    turns = [_turn(message) for message in messages]
     roles = [role for role, _ in turns]
     if roles[-2:] != ["user", "assistant"]:
         raise ValueError(
             f"{name} must end with user and assistant, got {shown(roles[-2:])}: there is no "
             "answer to train on"
         )
-    count = _whole(row.get("num_tokens"))
-    # content is stripped as the chat template does it for the other turns
-    return Trace(
-        turns[-2][1],
-        None,
-        turns[-1][1].strip(),
-        "",
-        tuple(turns[:-2]),
-        count if isinstance(count, int) and not isinstance(count, bool) else None,
-    )
-
-
-def _messages(name: str, value: object) -> list[Any]:
-    value = as_list(value)
-    if not isinstance(value, list):
-        raise ValueError(f"{name} must be a list, got {shown(value)}")
-    return value
+    count = row.get("num_tokens")
+    # missing values turn a column of integers into floats
+    is_count = isinstance(count, int | float) and not isinstance(count, bool) and count % 1 == 0
+    num_tokens = int(count) if is_count and count is not None else None
+    # content is stripped as the chat template strips that of the other turns
+    answer = turns[-1][1].strip()
+    return Trace(turns[-2][1], None, answer, "", tuple(turns[:-2]), num_tokens)
 
 
 def _turn(message: object) -> tuple[str, str]:
     if not isinstance(message, Mapping):
         raise ValueError(f"a message must have role and content, got {shown(message)}")
-    role, content, thought = (_first(message, names) for names in (_ROLE, _CONTENT, _BESIDE))
+    role, content, thought = (first_of(message, *names) for names in (_ROLE, _CONTENT, _THOUGHTS))
     role = _ALIASES.get(role, role) if isinstance(role, str) else role
     if role not in _ROLES:
         raise ValueError(f"role must be one of {', '.join(_ROLES)}, got {shown(role)}")
-    if _first(message, _CALLS):
+    if first_of(message, *_CALLS):
         raise ValueError(f"a message of the {role} calls a tool, which is not text to train on")
-    text = _content(f"content of a message of the {role}", content)
-    if thought is None:
-        return str(role), text
-    return str(role), f"<think>{_text('the reasoning of a message', thought)}</think>{text}"
-
-
-def _first(message: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    """The first of some columns of a message that has a value."""
-    return next((message[name] for name in names if not is_missing(message.get(name))), None)
-
-
-def _content(name: str, value: object) -> str:
-    """A text, or the texts of a list of parts, as chat templates join them."""
-    if not isinstance(value, list):
-        return _text(name, value)
-    for part in value:
-        kind = part.get("type") if isinstance(part, Mapping) else part
-        if kind != "text" or not isinstance(part.get("text"), str):
-            raise ValueError(f"{name} must be a text or parts of type text, got {shown(kind)}")
-    return _text(name, "".join(part["text"] for part in value))
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{name} must be a text that is not empty, got {shown(value)!r}")
-    check_unicode(name, value)
-    return value
+    name = f"content of a message of the {role}"
+    if isinstance(content, list):  # of parts, which chat templates join
+        for part in content:
+            kind = part.get("type") if isinstance(part, Mapping) else part
+            if kind != "text" or not isinstance(part.get("text"), str):
+                raise ValueError(f"{name} must be a text or parts of type text, got {shown(kind)}")
+        content = "".join(part["text"] for part in content)
+    text = require_text(name, content)
+    if thought is not None:
+        text = f"<think>{require_text('the reasoning of a message', thought)}</think>{text}"
+    return str(role), text
 
 
 _SCHEMAS: dict[str, tuple[frozenset[str], Callable[[Mapping[str, Any]], Trace]]] = {
@@ -196,15 +168,14 @@ _SCHEMAS: dict[str, tuple[frozenset[str], Callable[[Mapping[str, Any]], Trace]]]
     "ShareGPT": (frozenset({"conversations"}), _chat),
 }
 
-# What is read of a data set's columns.
+# The columns of a data set that are read.
 COLUMNS = frozenset(
-    {"id", "num_tokens"}.union(
-        *(columns for columns, _ in _SCHEMAS.values()),
-        (
-            f"{name}.{column}"
-            for name in ("messages", "conversations")
-            for column in (*_ROLE, *_CONTENT, *_BESIDE, *_CALLS)
-        ),
-    )
-    - {"messages", "conversations"}
+    {"id", "num_tokens"}
+    | _SCHEMAS["s1K"][0]
+    | _SCHEMAS["s1K-1.1"][0]
+    | {
+        f"{name}.{column}"
+        for name in ("messages", "conversations")
+        for column in (*_ROLE, *_CONTENT, *_THOUGHTS, *_CALLS)
+    }
 )

@@ -1,9 +1,13 @@
-"""Values of records as files have them: missing ones, numbers, lists that are spelled as text."""
+"""Values of records as files store them: missing ones, numbers, lists spelled as text."""
 
 import ast
 import json
 import math
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
+
+from weft_rl.config.fields import shown
 
 
 def is_missing(value: object) -> bool:
@@ -11,9 +15,14 @@ def is_missing(value: object) -> bool:
     return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
+def first_of(row: Mapping[str, Any], *names: str) -> Any:
+    """The first of some columns that has a value; None without one."""
+    return next((row[name] for name in names if not is_missing(row.get(name))), None)
+
+
 def plain_number(value: object) -> str:
-    """A finite number in digits, 204.0 as 204: a missing value makes floats of a column's whole
-    numbers. Empty for all else."""
+    """A finite number in digits, 204.0 as 204: missing values turn a column of integers into
+    floats. Empty for everything else."""
     is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value):
         return ""
@@ -23,7 +32,7 @@ def plain_number(value: object) -> str:
 
 
 def as_list(value: object) -> object:
-    """A list; the text of one, in JSON's spelling or Python's, as the list. All else as it is."""
+    """A list; the text of one, in JSON or Python, as the list. Everything else unchanged."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     for parse in (json.loads, ast.literal_eval):
@@ -36,10 +45,18 @@ def as_list(value: object) -> object:
     return value
 
 
-def check_unicode(name: str, text: str) -> None:
-    """Raise ValueError for text that no file can hold: JSON can spell half a character."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{name} holds half of a surrogate pair") from error
+def require_text(name: str, value: object) -> str:
+    """A text that is neither blank nor holds half of a surrogate pair, which JSON can spell but no
+    file can hold. Raises ValueError for everything else."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{name} must be a text that is not empty, got {shown(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} holds half of a surrogate pair") from error
+    return value
+
+
+def one_line(error: Exception) -> str:
+    """An exception's text on one line; its type's name where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

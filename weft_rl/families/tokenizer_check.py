@@ -13,8 +13,7 @@ def misfit(
     tokens: ids by text; named: its eos_token, bos_token and pad_token, None for one it has not."""
     rows = family.sizes(config).vocab_size
     count = max(tokens.values(), default=-1) + 1
-    # embeddings are padded to a round number of rows: LLaDA-8B has 115 more than it has tokens,
-    # the small model a third of its 1,024
+    # embeddings are padded to a round number of rows: LLaDA-8B has 115 more than it has tokens
     if not rows / 2 <= count <= rows:
         return f"the tokenizer has {count} tokens, the model {rows}"
     end = named["eos_token"]

@@ -6,11 +6,17 @@ from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.checkpoints.weights_check import check_weights
 from weft_rl.config.fields import require
 from weft_rl.config.schema import TASKS, TOY_MODELS, RunConfig
-from weft_rl.data.own_task import try_task
-from weft_rl.data.prompts import task_prompt
-from weft_rl.data.records import load_records
 from weft_rl.data.rejects import Rejects
-from weft_rl.data.tasks import GENERATORS, held_out_records, hub_name, load_task, training_records
+from weft_rl.data.task_file import try_task
+from weft_rl.data.tasks import (
+    REGISTRY,
+    held_out_records,
+    hub_name,
+    load_records,
+    load_task,
+    task_prompt,
+    training_records,
+)
 from weft_rl.data.trace_selection import read_traces
 from weft_rl.errors import UserError
 from weft_rl.evaluation.results_store import rank_and_world
@@ -59,7 +65,8 @@ def check_data(config: RunConfig) -> None:
 
     Held-out and RL records of the hub are left to the stage that needs them."""
     load_task(config.task)
-    if "rl" in config.stages and config.rl.rollout.data is None and config.task not in GENERATORS:
+    needs_generated = "rl" in config.stages and config.rl.rollout.data is None
+    if needs_generated and REGISTRY[config.task].generate is None:
         raise UserError(
             f"rl.rollout.data=null: task={config.task} has no generated records; name a file"
         )

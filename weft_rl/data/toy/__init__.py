@@ -1,1 +1,1 @@
-"""The tiny world: vocabulary, puzzles and reasoning traces that are generated."""
+"""Generated data of the tiny model: its vocabulary, puzzles and reasoning traces."""

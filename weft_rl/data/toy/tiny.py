@@ -1,32 +1,31 @@
-"""What the tiny model is trained on: a careless teacher, then clean traces.
+"""Training texts of the tiny model: a careless teacher, then clean traces.
 
-In pretraining a teacher solves Sudoku by filling in what each row lacks, and other grids show what
-columns and boxes are; most answers have no tags. Cold start has no Sudoku in it. So there is
-something left to learn: the format, and then to heed columns and boxes in a Sudoku."""
+In pretraining a teacher solves Sudoku by filling in what each row lacks, and other grids show the
+rules of columns and boxes; most answers have no tags. The cold start holds no Sudoku. So RL has
+something left to learn: the format, and then the rules of columns and boxes in a Sudoku."""
 
 from collections.abc import Callable
+from functools import cache, partial
 
 import numpy as np
 
-from weft_rl.data.prompts import CELL_NAMES, plain_answer, tagged_answer
-from weft_rl.data.sudoku import generate
-from weft_rl.data.toy.grids import (
-    BLANKS,
-    bands_grid,
-    blanked,
-    careless_solution,
-    latin_grid,
-    stacks_grid,
-)
+from weft_rl.data.prompts import tagged_answer
+from weft_rl.data.sudoku import fill_rows, generate, latin_squares
+from weft_rl.data.toy.vocabulary import CELL_NAMES
 from weft_rl.data.trace_schemas import Trace
+from weft_rl.rewards.sudoku_grid import is_solved
 from weft_rl.seeding import seed_for
 
 Rng = np.random.Generator
 # A task's prompt, its reasoning and its answer
 Solved = tuple[str, str, str]
 
-# Share of pretraining answers without tags: the format is left for the cold start to settle. With
-# six in ten the base still wrote tags for a quarter of the puzzles.
+_BLANKS = 8  # empty cells, as in the published puzzles
+# Share of the teacher's answers with each row's digits in ascending order: a habit that RL has to
+# overcome, which random order, wrong about as often, would not be.
+_ASCENDING = 0.8
+# Share of pretraining answers without tags: the format is left to the cold start. At 0.6 the base
+# still wrote tags for a quarter of the puzzles.
 _PLAIN = 0.7
 # Named in the reasoning; with the 16 answer cells and the tags they fill the 32-token canvas.
 _NAMED_CELLS = 4
@@ -42,30 +41,60 @@ _PRETRAINING_MIX = {
 _COLD_START_MIX = {"latin": 0.1, "chain": 0.5, "order": 0.4}
 
 
-def first_cells(puzzle: str, answer: str) -> str:
-    """The first empty cells with their digits: " r1c2=4 r1c3=1 ..."."""
-    empty = [i for i, clue in enumerate(puzzle) if clue == "0"][:_NAMED_CELLS]
-    return "".join(f" {CELL_NAMES[i]}={answer[i]}" for i in empty)
+def careless_solution(puzzle: str, rng: Rng) -> str:
+    """The puzzle with each row filled by the digits that it lacks, mostly in ascending order."""
+    if rng.random() < _ASCENDING:
+        return fill_rows(puzzle)
+    return fill_rows(puzzle, lambda lacking: rng.permutation(lacking).tolist())
+
+
+def blanked(grid: str, rng: Rng) -> str:
+    """The grid with eight of its cells empty."""
+    blanks = set(rng.choice(16, _BLANKS, replace=False).tolist())
+    return "".join("0" if i in blanks else digit for i, digit in enumerate(grid))
+
+
+@cache
+def _plain_latin_squares() -> tuple[str, ...]:
+    """The 288 Latin squares that are not Sudoku grids, and so not test solutions."""
+    return tuple(square for square in latin_squares() if not is_solved(square))
+
+
+def latin_grid(rng: Rng) -> str:
+    """A grid whose rows and columns hold each digit once, but not all of its boxes."""
+    squares = _plain_latin_squares()
+    return squares[rng.integers(len(squares))]
+
+
+def bands_grid(rng: Rng) -> str:
+    """A grid whose rows and boxes hold each digit once, but not all of its columns.
+
+    There are 8,928: too many to be remembered, unlike the Latin squares."""
+    grid: list[str] = []
+    for _ in range(2):
+        upper = rng.permutation(list("1234"))
+        # a box has two cells of the upper row, so its lower two hold the digits of the other two
+        grid += [*upper, *rng.permutation(upper[2:]), *rng.permutation(upper[:2])]
+    text = "".join(grid)
+    return bands_grid(rng) if is_solved(text) else text
+
+
+def stacks_grid(rng: Rng) -> str:
+    """Columns and boxes: bands with rows and columns exchanged."""
+    bands = bands_grid(rng)
+    return "".join(bands[column::4] for column in range(4))
 
 
 def _grid_task(name: str, puzzle: str, answer: str) -> Solved:
-    return f"{name}:{puzzle}", first_cells(puzzle, answer), answer
+    """The reasoning names the first empty cells with their digits: " r1c2=4 r1c3=1 ..."."""
+    empty = [i for i, clue in enumerate(puzzle) if clue == "0"][:_NAMED_CELLS]
+    reasoning = "".join(f" {CELL_NAMES[i]}={answer[i]}" for i in empty)
+    return f"{name}:{puzzle}", reasoning, answer
 
 
-def _grid(name: str, grid: str, rng: Rng) -> Solved:
+def _grid(name: str, draw: Callable[[Rng], str], rng: Rng) -> Solved:
+    grid = draw(rng)
     return _grid_task(name, blanked(grid, rng), grid)
-
-
-def _latin(rng: Rng) -> Solved:
-    return _grid("Latin", latin_grid(rng), rng)
-
-
-def _bands(rng: Rng) -> Solved:
-    return _grid("Bands", bands_grid(rng), rng)
-
-
-def _stacks(rng: Rng) -> Solved:
-    return _grid("Stacks", stacks_grid(rng), rng)
 
 
 def _chain(rng: Rng) -> Solved:
@@ -73,7 +102,7 @@ def _chain(rng: Rng) -> Solved:
     expression, steps = str(total), []
     for _ in range(rng.integers(1, 4)):
         number = int(rng.integers(1, 10))
-        subtract = bool(rng.integers(2)) and number <= total  # no negative numbers on the way
+        subtract = bool(rng.integers(2)) and number <= total  # no negative intermediate result
         result = total - number if subtract else total + number
         sign = "-" if subtract else "+"
         steps.append(f" {total}{sign}{number}={result}")
@@ -108,32 +137,36 @@ def _countdown(rng: Rng) -> Solved:
 
 
 _TASKS: dict[str, Callable[[Rng], Solved]] = {
-    "latin": _latin,
-    "bands": _bands,
-    "stacks": _stacks,
+    "latin": partial(_grid, "Latin", latin_grid),
+    "bands": partial(_grid, "Bands", bands_grid),
+    "stacks": partial(_grid, "Stacks", stacks_grid),
     "chain": _chain,
     "order": _order,
     "countdown": _countdown,
 }
 
 
+def plain_answer(reasoning: str, answer: str) -> str:
+    """An answer with a blank in place of each tag, so that every token has the position that it has
+    in a tagged answer."""
+    return f" {reasoning}  {answer} "
+
+
 def pretraining_texts(count: int, seed: int) -> list[tuple[str, str]]:
     """Prompt and completion of `count` pretraining examples; the i-th depends on (seed, i) only."""
-    puzzles = generate("train", count, seed, blanks=(BLANKS, BLANKS))
+    puzzles = generate("train", count, seed, _BLANKS)
     texts = []
-    for i, record in enumerate(puzzles):
+    for i, fields in enumerate(puzzles):
         rng = np.random.default_rng(seed_for(seed, "pretraining", i))
         task = rng.choice(list(_PRETRAINING_MIX), p=list(_PRETRAINING_MIX.values()))
         if task == "sudoku":
-            puzzle = str(record.fields["puzzle"])
+            puzzle = fields["puzzle"]
             prompt, reasoning, answer = _grid_task("Sudoku", puzzle, careless_solution(puzzle, rng))
         else:
             prompt, reasoning, answer = _TASKS[task](rng)
-        plain = rng.random() < _PLAIN
-        text = (
-            plain_answer(reasoning, answer) if plain else tagged_answer("tiny", reasoning, answer)
-        )
-        texts.append((prompt, text))
+        is_plain = rng.random() < _PLAIN
+        form = plain_answer if is_plain else partial(tagged_answer, "tiny")
+        texts.append((prompt, form(reasoning, answer)))
     return texts
 
 

@@ -1,6 +1,4 @@
-"""The tiny world's language: its symbols, each a token, and how many of them a text may have."""
-
-from weft_rl.data.prompts import CELL_NAMES
+"""The language of the tiny model: its symbols, each a token, and the longest text."""
 
 BOS, EOS, EOT, MASK, UNKNOWN = (
     "<|startoftext|>",
@@ -9,6 +7,8 @@ BOS, EOS, EOT, MASK, UNKNOWN = (
     "<|mdm_mask|>",
     "<|unknown|>",
 )
+# Names of the cells of a 4x4 grid in the reasoning, row by row.
+CELL_NAMES = [f"r{row}c{column}" for row in range(1, 5) for column in range(1, 5)]
 HEADERS = [f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ("user", "assistant")]
 _TAGS = ["<reasoning>", "</reasoning>", "<answer>", "</answer>"]
 _GRIDS = ["Sudoku:", "Latin:", "Bands:", "Stacks:"]
@@ -24,7 +24,4 @@ SYMBOLS = [
     *"0123456789+-*/()= ",
 ]
 
-POSITIONS = 256  # prompt and canvas take about 60
-
-# Rows of the small model's embedding. Its texts have words for about 700 tokens.
-SMALL_VOCABULARY = 1024
+POSITIONS = 256  # prompt and completion take about 60

@@ -1,0 +1,21 @@
+"""The registries of tasks, and the example task of docs/tasks.md."""
+
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+from weft_rl.data.tasks import REGISTRY
+from weft_rl.rewards.registry import EVALUATION
+
+PAGE = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+EXAMPLE = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
+
+
+@contextmanager
+def restored_registries():
+    """Remove the tasks that the block adds."""
+    kept = [(table, dict(table)) for table in (EVALUATION, REGISTRY)]
+    yield
+    for table, content in kept:
+        table.clear()
+        table.update(content)
