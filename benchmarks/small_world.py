@@ -18,7 +18,8 @@ from typing import Any
 
 from machine import machine
 
-from weft_rl.runs.folder import EVAL, METRICS, newest_checkpoint, read_json, read_lines
+from weft_rl.runs.folder import EVAL, METRICS, newest_checkpoint, read_json
+from weft_rl.runs.jsonl import read_lines
 from weft_rl.stats import crossed_mean
 
 RESULTS = Path(__file__).parent / "results"

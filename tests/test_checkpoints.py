@@ -13,7 +13,7 @@ import torch
 from weft_rl.cli import execute
 from weft_rl.pipeline.run import main
 from weft_rl.runs.checksums import SUMS, find_corruption, write_checksums
-from weft_rl.runs.folder import read_lines
+from weft_rl.runs.jsonl import read_lines
 
 SMALL = ["preset=tiny", "eval.after_each=false", "cold_start.records=12", "cold_start.epochs=2"]
 SMALL += ["cold_start.batch_size=4", "cold_start.logging_steps=1", "cold_start.save_steps=2"]

@@ -13,7 +13,8 @@ from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
 from weft_rl.pipeline.resume import is_untouched, open_run, take_up
 from weft_rl.pipeline.run import main
-from weft_rl.runs.folder import newest_checkpoint, run_lock
+from weft_rl.runs.folder import newest_checkpoint
+from weft_rl.runs.lock import run_lock
 
 SMALL = ["preset=tiny", "eval.after_each=false", "cold_start.records=8", "cold_start.epochs=1"]
 SMALL += ["cold_start.batch_size=4", "rl.num_prompts=2", "rl.num_generations=2", "rl.save_steps=1"]

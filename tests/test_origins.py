@@ -5,8 +5,8 @@ import yaml
 
 from weft_rl.config.load import load_run_config, to_yaml
 from weft_rl.errors import UserError
-from weft_rl.runs.folder import write_json
-from weft_rl.runs.origins import checkpoint_of, run_of
+from weft_rl.runs.atomic_io import write_json
+from weft_rl.runs.folder import checkpoint_of, run_of
 
 
 @pytest.fixture

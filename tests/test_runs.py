@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from weft_rl.errors import UserError
-from weft_rl.runs.folder import run_lock, write_text
+from weft_rl.runs.atomic_io import write_text
+from weft_rl.runs.lock import run_lock
 
 HOLD = """
 import sys, time

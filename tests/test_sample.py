@@ -13,7 +13,7 @@ from weft_rl.config.schema import BaseConfig
 from weft_rl.errors import UserError
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
-from weft_rl.sample import SampleConfig, draw_grid, find_checkpoint, main, sampler_config
+from weft_rl.sample import SampleOptions, draw_grid, find_checkpoint, main, sampler_config
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
 
@@ -44,7 +44,7 @@ def run(tmp_path_factory):
 
 
 def options(*argv):
-    return parse_options(SampleConfig, argv, command="it", description="")
+    return parse_options(SampleOptions, argv, command="it", description="")
 
 
 def test_a_puzzle_and_its_trace(checkpoint, tmp_path, monkeypatch, capsys):

@@ -35,10 +35,10 @@ def every(progress):
 
 def commit(progress, rows, candidate, confidence):
     """A step, with candidates and confidences for whole blocks: (A, K)."""
-    where = progress.open(rows)
-    column = where.position - progress.starts(rows)[where.index]
+    where = progress.masked_positions(rows)
+    column = where.position - progress.block_starts(rows)[where.index]
     place = where.index, column
-    return progress.commit(rows, where, candidate[place], confidence[place])
+    return progress.unmask(rows, where, candidate[place], confidence[place])
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_full_forwards_of_a_cache():
         progress, found = started(config), []
         for _ in range(8):
             rows = every(progress)
-            found.append(int(progress.needs_all(rows)[0]))
+            found.append(int(progress.needs_full_forward(rows)[0]))
             commit(progress, rows, np.full((1, 4), 5), np.ones((1, 4)))
         assert found == expected * 2
 

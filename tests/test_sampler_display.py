@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from weft_rl.sampler.denoise import Step
-from weft_rl.sampler.progress import filling_up, progress_bar, state
+from weft_rl.sampler.progress import live_completion, progress_bar, state
 
 
 def step(**changes):
@@ -50,7 +50,7 @@ def test_the_bar_shows_it():
 def test_the_first_row_fills_up():
     console = terminal()
     words = {7: " seven", 8: "eight", 9: "nine"}
-    with filling_up(4, lambda tokens: words[tokens[0]], console) as on_step:
+    with live_completion(4, lambda tokens: words[tokens[0]], console) as on_step:
         on_step(step(rows=np.array([0]), positions=np.array([2]), tokens=np.array([7])))
         on_step(step())
     shown = console.file.getvalue()
@@ -63,6 +63,6 @@ def test_nothing_is_left_where_there_is_no_terminal():
     console = Console(file=io.StringIO(), force_terminal=False)
     with progress_bar("rollout", console) as on_step:
         on_step(step())
-    with filling_up(4, str, console) as on_step:
+    with live_completion(4, str, console) as on_step:
         on_step(step())
     assert console.file.getvalue() == ""

@@ -44,7 +44,7 @@ def test_the_same_tokens_as_without_sharing(options, monkeypatch):
             return generate(*parts, batch_size=batch_size)
 
         cases.append((run, run()))
-    monkeypatch.setattr(ModelRunner, "beginning", ModelRunner.everything)
+    monkeypatch.setattr(ModelRunner, "first_forward", ModelRunner.full_forward)
     for run, shared in cases:
         alone = run()
         assert shared.tokens.equal(alone.tokens)

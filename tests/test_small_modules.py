@@ -12,14 +12,9 @@ from torch.testing import assert_close
 
 from weft_rl.diffusion.log_probs import distinct_rows, token_log_probs
 from weft_rl.ema import time_weighted_ema
-from weft_rl.runs.folder import (
-    append_line,
-    atomic_rename,
-    cut_lines,
-    newest_checkpoint,
-    read_lines,
-    write_text,
-)
+from weft_rl.runs.atomic_io import atomic_rename, write_text
+from weft_rl.runs.folder import newest_checkpoint
+from weft_rl.runs.jsonl import append_line, cut_lines, read_lines
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.infra.callbacks import metric_row
 

@@ -17,7 +17,8 @@ from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.plot.curves import plot_runs
 from weft_rl.report.run_page import write_report
 from weft_rl.runs.checksums import verify_checksums, write_checksums
-from weft_rl.runs.folder import finished_stages, run_lock
+from weft_rl.runs.folder import finished_stages
+from weft_rl.runs.lock import run_lock
 
 DEEP = "[" * 100_000
 
