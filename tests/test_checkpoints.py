@@ -139,7 +139,7 @@ def full_after(patch):
     def fsync(_):
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
-    patch.setattr("weft_rl.runs.checksums.os.fsync", fsync)
+    patch.setattr("os.fsync", fsync)
 
 
 @pytest.mark.parametrize("fill", [full_before, full_during, full_after])

@@ -15,19 +15,19 @@ def test_tenths_and_half_minutes(monkeypatch, capsys):
     lines = LogLines("rl")
     for step in range(1, 201):
         clock[0] += 1.0
-        lines.told(step / 200, f"step {step}")
+        lines.update(step / 200, f"step {step}")
     told = [int(line.rpartition(" ")[2]) for line in capsys.readouterr().out.splitlines()]
     assert told == [20 * tenth for tenth in range(1, 11)]
     slow = LogLines("rl")
     for step in range(1, 101):
         clock[0] += 16.0
-        slow.told(step / 1000, f"step {step}")
+        slow.update(step / 1000, f"step {step}")
     told = [int(line.rpartition(" ")[2]) for line in capsys.readouterr().out.splitlines()]
     assert told == [*range(2, 101, 2)]
 
 
 def test_a_resumed_stage_begins_where_it_was(capsys):
-    LogLines("rl", 0.55).told(0.56, "step 56")
+    LogLines("rl", 0.55).update(0.56, "step 56")
     assert capsys.readouterr().out == ""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from weft_rl.config.load import load_run_config
-from weft_rl.pipeline.resume import open_run, take_up
+from weft_rl.pipeline.resume import claim_run_dir
 from weft_rl.pipeline.run import run_pipeline
 from weft_rl.runs.checksums import SUMS
 
@@ -60,9 +60,8 @@ def without_times(row: dict) -> dict:
 def run_to_the_end(out: Path) -> None:
     """The pipeline without its pictures and pages."""
     config = load_run_config([*SMALL, f"out={out}"], command="weft_rl.pipeline")
-    run = open_run(config)
-    take_up(config, run)
-    run_pipeline(config, run, [])
+    with claim_run_dir(config) as run:
+        run_pipeline(config, run, [])
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 import torch
-from test_pipeline import SMALL, cache, status  # noqa: F401 - a fixture of all tests here
+from pipeline_runs import SMALL, cache, status  # noqa: F401 - a fixture of all tests here
 from upstream_checkpoint import llada_folder
 
 from weft_rl.config.load import load_run_config

@@ -1,6 +1,5 @@
-"""Seeds, the smoothed curve, the run folder, and log-probabilities of groups."""
+"""Seeds, the smoothed curve, metric names, and log-probabilities of groups."""
 
-import json
 import math
 
 import pytest
@@ -12,9 +11,6 @@ from torch.testing import assert_close
 
 from weft_rl.diffusion.log_probs import distinct_rows, token_log_probs
 from weft_rl.ema import time_weighted_ema
-from weft_rl.runs.atomic_io import atomic_rename, write_text
-from weft_rl.runs.folder import newest_checkpoint
-from weft_rl.runs.jsonl import append_line, cut_lines, read_lines
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.infra.callbacks import metric_row
 
@@ -76,49 +72,6 @@ def test_smoothing_stays_between_the_extremes(values, weight):
     smoothed = time_weighted_ema(range(len(values)), values, weight)
     assert min(values) - 1e-9 <= smoothed.min()
     assert smoothed.max() <= max(values) + 1e-9
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "a.txt"
-    write_text(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "new \ud800")
-    assert path.read_text() == "old"
-    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_lines_survive_a_torn_end_and_nan(tmp_path):
-    path = tmp_path / "m.jsonl"
-    append_line(path, {"stage": "rl", "step": 1, "kl": math.inf})
-    with path.open("a") as file:
-        file.write('{"stage": "rl", "st')
-    assert list(read_lines(path)) == [{"stage": "rl", "step": 1, "kl": None}]
-
-
-def test_cutting_keeps_other_stages_and_earlier_steps(tmp_path):
-    path = tmp_path / "m.jsonl"
-    rows = [("weft", 9), ("rl", 1), ("rl", 2), ("rl", 3)]
-    path.write_text("".join(json.dumps({"stage": s, "step": n}) + "\n" for s, n in rows))
-    cut_lines(path, "rl", 2)
-    assert [(row["stage"], row["step"]) for row in read_lines(path)] == rows[:3]
-
-
-def test_the_newest_checkpoint_is_the_highest_step(tmp_path):
-    assert newest_checkpoint(tmp_path, "rl") is None
-    for name in ("step-9", "step-10", "step-x", ".step-11"):
-        (tmp_path / "checkpoints" / "rl" / name).mkdir(parents=True)
-    found = newest_checkpoint(tmp_path, "rl")
-    assert found is not None
-    assert found.name == "step-10"
-
-
-def test_publishing_replaces_a_full_folder(tmp_path):
-    for name, text in (("new", "2"), ("final", "1")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(text)
-    atomic_rename(tmp_path / "new", tmp_path / "final")
-    assert (tmp_path / "final" / "file").read_text() == "2"
-    assert not (tmp_path / "new").exists()
 
 
 def test_metric_names_are_the_run_folders():

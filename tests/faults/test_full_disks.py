@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import pyarrow
 import pytest
 import torch
+from damaged_runs import whole_run, write
 from datasets import Dataset
 from pyarrow import parquet
 from safetensors.torch import save_file
-from test_damaged_runs import whole_run, write
 from upstream_checkpoint import llada_folder
 
 from weft_rl.cli import execute

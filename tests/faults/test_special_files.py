@@ -8,8 +8,9 @@ import time
 
 import pytest
 import torch
+from damaged_runs import whole_run, write
+from fuzz import no_hang
 from fuzz_targets import make_model
-from test_damaged_runs import no_hang, whole_run, write
 
 from weft_rl.checkpoints.lora_merge import chain
 from weft_rl.errors import UserError
