@@ -62,14 +62,6 @@ def test_modes_random_state_and_graph_are_left_alone(training):
     assert not out.tokens.is_inference()
 
 
-def test_modes_come_back_after_an_error():
-    model = llada().train()
-    model.model.transformer.ff_out.weight.data.fill_(torch.nan)
-    with pytest.raises(ValueError, match="row 0, step 0"):
-        generate(model, torch.full((2, 3), 5), SamplerConfig(4, 4, 2))
-    assert all(module.training for module in model.modules())
-
-
 class FailsLater(TinyNet):
     """Ends the row whose prompt starts with a 4; NaN for the one with a 7, from the third call."""
 
@@ -87,9 +79,10 @@ class FailsLater(TinyNet):
 
 def test_broken_logits_name_row_and_step():
     # row 0 has left the batch by then: the number is the caller's
-    ids = torch.tensor([[4, 5], [7, 5], [5, 5]])
+    ids, model = torch.tensor([[4, 5], [7, 5], [5, 5]]), FailsLater(9, 0).train()
     with pytest.raises(ValueError, match="row 1, step 2"):
-        generate(FailsLater(9, 0), ids, SamplerConfig(6, 1, 6))
+        generate(model, ids, SamplerConfig(6, 1, 6))
+    assert model.training
 
 
 @pytest.mark.parametrize(
@@ -98,13 +91,6 @@ def test_broken_logits_name_row_and_step():
 def test_logits_that_allow_no_token_are_refused(logits):
     with pytest.raises(ValueError, match="not finite"):
         generate(Fixed(logits), torch.zeros(1, 1, dtype=torch.long), SamplerConfig(2, 2, 2))
-
-
-def test_an_unused_token_may_be_ruled_out():
-    logits = [0.0, -torch.inf, -torch.inf, 0.0, 1.0]
-    config = SamplerConfig(50, 50, 1, temperature=1.0)
-    out = generate(Fixed(logits), torch.zeros(1, 1, dtype=torch.long), config)
-    assert out.completions.unique().tolist() == [0, 4]
 
 
 def test_any_masked_language_model_works_with_padding():
