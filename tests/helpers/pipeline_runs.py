@@ -26,7 +26,9 @@ def cache(tmp_path_factory):
 
 
 def status(*arguments: str) -> int:
-    return execute("weft_rl.pipeline", main, [*SMALL, *arguments])
+    """The exit status of a run; arguments replace those of SMALL."""
+    options = dict(word.split("=", 1) for word in [*SMALL, *arguments])
+    return execute("weft_rl.pipeline", main, [f"{key}={value}" for key, value in options.items()])
 
 
 def metrics(run: Path) -> list[dict]:
