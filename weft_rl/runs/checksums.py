@@ -65,14 +65,15 @@ def verify_weights(folder: Path) -> None:
     Raises UserError as verify_checksums does."""
     if not (folder / SUMS).exists() or os.environ.get("LOCAL_RANK", "0") != "0":
         return
-    paths = sorted(folder.glob("*.safetensors"))
-    _require_intact(folder, _corrupt_weights(folder, tuple((p, p.stat()[6:]) for p in paths)))
+    stats = [(path, path.stat()) for path in sorted(folder.glob("*.safetensors"))]
+    files = tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+    _require_intact(folder, _corrupt_weights(folder, files))
 
 
 @cache
-def _corrupt_weights(folder: Path, files: tuple[tuple[Path, tuple[int, ...]], ...]) -> str | None:
+def _corrupt_weights(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str | None:
     """files: with their sizes and times, so that a rewritten file is verified again."""
-    return find_corruption(folder, [path.name for path, _ in files])
+    return find_corruption(folder, [path.name for path, *_ in files])
 
 
 def _require_intact(folder: Path, corruption: str | None) -> None:
