@@ -160,7 +160,7 @@ def test_cells_have_the_puzzle_for_cluster():
 
 
 def start(arguments, **environment):
-    program = "import sys; from weft_rl.pipeline import main; sys.exit(main(sys.argv[1:]))"
+    program = "import sys; from weft_rl.pipeline.run import main; sys.exit(main(sys.argv[1:]))"
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
         env=os.environ | environment,

@@ -29,7 +29,7 @@ own, work = Path(sys.argv[1]), Path(sys.argv[2])
 weft_rl.families.__path__.append(str(own))
 from weft_rl.convert import convert
 from weft_rl.families.registry import FAMILIES, read_config
-from weft_rl.pipeline import main
+from weft_rl.pipeline.run import main
 assert [family.name for family in FAMILIES] == ["dream", "llada", "third"]
 assert "torch" not in sys.modules
 plain = convert(work / "a", work / "b", "transformers", 10**9)
