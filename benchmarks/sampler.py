@@ -180,8 +180,8 @@ def control(run: Path) -> list[dict[str, Any]]:
 
         return call
 
-    forward, reduce = small.forward, denoise.candidates
-    small.forward, denoise.candidates = timed(forward), timed(reduce)
+    forward, reduce = small.forward, denoise.sample_candidates
+    small.forward, denoise.sample_candidates = timed(forward), timed(reduce)
     # `accepted` reads the class's signature, so the wrapped forward changes nothing
     rows = []
     try:
@@ -204,7 +204,7 @@ def control(run: Path) -> list[dict[str, Any]]:
                     }
                 )
     finally:
-        small.forward, denoise.candidates = forward, reduce
+        small.forward, denoise.sample_candidates = forward, reduce
     return rows
 
 

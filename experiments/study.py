@@ -23,7 +23,8 @@ from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.evaluation.paired_runs import ArmRun, compare_runs
 from weft_rl.rewards.sudoku import answer_digits
 from weft_rl.rewards.sudoku_grid import CELLS
-from weft_rl.runs.folder import CONFIG, EVAL, newest_checkpoint, read_json, read_lines
+from weft_rl.runs.folder import CONFIG, EVAL, newest_checkpoint, read_json
+from weft_rl.runs.jsonl import read_lines
 from weft_rl.stats import crossed_mean, holm
 from weft_rl.sweeps.jobs import LOGS, Job, Pool, run_in
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from weft_rl.config.overrides import options_of
 from weft_rl.errors import Interrupted, UserError
-from weft_rl.runs.folder import write_text
+from weft_rl.runs.atomic_io import write_text
 from weft_rl.stages.context import StageContext
 
 _POLL_S = 0.5  # short against a pretraining

@@ -28,7 +28,8 @@ from weft_rl.config.schema import RunConfig
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.io.terminal import Console, one_line
 from weft_rl.models.loading import load_model, load_tokenizer, resolve_device, with_lora
-from weft_rl.runs.folder import METRICS, checkpoint_path, cut_lines, latest_valid_checkpoint
+from weft_rl.runs.folder import METRICS, checkpoint_path, latest_valid_checkpoint
+from weft_rl.runs.jsonl import cut_lines
 from weft_rl.seeding import seed_for
 from weft_rl.stages.trackers import close_trackers, tracker_arguments
 from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints

@@ -13,7 +13,7 @@ import torch
 from weft_rl.cli import execute
 from weft_rl.pipeline.run import main
 from weft_rl.runs.checksums import SUMS, find_corruption, write_checksums
-from weft_rl.runs.folder import read_lines
+from weft_rl.runs.jsonl import read_lines
 
 SMALL = ["preset=tiny", "eval.after_each=false", "cold_start.records=12", "cold_start.epochs=2"]
 SMALL += ["cold_start.batch_size=4", "cold_start.logging_steps=1", "cold_start.save_steps=2"]
@@ -139,7 +139,7 @@ def full_after(patch):
     def fsync(_):
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
-    patch.setattr("weft_rl.runs.checksums.os.fsync", fsync)
+    patch.setattr("os.fsync", fsync)
 
 
 @pytest.mark.parametrize("fill", [full_before, full_during, full_after])

@@ -11,7 +11,7 @@ from weft_rl.compare.command import read_options
 from weft_rl.errors import UserError
 from weft_rl.evaluation.paired_runs import ArmRun, compare_runs
 from weft_rl.report.run_page import write_report
-from weft_rl.runs.folder import write_json
+from weft_rl.runs.atomic_io import write_json
 
 BASELINES = {"all <ones>": {"n": 2, "score": 25.0, "ci95": [0.0, 50.0]}}
 ARGV = ["arms=[sft,weft]", "seeds=[0,1]", "rl.max_steps=6"]

@@ -133,7 +133,7 @@ def test_the_sums_are_sha256sum_s(tmp_path):
     assert not (tmp_path / "c").exists()
 
 
-def test_a_flipped_bit_is_seen_before_weights_are_loaded(tmp_path, monkeypatch, capsys):
+def test_a_flipped_bit_is_seen_before_weights_are_loaded(tmp_path, monkeypatch):
     source, _ = llada_folder(tmp_path / "a")
     folder = tmp_path / "b"
     convert(source, folder, "upstream", 10**9)
@@ -145,11 +145,8 @@ def test_a_flipped_bit_is_seen_before_weights_are_loaded(tmp_path, monkeypatch, 
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    monkeypatch.setattr("weft_rl.runs.checksums._LARGE", 0)
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with pytest.raises(UserError, match=r"model\.safetensors does not match its checksum; copy"):
         load_model(str(folder), CPU, torch.float32)
-    assert f"{folder}: checking 0 GiB against SHA256SUMS ..." in capsys.readouterr().err
     # of a machine's processes the first one looks, for all
     monkeypatch.setenv("LOCAL_RANK", "1")
     load_model(str(folder), CPU, torch.float32)

@@ -73,7 +73,7 @@ def test_four_bits_take_one_stage_that_trains(tmp_path, capsys):
     assert execute("weft_rl.pipeline", main, [*words, f"out={out}"]) == 2
     said = capsys.readouterr().err
     assert "memory.quantization=nf4: rl cannot start from an adapter on 4-bit weights" in said
-    assert "run model=MERGED stages=[rl]" in said
+    assert "model=MERGED stages=[rl]" in said
     assert not out.exists()
 
 

@@ -5,8 +5,8 @@ import yaml
 
 from weft_rl.config.load import load_run_config, to_yaml
 from weft_rl.errors import UserError
-from weft_rl.runs.folder import write_json
-from weft_rl.runs.origins import checkpoint_of, run_of
+from weft_rl.runs.atomic_io import write_json
+from weft_rl.runs.folder import checkpoint_of, run_of
 
 
 @pytest.fixture
@@ -43,7 +43,10 @@ def test_a_place_of_a_run(run, place, found, capsys):
     assert (config.sampler.gen_length, config.sampler.steps) == (32, 8)
     assert (config.rl.kl_coef, config.prompt_style, config.seed) == (0.5, "tiny", 3)
     assert (config.out, config.device, config.stages) == (None, "auto", ["rl"])
-    # what is given wins, and so does a preset
+
+
+def test_arguments_and_presets_win_over_the_run(run):
+    words = [f"model={run}", "stages=[rl]"]
     assert load_run_config([*words, "rl.kl_coef=1"], command="it").rl.kl_coef == 1
     assert load_run_config([*words, "rl.preset=d1_tiny"], command="it").rl.kl_coef == 0.04
     assert load_run_config([*words, "preset=llada_8b"], command="it").sampler.gen_length == 256

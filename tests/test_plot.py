@@ -79,7 +79,7 @@ def test_a_damaged_line_is_named_and_passed_over(tmp_path, caplog):
         assert np.array_equal(raw, [[1, 2], [0.25, 0.5]])
     where = run / "metrics.jsonl"
     assert caplog.messages == [
-        f"{where}, line {line}: is no JSON object and is skipped" for line in (2, 3, 4, 5)
+        f"{where}:{line}: not a JSON object; skipped" for line in (2, 3, 4, 5)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Lines in a log: at each tenth, and every half minute in between."""
+"""Progress: lines in a log, and what sampling shows on a terminal."""
 
 import io
 import re
@@ -6,7 +6,13 @@ import sys
 import time
 from datetime import timedelta
 
+import numpy as np
+import pytest
+from rich.console import Console
+
 from weft_rl.io.log_lines import LogLines, time_left
+from weft_rl.sampler.denoise import Step
+from weft_rl.sampler.progress import live_completion, progress_bar, state
 
 
 def test_tenths_and_half_minutes(monkeypatch, capsys):
@@ -15,19 +21,19 @@ def test_tenths_and_half_minutes(monkeypatch, capsys):
     lines = LogLines("rl")
     for step in range(1, 201):
         clock[0] += 1.0
-        lines.told(step / 200, f"step {step}")
-    told = [int(line.rpartition(" ")[2]) for line in capsys.readouterr().out.splitlines()]
-    assert told == [20 * tenth for tenth in range(1, 11)]
+        lines.update(step / 200, f"step {step}")
+    printed = [int(line.rpartition(" ")[2]) for line in capsys.readouterr().out.splitlines()]
+    assert printed == [20 * tenth for tenth in range(1, 11)]
     slow = LogLines("rl")
     for step in range(1, 101):
         clock[0] += 16.0
-        slow.told(step / 1000, f"step {step}")
-    told = [int(line.rpartition(" ")[2]) for line in capsys.readouterr().out.splitlines()]
-    assert told == [*range(2, 101, 2)]
+        slow.update(step / 1000, f"step {step}")
+    printed = [int(line.rpartition(" ")[2]) for line in capsys.readouterr().out.splitlines()]
+    assert printed == [*range(2, 101, 2)]
 
 
 def test_a_resumed_stage_begins_where_it_was(capsys):
-    LogLines("rl", 0.55).told(0.56, "step 56")
+    LogLines("rl", 0.55).update(0.56, "step 56")
     assert capsys.readouterr().out == ""
 
 
@@ -36,6 +42,7 @@ def test_time_left():
     assert time_left(10.0, 0, 15) == "?"
 
 
+@pytest.mark.slow
 def test_each_stage_of_a_run_logs(tmp_path, monkeypatch):
     from run_folders import SMALL
 
@@ -50,3 +57,58 @@ def test_each_stage_of_a_run_logs(tmp_path, monkeypatch):
     for stage, last in (("base", 5), ("weft", 1), ("rl", 2)):
         assert re.search(rf"^{stage}: step {last} of {last}, (loss|reward) .*left$", text, re.M)
         assert re.search(rf"^{stage}: evaluation: 4/4, ", text, re.M)
+
+
+def step(**changes):
+    values = {
+        "rows": np.array([0, 1, 0]),
+        "positions": np.array([2, 0, 0]),
+        "tokens": np.array([7, 9, 8]),
+        "confidences": np.ones(3),
+        **{"finished": 3, "total": 8, "share": 0.4, "committed": 84},
+        **{"forwards": 45, "seconds": 8.0},
+    }
+    return Step(**{**values, **changes})
+
+
+@pytest.fixture(autouse=True)
+def a_terminal_that_can(monkeypatch):
+    """Whatever the tests are run in: rich does not draw on a dumb one."""
+    monkeypatch.setenv("TERM", "xterm")
+
+
+def terminal():
+    return Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+
+
+def test_speed_forwards_and_time_left():
+    # 84 tokens in 8 s; 0.6 / 0.4 x 8 s are left
+    assert state(step()) == "3/8, 10 tokens/s, 45 forwards, left 0:00:12"
+    assert state(step(share=1.0, finished=8)).endswith("left 0:00:00")
+    assert state(step(share=0.0, seconds=0.0)) == "3/8, 0 tokens/s, 45 forwards, left ?"
+    console = terminal()
+    with progress_bar("rollout", console) as on_step:
+        on_step(step())
+    assert "rollout" in console.file.getvalue()
+    assert "3/8, 10 tokens/s, 45 forwards, left 0:00:12" in console.file.getvalue()
+
+
+def test_the_first_row_fills_up():
+    console = terminal()
+    words = {7: " seven", 8: "eight", 9: "nine"}
+    with live_completion(4, lambda tokens: words[tokens[0]], console) as on_step:
+        on_step(step(rows=np.array([0]), positions=np.array([2]), tokens=np.array([7])))
+        on_step(step())
+    shown = console.file.getvalue()
+    assert "·· seven·" in shown
+    assert "eight· seven·" in shown
+    assert "nine" not in shown
+
+
+def test_nothing_is_left_where_there_is_no_terminal():
+    console = Console(file=io.StringIO(), force_terminal=False)
+    with progress_bar("rollout", console) as on_step:
+        on_step(step())
+    with live_completion(4, str, console) as on_step:
+        on_step(step())
+    assert console.file.getvalue() == ""

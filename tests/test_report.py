@@ -260,11 +260,11 @@ def test_mistakes_name_the_file(tmp_path):
     with pytest.raises(UserError, match=r"holds no config.yaml, metrics.jsonl or eval.json"):
         write_report(tmp_path)
     (tmp_path / "eval.json").write_text('{"rl"')
-    with pytest.raises(UserError, match=r"eval\.json: cannot be read \(.*\); mend or remove it"):
+    with pytest.raises(UserError, match=r"eval\.json: cannot be read"):
         write_report(tmp_path)
     (tmp_path / "eval.json").unlink()
     (tmp_path / "config.yaml").write_text("a: [")
-    with pytest.raises(UserError, match=r"config\.yaml: cannot be read \(.*\); mend or remove it"):
+    with pytest.raises(UserError, match=r"config\.yaml: cannot be read"):
         write_report(tmp_path)
 
 

@@ -81,7 +81,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(start, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("rl.rollout.reward_weights=[1,2]", "task sudoku has 1 rewards (cell_accuracy)"),
+        ("rl.rollout.reward_weights=[1,2]", "(cell_accuracy)"),
         ("rl.lora.r=2 rl.lora.targets=[nope]", "rl.lora.targets: no module is called nope; there"),
         (
             "sampler.gen_length=512 sampler.block_length=512",

@@ -1,5 +1,7 @@
-"""One writer to a run folder."""
+"""Files of a run directory: one writing process, and files that are complete or absent."""
 
+import json
+import math
 import os
 import signal
 import subprocess
@@ -8,41 +10,17 @@ import sys
 import pytest
 
 from weft_rl.errors import UserError
-from weft_rl.runs.folder import run_lock, write_text
+from weft_rl.runs.atomic_io import atomic_rename, write_text
+from weft_rl.runs.folder import newest_checkpoint, quarantine
+from weft_rl.runs.jsonl import append_line, cut_lines, read_lines
+from weft_rl.runs.lock import run_lock
 
 HOLD = """
-import sys, time
-from pathlib import Path
-from weft_rl.runs.folder import run_lock, write_text
-with run_lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_second_writer_is_told_who_has_the_folder(tmp_path):
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout.readline() == "held\n"
-        with (
-            pytest.raises(UserError, match=f"process {other.pid} on .* since 2.* UTC is writing"),
-            run_lock(tmp_path),
-        ):
-            pass
-        # killed without a chance to tidy up, it holds nothing any more
-        os.kill(other.pid, signal.SIGKILL)
-        other.wait()
-    with run_lock(tmp_path):
-        assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
-
-
-ORPHAN = """
 import os, sys, time
 from pathlib import Path
-from weft_rl.runs.folder import run_lock
+from weft_rl.runs.lock import run_lock
 with run_lock(Path(sys.argv[1])):
-    if os.fork() == 0:
+    if "fork" in sys.argv and os.fork() == 0:
         os.close(1)
         time.sleep(60)
     print("held", flush=True)
@@ -50,26 +28,30 @@ with run_lock(Path(sys.argv[1])):
 """
 
 
-def test_a_dead_process_is_followed_though_its_child_holds_on_to_the_lock(tmp_path):
+@pytest.mark.parametrize("fork", [False, True])
+def test_the_lock_of_a_killed_process_does_not_count(tmp_path, fork):
+    """Not even if a child of it still holds the file."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path), *(["fork"] * fork)]
     with subprocess.Popen(
-        [sys.executable, "-c", ORPHAN, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as other:
         try:
             assert other.stdout.readline() == "held\n"
-            with pytest.raises(UserError, match=f"process {other.pid} "), run_lock(tmp_path):
+            with (
+                pytest.raises(UserError, match=f"process {other.pid} on .* since 2.* UTC"),
+                run_lock(tmp_path),
+            ):
                 pass
-            os.kill(other.pid, signal.SIGKILL)
+            other.kill()
             other.wait()
             with run_lock(tmp_path):
                 assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
         finally:
-            os.killpg(other.pid, signal.SIGKILL)
+            if fork:
+                os.killpg(other.pid, signal.SIGKILL)
 
 
-def test_the_folder_is_free_afterwards_and_not_before(tmp_path):
+def test_the_lock_is_free_afterwards_and_not_before(tmp_path):
     for _ in range(2):
         with (
             run_lock(tmp_path),
@@ -79,7 +61,7 @@ def test_the_folder_is_free_afterwards_and_not_before(tmp_path):
             pass
 
 
-def test_what_a_killed_process_left_beside_a_file_is_removed(tmp_path):
+def test_temporary_files_of_killed_processes_are_removed(tmp_path):
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         pass
     for process in (dead.pid, os.getppid()):
@@ -88,8 +70,56 @@ def test_what_a_killed_process_left_beside_a_file_is_removed(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", f".a.json.{os.getppid()}.part"}
 
 
-def test_an_error_names_the_file_and_not_what_it_is_called_meanwhile(tmp_path):
+def test_an_error_names_the_target(tmp_path):
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "none" / "report.html", tmp_path / "folder"):
         with pytest.raises(OSError, match=rf"\[Errno \d+\] [\w ]+: '{path}'$"):
             write_text(path, "a")
+
+
+def test_a_file_is_complete_or_absent(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "new \ud800")
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_replaces_an_older_one(tmp_path):
+    for name, text in (("new", "2"), ("final", "1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(text)
+    atomic_rename(tmp_path / "new", tmp_path / "final")
+    assert (tmp_path / "final" / "file").read_text() == "2"
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_lines_survive_a_torn_end_and_infinity(tmp_path):
+    path = tmp_path / "m.jsonl"
+    append_line(path, {"stage": "rl", "step": 1, "kl": math.inf})
+    with path.open("a") as file:
+        file.write('{"stage": "rl", "st')
+    assert list(read_lines(path)) == [{"stage": "rl", "step": 1, "kl": None}]
+
+
+def test_cutting_keeps_other_stages_and_earlier_steps(tmp_path):
+    path = tmp_path / "m.jsonl"
+    rows = [("weft", 9), ("rl", 1), ("rl", 2), ("rl", 3), ("rl", "x")]
+    path.write_text("".join(json.dumps({"stage": s, "step": n}) + "\n" for s, n in rows))
+    cut_lines(path, "rl", 2)
+    assert [(row["stage"], row["step"]) for row in read_lines(path)] == rows[:3]
+
+
+def test_the_newest_checkpoint_is_the_highest_step(tmp_path):
+    assert newest_checkpoint(tmp_path, "rl") is None
+    for name in ("step-9", "step-10", "step-x", ".step-11"):
+        (tmp_path / "checkpoints" / "rl" / name).mkdir(parents=True)
+    assert newest_checkpoint(tmp_path, "rl") == tmp_path / "checkpoints" / "rl" / "step-10"
+
+
+def test_a_corrupt_checkpoint_does_not_replace_what_is_in_the_way(tmp_path):
+    (tmp_path / "step-1").mkdir()
+    (tmp_path / "step-1.damaged").write_text("")
+    assert "step-1.damaged-2" in quarantine(tmp_path / "step-1", "broken")
+    assert (tmp_path / "step-1.damaged-2").is_dir()

@@ -66,19 +66,11 @@ def assert_equals_naive(model, rng, vocab_size, batch, **options):
 @pytest.mark.parametrize("remasking", ["low_confidence", "random"])
 def test_equals_the_published_algorithm(temperature, cfg_scale, remasking):
     options = {"temperature": temperature, "cfg_scale": cfg_scale, "remasking": remasking}
-    for case in range(50):
+    for case in range(20):
         rng = random.Random(case)
-        vocab_size = rng.randint(5, 12)
-        assert_equals_naive(
-            TinyNet(vocab_size, case), rng, vocab_size, rng.randint(1, 4), **options
-        )
-
-
-@pytest.mark.parametrize("temperature", [0.0, 0.8])
-@pytest.mark.parametrize("cfg_scale", [0.0, 0.7])
-def test_equals_the_published_algorithm_with_llada(temperature, cfg_scale):
-    for case in range(3):
-        options = {"temperature": temperature, "cfg_scale": cfg_scale}
+        size, batch = rng.randint(5, 12), rng.randint(1, 4)
+        assert_equals_naive(TinyNet(size, case), rng, size, batch, **options)
+    for case in range(2):
         assert_equals_naive(llada(case), random.Random(case), 13, 3, **options)
 
 
@@ -161,21 +153,6 @@ def test_completions_follow_the_law_by_enumeration():
     assert statistic < 37.7
 
 
-def test_temperature_to_zero_is_the_argmax():
-    rng, model = random.Random(1), TinyNet(12, 1)
-    ids, visible = prompts(rng, 8, 12)
-    exact = generate(model, ids, SamplerConfig(8, 4, 8), visible)
-    cold = generate(model, ids, SamplerConfig(8, 4, 8, temperature=1e-9), visible)
-    assert exact.tokens.equal(cold.tokens)
-
-
-def test_huge_logits_do_not_overflow():
-    logits = torch.tensor([1e4, -1e4, 0.0, 1e4, 9e3])
-    config = SamplerConfig(50, 50, 1, temperature=1.0)
-    out = generate(Fixed(logits), torch.zeros(1, 1, dtype=torch.long), config)
-    assert out.completions.unique().tolist() == [0]
-
-
 def test_confidence_is_the_drawn_tokens_probability_over_the_whole_vocabulary():
     logits = torch.tensor([0.5, -1.0, 0.0, 2.0, 1.0])
     config = SamplerConfig(40, 40, 10, temperature=3.0, trace=True, early_stop=False)
@@ -185,14 +162,6 @@ def test_confidence_is_the_drawn_tokens_probability_over_the_whole_vocabulary():
     assert {entry["token"] for entry in entries} == {0, 1, 2, 4}
     for entry in entries:
         assert entry["confidence"] == pytest.approx(probability[entry["token"]].item(), rel=1e-6)
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_the_mask_token_is_never_written(temperature):
-    logits = [0.0, -3.0, 0.0, 50.0, 0.0]
-    config = SamplerConfig(12, 4, 6, temperature=temperature)
-    out = generate(Fixed(logits), torch.zeros(20, 1, dtype=torch.long), config)
-    assert not (out.completions == MASK).any()
 
 
 def test_ties_go_to_the_lowest_token_and_position():
@@ -249,19 +218,15 @@ def test_a_finished_row_costs_nothing():
     assert len(rows) == out.forwards
 
 
-def test_threshold_zero_is_a_step_per_block():
-    ids = torch.full((3, 2), 5)
-    out = generate(TinyNet(9, 0), ids, SamplerConfig(12, 4, 3, threshold=0.0, early_stop=False))
-    assert out.forwards == 3
-
-
-def test_threshold_one_is_one_token_a_step():
+def test_limits_of_the_threshold():
+    """At zero a step per block, at one a token per step."""
     ids, visible = prompts(random.Random(3), 4, 9)
-    config = SamplerConfig(12, 4, 3, threshold=1.0, early_stop=False)
-    out = generate(TinyNet(9, 0), ids, config, visible)
-    greedy = generate(TinyNet(9, 0), ids, SamplerConfig(12, 4, 12, early_stop=False), visible)
-    assert out.forwards == 12
-    assert out.tokens.equal(greedy.tokens)
+    blocks, tokens, greedy = (
+        generate(TinyNet(9, 0), ids, SamplerConfig(12, 4, steps, early_stop=False, **rule), visible)
+        for steps, rule in ((3, {"threshold": 0.0}), (3, {"threshold": 1.0}), (12, {}))
+    )
+    assert (blocks.forwards, tokens.forwards) == (3, 12)
+    assert tokens.tokens.equal(greedy.tokens)
 
 
 def test_threshold_rows_go_on_at_their_own_pace():

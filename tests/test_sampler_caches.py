@@ -57,7 +57,7 @@ def some_options(rng):
 
 @pytest.mark.parametrize("cache", CACHES)
 def test_refreshed_every_step_is_exact(cache):
-    for case in range(60):
+    for case in range(24):
         rng = random.Random(case)
         sizes, options = some_options(rng)
         ids, visible = prompts(rng, rng.randint(1, 4), 13)
@@ -72,7 +72,7 @@ def test_refreshed_every_step_is_exact(cache):
 @pytest.mark.parametrize("cache", CACHES)
 def test_exact_where_nothing_kept_can_change(cache):
     saved = 0
-    for case in range(60):
+    for case in range(24):
         rng = random.Random(case)
         sizes, options = some_options(rng)
         ids, visible = prompts(rng, rng.randint(1, 4), 13)
@@ -85,11 +85,11 @@ def test_exact_where_nothing_kept_can_change(cache):
         assert kept.tokens.equal(exact.tokens), (case, sizes, options)
         saved += kept.forwards > sizes[0] // sizes[1]
     # some blocks took more than their first, full, forward
-    assert saved > 20
+    assert saved > 8
 
 
 def test_one_step_a_block_leaves_nothing_to_keep():
-    for cache, case in product(CACHES, range(10)):
+    for cache, case in product(CACHES, range(4)):
         rng = random.Random(case)
         ids, visible = prompts(rng, 3, 13)
         exact = generate(model_for(case), ids, SamplerConfig(12, 4, 3), visible)
@@ -100,7 +100,7 @@ def test_one_step_a_block_leaves_nothing_to_keep():
 
 def test_with_one_block_both_caches_keep_the_prompt():
     differ = 0
-    for case in range(30):
+    for case in range(8):
         rng = random.Random(case)
         ids, visible = prompts(rng, 3, 13)
         found = [

@@ -1,4 +1,4 @@
-"""What generate promises around the algorithm: outputs, side effects, other models, refusals."""
+"""The contract of generate: outputs, side effects, other models, errors."""
 
 import random
 from types import SimpleNamespace
@@ -62,14 +62,6 @@ def test_modes_random_state_and_graph_are_left_alone(training):
     assert not out.tokens.is_inference()
 
 
-def test_modes_come_back_after_an_error():
-    model = llada().train()
-    model.model.transformer.ff_out.weight.data.fill_(torch.nan)
-    with pytest.raises(ValueError, match="row 0, step 0: the model's logits are not finite"):
-        generate(model, torch.full((2, 3), 5), SamplerConfig(4, 4, 2))
-    assert all(module.training for module in model.modules())
-
-
 class FailsLater(TinyNet):
     """Ends the row whose prompt starts with a 4; NaN for the one with a 7, from the third call."""
 
@@ -87,9 +79,10 @@ class FailsLater(TinyNet):
 
 def test_broken_logits_name_row_and_step():
     # row 0 has left the batch by then: the number is the caller's
-    ids = torch.tensor([[4, 5], [7, 5], [5, 5]])
-    with pytest.raises(ValueError, match="row 1, step 2: the model's logits are not finite"):
-        generate(FailsLater(9, 0), ids, SamplerConfig(6, 1, 6))
+    ids, model = torch.tensor([[4, 5], [7, 5], [5, 5]]), FailsLater(9, 0).train()
+    with pytest.raises(ValueError, match="row 1, step 2"):
+        generate(model, ids, SamplerConfig(6, 1, 6))
+    assert model.training
 
 
 @pytest.mark.parametrize(
@@ -98,13 +91,6 @@ def test_broken_logits_name_row_and_step():
 def test_logits_that_allow_no_token_are_refused(logits):
     with pytest.raises(ValueError, match="not finite"):
         generate(Fixed(logits), torch.zeros(1, 1, dtype=torch.long), SamplerConfig(2, 2, 2))
-
-
-def test_an_unused_token_may_be_ruled_out():
-    logits = [0.0, -torch.inf, -torch.inf, 0.0, 1.0]
-    config = SamplerConfig(50, 50, 1, temperature=1.0)
-    out = generate(Fixed(logits), torch.zeros(1, 1, dtype=torch.long), config)
-    assert out.completions.unique().tolist() == [0, 4]
 
 
 def test_any_masked_language_model_works_with_padding():
@@ -135,30 +121,24 @@ OK = torch.full((2, 4), 5)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"prompt_ids": torch.full((4,), 5)}, r"prompt_ids must be \(B, P\)"),
-        (
-            {"prompt_ids": torch.full((1, 35), 5)},
-            r"sampler.gen_length=6: with a prompt's 35 tokens more than the model's 40 ",
-        ),
-        ({"prompt_ids": torch.zeros(2, 0).long()}, "row 0 is empty"),
-        ({"attention_mask": torch.tensor([[1] * 4, [0] * 4])}, "row 1 is empty"),
-        (
-            {"attention_mask": torch.tensor([[0, 1, 1, 1], [1, 1, 1, 0]])},
-            "row 1 is padded on the r",
-        ),
-        ({"attention_mask": torch.ones(2, 10)}, r"attention_mask must have shape \(2, 4\)"),
-        ({"prompt_ids": torch.tensor([[5, 5], [MASK, 5]])}, "row 1 holds the mask token 3"),
+        ({"prompt_ids": torch.full((4,), 5)}, "prompt_ids"),
+        ({"prompt_ids": torch.full((1, 35), 5)}, "sampler.gen_length=6"),
+        ({"prompt_ids": torch.zeros(2, 0).long()}, "row 0"),
+        ({"attention_mask": torch.tensor([[1] * 4, [0] * 4])}, "row 1"),
+        ({"attention_mask": torch.tensor([[0, 1, 1, 1], [1, 1, 1, 0]])}, "row 1"),
+        ({"attention_mask": torch.ones(2, 10)}, "attention_mask"),
+        ({"prompt_ids": torch.tensor([[5, 5], [MASK, 5]])}, "row 1 .* mask token 3"),
         (
             {
                 "prompt_ids": torch.tensor([[MASK, 5], [5, 5]]),
                 "attention_mask": torch.tensor([[0, 1], [1, 1]]),
             },
-            "row 0 holds the mask token 3; pad with another",
+            "row 0 .* mask token 3",
         ),
-        ({"prompt_ids": torch.tensor([[5, 5], [5, 13]])}, "row 1 .* outside of the voc.*, 0 to 12"),
-        ({"prompt_ids": torch.tensor([[-1, 5]])}, "row 0 holds a token outside of the vocabulary"),
-        ({"batch_size": 0}, "batch_size=0: must be at least 1"),
-        ({"seeds": [1, 2, 3]}, "seeds: 3 for 2 prompts"),
+        ({"prompt_ids": torch.tensor([[5, 5], [5, 13]])}, "row 1 .* 0 to 12"),
+        ({"prompt_ids": torch.tensor([[-1, 5]])}, "row 0 .* 0 to 12"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"seeds": [1, 2, 3]}, "seeds: 3 for 2"),
     ],
 )
 def test_wrong_input_is_refused_before_the_first_forward(arguments, message):
@@ -169,25 +149,24 @@ def test_wrong_input_is_refused_before_the_first_forward(arguments, message):
     assert not calls
 
 
-def test_a_model_without_special_tokens_is_refused():
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ({"eos_token_id": END}, "mask_token_id=None"),
+        ({"mask_token_id": MASK, "eos_token_id": None}, "eos_token_id=None"),
+        ({"mask_token_id": MASK, "eos_token_id": END, "pad_token_id": MASK}, "mask_token_id=3"),
+    ],
+)
+def test_a_model_without_special_tokens_is_refused(ids, message):
     model = TinyNet(9, 0)
-    model.config = SimpleNamespace(eos_token_id=END)
-    with pytest.raises(ValueError, match="mask_token_id=None"):
-        generate(model, OK, SamplerConfig(6, 3, 2))
-    model.config = SimpleNamespace(mask_token_id=MASK, eos_token_id=None)
-    with pytest.raises(ValueError, match="eos_token_id=None"):
-        generate(model, OK, SamplerConfig(6, 3, 2))
-    model.config = SimpleNamespace(mask_token_id=MASK, eos_token_id=END, pad_token_id=MASK)
-    with pytest.raises(ValueError, match="mask_token_id=3 is its pad or end token as well"):
+    model.config = SimpleNamespace(**ids)
+    with pytest.raises(ValueError, match=message):
         generate(model, OK, SamplerConfig(6, 3, 2))
 
 
-def test_a_model_that_keeps_nothing_has_no_cache():
-    with pytest.raises(ValueError, match="cache=dual: BertForMaskedLM cannot keep keys"):
+def test_a_model_without_cache_or_logits_is_refused():
+    with pytest.raises(ValueError, match="cache=dual: BertForMaskedLM"):
         generate(bert(), OK, SamplerConfig(6, 3, 2, cache="dual"))
-
-
-def test_a_model_without_logits_is_refused():
     with pytest.raises(ValueError, match="BertModel returned no logits"):
         generate(bert().bert, OK, SamplerConfig(6, 3, 2))
 

@@ -6,7 +6,7 @@ import torch
 from torch import tensor
 
 from weft_rl.sampler.rng import stream_keys, uniform
-from weft_rl.sampler.token_sampling import candidates, drawn
+from weft_rl.sampler.token_sampling import draw_tokens, sample_candidates
 
 
 def grid(seeds=range(20), steps=30, positions=40, purpose="token"):
@@ -56,7 +56,7 @@ def test_evenly_spaced_draws_give_the_softmax(size, temperature):
     logits[1] = -torch.inf
     n = 20_000
     draws = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    found = drawn(logits.expand(n, -1), draws, temperature).bincount(minlength=size)
+    found = draw_tokens(logits.expand(n, -1), draws, temperature).bincount(minlength=size)
     expected = (logits.double() / temperature).softmax(dim=0) * n
     # an interval of length p holds p n of the points, give or take one
     assert (found - expected).abs().max() < 1.01
@@ -68,7 +68,7 @@ def test_both_ends_of_a_draw_are_possible_tokens():
     logits = torch.full((3, 600), -torch.inf)
     logits[:, [300, 301]] = tensor([0.0, 1.0])
     draws = tensor([0.0, 1 - 2.0**-53, 0.2], dtype=torch.float64)
-    assert drawn(logits, draws, 1.0).tolist() == [300, 301, 300]  # 1 / (1 + e) = 0.27
+    assert draw_tokens(logits, draws, 1.0).tolist() == [300, 301, 300]  # 1 / (1 + e) = 0.27
 
 
 def test_a_rare_token_beyond_the_reach_of_float32():
@@ -76,7 +76,7 @@ def test_a_rare_token_beyond_the_reach_of_float32():
     logits = tensor([[0.0, -20.0]])
     p = np.exp(-20.0) / (1 + np.exp(-20.0))
     for draw, token in [(1 - 1.001 * p, 0), (1 - 0.999 * p, 1)]:
-        assert drawn(logits, tensor([draw], dtype=torch.float64), 1.0).item() == token
+        assert draw_tokens(logits, tensor([draw], dtype=torch.float64), 1.0).item() == token
 
 
 def test_cold_draws_are_the_argmax():
@@ -84,7 +84,7 @@ def test_cold_draws_are_the_argmax():
     for temperature in (1e-5, 1e-300):
         for draw in (0.0, 0.999):
             draws = torch.full((2,), draw, dtype=torch.float64)
-            assert drawn(logits, draws, temperature).tolist() == [0, 1]
+            assert draw_tokens(logits, draws, temperature).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("draws", [None, tensor([0.3], dtype=torch.float64)])
@@ -93,12 +93,12 @@ def test_cold_draws_are_the_argmax():
 def test_broken_logits_have_no_confidence(draws, place, value):
     logits = torch.zeros(1, 300)
     logits[0, place] = value
-    assert candidates(logits, draws, 1.0, [5])[1].view(torch.float32).isnan().all()
+    assert sample_candidates(logits, draws, 1.0, [5])[1].view(torch.float32).isnan().all()
 
 
 def test_confidence_counts_forbidden_tokens():
     logits = tensor([[3.0, 1.0, 2.0]])
-    token, bits = candidates(logits.clone(), None, 0.0, [0])
+    token, bits = sample_candidates(logits.clone(), None, 0.0, [0])
     # e^2 / (e^3 + e^1 + e^2)
     assert token.item() == 2
     assert bits.view(torch.float32).item() == pytest.approx(0.24473, abs=1e-5)

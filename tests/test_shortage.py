@@ -4,6 +4,7 @@ import errno
 
 import pytest
 import torch
+from pipeline_runs import SMALL, cache, status  # noqa: F401 - a fixture of all tests here
 from upstream_checkpoint import llada_folder
 
 from weft_rl.cli import execute

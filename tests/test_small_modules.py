@@ -1,6 +1,5 @@
-"""Seeds, the smoothed curve, the run directory, and log-probabilities of groups."""
+"""Seeds, the smoothed curve, metric names, and log-probabilities of groups."""
 
-import json
 import math
 
 import pytest
@@ -12,14 +11,6 @@ from torch.testing import assert_close
 
 from weft_rl.diffusion.log_probs import distinct_rows, token_log_probs
 from weft_rl.ema import time_weighted_ema
-from weft_rl.runs.folder import (
-    append_line,
-    atomic_rename,
-    cut_lines,
-    newest_checkpoint,
-    read_lines,
-    write_text,
-)
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.infra.callbacks import metric_row
 
@@ -68,44 +59,11 @@ def test_smoothing_refuses(steps, values):
         time_weighted_ema(steps, values, 0.5)
 
 
-def test_files_and_folders_are_replaced_completely_or_not_at_all(tmp_path):
-    path = tmp_path / "a.txt"
-    write_text(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "new \ud800")
-    assert path.read_text() == "old"
-    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
-    for name, text in (("new", "2"), ("final", "1")):
-        (tmp_path / name).mkdir()
-        write_text(tmp_path / name / "file", text)
-    atomic_rename(tmp_path / "new", tmp_path / "final")
-    assert (tmp_path / "final" / "file").read_text() == "2"
-    assert not (tmp_path / "new").exists()
-
-
-def test_lines_survive_a_torn_end_and_nan(tmp_path):
-    path = tmp_path / "m.jsonl"
-    append_line(path, {"stage": "rl", "step": 1, "kl": math.inf})
-    with path.open("a") as file:
-        file.write('{"stage": "rl", "st')
-    assert list(read_lines(path)) == [{"stage": "rl", "step": 1, "kl": None}]
-
-
-def test_cutting_keeps_other_stages_and_earlier_steps(tmp_path):
-    path = tmp_path / "m.jsonl"
-    rows = [("weft", 9), ("rl", 1), ("rl", 2), ("rl", 3)]
-    path.write_text("".join(json.dumps({"stage": s, "step": n}) + "\n" for s, n in rows))
-    cut_lines(path, "rl", 2)
-    assert [(row["stage"], row["step"]) for row in read_lines(path)] == rows[:3]
-
-
-def test_the_newest_checkpoint_is_the_highest_step(tmp_path):
-    assert newest_checkpoint(tmp_path, "rl") is None
-    for name in ("step-9", "step-10", "step-x", ".step-11"):
-        (tmp_path / "checkpoints" / "rl" / name).mkdir(parents=True)
-    found = newest_checkpoint(tmp_path, "rl")
-    assert found is not None
-    assert found.name == "step-10"
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=20), st.floats(0, 1))
+def test_smoothing_stays_between_the_extremes(values, weight):
+    smoothed = time_weighted_ema(range(len(values)), values, weight)
+    assert min(values) - 1e-9 <= smoothed.min()
+    assert smoothed.max() <= max(values) + 1e-9
 
 
 def test_metric_names_are_the_run_folders():

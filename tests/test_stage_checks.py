@@ -12,7 +12,8 @@ from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
 from weft_rl.pipeline import run as pipeline
-from weft_rl.runs.folder import atomic_rename, checkpoint_path
+from weft_rl.runs.atomic_io import atomic_rename
+from weft_rl.runs.folder import checkpoint_path
 
 QUICK = ["base.max_steps=1", "base.batch_size=4", "base.examples=8", "cold_start.records=4"]
 QUICK += ["cold_start.epochs=1", "cold_start.batch_size=4", "rl.num_prompts=2", "rl.max_steps=1"]

@@ -30,9 +30,9 @@ from weft_rl.config.load import parse_options
 from weft_rl.errors import UserError
 from weft_rl.families.base import Spec
 from weft_rl.families.registry import family_of, read_config
+from weft_rl.runs.atomic_io import atomic_rename, write_json
 from weft_rl.runs.checksums import SUMS, verify_checksums
-from weft_rl.runs.folder import atomic_rename, write_json
-from weft_rl.runs.origins import checkpoint_of
+from weft_rl.runs.folder import checkpoint_of
 
 _BUFFER = 16 * 2**20  # bytes; larger ones are not faster
 _GIB = 2**30

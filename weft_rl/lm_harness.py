@@ -1,12 +1,12 @@
-"""lm-evaluation-harness with our models: `python -m weft_rl.lm_harness run --model weft_rl ...`.
+"""lm-evaluation-harness with weft-rl models; needs `pip install 'weft-rl[lm-eval]'`.
 
-The harness finds only models that it lists itself, so this command makes ours known and hands all
-its arguments on. Needs `pip install 'weft-rl[lm-eval]'`.
+The harness finds only models that it lists, so this command registers `weft_rl` and passes all
+arguments on:
 
     python -m weft_rl.lm_harness run --model weft_rl --tasks gsm8k \\
         --model_args pretrained=runs/a,gen_length=256,block_length=32
 
---model_args are HarnessConfig's options; without --device it runs on a GPU if there is one."""
+--model_args are the options of HarnessConfig. Without --device it runs on a GPU if there is one."""
 
 import sys
 from collections.abc import Sequence
@@ -34,78 +34,73 @@ from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.errors import UserError
 from weft_rl.evaluation.likelihood import log_likelihood
 from weft_rl.models.loading import load_model, load_tokenizer, resolve_device
-from weft_rl.runs.origins import checkpoint_of
+from weft_rl.runs.folder import checkpoint_of
 from weft_rl.sampler import generate
 from weft_rl.sampler.validation import special_ids
 from weft_rl.seeding import seed_for
 
 _BATCH = 8
-# The harness's own default for --device, which it hands on as if it had been asked for.
-_UNASKED = "cuda:0"
+_DEFAULT_DEVICE = "cuda:0"  # of the harness, which passes it on as if it were given
 
 
 @dataclass(frozen=True)
 class HarnessConfig(Block):
-    """What --model_args may say."""
+    """Options in --model_args."""
 
-    pretrained: str = field(
-        metadata=about("a model's folder, a run's, a checkpoint's, or a hub id")
-    )
+    pretrained: str = field(metadata=about("folder of a model, run or checkpoint, or a hub id"))
     gen_length: int = option(256, "tokens generated", at_least=1)
-    block_length: int = option(32, "tokens of a block, done left to right", at_least=1)
+    block_length: int = option(32, "tokens per block", at_least=1)
     steps: int | None = option(None, "denoising steps in all; null: gen_length / 2", at_least=1)
-    draws: int = option(128, "masks of a log-likelihood", at_least=1)
+    draws: int = option(128, "Monte Carlo samples of a log-likelihood", at_least=1)
     batch_size: str = option(str(_BATCH), "records denoised together; auto: 8")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    seed: int = option(0, "of the draws", at_least=0, below=2**32)
+    seed: int = option(0, "random seed", at_least=0, below=2**32)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number = self.batch_size.isdecimal() and int(self.batch_size) > 0
-        known = number or fullmatch(r"auto(:[0-9.]+)?", self.batch_size) is not None
+        known = fullmatch(r"[1-9][0-9]*|auto(:[0-9.]+)?", self.batch_size) is not None
         require(known, "batch_size", self.batch_size, "must be a whole number above 0, or auto")
 
 
-def _device(asked: str) -> str:
-    """The device asked for; on a machine without a GPU the harness's default is the CPU."""
-    named = any(word.startswith("--device") for word in sys.argv)
-    if asked == _UNASKED and not named and not torch.cuda.is_available():
+def _device(requested: str) -> str:
+    """Replace the harness's default device by the CPU on a machine without a GPU."""
+    is_given = any(argument.startswith("--device") for argument in sys.argv)
+    if requested == _DEFAULT_DEVICE and not is_given and not torch.cuda.is_available():
         sys.stderr.write("weft_rl.lm_harness: no CUDA device is available; device=cpu\n")
         return "cpu"
-    return asked
+    return requested
 
 
 @register_model("weft_rl")
 class WeftLM(LM):
-    """A checkpoint as the harness sees it: text in, text and log-likelihoods out."""
+    """A checkpoint for the harness: text in, text and log-likelihoods out."""
 
     def __init__(self, **model_args: Any) -> None:
         """model_args: HarnessConfig's options, and max_batch_size, which the harness adds.
 
-        Raises UserError for any other, a checkpoint or a length that cannot be used."""
+        Raises UserError for another option, and for a checkpoint or length that cannot be used."""
         super().__init__()
         model_args.pop("max_batch_size", None)
-        words = [f"{key}={shown(value)}" for key, value in model_args.items()]
+        argv = [f"{key}={shown(value)}" for key, value in model_args.items()]
         config = parse_options(
-            HarnessConfig, words, command="weft_rl.lm_harness", description=str(__doc__)
+            HarnessConfig, argv, command="weft_rl.lm_harness", description=str(__doc__)
         )
-        place = resolve_device(_device(config.device))
-        dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
+        device = resolve_device(_device(config.device))
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         steps = config.steps or max(config.gen_length // 2, 1)
         try:
             self.sampler = SamplerConfig(config.gen_length, config.block_length, steps)
         except UserError as error:
             raise UserError(str(error).replace("sampler.", "")) from error
-        folder = str(checkpoint_of(config.pretrained, "pretrained"))
-        self.model, self.tokenizer = load_model(folder, place, dtype), load_tokenizer(folder)
-        self.encoder = TextEncoder(self.tokenizer)
-        self.draws, self.seed = config.draws, config.seed
-        automatic = config.batch_size.startswith("auto")
-        self.batch_size = _BATCH if automatic else int(config.batch_size)
+        folder = checkpoint_of(config.pretrained, "pretrained")
+        self.model, self.tokenizer = load_model(folder, device, dtype), load_tokenizer(folder)
+        self.encoder, self.config = TextEncoder(self.tokenizer), config
+        is_auto = config.batch_size.startswith("auto")
+        self.batch_size = _BATCH if is_auto else int(config.batch_size)
 
     @property
     def tokenizer_name(self) -> str:
-        """Under which the harness keeps what it has tokenised."""
+        """Key of the harness's cache of tokenized requests."""
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
@@ -115,14 +110,14 @@ class WeftLM(LM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """A conversation as text, its last message left open without a generation prompt.
+        """Render a conversation; without a generation prompt its last message stays open.
 
-        A special token that a message spells has a private character within it, which the requests
-        below take out again."""
+        A private character marks special tokens spelled in messages; the requests below remove it.
+        """
         return self.encoder.render(chat_history, add_generation_prompt=add_generation_prompt)[0]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """A completion for each context, cut before the first of the request's `until`."""
+        """Generate a completion for each context, cut before the request's first `until`."""
         texts: list[str] = []
         for start in range(0, len(requests), self.batch_size):
             batch = [request.args for request in requests[start : start + self.batch_size]]
@@ -131,7 +126,7 @@ class WeftLM(LM):
                 padding_side="left",
                 return_tensors="pt",
             ).to(self.model.device)
-            seeds = [seed_for(self.seed, "harness", context) for context, _ in batch]
+            seeds = [seed_for(self.config.seed, "harness", context) for context, _ in batch]
             out = generate(
                 self.model, padded["input_ids"], self.sampler, padded["attention_mask"], seeds
             )
@@ -146,37 +141,36 @@ class WeftLM(LM):
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        """For each (context, continuation) the estimate, and whether greedy decoding, a token a
-        step, writes the continuation."""
+        """Estimate log p(continuation | context), in nats, for each request.
+
+        Returns with it whether greedy decoding, one token per step, gives the continuation."""
         return [self._likelihood(*request.args) for request in requests]
 
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[float]:
-        """The estimate for each whole text; it is not cut into windows."""
+        """Estimate log p(text), in nats, for each text, which is not cut into windows."""
         return [self._likelihood("", request.args[0])[0] for request in requests]
 
     def _likelihood(self, context: str, continuation: str) -> tuple[float, bool]:
         prompt = torch.tensor(self.encoder.context(context) or [self.tokenizer.bos_token_id])
         answer = torch.tensor(self.encoder.texts([continuation])[0])
-        generator = torch.Generator().manual_seed(seed_for(self.seed, context, continuation))
+        seed = seed_for(self.config.seed, context, continuation)
         value = log_likelihood(
             self.model,
             prompt,
             answer,
-            draws=self.draws,
+            draws=self.config.draws,
             batch_size=self.batch_size,
-            generator=generator,
+            generator=torch.Generator().manual_seed(seed),
         )
-        length = len(answer)
-        greedy = generate(
-            self.model, prompt[None].to(self.model.device), SamplerConfig(length, length, length)
-        )
+        one_token_a_step = SamplerConfig(len(answer), len(answer), len(answer))
+        greedy = generate(self.model, prompt[None].to(self.model.device), one_token_a_step)
         return value, greedy.completions[0].tolist() == answer.tolist()
 
 
 def main(_: Sequence[str]) -> int:
-    """The harness's own command line, which reads the arguments itself."""
+    """Run the harness's own command line, which reads sys.argv itself."""
     from lm_eval.__main__ import cli_evaluate  # ty: ignore[import-not-found] - as above
 
     cli_evaluate()

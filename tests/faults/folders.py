@@ -33,7 +33,7 @@ def _without_times(path: Path) -> bytes:
     if path.name == "metrics.jsonl":
         rows = [_timeless(json.loads(line)) for line in path.read_text().splitlines()]
         return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
-    if path.name == "trainer_state.json":
+    if path.name == "trainer_state.json" or path.name.startswith("metric_line"):
         return json.dumps(_timeless(json.loads(path.read_text()))).encode()
     if path.name == "SHA256SUMS":
         # the sum of a file with timings

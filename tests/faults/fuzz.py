@@ -136,7 +136,7 @@ def fuzz(
     def once(case: Any) -> None:
         seen["cases"] += 1
         try:
-            with _no_hang():
+            with no_hang():
                 use(case)
         except UserError as error:
             seen["refused"] += 1
@@ -148,12 +148,14 @@ def fuzz(
 
 
 @contextmanager
-def _no_hang() -> Iterator[None]:
+def no_hang(seconds: float = _HANG_S) -> Iterator[None]:
+    """Raise TimeoutError after so much processor time."""
+
     def stop(*_: Any) -> None:
         raise TimeoutError("hangs")
 
     before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, _HANG_S)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:

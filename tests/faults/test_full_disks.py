@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import pyarrow
 import pytest
 import torch
+from damaged_runs import whole_run, write
 from datasets import Dataset
 from pyarrow import parquet
 from safetensors.torch import save_file
-from test_damaged_runs import whole_run, write
 from upstream_checkpoint import llada_folder
 
 from weft_rl.cli import execute
@@ -21,7 +21,8 @@ from weft_rl.errors import UserError
 from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.plot.curves import main as plot
 from weft_rl.report.run_page import main as report
-from weft_rl.runs.folder import append_line, write_bytes, write_json
+from weft_rl.runs.atomic_io import write_bytes, write_json
+from weft_rl.runs.jsonl import append_line
 
 BIG = torch.zeros(300_000)
 

@@ -1,5 +1,6 @@
 """A run of the cold start and RL, killed at random moments while its clock jumps."""
 
+import pytest
 from harm import jump_clock
 from kills import kill_and_go_on, whole
 
@@ -7,6 +8,7 @@ from kills import kill_and_go_on, whole
 SEED = 3
 
 
+@pytest.mark.slow
 def test_a_killed_run_writes_the_files_of_one_that_nobody_killed(tmp_path):
     unharmed = whole("weft, rl", tmp_path)
     assert len(unharmed.files) > 30

@@ -12,6 +12,8 @@ from folders import differences
 from kills import command, whole
 from lives import end_session, live, start
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):

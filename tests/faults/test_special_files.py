@@ -8,8 +8,9 @@ import time
 
 import pytest
 import torch
+from damaged_runs import whole_run, write
+from fuzz import no_hang
 from fuzz_targets import make_model
-from test_damaged_runs import no_hang, whole_run, write
 
 from weft_rl.checkpoints.lora_merge import chain
 from weft_rl.errors import UserError
@@ -17,7 +18,8 @@ from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.plot.curves import plot_runs
 from weft_rl.report.run_page import write_report
 from weft_rl.runs.checksums import verify_checksums, write_checksums
-from weft_rl.runs.folder import finished_stages, run_lock
+from weft_rl.runs.folder import finished_stages
+from weft_rl.runs.lock import run_lock
 
 DEEP = "[" * 100_000
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import constants, logging, snapshot_download
 
 from weft_rl.errors import UserError
-from weft_rl.runs.origins import checkpoint_of
+from weft_rl.runs.folder import checkpoint_of
 
 # What is fetched of a hub's repository: weights and descriptions, never code or pickles.
 _FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]

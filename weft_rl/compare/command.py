@@ -24,21 +24,14 @@ from weft_rl.evaluation.paired_runs import (
 )
 from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.io.terminal import Console
-from weft_rl.pipeline.preflight import check_run, start_model
+from weft_rl.pipeline.preflight import check_run, model_path
 from weft_rl.pipeline.resume import environment, fresh_folder, writing
 from weft_rl.pipeline.run import check_stages
 from weft_rl.plot.curves import draw_means, mean_curves, save_figure
 from weft_rl.report.comparison_page import reward_curves, write_comparison_report
 from weft_rl.report.comparison_tables import notes, score_rows, sentences, to_markdown
-from weft_rl.runs.folder import (
-    CONFIG,
-    CURVES,
-    REPORT,
-    read_config,
-    read_results,
-    write_json,
-    write_text,
-)
+from weft_rl.runs.atomic_io import write_json, write_text
+from weft_rl.runs.folder import CONFIG, CURVES, REPORT, read_config, read_results
 from weft_rl.sweeps.config import SweepConfig
 from weft_rl.sweeps.jobs import (
     LOGS,
@@ -97,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
     check_launcher(options)
     check_run(config, here=options.launcher == "local")
     check_stages(replace(config, stages=[*options.arms, "rl"]))
-    base = start_model(config) is None
+    base = model_path(config) is None
     total = len(options.units())
     workers, threads = workers_and_threads(options, config.device, total)
     folder = open_comparison(options, config)

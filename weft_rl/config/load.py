@@ -19,8 +19,7 @@ from weft_rl.config.help import help_text
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
 from weft_rl.io.safe_files import parse_yaml
-from weft_rl.runs.folder import CONFIG, read_config
-from weft_rl.runs.origins import checkpoint_of, run_of
+from weft_rl.runs.folder import CONFIG, checkpoint_of, read_config, run_of
 from weft_rl.runs.renamed import with_new_keys
 
 Options = TypeVar("Options")

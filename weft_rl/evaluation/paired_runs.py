@@ -13,7 +13,8 @@ from weft_rl.config.identity import changes_weights
 from weft_rl.config.overrides import flattened
 from weft_rl.errors import UserError
 from weft_rl.io.safe_files import is_number, parsing
-from weft_rl.runs.folder import EVAL, read_config, read_lines, read_results
+from weft_rl.runs.folder import EVAL, read_config, read_results
+from weft_rl.runs.jsonl import read_lines
 from weft_rl.stats import (
     Interval,
     crossed_estimate,

@@ -1,7 +1,7 @@
-"""Reading files that anybody may have written: regular files of a plausible size, or UserError.
+"""Reading files from untrusted folders: regular files of plausible size, or UserError.
 
-A FIFO or device would block or never end, a sparse file would fill the memory, and deeply nested
-JSON or YAML would exhaust the stack of whatever walks through it."""
+A FIFO or device blocks or never ends, a sparse file fills the memory, and deeply nested JSON or
+YAML exhausts the stack of recursive code."""
 
 import json
 import re
@@ -15,174 +15,146 @@ import yaml
 
 from weft_rl.errors import UserError
 
-# Bytes. The largest tokenizer.json of the published families has 11 MB, Gemma's 33 MB.
-MAX_BYTES = 2**28
-# Bytes of one line of a .jsonl file: far above a completion with its record.
-_MAX_LINE = 2**26
-# config.yaml and evaluation results nest 6 deep, tokenizer.json 8.
-_MAX_DEPTH = 64
-# Fields that transformers builds a table of, whose size a damaged or hostile number sets.
+MAX_BYTES = 2**28  # the largest tokenizer.json of the published families, Gemma's, has 33 MB
+_MAX_LINE = 2**26  # characters of a .jsonl line, far above a completion with its record
+_MAX_DEPTH = 64  # config.yaml and eval.json nest 6 deep, tokenizer.json 8
+# Fields for which transformers allocates a table of that size.
 _TABLES = ("num_labels", "extra_ids", "num_hidden_layers", "n_layers", "num_experts")
 _MAX_TABLE = 100_000
 _HUGE = 1e100  # sums and squares of smaller numbers are finite
-# What libraries read of a model's folder.
+# Files of a model's folder that libraries open.
 _MODEL_FILES = re.compile(r".*\.(json|safetensors|txt|model|jinja)")
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFSOCK: "a socket",
-}
+_COPY, _REPAIR = "copy it again", "repair or remove it"
 
 
-def regular_size(path: Path, cure: str = "copy it again") -> int:
-    """The size of a regular file, links followed.
-
-    Raises UserError for anything else under that name, and for a name that leads nowhere."""
+def regular_size(path: Path, fix: str = _COPY) -> int:
+    """Return the size in bytes of a regular file, links followed. Raises UserError for others."""
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read ({reason}); {cure}") from error
+        raise _unreadable(path, error, fix) from error
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
-        raise UserError(f"{path}: is {kind}, not a regular file; {cure}")
+        raise UserError(f"{path}: is not a regular file; {fix}")
     return status.st_size
 
 
-def read_text(path: Path, cure: str = "copy it again", limit: int = MAX_BYTES) -> str:
-    """The text of a regular file of at most `limit` bytes, UTF-8.
+def read_text(path: Path, fix: str = _COPY, limit: int = MAX_BYTES) -> str:
+    """Return the text of a regular UTF-8 file of at most `limit` bytes.
 
-    Raises UserError naming the file for anything else."""
-    size = regular_size(path, cure)
-    if size > limit:
-        raise UserError(f"{path}: has {size} bytes, more than the {limit} of any such file; {cure}")
+    Raises UserError naming any other file."""
+    content = b""
+    size = regular_size(path, fix)
     try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-        if len(content) > limit:  # grown since, or a file of /proc, whose size is 0
-            raise UserError(f"{path}: has more than {limit} bytes; {cure}")
-        return content.decode("utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {cure}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text ({error}); {cure}") from error
+        if size <= limit:
+            with path.open("rb") as file:
+                content = file.read(limit + 1)  # a file of /proc has size 0
+        if max(size, len(content)) > limit:
+            raise UserError(f"{path}: is larger than {limit} bytes; {fix}")
+        return content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error, fix) from error
 
 
-def read_json(path: Path, cure: str = "copy it again", limit: int = MAX_BYTES) -> Any:
-    """The value of a JSON file. Raises UserError as read_text does, and for JSON that is damaged or
-    nested too deep."""
-    text = read_text(path, cure, limit)
+def read_json(path: Path, fix: str = _COPY, limit: int = MAX_BYTES) -> Any:
+    """Return the value of a JSON file. Raises UserError as read_text does, and for JSON that is
+    malformed or nested too deep."""
+    text = read_text(path, fix, limit)
     try:
-        value = json.loads(text)
+        return _require_shallow(json.loads(text))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read (not JSON: {_line(error)}); {cure}") from error
-    return _shallow(path, value, cure)
+        raise _unreadable(path, error, fix) from error
 
 
-def read_yaml(path: Path, cure: str = "mend or remove it") -> Any:
-    """The value of a YAML file without aliases, which can stand for any amount of text.
-
-    Raises UserError as read_json does."""
-    return parse_yaml(read_text(path, cure, limit=2**20), path, cure)
+def read_yaml(path: Path, fix: str = _REPAIR) -> Any:
+    """Return the value of a YAML file. Raises UserError as parse_yaml does."""
+    return parse_yaml(read_text(path, fix, limit=2**20), path, fix)
 
 
-def parse_yaml(text: str, path: Path, cure: str = "mend or remove it") -> Any:
-    """The value of the text of a YAML file, as read_yaml gives it."""
+def parse_yaml(text: str, path: Path, fix: str = _REPAIR) -> Any:
+    """Return the value of the text of a YAML file.
+
+    Raises UserError naming the file for YAML that is malformed, nested too deep, or has an alias,
+    which can expand to any amount of text."""
     try:
-        value = yaml.load(text, _Loader)
+        return _require_shallow(yaml.load(text, _Loader))
     # ValueError: a number or date that Python does not have
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({_line(error)}); {cure}") from error
-    return _shallow(path, value, cure)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise _unreadable(path, error, fix) from error
 
 
 class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("holds an alias (*name)")
+            raise yaml.YAMLError("aliases (*name) are not allowed")
         return super().compose_node(parent, index)
 
 
-def read_lines(path: Path, cure: str = "mend or remove it") -> Iterator[str]:
-    """The lines of a regular text file with their ends.
+def read_lines(path: Path, fix: str = _REPAIR) -> Iterator[str]:
+    """Yield the lines of a regular text file with their ends.
 
-    Raises UserError for anything else, and for a line that is longer than any such file has."""
-    regular_size(path, cure)
+    Raises UserError for any other file, and for a line of implausible length."""
+    regular_size(path, fix)
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        for number in range(1, 2**63):
-            line = file.readline(_MAX_LINE)
+        for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), ""), 1):
             if len(line) >= _MAX_LINE:
-                raise UserError(f"{path}:{number}: is longer than {_MAX_LINE} characters; {cure}")
-            if not line:
-                return
+                raise UserError(f"{path}:{number}: is longer than {_MAX_LINE} characters; {fix}")
             yield line
 
 
 def check_model_folder(folder: Path) -> None:
-    """Raise UserError unless what a library would open in a model's folder is a regular file of a
-    plausible size, and the tables that its settings ask for are too."""
+    """Raise UserError unless the files that libraries open in a model's folder are regular, of
+    plausible size, and ask for tables of plausible size."""
     for path in sorted(folder.iterdir()):
-        if not _MODEL_FILES.fullmatch(path.name):
-            continue
-        size = regular_size(path)
-        if size > MAX_BYTES and path.suffix != ".safetensors":
-            raise UserError(f"{path}: has {size} bytes, more than any such file; copy it again")
-        if path.suffix == ".json" and size:
-            require_plausible(read_json(path), path)
+        if _MODEL_FILES.fullmatch(path.name):
+            size = regular_size(path)
+            if size > MAX_BYTES and path.suffix != ".safetensors":
+                raise UserError(f"{path}: is larger than {MAX_BYTES} bytes; {_COPY}")
+            if path.suffix == ".json" and size:
+                require_plausible(read_json(path), path)
 
 
 def require_plausible(settings: Any, path: Path) -> None:
-    """Raise UserError for a field of a settings file that asks for a table of implausible size."""
+    """Raise UserError for a field of a model's settings that asks for an implausible table."""
     for name in _TABLES if isinstance(settings, Mapping) else ():
         value = settings.get(name)
         if isinstance(value, int | float) and not abs(value) <= _MAX_TABLE:
-            raise UserError(
-                f"{path}: {name}={value}: must be at most {_MAX_TABLE}; copy the published file"
-            )
+            raise UserError(f"{path}: {name}={value}: must be at most {_MAX_TABLE}; {_COPY}")
 
 
 @contextmanager
 def parsing(path: Path) -> Generator[None]:
-    """Work with the content of a file that may be damaged: a value of the wrong type or one that is
-    missing raises UserError naming the file."""
+    """Turn errors from missing or wrong values of a damaged file into a UserError naming it."""
     try:
         yield
     except UserError:
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"[:200]
-        raise UserError(f"{path}: holds a damaged value ({reason}); mend or remove it") from error
+        raise UserError(f"{path}: has a damaged value ({reason}); {_REPAIR}") from error
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a number that can be drawn and averaged: not NaN, infinite or huge."""
+    """Whether a value is a number that can be plotted and averaged: not NaN, infinite or huge."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -_HUGE < value < _HUGE
 
 
 def is_shallow(value: Any) -> bool:
-    """Whether nothing that walks through a JSON or YAML value can run out of stack."""
-    level, depth = [value], 0
-    while level and depth <= _MAX_DEPTH:
-        level = [inner for outer in level for inner in _containers(outer)]
-        depth += 1
-    return not level
+    """Whether a JSON or YAML value is nested so little that recursive code is safe."""
+    level = [[value]]
+    for _ in range(_MAX_DEPTH + 2):
+        nested = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [inner for outer in nested for inner in outer if isinstance(inner, dict | list)]
+        if not level:
+            return True
+    return False
 
 
-def _shallow(path: Path, value: Any, cure: str) -> Any:
+def _require_shallow(value: Any) -> Any:
     if not is_shallow(value):
-        raise UserError(f"{path}: is nested more than {_MAX_DEPTH} deep; {cure}")
+        raise ValueError(f"nested more than {_MAX_DEPTH} deep")
     return value
 
 
-def _containers(value: Any) -> list[Any]:
-    if isinstance(value, Mapping):
-        return [inner for inner in value.values() if isinstance(inner, Mapping | list)]
-    if isinstance(value, list):
-        return [inner for inner in value if isinstance(inner, dict | list)]
-    return []
+def _unreadable(path: Path, error: Exception, fix: str) -> UserError:
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return UserError(f"{path}: cannot be read ({reason}); {fix}")

@@ -1,7 +1,7 @@
-"""Text that others wrote, made safe for a terminal: names, values and completions in any output.
+"""Untrusted text made safe for a terminal: names, values and completions in any output.
 
-Escaping happens where text leaves the program and nowhere else: `guarded` wraps standard output and
-standard error of a command, and `Console` is rich's with the same rule."""
+Text is escaped only where it leaves the program: `guarded` wraps standard output and standard
+error of a command, and `Console` is rich's with the same rule."""
 
 import re
 import sys
@@ -13,33 +13,32 @@ import rich.console
 from rich.segment import Segment
 from rich.text import Text
 
-# Control characters except line feed and tab, the line separators of Unicode, the characters that
-# reorder text (bidirectional controls), and halves of surrogate pairs, which cannot be encoded.
+# Control characters except line feed and tab, the line separators of Unicode, bidirectional
+# controls, and halves of surrogate pairs, which cannot be encoded.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-# What progress bars of libraries (tqdm) begin a write with: back to the line's start, or lines up.
+# How tqdm begins a write: back to the start of the line, or lines up.
 _PROGRESS = re.compile(r"\r(?!\n)|\n*(?:\x1b\[A)+\Z")
 
 
 def escape(text: str) -> str:
-    """The text with every character that could act on a terminal as its escape, such as \\x1b.
+    """Replace every character that could act on a terminal by its escape, such as \\x1b.
 
-    Line feeds and tabs stay, and so does every printable character of any script."""
+    Line feeds, tabs and the printable characters of all scripts stay."""
     return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def one_line(text: str) -> str:
-    """The escaped text on a single line: any run of spaces and line feeds becomes one space."""
+    """Escape a text and collapse its white space to single spaces."""
     return " ".join(escape(text).split())
 
 
 class _Guarded:
-    """A text stream whose writes are escaped; everything else is the stream's own."""
+    """A text stream whose writes are escaped."""
 
     def __init__(self, stream: TextIO, keep: re.Pattern[str] | None) -> None:
-        # under this name rich looks for the stream itself: `Console` escapes its text
-        self.rich_proxied_file = stream
+        self.rich_proxied_file = stream  # rich's name for it: `Console` escapes by itself
         self._keep = keep
 
     def write(self, text: str) -> int:
@@ -58,17 +57,16 @@ class _Guarded:
 
 
 def _encodable(text: str, stream: Any) -> str:
-    """The text with escapes for what the stream's encoding lacks: a log may be ASCII."""
+    """Escape what the stream's encoding lacks: a log may be ASCII."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextmanager
 def guarded() -> Generator[None]:
-    """Escape what is written to standard output and standard error, warnings and logs included.
+    """Escape everything written to standard output and standard error, warnings and logs included.
 
-    After an exception the streams stay guarded: the traceback that the interpreter prints may hold
-    the same text."""
+    After an exception the streams stay guarded, since the interpreter prints its traceback."""
     before = sys.stdout, sys.stderr
     sys.stdout = cast(TextIO, _Guarded(sys.stdout, None))
     sys.stderr = cast(TextIO, _Guarded(sys.stderr, _PROGRESS))
@@ -80,14 +78,14 @@ def guarded() -> Generator[None]:
 
 
 class Console(rich.console.Console):  # noqa: TID251
-    """rich's console for text that others wrote: escaped, and never read as markup or emoji."""
+    """rich's console for untrusted text: escaped, and never parsed as markup or emoji."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     @property
     def file(self) -> IO[str]:
-        """The stream itself, below every wrapper of standard output or standard error."""
+        """The stream below every wrapper of standard output or standard error."""
         stream: Any = super().file
         while hasattr(stream, "rich_proxied_file"):
             stream = stream.rich_proxied_file
@@ -98,18 +96,15 @@ class Console(rich.console.Console):  # noqa: TID251
         self._file = stream
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Turn a string into rich's text; its width is that of the escaped string."""
-        return super().render_str(self._shown(text), **options)
+        """Render a string after escaping it, so that its width is right."""
+        return super().render_str(self._safe(text), **options)
 
     def render(
         self, renderable: Any, options: rich.console.ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Render anything, escaping its text; what rich itself sends to the terminal stays."""
+        """Render anything with its text escaped; rich's own control codes stay."""
         for segment in super().render(renderable, options):
-            if segment.control:
-                yield segment
-            else:
-                yield Segment(self._shown(segment.text), segment.style)
+            yield segment if segment.control else Segment(self._safe(segment.text), segment.style)
 
-    def _shown(self, text: str) -> str:
+    def _safe(self, text: str) -> str:
         return _encodable(escape(text), self.file)

@@ -1,4 +1,4 @@
-"""What is wrong with a run, told before its folder is opened and a stage has taken its hours."""
+"""Checks of a run before its directory is created and a stage has taken hours."""
 
 from pathlib import Path
 
@@ -27,11 +27,11 @@ from weft_rl.trainers.infra.trackers import check_trackers
 
 
 def check_run(config: RunConfig, *, here: bool = True) -> None:
-    """Raise UserError for what a stage of the run would stumble over.
+    """Raise UserError for what a stage of the run would fail on.
 
-    here: whether it runs on this machine, whose devices count then."""
+    here: whether the run uses this machine's devices."""
     check_trackers(config.trackers)
-    start_model(config)
+    model_path(config)
     check_data(config)
     check_own_task(config)
     check_rewards(config)
@@ -39,40 +39,44 @@ def check_run(config: RunConfig, *, here: bool = True) -> None:
     if here:
         check_device(config)
     check_adapters(config)
+    is_shared = rank_and_world()[1] > 1
+    rule = "several processes need one run directory; name it"
+    require(not is_shared or config.out is not None, "out", config.out, rule)
 
 
-def start_model(config: RunConfig) -> str | None:
-    """The folder or hub id that `model=` names; None for one that is pretrained here.
+def model_path(config: RunConfig) -> str | None:
+    """Return the folder or hub id of the model; None for a toy model, which the run pretrains.
 
-    Raises UserError for a folder that is not there or not whole: before anything is written."""
+    Raises UserError for a folder that does not exist or is incomplete."""
     if config.model in TOY_MODELS:
         return None
     place = PUBLISHED.get(config.model, config.model)
-    folder = Path(place)
-    if folder.is_dir():
+    if Path(place).is_dir():
         base = base_of(place)
         if Path(base).is_dir():
             check_weights(Path(base))
-        elif base.startswith((".", "/", "~")) or base.count("/") != 1:
-            raise UserError(f"model={config.model}: is an adapter, and its base {base} is not here")
-    elif place.startswith((".", "/", "~")) or place.count("/") != 1:
-        raise UserError(f"model={config.model}: no such folder, and no hub id (owner/name) either")
+        elif not _is_hub_id(base):
+            raise UserError(f"model={config.model}: is an adapter, and its base {base} is missing")
+    elif not _is_hub_id(place):
+        raise UserError(f"model={config.model}: is neither a folder nor a hub id (owner/name)")
     return place
 
 
-def check_data(config: RunConfig) -> None:
-    """Read every data file that the run will need. Raises UserError naming file and line.
+def _is_hub_id(place: str) -> bool:
+    return place.count("/") == 1 and not place.startswith((".", "/", "~"))
 
-    Held-out and RL records of the hub are left to the stage that needs them."""
+
+def check_data(config: RunConfig) -> None:
+    """Read every data file of the run. Raises UserError naming file and line.
+
+    Records on the hub are read by the stage that needs them."""
     load_task(config.task)
     needs_generated = "rl" in config.stages and config.rl.rollout.data is None
     if needs_generated and REGISTRY[config.task].generate is None:
         raise UserError(
             f"rl.rollout.data=null: task={config.task} has no generated records; name a file"
         )
-    if config.data not in TOY_MODELS and any(
-        stage not in ("base", "rl", "eval") for stage in config.stages
-    ):
+    if config.data not in TOY_MODELS and set(config.trained) - {"rl"}:
         options = config.cold_start.data
         read_traces(config.data, options, Rejects(options.bad_records))
     for key, block in (("rl.rollout", config.rl.rollout), ("eval", config.eval)):
@@ -82,67 +86,56 @@ def check_data(config: RunConfig) -> None:
 
 
 def check_own_task(config: RunConfig) -> None:
-    """Try a task of one's own on its first records. Raises UserError with the file's line."""
+    """Try a user's task on its first records. Raises UserError with the line of the task's file."""
     if not config.task.endswith(".py"):
         return
-    firsts, data = [], config.rl.rollout.data
-    if "rl" in config.stages and data is None:
+    firsts, rollout = [], config.rl.rollout
+    if "rl" in config.stages and rollout.data is None:
         firsts += training_records(config.task, 1, config.seed)[:1]
-    elif "rl" in config.stages and data is not None and hub_name(config.task, data) is None:
-        rejects = Rejects(config.rl.rollout.bad_records, "rl.rollout.bad_records")
-        firsts += load_records(config.task, data, rejects)[:1]
-    scored = config.eval.after_each or "eval" in config.stages
-    if scored and hub_name(config.task, config.eval.data) is None:
+    elif "rl" in config.stages and hub_name(config.task, rollout.data) is None:
+        rejects = Rejects(rollout.bad_records, "rl.rollout.bad_records")
+        firsts += load_records(config.task, str(rollout.data), rejects)[:1]
+    is_scored = config.eval.after_each or "eval" in config.stages
+    if is_scored and hub_name(config.task, config.eval.data) is None:
         rejects = Rejects(config.eval.bad_records, "eval.bad_records")
         firsts += held_out_records(config.task, 1, config.eval.data, rejects)
     terms = training(config.task, config.rewards) if "rl" in config.stages else {}
     rewards = {name: term.reward for name, term in terms.items()}
-    scores = EVALUATION[config.task] if scored else {}
+    scores = EVALUATION[config.task] if is_scored else {}
     for record in firsts:
         prompt = task_prompt(config.prompt_style, config.task, record.fields)
         try_task(config.task, prompt, rewards, scores, record.fields)
 
 
 def check_rewards(config: RunConfig) -> None:
-    """Raise UserError for rewards that the task does not have, and for weights that are not one to
-    each of them."""
+    """Raise UserError for rewards that the task does not have, and unless there is one weight for
+    each."""
     if "rl" not in config.stages:
         return
     rule = f"there are none for task={config.task}, which has its own; use rewards=plain"
     require(config.rewards == "plain" or config.task in TASKS, "rewards", config.rewards, rule)
-    weights = config.rl.rollout.reward_weights
-    terms = training(config.task, config.rewards)
-    if weights and len(weights) != len(terms):
-        raise UserError(
-            f"rl.rollout.reward_weights=[{','.join(map(str, weights))}]: task {config.task} has "
-            f"{len(terms)} rewards ({', '.join(terms)}); give one weight to each"
-        )
-
-
-def check_processes(config: RunConfig) -> None:
-    """Raise UserError for a run that several processes cannot share."""
-    if rank_and_world()[1] == 1:
-        return
-    rule = "several processes need one folder; name it"
-    require(config.out is not None, "out", config.out, rule)
+    weights, terms = config.rl.rollout.reward_weights, training(config.task, config.rewards)
+    rule = f"task={config.task} has {len(terms)} rewards ({', '.join(terms)}); give one weight each"
+    fits = not weights or len(weights) == len(terms)
+    require(fits, "rl.rollout.reward_weights", weights, rule)
 
 
 def check_four_bits(config: RunConfig) -> None:
     """Raise UserError for a stage that would start from an adapter on 4-bit weights."""
-    names = config.trained
-    if config.memory.weights == "nf4" and len(names) > 1:
+    first, *later = config.trained or [""]
+    if config.memory.weights == "nf4" and later:
         raise UserError(
-            f"memory.quantization=nf4: {names[1]} cannot start from an adapter on 4-bit weights; "
-            f"run stages=[{names[0]}], merge with weft-rl convert RUN/checkpoints/{names[0]}/step-N"
-            f" out=MERGED to=upstream, then run model=MERGED stages=[{','.join(names[1:])}]"
+            f"memory.quantization=nf4: {later[0]} cannot start from an adapter on 4-bit weights; "
+            f"run stages=[{first}], merge with weft-rl convert RUN/checkpoints/{first}/step-N"
+            f" out=MERGED to=upstream, then run model=MERGED stages=[{','.join(later)}]"
         )
 
 
 def check_device(config: RunConfig) -> None:
-    """Raise UserError for a device that is not there, or that 4-bit weights cannot be on."""
+    """Raise UserError for a device that does not exist or does not support 4-bit weights."""
     if config.device in ("auto", "cpu") and config.memory.weights != "nf4":
         return
-    from weft_rl.models.loading import find_device, four_bits  # a help text does not wait for torch
+    from weft_rl.models.loading import find_device, four_bits  # --help must not wait for torch
 
     device = find_device(config.device)
     if config.memory.weights == "nf4":
@@ -152,8 +145,8 @@ def check_device(config: RunConfig) -> None:
 def check_adapters(config: RunConfig) -> None:
     """Raise UserError for adapters of modules that the model does not have.
 
-    A model on the hub that is none of the published ones is left to the stage that fetches it."""
-    place = start_model(config)
+    Models on the hub other than the published ones are checked by the stage that fetches them."""
+    place = model_path(config)
     base = "" if place is None else base_of(place)
     if place is None or base in PUBLISHED.values() or Path(base).is_dir():
         for stage in config.trained:

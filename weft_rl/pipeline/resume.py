@@ -1,4 +1,4 @@
-"""A run folder taken up: whose it is, and whether the stages go on from those that it holds."""
+"""The run directory of a command: created, or verified and resumed, with config.yaml written."""
 
 import os
 import platform
@@ -11,50 +11,59 @@ from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 
+import yaml
+
 import weft_rl
 from weft_rl.cli import FULL
 from weft_rl.config.identity import changed_options
 from weft_rl.config.load import to_yaml
 from weft_rl.config.schema import STAGES, RunConfig
 from weft_rl.errors import Interrupted, UserError
-from weft_rl.io import safe_files
-from weft_rl.runs.folder import CONFIG, finished_stages, newest_checkpoint, read_config, write_text
+from weft_rl.evaluation.results_store import rank_and_world
+from weft_rl.io.safe_files import read_text
+from weft_rl.runs.atomic_io import write_text
+from weft_rl.runs.folder import CONFIG, finished_stages, newest_checkpoint, read_config
+from weft_rl.runs.lock import run_lock
 from weft_rl.trainers.infra.trackers import tracker_folder
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
 
 
+@contextmanager
+def claim_run_dir(config: RunConfig) -> Generator[Path]:
+    """Lock the run directory and write its configuration; it must be new, or resumable with it.
+
+    Other processes than the first wait until that is done. Raises UserError for a directory that
+    cannot be written, is in use, or has other content, another configuration or other stages."""
+    if rank_and_world()[0] != 0:
+        yield _wait_until_claimed(config)
+        return
+    run = Path(config.out) if config.out else fresh_folder("-".join(config.stages))
+    with writing(run):
+        run.mkdir(parents=True, exist_ok=True)
+        _require_resumable(config, run)  # before the lock file is written
+    with run_lock(run):
+        with writing(run):
+            _require_resumable(config, run)  # another process may have written meanwhile
+            write_text(run / CONFIG, to_yaml(config) + environment())
+        yield run
+
+
 def environment() -> str:
-    """Versions and revision as YAML, for config.yaml."""
+    """Return package versions and git revision as YAML, for config.yaml."""
     root = Path(__file__).parents[2]
     revision = ""
     if (root / ".git").exists():
         git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
         revision = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    lines = [
-        "versions:",
-        f"  weft_rl: {weft_rl.__version__}",
-        f"  python: {platform.python_version()}",
-    ]
-    lines += [f"  {name}: {version(name)}" for name in _PACKAGES]
-    return "\n".join([*lines, f"revision: {revision or 'unknown'}", ""])
-
-
-def open_run(config: RunConfig) -> Path:
-    """Create the run folder, or look at the one that is there; writes nothing into it.
-
-    Raises UserError as check_folder does, and when the folder cannot be made."""
-    if config.out is None:
-        return fresh_folder("-".join(config.stages))
-    run = Path(config.out)
-    with writing(run):
-        run.mkdir(parents=True, exist_ok=True)
-        check_folder(config, run)
-    return run
+    versions = {"weft_rl": weft_rl.__version__, "python": platform.python_version()}
+    versions |= {name: version(name) for name in _PACKAGES}
+    values = {"versions": versions, "revision": revision or "unknown"}
+    return yaml.safe_dump(values, sort_keys=False)
 
 
 def fresh_folder(name: str) -> Path:
-    """Make runs/<time>-<name>, with a number behind it where another process has just made one."""
+    """Create runs/<time>-<name>, with a number appended if another process just created it."""
     first = f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     for number in count(1):
         folder = Path(first if number == 1 else f"{first}-{number}")
@@ -68,19 +77,9 @@ def fresh_folder(name: str) -> Path:
     return folder
 
 
-def take_up(config: RunConfig, run: Path) -> None:
-    """Write the configuration into the folder, which this process alone writes to.
-
-    Raises UserError as open_run does: another process may have been there since."""
-    with writing(run):
-        check_folder(config, run)
-        write_text(run / CONFIG, to_yaml(config) + environment())
-
-
 @contextmanager
 def writing(folder: Path) -> Generator[None]:
-    """Name a folder of `out=` that the system refuses in a UserError; a full disk is none of the
-    user's mistakes, and stays what it is."""
+    """Turn the system's refusal to write the folder `out=` into a UserError, except a full disk."""
     try:
         yield
     except OSError as error:
@@ -91,88 +90,65 @@ def writing(folder: Path) -> Generator[None]:
         ) from error
 
 
-def wait_until_opened(config: RunConfig) -> Path:
-    """The run directory, once the first process has opened it: until then nothing may be written.
+def _wait_until_claimed(config: RunConfig) -> Path:
+    """Return the run directory once the first process has written its configuration.
 
-    Raises Interrupted when what started the processes ends first, or after
-    reliability.stall_timeout seconds."""
+    Raises Interrupted if the launcher ends first, or after reliability.stall_timeout seconds."""
     run, parent = Path(str(config.out)), os.getppid()
     limit = time.monotonic() + config.reliability.stall_timeout
     while not (run / CONFIG).exists():
         if os.getppid() != parent or time.monotonic() > limit:
-            raise Interrupted(f"out={run}: the first process has not opened it")
+            raise Interrupted(f"out={run}: the first process has not created it")
         time.sleep(0.1)
     return run
 
 
-def check_folder(config: RunConfig, run: Path) -> None:
-    """Raise UserError unless the folder is empty, untouched, or holds a run that this one goes on
-    with.
-
-    Refused are other files, another configuration, any run under resume=never, and stages that do
-    not go on from the folder's."""
-    known = run / CONFIG
-    if not known.exists():
-        # a hidden file is another process's of this run, about to write the configuration
+def _require_resumable(config: RunConfig, run: Path) -> None:
+    """Raise UserError unless the directory is empty, has no results, or has a run that resumes."""
+    if not (run / CONFIG).exists():
+        # a hidden file may be the lock of another process that is about to write config.yaml
         if any(not path.name.startswith(".") for path in run.iterdir()):
-            raise UserError(f"out={run}: is not empty and holds no run; choose another out")
+            raise UserError(f"out={run}: is not empty and has no run; choose another out")
         return
-    if is_untouched(run):
+    if has_no_results(run):
         return
     if config.resume == "never":
         raise UserError(
-            f"out={run}: holds a run already; leave out resume=never to go on with it, or choose "
-            "another out"
+            f"out={run}: has a run already; remove resume=never to resume it, or choose another out"
         )
-    saved = safe_files.read_text(known, "choose another out")
-    different = changed_options(saved, config, held_stages(run))
+    finished = finished_stages(run)
+    newest = {stage: newest_checkpoint(run, stage) for stage in STAGES if stage not in finished}
+    stopped = {stage: path for stage, path in newest.items() if path}
+    saved = read_text(run / CONFIG, "choose another out")
+    different = changed_options(saved, config, [*finished, *stopped])
     if different:
         raise UserError(
-            f"out={run}: holds a run of another configuration (different: "
-            f"{', '.join(different)}); choose another out, or repeat its options"
+            f"out={run}: has a run of another configuration (different: {', '.join(different)}); "
+            "choose another out, or repeat its options"
         )
-    check_lineage(config, run)
+    # each stage starts from the one before it, an interrupted one from its own checkpoint
+    done = [stage for stage in finished if stage != "base"]
+    stopped.pop("base", None)
+    # several are interrupted only if an earlier one is retrained: then in the order of stages=
+    held = [*done, *sorted(stopped, key=[*config.trained, *stopped].index)]
+    if any(old != new for old, new in zip(held, config.trained, strict=False)):
+        origin = done[-1] if done else f"model={config.model}"
+        notes = {stage: f" (from {origin}, {path.name})" for stage, path in stopped.items()}
+        raise UserError(
+            f"out={run}: has {' and then '.join(each + notes.get(each, '') for each in held)}, "
+            f"which stages=[{','.join(config.stages)}] does not continue; start with "
+            f"stages=[{','.join(held)}], or choose another out"
+        )
 
 
-def is_untouched(run: Path) -> bool:
-    """Whether a run has left its configuration and no result of any work: no file but those of its
-    lock and its trackers.
-
-    A mistake that a stage found has ended it; the mended command may have the folder."""
-    own = (CONFIG, tracker_folder(run).name)
+def has_no_results(run: Path) -> bool:
+    """Whether a run left its configuration and nothing that took time: an error stopped it early,
+    and the corrected command may use the directory."""
+    ignored = (CONFIG, tracker_folder(run).name)
     for path in run.rglob("*"):
         top = path.relative_to(run).parts[0]
         hidden = path.parent == run and top.startswith(".")
-        if path.is_file() and top not in own and not hidden:
+        if path.is_file() and top not in ignored and not hidden:
             return False
-    # any other program's config.yaml is not written over
+    # the config.yaml of another program is not overwritten
     return {item.name for item in fields(RunConfig)} <= read_config(run).keys()
-
-
-def held_stages(run: Path) -> list[str]:
-    """The stages of which a folder holds weights: those that are through, or have a checkpoint."""
-    finished = finished_stages(run)
-    return [stage for stage in STAGES if stage in finished or newest_checkpoint(run, stage)]
-
-
-def check_lineage(config: RunConfig, run: Path) -> None:
-    """Raise UserError unless the stages go on from those that the folder holds, or are its first.
-
-    Each stage starts from the one before it, and one that was stopped goes on from its own
-    checkpoint, which began from the last one that had ended."""
-    ended = [stage for stage in finished_stages(run) if stage != "base"]
-    newest = {stage: newest_checkpoint(run, stage) for stage in STAGES if stage != "base"}
-    stopped = {stage: path for stage, path in newest.items() if path and stage not in ended}
-    # several only where an earlier one is trained again for a damaged one: in the order asked for
-    later = sorted(stopped, key=[*config.trained, *stopped].index)
-    held = [*ended, *later]
-    if all(one == other for one, other in zip(held, config.trained, strict=False)):
-        return
-    begun = f"begun from {ended[-1] if ended else f'model={config.model}'}"
-    told = [*ended, *(f"{stage} ({begun}, stopped at {stopped[stage].name})" for stage in later)]
-    how = "goes on there" if stopped else "is not run again"
-    raise UserError(
-        f"out={run}: holds {' and then '.join(told)}, which stages=[{','.join(config.stages)}] "
-        f"does not go on from; begin with stages=[{','.join(held)}], which {how}, "
-        "or choose another out"
-    )

@@ -1,8 +1,7 @@
-"""`python -m weft_rl.pipeline`: the stages of a run, in order, on one run folder."""
+"""`python -m weft_rl.pipeline`: the stages of a run, in order, in one run directory."""
 
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,162 +16,136 @@ from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.io.terminal import Console
 from weft_rl.pipeline.memory_warnings import advise_on_out_of_memory, memory_warnings
-from weft_rl.pipeline.preflight import check_processes, check_run, start_model
-from weft_rl.pipeline.resume import open_run, take_up, wait_until_opened
+from weft_rl.pipeline.preflight import check_run, model_path
+from weft_rl.pipeline.resume import claim_run_dir
 from weft_rl.plot.curves import plot_run
 from weft_rl.report.run_page import write_report
+from weft_rl.runs.atomic_io import write_json
 from weft_rl.runs.checksums import find_corruption
 from weft_rl.runs.folder import (
     CURVES,
     FINISHED,
+    INITIAL,
     REPORT,
-    START,
     finished_stages,
     quarantine,
     read_results,
-    run_lock,
-    write_json,
 )
 from weft_rl.trainers.infra.trackers import point_trackers
 
 
 def main(argv: Sequence[str], *, report: bool = True) -> int:
-    """Run the pipeline from its command-line arguments; returns the exit status.
+    """Run the pipeline from command-line arguments; returns the exit status.
 
-    report: draw the curves, write the report and print its path and the scores."""
-    config = load_run_config(argv, command="weft_rl.pipeline", tell=first_process())
+    report: plot the curves, write the report, and print its path and the scores."""
+    is_first = rank_and_world()[0] == 0
+    config = load_run_config(argv, command="weft_rl.pipeline", tell=is_first)
     check_run(config)
-    check_processes(config)
     check_stages(config)
-    # one process opens the folder and reports; all of them train and evaluate
-    run = open_run(config) if first_process() else wait_until_opened(config)
-    with run_lock(run) if first_process() else nullcontext():
-        if first_process():
-            take_up(config, run)
-        evaluated = run_pipeline(config, run, argv)
-        if not (report and first_process()):
+    with claim_run_dir(config) as run:
+        results = run_pipeline(config, run, argv)
+        if not (report and is_first):
             return 0
         plot_run(run, run / CURVES)
         path = write_report(run)
-    if evaluated:
-        show_scores(evaluated, config)
+    if results:
+        show_scores(results, config)
     Console().print(f"report: {path}", soft_wrap=True, highlight=False)
     return 0
 
 
-def first_process() -> bool:
-    """Whether this process writes; the rank is torchrun's and accelerate's."""
-    return rank_and_world()[0] == 0
-
-
 def check_stages(config: RunConfig) -> None:
-    """Raise UserError for what any stage that is still to run would refuse: each is asked before
-    the first one begins, and before anything is written."""
-    # imported here: a help text or a wrong option must not wait for torch
+    """Raise UserError for what any unfinished stage would refuse, before anything is written."""
+    # imported here: --help and wrong options must not wait for torch
     from weft_rl.stages.checks import check
 
     check(config, finished_stages(Path(config.out)) if config.out else {})
 
 
 def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str, Any]:
-    """Run what is not done yet, evaluating after each stage; returns the content of eval.json.
+    """Run the unfinished stages, each followed by its evaluation; returns the content of eval.json.
 
-    argv: the arguments that the configuration is made of. Raises Interrupted, with the way to go
-    on, when a signal stops it, and OutOfMemory."""
+    argv: the arguments behind the configuration. Raises Interrupted, with the command that resumes
+    the run, after a signal, and OutOfMemory."""
     point_trackers(config.trackers, run)
-    # imported here: a help text or a wrong option must not wait for torch
+    # imported here: --help and wrong options must not wait for torch
     from weft_rl.stages.context import StageContext, leave_together, quiet_libraries
     from weft_rl.stages.evaluate import run as evaluate
     from weft_rl.stages.registry import STAGE_RUNNERS
 
     quiet_libraries()
-    finished = finished_stages(run)
-    evaluated: dict[str, Any] = read_results(run)
-    place = start_model(config)
-    names = config.in_order
-    current, start = "base", place or ""
-    drop_damaged(config, run, names, finished, evaluated)
-    again = resume_command(argv, None if config.out else run)
-    if first_process():
-        for line in memory_warnings(
-            config, [name for name in config.trained if name not in finished]
-        ):
-            sys.stderr.write(f"weft_rl.pipeline: {line}\n")
+    is_first = rank_and_world()[0] == 0
+    results, finished = read_results(run), finished_stages(run)
+    lines = drop_corrupt(config, run, finished, results)
+    names, stage, checkpoint = config.in_order, "base", model_path(config) or ""
+    resume = resume_command(argv, None if config.out else run)
+    if is_first:
+        lines += memory_warnings(config, [name for name in config.trained if name not in finished])
+        sys.stderr.writelines(f"weft_rl.pipeline: {line}\n" for line in lines)
     try:
-        for stage in names:
-            if stage != "eval":
+        for name in names:
+            if name != "eval":
+                stage = name
                 if stage not in finished:
-                    with advise_on_out_of_memory(config, stage, again):
-                        path = STAGE_RUNNERS[stage].run(StageContext(config, run, stage, start))
+                    context = StageContext(config, run, stage, checkpoint)
+                    with advise_on_out_of_memory(config, stage, resume):
+                        path = STAGE_RUNNERS[stage].run(context)
                     finished[stage] = str(path.relative_to(run))
-                    # in their order, also where one was trained again for a damaged one
-                    finished = {name: finished[name] for name in names if name in finished}
-                    if first_process():
+                    # in their order, also if one was retrained for a corrupt one
+                    finished = {each: finished[each] for each in names if each in finished}
+                    if is_first:
                         write_json(run / FINISHED, finished)
-                current, start = stage, str(run / finished[stage])
-            wanted = stage == "eval" or config.eval.after_each
-            if wanted and not is_evaluated(config, evaluated, current):
-                if first_process():
-                    # it would speak of another evaluation
-                    (run / REPORT).unlink(missing_ok=True)
-                with advise_on_out_of_memory(config, "eval", again):
-                    evaluated = evaluate(StageContext(config, run, current, start))
+                checkpoint = str(run / finished[stage])
+            is_scored = name == "eval" or config.eval.after_each
+            if is_scored and not is_evaluated(config, results, stage):
+                if is_first:
+                    (run / REPORT).unlink(missing_ok=True)  # it shows an older evaluation
+                with advise_on_out_of_memory(config, "eval", resume):
+                    results = evaluate(StageContext(config, run, stage, checkpoint))
     except (Interrupted, KeyboardInterrupt) as stop:
-        raise Interrupted(
-            f"{stop or f'stopped in stage {current}'}; go on with: "
-            f"python -m weft_rl.pipeline {again}"
-        ) from stop
+        reason = str(stop) or f"stopped in stage {stage}"
+        raise Interrupted(f"{reason}; resume: python -m weft_rl.pipeline {resume}") from stop
     leave_together()
-    return evaluated
+    return results
 
 
-def drop_damaged(
-    config: RunConfig,
-    run: Path,
-    names: Sequence[str],
-    finished: dict[str, str],
-    evaluated: dict[str, Any],
-) -> None:
-    """Take finished stages for unfinished whose checkpoint is still needed and is damaged.
+def drop_corrupt(
+    config: RunConfig, run: Path, finished: dict[str, str], results: dict[str, Any]
+) -> list[str]:
+    """Remove completed stages from `finished` if their checkpoint is corrupt and still needed.
 
-    They are trained again from the one before, to the same end."""
-    trained = [name for name in names if name != "eval"]
-    scored = config.eval.after_each or "eval" in names
-    for stage, after in reversed([*zip(trained, [*trained, None][1:], strict=True)]):
-        needed = (after is not None and after not in finished) or (
-            scored and not is_evaluated(config, evaluated, stage)
-        )
+    They are trained again from the stage before, with the same result. Returns log lines."""
+    trained = [name for name in config.in_order if name != "eval"]
+    is_scored = config.eval.after_each or "eval" in config.stages
+    lines = []
+    for i, stage in reversed([*enumerate(trained, 1)]):
+        starts_next = i < len(trained) and trained[i] not in finished
+        needed = starts_next or (is_scored and not is_evaluated(config, results, stage))
         if stage in finished and needed:
             path = run / finished[stage]
-            wrong = find_corruption(path)
-            if wrong is not None:
+            problem = find_corruption(path)
+            if problem is not None:
                 del finished[stage]
-                if first_process():
-                    sys.stderr.write(f"weft_rl.pipeline: {quarantine(path, wrong)}\n")
+                # every process drops the stage, one renames its folder
+                lines += [quarantine(path, problem)] if rank_and_world()[0] == 0 else []
+    return lines
 
 
-def show_scores(evaluated: dict[str, Any], config: RunConfig) -> None:
-    """Print a small table of scores per stage, and what policies without a model score."""
-    task = config.task
-    title = f"{task}, held out, percent [95 % interval]"
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)  # fits the 80 columns of a log
-    table.add_column("stage")
-    first = "base" if config.model in TOY_MODELS else START
-    rows = [
-        (first if stage == "base" else stage, entry[task])
-        for stage, entry in evaluated.items()
-        if task in entry
-    ]
-    names = [
-        name for name, value in rows[-1][1].items() if isinstance(value, dict) and "ci95" in value
-    ]
-    for column in ("score", *names):
+def show_scores(results: dict[str, Any], config: RunConfig) -> None:
+    """Print a table of scores per stage, and of baselines without a model."""
+    task, base = config.task, "base" if config.model in TOY_MODELS else INITIAL
+    scored = {stage: entry[task] for stage, entry in results.items() if task in entry}
+    rows = {base if stage == "base" else stage: entry for stage, entry in scored.items()}
+    last = [*scored.values()][-1]
+    metrics = [key for key, value in last.items() if isinstance(value, dict) and "ci95" in value]
+    title = f"{task}, held out, percent [95% interval]"
+    table = Table("stage", title=title, box=SIMPLE_HEAD, pad_edge=False)  # fits 80 columns
+    for column in ("score", *metrics):
         table.add_column(column, justify="right")
-    baselines = rows[-1][1].get("baselines", {})
-    for i, (stage, entry) in enumerate([*rows, *baselines.items()]):
-        cells = [entry, *(entry[name] for name in names)]
-        shown = [
-            f"{cell['score']:.1f} [{cell['ci95'][0]:.1f}, {cell['ci95'][1]:.1f}]" for cell in cells
+    for name, entry in [*rows.items(), *last.get("baselines", {}).items()]:
+        cells = [
+            f"{cell['score']:.1f} [{cell['ci95'][0]:.1f}, {cell['ci95'][1]:.1f}]"
+            for cell in (entry, *(entry[metric] for metric in metrics))
         ]
-        table.add_row(stage, *shown, style="dim" if i >= len(rows) else "")
+        table.add_row(name, *cells, style="" if name in rows else "dim")
     Console().print(table)

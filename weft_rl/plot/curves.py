@@ -19,7 +19,9 @@ from weft_rl.errors import UserError
 from weft_rl.io.safe_files import is_number, parsing
 from weft_rl.plot import figures
 from weft_rl.plot.figures import Line, Panel
-from weft_rl.runs.folder import CONFIG, METRICS, read_config, read_lines, write_bytes
+from weft_rl.runs.atomic_io import write_bytes
+from weft_rl.runs.folder import CONFIG, METRICS, read_config
+from weft_rl.runs.jsonl import read_lines
 from weft_rl.stats import t_half_width
 
 if TYPE_CHECKING:

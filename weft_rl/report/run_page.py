@@ -24,16 +24,8 @@ from weft_rl.report.chart_data import MAX_POINTS, chart, heat, playbacks
 from weft_rl.report.comparison_page import write_comparison_report
 from weft_rl.report.render import write_page
 from weft_rl.report.samples import sample_groups
-from weft_rl.runs.folder import (
-    CONFIG,
-    EVAL,
-    METRICS,
-    REPORT,
-    START,
-    read_config,
-    read_lines,
-    read_results,
-)
+from weft_rl.runs.folder import CONFIG, EVAL, INITIAL, METRICS, REPORT, read_config, read_results
+from weft_rl.runs.jsonl import read_lines
 from weft_rl.stats import Interval, crossed_mean, verdict
 
 # What a task's first score is called, and what it says; any other task has just a score.
@@ -209,7 +201,7 @@ def _row(
         raise TypeError("n is no whole number")
     label = name
     if name == "base" and not is_baseline and start not in (None, *TOY_MODELS):
-        label, about_it = START, f"model={shown(start)}"
+        label, about_it = INITIAL, f"model={shown(start)}"
     return Row(name, label, about_it, entry["n"], {main: _score(entry)} | others, is_baseline)
 
 

@@ -1,1 +1,1 @@
-"""Run directories."""
+"""Run directories: files, lock, checksums, checkpoints."""

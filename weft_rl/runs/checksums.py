@@ -1,7 +1,6 @@
-"""A folder's checksums, as `sha256sum -c` reads them, and files that stay after a power failure."""
+"""Checksums of a folder in the format of `sha256sum -c`."""
 
 import os
-import sys
 from collections.abc import Collection
 from functools import cache
 from hashlib import file_digest
@@ -9,15 +8,14 @@ from pathlib import Path
 
 from weft_rl.errors import UserError
 from weft_rl.io.safe_files import read_text
+from weft_rl.runs.atomic_io import sync
 
 SUMS = "SHA256SUMS"
-_WEIGHTS = ".safetensors"
-_LONGEST_NAME = 255  # bytes, of a file on Linux
-_LARGE = 2**31  # bytes; a core takes seconds to check them
+_LONGEST_NAME = 255  # bytes of a file name on Linux
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the checksums of all files of a folder into it, and have everything on the disk."""
+    """Write the checksums of all files of a folder into it, and flush everything to the disk."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
     lines = [f"{_digest(path)}  {path.relative_to(folder)}\n" for path in files]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
@@ -27,25 +25,24 @@ def write_checksums(folder: Path) -> None:
 
 
 def find_corruption(folder: Path, names: Collection[str] | None = None) -> str | None:
-    """What is wrong with a sealed folder, in words; None when every file is as it was.
+    """Describe the first file that differs from its checksum; None if all files are intact.
 
-    names: of the files that are looked at; None for all."""
-    sums = folder / SUMS
-    if not os.path.lexists(sums):
+    names: the files to verify; None verifies all."""
+    if not os.path.lexists(folder / SUMS):
         return f"{SUMS} is missing"
     try:
-        lines = read_text(sums).splitlines()
+        lines = read_text(folder / SUMS).splitlines()
     except UserError:
         return f"{SUMS} cannot be read"
     if not lines:
         return f"{SUMS} is empty"
     for line in lines:
-        # two signs between: the second one is * where sha256sum was asked for binary files
+        # two characters between: the second is * where sha256sum was asked for binary mode
         digest, name = line[:64], line[66:]
-        if len(name.encode("utf-8", "replace")) > _LONGEST_NAME:
-            return f"{SUMS} holds a line that is too long"
         if names is not None and name not in names:
             continue
+        if len(name.encode("utf-8", "replace")) > _LONGEST_NAME:
+            return f"{SUMS} has a line that is too long"
         if ".." in Path(name).parts or Path(name).is_absolute():
             return f"{SUMS} names {name}, which is outside of the folder"
         if not (folder / name).is_file():
@@ -56,43 +53,32 @@ def find_corruption(folder: Path, names: Collection[str] | None = None) -> str |
 
 
 def verify_checksums(folder: Path) -> None:
-    """Check a folder's files against its sums, where it has any; UserError names the first that
+    """Verify all files of a folder that has checksums. Raises UserError naming the first that
     differs."""
     if (folder / SUMS).exists():
-        _refuse(folder, find_corruption(folder))
+        _require_intact(folder, find_corruption(folder))
 
 
 def verify_weights(folder: Path) -> None:
-    """The same for its weights alone, before they are loaded: once in a process, and of the
-    processes of a machine in the first one."""
+    """Verify a folder's weights before they are loaded, once per process and only on local rank 0.
+
+    Raises UserError as verify_checksums does."""
     if not (folder / SUMS).exists() or os.environ.get("LOCAL_RANK", "0") != "0":
         return
-    found = [(path, path.stat()) for path in sorted(folder.glob(f"*{_WEIGHTS}"))]
-    size = sum(stat.st_size for _, stat in found)
-    if size > _LARGE and sys.stderr.isatty():
-        sys.stderr.write(f"{folder}: checking {size / 2**30:.0f} GiB against {SUMS} ...\n")
-    times = tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in found)
-    _refuse(folder, _damage_of_weights(folder, times))
+    stats = [(path, path.stat()) for path in sorted(folder.glob("*.safetensors"))]
+    files = tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+    _require_intact(folder, _corrupt_weights(folder, files))
 
 
 @cache
-def _damage_of_weights(folder: Path, times: tuple[tuple[Path, int, int], ...]) -> str | None:
-    """The times tell files that were written anew."""
-    return find_corruption(folder, [path.name for path, *_ in times])  # others need not be there
+def _corrupt_weights(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str | None:
+    """files: with their sizes and times, so that a rewritten file is verified again."""
+    return find_corruption(folder, [path.name for path, *_ in files])
 
 
-def _refuse(folder: Path, wrong: str | None) -> None:
-    if wrong is not None:
-        raise UserError(f"{folder}: {wrong}; copy it again")
-
-
-def sync(path: Path) -> None:
-    """Return once a file's content, or a folder's list of names, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _require_intact(folder: Path, corruption: str | None) -> None:
+    if corruption is not None:
+        raise UserError(f"{folder}: {corruption}; copy it again")
 
 
 def _digest(path: Path) -> str:

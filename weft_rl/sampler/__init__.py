@@ -1,6 +1,4 @@
-"""Sampling from masked diffusion models.
-
-`control` is numpy only, so torch is imported when a name that needs it is first asked for."""
+"""Sampling from masked diffusion models; torch is imported with the first name that needs it."""
 
 from typing import TYPE_CHECKING, Any
 

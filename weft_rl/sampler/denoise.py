@@ -1,6 +1,8 @@
-"""Generating completions: which rows are worked on; `control` says what is committed.
+"""Completions by block-wise denoising: which rows a step works on, and what it computes.
 
-N prompts, A of them worked on, P prompt and T completion tokens, M open positions, V vocabulary."""
+`unmasking` decides what is unmasked. N prompts, A of them in a step, P prompt and T completion
+tokens, M masked positions, V vocabulary. The module is not called `generate`: a submodule of that
+name would replace the function `generate` that the package exports."""
 
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -15,8 +17,8 @@ from torch import Tensor, nn
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.errors import UserError
 from weft_rl.sampler.model_runner import ModelRunner
-from weft_rl.sampler.rng import stream_keys, uniform
-from weft_rl.sampler.token_sampling import candidates
+from weft_rl.sampler.rng import Keys, stream_keys, uniform
+from weft_rl.sampler.token_sampling import sample_candidates
 from weft_rl.sampler.unmasking import (
     Bools,
     DenoisingState,
@@ -32,27 +34,27 @@ from weft_rl.sampler.validation import check_input, special_ids
 class SamplerOutput:
     """Completions of a batch, in the order of its prompts."""
 
-    tokens: Tensor  # (N, P + T) long, the prompts as they were given, then the completions
+    tokens: Tensor  # (N, P + T) long: the prompts as given, then the completions
     completions: Tensor  # (N, T) long, without mask tokens
-    lengths: Tensor  # (N,) long, tokens before the first end token; T where there is none
-    forwards: int  # calls of the model, whatever the number of rows
-    trace: list[list[TraceEntry]] | None  # each row's commitments in order, if asked for
+    lengths: Tensor  # (N,) long: tokens before the first end token, T without one
+    forwards: int  # calls of the model
+    trace: list[list[TraceEntry]] | None  # each row's unmasked tokens in order, if requested
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step has committed, and how far sampling is."""
+    """The tokens that a step unmasked (R of them), and the progress so far."""
 
-    rows: Ints  # (M,) of the prompts
-    positions: Ints  # (M,) in the completion
-    tokens: Ints  # (M,)
-    confidences: Floats  # (M,)
-    finished: int  # completions that are done
-    total: int  # completions that there will be
+    rows: Ints  # (R,) which prompt
+    positions: Ints  # (R,) in the completion
+    tokens: Ints  # (R,)
+    confidences: Floats  # (R,)
+    finished: int  # completions
+    total: int  # completions
     share: float  # of all work that is done, in [0, 1]; positions after an end count as done
-    committed: int  # tokens so far
-    forwards: int  # calls of the model so far
-    seconds: float  # since the start
+    committed: int  # tokens
+    forwards: int  # calls of the model
+    seconds: float
 
 
 OnStep = Callable[[Step], None]
@@ -68,160 +70,160 @@ def generate(
     batch_size: int | None = None,
     on_step: OnStep | None = None,
 ) -> SamplerOutput:
-    """Complete each prompt by denoising T masks block by block.
+    """Complete each prompt by denoising T mask tokens block by block.
 
-    model: a masked language model of transformers, whose config names the mask and end tokens;
-    prompt_ids (N, P) long; attention_mask (N, P), 0 on left padding; seeds (N,) ints, 0 .. N-1 if
-    left out; batch_size rows are in work together, a finished one's place is taken by the next
-    prompt; on_step is called after every step. A row depends on its prompt and its seed, not on
-    padding, batch size or the other rows, up to the rounding of the model's products: bfloat16's
-    tips one of two candidates that are nearly alike now and then. Candidates are drawn from
-    softmax(logits / temperature) without the mask token; confidence is the float32 probability at
-    temperature 1 over the whole vocabulary. With early_stop, tokens up to the end token are what
-    they are without it. With cache="none" every step sees the whole canvas; caches approximate
-    that. The model's modes and the global random state are left as they were. Raises ValueError
-    for input that does not fit the model; UserError for canvases longer than its positions, and for
-    logits that are not finite. Source: LLaDA's sampler, with ties to the lowest index; Fast-dLLM
-    for caches, threshold and factor."""
+    model: a transformers masked language model whose config names the mask and end tokens;
+    prompt_ids (N, P) long; attention_mask (N, P), 0 on left padding; seeds (N,) ints, default
+    0 .. N-1; batch_size: rows denoised together, the next prompt replaces a finished one;
+    on_step: called after every step.
+
+    A row depends on its prompt and seed, not on padding, batch size or other rows, up to the
+    rounding of matmuls (in bfloat16 that sometimes decides between two nearly equal candidates).
+    Candidates are sampled from softmax(logits / temperature) without the mask token; confidence is
+    the float32 probability at temperature 1 over the full vocabulary. early_stop changes no token
+    up to the end token. cache="none" is exact, caches are approximate. The model's modes and the
+    global random state do not change.
+    Raises ValueError for input that does not fit the model, UserError for canvases longer than its
+    positions and for logits that are not finite.
+    Source: LLaDA's sampler, ties to the lowest index; Fast-dLLM for caches, threshold, factor."""
     mask_id, end_ids = special_ids(model)
     visible = torch.ones_like(prompt_ids) if attention_mask is None else attention_mask.long()
-    own_seeds = [*range(len(prompt_ids))] if seeds is None else [index(seed) for seed in seeds]
-    check_input(model, prompt_ids, visible, own_seeds, config, mask_id)
+    row_seeds = [*range(len(prompt_ids))] if seeds is None else [index(seed) for seed in seeds]
+    check_input(model, prompt_ids, visible, row_seeds, config, mask_id)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
-    progress = DenoisingState(len(prompt_ids), config, mask_id, end_ids)
     slots = min(len(prompt_ids), batch_size or len(prompt_ids))
-    with _evaluating(model), torch.no_grad():
-        network = ModelRunner(model, prompt_ids, visible, mask_id, config, slots)
-        sampler = _Sampler(network, progress, config, own_seeds, [mask_id])
-        forwards = sampler.run(slots, on_step)
-    lengths = torch.from_numpy(progress.finish()).to(prompt_ids.device)
-    completions = torch.from_numpy(progress.tokens).to(prompt_ids.device)
+    state = DenoisingState(len(prompt_ids), config, mask_id, end_ids)
+    with _evaluation_mode(model), torch.no_grad():
+        runner = ModelRunner(model, prompt_ids, visible, mask_id, config, slots)
+        forwards = _Sampler(runner, state, config, row_seeds, mask_id).run(slots, on_step)
+    lengths = torch.from_numpy(state.finish()).to(prompt_ids.device)
+    completions = torch.from_numpy(state.tokens).to(prompt_ids.device)
     tokens = torch.cat([prompt_ids, completions], dim=1)
-    trace = progress.trace() if config.trace else None
+    trace = state.trace() if config.trace else None
     return SamplerOutput(tokens, completions, lengths, forwards, trace)
 
 
 class _Sampler:
-    """The loop: rows in slots, a step of all of them, and who comes next."""
+    """The loop over steps: rows occupy slots of the batch until they are finished."""
 
     def __init__(
         self,
-        network: ModelRunner,
-        progress: DenoisingState,
+        runner: ModelRunner,
+        state: DenoisingState,
         config: SamplerConfig,
         seeds: Sequence[int],
-        forbidden: list[int],
+        mask_id: int,
     ) -> None:
-        self.network, self.progress, self.config = network, progress, config
+        self.runner, self.state, self.config = runner, state, config
         self.token_keys = stream_keys(seeds, "token")
         self.position_keys = stream_keys(seeds, "position")
-        never = config.end_tokens == "never"
-        self.forbidden = [*forbidden, *progress.end_ids] if never else forbidden
-        # as with LLaDA's logits_eos_inf, the confidences are those of a vocabulary without it
-        self.removed = progress.end_ids[:1].tolist() if config.end_tokens == "no_eos" else []
+        end_ids = state.end_ids.tolist()
+        self.forbidden = [mask_id, *(end_ids if config.end_tokens == "never" else [])]
+        # as LLaDA's logits_eos_inf: confidences are those of a vocabulary without the token
+        self.removed = end_ids[:1] if config.end_tokens == "no_eos" else []
 
     def run(self, slots: int, on_step: OnStep | None) -> int:
         """Complete every row, `slots` at a time; returns the number of forwards."""
-        total, begun = len(self.progress.tokens), time.perf_counter()
+        state, total, start = self.state, len(self.state.tokens), time.perf_counter()
         rows, waiting = np.arange(slots), np.arange(slots, total)
         forwards = committed = 0
         while len(rows):
-            own, where = self._step(rows)
-            forwards, committed = forwards + 1, committed + len(where.index)
-            masked = self.progress.masked[rows]
-            alive = self.progress.unfinished(rows)
-            rows, waiting = self._seat(rows, alive, waiting)
+            row, position = self._step(rows)
+            forwards, committed = forwards + 1, committed + len(row)
+            masked, unfinished = state.masked[rows], state.unfinished(rows)
+            rows, waiting = self._assign_slots(rows, unfinished, waiting)
             if on_step is not None:
-                row, position = own[where.index], where.position
-                finished = total - int(self.progress.unfinished(rows).sum()) - len(waiting)
-                # seats that were taken anew have begun nothing yet
-                share = (finished + (1 - masked[alive].mean(axis=1)).sum()) / total
+                finished = total - int(state.unfinished(rows).sum()) - len(waiting)
+                # rows that just got a slot have done nothing yet
+                share = (finished + (1 - masked[unfinished].mean(axis=1)).sum()) / total
                 on_step(
                     Step(
                         row,
                         position,
-                        self.progress.tokens[row, position],
-                        self.progress.confidence[row, position],
+                        state.tokens[row, position],
+                        state.confidence[row, position],
                         finished=finished,
                         total=total,
                         share=float(share),
                         committed=committed,
                         forwards=forwards,
-                        seconds=time.perf_counter() - begun,
+                        seconds=time.perf_counter() - start,
                     )
                 )
         return forwards
 
-    def _seat(self, rows: Ints, alive: Bools, waiting: Ints) -> tuple[Ints, Ints]:
-        """The rows of the next step (A,), slot by slot, and who waits then."""
-        free = np.flatnonzero(~alive)
-        taken = free[: len(waiting)]
+    def _assign_slots(self, rows: Ints, unfinished: Bools, waiting: Ints) -> tuple[Ints, Ints]:
+        """Return the rows of the next step by slot (A,), and those that still wait."""
+        free = np.flatnonzero(~unfinished)
+        filled, empty = free[: len(waiting)], free[len(waiting) :]
         rows = rows.copy()
-        rows[taken] = waiting[: len(taken)]
-        # with one shape of batch, finished rows keep their places until there is nobody else
-        if len(taken) < len(free) and not (self.config.compile and len(free) < len(rows)):
-            kept = np.setdiff1d(np.arange(len(rows)), free[len(taken) :])
-            self.network.keep(kept)
+        rows[filled] = waiting[: len(filled)]
+        # compiled batches have one shape: finished rows keep their slots until all are finished
+        if len(empty) and not (self.config.compile and len(free) < len(rows)):
+            kept = np.setdiff1d(np.arange(len(rows)), empty)
+            self.runner.keep_slots(kept)
             rows = rows[kept]
-        return rows, waiting[len(taken) :]
+        return rows, waiting[len(filled) :]
 
-    def _step(self, rows: Ints) -> tuple[Ints, MaskedPositions]:
-        """One forward and what it commits: the rows that had it, and their new positions.
+    def _step(self, rows: Ints) -> tuple[Ints, Ints]:
+        """Run one forward and unmask; returns row and position of each unmasked token.
 
-        Rows whose cache is to be filled wait for those in the middle of a block: one forward of
-        many rows takes less time than two of few, and no row's result depends on when it is run."""
-        progress, fixed = self.progress, self.config.compile
-        needs_all = progress.needs_all(rows)
-        working = progress.unfinished(rows) if fixed else np.ones(len(rows), dtype=bool)
-        everything = bool(needs_all[working].all())
-        chosen = np.flatnonzero(working if everything else working & ~needs_all)
-        own = rows[chosen]
-        where = progress.open(own)
-        # of a batch of one shape all rows are sent; what those not chosen give is not used
-        sent, asked = rows, MaskedPositions(chosen[where.index], where.position)
-        if not fixed:
-            sent, asked = own, where
-        completions = progress.tokens[sent]
-        if everything and not progress.step[sent].any():
-            logits = self.network.beginning(sent, completions, asked)
-        elif everything:
-            logits = self.network.everything(sent, completions, asked)
+        Rows that need a full forward wait for those in the middle of a block: one forward of many
+        rows is faster than two of few, and no row's result depends on when it runs."""
+        state, fixed_shape = self.state, self.config.compile
+        full = state.needs_full_forward(rows)
+        active = state.unfinished(rows) if fixed_shape else np.ones(len(rows), dtype=bool)
+        all_full = bool(full[active].all())
+        slots = np.flatnonzero(active if all_full else active & ~full)
+        stepping = rows[slots]
+        where = state.masked_positions(stepping)
+        # with a fixed shape all rows are sent, and the results of the others are ignored
+        sent, asked = stepping, where
+        if fixed_shape:
+            sent, asked = rows, MaskedPositions(slots[where.index], where.position)
+        completions = state.tokens[sent]
+        if all_full and not state.step[sent].any():
+            logits = self.runner.first_forward(sent, completions, asked)
+        elif all_full:
+            logits = self.runner.full_forward(sent, completions, asked)
         else:
-            slots = None if len(sent) == len(rows) else chosen
-            start = progress.starts(sent)
-            logits = self.network.window(sent, slots, completions, asked, start)
+            cached = None if len(sent) == len(rows) else slots
+            starts = state.block_starts(sent)
+            logits = self.runner.cached_forward(sent, cached, completions, asked, starts)
+        tokens, confidence = self._candidates(logits, stepping[where.index], where.position)
+        chosen = state.unmask(stepping, where, tokens, confidence)
+        return stepping[chosen.index], chosen.position
+
+    def _candidates(self, logits: Tensor, row: Ints, position: Ints) -> tuple[Ints, Floats]:
+        """Sample a token for each masked position (M,); returns what decides its order too."""
         draws = None
         if self.config.temperature:
-            draws = self._draws(self.token_keys, own[where.index], where.position)
-            draws = torch.from_numpy(draws).to(logits.device)
+            draws = torch.from_numpy(self._draws(self.token_keys, row, position))
+            draws = draws.to(logits.device)
         if self.removed:
             logits[:, self.removed] = -torch.inf
-        found = candidates(logits, draws, self.config.temperature, self.forbidden)
-        # the one transfer of a step; tokens, and the bits of their probabilities
-        host = found.cpu().numpy()
-        confidence = host[1].view(np.float32)
-        self._require_valid(confidence, own[where.index])
-        if self.config.remasking == "random":
-            confidence = self._draws(self.position_keys, own[where.index], where.position)
-        return own, progress.commit(own, where, host[0].astype(np.int64), confidence)
-
-    def _draws(self, keys: np.ndarray, row: Ints, position: Ints) -> Floats:
-        return uniform(keys[row], self.progress.step[row], position)
-
-    def _require_valid(self, confidence: Floats, row: Ints) -> None:
+        sampled = sample_candidates(logits, draws, self.config.temperature, self.forbidden)
+        tokens, bits = sampled.cpu().numpy()  # the one transfer of a step
+        confidence = bits.view(np.float32)
         invalid = np.isnan(confidence)
         if invalid.any():
             first = row[invalid].min()
             raise UserError(
-                f"row {first}, step {self.progress.step[first]}: the model's logits are not "
+                f"row {first}, step {self.state.step[first]}: the model's logits are not "
                 "finite; look for NaN in its weights or overflow in its dtype"
             )
+        if self.state.rule.is_random:
+            confidence = self._draws(self.position_keys, row, position)
+        return tokens.astype(np.int64), confidence
+
+    def _draws(self, keys: Keys, row: Ints, position: Ints) -> Floats:
+        return uniform(keys[row], self.state.step[row], position)
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Generator[None]:
-    """Dropout and the like off inside; afterwards each module has its own mode again."""
+def _evaluation_mode(model: nn.Module) -> Generator[None]:
+    """Turn off dropout and the like; restores each module's mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

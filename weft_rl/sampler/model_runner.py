@@ -1,7 +1,7 @@
-"""The model as a function of completions: prompts, padding, guidance and caches put in.
+"""The model as a function of completions: adds prompts, padding, guidance and caches.
 
 N rows in all, A of them in a forward, P prompt and T completion tokens, L = P + T, K positions of
-a block, W of a cache's window, M open positions, V vocabulary."""
+a block, W of a cached forward's window, M masked positions, V vocabulary."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,11 +18,11 @@ from weft_rl.sampler.unmasking import Ints, MaskedPositions
 
 
 class ModelRunner:
-    """Logits of open positions, for rows that sit in the slots of a batch.
+    """Logits at masked positions, for rows in the slots of a batch.
 
-    Whole canvases go through `everything`, which fills the cache if there is one, or through
-    `beginning` while all is masked; `window` sends only what the cache does not hold. Raises
-    ValueError for a model that cannot keep a cache."""
+    `full_forward` sends whole canvases and fills the cache if there is one, `first_forward` does
+    the same while everything is masked, `cached_forward` sends only what the cache lacks. Raises
+    ValueError for a model without a cache."""
 
     def __init__(
         self,
@@ -35,20 +35,21 @@ class ModelRunner:
     ) -> None:
         self.model, self.prompt_ids, self.config = model, prompt_ids, config
         if config.compile:
-            # on a GPU a step is one CUDA graph, where the compiler can make it one
+            # on a GPU a step is one CUDA graph, if the compiler can make it one
             mode = "reduce-overhead" if prompt_ids.is_cuda else None
             self.model = torch.compile(model, dynamic=False, mode=mode)
-        # over the padding too: nothing sees it
-        self.unconditional = torch.full_like(prompt_ids, mask_id)
+        self.prompts = [prompt_ids]
+        if config.cfg_scale:
+            # masks over the padding too, which is not attended to
+            self.prompts.append(torch.full_like(prompt_ids, mask_id))
         self.visible = nn.functional.pad(visible, (0, config.gen_length), value=1)  # (N, L)
         self.padding = (visible == 0).sum(dim=1).cpu().numpy()  # (N,)
         both = torch.cat([prompt_ids, visible], dim=1).cpu().numpy()
         # the same number for the same prompt
-        self.prompt = np.unique(both, axis=0, return_inverse=True)[1].reshape(-1)  # (N,)
-        # PEFT's own forward hides what the model accepts behind **kwargs
+        self.prompt_number = np.unique(both, axis=0, return_inverse=True)[1].reshape(-1)  # (N,)
+        # PEFT's forward hides what the model accepts behind **kwargs
         unwrap: Any = getattr(model, "get_base_model", lambda: model)
         self.accepted = signature(type(unwrap()).forward).parameters
-        self.copies = 2 if config.cfg_scale else 1
         self.cache: Cache | None = None
         if config.cache != "none":
             self.cache = self._empty_cache(unwrap(), slots)
@@ -57,128 +58,133 @@ class ModelRunner:
         make: Callable[[int, int], Cache] | None = getattr(model, "empty_cache", None)
         if make is None or "cache" not in self.accepted:
             raise ValueError(
-                f"sampler.cache={self.config.cache}: {type(model).__name__} cannot keep keys and "
-                "values; use cache=none"
+                f"sampler.cache={self.config.cache}: {type(model).__name__} has no KV cache; use "
+                "cache=none"
             )
-        return make(self.copies * slots, self.visible.shape[1])
+        return make(len(self.prompts) * slots, self.visible.shape[1])
 
-    def everything(self, rows: Ints, completions: Ints, where: MaskedPositions) -> Tensor:
-        """Guided logits (M, V) at open positions, from a forward over the whole canvas.
+    def full_forward(self, rows: Ints, completions: Ints, where: MaskedPositions) -> Tensor:
+        """Return guided logits (M, V) at masked positions from a forward over the full canvas.
 
-        rows (A,) of all slots, in order; completions (A, T) of these rows."""
-        # columns that are padding in all of these rows; a cache keeps every row at one place
+        rows (A,): those of all slots, in order; completions (A, T) of these rows."""
+        # drop columns that are padding in all of these rows; a cache needs every row in one place
         fixed = self.cache is not None or self.config.compile
         lead = 0 if fixed or not len(rows) else int(self.padding[rows].min())
-        own, canvas = self._canvas(rows, completions)
+        row_index, canvases = self._canvases(rows, completions)
         position = where.position + self.prompt_ids.shape[1] - lead
-        cache = self._kept(None, None)
+        cache = self._cache_arguments(None, None)
         return self._guided(
-            [part[:, lead:] for part in canvas],
-            self._seen(rows, own, lead),
+            [canvas[:, lead:] for canvas in canvases],
+            self._attention_mask(rows, row_index, lead),
             self._to_device(where.index),
             self._to_device(position),
-            cache and _first(cache, self.copies * len(rows)),
+            cache and _first_rows(cache, len(self.prompts) * len(rows)),
         )
 
-    def beginning(self, rows: Ints, completions: Ints, where: MaskedPositions) -> Tensor:
-        """What `everything` gives while these completions are all masks, each prompt sent once."""
-        if self.config.compile:
-            return self.everything(rows, completions, where)
-        _, first, places = np.unique(self.prompt[rows], return_index=True, return_inverse=True)
-        if len(first) == len(rows):
-            return self.everything(rows, completions, where)
+    def first_forward(self, rows: Ints, completions: Ints, where: MaskedPositions) -> Tensor:
+        """Return what full_forward does if all is masked; sends each distinct prompt once."""
+        numbers = self.prompt_number[rows]
+        _, first, copies = np.unique(numbers, return_index=True, return_inverse=True)
+        if self.config.compile or len(first) == len(rows):
+            return self.full_forward(rows, completions, where)
         position = where.position.reshape(len(rows), -1)[first]  # of each, the whole first block
         index = np.arange(len(first)).repeat(position.shape[1])
-        logits = self.everything(
+        logits = self.full_forward(
             rows[first], completions[first], MaskedPositions(index, position.ravel())
         )
-        self._move(places, len(first))
-        return logits.unflatten(0, position.shape)[self._to_device(places)].flatten(0, 1)
+        self._move_cache(copies, len(first))
+        return logits.unflatten(0, position.shape)[self._to_device(copies)].flatten(0, 1)
 
-    def window(
-        self, rows: Ints, slots: Ints | None, completions: Ints, where: MaskedPositions, start: Ints
+    def cached_forward(
+        self,
+        rows: Ints,
+        slots: Ints | None,
+        completions: Ints,
+        where: MaskedPositions,
+        starts: Ints,
     ) -> Tensor:
-        """Guided logits (M, V) at open positions, from a forward over what is not kept.
+        """Return guided logits (M, V) at masked positions from a forward over a window.
 
-        rows (A,); slots (A,) where their keys and values are kept, None for all slots in order;
-        completions (A, T) of these rows; start (A,): where each row's block begins in it."""
+        rows (A,); slots (A,) of these rows in the cache, None for all in order; completions (A, T);
+        starts (A,): where each row's block begins."""
         length, width = completions.shape[1], self.config.block_length
         if self.config.cache == "prefix":
-            width = length - int(start.min())
-        # a row that is further on ends its window with copies of the last position, all alike
-        positions = np.minimum(start[:, None] + np.arange(width), length - 1)
-        places = self._to_device(positions + self.prompt_ids.shape[1])  # (A, W)
-        own, canvas = self._canvas(rows, completions)
+            width = length - int(starts.min())
+        # a row that is further on fills its window with copies of the last position
+        positions = np.minimum(starts[:, None] + np.arange(width), length - 1)
+        window = self._to_device(positions + self.prompt_ids.shape[1])  # (A, W)
+        row_index, canvases = self._canvases(rows, completions)
         return self._guided(
-            [part.gather(1, places) for part in canvas],
-            self._seen(rows, own, 0),
+            [canvas.gather(1, window) for canvas in canvases],
+            self._attention_mask(rows, row_index, 0),
             self._to_device(where.index),
-            self._to_device(where.position - start[where.index]),
-            self._kept(slots, places),
+            self._to_device(where.position - starts[where.index]),
+            self._cache_arguments(slots, window),
         )
 
-    def keep(self, slots: Ints) -> None:
-        """Move the cache of these slots (A,), ascending, to the front and forget the rest."""
-        if self.cache is None:
-            return
-        self._move(slots, self.cache.keys.shape[1] // self.copies)
-        self.cache = _first(self.cache, self.copies * len(slots))
+    def keep_slots(self, slots: Ints) -> None:
+        """Move the cache of these slots (A,), ascending, to the front and forget the others."""
+        if self.cache is not None:
+            copies = len(self.prompts)
+            self._move_cache(slots, self.cache.keys.shape[1] // copies)
+            self.cache = _first_rows(self.cache, copies * len(slots))
 
-    def _move(self, slots: Ints, number: int) -> None:
-        """Write the cache of these slots (A,), of `number` in each copy, to the front in order."""
-        if self.cache is None:
-            return
-        index = self._to_device(np.concatenate([slots + i * number for i in range(self.copies)]))
-        for kept in (self.cache.keys, self.cache.values):
-            for layer in kept:  # one at a time: a second copy of the whole cache may not fit
-                layer[: len(index)] = layer[index]
+    def _move_cache(self, slots: Ints, stride: int) -> None:
+        """Copy the cache of these slots (A,), with and without prompt, to the front in order."""
+        if self.cache is not None:
+            index = self._cache_rows(slots, stride)
+            for storage in (self.cache.keys, self.cache.values):
+                for layer in storage:  # one at a time: a second full cache may not fit
+                    layer[: len(index)] = layer[index]
+
+    def _cache_rows(self, slots: Ints, stride: int) -> Tensor:
+        """Return the cache's rows of these slots; the unconditional ones come after `stride`."""
+        rows = [slots + i * stride for i in range(len(self.prompts))]
+        return self._to_device(np.concatenate(rows))
 
     def _to_device(self, values: Ints) -> Tensor:
         return torch.from_numpy(values).to(self.prompt_ids.device, non_blocking=True)
 
-    def _canvas(self, rows: Ints, completions: Ints) -> tuple[Tensor, list[Tensor]]:
-        """The rows on the device, and their canvases (A, L) with and, if guided, without prompt."""
-        own, completion = self._to_device(rows), self._to_device(completions)
-        prompts = [self.prompt_ids, self.unconditional][: self.copies]
-        return own, [torch.cat([prompt[own], completion], dim=1) for prompt in prompts]
+    def _canvases(self, rows: Ints, completions: Ints) -> tuple[Tensor, list[Tensor]]:
+        """Return rows on the device, and canvases (A, L) with and, if guided, without prompt."""
+        index, completion = self._to_device(rows), self._to_device(completions)
+        return index, [torch.cat([prompt[index], completion], dim=1) for prompt in self.prompts]
 
-    def _seen(self, rows: Ints, own: Tensor, lead: int) -> Tensor | None:
-        """The attention mask (A, L), None without padding: models take a faster path then."""
+    def _attention_mask(self, rows: Ints, row_index: Tensor, lead: int) -> Tensor | None:
+        """Return the mask (A, L), None without padding: models have a faster path then."""
         padding = self.padding if self.config.compile else self.padding[rows]
-        return self.visible[own, lead:] if padding.any() else None
+        return self.visible[row_index, lead:] if padding.any() else None
 
-    def _kept(self, slots: Ints | None, places: Tensor | None) -> Cache | None:
-        """The cache's part in a forward of all copies."""
+    def _cache_arguments(self, slots: Ints | None, window: Tensor | None) -> Cache | None:
+        """Return the cache for a forward of all canvases."""
         if self.cache is None:
             return None
+        copies = len(self.prompts)
         index = None
         if slots is not None:
-            number = self.cache.keys.shape[1] // self.copies
-            index = np.concatenate([slots + i * number for i in range(self.copies)])
-            index = self._to_device(index)
-        if places is not None:
-            places = places.repeat(self.copies, 1)
-        return replace(self.cache, rows=index, positions=places)
+            index = self._cache_rows(slots, self.cache.keys.shape[1] // copies)
+        positions = None if window is None else window.repeat(copies, 1)
+        return replace(self.cache, rows=index, positions=positions)
 
     def _guided(
         self,
-        canvas: list[Tensor],
+        canvases: list[Tensor],
         seen: Tensor | None,
         index: Tensor,
         position: Tensor,
         cache: Cache | None,
     ) -> Tensor:
-        """Logits (M, V) at (index, position). Source: LLaDA's sampler, u + (w + 1)(c - u)."""
+        """Return logits (M, V), guided by u + (w + 1)(c - u). Source: LLaDA's sampler."""
         count = len(index)
         if self.config.compile:
-            # as many as a batch can have open: what is added is computed and not used
-            spare = (0, len(canvas[0]) * self.config.block_length - count)
+            # always the largest number of masked positions; the extra results are ignored
+            spare = (0, len(canvases[0]) * self.config.block_length - count)
             index, position = nn.functional.pad(index, spare), nn.functional.pad(position, spare)
-        if self.copies == 1:
-            return self._forward(canvas[0], seen, index, position, cache)[:count]
+        if len(canvases) == 1:
+            return self._forward(canvases[0], seen, index, position, cache)[:count]
         seen = None if seen is None else seen.repeat(2, 1)
-        index = torch.cat([index, index + len(canvas[0])])
-        logits = self._forward(torch.cat(canvas), seen, index, position.repeat(2), cache)
+        index = torch.cat([index, index + len(canvases[0])])
+        logits = self._forward(torch.cat(canvases), seen, index, position.repeat(2), cache)
         c, u = (part[:count] for part in logits.float().chunk(2))
         return u + (self.config.cfg_scale + 1) * (c - u)
 
@@ -210,6 +216,6 @@ class ModelRunner:
         return logits if flat else logits[index, position]
 
 
-def _first(cache: Cache, size: int) -> Cache:
-    """The cache's first `size` rows, not copied."""
+def _first_rows(cache: Cache, size: int) -> Cache:
+    """Return a view of the cache's first `size` rows."""
     return replace(cache, keys=cache.keys[:, :size], values=cache.values[:, :size])

@@ -1,7 +1,7 @@
-"""Uniform draws that depend on (seed, purpose, step, position) alone: numpy, no state.
+"""Stateless uniform draws that depend on (seed, purpose, step, position) only; numpy.
 
-A draw is a hash of where it is used, so that neither the batch, its order, the number of ranks nor
-which positions are still open can change it, and all rows are drawn in one call."""
+Neither the batch, its order, the number of ranks nor the positions that are still masked can change
+a draw, and all rows are drawn in one call."""
 
 from collections.abc import Sequence
 
@@ -12,24 +12,24 @@ from weft_rl.seeding import seed_for
 
 Keys = NDArray[np.uint64]
 
-# SplitMix64's increment and multipliers; another odd constant with a balanced number of ones for
-# the second counter. A weaker choice would correlate neighbouring steps or positions.
+# SplitMix64's increment and multipliers, and another odd constant with a balanced number of ones
+# for the second counter. A weaker choice would correlate neighboring steps or positions.
 _STEP, _POSITION = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD1342543DE82EF95)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 def stream_keys(seeds: Sequence[int], purpose: str) -> Keys:
-    """A stream for each row's seed, one for each purpose: (N,) of 64 bits."""
-    # two halves, as seed_for has 32 bits: among 10^5 rows some pair of those would be alike
+    """Return a 64-bit key for each seed and this purpose: (N,)."""
+    # two halves of 32 bits: among 10^5 rows some pair of a single half would collide
     halves = [[seed_for(seed, purpose, half) for half in (0, 1)] for seed in seeds]
     high, low = np.array(halves, dtype=np.uint64).reshape(-1, 2).T
     return (high << np.uint64(32)) | low
 
 
 def uniform(keys: Keys, step: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray:
-    """A draw in [0, 1) for each key, step and position, which broadcast: float64, all 53 bits.
+    """Return float64 draws in [0, 1) with 53 random bits; the arguments broadcast.
 
-    Source: SplitMix64's finaliser, applied once for each counter."""
+    Source: SplitMix64's finalizer, applied once per counter."""
     bits = _mix(keys + _mix(step.astype(np.uint64) * _STEP + _STEP))
     bits = _mix(bits + position.astype(np.uint64) * _POSITION)
     return (bits >> np.uint64(11)) * 2.0**-53

@@ -1,33 +1,33 @@
-"""From logits to one token and its confidence for each open position, on the model's device.
+"""From logits to a candidate token and its confidence, on the model's device.
 
-N open positions, V vocabulary."""
+M masked positions, V vocabulary."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-# Tokens summed together before the walk along the vocabulary: about the square root of V, so that
-# both walks are short. Any width gives the same law.
+# Tokens summed together before the search along the vocabulary: about the square root of V, so
+# that both searches are short. Any width gives the same distribution.
 _WIDTH = 256
-# Temperatures below are this one: a float32 difference of logits divided by less is infinite.
-_COLDEST = 1e-30
+# Lower temperatures are raised to this one: logits divided by less are infinite in float32.
+_MIN_TEMPERATURE = 1e-30
 
 
-def candidates(
+def sample_candidates(
     logits: Tensor, draws: Tensor | None, temperature: float, forbidden: Sequence[int]
 ) -> Tensor:
-    """A token for each position and its probability at temperature 1: (2, N) int32.
+    """Return a token for each position and its probability at temperature 1: (2, M) int32.
 
-    logits (N, V), overwritten; draws (N,) float64 in [0, 1), None at temperature 0; forbidden:
-    tokens that are never drawn. The second row holds the bits of float32 probabilities over the
-    whole vocabulary, so that one transfer takes both; NaN where the logits name no token."""
+    logits (M, V), overwritten; draws (M,) float64 in [0, 1), None at temperature 0; forbidden:
+    tokens that are never sampled. The second row has the bits of float32 probabilities over the
+    full vocabulary, so that one transfer copies both; NaN if no token is possible."""
     logits = logits.float()
     never = torch.tensor(forbidden, device=logits.device)
     kept = logits.index_select(1, never)
     logits.index_fill_(1, never, -torch.inf)
-    token = logits.argmax(dim=1) if draws is None else drawn(logits, draws, temperature)
-    # at -inf there was nothing to choose but forbidden tokens
+    token = logits.argmax(dim=1) if draws is None else draw_tokens(logits, draws, temperature)
+    # -inf: only forbidden tokens were possible
     possible = logits.gather(1, token[:, None])[:, 0].isfinite()
     logits.index_copy_(1, never, kept)
     confidence = logits.softmax(dim=1).gather(1, token[:, None])[:, 0]
@@ -35,32 +35,32 @@ def candidates(
     return torch.stack([token.int(), confidence.view(torch.int32)])
 
 
-def drawn(logits: Tensor, draws: Tensor, temperature: float) -> Tensor:
-    """Tokens from softmax(logits / temperature) by their cumulative probability: (N,) long.
+def draw_tokens(logits: Tensor, draws: Tensor, temperature: float) -> Tensor:
+    """Sample from softmax(logits / temperature) by inverting its distribution function: (M,) long.
 
-    logits (N, V) float32, -inf for what is impossible; draws (N,) float64 in [0, 1). One draw a
-    position has the law of the published sampler's V exponential draws. Rare tokens keep their
-    share down to 2^-53, as the draws and the sums that decide are float64. NaN gives any token."""
+    logits (M, V) float32, -inf for impossible tokens; draws (M,) float64 in [0, 1), one per
+    position. Sums are float64, so that rare tokens keep their share down to 2^-53. NaN logits give
+    any token."""
     top = logits.amax(dim=1, keepdim=True)
-    weight = (logits - top).div_(max(temperature, _COLDEST)).exp_()
+    weight = (logits - top).div_(max(temperature, _MIN_TEMPERATURE)).exp_()
     width = min(_WIDTH, weight.shape[1])
-    whole = weight.shape[1] // width * width
-    # float64: beside a weight of 1, float32 would lose all tokens below 2^-24 together
-    sums = [weight[:, :whole].unflatten(1, (-1, width)).sum(dim=2, dtype=torch.float64)]
-    sums.append(weight[:, whole:].sum(dim=1, keepdim=True, dtype=torch.float64))
-    running = torch.cat(sums, dim=1)
-    chunk, rest = _walk(running, draws * running.sum(dim=1))
+    even = weight.shape[1] // width * width
+    # beside a weight of 1, float32 would lose all tokens below 2^-24 together
+    sums = [weight[:, :even].unflatten(1, (-1, width)).sum(dim=2, dtype=torch.float64)]
+    sums.append(weight[:, even:].sum(dim=1, keepdim=True, dtype=torch.float64))
+    chunk_weight = torch.cat(sums, dim=1)
+    chunk, remainder = _search(chunk_weight, draws * chunk_weight.sum(dim=1))
     inside = chunk[:, None] * width + torch.arange(width, device=logits.device)
     within = weight.gather(1, inside.clamp(max=weight.shape[1] - 1))
     within.masked_fill_(inside >= weight.shape[1], 0)
-    place, _ = _walk(within, rest)
+    place, _ = _search(within, remainder)
     return (chunk * width + place).clamp(max=weight.shape[1] - 1)
 
 
-def _walk(weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The first index at which the running sum exceeds the target, and how far into it.
+def _search(weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first index whose cumulative sum exceeds the target, and the target inside it.
 
-    weight (N, M); target (N,) float64. Both (N,); never an index of weight 0, unless all are."""
+    weight (M, W); target (M,) float64. Both (M,); never an index of weight 0, unless all are."""
     total = weight.cumsum(dim=1, dtype=torch.float64)
     # rounding may put the target at the very end, where no sum exceeds it
     last = total[:, -1] * (1 - 2.0**-52)

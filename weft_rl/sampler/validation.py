@@ -1,4 +1,4 @@
-"""What a sampler is given: the model's special tokens, and refusals before the first forward."""
+"""Checks of a sampler's input before the first forward."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,21 +12,20 @@ from weft_rl.models.configuration_llada import end_tokens
 
 
 def special_ids(model: nn.Module) -> tuple[int, list[int]]:
-    """The mask token and the tokens that end a completion, end of text first.
+    """Return the mask token and the tokens that end a completion, end of text first.
 
-    Raises ValueError for a configuration without them, or whose padding is the mask token."""
+    Raises ValueError if the model's config lacks them or uses the mask token as padding."""
     config: Any = model.config
     mask_id, end_ids = getattr(config, "mask_token_id", None), end_tokens(config)
     if mask_id is None or not end_ids:
+        eos_id = getattr(config, "eos_token_id", None)
         raise ValueError(
-            f"model.config: mask_token_id={mask_id}, eos_token_id="
-            f"{getattr(config, 'eos_token_id', None)}: "
-            "sampling needs both; set them from the tokenizer"
+            f"model.config: mask_token_id={mask_id}, eos_token_id={eos_id}: sampling needs both; "
+            "set them from the tokenizer"
         )
     if mask_id in (*end_ids, getattr(config, "pad_token_id", None)):
         raise ValueError(
-            f"model.config: mask_token_id={mask_id} is its pad or end token as well; "
-            "masks must be a token of their own"
+            f"model.config: mask_token_id={mask_id} is also the pad or end token; use another id"
         )
     return mask_id, end_ids
 
@@ -39,30 +38,30 @@ def check_input(
     config: SamplerConfig,
     mask_id: int,
 ) -> None:
-    """Raise ValueError for what would fail or go wrong silently later.
+    """Raise ValueError for input that would fail or go wrong silently later.
 
-    UserError for canvases that the model has no positions for: lengths are options."""
+    Raises UserError if the canvas is longer than the model's positions."""
     if prompt_ids.dim() != 2:
         raise ValueError(f"prompt_ids must be (B, P), got shape {tuple(prompt_ids.shape)}")
     require_shape("attention_mask", visible, prompt_ids.shape)
     if len(seeds) != len(prompt_ids):
-        raise ValueError(f"seeds: {len(seeds)} for {len(prompt_ids)} prompts; give one to each row")
+        raise ValueError(f"seeds: {len(seeds)} for {len(prompt_ids)} prompts; give one per row")
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and prompt_ids.shape[1] + config.gen_length > longest:
         raise UserError(
-            f"sampler.gen_length={config.gen_length}: with a prompt's {prompt_ids.shape[1]} tokens "
-            f"more than the model's {longest} (max_position_embeddings); cut the prompts or "
-            "generate less"
+            f"sampler.gen_length={config.gen_length}: exceeds the model's {longest} positions "
+            f"(max_position_embeddings) with a prompt of {prompt_ids.shape[1]} tokens; shorten "
+            "either"
         )
-    rules = {
+    size = getattr(model.config, "vocab_size", None) or 2**63 - 1
+    problems = {
         "is empty; a prompt needs a token": ~visible.bool().any(dim=1),
         "is padded on the right; pad on the left": (visible.diff(dim=1) < 0).any(dim=1),
-        f"holds the mask token {mask_id}; pad with another": (prompt_ids == mask_id).any(dim=1),
+        f"has the mask token {mask_id}; pad with another": (prompt_ids == mask_id).any(dim=1),
+        f"has a token outside of the vocabulary, 0 to {size - 1}": (
+            ((prompt_ids < 0) | (prompt_ids >= size)).any(dim=1)
+        ),
     }
-    size = getattr(model.config, "vocab_size", None)
-    if size is not None:
-        strange = ((prompt_ids < 0) | (prompt_ids >= size)).any(dim=1)
-        rules[f"holds a token outside of the vocabulary, 0 to {size - 1}"] = strange
-    for complaint, rows in rules.items():
+    for problem, rows in problems.items():
         if rows.any():
-            raise ValueError(f"prompt_ids: row {int(rows.nonzero()[0])} {complaint}")
+            raise ValueError(f"prompt_ids: row {int(rows.nonzero()[0])} {problem}")

@@ -13,7 +13,7 @@ from weft_rl.evaluation.scores import ROUNDING, as_number, shown
 from weft_rl.rewards.answers.judge import judge_ahead, judging
 from weft_rl.rewards.extract import answer_text
 from weft_rl.rewards.registry import COMPARING
-from weft_rl.runs.folder import append_line
+from weft_rl.runs.jsonl import append_line
 
 Reward = Callable[..., Any]
 # Completions written per rollout: enough to read along, small beside the checkpoints.

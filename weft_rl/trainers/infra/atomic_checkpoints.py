@@ -12,14 +12,9 @@ from accelerate.utils import gather_object
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from weft_rl.errors import Interrupted
-from weft_rl.runs.checksums import sync, write_checksums
-from weft_rl.runs.folder import (
-    METRICS,
-    atomic_rename,
-    checkpoint_path,
-    checkpoints,
-    newest_checkpoint,
-)
+from weft_rl.runs.atomic_io import atomic_rename, sync
+from weft_rl.runs.checksums import write_checksums
+from weft_rl.runs.folder import METRICS, checkpoint_path, checkpoints, newest_checkpoint
 from weft_rl.trainers.infra.nonfinite_guard import FiniteSteps
 from weft_rl.trainers.space import checkpoint_bytes, lack_of_space
 

@@ -22,7 +22,8 @@ from weft_rl.ema import SMOOTHING, time_weighted_ema
 from weft_rl.io.log_lines import LogLines, time_left
 from weft_rl.io.safe_files import is_number
 from weft_rl.io.terminal import Console
-from weft_rl.runs.folder import METRICS, append_line, read_lines
+from weft_rl.runs.folder import METRICS
+from weft_rl.runs.jsonl import append_line, read_lines
 
 # What TRL calls a metric, and what the run folder does.
 _RENAMED = {"completions/mean_length": "completion_length", "clip_ratio/region_mean": "clip_ratio"}
@@ -152,7 +153,7 @@ class ProgressLine(TrainerCallback):
             step, last = state.global_step, state.max_steps
             left = time_left(time.monotonic() - self.begun, step - self.begun_at, last - step)
             parts = [f"step {step} of {last}", self.shown, self._rate(state), f"{left} left"]
-            self.log.told(step / last, ", ".join(filter(None, parts)))
+            self.log.update(step / last, ", ".join(filter(None, parts)))
 
     def _rate(self, state: TrainerState) -> str:
         elapsed, done = time.monotonic() - self.begun, state.global_step - self.begun_at

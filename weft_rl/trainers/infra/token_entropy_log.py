@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from weft_rl.runs.folder import write_text
+from weft_rl.runs.atomic_io import write_text
 
 _FILE = "token_entropy_{rank}.safetensors"
 # The paper draws the 100 most frequent; ten times as many leave room to choose.

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from weft_rl.diffusion.rates import mean_rate
-from weft_rl.runs.folder import write_json
+from weft_rl.runs.atomic_io import write_json
 
 # Enough to see a pattern, and short enough to read.
 SHOWN, _LONGEST = 3, 400

@@ -9,7 +9,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from weft_rl.runs.folder import METRICS, append_line
+from weft_rl.runs.folder import METRICS
+from weft_rl.runs.jsonl import append_line
 
 
 class HeldOutEval(TrainerCallback):

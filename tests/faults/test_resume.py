@@ -1,16 +1,18 @@
-"""Going on from any checkpoint: every file of the run as if nothing had stopped it."""
+"""Resuming from any checkpoint: every file is equal to that of a run that nothing stopped."""
 
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from folders import contents
 
 from weft_rl.config.load import load_run_config
-from weft_rl.pipeline.resume import open_run, take_up
+from weft_rl.pipeline.resume import claim_run_dir
 from weft_rl.pipeline.run import run_pipeline
 from weft_rl.runs.checksums import SUMS
 
+pytestmark = pytest.mark.slow
 STAGES = ("base", "weft", "rl")
 # metric lines of two steps, checkpoints of one: half of them fall in the middle of a line
 SMALL = [
@@ -27,42 +29,20 @@ SMALL = [
 ]
 
 
-def contents(run: Path) -> dict[str, object]:
-    """Every file of a run by name, apart from times and from the path of the run itself."""
-    # the arguments hold the time of the start, the configuration and peft's card the run's path,
-    # the checksums are also theirs
-    apart = ("training_args.bin", "config.yaml", "README.md", SUMS)
-    return {
-        str(path.relative_to(run)): untimed(path)
-        for path in run.rglob("*")
-        if path.is_file() and path.name not in apart
-    }
+# Files with the time or the path of the run, and the checksums of them.
+APART = ("training_args.bin", "config.yaml", "README.md", SUMS)
 
 
-def untimed(path: Path) -> object:
-    content = path.read_bytes()
-    if path.name == "metrics.jsonl":
-        return [without_times(json.loads(line)) for line in content.splitlines()]
-    if path.name == "trainer_state.json":
-        state = json.loads(content)
-        state["log_history"] = [without_times(row) for row in state["log_history"]]
-        return state
-    if path.name.startswith("metric_line"):
-        kept = json.loads(content)
-        return kept if not isinstance(kept["metrics"], dict) else without_times(kept["metrics"])
-    return content
-
-
-def without_times(row: dict) -> dict:
-    return {key: value for key, value in row.items() if key not in ("time_s", "step_time")}
+def files(run: Path) -> dict[str, bytes]:
+    found = contents(run)
+    return {name: content for name, content in found.items() if Path(name).name not in APART}
 
 
 def run_to_the_end(out: Path) -> None:
     """The pipeline without its pictures and pages."""
     config = load_run_config([*SMALL, f"out={out}"], command="weft_rl.pipeline")
-    run = open_run(config)
-    take_up(config, run)
-    run_pipeline(config, run, [])
+    with claim_run_dir(config) as run:
+        run_pipeline(config, run, [])
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +87,7 @@ def test_every_file_is_as_if_nothing_had_stopped_it(whole, tmp_path, stage, step
     out = tmp_path / "run"
     killed(whole, out, stage, step)
     run_to_the_end(out)
-    ours, theirs = contents(out), contents(whole)
+    ours, theirs = files(out), files(whole)
     assert ours.keys() == theirs.keys()
     different = [name for name in theirs if ours[name] != theirs[name]]
     assert different == []
