@@ -74,7 +74,7 @@ def test_repeated_records_stop_a_run_only_where_they_are_to(key, tmp_path):
 
 
 def test_an_arm_that_lacks_something_stops_a_comparison_at_once(tmp_path):
-    with pytest.raises(UserError, match=r"cold_start\.estimate\.reference"):
+    with pytest.raises(UserError, match=r"cold_start\.ref_model"):
         compare.main(["arms=[sft,rho1]", f"out={tmp_path / 'run'}"])
 
 
