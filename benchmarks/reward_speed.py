@@ -21,7 +21,7 @@ import naive_d1  # noqa: E402
 
 from weft_rl.rewards.d1_scorer import math as strict_math  # noqa: E402
 from weft_rl.rewards.d1_scorer import sudoku_countdown as strict_d1  # noqa: E402
-from weft_rl.rewards.registry import EVALUATION  # noqa: E402
+from weft_rl.rewards.registry import REWARDS  # noqa: E402
 from weft_rl.rewards.scoring import JUDGES  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "rewards.json"
@@ -50,7 +50,7 @@ def stored(task: str) -> list[tuple[str, dict]]:
 def rates(task: str) -> dict[str, float]:
     """Records a second of each way, the best of the turns."""
     records = stored(task)
-    ours = next(iter(EVALUATION[task].values()))
+    ours = next(iter(REWARDS[task].evaluation.values()))
     ways = {"short": SHORT[task], "strict=d1": STRICT[task], "ours": ours}
     best = dict.fromkeys(ways, 0.0)
     for turn in range(_TURNS):

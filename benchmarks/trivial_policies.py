@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 from weft_rl.data.records import load_records  # noqa: E402
 from weft_rl.evaluation.baselines import BASELINES  # noqa: E402
-from weft_rl.rewards.registry import EVALUATION, Reward, training  # noqa: E402
+from weft_rl.rewards.registry import REWARDS, Reward, training  # noqa: E402
 
 PAGE = ROOT / "docs" / "tasks.md"
 _HEAD = (
@@ -34,7 +34,7 @@ def rows(task: str, data: str) -> list[str]:
     for name, policy in BASELINES[task].items():
         texts = [(policy(record), record.fields) for record in records]
         scores = "; ".join(
-            f"{key} {100 * average(f, texts):.1f}" for key, f in EVALUATION[task].items()
+            f"{key} {100 * average(f, texts):.1f}" for key, f in REWARDS[task].evaluation.items()
         )
         terms = "; ".join(
             f"{key} {average(term.reward, texts):.3f}"

@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from weft_rl.rewards.answers.final_answer import normalized
+from weft_rl.rewards.answers.normalize import normalized
 from weft_rl.rewards.extract import answer_text
 
 # Beyond any quantity of a school problem; keeps fractions small.

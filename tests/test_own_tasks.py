@@ -11,7 +11,7 @@ from weft_rl.data.records import FIELDS
 from weft_rl.data.tasks import GENERATORS
 from weft_rl.errors import UserError
 from weft_rl.pipeline.run import main
-from weft_rl.rewards.registry import EVALUATION
+from weft_rl.rewards.registry import REWARDS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text(encoding="utf-8")
 GOOD = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
@@ -19,7 +19,7 @@ GOOD = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
 
 @pytest.fixture(autouse=True)
 def registries():
-    kept = [(table, dict(table)) for table in (EVALUATION, FIELDS, GENERATORS, PROMPTS)]
+    kept = [(table, dict(table)) for table in (REWARDS, FIELDS, GENERATORS, PROMPTS)]
     yield
     for table, content in kept:
         table.clear()

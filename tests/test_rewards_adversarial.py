@@ -7,7 +7,7 @@ import pytest
 from weft_rl.rewards import countdown, format, gsm8k, sudoku
 from weft_rl.rewards.d1_scorer import math as strict_math
 from weft_rl.rewards.d1_scorer import sudoku_countdown as strict_d1
-from weft_rl.rewards.registry import EVALUATION, training
+from weft_rl.rewards.registry import REWARDS, training
 
 OPEN, CLOSE, LONG = "<answer>", "</answer>", 1_000_000
 SUDOKU = {"puzzle": "4320004330100004", "solution": "4321124334122134"}
@@ -56,13 +56,13 @@ def test_in_range_and_quick(reward, fields):
 
 
 def test_every_task_trains_on_and_reports_its_rewards():
-    assert {task: list(functions) for task, functions in EVALUATION.items()} == {
+    assert {task: list(rewards.evaluation) for task, rewards in REWARDS.items()} == {
         "sudoku": ["cell_accuracy", "exact", "valid"],
         "countdown": ["exact"],
         "gsm8k": ["exact"],
         "math500": ["exact"],
     }
-    for task in EVALUATION:
+    for task in REWARDS:
         (term,) = training(task).values()
         assert term.weight == 1
 

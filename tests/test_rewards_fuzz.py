@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from weft_rl.rewards import format
 from weft_rl.rewards.d1_scorer import math as strict_math
 from weft_rl.rewards.d1_scorer import sudoku_countdown as strict_d1
-from weft_rl.rewards.registry import EVALUATION, training
+from weft_rl.rewards.registry import REWARDS, training
 
 LIMIT_S = 0.010
 FORMATS = (format.tags, format.soft, format.strict, format.integer, format.boxed_answer)
@@ -23,7 +23,7 @@ def cheap_rewards():
     for task, record in RECORDS.items():
         if task != "math500":
             terms = [*training(task, "d1").values(), *training(task).values()]
-            for reward in {term.reward for term in terms} | set(EVALUATION[task].values()):
+            for reward in {term.reward for term in terms} | set(REWARDS[task].evaluation.values()):
                 yield reward, record
     yield from ((reward, {}) for reward in FORMATS)
     yield strict_d1.sudoku, RECORDS["sudoku"]
@@ -59,13 +59,13 @@ def test_nothing_pays_without_solving(seed):
     solved = 0
     for text in completions(seed, 3000):
         assert not unearned(text), text[:200]
-        solved += EVALUATION["countdown"]["exact"](text, **RECORDS["countdown"])
+        solved += REWARDS["countdown"].evaluation["exact"](text, **RECORDS["countdown"])
     assert 0 < solved < 30  # an expression meets the target by chance now and then
 
 
 def test_math_on_hostile_texts():
     """Each call within its limit, no exception, nothing paid: 300 texts, as some cost seconds."""
-    reward = EVALUATION["math500"]["exact"]
+    reward = REWARDS["math500"].evaluation["exact"]
     for text in completions(5, 300):
         assert reward(text, **RECORDS["math500"]) == 0, text[:200]
 

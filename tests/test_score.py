@@ -20,7 +20,7 @@ from weft_rl.cli import execute
 from weft_rl.errors import UserError
 from weft_rl.evaluation.generate import summarise
 from weft_rl.evaluation.scores import score_completions
-from weft_rl.rewards.registry import EVALUATION
+from weft_rl.rewards.registry import REWARDS
 from weft_rl.score import ScoreConfig, main, run
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -373,7 +373,7 @@ TASK = Task(lambda fields: fields["digits"], fields, {"half": half}, {"half": ha
 @pytest.fixture
 def own(tmp_path):
     """A task file whose first score is the given Python expression; it is forgotten afterwards."""
-    kept = dict(EVALUATION)
+    kept = dict(REWARDS)
 
     def make(value="len(completion) / 4"):
         path = tmp_path / "own.py"
@@ -381,8 +381,8 @@ def own(tmp_path):
         return str(path)
 
     yield make
-    EVALUATION.clear()
-    EVALUATION.update(kept)
+    REWARDS.clear()
+    REWARDS.update(kept)
 
 
 def test_a_task_of_ones_own(tmp_path, own):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from weft_rl.rewards.extract import answer_text
-from weft_rl.rewards.registry import EVALUATION
+from weft_rl.rewards.registry import REWARDS
 from weft_rl.rewards.sudoku import answer_digits
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
@@ -93,7 +93,7 @@ def unearned(text: str) -> str:
     A second opinion: Python itself on the expression, and the letters of the other answers."""
     answer = answer_text(text) or ""
     paid = {
-        task: EVALUATION[task]["exact"](text, **RECORDS[task])
+        task: REWARDS[task].evaluation["exact"](text, **RECORDS[task])
         for task in ("countdown", "gsm8k", "sudoku")
     }
     if paid["countdown"] and not _solves(answer.partition("=")[0]):
@@ -105,7 +105,7 @@ def unearned(text: str) -> str:
         return "sudoku"
     # cells are paid one by one: no more of them than digits in their places
     same = sum(a == b for a, b in zip((answer_digits(text) or "")[:16], SOLUTION, strict=False))
-    share = EVALUATION["sudoku"]["cell_accuracy"](text, **RECORDS["sudoku"])
+    share = REWARDS["sudoku"].evaluation["cell_accuracy"](text, **RECORDS["sudoku"])
     return "cells" if share * PUZZLE.count("0") > same else ""
 
 

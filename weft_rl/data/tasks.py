@@ -14,7 +14,7 @@ from weft_rl.data.records import FIELDS, Record, load_records
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.trace_sources import is_hub_id
 from weft_rl.errors import UserError
-from weft_rl.rewards.registry import EVALUATION, add_task
+from weft_rl.rewards.registry import REWARDS, add_task
 
 # Held-out records are the same in every run, whatever its seed: runs are compared on them.
 _HELD_OUT_SEED = 0
@@ -39,12 +39,12 @@ def load_task(name: str) -> None:
     """Make `task=name` known: nothing to do for the package's, a file is run for its `TASK`.
 
     Raises UserError for an unknown task and for a file without one."""
-    if name in EVALUATION:
+    if name in REWARDS:
         return
     path = Path(name)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if path.suffix != ".py" or not path.is_file() or spec is None or spec.loader is None:
-        known = ", ".join(EVALUATION)
+        known = ", ".join(REWARDS)
         raise UserError(f"task={name}: must be one of {known}, or a Python file with a TASK")
     module = importlib.util.module_from_spec(spec)
     with own_code(name, "it"):

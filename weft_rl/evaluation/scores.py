@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from weft_rl.errors import UserError
-from weft_rl.rewards.answers.judge import judge_ahead, judging
-from weft_rl.rewards.registry import COMPARING, EVALUATION, Reward
+from weft_rl.rewards.math500 import judge_ahead, judging
+from weft_rl.rewards.registry import COMPARING, REWARDS, Reward
 
 # What adding up shares may be off by, in float32 too.
 ROUNDING = 1e-6
@@ -32,7 +32,7 @@ def score_completions(
     """Each completion's scores, those of the task's evaluation; fields: the records' columns.
 
     Raises UserError, at the first one, for a score that raises or is not in [0, 1]."""
-    functions = EVALUATION[task]
+    functions = REWARDS[task].evaluation
     found = []
     with judging(len(texts)) as batch:
         for function in COMPARING.intersection(functions.values()):
