@@ -22,12 +22,11 @@ _PLAIN = re.compile(r"[-0-9., ()\[\]{}$%\\]*|[A-Za-z ]*|\\text\{[^{}]*\}")
 
 
 def exact(completion: str, answer: str, problem: str = "", **_: Any) -> float:
-    """1 if the completion's answer equals the given one, as text or by value; else 0.
+    """Return 1 if the completion's answer equals the given one, as text or by value; else 0.
 
-    answer: LaTeX. problem: its text; one of its formulas, however it is spelled or padded, is an
-    answer only when the given one is built like that, since "Compute 2^{10}" is not solved by
-    (2^10)+0. Where both state a base, a unit or a name these agree. When math-verify does not
-    decide in time, the text alone counts."""
+    answer: LaTeX. problem: its text; one of its formulas, in whatever spelling, is an answer only
+    if the right answer is built like it: "Compute 2^{10}" is not solved by (2^10)+0. Bases, units
+    and names must agree where both state one. Answers that are undecided in time count as text."""
     given = answer_text(completion)
     return float(given is not None and is_right(given, answer, problem))
 

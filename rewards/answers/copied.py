@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 
-from sympy import Basic
+from sympy import Basic, sympify
 
 from weft_rl.rewards.answers.latex import unicode_to_latex
 from weft_rl.rewards.answers.normalize import normalized
@@ -96,7 +96,8 @@ def _formulas(problem: str) -> list[str]:
 def _parsed(text: str) -> Basic | None:
     """A formula in sympy, nothing computed; None if it cannot be read."""
     text = _DIVISORS.sub(r"\\text{\1}", re.sub(r"\\\$|%", " ", normalized(text)))
-    return parse(_NUMBER.sub(lambda number: f" N_{{{number['number']}}} ", text))
+    parsed = parse(_NUMBER.sub(lambda number: f" N_{{{number['number']}}} ", text))
+    return None if parsed is None else sympify(parsed)  # immutable: a matrix too has arguments
 
 
 def _subexpressions(expression: Basic | None) -> Iterator[Basic]:
@@ -151,7 +152,9 @@ def _contains(part: Form, operation: Form) -> bool:
 def _has_value(parsed: Basic, right: str) -> bool:
     """Return whether an expression with hidden numbers has the right answer's value."""
     wanted, revealed = expression(normalized(right)), reveal(parsed)
-    return wanted is not None and revealed is not None and equal(wanted, revealed)
+    if wanted is None or revealed is None or revealed.is_Matrix:
+        return False
+    return equal(wanted, revealed)
 
 
 def _bare(text: str) -> str:

@@ -2,7 +2,7 @@ r"""The verdicts of d1's published evaluation for GSM8K and MATH, item by item.
 
 Both read past the end token. GSM8K takes the first \boxed{} that holds a number, MATH the last
 \boxed{} as text, which is then compared letter by letter after some clean-up.
-Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behaviour."""
+Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behavior."""
 
 import re
 from collections.abc import Iterator
@@ -97,7 +97,7 @@ def math500(completion: str, answer: str, **_: Any) -> float:
 
 
 def same_text(one: str, other: str) -> bool:
-    """Whether two LaTeX answers are the same after clean-up, or as they are if that fails."""
+    """Return whether two LaTeX answers are the same after clean-up, or as texts if that fails."""
     try:
         return cleaned(one) == cleaned(other)
     except ValueError:
@@ -105,7 +105,7 @@ def same_text(one: str, other: str) -> bool:
 
 
 def cleaned(text: str) -> str:
-    r"""A LaTeX answer with its spelling levelled: \frac12, \tfrac{1}{2} and 1/2 become one.
+    r"""A LaTeX answer with its spelling normalized: \frac12, \tfrac{1}{2} and 1/2 become one.
 
     Raises ValueError for text that d1 fails on: a \sqrt or \frac without an argument, a slash
     between other things than integers, two units."""

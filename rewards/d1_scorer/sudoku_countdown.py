@@ -2,7 +2,7 @@
 
 Each reads an answer as d1 does, oddities included: a tag counts after an end token, the first
 <answer> wins, Countdown hardly ever looks into <answer>, and `**` and `//` are operators.
-Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behaviour."""
+Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behavior."""
 
 import ast
 import operator
@@ -97,7 +97,7 @@ def countdown(completion: str, numbers: Sequence[int], target: int, **_: Any) ->
 
 
 def equals(expression: str, numbers: Sequence[int], target: int) -> bool:
-    """Whether Python arithmetic over the numbers, each once, has the target's value, as d1 has it.
+    """Return whether Python arithmetic over the numbers, each once, has the target's value.
 
     False for everything else, and for integers beyond what a target can be made of."""
     if len(expression) > LONGEST or not _ALLOWED.fullmatch(expression):

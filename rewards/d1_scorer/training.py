@@ -50,7 +50,7 @@ def strict_format(completion: str, **_: Any) -> float:
 
 
 def soft_format(completion: str, **_: Any) -> float:
-    """0.5 for a text that begins with <reasoning> on one line and goes on with an answer on one."""
+    """0.5 for a text that begins with one line of <reasoning>, before an answer on one line."""
     opening = "<reasoning>"
     if not completion.startswith(opening):
         return 0.0
