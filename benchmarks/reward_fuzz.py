@@ -15,8 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
-from hostile import RECORDS, completions, unearned  # noqa: E402
-from test_rewards_fuzz import cheap_rewards, timed  # noqa: E402
+from hostile import RECORDS, cheap_rewards, completions, timed, unearned  # noqa: E402
 
 from weft_rl.rewards.math_subprocess import WALL_S  # noqa: E402
 from weft_rl.rewards.registry import REWARDS  # noqa: E402

@@ -59,6 +59,8 @@ class _Worker:
         with other:
             self.process = subprocess.Popen(
                 [*command, str(other.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=[other.fileno()],
                 # sets in one order everywhere, and so what sympy makes of them
@@ -153,7 +155,7 @@ class Pool:
             message = self._dismiss(worker)
             if time.monotonic() > end:
                 return
-        raise RuntimeError(f"the process for math-verify did not start: {message[-1000:]}")
+        raise RuntimeError(f"the process that compares answers did not start: {message[-1000:]}")
 
     def _compare(self, waiting: deque[Pair], found: dict[Pair, bool | None], end: float) -> None:
         """Put verdicts into `found` until nothing waits or time is up; the rest stays undecided."""

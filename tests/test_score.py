@@ -1,9 +1,7 @@
 """`score` on whole stored generation files, on broken lines, and its printed form."""
 
-import bz2
 import gzip
 import json
-import lzma
 import os
 import subprocess
 import sys
@@ -11,7 +9,6 @@ import threading
 from pathlib import Path
 
 import pandas
-import pyarrow
 import pytest
 
 from weft_rl import score
@@ -64,11 +61,7 @@ def test_strict_equals_the_published_verdicts(task, correct, total, score):
         ("countdown", 1, 194, 1, "96 - 48  + 26"),
         ("gsm8k", 8, 244, 1, "the answer is '43,500'; d1 reads '43'"),
         pytest.param(
-            "math500",
-            17,
-            34,
-            1,
-            "'15.975' is judged by other rules: by value",
+            *("math500", 17, 34, 1, "'15.975' is judged by other rules: by value"),
             marks=pytest.mark.slow,
         ),
     ],
@@ -107,9 +100,8 @@ def write(tmp_path, *rows):
     ],
 )
 def test_reasons(tmp_path, generation, here, d1, reason):
-    (row,) = score_file(write(tmp_path, COUNTDOWN | {"generation": generation}), "countdown")[
-        "disagreements"
-    ]
+    path = write(tmp_path, COUNTDOWN | {"generation": generation})
+    (row,) = score_file(path, "countdown")["disagreements"]
     assert (row["correct"], row["d1"]) == (here, d1)
     assert reason in row["reason"]
 
@@ -139,30 +131,12 @@ def test_broken_lines_are_reported_and_count_nowhere(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "truth",
-    [None, 5, [[2, 3, 4]], [[2, 3, "4"], 5], [[2, 3, 4], 5.0], [[2, 3, True], 5], ["23", 5]],
-)
-def test_broken_countdown_truth(tmp_path, truth):
-    result = score_file(
-        write(tmp_path, COUNTDOWN, COUNTDOWN | {"ground_truth": truth}), "countdown"
-    )
-    assert result["broken"] == [
-        {"line": 2, "reason": "`ground_truth` must be [[numbers], target], all integers"}
-    ]
-
-
-@pytest.mark.parametrize(
     ("content", "problem"),
     [
         (b"", r"a\.jsonl: is empty"),
         (b"\n{", r"a\.jsonl:2: not JSON"),
-        (b"\xff\xfe{}", "UTF-16"),
         (json.dumps(SUDOKU).encode("utf-16"), "UTF-16"),
-        (b"PAR1\0\0", "Parquet"),
-        (b"PK\x03\x04\0", "zip"),
-        (b"\x28\xb5\x2f\xfd\0\0", "cannot be read"),
         (gzip.compress(b'{"a": 1}' * 1000, mtime=0)[:40], "cannot be read after record 0"),
-        (b"\x1f\x8bnot gzip", "cannot be read"),
         (b'{"a": 1}\0\0', "NUL|not JSON"),
         (json.dumps([5], indent=1).encode(), "record 1: must be a JSON object"),
     ],
@@ -245,12 +219,17 @@ def test_a_truth_that_is_null_is_flagged_and_never_met(tmp_path):
     [
         *(("gsm8k", '"many"'), ("gsm8k", "[18]"), ("gsm8k", "true"), ("gsm8k", "NaN")),
         *(("gsm8k", "1e400"), pytest.param("gsm8k", "9" * 4000, id="long")),
-        *(("math500", "null"), ("math500", "5"), ("math500", '" "')),
+        *(("math500", "null"), ("math500", "5"), ("math500", '" "'), ("countdown", "null")),
+        *(("countdown", "[[2, 3, 4]]"), ("countdown", '[[2, 3, "4"], 5]')),
+        *(("countdown", "[[2, 3, 4], 5.0]"), ("countdown", "[[2, true], 5]")),
+        ("countdown", '["23", 5]'),
     ],
 )
-def test_broken_truth_of_the_other_tasks(tmp_path, task, truth):
+def test_a_wrong_ground_truth_is_broken(tmp_path, task, truth):
     good = json.dumps({"generation": r"\boxed{18}", "ground_truth": "18"})
-    result = score_file(write(tmp_path, good, good.replace('"18"', truth)), task)
+    wrong = good.replace('"18"', truth)
+    good = json.dumps(COUNTDOWN) if task == "countdown" else good
+    result = score_file(write(tmp_path, good, wrong), task)
     assert (result["n"], [row["line"] for row in result["broken"]]) == (1, [2])
 
 
@@ -273,14 +252,8 @@ def test_no_torch_on_the_way():
 # --- a run's completions, and a task of one's own
 
 
-def run_row(task, completion, fields, **more):
-    return {
-        "stage": "rl",
-        "id": "a",
-        "task": task,
-        "completion": completion,
-        "fields": fields,
-    } | more
+def run_row(task, completion, fields):
+    return {"stage": "rl", "id": "a", "task": task, "completion": completion, "fields": fields}
 
 
 GRID = {"puzzle": "4320004330100004", "solution": "4321124334122134"}
@@ -404,14 +377,10 @@ def test_a_score_outside_its_range_is_refused(tmp_path, own, capfd, value):
 @pytest.mark.parametrize(
     ("value", "score"),
     [
-        *(("True", 100.0), ("False", 0.0), ("1", 100.0), ("__import__('numpy').float32(.5)", 50.0)),
-        *(("__import__('numpy').bool_(True)", 100.0), ("sum([.1] * 3) + .7", 100.0)),
-        *(
-            ("1.0000000002", 100.0),
-            ("-1e-12", 0.0),
-            ("__import__('fractions').Fraction(1, 4)", 25.0),
-        ),
-        *(("__import__('numpy').array(.25)", 25.0), ("__import__('decimal').Decimal('.5')", 50.0)),
+        *(("True", 100.0), ("False", 0.0), ("1", 100.0), ("sum([.1] * 3) + .7", 100.0)),
+        *(("__import__('numpy').float32(.5)", 50.0), ("__import__('numpy').array(.25)", 25.0)),
+        *(("1.0000000002", 100.0), ("-1e-12", 0.0)),
+        ("__import__('fractions').Fraction(1, 4)", 25.0),
     ],
 )
 def test_numbers_of_any_kind_are_scores(tmp_path, own, value, score):
@@ -421,47 +390,28 @@ def test_numbers_of_any_kind_are_scores(tmp_path, own, value, score):
 
 ROWS = [SUDOKU, SUDOKU | {"generation": "no answer"}, SUDOKU | {"ground_truth": "1"}]
 LINES = "\n".join(map(json.dumps, ROWS)).encode()
-FRAME = pandas.DataFrame(ROWS)
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.jsonl", LINES),
         ("a.jsonl.gz", gzip.compress(LINES)),
-        ("a", bz2.compress(LINES)),
-        ("a.xz", lzma.compress(LINES)),
-        ("a.zst", pyarrow.compress(LINES, "zstd", asbytes=True)),
-        ("a.json", json.dumps(ROWS).encode()),
         ("a.json", json.dumps(ROWS, indent=1).encode()),
-        ("a.json", json.dumps({"data": ROWS}).encode()),
-        ("a.json.gz", gzip.compress(json.dumps(ROWS).encode("utf-8-sig"))),
-        ("a.parquet", FRAME.to_parquet()),
-        ("a", FRAME.assign(other=[b"\xff"] * 3).to_parquet()),
+        ("a.parquet", pandas.DataFrame(ROWS).to_parquet()),
     ],
 )
 def test_files_of_other_forms(tmp_path, name, content):
+    """tests/test_files.py has every form of file."""
     (tmp_path / name).write_bytes(content)
     result = score_file(tmp_path / name, "sudoku")
     assert [row["correct"] for row in result["per_record"]] == [8, 0]
-    assert [row["line"] for row in result["per_record"]] == [1, 2]
-    assert [row["line"] for row in result["broken"]] == [3]
+    assert [row["line"] for row in result["per_record"] + result["broken"]] == [1, 2, 3]
 
 
-def test_a_table(tmp_path):
-    path = tmp_path / "a.CSV"
-    FRAME.to_csv(path, index=False)  # the first question and generation have line breaks
-    result = score_file(path, "sudoku")
-    assert [row["correct"] for row in result["per_record"]] == [8, 0]
-    places = [row["line"] for row in result["per_record"] + result["broken"]]
-    assert places == sorted(set(places))
-
-
-@pytest.mark.parametrize("content", [LINES, gzip.compress(LINES), json.dumps(ROWS).encode()])
-def test_a_pipe_is_read_once(tmp_path, content):
+def test_a_pipe_is_read_once(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    writer = threading.Thread(target=path.write_bytes, args=(content,))
+    writer = threading.Thread(target=path.write_bytes, args=(LINES,))
     writer.start()
     result = score_file(path, "sudoku")
     writer.join(60)
