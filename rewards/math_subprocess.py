@@ -112,22 +112,22 @@ class Pool:
 
         One thread asks at a time; another waits no longer than its own limit."""
         begun = time.monotonic()
-        found: dict[Pair, bool | None] = {}
+        verdicts: dict[Pair, bool | None] = {}
         try:
             # within the try: a signal's handler may raise between taking the lock and noting it
             if any(pair not in self.verdicts for pair in pairs) and self.lock.acquire(
                 timeout=max(limit_s, 0)
             ):
                 new = [pair for pair in dict.fromkeys(pairs) if pair not in self.verdicts]
-                found = dict.fromkeys(pair for pair in new if is_too_costly(pair[1]))
+                verdicts = dict.fromkeys(pair for pair in new if is_too_costly(pair[1]))
                 # short ones first: they are decided even if others use up the time
-                waiting = sorted({*new} - {*found}, key=lambda pair: (len(pair[1]), pair))
+                waiting = sorted({*new} - {*verdicts}, key=lambda pair: (len(pair[1]), pair))
                 if waiting and limit_s > 0:
                     if not self.has_started:  # a cold disk is no fault of the answers
                         self._start_first(begun + _TRIES * _START_S)
                         begun, self.has_started = time.monotonic(), True
-                    self._compare(deque(waiting), found, begun + limit_s)
-                known = self.verdicts | found
+                    self._compare(deque(waiting), verdicts, begun + limit_s)
+                known = self.verdicts | verdicts
                 self.verdicts = dict([*known.items()][-_CACHED:])
                 return [known.get(pair) for pair in pairs], time.monotonic() - begun
             return [self.verdicts.get(pair) for pair in pairs], time.monotonic() - begun
@@ -157,8 +157,8 @@ class Pool:
                 return
         raise RuntimeError(f"the process that compares answers did not start: {message[-1000:]}")
 
-    def _compare(self, waiting: deque[Pair], found: dict[Pair, bool | None], end: float) -> None:
-        """Put verdicts into `found` until nothing waits or time is up; the rest stays undecided."""
+    def _compare(self, waiting: deque[Pair], verdicts: dict[Pair, bool | None], end: float) -> None:
+        """Fill `verdicts` until nothing waits or time is up; the rest stays undecided."""
         tries: Counter[Pair] = Counter()
         grow_at, may_grow = time.monotonic() + self.patience_s, True
         try:
@@ -175,7 +175,7 @@ class Pool:
                     if answer == READY:
                         worker.is_ready = True
                     elif pair is not None and answer in (RIGHT, WRONG):
-                        found[pair] = answer == RIGHT
+                        verdicts[pair] = answer == RIGHT
                     else:
                         self._dismiss(worker)
                         if pair is None:  # it did not start; the others go on
@@ -184,7 +184,7 @@ class Pool:
                         tries[pair] += 1
                         timed_out = answer is None or worker.process.returncode == -signal.SIGPROF
                         if timed_out or tries[pair] >= _TRIES:
-                            found[pair] = None
+                            verdicts[pair] = None
                         else:  # killed from outside, which says nothing about the pair
                             waiting.append(pair)
         finally:  # nobody will read the answers of these

@@ -195,7 +195,7 @@ class _Reader:
             self.tokens.pop()
 
     def argument(self, opening: str = "") -> str:
-        """One argument: a group, a digit, or a token with arguments of its own."""
+        """One argument: a group, a digit, or a token with arguments."""
         self.blanks()
         if not self.tokens:
             return ""

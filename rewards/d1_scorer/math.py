@@ -15,6 +15,7 @@ _OPEN, _CLOSE = "<answer>", "</answer>"
 _BOX, _FRAME = r"\boxed", r"\fbox"
 # \d takes in the digits of every script, as d1's does, and float() reads them
 _NUMBER = re.compile(r"-?\d+\.?\d*")
+_FLAT_BOX = re.compile(r"\\boxed\{([^}]*)\}")
 _ONLY_DOTS = re.compile(r"\.+")
 
 # In this order: what comes later sees what came earlier.
@@ -61,8 +62,8 @@ def gsm8k_number(completion: str) -> float | None:
             return float(content)
         if content and not _ONLY_DOTS.fullmatch(content):
             number = _as_float(content)
-            if number is None and (found := _NUMBER.search(content)):
-                number = _as_float(found[0])
+            if number is None and (match := _NUMBER.search(content)):
+                number = _as_float(match[0])
             if number is not None:
                 return number
     inside = first_answer(text)
@@ -130,21 +131,8 @@ def cleaned(text: str) -> str:
 
 def _flat_boxes(text: str) -> Iterator[str]:
     r"""What each \boxed{ holds up to the next brace, on one line; linear in the text."""
-    at, brace, line_end = 0, -1, -1
-    while (start := text.find(f"{_BOX}{{", at)) >= 0:
-        start += len(_BOX) + 1
-        if brace < start:
-            brace = text.find("}", start)
-            if brace < 0:
-                return
-        if line_end < start:
-            line_end = text.find("\n", start)
-            line_end = len(text) if line_end < 0 else line_end
-        if line_end < brace:
-            at = start
-        else:
-            yield text[start:brace]
-            at = brace + 1
+    for line in text.split("\n"):
+        yield from _FLAT_BOX.findall(line[: line.rfind("}") + 1])
 
 
 def _as_float(text: str) -> float | None:

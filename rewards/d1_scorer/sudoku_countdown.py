@@ -42,10 +42,8 @@ def sudoku_answer(text: str) -> str:
     The first that is not blank of: digits in a code fence after <answer>; the first <answer> up to
     its end; what follows the first </answer>; 16 digits before a </answer>; any 16-digit word."""
     text = text[:LONGEST]
-    for found in _sudoku_candidates(text):
-        if found.strip():
-            return "".join(found.split())
-    return ""
+    digits = ("".join(candidate.split()) for candidate in _sudoku_candidates(text))
+    return next(filter(None, digits), "")
 
 
 def _sudoku_candidates(text: str) -> Iterator[str]:
@@ -59,9 +57,8 @@ def _sudoku_candidates(text: str) -> Iterator[str]:
             yield inside[: end.start()]
     yield _END.split(text.partition(_CLOSE)[2], maxsplit=1)[0]
     for pattern in (_BEFORE_CLOSE, _SIXTEEN):
-        found = pattern.search(text)
-        if found:
-            yield found[1]
+        if match := pattern.search(text):
+            yield match[1]
 
 
 def sudoku(completion: str, puzzle: str, solution: str, **_: Any) -> float:
