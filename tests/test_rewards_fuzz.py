@@ -60,6 +60,7 @@ def test_nothing_pays_without_solving():
     assert 0 < solved < 30  # an expression meets the target by chance now and then
 
 
+@pytest.mark.slow
 def test_math_on_hostile_texts():
     """Each call within its limit, no exception, nothing paid: 150 texts, as some cost seconds."""
     for text in completions(5, 150):
