@@ -14,11 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
-from hostile import RECORDS, completions, unearned  # noqa: E402
-from test_rewards_fuzz import cheap_rewards, timed  # noqa: E402
+from hostile import RECORDS, cheap_rewards, completions, timed, unearned  # noqa: E402
 
-from weft_rl.rewards.answers.judge import WALL_S  # noqa: E402
-from weft_rl.rewards.registry import EVALUATION  # noqa: E402
+from weft_rl.rewards.math_subprocess import WALL_S  # noqa: E402
+from weft_rl.rewards.registry import REWARDS  # noqa: E402
 
 _SEED = 2024
 
@@ -61,7 +60,7 @@ def _all() -> list:
 
 
 def _math(count: int) -> dict[str, float]:
-    reward, slowest, paid = EVALUATION["math500"]["exact"], 0.0, 0
+    reward, slowest, paid = REWARDS["math500"].evaluation["exact"], 0.0, 0
     for text in completions(_SEED + 1, count):
         start = time.monotonic()
         paid += reward(text, **RECORDS["math500"]) > 0

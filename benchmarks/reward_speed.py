@@ -18,9 +18,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 import naive_d1  # noqa: E402
 
-from weft_rl.rewards.d1_scorer import math as strict_math  # noqa: E402
-from weft_rl.rewards.d1_scorer import sudoku_countdown as strict_d1  # noqa: E402
-from weft_rl.rewards.registry import EVALUATION  # noqa: E402
+from weft_rl.rewards.d1_scorer import math as d1_math  # noqa: E402
+from weft_rl.rewards.d1_scorer import sudoku_countdown as d1_grids  # noqa: E402
+from weft_rl.rewards.registry import REWARDS  # noqa: E402
 from weft_rl.rewards.scoring import JUDGES  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "rewards.json"
@@ -32,10 +32,10 @@ SHORT = {
     "math500": lambda text, answer, problem: naive_d1.math500(text, answer),
 }
 STRICT = {
-    "sudoku": strict_d1.sudoku,
-    "countdown": strict_d1.countdown,
-    "gsm8k": strict_math.gsm8k,
-    "math500": strict_math.math500,
+    "sudoku": d1_grids.sudoku,
+    "countdown": d1_grids.countdown,
+    "gsm8k": d1_math.gsm8k,
+    "math500": d1_math.math500,
 }
 
 
@@ -49,7 +49,7 @@ def stored(task: str) -> list[tuple[str, dict]]:
 def rates(task: str) -> dict[str, float]:
     """Records a second of each way, the best of the turns."""
     records = stored(task)
-    ours = next(iter(EVALUATION[task].values()))
+    ours = next(iter(REWARDS[task].evaluation.values()))
     ways = {"short": SHORT[task], "strict=d1": STRICT[task], "ours": ours}
     best = dict.fromkeys(ways, 0.0)
     for turn in range(_TURNS):
@@ -65,45 +65,34 @@ def rates(task: str) -> dict[str, float]:
     return {name: round(rate) for name, rate in best.items()}
 
 
-def million(count: int = 1_000_000) -> list[dict[str, float]]:
-    """`score` on a long file of Sudoku records, by one process and by two."""
+def million(count: int = 1_000_000) -> dict[str, float]:
+    """`score` on a long file of Sudoku records."""
     lines = (ROOT / "tests" / "fixtures" / "sudoku_128.jsonl").read_bytes().splitlines(True)
-    found = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.jsonl"
         with path.open("wb") as file:
             file.writelines(lines[i % len(lines)] for i in range(count))
-        for workers in (1, 2):
-            found.append(_score("sudoku", path, workers, count))
-            print(found[-1], flush=True)
-    return found
-
-
-def _score(task: str, path: Path, workers: int, count: int) -> dict[str, float]:
-    code = (
-        "import resource, sys; from weft_rl.score import main; "
-        f"main(['task={task}', 'generations={path}', 'workers={workers}']); "
-        # not RUSAGE_SELF: it starts from the size of the process that started this one
-        "lines = [line.split() for line in open('/proc/self/status')]; "
-        "own = next(int(line[1]) for line in lines if line[0] == 'VmHWM:'); "
-        "print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) // 1024, "
-        "file=sys.stderr)"
-    )
-    start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        check=True,
-        cwd=ROOT,
-    )
-    seconds = time.monotonic() - start
+        code = (
+            "import sys; from weft_rl.score import main; "
+            f"main(['task=sudoku', 'generations={path}', 'per_record=false']); "
+            # not RUSAGE_SELF: it starts from the size of the process that started this one
+            "lines = [line.split() for line in open('/proc/self/status')]; "
+            "peak = next(int(line[1]) for line in lines if line[0] == 'VmHWM:'); "
+            "print(peak // 1024, file=sys.stderr)"
+        )
+        start = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=True,
+            cwd=ROOT,
+        )
+        seconds = time.monotonic() - start
     return {
-        "task": task,
         "lines": count,
-        "workers": workers,
         "lines_per_s": round(count / seconds),
-        "peak_memory_mib_of_a_process": int(done.stderr),
+        "peak_memory_mib": int(done.stderr),
     }
 
 

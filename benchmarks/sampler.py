@@ -24,7 +24,7 @@ from torch import Tensor
 from weft_rl.data.tasks import held_out_records
 from weft_rl.data.text import task_prompt_ids
 from weft_rl.models.loading import load_model, load_tokenizer
-from weft_rl.rewards.registry import EVALUATION
+from weft_rl.rewards.registry import REWARDS
 from weft_rl.sampler import SamplerConfig, SamplerOutput, denoise, generate
 from weft_rl.stats import crossed_mean
 
@@ -233,7 +233,7 @@ def quality(run: Path) -> list[dict[str, Any]]:
     records, ids = puzzles(tokenizer, RECORDS)
 
     def scores(out: SamplerOutput, name: str) -> np.ndarray:
-        score = EVALUATION["sudoku"][name]
+        score = REWARDS["sudoku"].evaluation[name]
         texts = [
             str(tokenizer.decode(row[:length]))
             for row, length in zip(out.completions.tolist(), out.lengths.tolist(), strict=True)
@@ -244,7 +244,7 @@ def quality(run: Path) -> list[dict[str, Any]]:
     rows, exact = [], {}
     for mode, config in modes().items():
         out = generate(small, ids, config)
-        found = {name: scores(out, name) for name in EVALUATION["sudoku"]}
+        found = {name: scores(out, name) for name in REWARDS["sudoku"].evaluation}
         if mode.startswith("exact"):
             exact = {**found, "tokens": out.completions}
         row: dict[str, Any] = {"mode": mode, "n": RECORDS, "forwards": out.forwards}

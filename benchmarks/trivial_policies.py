@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 from weft_rl.data.tasks import load_records  # noqa: E402
 from weft_rl.evaluation.baselines import BASELINES  # noqa: E402
-from weft_rl.rewards.registry import EVALUATION, Reward, training  # noqa: E402
+from weft_rl.rewards.registry import REWARDS, Reward, training  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "policies.json"
 
@@ -30,7 +30,9 @@ def rows(task: str, data: str) -> list[dict[str, Any]]:
     found = []
     for name, policy in BASELINES[task].items():
         texts = [(policy(record), record.fields) for record in records]
-        scores = {key: round(100 * average(f, texts), 1) for key, f in EVALUATION[task].items()}
+        scores = {
+            key: round(100 * average(f, texts), 1) for key, f in REWARDS[task].evaluation.items()
+        }
         terms = {
             key: round(average(term.reward, texts), 3) for key, term in training(task, "d1").items()
         }

@@ -1,4 +1,4 @@
-"""Exact evaluation of small arithmetic expressions that a model wrote, without eval.
+"""Exact evaluation of small arithmetic expressions, without eval.
 
 Integers, + - * /, parentheses, a minus sign, and the LaTeX and Unicode forms of these."""
 
@@ -6,23 +6,18 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-# An expression over a handful of numbers is far below these; without them time, memory and the
-# interpreter's stack are at the mercy of what a model writes.
+# An expression over a handful of numbers is far below these bounds on time, memory and stack.
 _LONGEST, _DEEPEST, _MOST_DIGITS = 256, 32, 9
 
 _SPELLINGS = [
-    (
-        re.compile("\\\\(?:times|cdot|ast)|[\u00d7\u00b7\u2219\u22c5\u2217]"),
-        "*",
-    ),  # cross, dots, star
-    (re.compile("\\\\div|[\u00f7\u2215]"), "/"),  # obelus, division slash
-    (re.compile("[\u2212\u2013]"), "-"),  # minus sign, en dash
+    # cross, dots, star; obelus, division slash; minus sign, en dash
+    (re.compile("\\\\(?:times|cdot|ast)|[\u00d7\u00b7\u2219\u22c5\u2217]"), "*"),
+    (re.compile("\\\\div|[\u00f7\u2215]"), "/"),
+    (re.compile("[\u2212\u2013]"), "-"),
     # sized parentheses, thin spaces, and the delimiters of a formula
     (re.compile(r"\\left|\\right|\\[,;!()\[\] ]|\$"), ""),
     (re.compile(r"\\[dt]frac"), r"\\frac"),
 ]
-# Any of what they replace: most expressions have none of it.
-_SPELLED = re.compile(r"[\\$]|[^\x00-\x7f]")
 _TOKEN = re.compile(r"\s*([0-9]+|\\frac|[-+*/(){}])")
 
 # A fraction only where one is: integers are ten times as fast.
@@ -34,14 +29,13 @@ class NotAnExpression(ValueError):
 
 
 def evaluate(text: str) -> tuple[Value, list[int]]:
-    """The exact value of an expression and the integers in it, in order.
+    """Return the exact value of an expression and the integers in it, in order.
 
     Raises NotAnExpression for anything else: other operators, too long, too deep, division by 0."""
     if len(text) > _LONGEST:
         raise NotAnExpression(f"longer than {_LONGEST} characters")
-    if _SPELLED.search(text):
-        for pattern, plain in _SPELLINGS:
-            text = pattern.sub(plain, text)
+    for pattern, plain in _SPELLINGS:
+        text = pattern.sub(plain, text)
     tokens, at = [], 0
     text = text.rstrip()
     while at < len(text):

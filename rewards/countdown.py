@@ -14,7 +14,7 @@ _ATTEMPT = 0.1
 
 
 def is_right(expression: str, numbers: Sequence[int], target: int, *, lenient: bool) -> bool:
-    """Whether the expression uses each number exactly once and has the target's value, exactly.
+    """Return whether the expression uses each number once and has exactly the target's value.
 
     lenient: one "= target" may follow, as d1's evaluation allows; the prompt forbids it."""
     left, equals, right = expression.partition("=")
@@ -28,7 +28,7 @@ def is_right(expression: str, numbers: Sequence[int], target: int, *, lenient: b
 
 
 def reward(completion: str, numbers: Sequence[int], target: int, **_: Any) -> float:
-    """1 for a right expression and nothing else, 0.1 for any other answer, 0 without an answer."""
+    """Return 1 for a right expression alone, 0.1 for any other answer, 0 without an answer."""
     answer = answer_text(completion)
     if answer is None:
         return 0.0
@@ -36,6 +36,6 @@ def reward(completion: str, numbers: Sequence[int], target: int, **_: Any) -> fl
 
 
 def exact(completion: str, numbers: Sequence[int], target: int, **_: Any) -> float:
-    """1 for a right expression, with or without "= target" behind it, else 0."""
+    """Return 1 for a right expression, with or without "= target" behind it, else 0."""
     answer = answer_text(completion)
     return float(answer is not None and is_right(answer, numbers, target, lenient=True))

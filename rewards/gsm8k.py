@@ -7,16 +7,13 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from weft_rl.rewards.answers.final_answer import normalized
+from weft_rl.rewards.answers.normalize import normalized
 from weft_rl.rewards.extract import answer_text
 
 # Beyond any quantity of a school problem; keeps fractions small.
 _MOST_DIGITS, _LARGEST = 30, 1e30
 
 _INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
-# What most answers are, found without reading them: a tenth of the time of a score.
-_SMALL = {str(value): value for value in range(10_000)}
-_PLAIN = re.compile(r"\s*\$?(-?[0-9]{1,15})(?:\.0{1,15})?(?:\\?%)?\s*")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}")
 _DECIMAL = rf"(?:{_INTEGER}(?:\.[0-9]+)?|\.[0-9]+)"
 _NUMBER = re.compile(rf"{_DECIMAL}(?:\s*/\s*[0-9]+)?")
@@ -45,22 +42,15 @@ _OPERATION = re.compile(
     r"|[lr]floor|[lr]ceil|overline)(?![a-zA-Z])|-\s*[a-zA-Z({](?![a-zA-Z])"
 )
 
-# None of these stands around most numbers, which is found faster.
-_UNUSUAL = re.compile(r"[^\sA-Za-z.,%:;{}()]")
-
 
 def exact(completion: str, answer: str | float | None, **_: Any) -> float:
-    """1 if the completion's answer states the number of `answer`, and no other number; else 0.
+    """Return 1 if the completion's answer states the number of `answer` and no other; else 0.
 
-    answer: a number, or text of which the part after #### counts, as in the data set. None, and
-    text without a number, is nothing that could be right."""
+    answer: a number, or text of which the part after #### counts, as in the data set. Nothing is
+    right for None and for text without a number."""
     given = answer_text(completion)
-    if given is None:
-        return 0.0
-    value = _SMALL.get(given)
-    if value is None:
-        value = number(given)
-    return 1.0 if value is not None and value == gold(answer) else 0.0
+    value = None if given is None else number(given)
+    return float(value is not None and value == gold(answer))
 
 
 # The whole of the correctness reward; how an answer is presented is for rewards.format.
@@ -69,31 +59,22 @@ reward = exact
 
 @lru_cache(maxsize=4096)  # a run scores a problem many times
 def gold(answer: str | float | None) -> int | Fraction | None:
-    """The right number of a record: a number, or what stands after the last #### of a text."""
+    """Return the right number of a record: a number, or the one after a text's last ####."""
     if isinstance(answer, str):
         return number(answer.rpartition("####")[2])
-    # through text: the float 0.1 means a tenth, not the binary fraction nearest to it
-    # and the comparison is false for what is not a number
-    is_usable = answer is not None and abs(answer) < _LARGEST
-    if not is_usable:
+    if answer is None or not abs(answer) < _LARGEST:  # NaN too
         return None
-    value = Fraction(str(answer))
+    value = Fraction(str(answer))  # through text: the float 0.1 means a tenth
     return value.numerator if value.denominator == 1 else value
 
 
+@lru_cache(maxsize=4096)  # completions of a prompt often agree
 def number(text: str) -> int | Fraction | None:
-    r"""The one number that a text states, exactly; None if it states none or several.
+    r"""Return the one number that a text states, exactly; None if it states none or several.
 
     Of "3 + 4 = 7" what follows the last = counts. Commas between thousands, dollar signs, units,
     a/b, \frac{a}{b} and a minus before blanks or in words are understood. Other operations are not
     carried out: "5!", "|-5|", "x^2" and \sqrt{16} state no number."""
-    plain_number = _PLAIN.fullmatch(text)
-    return int(plain_number[1]) if plain_number else _stated(text)
-
-
-@lru_cache(maxsize=4096)  # completions of a prompt often agree
-def _stated(text: str) -> int | Fraction | None:
-    """What number gives, for any text."""
     # "of -5" is a number, "5 -3" and "x - 5" are differences
     before, _, text = text.rpartition("=")
     if before and _TWO_NAMES.search(before):
@@ -104,43 +85,39 @@ def _stated(text: str) -> int | Fraction | None:
     times = 1
     if suffix := _SUFFIX.search(text):
         times, text = _TIMES[suffix[1]], _SUFFIX.sub("", text, count=1)
-    if "inus" in text or "egative" in text:
-        text = _MINUS.sub("-", text)
-    if "frac" in text:
-        text = _FRACTION.sub(r" \1/\2 ", text)
-    found = _NUMBER.findall(text)
-    if len(found) != 1 or len(found[0]) > _MOST_DIGITS:
+    text = _FRACTION.sub(r" \1/\2 ", _MINUS.sub("-", text))
+    numbers = _NUMBER.findall(text)
+    if len(numbers) != 1 or len(numbers[0]) > _MOST_DIGITS:
         return None
-    before, _, after = text.partition(found[0])
+    before, _, after = text.partition(numbers[0])
     sign, before = _sign(before) if before else (1, "")
     if not sign or after.startswith("!") or _MULTIPLE.search(before):
         return None
-    around = f"{before} {after}"
-    if _UNUSUAL.search(around) and _OPERATION.search(around):
+    if _OPERATION.search(f"{before} {after}"):
         return None
-    value = _value(found[0])
+    value = _value(numbers[0])
     return None if value is None else sign * times * value
 
 
 def _sign(before: str) -> tuple[int, str]:
-    """1 or -1 by what stands before a number, and what stands before its sign.
+    """Return 1 or -1 by what stands before a number, and what stands before its sign.
 
     0 where that joins the number to something else, as in "x - 5", "x-5", "--5" and "f(5)"."""
     lead = before.rstrip(" \t\n({[")
     opening = before[len(lead) : len(lead) + 1]
     if lead[-1:] not in ("+", "-"):
         return (0 if opening == "(" and lead[-1:].isalpha() else 1), before
-    rest = lead[:-1]
-    bare = rest.rstrip()
+    unsigned = lead[:-1]
+    bare = unsigned.rstrip()
     # "of -5" is a number, "of - 5" may be a difference
-    joined = bare if opening.isspace() else rest
+    joined = bare if opening.isspace() else unsigned
     if joined[-1:].isalnum() or joined[-1:] in (")", "]", "}") or bare[-1:] in ("+", "-"):
         return 0, before
-    return (-1 if lead[-1] == "-" else 1), rest
+    return (-1 if lead[-1] == "-" else 1), unsigned
 
 
 def _value(text: str) -> int | Fraction | None:
-    """The value of digits, with commas, a point or a slash between them; None for a/0."""
+    """Return the value of digits, with commas, a point or a slash between them; None for a/0."""
     upper, slash, lower = text.replace(",", "").partition("/")
     if slash:
         return Fraction(upper) / int(lower) if int(lower) else None

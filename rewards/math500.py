@@ -3,25 +3,30 @@ r"""Rewards for MATH problems: the answer in \boxed{}, compared by its letters, 
 Example: the answer \frac{3}{2} is also right as "1.5", "3/2" and "\dfrac32"."""
 
 import re
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from weft_rl.rewards.answers.compare import Relation, compact, read, same
-from weft_rl.rewards.answers.final_answer import LONGEST, normalized
-from weft_rl.rewards.answers.judge import is_solved
+from weft_rl.rewards.answers.compare import Relation, compact, same_answer
+from weft_rl.rewards.answers.normalize import LONGEST, normalized
 from weft_rl.rewards.extract import answer_text
+from weft_rl.rewards.math_subprocess import WALL_S, Pair, pool
 
+# Wall time of a batch, besides WALL_S: ten times what a usual answer takes.
+_ANSWER_S = 0.1
 # Nothing is computed in these, so that no formula of the problem is repeated.
 _PLAIN = re.compile(r"[-0-9., ()\[\]{}$%\\]*|[A-Za-z ]*|\\text\{[^{}]*\}")
 
 
 def exact(completion: str, answer: str, problem: str = "", **_: Any) -> float:
-    """1 if the completion's answer equals the given one, as text or by value; else 0.
+    """Return 1 if the completion's answer equals the given one, as text or by value; else 0.
 
-    answer: LaTeX. problem: its text; one of its formulas, however it is spelled or padded, is an
-    answer only when the given one is built like that, since "Compute 2^{10}" is not solved by
-    (2^10)+0. Where both state a base, a unit or a name these agree. When math-verify does not
-    decide in time, the text alone counts."""
+    answer: LaTeX. problem: its text; one of its formulas, in whatever spelling, is an answer only
+    if the right answer is built like it: "Compute 2^{10}" is not solved by (2^10)+0. Bases, units
+    and names must agree where both state one. Answers that are undecided in time count as text."""
     given = answer_text(completion)
     return float(given is not None and is_right(given, answer, problem))
 
@@ -31,7 +36,7 @@ reward = exact
 
 
 def is_right(given: str, answer: str, problem: str = "") -> bool:
-    """Whether a LaTeX answer equals the right one: after clean-up, or else in value, solved."""
+    """Return whether a LaTeX answer is the right one: after clean-up, or else in value, solved."""
     given, answer = given.strip(), answer.strip()
     if not given or not answer:
         return False
@@ -40,26 +45,77 @@ def is_right(given: str, answer: str, problem: str = "") -> bool:
         return True
     if len(given) > LONGEST or len(answer) > LONGEST:
         return False
-    equal = _at_once(given, answer)
-    if equal is False or (equal and (not problem or _PLAIN.fullmatch(given))):
-        return equal
-    return bool(is_solved(answer, given, problem))
+    verdict = _without_sympy(given, answer)
+    if verdict is False or (verdict and (not problem or _PLAIN.fullmatch(given))):
+        return verdict
+    return bool(is_equivalent(answer, given, problem))
 
 
-class _Undecided(Exception):
+class _UndecidedError(Exception):
     """A formula has to be parsed."""
 
 
-def _undecided(key: str, given: str, how: Relation) -> bool:
-    raise _Undecided
+def _undecided(key: str, given: str, relation: Relation) -> bool:
+    raise _UndecidedError
 
 
 @lru_cache(maxsize=4096)
-def _at_once(given: str, answer: str) -> bool | None:
-    """Whether two answers are equal as far as numbers and words tell; None where they do not."""
+def _without_sympy(given: str, answer: str) -> bool | None:
+    """Return whether two answers are equal, by their numbers and words; None if undecided."""
     try:
-        return same(*read(answer, given), _undecided)
-    except _Undecided:
+        return same_answer(answer, given, _undecided)
+    except _UndecidedError:
         return None
-    except RecursionError:  # nested too deep for an answer
-        return False
+
+
+@dataclass
+class Judging:
+    """A batch of answers: how many have no verdict so far, and the wall time that is left."""
+
+    left_s: float
+    undecided: int = 0
+    collected: list[Pair] | None = None  # while pairs are only collected
+
+
+_judging: ContextVar[Judging | None] = ContextVar("judging", default=None)
+
+
+@contextmanager
+def judging(answers: int) -> Generator[Judging]:
+    """Share one limit of wall time among the comparisons of so many answers.
+
+    Answers beyond the limit are undecided, as are those that take too long or are too costly."""
+    batch = Judging(WALL_S + _ANSWER_S * answers)
+    token = _judging.set(batch)
+    try:
+        yield batch
+    finally:
+        _judging.reset(token)
+
+
+def judge_ahead(batch: Judging, ask_all: Callable[[], object]) -> None:
+    """Decide all pairs that `ask_all` passes to `is_equivalent` together and cache the verdicts."""
+    batch.collected = []
+    try:
+        ask_all()
+    finally:
+        pairs, batch.collected = batch.collected, None
+    batch.left_s -= pool().ask(pairs, batch.left_s)[1]
+
+
+def is_equivalent(right: str, given: str, problem: str) -> bool | None:
+    """Return whether two LaTeX answers have the same value and the given one solves the problem.
+
+    right, given: any length; problem: may be empty. A formula copied from the problem solves
+    nothing. None: too costly to read, or undecided in time. Raises RuntimeError or OSError if no
+    worker starts."""
+    pair, batch = (right, given, problem), _judging.get()
+    if batch is None:
+        return pool().ask([pair], WALL_S)[0][0]
+    if batch.collected is not None:
+        batch.collected.append(pair)
+        return None
+    (verdict,), seconds = pool().ask([pair], batch.left_s)
+    batch.left_s -= seconds
+    batch.undecided += verdict is None
+    return verdict

@@ -15,24 +15,21 @@ _SIZE = re.compile(r"(?<![0-9])[24] ?(?:x|X|\u00d7|\\times|by|-by-) ?[24](?![0-9
 
 
 def answer_digits(completion: str) -> str | None:
-    """The ASCII digits of the completion's answer, or None without an answer."""
+    """Return the ASCII digits of the completion's answer, or None without an answer."""
     answer = answer_text(completion)
     if answer is None:
         return None
-    bare = answer.strip()
-    if bare.isascii() and bare.isdecimal():
-        return bare
     return "".join(c for c in _SIZE.sub(" ", answer) if c in "0123456789")
 
 
 def cells_right(digits: str, puzzle: str, solution: str) -> int:
-    """How many of the puzzle's empty cells hold the solution's digit; missing digits are wrong."""
+    """Count the puzzle's empty cells that hold the solution's digit; missing digits are wrong."""
     filled = digits[:CELLS].ljust(CELLS, "0")
     return sum(filled[i] == solution[i] for i in empty_cells(puzzle))
 
 
 def cell_accuracy(completion: str, puzzle: str, solution: str | None = None, **_: Any) -> float:
-    """Share of the puzzle's empty cells that the answer fills with the solution's digits.
+    """Return the share of the empty cells that the answer fills with the solution's digits.
 
     puzzle: 16 characters, 0 empty; solution: 16 digits, or None for the puzzle's own: with several
     the one that agrees best with the answer, so that no right answer loses. Digits after the 16th
@@ -53,12 +50,12 @@ reward = cell_accuracy
 
 @lru_cache(maxsize=4096)
 def solutions(puzzle: str) -> tuple[str, ...]:
-    """Every solution of a puzzle, in order; kept, as a run scores each puzzle many times."""
+    """Return every solution of a puzzle, in order; cached, as a run scores a puzzle many times."""
     return tuple(completions(puzzle))
 
 
 def exact(completion: str, puzzle: str, solution: str | None = None, **_: Any) -> float:
-    """1 if the whole answer solves the puzzle, with the given solution if there is one; else 0.
+    """Return 1 if the answer solves the puzzle, with the given solution if there is one; else 0.
 
     An answer of more or fewer than 16 digits gets 0."""
     digits = answer_digits(completion)
@@ -68,17 +65,17 @@ def exact(completion: str, puzzle: str, solution: str | None = None, **_: Any) -
 
 
 def valid(completion: str, puzzle: str, **_: Any) -> float:
-    """1 if the answer is any full grid that keeps the rules and the puzzle's clues, else 0.
+    """Return 1 if the answer is any full grid that keeps the rules and the puzzle's clues, else 0.
 
     Of the 500 published puzzles 124 have several solutions, of which the file names one."""
     return exact(completion, puzzle)
 
 
 def flags(completion: str, puzzle: str, solution: str) -> list[str]:
-    """What a share of right cells does not show of an answer.
+    """Return what the share of right cells does not show.
 
-    "length": not 16 digits; "clue": a clue was changed; "other solution": a solved grid that keeps
-    the clues, but not the solution of the record."""
+    "no answer"; "length": not 16 digits; "clue": a clue was changed; "other solution": a solved
+    grid that keeps the clues, but not the solution of the record."""
     digits = answer_digits(completion)
     if digits is None:
         return ["no answer"]

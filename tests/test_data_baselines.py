@@ -17,7 +17,7 @@ from weft_rl.evaluation.baselines import (
     sum_of_numbers,
 )
 from weft_rl.rewards import countdown, sudoku
-from weft_rl.rewards.registry import EVALUATION
+from weft_rl.rewards.registry import REWARDS
 
 RECORD = Record("x", "sudoku", {"puzzle": "4320004330100004", "solution": "4321124334122134"})
 
@@ -58,4 +58,4 @@ def test_what_sudoku_answers_are_worth(name, expected):
 
 
 def test_every_task_has_a_baseline():
-    assert list(BASELINES) == list(EVALUATION)
+    assert list(BASELINES) == list(REWARDS)

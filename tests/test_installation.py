@@ -32,7 +32,7 @@ def folder(request, tmp_path):
         ("-m", "weft_rl.plan", "preset=llada_8b"),
         ("-m", "weft_rl", "score", "--help"),
         ("-c", "import weft_rl.stages.rl, weft_rl.rewards.sudoku, weft_rl.configs"),
-        ("-c", "from weft_rl.rewards.answers.judge import is_solved; is_solved('1/2', '.5', '')"),
+        ("-c", "from weft_rl.rewards.math500 import is_equivalent; is_equivalent('1/2', '.5', '')"),
     ],
 )
 def test_commands_do_not_import_files_of_the_current_folder(folder, command):

@@ -1,4 +1,4 @@
-"""Comparisons in processes of their own: limits, several at once, killed workers, signals."""
+"""Comparisons in worker processes: limits, several at once, killed workers, signals, forks."""
 
 import asyncio
 import json
@@ -13,21 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from weft_rl.rewards.answers import pool as math_pool
-from weft_rl.rewards.answers import worker as math_worker
-from weft_rl.rewards.answers.judge import is_solved, judge_ahead, judge_pairs, judging
 from weft_rl.rewards.answers.limits import is_too_costly
-from weft_rl.rewards.answers.pool import Pool, Worker
+from weft_rl.rewards.math500 import is_equivalent, judge_ahead, judging
+from weft_rl.rewards.math_subprocess import CPU_S, Pool
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GOLD = json.loads((FIXTURES / "gold_answers.json").read_text("utf-8"))["math500"]
 HALF = (r"\frac12", "0.5", "")
 # Answers as the worker does, by the letters of the texts, at once and in ways that can be foreseen.
 STUB = """
-import json, os, signal, sys, time
-print("ready", flush=True)
-for line in sys.stdin:
-    right, given, problem = json.loads(line)
+import os, signal, sys, time
+from multiprocessing.connection import Connection
+parent = Connection(int(sys.argv[-1]))
+parent.send_bytes(b"ready")
+while True:
+    right, given, problem = parent.recv()
     if given.startswith("slow"):
         time.sleep(1000)
     if given.startswith("limit"):
@@ -37,23 +37,28 @@ for line in sys.stdin:
         os.kill(os.getpid(), signal.SIGKILL)
     if given.startswith("memory"):
         raise MemoryError
-    print(int(right == given or given == "once"), flush=True)
+    parent.send_bytes(b"1" if right == given or given == "once" else b"0")
 """
+STUB_COMMAND = [sys.executable, "-S", "-c", STUB]
 
 
 @pytest.fixture
-def stub(monkeypatch):
-    """Pools whose workers are stubs; their processes are ended behind the test."""
-    monkeypatch.setattr(math_pool, "_COMMAND", [sys.executable, "-S", "-c", STUB])
+def make_pool():
+    """Makes pools whose processes are killed after the test."""
     pools = []
 
-    def make(most=1):
-        pools.append(Pool(most))
+    def make(size=1, **options):
+        pools.append(Pool(size, **options))
         return pools[-1]
 
     yield make
-    for each in pools:
-        each.close()
+    for pool in pools:
+        pool.close()
+
+
+@pytest.fixture
+def stub(make_pool):
+    return lambda size=1, **options: make_pool(size, command=STUB_COMMAND, **options)
 
 
 def nested(left, core, right, depth):
@@ -96,15 +101,10 @@ def test_no_answer_of_the_data_set_is_too_costly():
     assert [text for text in fair if is_too_costly(text)] == []
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_texts_are_refused_unread(text):
-    assert is_too_costly(text)
-    pool = Pool()
-    assert pool.ask([("3", text, "")], 60.0)[0] == [None]
-    assert pool.workers == []  # no process was started
-
-
-def test_refusing_takes_no_time():
+def test_hostile_texts_are_refused_unread():
+    assert [text for text in HOSTILE if not is_too_costly(text)] == []
+    pool = Pool(command=["no such program"])
+    assert pool.ask([("3", text, "") for text in HOSTILE], 60.0)[0] == [None] * len(HOSTILE)
     texts = [mark * 300 for mark in "({^!9x|)\\\ud800"] + ["9^" * 150, "9!" * 150, "{}" * 150]
     start = time.process_time()
     for text in texts * 20:
@@ -112,45 +112,41 @@ def test_refusing_takes_no_time():
     assert time.process_time() - start < 5  # under a tenth of a second
 
 
-def test_a_batch_has_the_verdicts_of_single_pairs():
+def test_a_batch_has_the_verdicts_of_single_pairs(make_pool):
     pairs = [(rf"\frac{{{k}}}{{4}}", "0.5", "") for k in range(12)] + [HALF, HALF]
     pairs.append(("1024", "2^{10}", "Compute $2^{10}$."))
-    wanted = [k == 2 for k in range(12)] + [True, True, False]
-    assert judge_pairs(pairs, 600.0) == wanted
-    assert [is_solved(*pair) for pair in pairs] == wanted
+    expected = [k == 2 for k in range(12)] + [True, True, False]
+    assert make_pool().ask(pairs, 600.0)[0] == expected
+    assert make_pool(2, patience_s=0.0).ask(pairs[::-1], 600.0)[0] == expected[::-1]
+    assert [is_equivalent(*pair) for pair in pairs] == expected
 
 
-def test_a_start_after_the_first_counts(stub, monkeypatch):
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_batch_ends_with_its_limit(stub, size):
+    """However many texts are slow: what is quick is decided, what is not reached is left."""
+    pool = stub(size, pair_limit_s=1.0)
+    pairs = [(str(k), f"slow{k}", "") for k in range(200)] + [(str(k), "3", "") for k in range(6)]
+    start = time.monotonic()
+    verdicts, seconds = pool.ask(pairs, 2.5)
+    duration = time.monotonic() - start
+    assert verdicts == [None] * 200 + [k == 3 for k in range(6)]
+    # one after the other they would take 200 seconds
+    assert 2.5 <= seconds <= duration < 40.0
+
+
+def test_a_start_after_the_first_counts(stub):
     pool = stub()
     assert pool.ask([("1", "slow", "")], 1.0)[0] == [None]
-    monkeypatch.setattr(math_pool, "_COMMAND", ["sleep", "1000"])  # loads for ever
+    pool.command = ["sleep", "1000"]  # loads forever
     start = time.monotonic()
-    assert pool.ask([("3", "3", "")], 2.0)[0] == [None]
+    assert pool.ask([("3", "3", "")], 1.0)[0] == [None]
     assert time.monotonic() - start < 30
 
 
-@pytest.mark.parametrize("most", [1, 3])
-def test_a_batch_ends_with_its_limit(stub, monkeypatch, most):
-    """However many texts are slow: what is quick is decided, what is not reached is left."""
-    monkeypatch.setattr(math_pool, "WALL_S", 1.0)
-    pool = stub(most)
-    pairs = [(str(k), f"slow{k}", "") for k in range(200)] + [(str(k), "3", "") for k in range(6)]
+def test_several_workers_share_what_takes_long(stub):
+    pool = stub(8, pair_limit_s=2.0, patience_s=0.0)
     start = time.monotonic()
-    verdicts, seconds = pool.ask(pairs, 4.0)
-    taken = time.monotonic() - start
-    assert verdicts[-6:] == [k == 3 for k in range(6)]
-    assert verdicts[:-6] == [None] * 200
-    # one after the other they would take 200 seconds
-    assert 4.0 <= seconds <= taken < 40.0
-
-
-def test_several_workers_share_what_takes_long(stub, monkeypatch):
-    monkeypatch.setattr(math_pool, "WALL_S", 2.0)
-    monkeypatch.setattr(math_pool, "_PATIENCE_S", 0.0)
-    start = time.monotonic()
-    pool = stub(8)
     assert pool.ask([("1", f"slow{k}", "") for k in range(8)], 600.0)[0] == [None] * 8
-    assert len(pool.verdicts) == 8
     assert time.monotonic() - start < 14  # one after the other takes 16
 
 
@@ -158,9 +154,9 @@ def test_what_ran_out_of_time_is_not_asked_again(stub):
     pool = stub()
     pairs = [("3", "limit", ""), ("3", "memory", ""), ("3", "3", "")]
     assert pool.ask(pairs, 60.0)[0] == [None, None, True]
-    kept = [*pool.workers]
-    assert [pool.ask(pairs, 60.0)[0] for _ in range(100)] == [[None, None, True]] * 100
-    assert pool.workers == kept
+    pool.command = ["no such program"]
+    pool.close()
+    assert pool.ask(pairs, 60.0)[0] == [None, None, True]
 
 
 def test_a_pair_whose_worker_is_killed_is_asked_again(stub, tmp_path):
@@ -168,59 +164,34 @@ def test_a_pair_whose_worker_is_killed_is_asked_again(stub, tmp_path):
     first, second = str(tmp_path / "a"), str(tmp_path / "b")
     pairs = [(first, "once", ""), (second, "once", ""), ("3", "3", "")]
     assert pool.ask(pairs, 60.0)[0] == [True, True, True]
-    # but not for ever
+    # but not forever
     assert pool.ask([(str(tmp_path / "c"), "killed", "")], 60.0)[0] == [None]
     assert pool.ask([("4", "3", "")], 60.0)[0] == [False]
 
 
-def test_without_time_nothing_is_started_or_ended():
-    pool = Pool()
+def test_without_time_nothing_is_started_or_ended(stub):
+    pool = stub()
     assert pool.ask([HALF], 0.0)[0] == [None]
     assert pool.workers == []
-    assert pool.ask([HALF], 60.0)[0] == [True]
-    kept = [*pool.workers]
-    assert pool.ask([("7", "7.5", "")], -1.0)[0] == [None]
-    assert pool.ask([("7", "7.5", ""), HALF], 60.0)[0] == [False, True]
-    assert pool.workers == kept
-    pool.close()
+    assert pool.ask([("1", "1", "")], 60.0)[0] == [True]
+    before = [*pool.workers]
+    assert pool.ask([HALF], -1.0)[0] == [None]
+    assert pool.ask([HALF], 60.0)[0] == [False]
+    assert pool.workers == before
 
 
-def test_a_worker_that_is_killed_changes_no_verdict():
-    pool = Pool(1)
-    pairs = [(rf"\frac{{{k}}}{{7}}", "0.5", "") for k in range(40)] + [HALF]
+def test_signals_to_the_whole_group_leave_workers_alone(make_pool):
+    pool = make_pool()
     pool.ask([HALF], 60.0)
-
-    def kill():
-        for _ in range(3):
-            time.sleep(0.05)
-            for worker in [*pool.workers]:
-                worker.process.kill()
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    verdicts = pool.ask(pairs, 120.0)[0]
-    thread.join()
-    assert verdicts[-1] is True
-    # of a pair that was killed twice nothing is known
-    assert set(verdicts[:-1]) <= {False, None}
-    assert verdicts.count(None) <= 1
-    pool.close()
+    before = [*pool.workers]
+    for k, sent in enumerate([signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]):
+        os.kill(pool.workers[0].process.pid, sent)
+        assert pool.ask([("4", f"{k}.5", "")], 60.0)[0] == [False]
+    assert pool.workers == before
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_signals_to_the_whole_group_leave_workers_alone(sent):
-    pool = Pool(1)
-    pool.ask([HALF], 60.0)
-    os.kill(pool.workers[0].process.pid, sent)
-    kept = [*pool.workers]
-    assert pool.ask([("4", "4.5", "")], 60.0)[0] == [False]
-    assert pool.workers == kept
-    pool.close()
-
-
-def test_an_interrupted_batch_leaves_no_answer_to_the_next():
-    pool = Pool(1)
-    pool.ask([HALF], 60.0)
+def test_an_interrupted_batch_leaves_no_answer_to_the_next(stub):
+    pool = stub()
 
     class Stop(Exception):
         pass
@@ -228,66 +199,63 @@ def test_an_interrupted_batch_leaves_no_answer_to_the_next():
     def stop(*_):
         raise Stop
 
-    def ask_on():
+    def ask_forever():
         while True:  # what is asked for must not be answered with the verdict of another pair
-            assert pool.ask([(f"{time.monotonic_ns()}", "0.5", "")], 60.0)[0] == [False]
+            number = f"{time.monotonic_ns()}"
+            assert pool.ask([(number, number, "")], 60.0)[0] == [True]
 
     before = signal.signal(signal.SIGALRM, stop)
     try:
         for delay in (0.001, 0.02, 0.3):
             signal.setitimer(signal.ITIMER_REAL, delay)
             with pytest.raises(Stop):
-                ask_on()
-            assert pool.ask([(f"\\frac{{{delay}}}{{2}}", f"{delay / 2}", "")], 60.0)[0] == [True]
+                ask_forever()
+            assert pool.ask([("0", f"{delay}", "")], 60.0)[0] == [False]
+            threads = [threading.Thread(target=pool.ask, args=([(f"{delay}", "", "")], 60.0))]
+            threads[0].start()  # the lock is free
+            threads[0].join(30)
+            assert not threads[0].is_alive()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    pool.close()
 
 
-def test_a_process_that_cannot_start_is_an_error(monkeypatch):
-    monkeypatch.setattr(math_pool, "_COMMAND", ["sh", "-c", "echo no such module >&2"])
-    pool = Pool()
+def test_a_process_that_cannot_start_is_an_error(make_pool):
+    pool = make_pool(command=["sh", "-c", "echo no such module >&2"])
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="did not start: no such module"):
+        with pytest.raises(RuntimeError, match="no such module"):
             pool.ask([HALF], 60.0)
     assert pool.workers == []
 
 
-def test_others_go_on_when_a_further_process_cannot_start(monkeypatch):
-    pool = Pool(3)
-    pool.ask([HALF], 60.0)
-    monkeypatch.setattr(math_pool, "_COMMAND", ["sh", "-c", "exit 1"])
-    monkeypatch.setattr(math_pool, "_PATIENCE_S", 0.0)
+def test_others_go_on_when_a_further_process_cannot_start(stub):
+    pool = stub(3, patience_s=0.0)
+    assert pool.ask([HALF], 60.0)[0] == [False]
+    pool.command = ["sh", "-c", "exit 1"]
     pairs = [(f"{k}", "3", "") for k in range(30)]
     assert pool.ask(pairs, 120.0)[0] == [k == 3 for k in range(30)]
-    pool.close()
 
 
 def test_a_batch_counts_what_is_undecided():
     with judging(4) as batch:
         texts = ["0.5", "9^{9^{9}}", "0.25", "(" * 20]
-        judge_ahead(batch, lambda: [is_solved(r"\frac12", text, "") for text in texts])
+        judge_ahead(batch, lambda: [is_equivalent(r"\frac12", text, "") for text in texts])
         assert batch.undecided == 0
-        found = [is_solved(r"\frac12", text, "") for text in texts]
-        assert (found, batch.undecided) == ([True, None, False, None], 2)
-    assert is_solved(*HALF) is True
-
-
-def test_a_batch_whose_time_is_used_up():
+        verdicts = [is_equivalent(r"\frac12", text, "") for text in texts]
+        assert (verdicts, batch.undecided) == ([True, None, False, None], 2)
     with judging(1) as batch:
         batch.left_s = 0.0
-        assert is_solved("1", "1.75", "") is None
-        assert is_solved("1", "1.875", "") is None
+        assert is_equivalent("1", "1.75", "") is None
+        assert is_equivalent("1", "1.875", "") is None
         assert batch.undecided == 2
-    assert is_solved("1", "1.75", "") is False  # was not judged, so it is not kept
+    assert is_equivalent("1", "1.75", "") is False  # was not judged, so it is not kept
 
 
 def test_in_threads_and_in_an_event_loop():
-    found = []
+    verdicts = []
     threads = [
         threading.Thread(
-            target=lambda k=k: found.append(is_solved(rf"\frac{{{k}}}{{8}}", "0.5", ""))
+            target=lambda k=k: verdicts.append(is_equivalent(rf"\frac{{{k}}}{{8}}", "0.5", ""))
         )
         for k in range(6)
     ]
@@ -295,12 +263,12 @@ def test_in_threads_and_in_an_event_loop():
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert sorted(found) == [False] * 5 + [True]
+    assert sorted(verdicts) == [False] * 5 + [True]
 
     async def one(k):
         with judging(1) as batch:
             await asyncio.sleep(0)
-            return is_solved(f"{k}", "3.0", ""), batch.undecided
+            return is_equivalent(f"{k}", "3.0", ""), batch.undecided
 
     async def every():
         return await asyncio.gather(*(one(k) for k in range(5)))
@@ -310,34 +278,35 @@ def test_in_threads_and_in_an_event_loop():
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_in_forked_daemons_beside_their_parent():
-    assert is_solved(*HALF)  # a process that the fork must leave alone
-    with multiprocessing.get_context("fork").Pool(3) as forked:  # daemonic, may have no children
+    assert is_equivalent(*HALF)  # a process that the fork must leave alone
+    with multiprocessing.get_context("fork").Pool(2) as forked:  # daemonic, may have no children
         pairs = [("0.5", rf"\frac{{{k}}}{{10}}", "") for k in range(12)]
-        assert forked.starmap(is_solved, pairs) == [k == 5 for k in range(12)]
-    assert is_solved(r"\frac25", "4/10", "")
+        assert forked.starmap(is_equivalent, pairs) == [k == 5 for k in range(12)]
+    assert is_equivalent(r"\frac25", "4/10", "")
 
 
-def test_the_process_ends_with_its_input():
-    worker = Worker()
-    assert worker.process.stdin is not None
-    worker.process.stdin.close()
+def test_the_limit_needs_no_parent(make_pool):
+    """A parent that is killed leaves no process behind that computes forever."""
+    pool = make_pool()
+    pool.ask([HALF], 60.0)
+    (worker,) = pool.workers
+    worker.give(("3", r"\binom{1000000}{500000}", ""), 1.0)
+    assert worker.process.wait(CPU_S + 120) == -signal.SIGPROF
+
+
+def test_the_process_ends_with_its_parent(make_pool):
+    pool = make_pool()
+    pool.ask([HALF], 60.0)
+    (worker,) = pool.workers
+    worker.connection.close()
     assert worker.process.wait(60) == 0
-    worker.stop()
-
-
-def test_the_limit_needs_no_parent():
-    """A parent that is killed leaves no process behind that computes for ever."""
-    worker = Worker()
-    worker.give(("3", r"\binom{1000000}{500000}", ""))
-    assert worker.process.wait(math_worker.CPU_S + 120) == -signal.SIGPROF
-    worker.stop()
 
 
 def test_nothing_is_written_and_nothing_of_the_working_directory_is_read(tmp_path):
     (tmp_path / "sympy.py").write_text("raise SystemExit(7)")
     (tmp_path / "rewards.py").write_text("raise SystemExit(7)")
-    code = "from weft_rl.rewards.answers.judge import is_solved\n"
-    code += r"print(is_solved(r'\frac12', '0.5', ''))"
+    code = "from weft_rl.rewards.math500 import is_equivalent\n"
+    code += r"print(is_equivalent(r'\frac12', '0.5', ''))"
     root = str(Path(__file__).parents[1])
     before = sorted(tmp_path.iterdir())
     done = subprocess.run(

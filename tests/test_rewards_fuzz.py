@@ -1,82 +1,80 @@
-"""Rewards on thousands of hostile texts: in range, in time, and nothing pays without solving.
+"""Rewards on hostile texts: in range, in time, and nothing pays without solving.
 
-benchmarks/reward_fuzz.py does the same on a hundred thousand."""
+benchmarks/reward_fuzz.py does the same on a hundred thousand texts."""
 
 import time
 
 import pytest
-from hostile import RECORDS, completions, unearned
+from hostile import LIMIT_S, RECORDS, cheap_rewards, completions, timed, unearned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft_rl.rewards import format
-from weft_rl.rewards.d1_scorer import math as strict_math
-from weft_rl.rewards.d1_scorer import sudoku_countdown as strict_d1
-from weft_rl.rewards.registry import EVALUATION, training
+from weft_rl.rewards.registry import REWARDS
+from weft_rl.rewards.sudoku import cell_accuracy
 
-LIMIT_S = 0.010
-FORMATS = (format.tags, format.soft, format.strict, format.integer, format.boxed_answer)
-
-
-def cheap_rewards():
-    """Every reward that has no process behind it, with the record it is called with."""
-    for task, record in RECORDS.items():
-        if task != "math500":
-            terms = [*training(task, "d1").values(), *training(task).values()]
-            for reward in {term.reward for term in terms} | set(EVALUATION[task].values()):
-                yield reward, record
-    yield from ((reward, {}) for reward in FORMATS)
-    yield strict_d1.sudoku, RECORDS["sudoku"]
-    yield strict_d1.countdown, RECORDS["countdown"]
-    yield strict_math.gsm8k, {"answer": 1764.0}
-    yield strict_math.math500, {"answer": RECORDS["math500"]["answer"]}
+OPEN, CLOSE, LONG = "<answer>", "</answer>", 1_000_000
+INSIDE = [
+    *("", "\0" * LONG, " " * LONG, "9" * LONG, "٣" * LONG, "²³¹", "\ud800" * LONG, "=" * LONG),
+    "(" * 100_000 + "1" + ")" * 100_000,
+    *("-" * LONG, "9**9**9", "9" + "**9" * 80, "1/" * 120 + "3", "999999999*" * 25 + "9"),
+    "1/999999999+" * 20 + "9",
+    *("```" * 300_000, "```" + " " * LONG, "```1 " * 200_000, "1 " * 500_000 + "=3", "1=" * LONG),
+    *("1234123412341234 " * 60_000, ("1" * 16 + " " * 1000 + "x") * 1000, "\\frac" * 200_000),
+    *("\\boxed{" * 140_000, "\\boxed{" + "{" * LONG, "\\boxed{" + "{}" * 500_000, "\\boxed " * 90),
+    *("{" * LONG, "$" * LONG, "<|" * 500_000, "-" * 990 + "1", "(" * 400 + "1" + ")" * 400),
+]
+WHOLE = [OPEN * 120_000, CLOSE * 110_000, (OPEN + CLOSE) * 60_000, "<|endoftext|>" * 80_000]
+TEXTS = [*INSIDE, *(OPEN + text + CLOSE for text in INSIDE), *WHOLE]
 
 
-def timed(reward, text, record):
-    """The value, and the processor time; the better of two tries, as a machine may hiccup."""
+CHEAP = [*cheap_rewards(), (cell_accuracy, {"puzzle": "0" * 16})]
+
+
+@pytest.mark.parametrize(
+    ("reward", "record"), CHEAP, ids=[f"{f.__module__}.{f.__name__}" for f, _ in CHEAP]
+)
+def test_a_megabyte_is_in_range_and_quick(reward, record):
     start = time.process_time()
-    value = reward(text, **record)
-    taken = time.process_time() - start
-    if taken > LIMIT_S:
-        start = time.process_time()
-        reward(text, **record)
-        taken = min(taken, time.process_time() - start)
-    return value, taken
+    values = [reward(text, **record) for text in TEXTS]
+    seconds = time.process_time() - start
+    assert all(isinstance(value, float) and 0 <= value <= 1 for value in values)
+    # about 70 texts of a megabyte at some ms each; one quadratic search alone takes minutes
+    assert seconds < 2
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_in_range_and_in_time(seed):
     for text in completions(seed, 1000):
-        for reward, record in cheap_rewards():
-            value, taken = timed(reward, text, record)
+        for reward, record in CHEAP:
+            value, seconds = timed(reward, text, record)
             assert isinstance(value, float), reward
             assert 0 <= value <= 1, reward
-            assert taken < LIMIT_S, (reward, len(text), text[:200])
+            assert seconds < LIMIT_S, (reward, len(text), text[:200])
 
 
-@pytest.mark.parametrize("seed", range(10, 12))
-def test_nothing_pays_without_solving(seed):
+def test_nothing_pays_without_solving():
     solved = 0
-    for text in completions(seed, 3000):
+    for text in completions(10, 4000):
         assert not unearned(text), text[:200]
-        solved += EVALUATION["countdown"]["exact"](text, **RECORDS["countdown"])
+        solved += REWARDS["countdown"].evaluation["exact"](text, **RECORDS["countdown"])
     assert 0 < solved < 30  # an expression meets the target by chance now and then
 
 
+@pytest.mark.slow
 def test_math_on_hostile_texts():
-    """Each call within its limit, no exception, nothing paid: 300 texts, as some cost seconds."""
-    reward = EVALUATION["math500"]["exact"]
-    for text in completions(5, 300):
-        assert reward(text, **RECORDS["math500"]) == 0, text[:200]
+    """Each call within its limit, no exception, nothing paid: 150 texts, as some cost seconds."""
+    for text in completions(5, 150):
+        value = REWARDS["math500"].evaluation["exact"](text, **RECORDS["math500"])
+        assert value == 0, text[:200]
 
 
 @settings(deadline=None, max_examples=300)
 @given(
     text=st.text(),
-    inside=st.text("0123456789+-*/().,=\\{}<>answer boxedfrac\0\n"),
+    inside=st.text("0123456789+-*/().,=\\{}<>answer boxedfrac\0\n\u0663"),
     tags=st.lists(st.sampled_from(["<answer>", "</answer>", "\\boxed{", "}", "<|eot_id|>"])),
 )
 def test_any_text_at_all(text, inside, tags):
     for completion in (text, text.join(tags), f"{text}<answer>{inside}</answer>{''.join(tags)}"):
-        for reward, record in cheap_rewards():
+        for reward, record in CHEAP:
             assert 0 <= reward(completion, **record) <= 1

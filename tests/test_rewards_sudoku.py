@@ -60,14 +60,8 @@ def test_only_ascii_digits_are_digits():
 @pytest.mark.parametrize(
     "sentence",
     [
-        *(
-            "The solved 4x4 Sudoku puzzle is:",
-            "4 x 4 grid:",
-            "4X4:",
-            "4\u00d74",
-            r"$4\times4$ grid",
-        ),
-        *("4-by-4 grid", "The 4 by 4 grid with 2x2 boxes is"),
+        *("The solved 4x4 Sudoku puzzle is:", "4 x 4 grid:", "4X4:", "4\u00d74"),
+        *(r"$4\times4$ grid", "4-by-4 grid", "The 4 by 4 grid with 2x2 boxes is"),
     ],
 )
 def test_the_size_of_a_grid_is_not_one_of_its_cells(sentence):
@@ -81,18 +75,9 @@ def test_without_a_solution_the_clues_must_stand():
     assert exact(tagged(SOLUTION[::-1]), PUZZLE) == 0  # a solved grid of another puzzle
 
 
-def test_without_a_tag_there_is_no_answer():
-    assert cell_accuracy(SOLUTION, PUZZLE, SOLUTION) == 0
-    assert exact(SOLUTION, PUZZLE, SOLUTION) == 0
-
-
-def test_unclosed_tag_counts():
+def test_the_tag_is_needed_but_not_its_end():
+    assert cell_accuracy(SOLUTION, PUZZLE, SOLUTION) == exact(SOLUTION, PUZZLE, SOLUTION) == 0
     assert exact(f"<answer>{SOLUTION}", PUZZLE, SOLUTION) == 1
-
-
-def test_other_columns_of_a_record_are_ignored():
-    assert cell_accuracy(tagged(SOLUTION), puzzle=PUZZLE, solution=SOLUTION, prompt="x") == 1
-    assert exact(tagged(SOLUTION), puzzle=PUZZLE, solution=SOLUTION, prompt="x") == 1
 
 
 def test_without_a_solution_the_best_of_all_counts():
@@ -142,17 +127,6 @@ def test_rules_of_a_grid():
     assert keeps_clues(PUZZLE, SOLUTION)
     assert not keeps_clues(PUZZLE, "1" + SOLUTION[1:])
     assert not keeps_clues(PUZZLE, SOLUTION[:15])
-
-
-@settings(deadline=None)
-@given(text=st.text(), answer=st.text("01234 \n", max_size=30))
-def test_any_text_is_between_zero_and_one(text, answer):
-    for completion in (text, f"<answer>{text}</answer>", f"<answer>{answer}</answer>"):
-        assert 0 <= cell_accuracy(completion, PUZZLE, SOLUTION) <= 1
-        assert exact(completion, PUZZLE, SOLUTION) in (0, 1)
-        assert cell_accuracy(completion, MANY) >= cell_accuracy(
-            completion, MANY, completions(MANY)[0]
-        )
 
 
 @settings(deadline=None)

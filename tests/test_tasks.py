@@ -24,7 +24,7 @@ from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import BaseConfig, tiny_config, tiny_tokenizer
 from weft_rl.pipeline.run import main
-from weft_rl.rewards.registry import EVALUATION, training
+from weft_rl.rewards.registry import REWARDS, training
 from weft_rl.score import main as score_command
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +66,7 @@ def rescored(task, path):
 
 def test_the_example_task_by_hand(sorting):
     load_task(sorting)
-    places, exact = training(sorting)["places"].reward, EVALUATION[sorting]["exact"]
+    places, exact = training(sorting)["places"].reward, REWARDS[sorting].evaluation["exact"]
     assert places("<answer>1234</answer>", digits="3142") == 1
     assert exact("<answer>1234</answer>", digits="3142") == 1
     assert places("<answer>1243</answer>", digits="3142") == 0.5

@@ -6,60 +6,28 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-# Units that are told apart, each with its spellings; what is not listed contradicts nothing.
-_UNITS: dict[str, str] = {
-    spelling: names.split()[0]
-    for names in (
-        "mm millimeter millimeters millimetre millimetres",
-        "cm centimeter centimeters centimetre centimetres cms",
-        "m meter meters metre metres",
-        "km kilometer kilometers kilometre kilometres kms",
-        "in inch inches",
-        "ft foot feet",
-        "yd yard yards yds",
-        "mi mile miles",
-        "acre acres",
-        "mg milligram milligrams",
-        "g gram grams",
-        "kg kilogram kilograms kgs",
-        "oz ounce ounces",
-        "lb lbs pound pounds",
-        "ton tons",
-        "ml milliliter milliliters millilitre millilitres",
-        "l liter liters litre litres",
-        "gal gallon gallons",
-        "qt quart quarts",
-        "pt pint pints",
-        "cup cups",
-        "s sec secs second seconds",
-        "min mins minute minutes",
-        "h hr hrs hour hours",
-        "day days",
-        "week weeks",
-        "month months",
-        "year years yr yrs",
-        "cent cents",
-        "dollar dollars usd",
-        "euro euros",
-        "gbp",
-        "yen",
-        "degree degrees deg",
-        "rad radian radians",
-        "mph",
-        "kph kmh",
-        "w watt watts",
-        "j joule joules",
-        "n newton newtons",
-    )
-    for spelling in names.split()
+# Units that must agree, each with its spellings; a unit that is not listed contradicts nothing.
+_TABLE = """
+    mm millimeter millimetre; cm centimeter centimetre; m meter metre; km kilometer kilometre;
+    in inch inches; ft foot feet; yd yard; mi mile; acre; mg milligram; g gram; kg kilogram;
+    oz ounce; lb pound; ton; ml milliliter millilitre; l liter litre; gal gallon; qt quart; pt pint;
+    cup; s sec second; min minute; h hr hour; day; week; month; year yr; cent; dollar usd; euro;
+    gbp; yen; degree deg; rad radian; mph; kph kmh; w watt; j joule; n newton
+"""
+_UNITS = {
+    spelling: unit.split()[0]
+    for unit in _TABLE.split(";")
+    for name in unit.split()
+    for spelling in ((name, f"{name}s") if len(name) > 1 else (name,))
 }
 _RAISING = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _RAISED = {"squared": 2, "cubed": 3}
 _RATES = {"mph": {"mi": 1, "h": -1}, "kph": {"km": 1, "h": -1}}
 
 _EXPONENT = r"(?:\^\{-?[0-9]\}|(?<=[A-Za-z])[23])"
-_UNIT_WORD = r"(?:\\text\{[^{}]*\}|[A-Za-z]+\.?)"
-_TAIL = re.compile(rf" ?{_UNIT_WORD}{_EXPONENT}?(?:[ ,./()]*{_UNIT_WORD}{_EXPONENT}?|[ .()])*")
+# Possessive: a long sentence has too many ways to be cut into words.
+_WORD = rf"(?:\\text\{{[^{{}}]*\}}|[A-Za-z]++\.?+){_EXPONENT}?+"
+_TAIL = re.compile(rf" ?{_WORD}(?:[ ,./()]*+{_WORD})*+[ .()]*")
 _START = re.compile(r"\\text\{| ?(?<![A-Za-z\\{])[A-Za-z]+")
 _DEGREES = re.compile(r"\^\{\\circ\}(?: ?\\text\{([CF])\}| ?([CF])(?![A-Za-z]))?$")
 _PIECE = re.compile(rf"[A-Za-z]+|{_EXPONENT}|/")
@@ -80,30 +48,26 @@ class Labeled(NamedTuple):
 
 
 def labeled(text: str, letters_are_units: bool) -> Labeled:
-    r"""The parts of an answer in final_answer's spelling.
+    r"""Split a normalized answer into its value and its labels.
 
     letters_are_units: whether "5 m" in a formula's letters has a unit, not a variable m."""
-    unit: Counter[str] = Counter()
+    powers: Counter[str] = Counter()
     if r"\$" in text:
-        unit["dollar"] = 1
+        powers["dollar"] = 1
         text = text.replace(r"\$", "")
-    degrees = _DEGREES.search(text)
-    if degrees:
-        unit[f"degree{degrees[1] or degrees[2] or ''}"] = 1
+    if degrees := _DEGREES.search(text):
+        powers[f"degree{degrees[1] or degrees[2] or ''}"] = 1
         text = text[: degrees.start()]
-    at = _tail(text, letters_are_units)
-    if at is not None:
-        unit.update(_unit(text[at:]))
-        text = text[:at]
-    is_percent = text.endswith("%")
-    text = text.removesuffix("%").strip()
-    return Labeled(
-        text, frozenset((name, power) for name, power in unit.items() if power), is_percent
-    )
+    start = _tail(text, letters_are_units)
+    if start is not None:
+        powers.update(_unit_powers(text[start:]))
+        text = text[:start]
+    unit = frozenset((name, power) for name, power in powers.items() if power)
+    return Labeled(text.removesuffix("%").strip(), unit, text.endswith("%"))
 
 
 def _tail(text: str, letters_are_units: bool) -> int | None:
-    """Where the words behind a value begin."""
+    """The place at which the words behind a value begin."""
     if not text.startswith(r"\text"):
         for start in _START.finditer(text, 1):
             if text[0].isalpha() and start[0][0] != "\\":
@@ -114,7 +78,7 @@ def _tail(text: str, letters_are_units: bool) -> int | None:
 
 
 def _is_word(text: str, letters_are_units: bool) -> bool:
-    """Whether letters are a word rather than a product of variables."""
+    """Return whether letters are a word rather than a product of variables."""
     word = text.strip().lower()
     known = word in _UNITS or word in _RAISING
     if text.startswith("\\") or (known and (letters_are_units or len(word) > 2)):
@@ -122,39 +86,36 @@ def _is_word(text: str, letters_are_units: bool) -> bool:
     return letters_are_units and (len(word) > 3 or (text[0] == " " and len(word) > 1))
 
 
-def _unit(text: str) -> Counter[str]:
+def _unit_powers(text: str) -> Counter[str]:
     """The listed units that words name, with their powers."""
     text = text.replace(r"\text", " ").replace("(s)", "s").replace("{", " {").replace("^ {", "^{")
-    found: Counter[str] = Counter()
-    power, sign, last = 1, 1, ""
+    powers: Counter[str] = Counter()
+    power, sign, unit = 1, 1, ""
     pieces = _PIECE.findall(text.lower())
-    for i, piece in enumerate(pieces):
+    for piece, following in zip(pieces, [*pieces[1:], ""], strict=True):
         if piece in ("/", "per"):
             sign = -1
         elif piece in _RAISING:
             power = _RAISING[piece]
         elif piece[0] in "^23" or piece in _RAISED:
-            if last:
-                found[last] *= _RAISED.get(piece) or int(piece.strip("^{}"))
-        # "5 in" is a length, "5 in all" is not
-        elif piece in _UNITS and not (piece == "in" and pieces[i + 1 : i + 2] and found):
-            if piece == "in" and pieces[i + 1 : i + 2] and pieces[i + 1][0].isalpha():
-                continue
-            last = _UNITS[piece]
-            for name, times in _RATES.get(last, {last: 1}).items():
-                found[name] += sign * power * times
+            if unit:
+                powers[unit] *= _RAISED.get(piece) or int(piece.strip("^{}"))
+        elif piece == "in" and following and (powers or following.isalpha()):
+            # "5 in" is a length, "5 in all" is not
+            unit = "" if powers else unit
+        elif piece in _UNITS:
+            unit = _UNITS[piece]
+            for name, times in _RATES.get(unit, {unit: 1}).items():
+                powers[name] += sign * power * times
             power = 1
         else:
-            last = ""
-    return found
+            unit = ""
+    return powers
 
 
 def based(text: str) -> tuple[str, str | None]:
-    """The digits of a number and the base below them, None without one."""
-    spoken = _IN_BASE.search(text)
-    if spoken:
+    """Split a number into its digits and the base below them, None without one."""
+    if spoken := _IN_BASE.search(text):
         return text[: spoken.start()].strip(), spoken[1]
     match = _BASE.fullmatch(text) if "_" in text else None
-    if match is None:
-        return text, None
-    return match[1], _BASES.get(match[2], match[2])
+    return (match[1], _BASES.get(match[2], match[2])) if match else (text, None)

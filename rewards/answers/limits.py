@@ -1,7 +1,7 @@
-r"""Which LaTeX answers are not worth reading: they would keep a parser or sympy busy for seconds.
+r"""Limits on LaTeX answers, which would keep a parser or sympy busy for seconds beyond them.
 
-Example: "9^{9^{9}}", "99999!" and twenty brackets in each other. No answer of MATH is one of them,
-however it is spelled. One pass over the text, before anything else reads it."""
+Example: "9^{9^{9}}", "99999!" and twenty nested brackets. No answer of MATH is beyond them, however
+it is spelled. One pass over the text, before anything else reads it."""
 
 import re
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ _LARGE_BINOMIAL = re.compile(r"\\[dt]?binom(?=.*[0-9]{6})", re.DOTALL)
 
 
 def is_too_costly(text: str) -> bool:
-    """Whether reading or computing what a text states may take seconds."""
+    """Return whether reading or computing the value of a text may take seconds."""
     return (
         len(text) > _LONGEST
         or text.count("|") > _MOST_BARS
@@ -40,7 +40,7 @@ def is_too_costly(text: str) -> bool:
 
 @dataclass
 class _Item:
-    """A number, name or bracket: the logarithm of what it may be worth, and how many names."""
+    """A number, name or bracket: the logarithm of its estimated value, and its number of names."""
 
     log: float = 0.0
     names: int = 0
@@ -49,59 +49,55 @@ class _Item:
 
 @dataclass
 class _Bracket:
-    """What is known of an open bracket; `chain` is a base and its exponents, still to be read."""
+    """The sums of an open bracket's closed chains; the open chain is a base and its exponents."""
 
     log: float = 0.0
     names: int = 0
+    expanded: float = 0.0
     chain: list[_Item] = field(default_factory=list)
-    joins: bool = False  # whether a ^ stands before the next item
+    is_exponent: bool = False  # whether a ^ stands before the next item
+
+    def add(self, item: _Item) -> None:
+        if not self.is_exponent:
+            self.close_chain()
+        self.chain.append(item)
+        self.is_exponent = False
+
+    def close_chain(self) -> None:
+        """Add the open chain, evaluated from the right."""
+        item = self.chain.pop() if self.chain else _Item()
+        while self.chain:
+            base, exponent = self.chain.pop(), 10 ** min(item.log, _LARGEST_LOG)
+            self.expanded += base.names * exponent if base.is_bracket else 0.0
+            item = _Item(base.log * exponent, base.names + item.names)
+        self.log += item.log
+        self.names += item.names
 
 
 def _is_large(text: str) -> bool:
-    """Whether brackets are nested too deep, or a power or factorial is too large to compute."""
-    stack, expanded = [_Bracket()], 0.0
+    """Return whether brackets are nested too deep, or a power or factorial is too large."""
+    stack = [_Bracket()]
     for token in _TOKEN.finditer(text):
         kind, inner = token.lastgroup, stack[-1]
         if kind == "open":
             stack.append(_Bracket())
         elif kind == "close" and len(stack) > 1:
-            expanded += _close_chain(inner)
+            inner.close_chain()
             stack.pop()
-            expanded += _add(stack[-1], _Item(inner.log, inner.names, is_bracket=True))
+            stack[-1].expanded += inner.expanded
+            stack[-1].add(_Item(inner.log, inner.names, is_bracket=True))
         elif kind == "power":
-            inner.joins = True
+            inner.is_exponent = True
         elif kind == "factorial" and inner.chain:
             value = 10 ** min(inner.chain[-1].log, _LARGEST_LOG)
             inner.chain[-1].log = value * log10(max(value, 1))
         elif kind == "number":
-            expanded += _add(inner, _Item(log10(max(int(token[0]), 1))))
+            inner.add(_Item(log10(max(int(token[0]), 1))))
         elif kind == "name":  # half a digit is about what a variable stands for
-            expanded += _add(inner, _Item(0.5, 0 if token[0].startswith("\\") else 1))
+            inner.add(_Item(0.5, 0 if token[0].startswith("\\") else 1))
         if len(stack) - 1 > _DEEPEST:
             return True
-    for bracket in reversed(stack):
-        expanded += _close_chain(bracket)
+    for bracket in stack:
+        bracket.close_chain()
+    expanded = sum(bracket.expanded for bracket in stack)
     return expanded > _MOST_EXPANDED or any(bracket.log > _MOST_DIGITS for bracket in stack)
-
-
-def _add(bracket: _Bracket, item: _Item) -> float:
-    """Put an item behind a ^ or begin a chain with it; returns what is expanded by the last."""
-    expanded = 0.0 if bracket.joins else _close_chain(bracket)
-    bracket.chain.append(item)
-    bracket.joins = False
-    return expanded
-
-
-def _close_chain(bracket: _Bracket) -> float:
-    """Reckon a base and its exponents, from the right, to the bracket; returns what is expanded."""
-    if not bracket.chain:
-        return 0.0
-    item, expanded = bracket.chain[-1], 0.0
-    for base in reversed(bracket.chain[:-1]):
-        exponent = 10 ** min(item.log, _LARGEST_LOG)
-        expanded += base.names * exponent if base.is_bracket else 0.0
-        item = _Item(base.log * exponent, base.names + item.names)
-    bracket.log += item.log
-    bracket.names += item.names
-    bracket.chain.clear()
-    return expanded

@@ -2,7 +2,7 @@ r"""The verdicts of d1's published evaluation for GSM8K and MATH, item by item.
 
 Both read past the end token. GSM8K takes the first \boxed{} that holds a number, MATH the last
 \boxed{} as text, which is then compared letter by letter after some clean-up.
-Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behaviour."""
+Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behavior."""
 
 import re
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ _OPEN, _CLOSE = "<answer>", "</answer>"
 _BOX, _FRAME = r"\boxed", r"\fbox"
 # \d takes in the digits of every script, as d1's does, and float() reads them
 _NUMBER = re.compile(r"-?\d+\.?\d*")
+_FLAT_BOX = re.compile(r"\\boxed\{([^}]*)\}")
 _ONLY_DOTS = re.compile(r"\.+")
 
 # In this order: what comes later sees what came earlier.
@@ -61,8 +62,8 @@ def gsm8k_number(completion: str) -> float | None:
             return float(content)
         if content and not _ONLY_DOTS.fullmatch(content):
             number = _as_float(content)
-            if number is None and (found := _NUMBER.search(content)):
-                number = _as_float(found[0])
+            if number is None and (match := _NUMBER.search(content)):
+                number = _as_float(match[0])
             if number is not None:
                 return number
     inside = first_answer(text)
@@ -97,7 +98,7 @@ def math500(completion: str, answer: str, **_: Any) -> float:
 
 
 def same_text(one: str, other: str) -> bool:
-    """Whether two LaTeX answers are the same after clean-up, or as they are if that fails."""
+    """Return whether two LaTeX answers are the same after clean-up, or as texts if that fails."""
     try:
         return cleaned(one) == cleaned(other)
     except ValueError:
@@ -105,7 +106,7 @@ def same_text(one: str, other: str) -> bool:
 
 
 def cleaned(text: str) -> str:
-    r"""A LaTeX answer with its spelling levelled: \frac12, \tfrac{1}{2} and 1/2 become one.
+    r"""A LaTeX answer with its spelling normalized: \frac12, \tfrac{1}{2} and 1/2 become one.
 
     Raises ValueError for text that d1 fails on: a \sqrt or \frac without an argument, a slash
     between other things than integers, two units."""
@@ -130,21 +131,8 @@ def cleaned(text: str) -> str:
 
 def _flat_boxes(text: str) -> Iterator[str]:
     r"""What each \boxed{ holds up to the next brace, on one line; linear in the text."""
-    at, brace, line_end = 0, -1, -1
-    while (start := text.find(f"{_BOX}{{", at)) >= 0:
-        start += len(_BOX) + 1
-        if brace < start:
-            brace = text.find("}", start)
-            if brace < 0:
-                return
-        if line_end < start:
-            line_end = text.find("\n", start)
-            line_end = len(text) if line_end < 0 else line_end
-        if line_end < brace:
-            at = start
-        else:
-            yield text[start:brace]
-            at = brace + 1
+    for line in text.split("\n"):
+        yield from _FLAT_BOX.findall(line[: line.rfind("}") + 1])
 
 
 def _as_float(text: str) -> float | None:

@@ -2,7 +2,7 @@
 
 Each reads an answer as d1 does, oddities included: a tag counts after an end token, the first
 <answer> wins, Countdown hardly ever looks into <answer>, and `**` and `//` are operators.
-Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behaviour."""
+Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behavior."""
 
 import ast
 import operator
@@ -42,10 +42,8 @@ def sudoku_answer(text: str) -> str:
     The first that is not blank of: digits in a code fence after <answer>; the first <answer> up to
     its end; what follows the first </answer>; 16 digits before a </answer>; any 16-digit word."""
     text = text[:LONGEST]
-    for found in _sudoku_candidates(text):
-        if found.strip():
-            return "".join(found.split())
-    return ""
+    digits = ("".join(candidate.split()) for candidate in _sudoku_candidates(text))
+    return next(filter(None, digits), "")
 
 
 def _sudoku_candidates(text: str) -> Iterator[str]:
@@ -59,9 +57,8 @@ def _sudoku_candidates(text: str) -> Iterator[str]:
             yield inside[: end.start()]
     yield _END.split(text.partition(_CLOSE)[2], maxsplit=1)[0]
     for pattern in (_BEFORE_CLOSE, _SIXTEEN):
-        found = pattern.search(text)
-        if found:
-            yield found[1]
+        if match := pattern.search(text):
+            yield match[1]
 
 
 def sudoku(completion: str, puzzle: str, solution: str, **_: Any) -> float:
@@ -97,7 +94,7 @@ def countdown(completion: str, numbers: Sequence[int], target: int, **_: Any) ->
 
 
 def equals(expression: str, numbers: Sequence[int], target: int) -> bool:
-    """Whether Python arithmetic over the numbers, each once, has the target's value, as d1 has it.
+    """Return whether Python arithmetic over the numbers, each once, has the target's value.
 
     False for everything else, and for integers beyond what a target can be made of."""
     if len(expression) > LONGEST or not _ALLOWED.fullmatch(expression):

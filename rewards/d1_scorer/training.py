@@ -50,18 +50,18 @@ def strict_format(completion: str, **_: Any) -> float:
 
 
 def soft_format(completion: str, **_: Any) -> float:
-    """0.5 for a text that begins with <reasoning> on one line and goes on with an answer on one."""
+    """0.5 for a text that begins with one line of <reasoning>, before an answer on one line."""
     opening = "<reasoning>"
     if not completion.startswith(opening):
         return 0.0
     line_end = completion.find("\n")
-    found = [
+    starts = [
         match.end()
         for match in _BETWEEN.finditer(completion, len(opening))
         if line_end < 0 or match.start() < line_end
     ]
     # most text follows the first on its line; the last may stand before the next line's answer
-    ends = {found[0], found[-1]} if found else set()
+    ends = {starts[0], starts[-1]} if starts else set()
     return _FORM * any(_CLOSE in completion[end:].partition("\n")[0] for end in ends)
 
 

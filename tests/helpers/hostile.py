@@ -2,11 +2,15 @@
 
 import random
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
+from weft_rl.rewards import format
+from weft_rl.rewards.d1_scorer import math as d1_math
+from weft_rl.rewards.d1_scorer import sudoku_countdown as d1_grids
 from weft_rl.rewards.extract import answer_text
-from weft_rl.rewards.registry import EVALUATION
+from weft_rl.rewards.registry import REWARDS, training
 from weft_rl.rewards.sudoku import answer_digits
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
@@ -37,6 +41,35 @@ LONG = [
     *("1234 " * 200_000, "<answer>" * 50_000, "<answer></answer>" * 30_000, "=" * 300_000),
     *("\0" * 300_000, "\ud800" * 300_000, "1 + " * 100_000, "```1" * 100_000, "٣" * 300_000),
 ]
+
+
+LIMIT_S = 0.010
+
+
+def cheap_rewards() -> Iterator[tuple[Callable[..., float], dict]]:
+    """Every reward that has no process behind it, with the record it is called with."""
+    for task, record in RECORDS.items():
+        if task != "math500":
+            terms = [*training(task, "d1").values(), *training(task).values()]
+            for reward in {term.reward for term in terms} | {*REWARDS[task].evaluation.values()}:
+                yield reward, record
+    yield format.boxed_answer, {}
+    yield d1_grids.sudoku, RECORDS["sudoku"]
+    yield d1_grids.countdown, RECORDS["countdown"]
+    yield d1_math.gsm8k, {"answer": 1764.0}
+    yield d1_math.math500, {"answer": RECORDS["math500"]["answer"]}
+
+
+def timed(reward: Callable[..., float], text: str, record: dict) -> tuple[float, float]:
+    """The value, and the processor time; the better of two tries, as a machine may hiccup."""
+    start = time.process_time()
+    value = reward(text, **record)
+    seconds = time.process_time() - start
+    if seconds > LIMIT_S:
+        start = time.process_time()
+        reward(text, **record)
+        seconds = min(seconds, time.process_time() - start)
+    return value, seconds
 
 
 def expression(draw: random.Random, depth: int = 4) -> str:
@@ -93,7 +126,7 @@ def unearned(text: str) -> str:
     A second opinion: Python itself on the expression, and the letters of the other answers."""
     answer = answer_text(text) or ""
     paid = {
-        task: EVALUATION[task]["exact"](text, **RECORDS[task])
+        task: REWARDS[task].evaluation["exact"](text, **RECORDS[task])
         for task in ("countdown", "gsm8k", "sudoku")
     }
     if paid["countdown"] and not _solves(answer.partition("=")[0]):
@@ -105,7 +138,7 @@ def unearned(text: str) -> str:
         return "sudoku"
     # cells are paid one by one: no more of them than digits in their places
     same = sum(a == b for a, b in zip((answer_digits(text) or "")[:16], SOLUTION, strict=False))
-    share = EVALUATION["sudoku"]["cell_accuracy"](text, **RECORDS["sudoku"])
+    share = REWARDS["sudoku"].evaluation["cell_accuracy"](text, **RECORDS["sudoku"])
     return "cells" if share * PUZZLE.count("0") > same else ""
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from weft_rl.data.tasks import REGISTRY
-from weft_rl.rewards.registry import EVALUATION
+from weft_rl.rewards.registry import REWARDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
 EXAMPLE = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
@@ -14,7 +14,7 @@ EXAMPLE = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
 @contextmanager
 def restored_registries():
     """Remove the tasks that the block adds."""
-    kept = [(table, dict(table)) for table in (EVALUATION, REGISTRY)]
+    kept = [(table, dict(table)) for table in (REWARDS, REGISTRY)]
     yield
     for table, content in kept:
         table.clear()

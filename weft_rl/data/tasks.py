@@ -17,7 +17,7 @@ from weft_rl.data.records import Record
 from weft_rl.data.rejects import Rejects, fail
 from weft_rl.data.task_file import Split, Task, read_task
 from weft_rl.errors import UserError
-from weft_rl.rewards.registry import EVALUATION, Reward, add_task, training
+from weft_rl.rewards.registry import REWARDS, Reward, add_task, training
 
 # Held-out records are the same in every run, whatever its seed: runs are compared on them.
 _HELD_OUT_SEED = 0
@@ -33,7 +33,7 @@ REGISTRY: dict[str, Task] = {
         prompt=prompts.SUDOKU,
         fields=records.sudoku_fields,
         training=_training("sudoku"),
-        evaluation=EVALUATION["sudoku"],
+        evaluation=REWARDS["sudoku"].evaluation,
         generate=sudoku.generate,
         columns=frozenset({"puzzle", "solution"}),
         published="sudoku_4x4_test.csv",
@@ -42,7 +42,7 @@ REGISTRY: dict[str, Task] = {
         prompt=prompts.COUNTDOWN,
         fields=records.countdown_fields,
         training=_training("countdown"),
-        evaluation=EVALUATION["countdown"],
+        evaluation=REWARDS["countdown"].evaluation,
         generate=countdown.generate,
         columns=frozenset({"numbers", "nums", "input", "target", "output"}),
         published=countdown.PUBLISHED,
@@ -51,7 +51,7 @@ REGISTRY: dict[str, Task] = {
         prompt=prompts.GSM8K,
         fields=records.gsm8k_fields,
         training=_training("gsm8k"),
-        evaluation=EVALUATION["gsm8k"],
+        evaluation=REWARDS["gsm8k"].evaluation,
         columns=frozenset({"question", "answer"}),
         published="openai/gsm8k:main",
     ),
@@ -59,7 +59,7 @@ REGISTRY: dict[str, Task] = {
         prompt=prompts.MATH500,
         fields=records.math500_fields,
         training=_training("math500"),
-        evaluation=EVALUATION["math500"],
+        evaluation=REWARDS["math500"].evaluation,
         columns=frozenset({"problem", "answer", "solution"}),
         published="HuggingFaceH4/MATH-500",
     ),

@@ -1,20 +1,19 @@
-"""What an evaluation's rewards say of completions: numbers in [0, 1], or an error with their name.
+"""Scores of completions: numbers in [0, 1], or an error that names the function.
 
-The rewards may be a user's own: whatever they give or raise, nothing else gets into a result."""
+The functions may be a user's own: whatever they return or raise, a result has nothing else."""
 
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from weft_rl.errors import UserError
-from weft_rl.rewards.answers.judge import judge_ahead, judging
-from weft_rl.rewards.registry import COMPARING, EVALUATION, Reward
+from weft_rl.rewards.math500 import judge_ahead, judging
+from weft_rl.rewards.registry import COMPARING, REWARDS, Reward
 
-# What adding up shares may be off by, in float32 too.
+# Rounding error of a sum of shares, in float32 too.
 ROUNDING = 1e-6
-# A message's longest quotation of a value.
+# Characters of a value that a message quotes.
 _QUOTED = 80
 
 
@@ -29,28 +28,23 @@ class Scored:
 def score_completions(
     task: str, texts: Sequence[str], fields: Sequence[Mapping[str, Any]]
 ) -> list[Scored]:
-    """Each completion's scores, those of the task's evaluation; fields: the records' columns.
+    """Return each completion's scores by the task's evaluation; fields: the records' columns.
 
     Raises UserError, at the first one, for a score that raises or is not in [0, 1]."""
-    functions = EVALUATION[task]
-    found = []
+    functions, rows = REWARDS[task].evaluation, list(zip(texts, fields, strict=True))
+    results = []
     with judging(len(texts)) as batch:
-        for function in COMPARING.intersection(functions.values()):
-            judge_ahead(batch, partial(_ask_all, function, texts, fields))
-        for text, record in zip(texts, fields, strict=True):
+        comparing = COMPARING.intersection(functions.values())
+        judge_ahead(batch, lambda: [f(text, **record) for f in comparing for text, record in rows])
+        for text, record in rows:
             before = batch.undecided
             scores = {name: score(task, name, f, text, record) for name, f in functions.items()}
-            found.append(Scored(scores, batch.undecided > before))
-    return found
-
-
-def _ask_all(function: Reward, texts: Sequence[str], fields: Sequence[Mapping[str, Any]]) -> None:
-    for text, record in zip(texts, fields, strict=True):
-        function(text, **record)
+            results.append(Scored(scores, batch.undecided > before))
+    return results
 
 
 def score(task: str, name: str, function: Reward, text: str, fields: Mapping[str, Any]) -> float:
-    """One score. Raises UserError, naming the function, unless it is a number in [0, 1]."""
+    """Return one score. Raises UserError unless it is a number in [0, 1]."""
     try:
         value = function(text, **fields)
     except Exception as error:
@@ -68,7 +62,7 @@ def score(task: str, name: str, function: Reward, text: str, fields: Mapping[str
 
 
 def as_number(value: Any) -> float | None:
-    """What is a number to Python, numpy or torch, as a float; None for all else, texts included."""
+    """Return a number of Python, numpy or torch as a float; None for all else, texts included."""
     if isinstance(value, str | bytes | bytearray):
         return None
     try:
@@ -78,7 +72,7 @@ def as_number(value: Any) -> float | None:
 
 
 def shown(value: Any, length: int = _QUOTED) -> str:
-    """The start of what Python calls a value, on one line."""
+    """Return the start of a value's repr, on one line."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - ints of over 4300 digits refuse, and a user's value may

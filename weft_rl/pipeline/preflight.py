@@ -22,7 +22,7 @@ from weft_rl.errors import UserError
 from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.families.registry import PUBLISHED
 from weft_rl.plan.estimate import model_shape
-from weft_rl.rewards.registry import EVALUATION, training
+from weft_rl.rewards.registry import REWARDS, training
 from weft_rl.trainers.infra.trackers import check_trackers
 
 
@@ -101,7 +101,7 @@ def check_own_task(config: RunConfig) -> None:
         firsts += held_out_records(config.task, 1, config.eval.data, rejects)
     terms = training(config.task, config.rewards) if "rl" in config.stages else {}
     rewards = {name: term.reward for name, term in terms.items()}
-    scores = EVALUATION[config.task] if is_scored else {}
+    scores = REWARDS[config.task].evaluation if is_scored else {}
     for record in firsts:
         prompt = task_prompt(config.prompt_style, config.task, record.fields)
         try_task(config.task, prompt, rewards, scores, record.fields)

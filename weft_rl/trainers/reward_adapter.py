@@ -10,8 +10,8 @@ from accelerate.utils import gather_object
 
 from weft_rl.errors import UserError
 from weft_rl.evaluation.scores import ROUNDING, as_number, shown
-from weft_rl.rewards.answers.judge import judge_ahead, judging
 from weft_rl.rewards.extract import answer_text
+from weft_rl.rewards.math500 import judge_ahead, judging
 from weft_rl.rewards.registry import COMPARING
 from weft_rl.runs.jsonl import append_line
 

@@ -1,95 +1,141 @@
-r"""A LaTeX formula in one spelling: \dfrac12, \frac {1}{2} and {\bf \tfrac{1}2} become \frac{1}{2}.
+r"""One spelling of LaTeX: "½", \dfrac12, \frac {1}{2} and {\bf \tfrac{1}2} become \frac{1}{2}.
 
-Groups that only group, fonts, colors, sizes and spaces are dropped; arguments get their braces."""
+Unicode becomes commands; groups without an effect, fonts, colors, sizes and spaces are dropped;
+arguments get their braces."""
 
 import re
+import unicodedata
 
 # Deeper than any answer; a text of open braces must not reach the interpreter's limit.
 _DEEPEST = 40
 _TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|[0-9]+|\s+|.", re.DOTALL)
-# Text that is not a formula in a formula's font: letters, and no digit or command.
+# Text that is no formula in a formula's font: letters, and no digit or command.
 _TEXTUAL = re.compile(r"[^0-9\\]*[A-Za-z][^0-9\\]*")
+_ENDS_IN_COMMAND = re.compile(r"\\[A-Za-z]+$")
 
 
 def _names(text: str) -> frozenset[str]:
     return frozenset("\\" + name for name in text.split())
 
 
+def _synonyms(table: str) -> dict[str, str]:
+    """Each name of an entry to its last one; entries end in a semicolon."""
+    entries = [entry.split() for entry in table.split(";")]
+    return {name: target for *names, target in entries for name in names}
+
+
 _DROPPED = _names(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle "
     "textstyle scriptstyle limits nolimits rm bf it sf tt sl cal bfseries itshape mathstrut "
     "tiny small footnotesize normalsize large Large LARGE huge Huge strut noindent centering "
-    "mathrm* relax , ! ( ) [ ] /"
-) - _names(", ( ) [ ]")
+    "mathrm* relax ! / - #"
+)
 _SPACES = _names(", ; : > quad qquad enspace thinspace medspace thickspace space ( ) [ ] \\") | {
     *("\\ ", "~", "&", "$")
 }
-# what is skipped with its argument in braces, and what keeps nothing but its argument
-_SKIPPED = _names("color hspace hspace* vspace phantom hphantom vphantom label tag tag* textcolor")
-_SKIPPED |= _names("colorbox definecolor")
+# Commands that are dropped with their argument, and those that leave nothing but it.
+_SKIPPED = _names(
+    "color hspace hspace* vspace phantom hphantom vphantom label tag tag* textcolor colorbox "
+    "definecolor"
+)
 _FONTS = _names(
     "mathbf boldsymbol bm pmb mathit mathsf mathtt mathnormal mathcal mathscr underline underbrace "
-    "ensuremath boxed fbox framebox smash mathop mathord mathrel mathbin cancel mathstrut"
+    "ensuremath boxed fbox framebox smash mathop mathord mathrel mathbin cancel"
 )
 _TEXTS = _names(
     "text textbf textit textrm textsf texttt textnormal textup textsl emph mbox hbox mathrm "
     "operatorname operatorname* textmd textsc"
 )
-_TWO = {"\\frac": "\\frac", "\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\cfrac": "\\frac"}
-_TWO |= {"\\binom": "\\binom", "\\dbinom": "\\binom", "\\tbinom": "\\binom"}
-_ONE = _names("overline bar dot vec hat widehat overrightarrow mathbb")
-_SAME = {
-    **dict.fromkeys(_names("leq leqslant leqq"), "\\le"),
-    **dict.fromkeys(_names("geq geqslant geqq"), "\\ge"),
-    **dict.fromkeys(_names("neq not="), "\\ne"),
-    **dict.fromkeys(_names("times ast cdotp bullet"), "\\cdot"),
-    **dict.fromkeys(_names("dots ldots cdots dotsc dotsb"), "\\ldots"),
-    **dict.fromkeys(_names("vert lvert rvert mid"), "|"),
-    **dict.fromkeys(_names("lor vee"), "\\text{or}"),
-    **dict.fromkeys(_names("land wedge"), "\\text{and}"),
-    **{"\\varnothing": "\\emptyset", "\\lbrace": "\\{", "\\rbrace": "\\}", "\\div": "/"},
-    **{"\\lt": "<", "\\gt": ">", "\\colon": ":", "\\degree": "^{\\circ}", "*": "\\cdot"},
-    **{"\\textdegree": "^{\\circ}", "\\prime": "'", "\\infin": "\\infty", "\\%": "%"},
-    **{"\\lbrack": "[", "\\rbrack": "]", "\\textdollar": "\\$", "\\-": "", "\\#": "", "\\_": "_"},
-    **{"\\pounds": "\\text{gbp}", "\\euro": "\\text{euro}", "\\thickapprox": "\\approx"},
-}
-_FUNCTIONS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "log",
-        "ln",
-        "exp",
-        "gcd",
-        "lcm",
-        "max",
-        "min",
-    ]
+_ONE_ARGUMENT = _names("overline bar dot vec hat widehat overrightarrow mathbb")
+_TWO_ARGUMENTS = _names("frac binom")
+_COMMANDS = _synonyms(r"""
+    \dfrac \tfrac \cfrac \frac; \dbinom \tbinom \binom; \leq \leqslant \leqq \le;
+    \geq \geqslant \geqq \ge; \neq \not= \ne; * \times \ast \cdotp \bullet \cdot; \div /;
+    \dots \ldots \cdots \dotsc \dotsb \ldots; \vert \lvert \rvert \mid |; \lor \vee \text{or};
+    \land \wedge \text{and}; \varnothing \emptyset; \lbrace \{; \rbrace \}; \lbrack [; \rbrack ];
+    \lt <; \gt >; \colon :; \degree \textdegree ^{\circ}; \prime '; \infin \infty; \% %;
+    \textdollar \$; \_ _; \pounds \text{gbp}; \euro \text{euro}; \thickapprox \approx
+""")
+_FUNCTIONS = _names(
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp gcd lcm max min"
 )
 _MATRICES = re.compile(r"([bpvBV]?)(?:small)?matrix\*?|array")
+
+_CHARACTERS = _synonyms(r"""
+    · ⋅ ∙ • ・ \cdot; × ✕ ⨯ \times; ÷ ⁄ ∕ ⧸ /; ° º ˚ ^{\circ}; ∅ Ø ⌀ \emptyset; ∞ \infty; ≤ ⩽ \le;
+    ≥ ⩾ \ge; ≠ \ne; ≈ \approx; ± \pm; ∓ \mp; ∪ \cup; ∩ \cap; ∈ \in; ∖ \setminus; ℝ \mathbb{R};
+    ℤ \mathbb{Z}; ℂ \mathbb{C}; ∠ \angle; ∥ \parallel; ⊥ \perp; … ...; ⟨ 〈 \langle; ⟩ 〉 \rangle;
+    ⌊ \lfloor; ⌋ \rfloor; ⌈ \lceil; ⌉ \rceil; ′ '; ″ ''; ϕ \phi; ϑ \theta; ϵ \epsilon; ℃ ^{\circ}C;
+    € \text{euro}; £ \text{gbp}; ¥ \text{yen}; ¢ \text{cent}; ㎠ \text{cm}^{2}; ㎡ \text{m}^{2};
+    ㎥ \text{m}^{3}; ㎤ \text{cm}^{3}; ㎢ \text{km}^{2}; ㎣ \text{mm}^{3}
+""")  # noqa: RUF001
+_CHARACTERS = {
+    character: f"{command} " if command[-1].isalpha() else command
+    for character, command in _CHARACTERS.items()
+}
+_CHARACTERS |= dict.fromkeys("\u2212\u2013\u2014\u2012\u2010\u2011\u2015\ufe63\uff0d", "-")
+_CHARACTERS |= dict.fromkeys("\u201c\u201d\u2018\u2019\u00ab\u00bb", " ")
+_CHARACTERS |= dict.fromkeys("\u2009\u202f\u2008\u200a", r"\,")  # between groups of digits
+# Without a width: joiners, marks of direction, soft hyphen.
+_CHARACTERS |= dict.fromkeys(
+    "\u200b\u200c\u200d\u2060\ufeff\u00ad\u200e\u200f\u202a\u202c\u202d\u202e", ""
+)
+for _code in range(0x391, 0x3CA):  # from capital alpha to small omega
+    _name = unicodedata.name(chr(_code), "").replace("LAMDA", "LAMBDA").split()
+    if len(_name) == 4:
+        _CHARACTERS[chr(_code)] = (
+            rf"\{_name[3].lower() if _name[1] == 'SMALL' else _name[3].capitalize()} "
+        )
+_TABLE = str.maketrans(_CHARACTERS)
+
+_RAISED = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b\u207f\u2071"
+_LOWERED = "".join(chr(0x2080 + i) for i in range(12))
+_SCRIPTS = str.maketrans(_RAISED + _LOWERED, "0123456789+-ni0123456789+-")
+_SUPERSCRIPT, _SUBSCRIPT = re.compile(f"[{_RAISED}]+"), re.compile(f"[{_LOWERED}]+")
+_VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e\u2189]")
+_ROOTS = {"\u221a": r"\sqrt", "\u221b": r"\sqrt[3]", "\u221c": r"\sqrt[4]"}
+_ROOT = re.compile(r"([\u221a-\u221c])\s*([0-9]+(?:\.[0-9]+)?|\([^()]*\)|\{[^{}]*\})?")
+# A line or dots above repeating digits.
+_LINED, _DOTTED = re.compile("((?:[0-9][\u0304\u0305])+)"), re.compile("([0-9])\u0307")
+
+
+def unicode_to_latex(text: str) -> str:
+    """Replace the characters of formulas that ASCII lacks by commands; others stay."""
+    if text.isascii():
+        return text
+    text = _VULGAR.sub(_vulgar, text)
+    text = _SUPERSCRIPT.sub(lambda m: f"^{{{m[0].translate(_SCRIPTS)}}}", text)
+    text = _SUBSCRIPT.sub(lambda m: f"_{{{m[0].translate(_SCRIPTS)}}}", text)
+    text = _LINED.sub(lambda m: rf"\overline{{{re.sub('[^0-9]', '', m[1])}}}", text)
+    text = _DOTTED.sub(r"\\dot{\1}", text)
+    text = _ROOT.sub(_root, text.translate(_TABLE))
+    # full-width and mathematical alphabets; a second time, as these hold signs and Greek too
+    return unicodedata.normalize("NFKC", text).translate(_TABLE)
+
+
+def _vulgar(character: re.Match[str]) -> str:
+    upper, _, lower = unicodedata.normalize("NFKC", character[0]).partition("\u2044")
+    return rf"\frac{{{upper}}}{{{lower or '1'}}}"
+
+
+def _root(root: re.Match[str]) -> str:
+    radicand = root[2]
+    if radicand is None:
+        return f"{_ROOTS[root[1]]} "
+    return f"{_ROOTS[root[1]]}{{{radicand[1:-1] if radicand[0] in '({' else radicand}}}"
 
 
 class TooDeep(ValueError):
     """The text is nested deeper than any answer."""
 
 
-def spelled(text: str) -> str:
-    """The formula in one spelling. Raises TooDeep."""
-    return _Reader(_TOKEN.findall(text)).until(None)
+def respell(latex: str) -> str:
+    """Return a formula in one spelling. Raises TooDeep."""
+    return _Reader(_TOKEN.findall(latex)).until(None)
 
 
 class _Reader:
-    """Reads tokens one formula after another; `last` first, so that a rest can be put back."""
+    """Reads tokens from the end of a list, so that some can be put back."""
 
     def __init__(self, tokens: list[str]) -> None:
         self.tokens = tokens[::-1]
@@ -112,7 +158,7 @@ class _Reader:
 
     def item(self, token: str) -> str:
         """A token with its arguments."""
-        token = _SAME.get(token, token)
+        token = _COMMANDS.get(token, token)
         if token in ("&", "\\\\") and self.in_matrix:
             return token
         if token in _DROPPED or token in ("", "}"):
@@ -127,33 +173,29 @@ class _Reader:
             return self.words(token)
         if token == "\\begin":
             return self.environment()
-        return self.command(token)
-
-    def command(self, token: str) -> str:
         if token in _SKIPPED:
             self.raw()
             return ""
         if token in _FONTS:
             return self.argument()
-        if token in _TWO:
-            return f"{_TWO[token]}{{{self.argument()}}}{{{self.argument()}}}"
         if token == "\\sqrt":
             self.blanks()
-            root = ""
+            degree = ""
             if self.tokens and self.tokens[-1] == "[":
                 self.tokens.pop()
-                root = self.until("]")
-            return f"\\sqrt{f'[{root}]' if root not in ('', '2') else ''}{{{self.argument('(')}}}"
-        if token in _ONE:
-            return f"{token}{{{self.argument()}}}"
-        return token
+                degree = self.until("]")
+            index = f"[{degree}]" if degree not in ("", "2") else ""
+            return f"\\sqrt{index}{{{self.argument('(')}}}"
+        if token in _TWO_ARGUMENTS:
+            return f"{token}{{{self.argument()}}}{{{self.argument()}}}"
+        return f"{token}{{{self.argument()}}}" if token in _ONE_ARGUMENT else token
 
     def blanks(self) -> None:
         while self.tokens and (self.tokens[-1].isspace() or self.tokens[-1] == "~"):
             self.tokens.pop()
 
     def argument(self, opening: str = "") -> str:
-        """One argument: a group, a digit, or a token with arguments of its own."""
+        """One argument: a group, a digit, or a token with arguments."""
         self.blanks()
         if not self.tokens:
             return ""
@@ -175,10 +217,9 @@ class _Reader:
             return ""
         sign = self.tokens.pop() if self.tokens[-1] in ("-", "+") else ""
         if self.tokens and self.tokens[-1].isdecimal():
-            number = self.tokens.pop()
+            inside = self.tokens.pop()
             if len(self.tokens) > 1 and self.tokens[-1] == "." and self.tokens[-2].isdecimal():
-                number += self.tokens.pop() + self.tokens.pop()
-            inside = number
+                inside += self.tokens.pop() + self.tokens.pop()
         else:
             inside = self.argument("(" if token == "^" else "")
         if inside == "'":
@@ -203,7 +244,7 @@ class _Reader:
         """Text: words stay text, numbers and single letters in a formula's font are a formula."""
         inside = self.raw().replace("$", " ")
         plain = inside.strip()
-        if plain in _FUNCTIONS:
+        if f"\\{plain}" in _FUNCTIONS:
             return f"\\{plain}"
         if not plain.isascii() or not _TEXTUAL.fullmatch(plain):
             self.tokens += ["}", *_TOKEN.findall(inside)[::-1], "{"]
@@ -240,6 +281,3 @@ def _joined(parts: list[str]) -> str:
             text += f" {part}" if text and (apart or command) else part
             blank = False
     return text
-
-
-_ENDS_IN_COMMAND = re.compile(r"\\[A-Za-z]+$")

@@ -1,7 +1,7 @@
-r"""Values of single formulas, exactly; only for math_worker's process.
+r"""Exact values of single formulas; imported by the worker process only, as sympy loads slowly.
 
-latex2sympy reads them, with every number hidden behind a name: of 3 and 4 side by side it would
-make 7, and of 0.1 a binary fraction. Formulas are compared at points, to hundreds of digits."""
+latex2sympy reads a formula with every number hidden behind a name: it would make 7 of 3 and 4 side
+by side, and a binary fraction of 0.1. Formulas are compared at points, to hundreds of digits."""
 
 import math
 import random
@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from latex2sympy2_extended import latex2sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
-from sympy import Basic, Expr, I, Integer, Pow, Rational, expand, factorial, nan, zoo
+from sympy import Basic, Expr, I, Pow, Rational, expand, factorial, nan, zoo
 
 from weft_rl.rewards.answers.compare import Relation
 
@@ -20,10 +20,10 @@ _POINTS = 2
 # A power or factorial beyond these has more digits than any answer.
 _LARGEST_EXPONENT, _LARGEST_FACTORIAL = 10_000, 2_000
 
-_FUNCTION = (
+_FUNCTION_BEFORE = re.compile(
     r"\\(?:log|ln|exp|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|sinh|cosh|tanh|lim|max|min)"
+    r"(?:[_^]\{[^{}]*\})*[_^]?$"
 )
-_FUNCTION_BEFORE = re.compile(rf"{_FUNCTION}(?:[_^]\{{[^{{}}]*\}})*[_^]?$")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 _LITERAL = r"-?[0-9.]+"
 # A number, or a fraction of numbers, right behind something that has ended.
@@ -37,48 +37,48 @@ _CONSTANT_BEFORE = re.compile(
 )
 _UNREADABLE = re.compile(r"\\text|\\begin|['?=<>&\"#@]|\\ldots|\.\.\.|\\cup|\\cap|\\setminus|\\\\")
 _DIVISOR = re.compile(r"\\(gcd|lcm)\(([0-9]{1,30}(?:,[0-9]{1,30})+)\)")
-_HIDDEN = re.compile(r"N_\{?([0-9]+)\}?")
+_HIDDEN = re.compile(r"N_\{?([0-9.,{}]+?)\}?")
 
 
-def related(key: str, given: str, how: Relation) -> bool:
-    """Whether two formulas are equal, or one a multiple of the other."""
+def related(key: str, given: str, relation: Relation) -> bool:
+    """Return whether two formulas are equal, or one a multiple of the other."""
     one, other = expression(key), expression(given)
     if one is None or other is None:
         return False
     if one == other:
-        return how == "equal" or bool(one.free_symbols)
-    if how == "equal":
-        return _equal(key, given, one, other)
-    ratios = [_ratio(a, b) for a, b in zip(_values(key), _values(given), strict=True)]
+        return relation == "equal" or bool(one.free_symbols)
+    if relation == "equal":
+        return equal(one, other)
+    ratios = [_ratio(a, b) for a, b in zip(_values(one), _values(other), strict=True)]
     first = ratios[0]
-    if first is None or any(r is None or not _close(r, first) for r in ratios):
+    if first is None or any(ratio is None or not _close(ratio, first) for ratio in ratios):
         return False
     real, imaginary = first.as_real_imag()
     least = Rational(1, 10**30)
     if abs(imaginary) > least:
         return False
-    return bool(real > least or (how == "multiple" and real < -least))
+    return bool(real > least or (relation == "multiple" and real < -least))
 
 
-def _equal(key: str, given: str, one: Expr, other: Expr) -> bool:
+def equal(one: Expr, other: Expr) -> bool:
+    """Return whether two expressions have the same value at every point."""
     if one.is_Rational and other.is_Rational:
-        return False
-    for a, b in zip(_values(key), _values(given), strict=True):
+        return one == other
+    for a, b in zip(_values(one), _values(other), strict=True):
         if a is None or b is None:
             return bool(expand(one - other) == 0)
         if max(abs(a), abs(b)) > _TINY and not _close(a, b):
             return False
     if expand(one - other).is_zero:
         return True
-    many = [_values(text, _MANY_DIGITS) for text in (key, given)]
     return all(
         a is not None and b is not None and max(abs(a), abs(b)) > _TINY and _close(a, b, 200)
-        for a, b in zip(*many, strict=True)
+        for a, b in zip(_values(one, _MANY_DIGITS), _values(other, _MANY_DIGITS), strict=True)
     )
 
 
 def _close(one: Expr, other: Expr, digits: int = 40) -> bool:
-    """Whether two numbers agree to so many digits, each one's size being 1."""
+    """Return whether two numbers agree to so many digits of the larger one."""
     return bool(abs(one - other) <= max(abs(one), abs(other)) * Rational(1, 10**digits))
 
 
@@ -89,23 +89,20 @@ def _ratio(one: Expr | None, other: Expr | None) -> Expr | None:
 
 
 @lru_cache(maxsize=1024)
-def _values(text: str, digits: int = _DIGITS) -> list[Expr | None]:
-    """The formula's values where its variables have some fixed values; None for no number."""
-    formula = expression(text)
-    if formula is None:
-        return [None] * _POINTS
-    found: list[Expr | None] = []
+def _values(formula: Expr, digits: int = _DIGITS) -> list[Expr | None]:
+    """The formula's values at fixed values of its variables; None for no finite number."""
+    values: list[Expr | None] = []
     for point in range(_POINTS):
-        values = {name: _somewhere(str(name), point) for name in formula.free_symbols}
+        variables = {name: _coordinate(str(name), point) for name in formula.free_symbols}
         try:
-            value = formula.xreplace(values).evalf(digits, maxn=4 * digits)
+            value = formula.xreplace(variables).evalf(digits, maxn=4 * digits)
         except (ArithmeticError, ValueError, TypeError, AttributeError):
             value = nan
-        found.append(value if value.is_number and value.is_finite else None)
-    return found
+        values.append(value if value.is_number and value.is_finite else None)
+    return values
 
 
-def _somewhere(name: str, point: int) -> Rational:
+def _coordinate(name: str, point: int) -> Rational:
     draw = random.Random(f"{name} {point}")
     sign = -1 if point and draw.random() < 0.5 else 1
     return Rational(sign * draw.randint(10**8, 10**9), 123456789)
@@ -113,20 +110,26 @@ def _somewhere(name: str, point: int) -> Rational:
 
 @lru_cache(maxsize=1024)
 def expression(text: str) -> Expr | None:
-    """A formula as sympy has it; None for what cannot be read, and for neighboring numbers."""
+    """Parse a formula; None for what cannot be read, and for neighboring numbers."""
     if _UNREADABLE.search(text) or _has_neighbors(text):
         return None
     if text.count(":") == 1:  # a ratio
         text = text.replace(":", "/")
-    text = _DIVISOR.sub(_divisor, text)
-    text = re.sub(r"(?<=[0-9}]) ?\((?!\Z)", lambda m: _times(text, m), text)
+    text = _DIVISOR.sub(lambda m: str(getattr(math, m[1])(*map(int, m[2].split(",")))), text)
+    text = re.sub(
+        r"(?<=[0-9}]) ?\((?!\Z)",
+        lambda m: "(" if _ends_in_function(text[: m.start()]) else r"\cdot(",
+        text,
+    )
+    parsed = parse(_NUMBER.sub(_hidden, text))
+    return reveal(parsed) if isinstance(parsed, Expr) else None
+
+
+def parse(text: str) -> Basic | None:
+    """What latex2sympy reads in a formula; None for what it cannot read."""
     try:
-        found = latex2sympy(
-            _NUMBER.sub(_hidden, text), normalization_config=None, conversion_config=_CONFIG
-        )
-        return _revealed(found) if isinstance(found, Expr) else None
-    # whatever a parser raises on the texts of a policy: it is no formula
-    except Exception:  # noqa: BLE001
+        return latex2sympy(text, normalization_config=None, conversion_config=_CONFIG)
+    except Exception:  # noqa: BLE001 - a parser may raise anything on a model's text
         return None
 
 
@@ -136,32 +139,20 @@ def _has_neighbors(text: str) -> bool:
         if _COMMAND_BEFORE.search(before):
             if _CONSTANT_BEFORE.search(before):
                 return True
-        elif not _is_function(_group_cut(before)):
+        elif not _ends_in_function(before):
             return True
     return False
 
 
-def _is_function(text: str) -> bool:
-    return _FUNCTION_BEFORE.search(text) is not None
-
-
-def _group_cut(text: str) -> str:
-    """Without the group in braces that a text ends with."""
+def _ends_in_function(text: str) -> bool:
+    """Return whether a text ends in a function's name, and perhaps a group in braces."""
     depth = 0
     for at in range(len(text) - 1, -1, -1):
         depth += (text[at] == "}") - (text[at] == "{")
         if depth == 0:
-            return text[:at] if text[at] == "{" else text
-    return text
-
-
-def _times(text: str, match: re.Match[str]) -> str:
-    before = text[: match.start()]
-    return "(" if _is_function(_group_cut(before)) else r"\cdot("
-
-
-def _divisor(match: re.Match[str]) -> str:
-    return str(getattr(math, match[1])(*map(int, match[2].split(","))))
+            text = text[:at] if text[at] == "{" else text
+            break
+    return _FUNCTION_BEFORE.search(text) is not None
 
 
 def _hidden(match: re.Match[str]) -> str:
@@ -171,17 +162,16 @@ def _hidden(match: re.Match[str]) -> str:
     return rf"\frac{{N_{{{whole}{decimals}}}}}{{N_{{{10 ** len(decimals)}}}}}"
 
 
-def _revealed(formula: Expr) -> Expr | None:
-    """With its numbers in place. None for a power or factorial of too many digits."""
+def reveal(formula: Basic) -> Expr | None:
+    """Put the numbers in place. None for a power or factorial of too many digits."""
     values: dict[Basic, Basic] = {}
     for symbol in formula.free_symbols:
-        hidden = _HIDDEN.fullmatch(str(symbol))
-        if hidden:
-            values[symbol] = Integer(int(hidden[1]))
+        if hidden := _HIDDEN.fullmatch(str(symbol)):
+            values[symbol] = Rational(re.sub("[,{}]", "", hidden[1]))
         elif str(symbol) == "i":
             values[symbol] = I
-    found = _evaluated(formula, values)
-    return found if isinstance(found, Expr) else None
+    revealed = _evaluated(formula, values)
+    return revealed if isinstance(revealed, Expr) else None
 
 
 def _evaluated(formula: Basic, values: dict[Basic, Basic]) -> Basic | None:
