@@ -26,7 +26,7 @@ from weft_rl.evaluation.scores import score_completions
 from weft_rl.evaluation.settings import Settings, evaluation_settings, is_evaluated
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.runs.atomic_io import write_json, write_text
-from weft_rl.runs.folder import EVAL, REPLAY, read_results
+from weft_rl.runs.folder import DENOISING_REPLAY, EVAL, read_results
 from weft_rl.sampler.progress import progress_bar
 from weft_rl.stages.context import ModelFiles, StageContext
 from weft_rl.stages.left_out import print_left_out
@@ -149,7 +149,7 @@ def _fill(
             # before the rows, with which the part counts as done
             playbacks = [done.playback for done in part if done.playback]
             if playbacks:
-                path = context.run / REPLAY.format(stage=context.stage)
+                path = context.run / DENOISING_REPLAY.format(stage=context.stage)
                 write_json(path, {"examples": playbacks})
             for done in part:
                 shares.add(_row(context.stage, done))

@@ -17,7 +17,7 @@ from weft_rl.ema import time_weighted_ema
 from weft_rl.evaluation.paired_runs import ArmRun, compare_runs
 from weft_rl.report.run_page import write_report
 from weft_rl.runs.atomic_io import write_json
-from weft_rl.runs.folder import HEATMAP, REPLAY
+from weft_rl.runs.folder import DENOISING_REPLAY, ENTROPY_HEATMAP
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
@@ -38,10 +38,10 @@ def folder(tmp_path):
     ]
     write_lines(path / "metrics.jsonl", rows)
     heat = {"tokens": ["a", HOSTILE], "entropy": [4, 1], "beta": [2, 1], "ratio": [4 / 3, 2 / 3]}
-    write_json(path / HEATMAP.format(stage="weft"), {"examples": [heat]})
+    write_json(path / ENTROPY_HEATMAP.format(stage="weft"), {"examples": [heat]})
     played = {"prompt": HOSTILE, "tokens": ["x", HOSTILE], "opened": [2, 1]}
     played |= {"confidences": [0.5, 0.9], "steps": 2}
-    write_json(path / REPLAY.format(stage="rl"), {"examples": [played]})
+    write_json(path / DENOISING_REPLAY.format(stage="rl"), {"examples": [played]})
     result = {"rl": {"sudoku": {"n": 1, "score": 5.0, "ci95": [0.0, 9.0]}}}
     write_json(path / "eval.json", result)
     return path
