@@ -21,11 +21,11 @@ from weft_rl.data.text import decode_completion
 from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.data.trace_schemas import Trace, turns_of
 from weft_rl.data.trace_selection import read_traces
+from weft_rl.distributed import rank_and_world
 from weft_rl.errors import UserError
-from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.io.terminal import Console
 from weft_rl.models.loading import load_tokenizer
-from weft_rl.runs.folder import HEAT
+from weft_rl.runs.folder import ENTROPY_HEATMAP
 from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, surface_of, train
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
@@ -176,7 +176,7 @@ def _write_entropies(
     table.write(context.run / f"token_entropy-{context.stage}.csv", spelling)
     if "entropy" in trainer.method.rates:
         rates = trainer.rates(entropy, batch["answer"])
-        path = context.run / HEAT.format(stage=context.stage)
+        path = context.run / ENTROPY_HEATMAP.format(stage=context.stage)
         write_heat(path, batch["x0"], batch["answer"], entropy, rates, spelling)
 
 

@@ -22,7 +22,7 @@ from weft_rl.data.sft_examples import Example, Examples, pad_answers
 from weft_rl.data.small_world import small_texts
 from weft_rl.data.text import TextEncoder
 from weft_rl.data.toy.tiny import pretraining_texts
-from weft_rl.evaluation.results_store import rank_and_world
+from weft_rl.distributed import rank_and_world
 from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.memory import require_room

@@ -16,7 +16,7 @@ from run_folders import write_lines
 from weft_rl.ema import time_weighted_ema
 from weft_rl.evaluation.paired_runs import ArmRun, compare_units
 from weft_rl.report.run_page import write_report
-from weft_rl.runs.folder import HEAT, TRACE, write_json
+from weft_rl.runs.folder import DENOISING_REPLAY, ENTROPY_HEATMAP, write_json
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
@@ -37,10 +37,10 @@ def folder(tmp_path):
     ]
     write_lines(path / "metrics.jsonl", rows)
     heat = {"tokens": ["a", HOSTILE], "entropy": [4, 1], "beta": [2, 1], "ratio": [4 / 3, 2 / 3]}
-    write_json(path / HEAT.format(stage="weft"), {"examples": [heat]})
+    write_json(path / ENTROPY_HEATMAP.format(stage="weft"), {"examples": [heat]})
     played = {"prompt": HOSTILE, "tokens": ["x", HOSTILE], "opened": [2, 1]}
     played |= {"confidences": [0.5, 0.9], "steps": 2}
-    write_json(path / TRACE.format(stage="rl"), {"examples": [played]})
+    write_json(path / DENOISING_REPLAY.format(stage="rl"), {"examples": [played]})
     result = {"rl": {"sudoku": {"n": 1, "score": 5.0, "ci95": [0.0, 9.0]}}}
     write_json(path / "eval.json", result)
     return path

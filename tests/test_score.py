@@ -18,7 +18,7 @@ import pytest
 
 from weft_rl.cli import execute
 from weft_rl.errors import UserError
-from weft_rl.evaluation.generate import summarise
+from weft_rl.evaluation.generate import summarize
 from weft_rl.evaluation.scores import score_completions
 from weft_rl.rewards.registry import EVALUATION
 from weft_rl.score import ScoreConfig, main, run
@@ -324,7 +324,7 @@ RUN_ROWS = {
 def test_completions_of_a_run_score_as_its_evaluation(tmp_path, task, workers):
     rows = RUN_ROWS[task]
     texts, fields = [row["completion"] for row in rows], [row["fields"] for row in rows]
-    entry = summarise([each.scores for each in score_completions(task, texts, fields)])
+    entry = summarize([each.scores for each in score_completions(task, texts, fields)])
     result = score_file(write(tmp_path, *rows), task, workers=workers)
     assert (result["n"], result["score"]) == (len(rows), entry["score"])
     assert result["broken"] == []

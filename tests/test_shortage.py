@@ -12,6 +12,7 @@ from weft_rl.config.load import load_run_config
 from weft_rl.errors import Interrupted, OutOfMemory, UserError
 from weft_rl.models import loading
 from weft_rl.models import memory as checks
+from weft_rl.pipeline import memory_warnings
 from weft_rl.pipeline.memory_warnings import running_out, shortages
 from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.trainers.cold_start import ColdStartTrainer
@@ -22,7 +23,7 @@ WHOLE = ["model=llada_8b", "cold_start.lora.r=0", "rl.lora.r=0"]
 
 def said_of(monkeypatch, free, *words, device="cpu"):
     monkeypatch.setattr(checks, "free_memory", lambda device: free)
-    monkeypatch.setattr(loading, "find_device", lambda name: torch.device(device))
+    monkeypatch.setattr(memory_warnings, "find_device", lambda name: torch.device(device))
     config = load_run_config(words, command="it")
     return shortages(config, config.trained)
 
@@ -126,7 +127,9 @@ def test_allocations_that_fail(error):
         raise error
     assert told.value.__cause__ is error
     text = str(told.value)
-    assert text.startswith(f"stage rl: {loading.find_device('auto')} had too little memory (")
+    assert text.startswith(
+        f"stage rl: {memory_warnings.find_device('auto')} had too little memory ("
+    )
     assert (str(error).splitlines() or ["MemoryError"])[0] in text
     wanted = "memory.gradient_checkpointing=true, rl.lora.r=128"
     assert text.endswith(f"change, one after the other as weft-rl plan has it: {wanted}")

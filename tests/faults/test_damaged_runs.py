@@ -59,7 +59,7 @@ def whole_run():
         "completions/eval-rl.jsonl": scored,
         "completions/rl.jsonl": scored,
         "completions/trace-rl.json": {"examples": [played]},
-        "token_heat-weft.json": {"examples": [heat]},
+        "entropy_heatmap-weft.json": {"examples": [heat]},
     }
 
 

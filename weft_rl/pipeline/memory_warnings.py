@@ -5,8 +5,8 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from weft_rl.config.schema import RunConfig
+from weft_rl.distributed import find_device, rank_and_world
 from weft_rl.errors import OutOfMemory, UserError
-from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.plan.command import cures_of, make_plans
 from weft_rl.plan.config import PlanConfig
 
@@ -23,7 +23,6 @@ def shortages(config: RunConfig, stages: Sequence[str]) -> list[str]:
     They are for a warning: a plan is within some percent where that was measured, and knows the
     longest record that a run allows, not the longest that it has. Nothing is said of a model whose
     configuration is not here, nor where the launcher shards, as its file alone says how far."""
-    from weft_rl.models.loading import find_device
     from weft_rl.models.memory import free_memory  # a help text does not wait for torch
 
     device = find_device(config.device)
@@ -58,7 +57,6 @@ def running_out(config: RunConfig, stage: str, again: str) -> Generator[None]:
     try:
         yield
     except (MemoryError, OSError, RuntimeError) as error:
-        from weft_rl.models.loading import find_device
         from weft_rl.models.memory import is_out_of_memory
 
         if not is_out_of_memory(error):

@@ -12,8 +12,8 @@ from weft_rl.data.records import load_records
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.tasks import GENERATORS, held_out_records, hub_name, load_task, training_records
 from weft_rl.data.trace_selection import read_traces
+from weft_rl.distributed import find_device, rank_and_world
 from weft_rl.errors import UserError
-from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.families.registry import PUBLISHED
 from weft_rl.plan.command import network_of
 from weft_rl.rewards.registry import EVALUATION, training
@@ -135,7 +135,7 @@ def check_device(config: RunConfig) -> None:
     """Raise UserError for a device that is not there, or that 4-bit weights cannot be on."""
     if config.device in ("auto", "cpu") and config.memory.weights != "nf4":
         return
-    from weft_rl.models.loading import find_device, four_bits  # a help text does not wait for torch
+    from weft_rl.models.loading import four_bits  # a help text does not wait for torch
 
     device = find_device(config.device)
     if config.memory.weights == "nf4":

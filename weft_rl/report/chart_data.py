@@ -10,7 +10,7 @@ from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.io.safe_files import is_number, parsing
 from weft_rl.plot.figures import Line
-from weft_rl.runs.folder import HEAT, TRACE, read_json
+from weft_rl.runs.folder import DENOISING_REPLAY, ENTROPY_HEATMAP, read_json
 from weft_rl.stats import t95
 
 # Points of a curve that a page holds: more are no sharper, and slow.
@@ -68,7 +68,7 @@ def heat(run: Path, stages: Sequence[str]) -> dict[str, list[list[HeatToken]]]:
     """The responses whose entropies a cold start has written, by stage."""
     found = {}
     for stage in stages:
-        path = run / HEAT.format(stage=stage)
+        path = run / ENTROPY_HEATMAP.format(stage=stage)
         with parsing(path):
             examples = [_heat_tokens(example) for example in _examples(path)]
         if examples:
@@ -98,7 +98,7 @@ def playbacks(run: Path, stages: Sequence[str]) -> dict[str, list[dict[str, Any]
     """The denoisings that an evaluation has written, by stage: prompt, tokens, opened, steps."""
     found = {}
     for stage in stages:
-        path = run / TRACE.format(stage=stage)
+        path = run / DENOISING_REPLAY.format(stage=stage)
         with parsing(path):
             examples = [_playback(example) for example in _examples(path)]
         if examples:

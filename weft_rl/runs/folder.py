@@ -22,7 +22,10 @@ from weft_rl.runs.checksums import find_corruption, sync
 
 CONFIG, METRICS, EVAL = "config.yaml", "metrics.jsonl", "eval.json"
 CURVES, REPORT = "curves.png", "report.html"
-HEAT, TRACE = "token_heat-{stage}.json", "completions/trace-{stage}.json"
+ENTROPY_HEATMAP, DENOISING_REPLAY = (
+    "entropy_heatmap-{stage}.json",
+    "completions/trace-{stage}.json",
+)
 # Stages that are through, with their last checkpoints relative to the run folder.
 FINISHED = "stages.json"
 # What tables call a model that a run starts from and has not pretrained; "base" in eval.json.
