@@ -20,7 +20,7 @@ COMMANDS = {
         "weft_rl.reproduce.command",
         "the paper's tables and figures, beside its numbers",
     ),
-    "plot": ("weft_rl.plot.curves", "reward curves of one or more runs"),
+    "plot": ("weft_rl.plot.command", "reward curves of one or more runs"),
     "report": ("weft_rl.report.run_page", "the HTML report of a run or a comparison"),
     "score": ("weft_rl.score", "score saved generations"),
     "sample": ("weft_rl.sample", "generate from a checkpoint"),

@@ -15,7 +15,8 @@ from run_folders import SOLUTION, completion
 from weft_rl.config.load import load_run_config, to_yaml
 from weft_rl.errors import UserError
 from weft_rl.evaluation.paired_runs import read_unit
-from weft_rl.plot.curves import plot_run, plot_runs
+from weft_rl.plot.command import plot_runs
+from weft_rl.plot.curves import plot_run
 from weft_rl.report.run_page import write_report
 from weft_rl.runs.folder import finished_stages, read_config, read_results
 from weft_rl.trainers.infra.callbacks import MetricsWriter
