@@ -1,7 +1,7 @@
-"""Puts the tables of benchmarks/results into the pages that show them.
+"""Insert the tables of benchmarks/results into the pages that show them.
 
-Usage: python benchmarks/pages.py. A page names a table by a line `<!-- table: NAME -->`; what is
-between it and `<!-- end -->` becomes benchmarks/results/NAME.md."""
+Usage: python benchmarks/pages.py. A page marks a table with `<!-- table: NAME -->` and `<!-- end
+-->`; the text between becomes benchmarks/results/NAME.md."""
 
 import re
 from pathlib import Path
@@ -11,9 +11,9 @@ _BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(page: str, results: Path) -> str:
-    """The page with its tables as they are in the folder of results.
+    """The page with its tables from the results.
 
-    Raises FileNotFoundError for a table that no benchmark has written."""
+    Raises FileNotFoundError for a table that does not exist."""
 
     def block(match: re.Match[str]) -> str:
         table = (results / f"{match[2]}.md").read_text(encoding="utf-8").strip()

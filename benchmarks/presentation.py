@@ -1,11 +1,11 @@
-"""What a reader waits for: plots of many runs, and a report in a browser.
+"""Time to plot many runs, and to open a report in a browser.
 
 Usage: python benchmarks/presentation.py RUN_OR_COMPARISON ...   the reports of these folders
 
-Plots are of made-up runs of 200 steps, each a process of its own, as a user starts it. A report is
-opened in headless Chromium with an empty profile, in a wide and a narrow window; its time is the
-browser's own, from the start of the navigation until the page is loaded, its script run, and laid
-out. Writes benchmarks/results/presentation.json and .md."""
+Each plot is a process of its own, of synthetic runs with 200 steps. Reports open in headless
+Chromium with an empty profile, in a wide and a narrow window; the browser measures the time from
+the start of the navigation until the page is loaded, its script has run, and it is laid out.
+Writes benchmarks/results/presentation.json and .md."""
 
 import json
 import math
@@ -42,18 +42,18 @@ def plots(folder: Path) -> list[dict[str, float]]:
         path = folder / f"run{run:02d}"
         path.mkdir()
         (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = []
+    times = []
     for count in COUNTS:
         runs = [str(folder / f"run{run:02d}") for run in range(count)]
         command = [sys.executable, "-m", "weft_rl.plot", *runs, f"out={folder / 'curves.png'}"]
         start = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        found.append({"runs": count, "seconds": round(time.perf_counter() - start, 2)})
-    return found
+        times.append({"runs": count, "seconds": round(time.perf_counter() - start, 2)})
+    return times
 
 
 def opened(report: Path, width: int, folder: Path) -> dict[str, float]:
-    """What the browser says of a report in a window of this width, in milliseconds and pixels."""
+    """Load time (ms) and widths (pixels) of a report in a window of this width."""
     page = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", report.read_text())
     tried = folder / "tried.html"
     tried.write_text(page.replace("</body>", SCRIPT))
@@ -73,7 +73,7 @@ def opened(report: Path, width: int, folder: Path) -> dict[str, float]:
 
 
 def main(folders: list[Path]) -> None:
-    """Measure, print and keep."""
+    """Measure, print and write the results."""
     with tempfile.TemporaryDirectory() as place:
         drawn = plots(Path(place))
         reports = []

@@ -1,7 +1,7 @@
-"""docs/reproduction.md from a finished `reproduce all`: its tables, its figures, how it was made.
+"""Write docs/reproduction.md from a finished `reproduce all`: tables, figures, environment.
 
-Usage: python benchmarks/reproduction.py FOLDER SECONDS. FOLDER: where the command wrote; SECONDS:
-how long it took."""
+Usage: python benchmarks/reproduction.py FOLDER SECONDS. FOLDER: the command's output; SECONDS:
+its duration."""
 
 import csv
 import os
@@ -17,8 +17,8 @@ HEAD = """# The paper's tables and figures at the tiny scale
 
 `python -m weft_rl.reproduce all`, three seeds, one run at a time beside other work, from an empty
 cache: {minutes:.0f} minutes on {cpus} x {machine}, Python {python}, torch {torch}, revision
-{revision}. The tiny model, its data and its puzzles are not the paper's: what carries over is which
-runs are compared with which. A score has its interval.
+{revision}. The comparisons are the paper's; the tiny model, its data and its puzzles are not.
+Scores have 95% intervals.
 
 """
 
