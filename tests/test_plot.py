@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from weft_rl.errors import UserError
-from weft_rl.plot.command import PlotConfig, main, plot_runs
+from weft_rl.plot.command import main, plot_runs
 from weft_rl.plot.curves import mean_curve, plot_run, read_curves, run_panels
 from weft_rl.plot.figures import Bar, Line, Panel, draw_bars, draw_curves, figure_svg, render
 from weft_rl.report import render as page
@@ -160,16 +160,6 @@ def test_lines_have_contrast_on_a_white_and_a_dark_page():
             assert (max(color, ground) + 0.05) / (min(color, ground) + 0.05) >= 3
 
 
-def test_a_long_legend_leaves_the_panel_its_height():
-    heights = []
-    for count in (2, 50):
-        lines = [Line(f"a run of some length, {i:02d}", [1, 2], [i, i]) for i in range(count)]
-        figure = draw_curves([Panel("", lines)], 0.6, columns=1, panel_size=(7.2, 4.4))
-        render(figure, "png")
-        heights.append(figure.axes[0].get_position().height * figure.get_figheight())
-    assert heights[1] > 0.8 * heights[0]
-
-
 def test_the_panels_of_a_run(tmp_path):
     rows = [
         {"stage": "base", "step": 1, "loss": 3.0},
@@ -187,11 +177,6 @@ def test_the_panels_of_a_run(tmp_path):
     assert panels[2].lines == [Line("weft", [5], [2.0])]
     plot_run(tmp_path, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_without_rl_losses_come_first(tmp_path):
-    panels = run_panels(write_run(tmp_path, {"stage": "sft", "step": 5, "loss": 2.0}))
-    assert [panel.title for panel in panels] == ["loss, sft"]
 
 
 def test_a_run_that_only_evaluates_has_no_curves(tmp_path):
@@ -269,11 +254,6 @@ def test_user_errors(tmp_path, monkeypatch, argv, error):
     with pytest.raises(UserError, match=re.escape(error)):
         main(argv)
     assert {path.name for path in tmp_path.iterdir()} == {"r", "blank", "empty", "folder.png"}
-
-
-def test_options_are_checked_in_python_too():
-    with pytest.raises(UserError, match=r"runs=\[\]"):
-        PlotConfig([])
 
 
 def test_no_torch_for_a_plot_and_no_matplotlib_for_help(tmp_path):
