@@ -198,8 +198,8 @@ def test_whole_folders_are_read(tmp_path):
     for reader in READERS.values():
         reader(tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "Entropy over a response" in page
-    assert "Denoising, step by step" in page
+    assert 'data-widget="entropy_heatmap"' in page
+    assert 'data-widget="denoising_replay"' in page
     write(tmp_path / "both", whole_comparison())
     assert "WeFT then RL against SFT" in write_report(tmp_path / "both").read_text()
 
