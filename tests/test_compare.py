@@ -8,9 +8,9 @@ import subprocess
 import sys
 import time
 
-import in_process
 import pytest
 import yaml
+from in_process import run_in_process
 from rl_trainer import small_model
 from run_folders import SMALL, write_lines
 
@@ -20,14 +20,8 @@ from weft_rl.errors import UserError
 from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.runs.folder import read_json, write_json
 from weft_rl.sweeps.jobs import Job, Pool, last_line, run_in
-from weft_rl.sweeps.launchers import local
 
 ARMS = "arms=[sft,weft]"
-
-
-@pytest.fixture
-def run_in_process(monkeypatch):
-    monkeypatch.setattr(local, "connect", in_process.connect)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +177,8 @@ def test_sigterm_stops_the_runs_too(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("run_in_process")
 def test_end_to_end(tmp_path, monkeypatch):
+    run_in_process(monkeypatch)
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "a"
     argv = [ARMS, "seeds=[3]", f"out={out}", *SMALL]
@@ -207,8 +201,8 @@ def test_end_to_end(tmp_path, monkeypatch):
     assert {path: path.stat().st_size for path in (out / "logs").iterdir()} == logs
 
 
-@pytest.mark.usefixtures("run_in_process")
-def test_a_failed_run_is_reported_and_left_out(tmp_path, capsys):
+def test_a_failed_run_is_reported_and_left_out(tmp_path, monkeypatch, capsys):
+    run_in_process(monkeypatch)
     small_model().save_pretrained(tmp_path / "model")
     tiny_tokenizer().save_pretrained(tmp_path / "model")
     out = tmp_path / "a"

@@ -3,8 +3,8 @@
 import csv
 import json
 
-import in_process
 import pytest
+from in_process import run_in_process
 from run_folders import SMALL, write_lines
 
 from weft_rl.config.load import load_run_config
@@ -15,7 +15,6 @@ from weft_rl.reproduce.paper_numbers import SCORES
 from weft_rl.reproduce.required_runs import PaperRun, rows_of, runs_of_figure, runs_of_table
 from weft_rl.reproduce.tables import norm_table, score_table
 from weft_rl.stats import crossed_mean
-from weft_rl.sweeps.launchers import local
 
 TINY = load_run_config([], command="test")
 LARGE = load_run_config(["model=llada_8b"], command="test")
@@ -249,7 +248,7 @@ def test_the_figures(tmp_path):
 
 @pytest.mark.slow
 def test_one_table_end_to_end_and_again(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(local, "connect", in_process.connect)
+    run_in_process(monkeypatch)
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
     title, rows = SCORES[2]
     monkeypatch.setitem(SCORES, 2, (title, rows[::2]))  # without SFT, which adds two runs
