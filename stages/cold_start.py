@@ -12,8 +12,9 @@ from transformers import (
     TrainingArguments,
 )
 
+from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.fields import require
-from weft_rl.config.schema import TOY_MODELS, DataConfig, RunConfig
+from weft_rl.config.schema import TOY_MODELS, RunConfig
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.sft_examples import Examples, encode_traces
 from weft_rl.data.small_world import small_traces
@@ -113,12 +114,12 @@ def encoded(
 def check(config: RunConfig, surface: ModelFiles) -> None:
     """Raise UserError for what the stage would stumble over."""
     encoded(config, surface)
-    reference = config.cold_start.estimate.reference
+    reference = config.cold_start.ref_model
     if reference is not None and "rho1" in config.stages:
         size = surface_of(reference).network.vocab_size
         rule = f"has {size} tokens, and the model has {surface.network.vocab_size}; name another"
         fits = size == surface.network.vocab_size
-        require(fits, "cold_start.estimate.reference", reference, rule)
+        require(fits, "cold_start.ref_model", reference, rule)
 
 
 def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataConfig) -> list[str]:

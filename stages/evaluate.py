@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from weft_rl.runs.atomic_io import write_json, write_text
 
 from weft_rl.config.schema import RunConfig
 from weft_rl.data.hub import hub_records
@@ -27,7 +28,7 @@ from weft_rl.evaluation.results_store import ShardedResults
 from weft_rl.evaluation.scores import score_completions
 from weft_rl.evaluation.settings import Settings, evaluation_settings, is_evaluated
 from weft_rl.models.loading import load_model, load_tokenizer
-from weft_rl.runs.folder import DENOISING_REPLAY, EVAL, read_results, write_json, write_text
+from weft_rl.runs.folder import DENOISING_REPLAY, EVAL, read_results
 from weft_rl.sampler.progress import progress_bar
 from weft_rl.stages.context import ModelFiles, StageContext
 from weft_rl.stages.left_out import print_left_out

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 from transformers import PreTrainedTokenizerFast, TrainingArguments
+from weft_rl.runs.atomic_io import atomic_rename
+from weft_rl.runs.jsonl import append_line, cut_lines, read_lines
 
 import weft_rl
 from weft_rl.config.schema import BaseConfig, RunConfig
@@ -29,14 +31,7 @@ from weft_rl.models.memory import require_room
 from weft_rl.models.small import small_config, small_tokenizer
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.runs.checksums import write_checksums
-from weft_rl.runs.folder import (
-    METRICS,
-    append_line,
-    atomic_rename,
-    checkpoint_path,
-    cut_lines,
-    read_lines,
-)
+from weft_rl.runs.folder import METRICS, checkpoint_path
 from weft_rl.stages.alone import pretrain, wait_for
 from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, train
 from weft_rl.trainers.cold_start import ColdStartTrainer

@@ -13,10 +13,16 @@ from trl import GRPOConfig
 from weft_rl.config.fields import require
 from weft_rl.config.schema import RunConfig
 from weft_rl.data.hub import hub_records
-from weft_rl.data.prompts import chat_prompt, task_prompt
-from weft_rl.data.records import Record, load_records
+from weft_rl.data.prompts import chat_prompt
+from weft_rl.data.records import Record
 from weft_rl.data.rejects import Rejects
-from weft_rl.data.tasks import held_out_records, hub_name, training_records
+from weft_rl.data.tasks import (
+    held_out_records,
+    hub_name,
+    load_records,
+    task_prompt,
+    training_records,
+)
 from weft_rl.data.text import task_prompt_ids
 from weft_rl.distributed import rank_and_world
 from weft_rl.evaluation.generate import sample_completions, summarize

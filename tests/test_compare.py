@@ -13,12 +13,13 @@ import yaml
 from in_process import run_in_process
 from rl_trainer import small_model
 from run_folders import SMALL, write_lines
+from weft_rl.runs.atomic_io import write_json
 
 from weft_rl.compare.command import is_done, main, open_comparison, read_options
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
 from weft_rl.models.toy import tiny_tokenizer
-from weft_rl.runs.folder import read_json, write_json
+from weft_rl.runs.folder import read_json
 from weft_rl.sweeps.jobs import Job, Pool, last_line, run_in
 
 ARMS = "arms=[sft,weft]"

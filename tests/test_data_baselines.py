@@ -4,8 +4,9 @@ from statistics import mean
 
 import pytest
 
-from weft_rl.data.records import Record, load_records
+from weft_rl.data.records import Record
 from weft_rl.data.sudoku import generate
+from weft_rl.data.tasks import load_records
 from weft_rl.evaluation.baselines import BASELINES
 from weft_rl.rewards import countdown, sudoku
 from weft_rl.rewards.registry import EVALUATION

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
+from weft_rl.config.sampler import SamplerConfig
 
-from weft_rl.config.schema import EvalConfig, RunConfig, SamplerConfig
+from weft_rl.config.schema import EvalConfig, RunConfig
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.evaluation.generate import PART, summarize
 from weft_rl.evaluation.results_store import ShardedResults

@@ -20,11 +20,11 @@ from report_folders import (
     run_folder,
     write_rewards,
 )
+from weft_rl.runs.atomic_io import write_json
 
 from weft_rl.ema import time_weighted_ema
-from weft_rl.evaluation.paired_runs import ArmRun, compare_units
+from weft_rl.evaluation.paired_runs import ArmRun, compare_runs
 from weft_rl.report.run_page import write_report
-from weft_rl.runs.folder import write_json
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path"),
@@ -207,7 +207,7 @@ def comparison(tmp_path):
         for arm in ("sft", "weft_entropy")
         for seed in range(3)
     ]
-    result = compare_units(units, ["sft", "weft_entropy"], [0, 1, 2], "sudoku")
+    result = compare_runs(units, ["sft", "weft_entropy"], [0, 1, 2], "sudoku")
     write_json(tmp_path / "comparison.json", result)
     return tmp_path
 

@@ -15,16 +15,25 @@ from rich.text import Text
 from weft_rl.cli import execute
 from weft_rl.config.fields import Block, about, option, require, shown
 from weft_rl.config.load import load_run_config, parse_options
-from weft_rl.config.schema import SamplerConfig
-from weft_rl.data.prompts import PromptStyle, chat_prompt, task_prompt
+from weft_rl.config.sampler import SamplerConfig
+from weft_rl.data.prompts import PromptStyle, chat_prompt
+from weft_rl.data.tasks import task_prompt
 from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.distributed import resolve_device
 from weft_rl.errors import UserError
 from weft_rl.io.terminal import Console
 from weft_rl.rewards.sudoku import answer_digits
 from weft_rl.rewards.sudoku_grid import CELLS, DIGITS, SIZE, completions
-from weft_rl.runs.folder import CONFIG, FINISHED, read_config, read_json, write_json
-from weft_rl.runs.origins import MODEL_FILES, checkpoint_of, run_of
+from weft_rl.runs.atomic_io import write_json
+from weft_rl.runs.folder import (
+    CONFIG,
+    FINISHED,
+    MODEL_FILES,
+    checkpoint_of,
+    read_config,
+    read_json,
+    run_of,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

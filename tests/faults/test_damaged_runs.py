@@ -14,7 +14,7 @@ from run_folders import SOLUTION, completion
 
 from weft_rl.config.load import load_run_config, to_yaml
 from weft_rl.errors import UserError
-from weft_rl.evaluation.paired_runs import read_unit
+from weft_rl.evaluation.paired_runs import read_arm_run
 from weft_rl.plot.command import plot_runs
 from weft_rl.plot.curves import plot_run
 from weft_rl.report.run_page import write_report
@@ -156,7 +156,7 @@ READERS = {
     "report": write_report,
     "plot of a run": lambda run: plot_run(run, run / "curves.png"),
     "plot": lambda run: plot_runs([run], run / "plot.svg"),
-    "unit": lambda run: read_unit(run, "weft", 0, "sudoku"),
+    "unit": lambda run: read_arm_run(run, "weft", 0, "sudoku"),
     "small readers": lambda run: (
         finished_stages(run), read_config(run), read_results(run), MetricsWriter(run, "rl")
     ),

@@ -14,6 +14,8 @@ from pyarrow import parquet
 from safetensors.torch import save_file
 from test_damaged_runs import whole_run, write
 from upstream_checkpoint import llada_folder
+from weft_rl.runs.atomic_io import write_bytes, write_json
+from weft_rl.runs.jsonl import append_line
 
 from weft_rl.cli import execute
 from weft_rl.convert import main as convert
@@ -21,7 +23,6 @@ from weft_rl.errors import UserError
 from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.plot.command import main as plot
 from weft_rl.report.run_page import main as report
-from weft_rl.runs.folder import append_line, write_bytes, write_json
 
 BIG = torch.zeros(300_000)
 

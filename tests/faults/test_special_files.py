@@ -10,6 +10,7 @@ import pytest
 import torch
 from fuzz_targets import make_model
 from test_damaged_runs import no_hang, whole_run, write
+from weft_rl.runs.lock import run_lock
 
 from weft_rl.checkpoints.lora_merge import chain
 from weft_rl.errors import UserError
@@ -17,7 +18,7 @@ from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.plot.command import plot_runs
 from weft_rl.report.run_page import write_report
 from weft_rl.runs.checksums import verify_checksums, write_checksums
-from weft_rl.runs.folder import finished_stages, run_lock
+from weft_rl.runs.folder import finished_stages
 
 DEEP = "[" * 100_000
 

@@ -3,9 +3,10 @@
 import shutil
 
 from run_folders import write_lines
+from weft_rl.runs.atomic_io import write_json
 
-from weft_rl.evaluation.paired_runs import ArmRun, compare_units
-from weft_rl.runs.folder import DENOISING_REPLAY, ENTROPY_HEATMAP, write_json
+from weft_rl.evaluation.paired_runs import ArmRun, compare_runs
+from weft_rl.runs.folder import DENOISING_REPLAY, ENTROPY_HEATMAP
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 STEPS = [1, 2, 3, 5, 8, 9, 10, 20]
@@ -44,7 +45,7 @@ def comparison_folder(path):
         for arm, rl in (("sft", 0.5), ("weft", 0.75))
         for seed in (0, 1)
     ]
-    write_json(path / "comparison.json", compare_units(units, ["sft", "weft"], [0, 1], "sudoku"))
+    write_json(path / "comparison.json", compare_runs(units, ["sft", "weft"], [0, 1], "sudoku"))
     return path
 
 

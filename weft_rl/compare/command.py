@@ -15,7 +15,13 @@ from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.overrides import resume_command
 from weft_rl.config.schema import STAGES, RunConfig
 from weft_rl.errors import Interrupted, UserError
-from weft_rl.evaluation.paired_runs import RESULT, check_alike, compare_units, read_unit, unit_name
+from weft_rl.evaluation.paired_runs import (
+    RESULT,
+    compare_runs,
+    read_arm_run,
+    require_same_options,
+    run_name,
+)
 from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.io.terminal import Console
 from weft_rl.pipeline.preflight import check_run, start_model
@@ -24,15 +30,8 @@ from weft_rl.pipeline.run import check_stages
 from weft_rl.plot.curves import draw_means, mean_curves, save_figure
 from weft_rl.report.comparison_page import reward_curves, write_comparison_report
 from weft_rl.report.comparison_tables import notes, score_rows, sentences, to_markdown
-from weft_rl.runs.folder import (
-    CONFIG,
-    CURVES,
-    REPORT,
-    read_config,
-    read_results,
-    write_json,
-    write_text,
-)
+from weft_rl.runs.atomic_io import write_json, write_text
+from weft_rl.runs.folder import CONFIG, CURVES, REPORT, read_config, read_results
 from weft_rl.sweeps.config import SweepConfig, split_arguments
 from weft_rl.sweeps.jobs import (
     LOGS,
@@ -89,13 +88,13 @@ def main(argv: Sequence[str]) -> int:
     check_run(config, here=options.launcher == "local")
     check_stages(replace(config, stages=[*options.arms, "rl"]))
     folder = open_comparison(options, config)
-    check_alike(folder, options.arms, options.seeds)
+    require_same_options(folder, options.arms, options.seeds)
     total = len(options.units())
     pool = open_pool(options, folder, config.device, total)
     jobs = [
-        Job(unit_name(arm, seed), [*arguments, f"stages=[{arm},rl]", f"seed={seed}"])
+        Job(run_name(arm, seed), [*arguments, f"stages=[{arm},rl]", f"seed={seed}"])
         for arm, seed in options.units()
-        if not is_done(folder / unit_name(arm, seed), config, arm)
+        if not is_done(folder / run_name(arm, seed), config, arm)
     ]
     resume = resume_command(argv, None if options.out else folder)
     resume = f"resume with: python -m weft_rl.compare {resume}"
@@ -105,7 +104,7 @@ def main(argv: Sequence[str]) -> int:
         if not any(statuses.values()):
             statuses = run_in(pool, jobs, folder, total)
     except KeyboardInterrupt as stop:
-        done = sum(is_done(folder / unit_name(*unit), config, unit[0]) for unit in options.units())
+        done = sum(is_done(folder / run_name(*unit), config, unit[0]) for unit in options.units())
         raise Interrupted(f"interrupted with {done} of {total} runs done; {resume}") from stop
     write_results(folder, options, config.task)
     return exit_status("weft_rl.compare", folder, statuses, resume)
@@ -192,11 +191,11 @@ def write_results(folder: Path, options: CompareConfig, task: str) -> None:
     """Write comparison.json, comparison.md, the curves and the report, and print the tables.
 
     Does nothing before the first evaluation of a run."""
-    paths = {unit: folder / unit_name(*unit) for unit in options.units()}
-    units = [read_unit(path, arm, seed, task) for (arm, seed), path in paths.items()]
+    paths = {unit: folder / run_name(*unit) for unit in options.units()}
+    units = [read_arm_run(path, arm, seed, task) for (arm, seed), path in paths.items()]
     if not any(unit.scores for unit in units):
         return
-    result = compare_units(units, options.arms, options.seeds, task)
+    result = compare_runs(units, options.arms, options.seeds, task)
     revisions = {read_config(path).get("revision") for path in paths.values()}
     result["revisions"] = sorted(str(revision) for revision in revisions if revision)
     write_json(folder / RESULT, result)

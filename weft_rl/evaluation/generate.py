@@ -8,8 +8,9 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from weft_rl.config.schema import EvalConfig
-from weft_rl.data.prompts import PREFILL, task_prompt
+from weft_rl.data.prompts import PREFILL
 from weft_rl.data.records import Record
+from weft_rl.data.tasks import task_prompt
 from weft_rl.data.text import decode_completion, task_prompt_ids
 from weft_rl.evaluation.scores import score_completions
 from weft_rl.evaluation.settings import Settings

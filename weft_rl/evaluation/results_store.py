@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from weft_rl.errors import Interrupted
-from weft_rl.runs.folder import append_line, read_lines
+from weft_rl.runs.jsonl import append_line, read_lines
 
 _POLL_S = 1.0  # short against a batch of completions
 

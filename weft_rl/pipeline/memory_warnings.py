@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from weft_rl.config.schema import RunConfig
 from weft_rl.distributed import find_device, rank_and_world
 from weft_rl.errors import OutOfMemory, UserError
-from weft_rl.plan.command import cures_of, make_plans
+from weft_rl.plan.command import cures_of
 from weft_rl.plan.config import PlanConfig
+from weft_rl.plan.estimate import make_plans
 
 _MIB, _GIB = 2**20, 2**30
 # As many parts of a plan, and as many of its cures, as fit a line that is read.

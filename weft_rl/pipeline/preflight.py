@@ -7,10 +7,16 @@ from weft_rl.checkpoints.weights_check import check_weights
 from weft_rl.config.fields import require
 from weft_rl.config.schema import TASKS, TOY_MODELS, RunConfig
 from weft_rl.data.own_task import try_task
-from weft_rl.data.prompts import task_prompt
-from weft_rl.data.records import load_records
 from weft_rl.data.rejects import Rejects
-from weft_rl.data.tasks import GENERATORS, held_out_records, hub_name, load_task, training_records
+from weft_rl.data.tasks import (
+    GENERATORS,
+    held_out_records,
+    hub_name,
+    load_records,
+    load_task,
+    task_prompt,
+    training_records,
+)
 from weft_rl.data.trace_selection import read_traces
 from weft_rl.distributed import find_device, rank_and_world
 from weft_rl.errors import UserError
@@ -125,7 +131,7 @@ def check_four_bits(config: RunConfig) -> None:
     names = config.trained
     if config.memory.weights == "nf4" and len(names) > 1:
         raise UserError(
-            f"memory.weights=nf4: {names[1]} cannot start from an adapter on 4-bit weights; run "
+            f"memory.quantization=nf4: {names[1]} cannot start from an adapter on 4-bit weights; run "
             f"stages=[{names[0]}], merge with weft-rl convert RUN/checkpoints/{names[0]}/step-N "
             f"out=MERGED to=upstream, and go on with model=MERGED stages=[{','.join(names[1:])}]"
         )

@@ -21,18 +21,18 @@ from weft_rl.pipeline.preflight import check_processes, check_run, start_model
 from weft_rl.pipeline.resume import open_run, take_up, wait_until_opened
 from weft_rl.plot.curves import plot_run
 from weft_rl.report.run_page import write_report
+from weft_rl.runs.atomic_io import write_json
 from weft_rl.runs.checksums import find_corruption
 from weft_rl.runs.folder import (
     CURVES,
     FINISHED,
+    INITIAL,
     REPORT,
-    START,
     finished_stages,
     quarantine,
     read_results,
-    run_lock,
-    write_json,
 )
+from weft_rl.runs.lock import run_lock
 from weft_rl.trainers.infra.trackers import point_trackers
 
 
@@ -155,7 +155,7 @@ def show_scores(evaluated: dict[str, Any], config: RunConfig) -> None:
     title = f"{task}, held out, percent [95 % interval]"
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)  # fits the 80 columns of a log
     table.add_column("stage")
-    first = "base" if config.model in TOY_MODELS else START
+    first = "base" if config.model in TOY_MODELS else INITIAL
     rows = [
         (first if stage == "base" else stage, entry[task])
         for stage, entry in evaluated.items()

@@ -14,7 +14,8 @@ from weft_rl.errors import UserError
 from weft_rl.io.safe_files import is_number, parsing
 from weft_rl.plot.curves import caption, read_curves, save_figure
 from weft_rl.plot.figures import Line, Panel, draw_curves
-from weft_rl.runs.folder import CONFIG, METRICS, read_config, read_lines
+from weft_rl.runs.folder import CONFIG, METRICS, read_config
+from weft_rl.runs.jsonl import read_lines
 
 _KINDS = (".png", ".svg", ".html")
 # Numbers of a metric line that are not metrics.

@@ -12,7 +12,9 @@ from weft_rl.ema import SMOOTHING, time_weighted_ema
 from weft_rl.errors import UserError
 from weft_rl.io.safe_files import is_number
 from weft_rl.plot.figures import Line, Panel, draw_curves, figure_svg, render
-from weft_rl.runs.folder import METRICS, read_lines, write_bytes
+from weft_rl.runs.atomic_io import write_bytes
+from weft_rl.runs.folder import METRICS
+from weft_rl.runs.jsonl import read_lines
 from weft_rl.stats import t95
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from weft_rl.config.overrides import flattened, options_of
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
-from weft_rl.evaluation.paired_runs import RESULT, check_alike, unit_name
+from weft_rl.evaluation.paired_runs import RESULT, require_same_options, run_name
 from weft_rl.io.safe_files import parsing, read_text
 from weft_rl.plot.curves import draw_means, mean_curves, read_curves
 from weft_rl.plot.figures import Bar, Line, draw_bars, figure_svg
@@ -47,8 +47,8 @@ def write_comparison_report(folder: Path) -> Path:
         versions = dict(settings.get("versions", {}))
         command = _command(result, settings.get("run", {}))
     with parsing(folder / RESULT):
-        check_alike(folder, result["arms"], result["seeds"])
-        units = [unit_name(arm, seed) for arm in result["arms"] for seed in result["seeds"]]
+        require_same_options(folder, result["arms"], result["seeds"])
+        units = [run_name(arm, seed) for arm in result["arms"] for seed in result["seeds"]]
         rewards = reward_curves(folder, result)
         values = {
             "notes": [*notes(result), *_removed_runs(folder, result, units)],
@@ -109,7 +109,7 @@ def reward_curves(folder: Path, result: Mapping[str, Any]) -> dict[str, list[Lin
     """The reward curves of each arm's runs that have reached RL, by the arm's label."""
     curves: dict[str, list[Line]] = {}
     for arm in result["arms"]:
-        runs = [folder / unit_name(arm, seed) for seed in result["seeds"]]
+        runs = [folder / run_name(arm, seed) for seed in result["seeds"]]
         lines = [line for run in runs if (line := read_curves(run, "reward").get("rl"))]
         if lines:
             curves[label(arm)] = lines
@@ -120,7 +120,7 @@ def _different_settings(folder: Path, result: Mapping[str, Any]) -> list[list[st
     """Options that differ between the arms' runs of one seed, stages apart; empty without any."""
     configs = {}
     for arm in result["arms"]:
-        settings = read_config(folder / unit_name(arm, result["seeds"][0]))
+        settings = read_config(folder / run_name(arm, result["seeds"][0]))
         if settings:
             configs[label(arm)] = dict(flattened(settings))
     keys = dict.fromkeys(key for config in configs.values() for key in config)

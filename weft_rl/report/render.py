@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from weft_rl.io.terminal import escape
-from weft_rl.runs.folder import write_text
+from weft_rl.runs.atomic_io import write_text
 
 
 def write_page(template: str, path: Path, **values: Any) -> Path:

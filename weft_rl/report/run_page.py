@@ -23,16 +23,8 @@ from weft_rl.report.chart_data import MAX_POINTS, chart, heatmaps, replays
 from weft_rl.report.comparison_page import write_comparison_report
 from weft_rl.report.render import write_page
 from weft_rl.report.samples import sample_groups
-from weft_rl.runs.folder import (
-    CONFIG,
-    EVAL,
-    METRICS,
-    REPORT,
-    START,
-    read_config,
-    read_lines,
-    read_results,
-)
+from weft_rl.runs.folder import CONFIG, EVAL, INITIAL, METRICS, REPORT, read_config, read_results
+from weft_rl.runs.jsonl import read_lines
 from weft_rl.stats import Interval, crossed_mean, verdict
 
 # Of a task: the name and the meaning of its main score; any other task has just a score.
@@ -171,7 +163,7 @@ def _task_scores(
     for name, entry in stages.items():
         label, description = name, _STAGES.get(name, "")
         if name == "base" and model not in (None, *TOY_MODELS):
-            label, description = START, f"model={shown(model)}"
+            label, description = INITIAL, f"model={shown(model)}"
         rows.append(Row(name, label, description, _count(entry), _scores(entry, main), False))
     for name, entry in baselines.items():
         rows.append(Row(name, name, "without a model", _count(entry), _scores(entry, main), True))

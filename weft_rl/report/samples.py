@@ -10,7 +10,7 @@ from typing import Any
 from weft_rl.io.safe_files import is_number, parsing
 from weft_rl.rewards.sudoku import answer_digits, cells_right
 from weft_rl.rewards.sudoku_grid import CELLS, DIGITS, SIZE, completions, empty_cells
-from weft_rl.runs.folder import read_lines
+from weft_rl.runs.jsonl import read_lines
 
 _SAMPLES = 6  # per file
 _NO_DIGIT = "·"

@@ -12,7 +12,9 @@ from weft_rl.report.comparison_tables import label
 from weft_rl.reproduce.paper_numbers import TIME_RATIO
 from weft_rl.reproduce.required_runs import PaperRun
 from weft_rl.reproduce.tables import csv_text, mean_interval
-from weft_rl.runs.folder import METRICS, read_lines, write_text
+from weft_rl.runs.atomic_io import write_text
+from weft_rl.runs.folder import METRICS
+from weft_rl.runs.jsonl import read_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

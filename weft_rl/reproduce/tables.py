@@ -10,7 +10,9 @@ import numpy as np
 from weft_rl.config.schema import TOY_MODELS
 from weft_rl.reproduce.paper_numbers import DATA_SETS, GRADIENT_NORMS, SCORES, Row
 from weft_rl.reproduce.required_runs import PaperRun
-from weft_rl.runs.folder import METRICS, read_lines, write_text
+from weft_rl.runs.atomic_io import write_text
+from weft_rl.runs.folder import METRICS
+from weft_rl.runs.jsonl import read_lines
 from weft_rl.stats import Interval, TwoWayEstimate, crossed_estimate, crossed_mean, record_mean, t95
 
 _TASKS = {"sudoku": "Sudoku", "countdown": "Countdown", "gsm8k": "GSM8K", "math500": "MATH500"}

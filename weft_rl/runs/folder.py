@@ -16,9 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from weft_rl.io import safe_files
 from weft_rl.errors import UserError
-from weft_rl.runs.checksums import find_corruption, sync
+from weft_rl.io import safe_files
+from weft_rl.runs.atomic_io import sync
+from weft_rl.runs.checksums import find_corruption
 
 CONFIG, METRICS, EVAL = "config.yaml", "metrics.jsonl", "eval.json"
 CURVES, REPORT = "curves.png", "report.html"
@@ -29,7 +30,7 @@ ENTROPY_HEATMAP, DENOISING_REPLAY = (
 # Stages that are through, with their last checkpoints relative to the run folder.
 FINISHED = "stages.json"
 # What tables call a model that a run starts from and has not pretrained; "base" in eval.json.
-START = "start"
+INITIAL = "start"
 _LOCK = ".lock"
 MEND = "mend or remove it"
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from weft_rl.config.extras import require_package
+from weft_rl.cli import require_extra
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.io.terminal import Console
 from weft_rl.sweeps.config import SweepConfig
@@ -44,7 +44,7 @@ class Pool:
 def check_launcher(options: SweepConfig) -> None:
     """Raise UserError if the launcher's package or cluster is missing."""
     if options.launcher != "local":
-        require_package(options.launcher, f"launcher={options.launcher}")
+        require_extra(options.launcher, f"launcher={options.launcher}")
     if options.launcher == "submitit":
         submitit.check_cluster()
 
