@@ -21,8 +21,8 @@ from weft_rl.data.text import decode_completion
 from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.data.trace_schemas import Trace, turns_of
 from weft_rl.data.trace_selection import read_traces
+from weft_rl.distributed import rank_and_world
 from weft_rl.errors import UserError
-from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.io.terminal import Console
 from weft_rl.models.loading import load_tokenizer
 from weft_rl.runs.folder import ENTROPY_HEATMAP

@@ -25,9 +25,10 @@ from weft_rl.checkpoints.hub import local_folder
 from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.schema import RunConfig
+from weft_rl.distributed import resolve_device
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.io.terminal import Console, one_line
-from weft_rl.models.loading import load_model, load_tokenizer, resolve_device, with_lora
+from weft_rl.models.loading import load_model, load_tokenizer, with_lora
 from weft_rl.runs.folder import METRICS, checkpoint_path, latest_valid_checkpoint
 from weft_rl.runs.jsonl import cut_lines
 from weft_rl.seeding import seed_for

@@ -13,15 +13,16 @@ from weft_rl.config.schema import RunConfig
 from weft_rl.data.records import Record
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.tasks import held_out_records
+from weft_rl.distributed import rank_and_world
 from weft_rl.evaluation.baselines import BASELINES
 from weft_rl.evaluation.generate import (
     PART,
     Completion,
     require_prompts_fit,
     sample_completions,
-    summarise,
+    summarize,
 )
-from weft_rl.evaluation.results_store import ShardedResults, rank_and_world
+from weft_rl.evaluation.results_store import ShardedResults
 from weft_rl.evaluation.scores import score_completions
 from weft_rl.evaluation.settings import Settings, evaluation_settings, is_evaluated
 from weft_rl.models.loading import load_model, load_tokenizer
@@ -31,8 +32,8 @@ from weft_rl.sampler.progress import progress_bar
 from weft_rl.stages.context import ModelFiles, StageContext
 from weft_rl.stages.left_out import print_left_out
 
-# Denoisings that an evaluation keeps for the report: its first records'.
-_PLAYED = 2
+# Records whose denoising the report replays.
+_REPLAYS = 2
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -53,24 +54,24 @@ def run(context: StageContext) -> dict[str, Any]:
         _key(context, settings, records, dtype),
         *rank_and_world(),
     )
-    left = {*shares.left(ids, PART * config.eval.batch_size)}
+    left = {*shares.pending(ids, PART * config.eval.batch_size)}
     results = read_results(context.run)
     # read after what is left: the first process writes the results, then removes the rows
     if shares.rank and is_evaluated(config, results, context.stage):
         return results
     if left:
-        shares.begin()
-        # the first records have a playback, which later ones must not replace
-        played = _PLAYED if shares.rank == 0 and ids[0] in left else 0
+        shares.open()
+        # the report replays the first records, which later ones must not replace
+        num_replays = _REPLAYS if shares.rank == 0 and ids[0] in left else 0
         todo = [record for record in records if record.id in left]
-        _fill(shares, context, settings, todo, dtype, played)
+        _fill(shares, context, settings, todo, dtype, num_replays)
     if shares.rank:
-        shares.wait()
+        shares.wait_until_merged()
         return read_results(context.run)
-    rows = shares.collect(ids)
+    rows = shares.gather(ids)
     path = context.run / "completions" / f"eval-{context.stage}.jsonl"
     write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))
-    entry = summarise([row["scores"] for row in rows])
+    entry = summarize([row["scores"] for row in rows])
     entry["undecided_answers"] = sum(row.get("undecided", False) for row in rows)
     entry["baselines"] = baseline_scores(config.task, records)
     entry["settings"] = asdict(settings) | {"device": context.device.type, "dtype": str(dtype)}
@@ -123,7 +124,7 @@ def _fill(
     settings: Settings,
     records: Sequence[Record],
     dtype: torch.dtype,
-    played: int,
+    num_replays: int,
 ) -> None:
     """Generate what this process still has to, a line per record as soon as it is there."""
     # an adapter that 4-bit weights were under means something beside the same ones only
@@ -142,17 +143,17 @@ def _fill(
             settings,
             batch_size=context.config.eval.batch_size,
             seed=context.config.seed,
-            played=played,
+            num_replays=num_replays,
             on_step=on_step,
         )
         for part in parts:
             # before the rows, with which the part counts as done
-            playbacks = [done.playback for done in part if done.playback]
-            if playbacks:
+            replays = [done.replay for done in part if done.replay]
+            if replays:
                 path = context.run / DENOISING_REPLAY.format(stage=context.stage)
-                write_json(path, {"examples": playbacks})
+                write_json(path, {"examples": replays})
             for done in part:
-                shares.add(_row(context.stage, done))
+                shares.append(_row(context.stage, done))
 
 
 def _row(stage: str, done: Completion) -> dict[str, Any]:
@@ -177,5 +178,5 @@ def baseline_scores(task: str, records: Sequence[Record]) -> dict[str, dict[str,
     found = {}
     for name, policy in policies.items():
         scored = score_completions(task, [policy(record) for record in records], fields)
-        found[name] = summarise([each.scores for each in scored])
+        found[name] = summarize([each.scores for each in scored])
     return found

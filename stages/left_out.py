@@ -1,7 +1,7 @@
 """Prints which records a stage leaves out."""
 
 from weft_rl.data.rejects import Rejects
-from weft_rl.evaluation.results_store import rank_and_world
+from weft_rl.distributed import rank_and_world
 from weft_rl.io.terminal import Console
 
 

@@ -19,8 +19,8 @@ from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.sft_examples import Example, Examples
 from weft_rl.data.text import TextEncoder
 from weft_rl.data.toy.tiny import pretraining_texts
+from weft_rl.distributed import rank_and_world
 from weft_rl.errors import UserError
-from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.memory import require_room
 from weft_rl.models.toy import tiny_config, tiny_tokenizer

@@ -22,8 +22,8 @@ from weft_rl.data.tasks import (
     training_records,
 )
 from weft_rl.data.text import task_prompt_ids
-from weft_rl.evaluation.generate import sample_completions, summarise
-from weft_rl.evaluation.results_store import rank_and_world
+from weft_rl.distributed import rank_and_world
+from weft_rl.evaluation.generate import sample_completions, summarize
 from weft_rl.evaluation.settings import evaluation_settings
 from weft_rl.models.loading import load_tokenizer
 from weft_rl.models.memory import require_room
@@ -139,7 +139,7 @@ def _held_out_score(
                 seed=config.seed,
             )
             scores = [done.scores for batch in batches for done in batch]
-        entry = summarise(gather_object(scores))
+        entry = summarize(gather_object(scores))
         low, high = entry["ci95"]
         return {"score": entry["score"], "low": low, "high": high, "n": entry["n"]}
 

@@ -1,4 +1,4 @@
-"""What policies without a model score."""
+"""Scores of policies without a model."""
 
 from statistics import mean
 
@@ -8,34 +8,34 @@ from weft_rl.data.records import Record
 from weft_rl.data.tasks import REGISTRY, load_records
 from weft_rl.evaluation.baselines import (
     BASELINES,
-    all_ones,
-    last_formula,
-    last_formula_in_parentheses,
-    last_number,
-    random_digits,
-    row_filling,
-    sum_of_numbers,
 )
 from weft_rl.rewards import countdown, sudoku
 from weft_rl.rewards.registry import REWARDS
 
-RECORD = Record("x", "sudoku", {"puzzle": "4320004330100004", "solution": "4321124334122134"})
+PUZZLE = {"puzzle": "4320004330100004", "solution": "4321124334122134"}
+NUMBERS = {"numbers": [1, 2, 3], "target": 6}
+EGGS = {"question": "Of 1,200 eggs he sells 30, then?", "answer": "30"}
+FORMULA = {"problem": "Let $x=2$. Find $x^{10}$.", "answer": "1024"}
 
 
-def test_answers_by_hand():
-    # rows lack 1; 1 2; 2 4; 1 2 3
-    wanted = "<reasoning></reasoning><answer>4321124332141234</answer>"
-    assert row_filling(RECORD) == wanted
-    assert "<answer>1111111111111111<" in all_ones(RECORD)
-    assert random_digits(RECORD) == random_digits(RECORD)
-    numbers = Record("y", "countdown", {"numbers": [1, 2, 3], "target": 6})
-    assert "<answer>1+2+3<" in sum_of_numbers(numbers)
-    assert countdown.exact(sum_of_numbers(numbers), **numbers.fields) == 1
-    asked = Record("z", "gsm8k", {"question": "Of 1,200 eggs he sells 30, then?", "answer": "30"})
-    assert "<answer>30<" in last_number(asked)
-    asked = Record("z", "math500", {"problem": "Let $x=2$. Find $x^{10}$.", "answer": "1024"})
-    assert r"<answer>\boxed{x^{10}}<" in last_formula(asked)
-    assert r"<answer>\boxed{(x^{10})}<" in last_formula_in_parentheses(asked)
+@pytest.mark.parametrize(
+    ("task", "name", "fields", "answer"),
+    [
+        # the rows lack 1; 1 2; 2 4; 1 2 3
+        ("sudoku", "row filling", PUZZLE, "4321124332141234"),
+        ("sudoku", "all ones", PUZZLE, "1111111111111111"),
+        ("sudoku", "copy of the puzzle", PUZZLE, "4320004330100004"),
+        ("countdown", "sum of the numbers", NUMBERS, "1+2+3"),
+        ("gsm8k", "last number of the question", EGGS, "30"),
+        ("math500", "last formula of the question", FORMULA, r"\boxed{x^{10}}"),
+        ("math500", "the same in parentheses", FORMULA, r"\boxed{(x^{10})}"),
+    ],
+)
+def test_answers_by_hand(task, name, fields, answer):
+    completion = BASELINES[task][name](Record("x", task, fields))
+    assert completion == f"<reasoning></reasoning><answer>{answer}</answer>"
+    if task == "countdown":
+        assert countdown.exact(completion, **fields) == 1
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_answers_by_hand():
         ("row filling", 0.48),
     ],
 )
-def test_what_sudoku_answers_are_worth(name, expected):
+def test_sudoku_scores(name, expected):
     policy = BASELINES["sudoku"][name]
     fields = REGISTRY["sudoku"].generate("test", 1000, 0)
     fields += [record.fields for record in load_records("sudoku", "published")]

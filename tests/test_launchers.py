@@ -1,12 +1,10 @@
-"""Where a sweep's runs go: failing ones are tried again, signals passed on; each launcher."""
+"""Sweeps: failed runs are retried, signals reach the runs, and each launcher."""
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -15,42 +13,33 @@ import weft_rl
 from weft_rl.errors import UserError
 from weft_rl.sweeps.config import SweepConfig
 from weft_rl.sweeps.jobs import Job, Pool, check_launcher, open_pool, run_in, workers_and_threads
-from weft_rl.sweeps.launchers.base import Command, Forwarding
+from weft_rl.sweeps.launchers.base import ClusterTask, Command
 
-# Stands where `weft_rl.pipeline` does: counts its tries in its run's log, then does as it is told.
+# Stands in for `weft_rl.pipeline`: counts its tries, then behaves as its first argument says.
 CHILD = """
 import os, pathlib, signal, sys, time
-how, log = sys.argv[1], pathlib.Path(sys.argv[2])
+behavior, log = sys.argv[1], pathlib.Path(sys.argv[-1].removeprefix("out=") + ".tries")
 tries = log.read_text().count("try") + 1 if log.exists() else 1
 log.open("a").write("try\\n")
-if how == "killed first" and tries == 1:
+if behavior == "killed first" and tries == 1:
     os.kill(os.getpid(), signal.SIGKILL)
-if how == "stopped first" and tries == 1:
+if behavior == "stopped first" and tries == 1:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
     log.with_suffix(".ready").touch()
     time.sleep(60)
-if how == "slow to stop":
-    def checkpoint(*_):
-        time.sleep(3)
-        log.with_suffix(".saved").touch()
-        sys.exit(3)
-    signal.signal(signal.SIGTERM, checkpoint)
-    log.with_suffix(".ready").touch()
-    time.sleep(60)
 print("threads", os.environ["OMP_NUM_THREADS"], flush=True)
-sys.exit(int(how) if how.isdigit() else 0)
+sys.exit(int(behavior) if behavior.isdigit() else 0)
 """
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A sweep's folder, in which `python -m weft_rl.pipeline HOW out=...` is the child above."""
+    """A sweep's folder; `python -m weft_rl.pipeline BEHAVIOR out=...` is the child above."""
     package = tmp_path / "path" / "weft_rl"
     package.mkdir(parents=True)
-    # all but the pipeline is the package's own, which a launcher's process may need
+    # everything but the pipeline is the real package: the process of a launcher may need it
     (package / "__init__.py").write_text(f"__path__.append({weft_rl.__path__[0]!r})")
-    text = CHILD.replace("sys.argv[2]", "sys.argv[-1].removeprefix('out=') + '.tries'")
-    (package / "pipeline.py").write_text(text)
+    (package / "pipeline.py").write_text(CHILD)
     monkeypatch.chdir(tmp_path / "path")  # python -m looks there first
     (tmp_path / "sweep" / "logs").mkdir(parents=True)
     return tmp_path / "sweep"
@@ -67,188 +56,104 @@ def wait_until(condition):
         time.sleep(0.02)
 
 
-def words(pid):
+def arguments_of(pid):
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return file.read().decode().split("\0")
-    except OSError:  # it has ended meanwhile
+    except OSError:  # it has ended
         return []
 
 
-def processes(*wanted):
-    """The processes with these words in their command lines."""
-    return [int(p) for p in os.listdir("/proc") if p.isdigit() and {*wanted} <= {*words(p)}]
-
-
-def signalled(ready, number, *wanted):
-    """A thread that sends a signal to the process of these words once a file is there."""
+def send_when(ready, number, *arguments):
+    """A thread that signals the processes with these arguments once a file exists."""
 
     def send():
         wait_until(ready.exists)
-        for pid in processes(*wanted):
-            os.kill(pid, number)
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            if {*arguments} <= {*arguments_of(pid)}:
+                os.kill(int(pid), number)
 
     thread = threading.Thread(target=send)
     thread.start()
     return thread
 
 
-def command(folder, how):
-    argv = [sys.executable, "-m", "weft_rl.pipeline", how, f"out={folder / 'one'}"]
+def command(folder, behavior):
+    argv = [sys.executable, "-m", "weft_rl.pipeline", behavior, f"out={folder / 'one'}"]
     return Command(argv, folder.parent / "path", folder / "logs" / "one.log", 3)
 
 
 JOBS = [Job("dies", ["killed first"]), Job("fails", ["1"]), Job("wrong", ["2"]), Job("good", ["0"])]
-
-
-# One run dies once, one fails always, one fails by a mistake, one works. What trying again cannot
-# help is not tried again; what always fails, as often as was asked.
+# a user error is not retried, a failure as often as retries allows
 STATUSES = {"dies": 0, "fails": 1, "wrong": 2, "good": 0}
 TRIES = {"dies": 2, "fails": 2, "wrong": 1, "good": 1}
 
 
 def outcome(pool, folder):
-    """The statuses of the jobs, and how often each was tried."""
+    """The statuses of the jobs and the number of tries of each."""
     statuses = run_in(pool, JOBS, folder, 4)
     return statuses, {job.name: tries(folder, job.name) for job in JOBS}
 
 
-def test_failures_are_tried_again(folder, capsys, monkeypatch):
+def test_failed_runs_are_retried(folder, capsys, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert outcome(Pool(2, 3, retries=1), folder) == (STATUSES, TRIES)
-    said = capsys.readouterr().out
-    assert "dies: killed by signal 9 after" in said
-    assert "fails: stopped, status 1, after" in said
-    assert said.count("is tried again (1 of 1)") == 2
+    assert capsys.readouterr().out.count("retry 1 of 1") == 2
     assert "threads 3" in (folder / "logs" / "dies.log").read_text()
 
 
-def test_a_stopped_run_goes_on(folder):
+def test_an_interrupted_run_is_resumed(folder):
     out = f"out={folder / 'stops'}"
-    thread = signalled(folder / "stops.ready", signal.SIGTERM, "weft_rl.pipeline", out)
+    thread = send_when(folder / "stops.ready", signal.SIGTERM, "weft_rl.pipeline", out)
     job = Job("stops", ["stopped first"])
     assert run_in(Pool(1, 1, retries=1), [job], folder, 1) == {"stops": 0}
     thread.join()
     assert tries(folder, "stops") == 2
 
 
-def test_a_signal_reaches_the_command(folder):
+def test_a_cluster_task_passes_sigterm_on(folder):
     before = signal.getsignal(signal.SIGTERM)
-
-    def send():
-        wait_until((folder / "one.ready").exists)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    assert Forwarding(command(folder, "stopped first"))() == 3
+    # to this process; ClusterTask handles the signal
+    thread = send_when(folder / "one.ready", signal.SIGTERM, *arguments_of(os.getpid()))
+    assert ClusterTask(command(folder, "stopped first"))() == 3
     thread.join()
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-HERE = ["cluster=local", "timeout_min=5"]  # submitit's local executor
+def cluster(folder, launcher, *resources):
+    return open_pool(SweepConfig(launcher=launcher, resources=[*resources]), folder, "cpu", 4)
 
 
-def cluster(folder, launcher, **options):
-    return open_pool(SweepConfig(launcher=launcher, **options), folder, 4, 3)
-
-
+@pytest.mark.slow
 def test_submitit(folder):
+    """Without Slurm, submitit takes its own local executor."""
     pytest.importorskip("submitit")
-    pool = cluster(folder, "submitit", resources=HERE)
-    assert outcome(pool, folder) == (STATUSES, TRIES)
-    for wrong in ("gpu=1", "timeout_min=long", "cluster=nowhere"):
-        with pytest.raises(UserError, match="resources: submitit does not take them"):
-            cluster(folder, "submitit", resources=[*HERE, wrong])
+    assert outcome(cluster(folder, "submitit", "timeout_min=5"), folder) == (STATUSES, TRIES)
+    for wrong in ("gpu=1", "timeout_min=long"):
+        with pytest.raises(UserError, match="resources"):
+            cluster(folder, "submitit", wrong)
 
 
-def test_submitit_before_the_time_limit(folder):
-    """On the signal that comes before the limit the run is stopped, and submitted again."""
+@pytest.mark.slow
+def test_submitit_resubmits_before_the_time_limit(folder):
     pytest.importorskip("submitit")
-    pool = cluster(folder, "submitit", resources=HERE)
+    pool = cluster(folder, "submitit", "timeout_min=5")
     task = ("submitit.core._submit", str(folder / "logs" / "submitit"))
-    thread = signalled(folder / "one.ready", signal.SIGUSR2, *task)
-    submitted = pool.start(command(folder, "stopped first"))
+    thread = send_when(folder / "one.ready", signal.SIGUSR2, *task)
+    run = pool.start(command(folder, "stopped first"))
     try:
         thread.join()
-        wait_until(lambda: submitted.poll() is not None)
-        assert (submitted.poll(), tries(folder, "one")) == (0, 2)
+        wait_until(lambda: run.poll() is not None)
+        assert (run.poll(), tries(folder, "one")) == (0, 2)
     finally:
-        submitted.terminate()
+        run.terminate()
 
 
-def test_submitit_is_stopped(folder):
-    pytest.importorskip("submitit")
-    pool = cluster(folder, "submitit", resources=HERE)
-    submitted = pool.start(command(folder, "stopped first"))
-    wait_until((folder / "one.ready").exists)
-    running = processes(f"out={folder / 'one'}")
-    assert running
-    submitted.terminate()
-    submitted.wait()
-    wait_until(lambda: not processes(f"out={folder / 'one'}"))
-    # stopped for good: nothing began anew in its place
-    assert tries(folder, "one") == 1
-
-
-# A sweep of one run in a process of its own, as a terminal would have it.
-SWEEP = """
-import sys
-from pathlib import Path
-from weft_rl.cli import execute
-from weft_rl.sweeps.config import SweepConfig
-from weft_rl.sweeps.jobs import Job, open_pool, run_in
-folder, *resources = sys.argv[1:]
-pool = open_pool(SweepConfig(launcher="submitit", resources=resources), Path(folder), 1, 1)
-body = lambda _: run_in(pool, [Job("one", ["slow to stop"])], Path(folder), 1)["one"]
-sys.exit(execute("sweep", body, []))
-"""
-
-
-def test_ctrl_c_leaves_no_run_of_submitits_local_executor(folder):
-    """A terminal's Ctrl-C goes to submitit's processes too; the run has the time that it needs."""
-    pytest.importorskip("submitit")
-    words = [sys.executable, "-c", SWEEP, str(folder), *HERE]
-    sweep = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, process_group=0)
-    out = f"out={folder / 'one'}"
-    try:
-        wait_until((folder / "one.ready").exists)
-        os.killpg(sweep.pid, signal.SIGINT)
-        _, said = sweep.communicate(timeout=240)
-        assert (sweep.returncode, said) == (3, "sweep: interrupted; repeat the command to go on\n")
-        assert (folder / "one.saved").exists()
-        assert not processes(out)
-    finally:
-        for pid in [sweep.pid, *processes(out)]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def test_ctrl_c_while_a_run_is_submitted_is_not_lost(folder, monkeypatch):
-    """It stops the run, which the sweep must have for that."""
-    submitit = pytest.importorskip("submitit")
-    submit = submitit.AutoExecutor.submit
-
-    def interrupted(self, *task):
-        os.kill(os.getpid(), signal.SIGINT)
-        job = submit(self, *task)
-        wait_until((folder / "one.ready").exists)
-        return job
-
-    monkeypatch.setattr(submitit.AutoExecutor, "submit", interrupted)
-    pool = open_pool(SweepConfig(launcher="submitit", resources=HERE), folder, 1, 1)
-    with pytest.raises(KeyboardInterrupt):
-        run_in(pool, [Job("one", ["slow to stop"])], folder, 1)
-    assert (folder / "one.saved").exists()
-    assert not processes(f"out={folder / 'one'}")
-
-
-def test_without_slurm_it_is_said(monkeypatch, tmp_path):
+def test_submitit_needs_slurm(monkeypatch, tmp_path):
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"launcher=submitit: no sbatch here; use launcher=local"):
+    with pytest.raises(UserError, match="launcher=submitit: sbatch"):
         check_launcher(SweepConfig(launcher="submitit", resources=["timeout_min=5"]))
-    check_launcher(SweepConfig(launcher="submitit", resources=HERE))
     for name in ("sbatch", "srun"):
         (tmp_path / name).touch(0o755)
     check_launcher(SweepConfig(launcher="submitit"))
@@ -260,12 +165,11 @@ def small_ray():
 
     class Task:
         def __init__(self, function):
-            self.function, self.asked = function, {}
+            self.function = function
 
-        def options(self, **asked):
-            if unknown := asked.keys() - {"max_retries", "num_cpus", "num_gpus"}:
+        def options(self, **resources):
+            if unknown := resources.keys() - {"max_retries", "num_cpus", "num_gpus"}:
                 raise ValueError(f"Invalid option keyword {unknown} for remote functions.")
-            self.asked = asked
             return self
 
         def remote(self, *arguments):
@@ -285,9 +189,9 @@ def test_ray_by_a_stand_in(folder, monkeypatch):
     ray = small_ray()
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.exceptions", ray.exceptions)
-    assert outcome(cluster(folder, "ray", resources=["num_cpus=1"]), folder) == (STATUSES, TRIES)
-    with pytest.raises(UserError, match="resources: Ray does not take them"):
-        cluster(folder, "ray", resources=["gpu=1"])
+    assert outcome(cluster(folder, "ray", "num_cpus=1"), folder) == (STATUSES, TRIES)
+    with pytest.raises(UserError, match="resources"):
+        cluster(folder, "ray", "gpu=1")
 
 
 def test_workers_and_threads(monkeypatch):
@@ -300,33 +204,36 @@ def test_workers_and_threads(monkeypatch):
     assert there.requested() == {"cpus_per_task": 4, "timeout_min": 60}
 
 
-@pytest.mark.parametrize(("mine", "theirs"), [("5", "5"), (None, "3")])
-def test_the_callers_threads_win(mine, theirs, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("callers", "expected"), [("5", "5"), (None, "3")])
+def test_the_callers_threads_win(callers, expected, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if mine is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", mine)
-    (tmp_path / "logs").mkdir()
-    asked = []
-
-    class Done:
-        def poll(self):
-            return 0
+    if callers is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", callers)
+    threads = []
 
     def start(command):
-        asked.append(command.threads)
-        return Done()
+        threads.append(command.threads)
+        return SimpleNamespace(poll=lambda: 0)
 
     assert run_in(Pool(1, 3, start=start), [Job("one", [])], tmp_path, 1) == {"one": 0}
-    assert asked == [theirs]
+    assert threads == [expected]
 
 
-def test_mistakes(monkeypatch):
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"launcher": "ray", "resources": ["gpu"]}, r"resources=\[gpu\]"),
+        ({"resources": ["num_gpus=1"]}, r"resources=\[num_gpus=1\]"),
+        ({"retries": -1}, "retries=-1"),
+        ({"seeds": [1, 1]}, r"seeds=\[1,1\]"),
+    ],
+)
+def test_wrong_options(options, key):
+    with pytest.raises(UserError, match=key):
+        SweepConfig(**options)
+
+
+def test_a_launcher_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(UserError, match=r"launcher=submitit: submitit is not installed; pip"):
-        check_launcher(SimpleNamespace(launcher="submitit"))
-    with pytest.raises(UserError, match=r"resources=\[gpu\]: gpu is not key=value"):
-        SweepConfig(launcher="ray", resources=["gpu"])
-    with pytest.raises(UserError, match=r"resources=\[num_gpus=1\]: processes of this machine"):
-        SweepConfig(resources=["num_gpus=1"])
-    with pytest.raises(UserError, match=r"retries=-1: must be at least 0"):
-        SweepConfig(retries=-1)
+    with pytest.raises(UserError, match=r"launcher=submitit: .*pip install"):
+        check_launcher(SweepConfig(launcher="submitit"))

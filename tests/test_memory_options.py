@@ -8,8 +8,9 @@ from upstream_checkpoint import llada_folder
 
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
+from weft_rl.distributed import resolve_device
 from weft_rl.errors import UserError
-from weft_rl.models.loading import load_model, resolve_device
+from weft_rl.models.loading import load_model
 from weft_rl.pipeline.run import main
 from weft_rl.plan.estimate import model_shape
 from weft_rl.stages.context import StageContext

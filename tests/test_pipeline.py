@@ -241,7 +241,7 @@ def test_every_cold_start_runs(tmp_path, first):
         assert (out / f"token_entropy-{stage}.csv").exists() == has_entropy
         # rates that follow entropies are drawn along a few responses
         is_drawn = stage in ("weft", "weft_paper", "weft_exact", "weft_entropy")
-        assert (out / f"token_heat-{stage}.json").exists() == is_drawn
+        assert (out / f"entropy_heatmap-{stage}.json").exists() == is_drawn
     lines = (out / "token_entropy-weft_sw.csv").read_text().splitlines()
     assert lines[0] == "id,token,count,mean_entropy"
     counts = [int(line.rsplit(",", 2)[1]) for line in lines[1:]]

@@ -10,8 +10,7 @@ from weft_rl.config.load import load_run_config
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.rl import MasksConfig, RLConfig
 from weft_rl.config.sampler import SamplerConfig
-from weft_rl.data.records import load_records
-from weft_rl.data.tasks import held_out_records
+from weft_rl.data.tasks import held_out_records, load_records
 from weft_rl.errors import UserError
 from weft_rl.evaluation.settings import (
     PUBLISHED_RECORDS,

@@ -85,7 +85,7 @@ def test_a_devices_machine_is_asked_elsewhere():
         check_run(config)
     asked = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("weft_rl.models.loading.find_device", asked.append)
+        patch.setattr("weft_rl.pipeline.preflight.find_device", asked.append)
         check_run(config, here=False)
     assert asked == []
 

@@ -1,4 +1,4 @@
-"""The report: what it says of hand-made run folders, that it is safe, whole and self-contained."""
+"""The report of hand-made run directories: content, escaping, and no network."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from run_folders import PUZZLE, SOLUTION, completion, write_lines
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
 from weft_rl.errors import UserError
 from weft_rl.plot.figures import Line
-from weft_rl.report.chart_data import chart
+from weft_rl.report.chart_data import chart, heatmaps
 from weft_rl.report.run_page import ReportConfig, run, write_report
 from weft_rl.report.samples import sample_groups
 
@@ -79,37 +79,45 @@ def test_baselines_of_each_stage_or_of_all(folder, shared):
         ["row fillingwithout a model", "47.2" + "44.6 to 49.7", "", "256"],
         ["all oneswithout a model", "25.0" + "23.7 to 26.3", "", "256"],
     ]
-    assert "The best policy without a model, row filling, gets 47.2 %." in text
+    assert "row filling, gets 47.2%" in text
 
 
-def test_the_summary_says_how_it_ended(folder):
+def test_the_summary(folder):
     _, page = read(folder)
-    assert (
-        "Model tiny was put through weft, then rl. On 256 held-out sudoku problems, rl ends at "
-        "79.4 % (95 % interval 76.9 to 81.8), from 52.3 % after weft. A score is the share of "
-        "empty cells that are filled correctly."
-    ) in page.texts
+    summary = next(text for text in page.texts if text.startswith("Model tiny"))
+    assert "On 256 held-out sudoku problems, rl ends at 79.4%" in summary
+    assert "(95% interval 76.9 to 81.8), from 52.3% after weft." in summary
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "said"),
+    ("before", "after", "change"),
     [
-        # whatever the two intervals: each problem gains a quarter
+        # whatever the intervals of the stages: each problem gains a quarter
         ([0.0, 0.5, 0.75], [0.25, 0.75, 1.0], "+25.0 points [5.1, 44.9]: better"),
         ([0.0, 1.0], [1.0, 0.0], "+0.0 points [-100.0, 100.0]: not distinguishable"),
     ],
 )
-def test_the_summary_pairs_the_problems_of_two_stages(folder, before, after, said):
+def test_the_summary_pairs_two_stages_by_problem(folder, before, after, change):
     for stage, values in (("weft", before), ("rl", after)):
         rows = [
             completion(stage, "", id=f"test-{i}", scores={"cell_accuracy": value, "exact": 0})
             for i, value in enumerate(values)
         ]
         write_lines(folder / "completions" / f"eval-{stage}.jsonl", rows)
-    assert f"Problem by problem, in this run alone, that is {said}." in read(folder)[0]
+    assert change in read(folder)[0]
 
 
-def test_a_long_curve_is_means_of_neighbours():
+@pytest.mark.parametrize("name", ["entropy_heatmap-weft.json", "token_heat-weft.json"])
+def test_heat_maps_of_this_and_of_earlier_versions(folder, name):
+    example = {"tokens": ["a"], "entropy": [1.5], "beta": [2], "ratio": [2.0]}
+    (folder / name).write_text(json.dumps({"examples": [example]}))
+    [[[token]]] = heatmaps(folder, ["weft"]).values()
+    # masked at t = 1/2 with 1 - (1/2)^2
+    assert (token["text"], token["entropy"], token["mask_probability"]) == ("a", "1.500", "0.750")
+    assert 'data-ratio="2.0"' in read(folder)[0]
+
+
+def test_a_long_curve_is_means_of_neighbors():
     steps = [float(step) for step in range(1, 60_001)]
     (line,) = chart("reward", {"arm": [Line("arm", steps, steps)]})["lines"]
     # 1 .. 60 have the mean 30.5, the last sixty 59970.5
@@ -118,7 +126,7 @@ def test_a_long_curve_is_means_of_neighbours():
     assert line["steps"] == line["runs"][0] == steps[:1000]
 
 
-def test_one_page_that_fetches_nothing(folder):
+def test_a_page_fetches_nothing(folder):
     text, page = read(folder)
     assert {link[0] for link in page.links} == {"#"}
     assert len(set(page.ids)) == len(page.ids)
@@ -142,18 +150,18 @@ def test_equal_folders_give_equal_pages(folder):
     assert read(folder)[0] == read(folder)[0]
 
 
-def test_curves_are_described_for_those_who_do_not_see_them(folder):
+def test_curves_have_descriptions(folder):
     text, _ = read(folder)
     for label in (
         "reward, rl: 0.5 at step 1, 0.625 at step 3",
         "loss, weft: 2 at step 10, 1.5 at step 20",
-        "KL to the start, rl: 0 at step 1, 0.1 at step 3",
+        "KL to the reference model, rl: 0 at step 1, 0.1 at step 3",
     ):
         assert f'aria-label="{label}"' in text
 
 
 def without_own_scripts(text):
-    """The page less the one script and the data for it, which must hold no tag."""
+    """The page without its script and its data, which must not contain a tag."""
     own = r'<script>"use strict";[^<]*(?:<(?!/?script)[^<]*)*</script>'
     data = r'<script type="application/json">[^<]*</script>'
     return re.sub(f"{own}|{data}", "", text)
@@ -162,7 +170,7 @@ def without_own_scripts(text):
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=y>\ud800{{ 7*7 }}"
 
 
-def test_whatever_a_model_wrote_is_text(folder):
+def test_model_output_is_escaped(folder):
     hostile = completion("rl", HOSTILE, id=HOSTILE, prompt=HOSTILE)
     write_lines(folder / "completions" / "eval-rl.jsonl", [hostile])
     results = {"<script>s": {"<script>t": entry(1, 0, 2, baselines={"<script>b": entry(1, 0, 2)})}}
@@ -177,13 +185,13 @@ def test_whatever_a_model_wrote_is_text(folder):
     assert {link[0] for link in page.links} == {"#"}
 
 
-def test_the_folder_name_is_text(folder):
+def test_the_directory_name_is_escaped(folder):
     renamed = folder.with_name("<script>a")
     shutil.move(folder, renamed)
     assert "<script" not in without_own_scripts(read(renamed)[0])
 
 
-def test_marks_do_not_rest_on_colour(folder):
+def test_marks_do_not_depend_on_color(folder):
     wrong = completion("rl", "<answer>4322124334122134</answer>")
     write_lines(folder / "completions" / "eval-rl.jsonl", [wrong])
     _, page = read(folder)
@@ -209,7 +217,7 @@ def test_marks_do_not_rest_on_colour(folder):
         completion("rl", "text", fields={}),
     ],
 )
-def test_what_is_no_grid_is_text(folder, row):
+def test_completions_without_a_grid_are_text(folder, row):
     shutil.rmtree(folder / "completions")
     write_lines(folder / "completions" / "eval-rl.jsonl", [row, {"completion": "no fields"}])
     [group] = sample_groups(folder, ["rl"])
@@ -222,11 +230,11 @@ def test_what_is_no_grid_is_text(folder, row):
 def test_the_command_repeats_the_run(folder):
     _, page = read(folder)
     (line,) = [text for text in page.texts if text.startswith("python -m weft_rl.pipeline")]
-    words = shlex.split(line)[3:]
-    again = load_run_config(words, command="x")
+    argv = shlex.split(line)[3:]
+    again = load_run_config(argv, command="x")
     assert diff_configs((folder / "config.yaml").read_text(), again) == []
     assert again.stages == ["weft", "rl"]
-    assert words == ["stages=[weft,rl]", "model=tiny", "seed=7", "rl.max_steps=6", "out=runs/again"]
+    assert argv == ["stages=[weft,rl]", "model=tiny", "seed=7", "rl.max_steps=6", "out=runs/again"]
 
 
 def test_configuration_and_versions(folder):
@@ -237,7 +245,7 @@ def test_configuration_and_versions(folder):
 
 
 @pytest.mark.parametrize("only", ["config.yaml", "metrics.jsonl", "eval.json"])
-def test_whatever_is_there_is_shown(folder, only):
+def test_a_partial_directory_has_a_report(folder, only):
     for path in folder.iterdir():
         if path.name == "completions":
             shutil.rmtree(path)
@@ -247,39 +255,39 @@ def test_whatever_is_there_is_shown(folder, only):
     missing = {
         "No stage has been evaluated yet.": "eval.json",
         "No stage has been trained yet.": "metrics.jsonl",
-        "The folder holds no configuration.": "config.yaml",
+        "The directory has no configuration.": "config.yaml",
     }
-    said = {message for message in missing if message in page.texts}
-    assert said == {message for message, name in missing.items() if name != only}
+    shown = {message for message in missing if message in page.texts}
+    assert shown == {message for message, name in missing.items() if name != only}
     assert "None have been logged yet." in page.texts
 
 
-def test_mistakes_name_the_file(tmp_path):
-    with pytest.raises(UserError, match=r"gone: no such folder; name a run folder"):
-        write_report(tmp_path / "gone")
-    with pytest.raises(UserError, match=r"holds no config.yaml, metrics.jsonl or eval.json"):
-        write_report(tmp_path)
-    (tmp_path / "eval.json").write_text('{"rl"')
-    with pytest.raises(UserError, match=r"eval\.json: cannot be read"):
-        write_report(tmp_path)
-    (tmp_path / "eval.json").unlink()
-    (tmp_path / "config.yaml").write_text("a: [")
-    with pytest.raises(UserError, match=r"config\.yaml: cannot be read"):
-        write_report(tmp_path)
+@pytest.mark.parametrize(
+    ("name", "text", "key"),
+    [
+        (None, None, "no such folder"),
+        ("notes.txt", "", "holds no config.yaml"),
+        ("eval.json", '{"rl"', r"eval\.json"),
+        ("config.yaml", "a: [", r"config\.yaml"),
+        ("config.yaml", "stages: rl", r"config\.yaml"),
+        ("eval.json", '{"rl": {"sudoku": {"n": 1, "score": "5", "ci95": [0, 9]}}}', r"eval\.json"),
+    ],
+)
+def test_user_errors_name_the_file(tmp_path, name, text, key):
+    path = tmp_path / "run"
+    if name:
+        path.mkdir()
+        (path / name).write_text(text)
+    with pytest.raises(UserError, match=key):
+        write_report(path)
 
 
-def test_the_command_prints_where_the_report_is(folder, capsys):
+def test_the_command_prints_the_path(folder, capsys):
     assert run(ReportConfig(str(folder))) == 0
     assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
 
 
-def test_no_torch_for_a_report(folder):
-    code = "from weft_rl.report.run_page import main; main(sys.argv[1:]); "
-    code += "print('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; {code}", str(folder)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.splitlines()[-1] == "False"
+def test_a_report_does_not_import_torch(folder):
+    code = "from weft_rl.report.run_page import main; main(sys.argv[1:])"
+    argv = [sys.executable, "-c", f"import sys; {code}; sys.exit('torch' in sys.modules)"]
+    assert subprocess.run([*argv, str(folder)], check=False).returncode == 0

@@ -1,54 +1,46 @@
-"""The reports' controls, in a real browser: what moves, that nothing fails and nothing is fetched.
+"""The reports' controls in a headless Chromium: scripts, keys, mouse, and nothing is fetched.
 
-Needs Chromium; a script at the page's end plays the reader and leaves what it saw in the title."""
+A script at the page's end acts as the reader and leaves what it saw in the title."""
 
 import json
 import re
-import shutil
 import subprocess
 from html import escape
 from itertools import combinations
 
 import numpy as np
 import pytest
-from run_folders import write_lines
+from devtools import browsing
+from report_folders import (
+    CHROMIUM,
+    HOSTILE,
+    REWARDS,
+    STEPS,
+    comparison_folder,
+    run_folder,
+    write_rewards,
+)
 
 from weft_rl.ema import time_weighted_ema
 from weft_rl.evaluation.paired_runs import ArmRun, compare_runs
 from weft_rl.report.run_page import write_report
 from weft_rl.runs.atomic_io import write_json
-from weft_rl.runs.folder import DENOISING_REPLAY, ENTROPY_HEATMAP
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path")
-STEPS = [1, 2, 3, 5, 8, 9, 10, 20]
-REWARDS = [0.1, 0.5, 0.2, 0.6, 0.3, 0.8, 0.7, 0.9]
-LOUD = ("--enable-logging=stderr",)
-HOSTILE = "</script><script>document.title='broken'</script>"
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path"),
+    pytest.mark.slow,
+]
+LOGGED = ("--enable-logging=stderr",)
+FOCUS = "document.activeElement.dataset.name ?? document.activeElement.type"
 
 
 @pytest.fixture
 def folder(tmp_path):
-    path = tmp_path / "run"
-    (path / "completions").mkdir(parents=True)
-    (path / "config.yaml").write_text("stages: [weft, rl]\n")
-    rows = [
-        {"stage": "rl", "step": step, "reward": reward}
-        for step, reward in zip(STEPS, REWARDS, strict=True)
-    ]
-    write_lines(path / "metrics.jsonl", rows)
-    heat = {"tokens": ["a", HOSTILE], "entropy": [4, 1], "beta": [2, 1], "ratio": [4 / 3, 2 / 3]}
-    write_json(path / ENTROPY_HEATMAP.format(stage="weft"), {"examples": [heat]})
-    played = {"prompt": HOSTILE, "tokens": ["x", HOSTILE], "opened": [2, 1]}
-    played |= {"confidences": [0.5, 0.9], "steps": 2}
-    write_json(path / DENOISING_REPLAY.format(stage="rl"), {"examples": [played]})
-    result = {"rl": {"sudoku": {"n": 1, "score": 5.0, "ci95": [0.0, 9.0]}}}
-    write_json(path / "eval.json", result)
-    return path
+    return run_folder(tmp_path / "run")
 
 
 def opened(page, folder, *flags):
-    """What the browser made of a page: its document, and what it said on its standard error."""
+    """What the browser made of a page: its document, and what it output on its standard error."""
     tried = folder / "tried.html"
     tried.write_text(page)
     done = subprocess.run(
@@ -65,33 +57,33 @@ def opened(page, folder, *flags):
 
 
 def browse(folder, script):
-    """The title that the script leaves, and what the browser said on its standard error."""
+    """The title that the script leaves, and what the browser output on its standard error."""
     page = write_report(folder).read_text()
     page = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", page)
     page = page.replace("</body>", f"<script>document.title = {script}</script></body>")
-    document, said = opened(page, folder, *LOUD, "--virtual-time-budget=4000")
+    document, output = opened(page, folder, *LOGGED, "--virtual-time-budget=4000")
     (title,) = re.findall(r"<title>(.*?)</title>", document, re.DOTALL)
-    return title, said
+    return title, output
 
 
 def test_the_page_runs_its_own_script_and_no_other(folder):
     write_report(folder)
     report = folder / "report.html"
     injected = report.read_text().replace("</body>", "<script>document.title='in'</script></body>")
-    document, said = opened(injected, folder, *LOUD, "--virtual-time-budget=2000")
+    document, output = opened(injected, folder, *LOGGED, "--virtual-time-budget=2000")
     # the chart was drawn by the page's script; the injected one was refused
     assert 'type="range"' in document
     assert "<title>run: report</title>" in document
-    assert "Refused to execute inline script" in said or "Content Security" in said
+    assert "Refused to execute inline script" in output or "Content Security" in output
 
 
 def test_smoothing_zoom_and_lines(folder):
     script = """(() => {
-      const root = document.querySelector("[data-live=chart]");
+      const root = document.querySelector("[data-widget=chart]");
       const bold = () => root.querySelector("path.bold")?.getAttribute("d") ?? "";
       const inputs = [...root.querySelectorAll("input")];
       const [tick, slider, first, end] = inputs;
-      const seen = { still: root.querySelectorAll(".still").length, start: bold() };
+      const seen = { static: root.querySelectorAll(".static").length, start: bold() };
       slider.value = 0; slider.dispatchEvent(new Event("input")); seen.raw = bold();
       first.value = 3; first.dispatchEvent(new Event("change"));
       end.value = 10; end.dispatchEvent(new Event("change")); seen.zoomed = bold();
@@ -101,7 +93,7 @@ def test_smoothing_zoom_and_lines(folder):
     })()"""
     title, errors = browse(folder, script)
     seen = json.loads(title)
-    assert seen["still"] == 0
+    assert seen["static"] == 0
     assert seen["hidden"] == ""
     assert seen["whole"] == seen["raw"] != seen["start"]
 
@@ -118,34 +110,34 @@ def test_smoothing_zoom_and_lines(folder):
     assert "CONSOLE" not in errors
 
 
-def test_heat_and_playback(folder):
+def test_heatmap_and_replay(folder):
     script = """(() => {
-      const heat = document.querySelector("[data-live=heat]");
+      const heat = document.querySelector("[data-widget=entropy_heatmap]");
       const [one, two] = heat.querySelectorAll(".token");
       const slider = heat.querySelector("input");
       slider.value = 0.75; slider.dispatchEvent(new Event("input")); one.focus();
-      const play = document.querySelector("[data-live=playback]");
+      const play = document.querySelector("[data-widget=denoising_replay]");
       const places = [...play.querySelectorAll(".token")];
       const step = play.querySelector("input");
       const at = value => { step.value = value; step.dispatchEvent(new Event("input"));
         return places.map(place => place.textContent); };
-      return JSON.stringify({ told: heat.querySelector(".told").textContent,
+      return JSON.stringify({ details: heat.querySelector(".details").textContent,
         heat: [one, two].map(token => token.style.getPropertyValue("--heat")),
         hidden: heat.querySelector(".controls").hidden, start: at(0), one: at(1), end: at(2),
-        said: play.querySelector("output").textContent });
+        output: play.querySelector("output").textContent });
     })()"""
     title, errors = browse(folder, script)
     seen = json.loads(title.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
     # 1 - .25^(4/3) = .843, 1 - .25^(2/3) = .603
     assert seen["heat"] == ["0.843", "0.603"]
-    assert seen["told"] == "a: entropy 4.000 nats, beta 2.000, t_i 0.843"
+    assert seen["details"] == "a: entropy 4.000 nats, beta 2.000, t_i 0.843"
     assert seen["hidden"] is False
     assert (seen["start"], seen["one"], seen["end"]) == (
         ["▒", "▒"],
         ["▒", HOSTILE],
         ["x", HOSTILE],
     )
-    assert seen["said"] == "step 2 of 2"
+    assert seen["output"] == "step 2 of 2"
     assert "CONSOLE" not in errors
 
 
@@ -175,7 +167,7 @@ def test_a_phone_needs_no_sideways_scroll(folder):
 
 # each text of the chart: what it says, and its left, right, top and bottom in the chart
 TEXTS = """
-  const picture = root.querySelector("[data-live=chart] > svg");
+  const picture = root.querySelector("[data-widget=chart] > svg");
   const outer = picture.getBoundingClientRect();
   return [...picture.querySelectorAll("text")].map(text => {
     const box = text.getBoundingClientRect();
@@ -186,13 +178,11 @@ TEXTS = """
 @pytest.mark.parametrize("width", [420, 1100])
 @pytest.mark.parametrize("scale", [0.04, 1e-4])
 def test_the_charts_numbers_are_whole_and_apart(folder, width, scale):
-    rewards = [scale * (1 - 2 * (i % 2)) for i in range(4)]
-    rows = [{"stage": "rl", "step": i, "reward": r} for i, r in enumerate(rewards, 1)]
-    write_lines(folder / "metrics.jsonl", rows)
+    write_rewards(folder, {i + 1: scale * (1 - 2 * (i % 2)) for i in range(4)})
     texts = framed(folder, width, TEXTS)
-    said = [text for text, *_ in texts]
-    assert "step" in said
-    assert f"{-scale / 2:g}" in said or f"{-scale:g}" in said
+    output = [text for text, *_ in texts]
+    assert "step" in output
+    assert f"{-scale / 2:g}" in output or f"{-scale:g}" in output
     # two of a hundred pixels: boxes are rounded
     assert min(min(sides[:4]) for _, *sides in texts) >= -0.02
     boxes = [
@@ -231,9 +221,85 @@ def test_a_comparisons_differences_fit_a_page(comparison):
 def test_the_area_of_rewards_stays_within_what_they_can_be(comparison):
     """Of 0.1, 0.5 and 0.9 the mean is 0.5 +- 4.30 * 0.4 / 3^0.5 = 0.99."""
     for seed, reward in enumerate((0.1, 0.5, 0.9)):
-        rows = [{"stage": "rl", "step": step, "reward": reward} for step in (1, 2, 3)]
-        (comparison / f"sft-seed{seed}").mkdir()
-        write_lines(comparison / f"sft-seed{seed}" / "metrics.jsonl", rows)
-    body = """return [...root.querySelectorAll("[data-live=chart] > svg text[text-anchor=end]")]
+        write_rewards(comparison / f"sft-seed{seed}", dict.fromkeys((1, 2, 3), reward))
+    body = """return [...root.querySelectorAll("[data-widget=chart] > svg text[text-anchor=end]")]
       .map(text => Number(text.textContent));"""
     assert framed(comparison, 1100, body) == [0, 0.5, 1]
+
+
+@pytest.fixture
+def show(tmp_path):
+    """Opens a folder's report, for a `with`."""
+    return lambda run: browsing(CHROMIUM, write_report(run), tmp_path / "browser")
+
+
+def test_a_response_is_one_stop_and_arrows_move_in_it(show, folder):
+    with show(folder) as page:
+        page.js("document.querySelector('[data-widget=entropy_heatmap] input').focus()")
+        page.key("Tab")
+        assert page.js(FOCUS) == "a"
+        page.key("ArrowRight")
+        details = "document.querySelector('.details').textContent"
+        assert "entropy 1.000 nats, beta 1.000" in page.js(details)
+        page.key("ArrowRight")  # the last one stays
+        page.key("Home")
+        assert page.js(details).startswith("a: entropy 4.000")
+        page.key("End")
+        page.key("Home")
+        page.key("Tab")  # past the tokens behind it
+        assert page.js("document.activeElement.textContent") == "play"
+        page.key("Enter", "\r")
+        replay = "document.querySelector('[data-widget=denoising_replay] {}').textContent"
+        page.wait(f"{replay.format('output')} === 'step 2 of 2'")
+        page.wait(f"{replay.format('button')} === 'play'")
+        assert page.errors == []
+
+
+def test_fields_tell_the_range_and_a_drag_shows_it(show, folder):
+    with show(folder) as page:
+        fields = "[...document.querySelectorAll('input[type=number]')].map(field => field.value)"
+        page.js("document.querySelector('input[type=number]').select()")
+        for digit in "500":
+            page.key(digit, digit)
+        page.key("Tab")
+        assert page.js(fields) == ["1", "20"]
+        left, top, width = page.js(
+            "(() => { const chart = document.querySelector('[data-widget=chart] > svg');"
+            "chart.scrollIntoView(); const at = chart.getBoundingClientRect();"
+            "return [at.left, at.top + 50, at.width]; })()"
+        )
+        page.mouse("mousePressed", left + width / 2, top)
+        page.mouse("mouseMoved", left + 0.8 * width, top)
+        share = (
+            page.js("document.querySelector('.selection').getBoundingClientRect().width") / width
+        )
+        assert share == pytest.approx(0.3, abs=0.01)
+        page.mouse("mouseReleased", left + 0.8 * width, top)
+        # step = 1 + 19 (720 share - 52) / 656: 9.92 at .5 of the width, 16.18 at .8
+        assert page.js(fields) == ["10", "16"]
+        page.mouse("mousePressed", left + width / 2, top)
+        page.mouse("mouseReleased", left + width / 2, top)
+        assert page.js(fields) == ["10", "16"]  # a click is no zoom
+        assert page.js("document.querySelectorAll('.selection').length") == 0
+        assert page.errors == []
+
+
+def test_arms_and_bands_of_a_comparison_in_the_dark(show, tmp_path):
+    comparison = comparison_folder(tmp_path / "arms")
+    for name, scale in (("sft-seed0", 0.1), ("sft-seed1", 0.3), ("weft-seed1", 0.4)):
+        write_rewards(comparison / name, {step: scale * step for step in (1, 2, 3)})
+    with show(comparison) as page:
+        drawn = "['path.bold', 'path[fill-opacity]'].map(of => document.querySelectorAll("
+        drawn += "`[data-widget=chart] > svg ${of}`).length)"
+        assert page.js(drawn) == [2, 1]  # one run has no band
+        page.js("document.querySelector('[type=checkbox]').focus()")
+        page.key(" ", " ")
+        assert page.js(drawn) == [1, 0]
+        page.key(" ", " ")
+        assert page.js(drawn) == [2, 1]
+        ground = "getComputedStyle(document.body).backgroundColor"
+        assert page.js(ground) == "rgb(255, 255, 255)"
+        dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+        page.call("Emulation.setEmulatedMedia", features=dark)
+        assert page.js(ground) == "rgb(21, 23, 27)"
+        assert page.errors == []

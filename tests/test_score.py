@@ -14,7 +14,7 @@ import pytest
 from weft_rl import score
 from weft_rl.cli import execute
 from weft_rl.errors import UserError
-from weft_rl.evaluation.generate import summarise
+from weft_rl.evaluation.generate import summarize
 from weft_rl.evaluation.scores import score_completions
 from weft_rl.rewards.registry import REWARDS
 from weft_rl.score import ScoreConfig
@@ -285,7 +285,7 @@ RUN_ROWS = {
 def test_completions_of_a_run_score_as_its_evaluation(tmp_path, task):
     rows = RUN_ROWS[task]
     texts, fields = [row["completion"] for row in rows], [row["fields"] for row in rows]
-    entry = summarise([each.scores for each in score_completions(task, texts, fields)])
+    entry = summarize([each.scores for each in score_completions(task, texts, fields)])
     result = score_file(write(tmp_path, *rows), task)
     assert (result["n"], result["score"]) == (len(rows), entry["score"])
     assert result["broken"] == []

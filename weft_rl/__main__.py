@@ -20,7 +20,7 @@ COMMANDS = {
         "weft_rl.reproduce.command",
         "tables and figures of the WeFT paper, beside its numbers",
     ),
-    "plot": ("weft_rl.plot.curves", "plot reward curves of runs"),
+    "plot": ("weft_rl.plot.command", "plot reward curves of runs"),
     "report": ("weft_rl.report.run_page", "write the HTML report of a run or a comparison"),
     "score": ("weft_rl.score", "score saved generations"),
     "sample": ("weft_rl.sample", "generate from a checkpoint"),

@@ -18,6 +18,7 @@ from weft_rl.config.sampler import SamplerConfig
 from weft_rl.data.prompts import PromptStyle, chat_prompt
 from weft_rl.data.tasks import task_prompt
 from weft_rl.data.text import TextEncoder, decode_completion
+from weft_rl.distributed import resolve_device
 from weft_rl.errors import UserError
 from weft_rl.io.terminal import Console
 from weft_rl.pipeline.resume import writing
@@ -167,7 +168,7 @@ def _generate(
     import torch
     from transformers.utils import logging
 
-    from weft_rl.models.loading import load_model, load_tokenizer, resolve_device
+    from weft_rl.models.loading import load_model, load_tokenizer
     from weft_rl.sampler import generate
     from weft_rl.sampler.progress import live_completion, progress_bar
 

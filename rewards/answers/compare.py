@@ -3,11 +3,10 @@ r"""Equality of two answers; docs/tasks.md has the rules as a table."""
 import re
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Literal
 
 from weft_rl.rewards.answers.labels import based
 from weft_rl.rewards.answers.normalize import normalized
-from weft_rl.rewards.answers.shapes import NOTHING, Answer, shape
+from weft_rl.rewards.answers.shapes import NOTHING, Answer, Relation, shape
 
 _NUMBER = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"
 _RATIONAL = re.compile(
@@ -22,9 +21,6 @@ _SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 # Collections whose elements have an order; the others are equal in any order.
 _ORDERED = ("tuple", "row", "matrix")
 
-# What is asked of two formulas: the same value, or for the difference of two equations' sides that
-# one is a multiple of the other, by any number or by a positive one.
-Relation = Literal["equal", "multiple", "positive"]
 # Decides about two texts that are neither the same text nor both rational numbers.
 Leaf = Callable[[str, str, Relation], bool]
 

@@ -6,6 +6,7 @@ Example: "x<3 or x\ge 5" is the union of (-\infty,3) and [5,\infty), of x."""
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 from weft_rl.rewards.answers.labels import Unit, labeled
 
@@ -30,6 +31,9 @@ _NAME = re.compile(
 _TURNED = re.compile(r"([\[\]])([^\[\](),]+),([^\[\](),]+)([\[\]])")
 _ALL = re.compile(r"\\mathbb\{R\}|(?:all )?real numbers", re.IGNORECASE)
 _INFINITE = re.compile(r"[-+]?\\infty")
+# Relation of two formulas: equal values, or (for the sides of equations) one is a multiple of the
+# other, by any factor or by a positive one.
+Relation = Literal["equal", "multiple", "positive"]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from latex2sympy2_extended import latex2sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from sympy import Basic, Expr, I, Pow, Rational, expand, factorial, nan, zoo
 
-from weft_rl.rewards.answers.compare import Relation
+from weft_rl.rewards.answers.shapes import Relation
 
 _CONFIG = ConversionConfig(interpret_as_mixed_fractions=False, lowercase_symbols=False)
 _DIGITS, _MANY_DIGITS, _TINY = 50, 400, Rational(1, 10**200)

@@ -11,7 +11,8 @@ from fuzz import no_hang
 
 from weft_rl.errors import UserError
 from weft_rl.evaluation.paired_runs import read_arm_run
-from weft_rl.plot.curves import plot_run, plot_runs
+from weft_rl.plot.command import plot_runs
+from weft_rl.plot.curves import plot_run
 from weft_rl.report.run_page import write_report
 from weft_rl.runs.folder import finished_stages, read_config, read_results
 from weft_rl.trainers.infra.callbacks import MetricsWriter
@@ -65,8 +66,8 @@ def test_whole_folders_are_read(tmp_path):
     for reader in READERS.values():
         reader(tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "Entropy over a response" in page
-    assert "Denoising, step by step" in page
+    assert 'data-widget="entropy_heatmap"' in page
+    assert 'data-widget="denoising_replay"' in page
     write(tmp_path / "both", whole_comparison())
     assert "WeFT then RL against SFT" in write_report(tmp_path / "both").read_text()
 

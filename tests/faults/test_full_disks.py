@@ -19,7 +19,7 @@ from weft_rl.cli import execute
 from weft_rl.convert import main as convert
 from weft_rl.errors import UserError
 from weft_rl.models.toy import tiny_tokenizer
-from weft_rl.plot.curves import main as plot
+from weft_rl.plot.command import main as plot
 from weft_rl.report.run_page import main as report
 from weft_rl.runs.atomic_io import write_bytes, write_json
 from weft_rl.runs.jsonl import append_line

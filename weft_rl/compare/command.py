@@ -1,4 +1,4 @@
-"""`compare`: several cold starts, each with RL after it, paired over seeds."""
+"""`compare`: several cold starts, each followed by RL, paired over seeds."""
 
 import sys
 from collections.abc import Sequence
@@ -32,32 +32,29 @@ from weft_rl.report.comparison_page import reward_curves, write_comparison_repor
 from weft_rl.report.comparison_tables import notes, score_rows, sentences, to_markdown
 from weft_rl.runs.atomic_io import write_json, write_text
 from weft_rl.runs.folder import CONFIG, CURVES, REPORT, read_config, read_results
-from weft_rl.sweeps.config import SweepConfig
+from weft_rl.sweeps.config import SweepConfig, split_arguments
 from weft_rl.sweeps.jobs import (
     LOGS,
     Job,
-    Pool,
     check_launcher,
-    failure,
-    last_line,
+    exit_status,
     open_pool,
     run_in,
-    workers_and_threads,
+    train_base,
 )
-from weft_rl.sweeps.split import split_words
 
-PAGE = "comparison.md"
+SUMMARY = "comparison.md"
 ARMS = tuple(stage for stage in STAGES if stage not in ("base", "rl", "eval"))
-# Of the options of a run, those that differ between the runs of a comparison or make it one.
-_SET_HERE = {
+# Options of a run that compare sets, with what to do instead.
+_RESERVED = {
     "stages": "compare sets it for each run; write arms=[...]",
     "seed": "compare sets it for each run; write seeds=[...]",
     "eval.after_each": "compare needs every stage's evaluation; leave it out",
 }
-_ABOUT = f"""Several cold starts, each with RL after it, paired over seeds.
+_ABOUT = f"""Several cold starts, each followed by RL, paired over seeds.
 
-Any option of weft_rl.pipeline may be given too and holds for every run (its --help lists them),
-but {", ".join(_SET_HERE)}: compare sets these."""
+Accepts any option of weft_rl.pipeline for all runs (its --help lists them), except
+{", ".join(_RESERVED)}, which compare sets."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +62,16 @@ class CompareConfig(SweepConfig):
     """Options of `compare` beside those of the runs."""
 
     arms: list[str] = field(
-        metadata=about(f"cold starts, the first is the reference; of {' '.join(ARMS)}", at_least=1)
+        metadata=about(f"cold starts, the reference first; of {' '.join(ARMS)}", at_least=1)
     )
-    out: str | None = option(None, "folder; null: runs/<time>-compare-<arms>")
+    out: str | None = option(None, "directory; null: runs/<time>-compare-<arms>")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for arm in self.arms:
-            rule = f"{shown(arm)} is no cold start; there are {', '.join(ARMS)}"
+            rule = f"{shown(arm)} is not a cold start; try one of {', '.join(ARMS)}"
             require(arm in ARMS, "arms", self.arms, rule)
-            require(self.arms.count(arm) == 1, "arms", self.arms, f"{arm} stands there twice")
+            require(self.arms.count(arm) == 1, "arms", self.arms, f"{arm} is listed twice")
 
     def units(self) -> list[tuple[str, int]]:
         """Arm and seed of every run; all arms of a seed before the next seed."""
@@ -82,29 +79,28 @@ class CompareConfig(SweepConfig):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the comparison that the arguments ask for; returns the exit status."""
-    options, config, words = read_options(argv)
+    """Run the comparison; returns the exit status."""
+    options, config, arguments = read_options(argv)
     if "--print-config" in argv:
         sys.stdout.write(_as_yaml(options, config))
         return 0
     check_launcher(options)
     check_run(config, here=options.launcher == "local")
     check_stages(replace(config, stages=[*options.arms, "rl"]))
-    base = model_path(config) is None
-    total = len(options.units())
-    workers, threads = workers_and_threads(options, config.device, total)
     folder = open_comparison(options, config)
     require_same_options(folder, options.arms, options.seeds)
-    pool = open_pool(options, folder, workers, threads)
+    total = len(options.units())
+    pool = open_pool(options, folder, config.device, total)
     jobs = [
-        Job(run_name(arm, seed), [*words, f"stages=[{arm},rl]", f"seed={seed}"])
+        Job(run_name(arm, seed), [*arguments, f"stages=[{arm},rl]", f"seed={seed}"])
         for arm, seed in options.units()
         if not is_done(folder / run_name(arm, seed), replace(config, seed=seed), arm)
     ]
-    again = resume_command(argv, None if options.out else folder)
-    again = f"go on with: python -m weft_rl.compare {again}"
+    resume = resume_command(argv, None if options.out else folder)
+    resume = f"resume with: python -m weft_rl.compare {resume}"
     try:
-        statuses = _train_base(pool, folder, words) if base and jobs else {}
+        needs_base = model_path(config) is None and jobs
+        statuses = train_base(pool, folder, arguments) if needs_base else {}
         if not any(statuses.values()):
             statuses = run_in(pool, jobs, folder, total)
     except KeyboardInterrupt as stop:
@@ -112,79 +108,71 @@ def main(argv: Sequence[str]) -> int:
             is_done(folder / run_name(arm, seed), replace(config, seed=seed), arm)
             for arm, seed in options.units()
         )
-        raise Interrupted(f"stopped with {done} of {total} runs done; {again}") from stop
-    failed = {name: status for name, status in statuses.items() if status != 0}
-    for name, status in failed.items():
-        sys.stderr.write(f"weft_rl.compare: {failure(folder, name, status)}\n")
+        raise Interrupted(f"interrupted with {done} of {total} runs done; {resume}") from stop
     write_results(folder, options, config.task)
-    # 3 is what a run says that can go on, for instance after a full disk
-    if failed and set(failed.values()) == {3}:
-        raise Interrupted(f"{', '.join(failed)} stopped before the end; {again}")
-    return 1 if failed else 0
+    return exit_status("weft_rl.compare", folder, statuses, resume)
 
 
 def read_options(argv: Sequence[str]) -> tuple[CompareConfig, RunConfig, list[str]]:
-    """The comparison's options, those of its first run, and the arguments that every run gets.
+    """The comparison's options, those of its first run, and the arguments of every run.
 
     Raises UserError for a mistake in either and SystemExit(0) after --help."""
-    if any(word in ("--help", "-h") for word in argv):
+    if any(argument in ("--help", "-h") for argument in argv):
         parse_options(CompareConfig, ["--help"], command="weft_rl.compare", description=_ABOUT)
-    asked = [word for word in argv if word != "--print-config"]
-    own, words = split_words(asked, CompareConfig, _SET_HERE)
+    given = [argument for argument in argv if argument != "--print-config"]
+    own, arguments = split_arguments(given, CompareConfig, _RESERVED)
     options = parse_options(CompareConfig, own, command="weft_rl.compare", description=_ABOUT)
     seed = f"seed={options.seeds[0]}"
     first, *_ = [
-        load_run_config([*words, f"stages=[{arm},rl]", seed], command="weft_rl.compare")
+        load_run_config([*arguments, f"stages=[{arm},rl]", seed], command="weft_rl.compare")
         for arm in options.arms
     ]
-    # the folder is the comparison's, and a run that is tried again goes on in its own
-    return options, first, [word for word in words if word != "resume=never"]
+    # resume=never is about the comparison's directory: a retried run resumes in its own
+    return options, first, [each for each in arguments if each != "resume=never"]
 
 
 def open_comparison(options: CompareConfig, config: RunConfig) -> Path:
-    """Create the comparison's folder, or take up one of the same options.
+    """Create the comparison's directory, or reuse one with the same options.
 
-    Arms and seeds may join one, whose finished runs are kept. Raises UserError when the folder
-    cannot be written or holds anything else."""
+    Arms and seeds may be added; finished runs are kept. Raises UserError if the directory cannot be
+    written or holds anything else."""
     if options.out is None:
         folder = fresh_folder(f"compare-{'-'.join(options.arms)}")
     else:
         folder = Path(options.out)
     with writing(folder):
         (folder / LOGS).mkdir(parents=True, exist_ok=True)
-        known = folder / CONFIG
-        if known.exists():
-            _check_same(known, options, config)
+        if (folder / CONFIG).exists():
+            _check_same(folder, options, config)
         elif any(path.name != LOGS for path in folder.iterdir()):
-            raise UserError(f"out={folder}: is not empty and holds no comparison; choose another")
-        write_text(known, _as_yaml(options, config) + environment())
+            raise UserError(f"out={folder}: not empty and not a comparison; choose another out")
+        write_text(folder / CONFIG, _as_yaml(options, config) + environment())
     return folder
 
 
-def _check_same(known: Path, options: CompareConfig, config: RunConfig) -> None:
-    """Raise UserError for a folder that holds another comparison: the same one may have further
-    arms and seeds, and other options that change no weights."""
-    folder = known.parent
+def _check_same(folder: Path, options: CompareConfig, config: RunConfig) -> None:
+    """Raise UserError unless the directory's comparison differs by added arms and seeds only."""
     if config.resume == "never":
         raise UserError(
-            f"out={folder}: holds a comparison already; leave out resume=never to go on with it, "
-            "or choose another out"
+            f"out={folder}: already holds a comparison; leave out resume=never to resume it, or "
+            "choose another out"
         )
     saved = read_config(folder)
     if not {"arms", "seeds", "run"} <= saved.keys():
         raise UserError(f"out={folder}: holds a run, not a comparison; choose another out")
-    for key, asked in (("arms", options.arms), ("seeds", options.seeds)):
-        # more may be asked of a comparison, which keeps its reference, the first arm
-        if not set(saved[key]) <= set(asked) or (key == "arms" and saved[key][:1] != asked[:1]):
-            rule = f"holds {key}={shown(saved[key])}"
-            raise UserError(f"out={folder}: {rule}; name them all, in that order, and any further")
+    for key, given in (("arms", options.arms), ("seeds", options.seeds)):
+        # the first arm is the reference and must stay first
+        if not set(saved[key]) <= set(given) or (key == "arms" and saved[key][:1] != given[:1]):
+            raise UserError(
+                f"out={folder}: holds {key}={shown(saved[key])}; repeat them in that order, then "
+                "add others"
+            )
     different = changed_options(yaml.safe_dump(saved["run"]), config, [])
-    # stages and seed are each run's own
-    different = [key for key in different if key not in _SET_HERE]
+    different = [key for key in different if key not in _RESERVED]
     if different:
         raise UserError(
-            f"out={folder}: holds another comparison (different: {', '.join(different)}); "
-            "choose another out, or repeat its options"
+            f"out={folder}: holds another comparison (different: {', '.join(different)}); choose "
+            "another out, or repeat its options"
         )
 
 
@@ -194,32 +182,18 @@ def _as_yaml(options: CompareConfig, config: RunConfig) -> str:
 
 
 def is_done(unit: Path, config: RunConfig, arm: str) -> bool:
-    """Whether a run has been evaluated after each stage as these options have it, and has come to
-    its end, which is its report."""
+    """Whether a run has its report and every stage is evaluated with these options."""
     evaluated = read_results(unit)
-    # what an earlier version has not evaluated is none of this one's work
+    # an earlier version may have left out stages, which are not evaluated again
     stages = [stage for stage in ("base", arm) if stage in evaluated]
     done = all(is_evaluated(config, evaluated, stage) for stage in [*stages, "rl"])
     return done and (unit / REPORT).exists()
 
 
-def _train_base(pool: Pool, folder: Path, words: Sequence[str]) -> dict[str, int]:
-    """Train the base model that all runs start from, or find it in the cache; its exit status.
-
-    Left to the runs, those that start together would each train it. Raises UserError when the run
-    finds a mistake."""
-    job = Job("base", [*words, "stages=[base]", "eval.after_each=false"])
-    statuses = run_in(pool, [job], folder, 1)
-    if statuses[job.name] == 2:
-        line = last_line(folder / LOGS / f"{job.name}.log")
-        raise UserError(line.removeprefix("weft_rl.pipeline: "))
-    return statuses
-
-
 def write_results(folder: Path, options: CompareConfig, task: str) -> None:
     """Write comparison.json, comparison.md, the curves and the report, and print the tables.
 
-    Nothing when no run has come as far as an evaluation."""
+    Does nothing before the first evaluation of a run."""
     paths = {unit: folder / run_name(*unit) for unit in options.units()}
     units = [read_arm_run(path, arm, seed, task) for (arm, seed), path in paths.items()]
     if not any(unit.scores for unit in units):
@@ -228,24 +202,23 @@ def write_results(folder: Path, options: CompareConfig, task: str) -> None:
     revisions = {read_config(path).get("revision") for path in paths.values()}
     result["revisions"] = sorted(str(revision) for revision in revisions if revision)
     write_json(folder / RESULT, result)
-    write_text(folder / PAGE, to_markdown(result))
+    write_text(folder / SUMMARY, to_markdown(result))
     means = mean_curves(reward_curves(folder, result))
     if means:
         title = f"rewards of {folder.resolve().name}"
         save_figure(draw_means("reward in RL", means), folder / CURVES, title)
     report = write_comparison_report(folder)
-    show(result)
-    written = [name for name in (RESULT, PAGE, CURVES) if (folder / name).exists()]
+    _print_tables(result)
+    written = [name for name in (RESULT, SUMMARY, CURVES) if (folder / name).exists()]
     Console().print(f"{folder}: {', '.join(written)}", soft_wrap=True, highlight=False)
     Console().print(f"report: {report}", soft_wrap=True, highlight=False)
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the scores and what they say."""
+def _print_tables(result: dict[str, Any]) -> None:
     console = Console()
-    head, *rows = score_rows(result)
-    title = f"{result['task']}, {result['n']} held out, percent [95 % interval]"
-    table = Table(*head, title=title)
+    header, *rows = score_rows(result)
+    title = f"{result['task']}, {result['n']} held-out records, percent [95% interval]"
+    table = Table(*header, title=title)
     for row in rows:
         table.add_row(*row, style="dim" if row[0] == "no model" else "")
     console.print(table)

@@ -1,7 +1,8 @@
-"""Policies without a model, to print beside every result: what an answer is worth for free."""
+"""Policies without a model: what an answer scores for free, printed beside every result."""
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,76 +13,45 @@ from weft_rl.rewards.sudoku_grid import CELLS, DIGITS
 from weft_rl.seeding import seed_for
 
 
-def all_ones(record: Record) -> str:
-    """Every cell a 1: a quarter of any grid is right."""
-    return tagged_answer("tiny", "", "1" * CELLS)
+def _random_digits(fields: Mapping[str, Any]) -> str:
+    rng = np.random.default_rng(seed_for("random digits", str(fields["puzzle"])))
+    return "".join(rng.choice(list(DIGITS), CELLS))
 
 
-def random_digits(record: Record) -> str:
-    """Every cell a digit drawn for this puzzle: a quarter is right on average."""
-    rng = np.random.default_rng(seed_for("random digits", str(record.fields["puzzle"])))
-    return tagged_answer("tiny", "", "".join(rng.choice(list(DIGITS), CELLS)))
+def _last_number(fields: Mapping[str, Any]) -> str:
+    numbers = re.findall(r"[0-9][0-9,]*", str(fields["question"])) or [""]
+    return numbers[-1].rstrip(",")
 
 
-def row_filling(record: Record) -> str:
-    """Each row's empty cells filled with the digits that the row lacks, in ascending order."""
-    return tagged_answer("tiny", "", fill_rows(str(record.fields["puzzle"])))
+def _last_formula(fields: Mapping[str, Any]) -> str:
+    """The last formula between dollar signs."""
+    return (re.findall(r"\$([^$]+)\$", str(fields["problem"])) or [""])[-1]
 
 
-def copy_of_the_puzzle(record: Record) -> str:
-    """The puzzle as it is, its empty cells empty."""
-    return tagged_answer("tiny", "", str(record.fields["puzzle"]))
+def _policy(answer: Callable[[Mapping[str, Any]], str]) -> Callable[[Record], str]:
+    return lambda record: tagged_answer("tiny", "", answer(record.fields))
 
 
-def sum_of_numbers(record: Record) -> str:
-    """Countdown's numbers added up, whatever the target."""
-    return tagged_answer("tiny", "", "+".join(map(str, record.fields["numbers"])))
-
-
-def constant_expression(_: Record) -> str:
-    """The same sum for every problem of Countdown."""
-    return tagged_answer("tiny", "", "1+2*3")
-
-
-def last_number(record: Record) -> str:
-    """The last number of a GSM8K question."""
-    numbers = re.findall(r"[0-9][0-9,]*", str(record.fields["question"])) or [""]
-    return tagged_answer("tiny", "", numbers[-1].rstrip(","))
-
-
-def last_formula(record: Record) -> str:
-    """The last formula between dollar signs of a MATH problem, as it stands there."""
-    formulas = re.findall(r"\$([^$]+)\$", str(record.fields["problem"])) or [""]
-    return tagged_answer("tiny", "", f"\\boxed{{{formulas[-1]}}}")
-
-
-def last_formula_in_parentheses(record: Record) -> str:
-    """The last formula of a MATH problem in parentheses: the same letters no longer."""
-    formulas = re.findall(r"\$([^$]+)\$", str(record.fields["problem"])) or [""]
-    return tagged_answer("tiny", "", f"\\boxed{{({formulas[-1].strip().rstrip('.')})}}")
-
-
-def three(_: Record) -> str:
-    """The same number for every MATH problem, the most frequent answer of MATH-500."""
-    return tagged_answer("tiny", "", "\\boxed{3}")
-
-
-# By task and name; each takes a record and returns a completion.
+# By task and name: record -> completion.
 BASELINES: Mapping[str, Mapping[str, Callable[[Record], str]]] = {
     "sudoku": {
-        "all ones": all_ones,
-        "random digits": random_digits,
-        "copy of the puzzle": copy_of_the_puzzle,
-        "row filling": row_filling,
+        "all ones": _policy(lambda _: "1" * CELLS),
+        "random digits": _policy(_random_digits),  # seeded by the puzzle
+        "copy of the puzzle": _policy(lambda fields: str(fields["puzzle"])),
+        # each row's missing digits in ascending order
+        "row filling": _policy(lambda fields: fill_rows(str(fields["puzzle"]))),
     },
     "countdown": {
-        "constant expression": constant_expression,
-        "sum of the numbers": sum_of_numbers,
+        "constant expression": _policy(lambda _: "1+2*3"),
+        "sum of the numbers": _policy(lambda fields: "+".join(map(str, fields["numbers"]))),
     },
-    "gsm8k": {"last number of the question": last_number},
+    "gsm8k": {"last number of the question": _policy(_last_number)},
     "math500": {
-        "last formula of the question": last_formula,
-        "the same in parentheses": last_formula_in_parentheses,
-        "always 3": three,
+        "last formula of the question": _policy(lambda f: rf"\boxed{{{_last_formula(f)}}}"),
+        # in parentheses it is no longer the question's own text
+        "the same in parentheses": _policy(
+            lambda f: rf"\boxed{{({_last_formula(f).strip().rstrip('.')})}}"
+        ),
+        "always 3": _policy(lambda _: r"\boxed{3}"),  # the most frequent answer of MATH-500
     },
 }

@@ -22,21 +22,21 @@ from weft_rl.sampler.validation import special_ids
 from weft_rl.seeding import seed_for
 from weft_rl.stats import record_mean
 
-# Batches that are handed over, and kept, together: more keep the places fuller, fewer lose less
-# when an evaluation is interrupted.
+# Batches that are generated and kept together: more of them keep the sampler's rows filled, fewer
+# lose less when an evaluation is interrupted.
 PART = 4
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled completion of a held-out record, with what each score says of it."""
+    """A sampled completion of a held-out record with its scores."""
 
     record: Record
     prompt: str
     text: str
     scores: dict[str, float]  # by score name, in [0, 1]
-    playback: dict[str, Any] | None = None  # for the first ones: what opened when, see playback_of
-    undecided: bool = False  # whether a comparison had no verdict in time, and counts as wrong
+    replay: dict[str, Any] | None = None  # see denoising_replay
+    undecided: bool = False  # whether a comparison timed out, which counts as wrong
 
 
 def require_prompts_fit(
@@ -46,24 +46,25 @@ def require_prompts_fit(
     settings: Settings,
     options: EvalConfig,
 ) -> None:
-    """Raise UserError, before anything is generated, for a prompt that leaves no room for its
-    completion; it names the option that set the length."""
+    """Raise UserError for a prompt that leaves no room for its completion.
+
+    The message names the option that set the length."""
     length = settings.sampler.gen_length
     option = f"sampler.gen_length={length}"
     if options.gen_length is not None:
         option = f"eval.gen_length={length}"
     elif options.preset == "paper":
         option = f"eval.preset=paper: its gen_length={length}"
-    ids = _prompts_ids(tokenizer, records, settings)
-    lengths = {record.id: len(own) for record, own in zip(records, ids, strict=True)}
+    prompts = _prompt_ids(tokenizer, records, settings)
+    lengths = {record.id: len(ids) for record, ids in zip(records, prompts, strict=True)}
     cure = "set a lower eval.gen_length, or evaluate a model with more"
     require_room(model_config, lengths, length, option, cure)
 
 
-def _prompts_ids(
+def _prompt_ids(
     tokenizer: PreTrainedTokenizerBase, records: Sequence[Record], settings: Settings
 ) -> list[list[int]]:
-    """Each record's prompt as the model is given it, with the tag that its answer begins with."""
+    """Token ids of each record's prompt with the tag that its answer begins with."""
     prefill = tokenizer.encode(PREFILL[settings.style], add_special_tokens=False)
     return [ids + prefill for ids in task_prompt_ids(tokenizer, settings.style, records)]
 
@@ -76,102 +77,100 @@ def sample_completions(
     *,
     batch_size: int,
     seed: int,
-    played: int = 0,
+    num_replays: int = 0,
     on_step: OnStep | None = None,
 ) -> Iterator[list[Completion]]:
-    """Parts of one scored completion per record; a record's draw depends on (seed, id) only.
+    """Yield a scored completion per record, in parts; a record's draw depends on (seed, id) only.
 
-    batch_size records are denoised together, and the place of a finished one is taken by the next
-    of its part. played: so many of the first part come with their playback. on_step is told of
-    every step, with the records of all parts counted."""
-    part, account = batch_size * PART, _Account(len(records), on_step)
+    batch_size records are denoised together; the next record of the part takes the row of a
+    finished one. num_replays: completions of the first part that get a replay. on_step: called
+    after every step, with counts over all records."""
+    part = batch_size * PART
+    progress = None if on_step is None else _Progress(len(records), on_step)
     for start in range(0, len(records), part):
         batch = records[start : start + part]
         prompts = [task_prompt(settings.style, record.task, record.fields) for record in batch]
         padded = tokenizer.pad(
-            {"input_ids": _prompts_ids(tokenizer, batch, settings)},
+            {"input_ids": _prompt_ids(tokenizer, batch, settings)},
             padding_side="left",
             return_tensors="pt",
         ).to(model.device)
-        seeds = [seed_for(seed, "evaluation", record.id) for record in batch]
-        sampler = replace(settings.sampler, trace=played > 0 and start == 0)
         out = generate(
             model,
             padded["input_ids"],
-            sampler,
+            replace(settings.sampler, trace=num_replays > 0 and start == 0),
             padded["attention_mask"],
-            seeds,
+            [seed_for(seed, "evaluation", record.id) for record in batch],
             batch_size=batch_size,
-            on_step=account.told,
+            on_step=progress,
         )
-        account.next_part(len(batch))
-        rows = out.completions.tolist()
-        ends = special_ids(model)[1]
-        texts = [decode_completion(tokenizer, row, ends) for row in rows]
+        if progress is not None:
+            progress.end_part(len(batch))
+        rows, end_ids = out.completions.tolist(), special_ids(model)[1]
+        texts = [decode_completion(tokenizer, row, end_ids) for row in rows]
         scored = score_completions(batch[0].task, texts, [record.fields for record in batch])
-        done = []
-        for i, (record, text, found) in enumerate(zip(batch, texts, scored, strict=True)):
-            playback = None
-            if out.trace is not None and i < played:
-                playback = playback_of(tokenizer, prompts[i], rows[i], out.trace[i])
-            done.append(
-                Completion(record, prompts[i], text, found.scores, playback, found.undecided)
+        replays: list[dict[str, Any] | None] = [None] * len(batch)
+        for i, trace in enumerate((out.trace or [])[:num_replays]):
+            replays[i] = denoising_replay(tokenizer, prompts[i], rows[i], trace)
+        yield [
+            Completion(record, prompt, text, each.scores, replay, each.undecided)
+            for record, prompt, text, each, replay in zip(
+                batch, prompts, texts, scored, replays, strict=True
             )
-        yield done
+        ]
 
 
-class _Account:
-    """Passes on the steps of one part after the other as steps of all records."""
+class _Progress:
+    """Step callback that adds the counts of the parts before to those of the current part."""
 
-    def __init__(self, total: int, on_step: OnStep | None) -> None:
-        self.total, self.on_step, self.begun = total, on_step, time.perf_counter()
+    def __init__(self, total: int, on_step: OnStep) -> None:
+        self.total, self.on_step, self.started = total, on_step, time.perf_counter()
         self.records = self.committed = self.forwards = 0  # of the parts before
         self.last: Step | None = None
 
-    def told(self, step: Step) -> None:
-        """Take a step of the part in work."""
+    def __call__(self, step: Step) -> None:
         self.last = step
-        if self.on_step is not None:
-            whole = replace(
+        self.on_step(
+            replace(
                 step,
                 finished=self.records + step.finished,
                 total=self.total,
                 share=(self.records + step.share * step.total) / self.total,
                 committed=self.committed + step.committed,
                 forwards=self.forwards + step.forwards,
-                seconds=time.perf_counter() - self.begun,
+                seconds=time.perf_counter() - self.started,
             )
-            self.on_step(whole)
+        )
 
-    def next_part(self, records: int) -> None:
-        """Count a part as done."""
+    def end_part(self, records: int) -> None:
         self.records += records
         if self.last is not None:
             self.committed += self.last.committed
             self.forwards += self.last.forwards
 
 
-def playback_of(
+def denoising_replay(
     tokenizer: PreTrainedTokenizerBase, prompt: str, row: Sequence[int], trace: Sequence[TraceEntry]
 ) -> dict[str, Any]:
-    """A denoising for the report: each token's text, the step that opened it, its confidence.
+    """A denoising for the report: per token its text, the step that unmasked it, its confidence.
 
-    Steps count from 1. A token that early stopping left masked is not part of it."""
+    Steps count from 1. Tokens that early stopping left masked are left out."""
     entries = sorted(trace, key=lambda entry: entry["position"])
+    steps = [entry["step"] + 1 for entry in entries]
     return {
         "prompt": prompt,
         "tokens": [decode_completion(tokenizer, [row[entry["position"]]]) for entry in entries],
-        "opened": [entry["step"] + 1 for entry in entries],
+        "opened": steps,
         "confidences": [round(entry["confidence"], 3) for entry in entries],
-        "steps": max((entry["step"] + 1 for entry in entries), default=0),
+        "steps": max(steps, default=0),
     }
 
 
-def summarise(scores: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """The evaluation entry of a task: percent with 95 % intervals, the first score at the top.
+def summarize(scores: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """The entry of a task in eval.json: percent with 95% intervals, the first score at the top.
 
-    A score that is only ever 0 or 1 gets Wilson's interval, any other a bootstrap over records:
-    for shares of a puzzle's cells the puzzle is the cluster."""
+    A score that is 0 or 1 only gets Wilson's interval, any other a bootstrap over records: the
+    cells of a puzzle are not independent."""
     main, *others = scores[0]
     entry = {"n": len(scores), **_percent([row[main] for row in scores])}
     return entry | {name: _percent([row[name] for row in scores]) for name in others}

@@ -1,4 +1,4 @@
-"""How probable a masked diffusion model finds an answer: LLaDA's estimate by counts of masks."""
+"""Log-likelihood of an answer under a masked diffusion model: LLaDA's estimate by mask counts."""
 
 import torch
 from torch import Tensor
@@ -17,12 +17,12 @@ def log_likelihood(
     batch_size: int,
     generator: torch.Generator,
 ) -> float:
-    """A lower bound of log p(answer | prompt) in nats, unbiased for it, from `draws` random masks.
+    """An unbiased estimate of a lower bound on log p(answer | prompt) in nats.
 
-    prompt_ids (P,), answer_ids (L,) long, L >= 1. A draw masks exactly l answer tokens and weighs
-    their log-probabilities by L / l; l is uniform on 1 .. L, spread evenly over the draws. Fewer
-    than L draws leave some l out at random. generator: on the CPU. Raises ValueError for an empty
-    answer. Source: LLaDA, get_log_likelihood."""
+    prompt_ids (P,), answer_ids (L,) long, L >= 1. Each of the `draws` masks exactly l answer tokens
+    and weights their log-probabilities by L / l; l is uniform on 1 .. L, stratified over the draws.
+    generator: on the CPU. Raises ValueError for an empty answer. Source: LLaDA,
+    get_log_likelihood."""
     length, start = len(answer_ids), len(prompt_ids)
     require_shape("answer_ids", answer_ids, (length,))
     if length == 0:

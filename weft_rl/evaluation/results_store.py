@@ -1,8 +1,7 @@
-"""Rows that several processes write and an interrupted run keeps, one for each of a list of ids.
+"""Result rows that several processes write and that an interrupted run keeps.
 
-A folder holds one JSONL file per process. Process r of n does every n-th id from the r-th on, less
-those that any file has already: none is done twice, and a run of another number of processes goes
-on where the last one stopped."""
+A folder holds one JSONL file per process. Process r of n works on every n-th id from the r-th on,
+without the ids that any file has already. A run with another number of processes can resume."""
 
 import json
 import os
@@ -19,16 +18,11 @@ from weft_rl.runs.jsonl import append_line, read_lines
 _POLL_S = 1.0  # short against a batch of completions
 
 
-def rank_and_world() -> tuple[int, int]:
-    """This process's number and how many there are, as torchrun and its like say; alone: 0, 1."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
 class ShardedResults:
-    """The rows so far of one task of work.
+    """Result rows by id, sharded over processes.
 
-    parent, name: where its folder lies; key: everything that the rows depend on. Rows of another
-    key are not taken up, and are removed when this work is through."""
+    parent, name: where the folder of rows is; key: all that the rows depend on. Rows of another key
+    are not reused, and remove() deletes them."""
 
     def __init__(
         self, parent: Path, name: str, key: Mapping[str, Any], rank: int = 0, world: int = 1
@@ -36,62 +30,58 @@ class ShardedResults:
         text = json.dumps(key, sort_keys=True, default=str)
         self.parent, self.name, self.rank, self.world = parent, name, rank, world
         self.folder = parent / f".{name}-{blake2b(text.encode(), digest_size=8).hexdigest()}"
+        self._file = self.folder / f"part-{rank}-of-{world}.jsonl"
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """What has been done, by id; a line that was torn by an interruption is not."""
+        """The rows of all processes by id, without lines that an interruption cut off."""
         paths = sorted(self.folder.glob("part-*.jsonl"))
         return {str(row["id"]): row for path in paths for row in read_lines(path) if "id" in row}
 
-    def left(self, ids: Sequence[str], part: int = 1) -> list[str]:
-        """The ids that this process is still to do.
+    def pending(self, ids: Sequence[str], batch: int = 1) -> list[str]:
+        """The ids that this process has still to do, in batches of `batch`.
 
-        part: so many are done together, and again when any of them is missing, so that what is in
-        a batch does not depend on where an interruption fell."""
-        done, own = self.rows(), ids[self.rank :: self.world]
-        parts = [own[start : start + part] for start in range(0, len(own), part)]
-        return [name for each in parts if not done.keys() >= {*each} for name in each]
+        A batch with a missing row is done again as one, so that the content of a batch does not
+        depend on where an interruption fell."""
+        done, shard = self.rows(), ids[self.rank :: self.world]
+        batches = [shard[start : start + batch] for start in range(0, len(shard), batch)]
+        return [name for each in batches if not done.keys() >= {*each} for name in each]
 
-    def begin(self) -> None:
-        """Make the folder ready: the next row must not be glued to a torn one."""
+    def open(self) -> None:
+        """Create the folder and end a line that an interruption cut off."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._own()
-        if path.exists() and not path.read_bytes().endswith(b"\n"):
-            with path.open("a", encoding="utf-8") as file:
+        if self._file.exists() and not self._file.read_bytes().endswith(b"\n"):
+            with self._file.open("a", encoding="utf-8") as file:
                 file.write("\n")
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Keep a row, which has its `id`."""
-        append_line(self._own(), row)
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Append a row, which has an `id`."""
+        append_line(self._file, row)
 
-    def collect(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """All rows in the order of the ids, once every process is through.
+    def gather(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Wait for the rows of every process; returns them in the order of the ids.
 
-        Raises Interrupted when what started the processes has ended: no row would come any more."""
-        parent = os.getppid()
+        Raises Interrupted when the launcher of the processes has ended."""
+        launcher = os.getppid()
         while len(rows := self.rows()) < len(ids):
-            _wait_under(parent)
+            _sleep(launcher)
         return [rows[name] for name in ids]
 
-    def wait(self) -> None:
-        """Return once the first process has removed the folder, with everything in its place, or
-        when it has done so already.
+    def wait_until_merged(self) -> None:
+        """Wait until the first process has merged the rows and removed the folder.
 
-        Raises Interrupted when what started the processes has ended: nobody would remove it."""
-        parent = os.getppid()
+        Raises Interrupted when the launcher of the processes has ended."""
+        launcher = os.getppid()
         while self.folder.exists():
-            _wait_under(parent)
+            _sleep(launcher)
 
     def remove(self) -> None:
         """Remove the rows, and those of other keys under the same name."""
         for folder in self.parent.glob(f".{self.name}-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _own(self) -> Path:
-        return self.folder / f"part-{self.rank}-of-{self.world}.jsonl"
 
-
-def _wait_under(parent: int) -> None:
-    """Let some time pass, unless the process that started this one is gone."""
-    if os.getppid() != parent:
-        raise Interrupted("what started the processes has ended")
+def _sleep(launcher: int) -> None:
+    """Sleep for a moment; raises Interrupted once the parent process has ended."""
+    if os.getppid() != launcher:
+        raise Interrupted("the launcher of the processes has ended")
     time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""How an evaluation samples, and how many held-out records it has; no torch, for plans as well."""
+"""Settings of an evaluation and the number of its records; without torch, for plans as well."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -8,32 +8,32 @@ from weft_rl.config.sampler import SamplerConfig
 from weft_rl.config.schema import RunConfig
 from weft_rl.data.prompts import PromptStyle
 
-# The paper's evaluation: tokens generated per task, blocks of 32, two tokens a step, greedy.
+# The paper's evaluation: tokens generated per task, blocks of 32, two tokens per step, greedy.
 # Source: WeFT, Appendix B; prompts, prefilled tag and data as in d1's evaluation.
 PAPER_LENGTH = {"sudoku": 512, "countdown": 512, "gsm8k": 256, "math500": 256}
 _PAPER_BLOCK = 32
-# d1's number of Sudoku and Countdown records, and enough for an interval of 6 points either way.
+# d1's number of Sudoku and Countdown records; enough for an interval of +-6 points.
 _NUM_RECORDS = 256
-# Records of the published test sets; a plan reads neither files nor the hub.
+# Records of the published test sets; a plan does not read files or the Hub.
 PUBLISHED_RECORDS = {"sudoku": 500, "countdown": 256, "gsm8k": 1319, "math500": 500}
 _D1_RECORDS = 256
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How an evaluation is done: part of its result, and of what a resumed one must share."""
+    """Settings of an evaluation; a resumed one must have the same."""
 
     sampler: SamplerConfig
     style: PromptStyle
     data: str | None  # as held_out_records takes it
-    num_records: int | None  # None: all there are
+    num_records: int | None  # None: all
 
 
 def evaluation_settings(config: RunConfig) -> Settings:
-    """The settings that eval.preset and eval.gen_length ask for.
+    """The settings for eval.preset and eval.gen_length.
 
-    paper: the paper's lengths (256 for a task it has not), and all records unless eval.num_records
-    says how many. Raises UserError when the sampler cannot have that length."""
+    preset "paper": the paper's lengths (256 for other tasks), and all records unless
+    eval.num_records is set. Raises UserError for a length that the sampler does not accept."""
     options, sampler = config.eval, config.sampler
     if options.preset == "paper":
         length = options.gen_length or PAPER_LENGTH.get(config.task, 256)
@@ -48,22 +48,22 @@ def evaluation_settings(config: RunConfig) -> Settings:
 
 
 def is_evaluated(config: RunConfig, evaluated: Mapping[str, Any], stage: str) -> bool:
-    """Whether eval.json's content has the stage's scores on the task, as the options have it.
+    """Whether eval.json has the stage's scores on the task with these settings.
 
-    What an entry does not say, as one of another version may not, counts as the same."""
+    Settings that an entry of another version lacks count as equal."""
     entry = evaluated.get(stage, {}).get(config.task)
     if entry is None:
         return False
-    now = asdict(evaluation_settings(config))
+    settings = asdict(evaluation_settings(config))
     saved = entry.get("settings", {})
-    then = now | {key: value for key, value in saved.items() if key in now}
-    then["sampler"] = now["sampler"] | then["sampler"]
-    return then == now and entry.get("seed", config.seed) == config.seed
+    earlier = settings | {key: value for key, value in saved.items() if key in settings}
+    earlier["sampler"] = settings["sampler"] | earlier["sampler"]
+    return earlier == settings and entry.get("seed", config.seed) == config.seed
 
 
 def most_records(task: str, settings: Settings) -> int | None:
-    """Records that an evaluation has at most; None where only its data can tell."""
+    """The largest number of records of an evaluation; None if it depends on a data file."""
     published = PUBLISHED_RECORDS.get(task)
-    there = {"d1": _D1_RECORDS, "published": published}.get(settings.data or "")
-    known = [count for count in (there, settings.num_records) if count is not None]
+    available = {"d1": _D1_RECORDS, "published": published}.get(settings.data or "")
+    known = [count for count in (available, settings.num_records) if count is not None]
     return min(known, default=None)

@@ -43,38 +43,6 @@ from weft_rl.models.memory import check_tokenizer, is_out_of_memory, require_mem
 from weft_rl.runs.checksums import verify_weights
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device for `device=`; a GPU becomes the current one. Raises UserError as find_device."""
-    device = find_device(name)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    return device
-
-
-def find_device(name: str) -> torch.device:
-    """The device for `device=`: of several processes each has the GPU of its local rank.
-
-    Takes nothing of a GPU's memory. Raises UserError for one that is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"device={name}: no such device; use auto, cpu or cuda") from error
-    if device.type != "cuda":
-        return device
-    if not torch.cuda.is_available():
-        raise UserError(f"device={name}: no CUDA device is available; use device=cpu")
-    if device.index is None:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    if device.index >= torch.cuda.device_count():
-        raise UserError(
-            f"device={device}: there are {torch.cuda.device_count()} CUDA devices; start one "
-            "process for each"
-        )
-    return device
-
-
 def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or hub id; an adapter's folder has its own copy.
 

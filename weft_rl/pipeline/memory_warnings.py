@@ -5,8 +5,8 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from weft_rl.config.schema import RunConfig
+from weft_rl.distributed import find_device, rank_and_world
 from weft_rl.errors import OutOfMemory, UserError
-from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.estimate import make_plans
 from weft_rl.plan.suggestions import suggest
@@ -18,7 +18,7 @@ def memory_warnings(config: RunConfig, stages: Sequence[str]) -> list[str]:
     """One line for each of these stages whose plan exceeds the device's free memory.
 
     Empty if the plan is unknown: for a model on the Hub, or if the launcher shards."""
-    from weft_rl.models.loading import find_device
+    from weft_rl.distributed import find_device
     from weft_rl.models.memory import free_memory  # a help text does not wait for torch
 
     device = find_device(config.device)
@@ -47,7 +47,6 @@ def advise_on_out_of_memory(config: RunConfig, stage: str, resume: str) -> Gener
     try:
         yield
     except (MemoryError, OSError, RuntimeError) as error:
-        from weft_rl.models.loading import find_device
         from weft_rl.models.memory import is_out_of_memory
 
         if not is_out_of_memory(error):

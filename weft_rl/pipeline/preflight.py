@@ -18,8 +18,8 @@ from weft_rl.data.tasks import (
     training_records,
 )
 from weft_rl.data.trace_selection import read_traces
+from weft_rl.distributed import find_device, rank_and_world
 from weft_rl.errors import UserError
-from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.families.registry import PUBLISHED
 from weft_rl.plan.estimate import model_shape
 from weft_rl.rewards.registry import REWARDS, training
@@ -135,7 +135,7 @@ def check_device(config: RunConfig) -> None:
     """Raise UserError for a device that does not exist or does not support 4-bit weights."""
     if config.device in ("auto", "cpu") and config.memory.weights != "nf4":
         return
-    from weft_rl.models.loading import find_device, four_bits  # --help must not wait for torch
+    from weft_rl.models.loading import four_bits  # --help must not wait for torch
 
     device = find_device(config.device)
     if config.memory.weights == "nf4":

@@ -18,8 +18,8 @@ from weft_rl.cli import FULL
 from weft_rl.config.identity import changed_options
 from weft_rl.config.load import to_yaml
 from weft_rl.config.schema import STAGES, RunConfig
+from weft_rl.distributed import rank_and_world
 from weft_rl.errors import Interrupted, UserError
-from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.io.safe_files import read_text
 from weft_rl.runs.atomic_io import write_text
 from weft_rl.runs.folder import CONFIG, finished_stages, newest_checkpoint, read_config

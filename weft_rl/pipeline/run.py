@@ -11,8 +11,8 @@ from rich.table import Table
 from weft_rl.config.load import load_run_config
 from weft_rl.config.overrides import resume_command
 from weft_rl.config.schema import TOY_MODELS, RunConfig
+from weft_rl.distributed import rank_and_world
 from weft_rl.errors import Interrupted
-from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.io.terminal import Console
 from weft_rl.pipeline.memory_warnings import advise_on_out_of_memory, memory_warnings

@@ -1,8 +1,7 @@
-"""What the reports' script draws: curves, entropies of a response, a denoising step by step."""
+"""Data of the report's script: curves, token entropies, denoising replays."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +12,19 @@ from weft_rl.plot.figures import Line
 from weft_rl.runs.folder import DENOISING_REPLAY, ENTROPY_HEATMAP, read_json
 from weft_rl.stats import t_critical
 
-# Points of a curve that a page holds: more are no sharper, and slow.
+# Points of a curve on a page: more are not sharper, but slow.
 MAX_POINTS = 1000
+# Name of the heat map files in earlier versions.
+_OLD_HEATMAP = "token_heat-{stage}.json"
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class HeatToken:
-    """A token of a response: entropy in nats, rate beta, and beta over its mean, the exponent."""
-
-    text: str
-    entropy: str
-    beta: str
-    ratio: float
-
-    @property
-    def at_half(self) -> float:
-        """Its masking probability at t = 1/2: what the still picture shows."""
-        return float(1 - 0.5**self.ratio)
-
-
 def chart(title: str, lines: Mapping[str, Sequence[Line]]) -> dict[str, Any]:
-    """The curves of one metric by label, each the runs behind one line; without runs, left out.
+    """The curves of one metric by label, each from one or more runs; labels without runs are left
+    out.
 
-    Runs are cut to the steps that all of a line's have. More than MAX_POINTS are drawn as means of
-    neighbours, whose moving average is nearly that of the points."""
+    Runs are cut to the steps that all of a label's have. Above MAX_POINTS, neighbors are averaged,
+    which changes the moving average little."""
     drawn = []
     for label, runs in lines.items():
         curves = [dict(zip(run.steps, run.values, strict=True)) for run in runs]
@@ -59,66 +46,79 @@ def chart(title: str, lines: Mapping[str, Sequence[Line]]) -> dict[str, Any]:
 
 
 def _means(values: Sequence[float], size: int) -> list[float]:
-    """The means of each `size` neighbours; the last may be of fewer."""
+    """The means of consecutive groups of `size` values; the last may have fewer."""
     parts = (values[i : i + size] for i in range(0, len(values), size))
     return [sum(part) / len(part) for part in parts]
 
 
-def heat(run: Path, stages: Sequence[str]) -> dict[str, list[list[HeatToken]]]:
-    """The responses whose entropies a cold start has written, by stage."""
-    found = {}
-    for stage in stages:
-        path = run / ENTROPY_HEATMAP.format(stage=stage)
-        with parsing(path):
-            examples = [_heat_tokens(example) for example in _examples(path)]
-        if examples:
-            found[stage] = examples
-    return found
+def heatmaps(run: Path, stages: Sequence[str]) -> dict[str, list[list[dict[str, Any]]]]:
+    """The responses with token entropies that cold starts have written, by stage.
+
+    Each token has text, entropy (nats), rate beta, ratio (beta over its mean) and mask_probability,
+    at t = 1/2."""
+    return _by_stage(run, stages, (ENTROPY_HEATMAP, _OLD_HEATMAP), _heatmap)
 
 
-def _heat_tokens(example: Mapping[str, Any]) -> list[HeatToken]:
+def _heatmap(example: Mapping[str, Any]) -> list[dict[str, Any]]:
     columns = _columns(example, "entropy", "beta", "ratio")
     if any(value < 0 for value in columns[-1]):
         raise ValueError("a ratio is below 0")
     return [
-        HeatToken(text, f"{entropy:.3f}", f"{beta:.3f}", ratio)
+        {
+            "text": text,
+            "entropy": f"{entropy:.3f}",
+            "beta": f"{beta:.3f}",
+            "ratio": ratio,
+            "mask_probability": f"{1 - 0.5**ratio:.3f}",
+        }
         for text, entropy, beta, ratio in zip(*columns, strict=True)
     ]
 
 
+def replays(run: Path, stages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The denoising replays that evaluations have written, by stage."""
+    return _by_stage(run, stages, (DENOISING_REPLAY,), _replay)
+
+
+def _replay(example: Mapping[str, Any]) -> dict[str, Any]:
+    tokens, opened, confidences = _columns(example, "opened", "confidences")
+    if not len(tokens) == len(opened) == len(confidences) or not is_number(example["steps"]):
+        raise ValueError("tokens and steps do not match")
+    prompt, steps = str(example["prompt"]), example["steps"]
+    columns = {"tokens": tokens, "opened": opened, "confidences": confidences}
+    return {"prompt": prompt, **columns, "steps": steps}
+
+
 def _columns(example: Mapping[str, Any], *names: str) -> list[list[Any]]:
-    """The tokens of an example, and its numbers for each of them."""
+    """The tokens of an example and the named numbers of each token."""
     numbers = [example[name] for name in names]
     if not all(is_number(value) for column in numbers for value in column):
-        raise TypeError(f"{', '.join(names)}: holds no number")
+        raise TypeError(f"{', '.join(names)}: not all are numbers")
     return [[str(token) for token in example["tokens"]], *numbers]
 
 
-def playbacks(run: Path, stages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """The denoisings that an evaluation has written, by stage: prompt, tokens, opened, steps."""
-    found = {}
+def _by_stage(
+    run: Path,
+    stages: Sequence[str],
+    names: Sequence[str],
+    parse: Callable[[Mapping[str, Any]], Any],
+) -> dict[str, list[Any]]:
+    """The parsed examples of each stage's file, the first of `names` that exists.
+
+    A file that is cut off is left out with a warning."""
+    found: dict[str, list[Any]] = {}
     for stage in stages:
-        path = run / DENOISING_REPLAY.format(stage=stage)
+        paths = [run / name.format(stage=stage) for name in names]
+        path = next((path for path in paths if path.exists()), None)
+        if path is None:
+            continue
+        try:
+            examples = read_json(path, {})["examples"]
+        except (UserError, KeyError) as error:
+            logger.warning("%s: left out (%s)", path, error)
+            continue
         with parsing(path):
-            examples = [_playback(example) for example in _examples(path)]
-        if examples:
-            found[stage] = examples
+            parsed = [parse(example) for example in examples]
+        if parsed:
+            found[stage] = parsed
     return found
-
-
-def _playback(example: Mapping[str, Any]) -> dict[str, Any]:
-    tokens, opened, confidences = _columns(example, "opened", "confidences")
-    if not len(tokens) == len(opened) == len(confidences) or not is_number(example["steps"]):
-        raise ValueError("tokens and steps do not fit")
-    prompt, steps = str(example["prompt"]), example["steps"]
-    lists = {"tokens": tokens, "opened": opened, "confidences": confidences}
-    return {"prompt": prompt, **lists, "steps": steps}
-
-
-def _examples(path: Path) -> list[dict[str, Any]]:
-    """A file's examples; none for a file that is not there, and with a warning for a torn one."""
-    try:
-        return read_json(path, {})["examples"] if path.exists() else []
-    except (UserError, KeyError) as error:
-        logger.warning("%s: left out (%s)", path, error)
-        return []

@@ -1,4 +1,4 @@
-"""The page on a comparison: verdicts, rewards, scores and runs, from its folder's files."""
+"""The page of a comparison: verdicts, rewards, scores and runs, from the files in its directory."""
 
 import shlex
 from collections.abc import Mapping
@@ -12,23 +12,22 @@ from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.evaluation.paired_runs import RESULT, require_same_options, run_name
 from weft_rl.io.safe_files import parsing, read_text
-from weft_rl.plot import figures
 from weft_rl.plot.curves import draw_means, mean_curves, read_curves
-from weft_rl.plot.figures import Bar, Line
+from weft_rl.plot.figures import Bar, Line, draw_bars, figure_svg
 from weft_rl.report.chart_data import MAX_POINTS, chart
 from weft_rl.report.comparison_tables import (
-    RECIPE_WORDS,
-    TITLES,
+    STAGE_LABELS,
     difference_rows,
     label,
     notes,
+    recipe_rows,
     score_rows,
     sentences,
 )
 from weft_rl.report.render import write_page
 from weft_rl.runs.folder import CONFIG, REPORT, read_config, read_json
 
-# What the page shows of a comparison.
+# Keys of comparison.json that the page needs.
 _KEYS = {
     *("arms", "seeds", "task", "n", "metric", "others"),
     *("missing", "results", "differences", "gains", "baselines"),
@@ -36,21 +35,33 @@ _KEYS = {
 
 
 def write_comparison_report(folder: Path) -> Path:
-    """Write report.html into a comparison's folder; returns its path.
+    """Write report.html into a comparison's directory; returns its path.
 
-    Raises UserError for a file that cannot be read, and for runs that differ in their options."""
+    Raises UserError for a file that cannot be read, and for runs with different options."""
     result = read_json(folder / RESULT, {})
     settings = read_config(folder)
-    text = read_text(folder / CONFIG) if settings else ""
-    lacking = sorted(_KEYS - result.keys())
-    if lacking:
-        raise UserError(f"{folder / RESULT}: lacks {', '.join(lacking)}; repeat the comparison")
+    missing = sorted(_KEYS - result.keys())
+    if missing:
+        raise UserError(f"{folder / RESULT}: lacks {', '.join(missing)}; repeat the comparison")
     with parsing(folder / CONFIG):
         versions = dict(settings.get("versions", {}))
         command = _command(result, settings.get("run", {}))
     with parsing(folder / RESULT):
         require_same_options(folder, result["arms"], result["seeds"])
-        values = _values(folder, result)
+        units = [run_name(arm, seed) for arm in result["arms"] for seed in result["seeds"]]
+        rewards = reward_curves(folder, result)
+        values = {
+            "notes": [*notes(result), *_removed_runs(folder, result, units)],
+            "sentences": sentences(result),
+            "scores": score_rows(result),
+            "differences": difference_rows(result),
+            "bars": _bars(result),
+            "curves": _curves(rewards),
+            "chart": chart("reward in RL", rewards),
+            "recipes": recipe_rows(result["arms"]),
+            "settings_differ": _different_settings(folder, result),
+            "units": [(unit, (folder / unit / REPORT).exists()) for unit in units],
+        }
     return write_page(
         "comparison.html.j2",
         folder / REPORT,
@@ -58,7 +69,8 @@ def write_comparison_report(folder: Path) -> Path:
         result=result,
         smoothing=SMOOTHING,
         max_points=MAX_POINTS,
-        config=text,
+        interactive=bool(rewards),
+        config=read_text(folder / CONFIG) if settings else "",
         versions=versions,
         revision=settings.get("revision", "unknown"),
         command=command,
@@ -66,104 +78,69 @@ def write_comparison_report(folder: Path) -> Path:
     )
 
 
-def _values(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of the comparison's numbers."""
-    rewards = reward_curves(folder, result)
-    return {
-        "notes": [*notes(result), *_gone(folder, result)],
-        "sentences": sentences(result),
-        "scores": score_rows(result),
-        "differences": difference_rows(result),
-        "bars": _bars(result),
-        "curves": _curves(rewards),
-        "is_live": bool(rewards),
-        "chart": chart("reward in RL", rewards),
-        "recipes": _recipes(result),
-        "settings_differ": _differing(folder, result),
-        "runs": _runs(folder, result),
-    }
-
-
 def _bars(result: Mapping[str, Any]) -> Markup:
-    entries = {
-        f"{label(arm)}, {TITLES[stage]}": entry
+    """Scores of the stages, without the base, which is the same for all arms, and of baselines."""
+    scores = {
+        f"{label(arm)}, {STAGE_LABELS[stage]}": entry
         for arm, stages in result["results"].items()
         for stage, entry in stages.items()
-        if stage != "base"  # the same for all arms
+        if stage != "base"
     }
-    bars = [Bar(name, entry["score"], *entry["ci95"]) for name, entry in entries.items()]
+    bars = [Bar(name, entry["score"], *entry["ci95"]) for name, entry in scores.items()]
     bars += [
         Bar(name, entry["score"], *entry["ci95"], is_baseline=True)
         for name, entry in result["baselines"].items()
     ]
     metric = result["metric"].replace("_", " ")
-    figure = figures.draw_bars(bars, f"{metric} (%)")
-    spoken = f"{metric} of each arm in percent with 95 % intervals, as in the table"
-    return Markup(figures.figure_svg(figure, spoken))
+    description = f"{metric} of each arm in percent with 95% intervals, as in the table"
+    return Markup(figure_svg(draw_bars(bars, f"{metric} (%)"), description))
 
 
 def _curves(rewards: Mapping[str, list[Line]]) -> Markup | None:
-    """Each arm's reward in RL, its mean over the seeds that have come to it; None before any."""
+    """Each arm's mean reward over its seeds; None before RL."""
     means = mean_curves(rewards)
     if not means:
         return None
-    said = "; ".join(f"{line.label}, ends at {line.values[-1]:.3f}" for line in means)
-    return Markup(figures.figure_svg(draw_means("reward in RL", means), f"reward in RL: {said}"))
+    ends = "; ".join(f"{line.label}, ends at {line.values[-1]:.3f}" for line in means)
+    return Markup(figure_svg(draw_means("reward in RL", means), f"reward in RL: {ends}"))
 
 
 def reward_curves(folder: Path, result: Mapping[str, Any]) -> dict[str, list[Line]]:
-    """The reward curves of each arm's runs that have come to RL, by the arm's name."""
-    lines: dict[str, list[Line]] = {}
+    """The reward curves of each arm's runs that have reached RL, by the arm's label."""
+    curves: dict[str, list[Line]] = {}
     for arm in result["arms"]:
         runs = [folder / run_name(arm, seed) for seed in result["seeds"]]
-        found = [line for run in runs if (line := read_curves(run, "reward").get("rl"))]
-        if found:
-            lines[label(arm)] = found
-    return lines
+        lines = [line for run in runs if (line := read_curves(run, "reward").get("rl"))]
+        if lines:
+            curves[label(arm)] = lines
+    return curves
 
 
-def _recipes(result: Mapping[str, Any]) -> list[list[str]]:
-    """The table of the arms' recipes, its head first."""
-    rows = [["arm", "masking rate", "weight"]]
-    rows += [[label(arm), *RECIPE_WORDS.get(arm, ("", ""))] for arm in result["arms"]]
-    return rows
-
-
-def _differing(folder: Path, result: Mapping[str, Any]) -> list[list[str]]:
-    """Options that the arms' runs of one seed do not share, stages apart; empty without any."""
+def _different_settings(folder: Path, result: Mapping[str, Any]) -> list[list[str]]:
+    """Options that differ between the arms' runs of one seed, stages apart; empty without any."""
     configs = {}
     for arm in result["arms"]:
         settings = read_config(folder / run_name(arm, result["seeds"][0]))
         if settings:
             configs[label(arm)] = dict(flattened(settings))
     keys = dict.fromkeys(key for config in configs.values() for key in config)
-    rows = [
-        [key, *(str(config.get(key, "")) for config in configs.values())]
-        for key in keys
-        if key not in ("stages", "out")
-        and len({str(config.get(key)) for config in configs.values()}) > 1
-    ]
+    rows = [[key, *(str(config.get(key)) for config in configs.values())] for key in keys]
+    rows = [row for row in rows if len({*row[1:]}) > 1 and row[0] not in ("stages", "out")]
     return [["option", *configs], *rows] if rows else []
 
 
-def _runs(folder: Path, result: Mapping[str, Any]) -> list[tuple[str, str | None]]:
-    """Each run's name and, where it has been written, the path of its own report."""
-    names = [run_name(arm, seed) for arm in result["arms"] for seed in result["seeds"]]
-    return [
-        (name, f"{name}/{REPORT}" if (folder / name / REPORT).exists() else None) for name in names
+def _removed_runs(folder: Path, result: Mapping[str, Any], units: list[str]) -> list[str]:
+    """A note on evaluated runs whose directories are no longer there."""
+    gone = [
+        unit for unit in units if unit not in result["missing"] and not (folder / unit).is_dir()
     ]
-
-
-def _gone(folder: Path, result: Mapping[str, Any]) -> list[str]:
-    """A note on the runs that the numbers are of but whose folders are no longer there."""
-    names = [run_name(arm, seed) for arm in result["arms"] for seed in result["seeds"]]
-    gone = [n for n in names if n not in result["missing"] and not (folder / n).is_dir()]
-    said = f"Missing now: {', '.join(gone)}. The numbers are from when their folders were there."
-    return [said] if gone else []
+    return [f"Directories no longer here: {', '.join(gone)}. The numbers include them."] * bool(
+        gone
+    )
 
 
 def _command(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     """The command that repeats the comparison; run: the options that all its runs share."""
     arms, seeds = ",".join(result["arms"]), ",".join(map(str, result["seeds"]))
-    words = [f"arms=[{arms}]", f"seeds=[{seeds}]", *options_of(run), "out=runs/again"]
-    return shlex.join(["python", "-m", "weft_rl.compare", *words])
+    options = [f"arms=[{arms}]", f"seeds=[{seeds}]", *options_of(run), "out=runs/again"]
+    return shlex.join(["python", "-m", "weft_rl.compare", *options])

@@ -1,135 +1,137 @@
-"""A comparison in words and tables, from the content of its comparison.json."""
+"""Sentences and tables of a comparison, from the content of its comparison.json."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-TITLES = {"base": "base", "cold_start": "cold start", "rl": "then RL"}
+STAGE_LABELS = {"base": "base", "cold_start": "cold start", "rl": "then RL"}
+# Of each cold start: its label, its masking rates, and the weight of a masked token's loss.
 _LABELS = {
-    "sft": "SFT",
-    "weft": "WeFT",
-    "weft_paper": "WeFT (as printed)",
-    "weft_exact": "WeFT (exact bound)",
-    "weft_entropy": "WeFT (entropy)",
-    "nll": "NLL",
-    "weft_sw": "WeFT (SW)",
-    "dream": "Dream",
-    "dft": "DFT",
-    "rho1": "Rho-1",
-}
-
-# What a cold start masks faster, and what a masked token's loss is multiplied with.
-RECIPE_WORDS = {
-    "sft": ("all alike", "1 / t"),
-    "weft": ("root of the entropy", "1 / t_i"),
-    "weft_paper": ("root of the entropy", "1 / t_i, by the number of masked tokens"),
-    "weft_exact": ("root of the entropy", "the bound's, from one token's clock"),
-    "weft_entropy": ("entropy", "1 / t_i"),
-    "nll": ("-log p of the token", "1 / t_i"),
-    "weft_sw": ("all alike", "root of the entropy / t"),
-    "dream": ("all alike", "unmasked neighbours / t"),
-    "dft": ("all alike", "the token's own probability / t"),
-    "rho1": ("all alike", "1 / t of the 60 % of highest excess loss"),
+    "sft": ("SFT", "uniform", "1 / t"),
+    "weft": ("WeFT", "root of the entropy", "1 / t_i"),
+    "weft_paper": (
+        "WeFT (as printed)",
+        "root of the entropy",
+        "1 / t_i, by the number of masked tokens",
+    ),
+    "weft_exact": ("WeFT (exact bound)", "root of the entropy", "the exact bound's"),
+    "weft_entropy": ("WeFT (entropy)", "entropy", "1 / t_i"),
+    "nll": ("NLL", "-log p of the token", "1 / t_i"),
+    "weft_sw": ("WeFT (SW)", "uniform", "root of the entropy / t"),
+    "dream": ("Dream", "uniform", "unmasked neighbors / t"),
+    "dft": ("DFT", "uniform", "the token's own probability / t"),
+    "rho1": ("Rho-1", "uniform", "1 / t of the 60% of highest excess loss"),
 }
 
 
 def label(arm: str) -> str:
-    """An arm's name in prose."""
-    return _LABELS.get(arm, arm)
+    """The name of an arm in text."""
+    return _LABELS[arm][0] if arm in _LABELS else arm
+
+
+def recipe_rows(arms: Sequence[str]) -> list[list[str]]:
+    """The table of the arms' recipes, its header first."""
+    rows = [[*_LABELS.get(arm, (arm, "", ""))] for arm in arms]
+    return [["arm", "masking rate", "weight"], *rows]
 
 
 def score_rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """The table of scores, its head first: arm, stage, each score with interval, by seed."""
+    """The table of scores, its header first: arm, stage, scores with intervals, values by seed."""
     names = [result["metric"], *result["others"]]
-    rows = [["arm", "stage", *map(_spoken, names), f"{_spoken(names[0])} by seed"]]
+    rows = [["arm", "stage", *map(_spaced, names), f"{_spaced(names[0])} by seed"]]
     for arm, stages in result["results"].items():
         for stage, entry in stages.items():
             by_seed = ", ".join(f"{value:.1f}" for value in entry["by_seed"].values())
-            rows.append([label(arm), TITLES[stage], *_cells(entry, result["others"]), by_seed])
+            rows.append([label(arm), STAGE_LABELS[stage], *_score_cells(entry, result), by_seed])
     for name, entry in result["baselines"].items():
-        rows.append(["no model", name, *_cells(entry, result["others"]), ""])
+        rows.append(["no model", name, *_score_cells(entry, result), ""])
     return rows
 
 
-def _cells(entry: Mapping[str, Any], others: Sequence[str]) -> list[str]:
-    parts = [entry, *(entry[name] for name in others)]
-    return [f"{part['score']:.1f} {_range(part)}" for part in parts]
+def _score_cells(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    return [f"{score['score']:.1f} {_range(score)}" for score in _by_metric(entry, result)]
+
+
+def _by_metric(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """An entry's values per metric; those of the main metric are at the top of the entry."""
+    return [entry, *(entry[name] for name in result["others"])]
 
 
 def _range(part: Mapping[str, Any]) -> str:
     return f"[{part['ci95'][0]:.1f}, {part['ci95'][1]:.1f}]"
 
 
-def _spoken(name: str) -> str:
+def _spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
 def difference_rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """The table of differences, its head first: what is compared, points of each score."""
-    names = [result["metric"], *result["others"]]
-    rows = [["points", *map(_spoken, names)]]
-    for subject, entry in _subjects(result):
-        parts = [entry, *(entry[name] for name in result["others"])]
-        cells = [f"{part['difference']:+.1f} {_range(part)} {part['verdict']}" for part in parts]
-        rows.append([subject, *cells])
+    """The table of differences in points, its header first."""
+    rows = [["points", *map(_spaced, [result["metric"], *result["others"]])]]
+    for subject, entry in _differences(result):
+        rows.append(
+            [subject]
+            + [
+                f"{part['difference']:+.1f} {_range(part)} {part['verdict']}"
+                for part in _by_metric(entry, result)
+            ]
+        )
     return rows
 
 
 def sentences(result: Mapping[str, Any]) -> list[str]:
-    """Each difference between arms, then each stage's gain, as a sentence on the main score."""
+    """A sentence per difference between arms, then per gain of a stage, on the main score."""
     return [
         f"{subject}: {entry['difference']:+.1f} points {_range(entry)} of "
-        f"{_spoken(result['metric'])} over {_seeds(entry['seeds'], result['seeds'])}: "
-        f"{entry['verdict']}{_how_sure(entry, len(result['arms']) - 1)}"
-        f"{_of_one_seed(entry, result['seeds'])}."
-        for subject, entry in _subjects(result)
+        f"{_spaced(result['metric'])} over {_seeds(entry['seeds'], result['seeds'])}: "
+        f"{entry['verdict']}{_certainty(entry, len(result['arms']) - 1)}"
+        f"{_single_seed(entry, result['seeds'])}."
+        for subject, entry in _differences(result)
     ]
 
 
-def _how_sure(entry: Mapping[str, Any], comparisons: int) -> str:
-    """How likely an arm is above its reference, and what would have shown; a gain needs neither,
-    and one seed tells neither."""
+def _certainty(entry: Mapping[str, Any], comparisons: int) -> str:
+    """The probability of superiority and the detectable difference, between arms only."""
     if "reference" not in entry or "superiority" not in entry:
         return ""
-    said = f"probability of superiority {entry['superiority']:.2f}"
-    seeds = len(entry["seeds"])
-    alone = comparisons == 1
-    # of fewer seeds it differs too much from one repetition to the next
+    text = f"probability of superiority {entry['superiority']:.2f}"
+    seeds, alone = len(entry["seeds"]), comparisons == 1
+    # with fewer seeds it varies too much from one repetition to the next
     if "smallest_visible" in entry and seeds >= (3 if alone else 5):
-        share = "three of four" if seeds >= (5 if alone else 8) else "two of three"
-        said += f"; a true difference of about {entry['smallest_visible']:.1f} would have shown in "
-        said += f"roughly {share} such comparisons"
-    return f" ({said})"
+        power = "three of four" if seeds >= (5 if alone else 8) else "two of three"
+        text += f"; a true difference of about {entry['smallest_visible']:.1f} would have shown in "
+        text += f"roughly {power} such comparisons"
+    return f" ({text})"
 
 
-def _of_one_seed(entry: Mapping[str, Any], asked: Sequence[int]) -> str:
-    """The notes say it where only one was asked for."""
-    alone = len(entry["seeds"]) == 1 < len(asked)
-    return ", with this seed and for new records only" if alone else ""
+def _single_seed(entry: Mapping[str, Any], seeds: Sequence[int]) -> str:
+    """Of a comparison with one seed the notes say it."""
+    single = len(entry["seeds"]) == 1 < len(seeds)
+    return ", with this seed and for new records only" if single else ""
 
 
-def _subjects(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Each difference and gain, with what it compares in words."""
-    found = []
+def _differences(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Each difference and gain with what it compares."""
+    rows = []
     for entry in result["differences"]:
         arm, reference = label(entry["arm"]), label(entry["reference"])
         after = f"{arm} then RL against {reference} then RL"
         before = f"{arm} against {reference}, before RL"
-        found.append((after if entry["stage"] == "rl" else before, entry))
+        rows.append((after if entry["stage"] == "rl" else before, entry))
     for entry in result["gains"]:
         arm = label(entry["arm"])
-        found.append((f"RL after {arm}" if entry["stage"] == "rl" else f"{arm} after base", entry))
-    return found
+        rows.append((f"RL after {arm}" if entry["stage"] == "rl" else f"{arm} after base", entry))
+    return rows
 
 
-def _seeds(used: Sequence[int], asked: Sequence[int]) -> str:
-    if len(used) < len(asked):
-        return f"{len(used)} of {len(asked)} seeds ({', '.join(map(str, used))})"
+def _seeds(used: Sequence[int], given: Sequence[int]) -> str:
+    if len(used) < len(given):
+        return f"{len(used)} of {len(given)} seeds ({', '.join(map(str, used))})"
     return f"{len(used)} seed{'s' if len(used) > 1 else ''}"
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
-    """What a reader must know of how far the numbers carry."""
+    """Limits of the numbers: missing runs, several arms, several revisions, a single seed."""
     lines = []
     if result["missing"]:
         lines.append(
@@ -137,20 +139,20 @@ def notes(result: Mapping[str, Any]) -> list[str]:
             "of its sides have."
         )
     reference, *others = result["arms"]
-    made = {(entry["stage"], entry["arm"]) for entry in result["differences"]}
+    compared = {(entry["stage"], entry["arm"]) for entry in result["differences"]}
     for stage, arm in product(("rl", "cold_start"), others):
         both = all(stage in result["results"][name] for name in (reference, arm))
-        if both and (stage, arm) not in made:
+        if both and (stage, arm) not in compared:
             when = "after RL" if stage == "rl" else "before RL"
             lines.append(
                 f"{label(arm)} and {label(reference)} cannot be compared {when}: no seed in common."
             )
-    if len(result["arms"]) > 2:
+    if len(others) > 1:
         lines.append(
-            f"Every arm is compared with {label(result['arms'][0])}; better and worse hold after "
-            f"Holm's correction for {len(result['arms']) - 1} comparisons. Intervals are each for "
-            "itself: one may leave 0 out and its difference not be distinguishable. What RL gains "
-            "over a cold start, and it over the base, is not corrected."
+            f"Every arm is compared with {label(reference)}; better and worse hold after Holm's "
+            f"correction for {len(others)} comparisons. Each interval is uncorrected: it may "
+            "exclude 0 although the difference is not distinguishable. Gains of RL over a cold "
+            "start, and of a cold start over the base, are not corrected."
         )
     if len(revisions := result.get("revisions", [])) > 1:
         lines.append(f"Its runs are of {len(revisions)} revisions: {', '.join(revisions)}.")
@@ -163,8 +165,8 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     """The content of comparison.md."""
     seeds = ", ".join(map(str, result["seeds"]))
     lines = [
-        f"# {', '.join(map(label, result['arms']))}: each with RL after it",
-        f"Task {result['task']}, {result['n']} held-out records, seeds {seeds}. Percent, with 95 % "
+        f"# {', '.join(map(label, result['arms']))}: each followed by RL",
+        f"Task {result['task']}, {result['n']} held-out records, seeds {seeds}. Percent, with 95% "
         "intervals for new seeds and new records.",
         *notes(result),
         "\n".join(f"- {sentence}" for sentence in sentences(result)),
@@ -175,5 +177,5 @@ def to_markdown(result: Mapping[str, Any]) -> str:
 
 
 def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = rows
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
+    header, *body = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *body))

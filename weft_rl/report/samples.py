@@ -1,10 +1,9 @@
-"""Completions of a run folder, a few of each stage, judged cell by cell for a reader."""
+"""Samples of a run's completions; a Sudoku answer is judged cell by cell."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,13 @@ from weft_rl.rewards.sudoku import answer_digits, cells_right
 from weft_rl.rewards.sudoku_grid import CELLS, DIGITS, SIZE, completions, empty_cells
 from weft_rl.runs.jsonl import read_lines
 
-# Enough to see what a model does, without scrolling past it.
-_SAMPLES = 6
-# Stands where the answer has no digit.
-_NONE = "·"
+_SAMPLES = 6  # per file
+_NO_DIGIT = "·"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a grid: what stands in it, and `clue`, `changed`, `right` or `wrong`."""
+    """A cell of a grid; kind: `clue`, `changed` (a clue), `right` or `wrong`."""
 
     text: str
     kind: str
@@ -29,7 +26,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sample:
-    """A completion; `grid` has four rows of cells for a Sudoku and is empty for anything else."""
+    """A completion; grid has four rows of cells for a Sudoku and is empty for other tasks."""
 
     name: str
     reward: str
@@ -41,31 +38,36 @@ class Sample:
 
 @dataclass(frozen=True)
 class SampleGroup:
-    """Some lines of one file of completions."""
+    """Samples from one file of completions; choice: which lines they are."""
 
     title: str
-    choice: str  # which lines these are
+    choice: str
     is_held_out: bool
     samples: list[Sample]
 
 
 def sample_groups(run: Path, stages: Sequence[str]) -> list[SampleGroup]:
-    """Held-out completions first, then those of training; each in the order of the stages."""
-    order = {stage: place for place, stage in enumerate(stages)}
+    """Held-out completions, then those of training, each in the order of the stages."""
+
+    def position(path: Path) -> tuple[bool, int, str]:
+        stage = path.stem.removeprefix("eval-")
+        order = stages.index(stage) if stage in stages else len(stages)
+        return stage == path.stem, order, stage
+
     groups = []
-    for path in (run / "completions").glob("*.jsonl"):
-        stage, rows = path.stem.removeprefix("eval-"), read_lines(path)
-        held_out = stage != path.stem
-        if held_out:
-            chosen, choice = islice(rows, _SAMPLES), "the first held-out problems, not picked"
-        else:
-            chosen, choice = deque(rows, _SAMPLES), "the last ones that were logged"
+    for path in sorted((run / "completions").glob("*.jsonl"), key=position):
+        is_training, _, stage = position(path)
+        rows = read_lines(path)
         with parsing(path):
-            samples = [_sample(row) for row in chosen]
-        title = f"{'After' if held_out else 'During'} {stage}"
-        place = (not held_out, order.get(stage, len(order)), stage)
-        groups.append((place, SampleGroup(title, choice, held_out, samples)))
-    return [group for _, group in sorted(groups, key=itemgetter(0)) if group.samples]
+            if is_training:
+                title, choice = f"During {stage}", "the last ones that were logged"
+                samples = [_sample(row) for row in deque(rows, _SAMPLES)]
+            else:
+                title, choice = f"After {stage}", "the first held-out problems, not picked"
+                samples = [_sample(row) for row in islice(rows, _SAMPLES)]
+        if samples:
+            groups.append(SampleGroup(title, choice, not is_training, samples))
+    return groups
 
 
 def _sample(row: Mapping[str, Any]) -> Sample:
@@ -84,17 +86,17 @@ def _sample(row: Mapping[str, Any]) -> Sample:
 
 
 def _sudoku(completion: str, fields: Mapping[str, Any]) -> tuple[list[list[Cell]], str]:
-    """The answer's grid, judged cell by cell as the reward does, and the verdict in words."""
+    """The grid of the answer, judged as the reward does, and the verdict in words."""
     puzzle, solution = str(fields.get("puzzle")), fields.get("solution")
     digits = answer_digits(completion)
     keys = completions(puzzle) if solution is None else [str(solution)]
     keys = [key for key in keys if len(key) == len(puzzle) == CELLS]
     if not keys:
         return [], ""
-    # with several solutions the one that agrees best
+    # of several solutions, the one with the most cells in common
     key = max(keys, key=lambda key: cells_right(digits or "", puzzle, key))
-    filled = (digits or "")[:CELLS].ljust(CELLS, _NONE)
-    cells = [_cell(*place) for place in zip(puzzle, filled, key, strict=True)]
+    filled = (digits or "")[:CELLS].ljust(CELLS, _NO_DIGIT)
+    cells = [_cell(*column) for column in zip(puzzle, filled, key, strict=True)]
     rows = [cells[start : start + SIZE] for start in range(0, CELLS, SIZE)]
     if digits is None:
         return rows, "no answer"
@@ -109,5 +111,5 @@ def _sudoku(completion: str, fields: Mapping[str, Any]) -> tuple[list[list[Cell]
 
 def _cell(clue: str, digit: str, key: str) -> Cell:
     if clue in DIGITS:
-        return Cell(clue, "clue") if digit in (clue, _NONE) else Cell(digit, "changed")
+        return Cell(clue, "clue") if digit in (clue, _NO_DIGIT) else Cell(digit, "changed")
     return Cell(digit, "right" if digit == key else "wrong")

@@ -1,18 +1,17 @@
-"""The paper's figures from run folders: token entropies, reward curves, training time."""
+"""The paper's figures from run directories: token entropies, reward curves, training time."""
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from weft_rl.plot import figures
 from weft_rl.plot.curves import draw_means, mean_curves, read_curves, save_figure
-from weft_rl.plot.figures import Line, Point
+from weft_rl.plot.figures import Line, Point, draw_points, draw_ranks
 from weft_rl.report.comparison_tables import label
 from weft_rl.reproduce.paper_numbers import TIME_RATIO
 from weft_rl.reproduce.required_runs import PaperRun
+from weft_rl.reproduce.tables import csv_text
 from weft_rl.runs.atomic_io import write_text
 from weft_rl.runs.folder import METRICS
 from weft_rl.runs.jsonl import read_lines
@@ -21,43 +20,40 @@ from weft_rl.stats import t_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The paper draws the 100 most frequent tokens; of them the highest and lowest mean entropies.
-_FREQUENT, _SHOWN = 100, 20
-_ENDINGS = (".png", ".svg", ".html")
+# The paper draws the highest and lowest mean entropies of the 100 most frequent tokens.
+_FREQUENT, _DRAWN = 100, 20
 
 
 def token_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
-    """Figure 2: the frequent tokens of highest and of lowest mean entropy, and all of them as CSV.
+    """Figure 2: the frequent tokens of highest and of lowest mean entropy; all of them as CSV.
 
-    Means are over the runs that have them. Nothing without a run."""
-    totals: dict[str, list[float]] = {}
+    Means are over the runs. Writes nothing without a run."""
+    entropies: dict[str, list[float]] = {}
     counts: dict[str, int] = {}
     for unit, run in runs.items():
         path = run / f"token_entropy-{unit.arm}.csv"
-        if not path.exists():
-            continue
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                counts[row["token"]] = counts.get(row["token"], 0) + int(row["count"])
-                totals.setdefault(row["token"], []).append(float(row["mean_entropy"]))
-    frequent = sorted(counts, key=lambda token: (-counts[token], token))[:_FREQUENT]
-    if not frequent:
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    counts[row["token"]] = counts.get(row["token"], 0) + int(row["count"])
+                    entropies.setdefault(row["token"], []).append(float(row["mean_entropy"]))
+    if not counts:
         return []
-    means = {token: fmean(totals[token]) for token in frequent}
+    frequent = sorted(counts, key=lambda token: (-counts[token], token))[:_FREQUENT]
+    means = {token: fmean(entropies[token]) for token in frequent}
     ordered = sorted(frequent, key=lambda token: -means[token])
-    shown = min(_SHOWN, len(ordered) // 2)
+    drawn = min(_DRAWN, len(ordered) // 2)
     panels = [
-        ("highest mean entropy (nats)", [(_visible(t), means[t]) for t in ordered[:shown]]),
-        ("lowest mean entropy (nats)", [(_visible(t), means[t]) for t in ordered[::-1][:shown]]),
+        (f"{name} mean entropy (nats)", [(_visible(token), means[token]) for token in tokens])
+        for name, tokens in (("highest", ordered[:drawn]), ("lowest", ordered[::-1][:drawn]))
     ]
-    figure = figures.draw_ranks(panels)
-    rows = [("token", "count", "mean_entropy")]
-    rows += [(token, str(counts[token]), f"{means[token]:.6f}") for token in ordered]
-    return [*_save(figure, folder, "figure2"), _table(folder, "figure2", rows)]
+    rows = [(token, str(counts[token]), f"{means[token]:.6f}") for token in ordered]
+    header = ("token", "count", "mean_entropy")
+    return _save(draw_ranks(panels), [header, *rows], folder, "figure2")
 
 
 def _visible(token: str) -> str:
-    """A token as a label: what is not seen on paper is spelt."""
+    """A token as a label; white space and control characters are escaped."""
     return token if token.strip() and token.isprintable() else ascii(token)
 
 
@@ -71,55 +67,44 @@ def curves_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
     means = mean_curves(arms)
     if not means:
         return []
-    figure = draw_means("reward in RL", means)
-    rows = [("arm", "run", "step", "reward")]
-    rows += [
+    rows = [
         (name, str(number), f"{step:g}", f"{value:.6f}")
         for name, lines in arms.items()
         for number, line in enumerate(lines)
         for step, value in zip(line.steps, line.values, strict=True)
     ]
-    return [*_save(figure, folder, "figure3"), _table(folder, "figure3", rows)]
+    figure = draw_means("reward in RL", means)
+    return _save(figure, [("arm", "run", "step", "reward"), *rows], folder, "figure3")
 
 
 def time_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
-    """Figure 4: WeFT's training time over SFT's by seed, their mean with its interval."""
-    times = {
-        (unit.arm, unit.seed): max(found)
-        for unit, run in runs.items()
-        if (
-            found := [
-                row["time_s"] for row in read_lines(run / METRICS) if row.get("stage") == unit.arm
-            ]
-        )
-    }
+    """Figure 4: WeFT's training time over SFT's by seed, and their mean with its interval."""
+    times: dict[tuple[str, int], float] = {}
+    for unit, run in runs.items():
+        rows = [row for row in read_lines(run / METRICS) if row.get("stage") == unit.arm]
+        if rows:
+            times[unit.arm, unit.seed] = max(row["time_s"] for row in rows)
     seeds = [seed for arm, seed in times if arm == "weft" and ("sft", seed) in times]
     if not seeds:
         return []
-    ratios = [times["weft", seed] / times["sft", seed] for seed in seeds]
-    points = [Point(f"seed {seed}", ratio) for seed, ratio in zip(seeds, ratios, strict=True)]
+    ratios = {seed: times["weft", seed] / times["sft", seed] for seed in seeds}
+    points = [Point(f"seed {seed}", ratio) for seed, ratio in ratios.items()]
     if len(ratios) > 1:
-        mean = t_interval(ratios)
-        points.append(Point("mean, 95 % interval", mean.mean, (mean.low, mean.high)))
+        mean = t_interval([*ratios.values()])
+        points.append(Point("mean, 95% interval", mean.mean, (mean.low, mean.high)))
     points.append(Point("the paper, LLaDA-8B", TIME_RATIO))
-    figure = figures.draw_points(points, "WeFT's training time over SFT's", reference=1.0)
-    rows = [("seed", "sft_s", "weft_s", "ratio")]
-    rows += [
-        (str(s), f"{times['sft', s]:.3f}", f"{times['weft', s]:.3f}", f"{r:.4f}")
-        for s, r in zip(seeds, ratios, strict=True)
+    figure = draw_points(points, "WeFT's training time over SFT's", reference=1.0)
+    table = [
+        (str(seed), f"{times['sft', seed]:.3f}", f"{times['weft', seed]:.3f}", f"{ratio:.4f}")
+        for seed, ratio in ratios.items()
     ]
-    return [*_save(figure, folder, "figure4"), _table(folder, "figure4", rows)]
+    return _save(figure, [("seed", "sft_s", "weft_s", "ratio"), *table], folder, "figure4")
 
 
-def _save(figure: "Figure", folder: Path, name: str) -> list[Path]:
-    paths = [folder / f"{name}{ending}" for ending in _ENDINGS]
-    for path in paths:
+def _save(figure: "Figure", rows: Sequence[Sequence[str]], folder: Path, name: str) -> list[Path]:
+    """Write the figure as .png, .svg and .html and its numbers as .csv; returns the paths."""
+    paths = [folder / f"{name}{ending}" for ending in (".png", ".svg", ".html", ".csv")]
+    for path in paths[:-1]:
         save_figure(figure, path, title=name)
+    write_text(paths[-1], csv_text(rows))
     return paths
-
-
-def _table(folder: Path, name: str, rows: Sequence[Sequence[str]]) -> Path:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(folder / f"{name}.csv", text.getvalue())
-    return folder / f"{name}.csv"

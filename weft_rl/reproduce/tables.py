@@ -1,4 +1,4 @@
-"""The paper's tables from run folders, beside its numbers, as Markdown, CSV and LaTeX."""
+"""The paper's tables from run directories, beside its numbers, as Markdown, CSV and LaTeX."""
 
 import csv
 import io
@@ -22,17 +22,15 @@ from weft_rl.stats import (
     t_interval,
 )
 
-_TASKS = {
-    "sudoku": "Sudoku",
-    "countdown": "Countdown",
-    "gsm8k": "GSM8K",
-    "math500": "MATH500",
-}
-_NONE = "–"  # noqa: RUF001 - the dash that tables of papers have in an empty cell
-_METHODS = {"weft_entropy": "entropy", "weft": "root of the entropy"}
+_TASKS = {"sudoku": "Sudoku", "countdown": "Countdown", "gsm8k": "GSM8K", "math500": "MATH500"}
+_EMPTY = "–"  # noqa: RUF001 - an empty cell in the tables of papers
+_RATES = {"weft_entropy": "entropy", "weft": "root of the entropy"}
+_STATISTICS = {"max": np.max, "median": np.median, "mean": np.mean}
 
-# Of a cell: each seed's run folder, and the stage that its scores stand under.
+# Of a cell: each seed's run directory and the stage of its scores.
 Runs = Mapping[int, tuple[Path, str]]
+# seed -> record's id -> score in [0, 1]
+Scores = Mapping[int, Mapping[str, float]]
 
 
 def score_table(
@@ -42,31 +40,31 @@ def score_table(
     model: str,
     seeds: Sequence[int],
 ) -> list[Path]:
-    """Write table<number>.md, .csv and .tex into the folder; their paths.
+    """Write table<number>.md, .csv and .tex into the folder; returns their paths.
 
-    Scores are percent with 95 % intervals for new seeds and new records; a cell without runs is a
-    dash. An average is of the tasks at hand, and has the seeds' interval alone."""
+    Scores are percent with 95% intervals for new seeds and new records; a cell without runs is a
+    dash. The average is over the tasks of the table."""
     rows = list(dict.fromkeys(row for row, _ in cells))
     tasks = [task for task in dict.fromkeys(task for _, task in cells) if task in rows[0].printed]
-    average = len(tasks) > 1
-    head = ["data", "model"]
-    for task in tasks:
-        head += [_TASKS[task], f"{_TASKS[task]}, paper"]
-    head += ["average"] if average else []
+    scores = {cell: _scores(cells[cell], cell[1]) for cell in cells}
+    header = ["data", "model"]
+    header += [name for task in tasks for name in (_TASKS[task], f"{_TASKS[task]}, paper")]
+    header += ["average"] if len(tasks) > 1 else []
     body = []
     for row in rows:
-        found = [_values(cells[row, task], task) for task in tasks]
         line = [_data(row, model), row.label]
-        for task, values in zip(tasks, found, strict=True):
-            line += [_interval(values), f"{row.printed[task]:.1f}"]
-        line += [_average(found)] if average else []
+        for task in tasks:
+            line += [_interval(scores[row, task]), f"{row.printed[task]:.1f}"]
+        line += [_average([scores[row, task] for task in tasks])] if len(tasks) > 1 else []
         body.append(line)
-    counts = ", ".join(f"{_count(cells[rows[0], task], task)} {_TASKS[task]}" for task in tasks)
-    title, _ = SCORES[number]
+    counts = ", ".join(
+        f"{max((len(row) for row in scores[rows[0], task].values()), default=0)} {_TASKS[task]}"
+        for task in tasks
+    )
     notes = [
-        f"Table {number}. {title}. Percent with 95 % intervals for new seeds and new records; "
-        f"model {model}, seeds {', '.join(map(str, seeds))}, held-out problems: {counts}.",
-        "The paper's numbers are LLaDA-8B-Instruct's, on its own data and without intervals.",
+        f"Table {number}. {SCORES[number][0]}. Percent with 95% intervals for new seeds and new "
+        f"records; model {model}, seeds {', '.join(map(str, seeds))}, held-out records: {counts}.",
+        "The paper's numbers are for LLaDA-8B-Instruct on its own data, without intervals.",
     ]
     missing = [
         f"{row.label}, {_TASKS[task]}: {len(cells[row, task])} of {len(seeds)} seeds"
@@ -74,138 +72,132 @@ def score_table(
         for task in tasks
         if len(cells[row, task]) < len(seeds)
     ]
-    if missing:
-        notes.append(f"Missing: {'; '.join(missing)}.")
-    return _write(folder, f"table{number}", head, body, notes)
+    notes += [f"Missing: {'; '.join(missing)}."] if missing else []
+    return _write(folder, f"table{number}", header, body, notes)
 
 
 def _data(row: Row, model: str) -> str:
     if row.arm == "base":
         return ""
-    return f"traces of the {model} world" if model in TOY_MODELS else DATA_SETS[row.data]
+    return f"traces of the {model} model" if model in TOY_MODELS else DATA_SETS[row.data]
 
 
-def _values(runs: Runs, task: str) -> dict[int, dict[str, float]]:
-    """The task's first score of each record by seed, over the records that all seeds have."""
+def _scores(runs: Runs, task: str) -> Scores:
+    """The task's main score by seed and record, for the records that all seeds have."""
     tables: dict[int, dict[str, float]] = {}
     for seed, (run, stage) in runs.items():
-        rows = read_lines(run / "completions" / f"eval-{stage}.jsonl")
         tables[seed] = {
             str(row["id"]): next(iter(row["scores"].values()))
-            for row in rows
+            for row in read_lines(run / "completions" / f"eval-{stage}.jsonl")
             if row.get("task") == task
         }
     shared = set.intersection(*map(set, tables.values())) if tables else set()
     return {seed: {i: row[i] for i in sorted(shared)} for seed, row in tables.items()}
 
 
-def _count(runs: Runs, task: str) -> int:
-    return max((len(row) for row in _values(runs, task).values()), default=0)
-
-
-def _interval(values: Mapping[int, Mapping[str, float]]) -> str:
-    rows = [[*row.values()] for row in values.values()]
+def _interval(scores: Scores) -> str:
+    rows = [[*row.values()] for row in scores.values()]
     if not rows or not rows[0]:
-        return _NONE
-    # the base is one model whatever the seed: equal rows are one measurement, not several
+        return _EMPTY
+    # the base model is the same for all seeds: equal rows are one measurement
     same = all(row == rows[0] for row in rows)
-    found = record_mean(rows[0]) if same else crossed_mean(rows)
-    return _shown(found.within(0.0, 1.0), 100)
+    mean = record_mean(rows[0]) if same else crossed_mean(rows)
+    return _format(mean.within(0.0, 1.0), 100)
 
 
-def _average(found: Sequence[Mapping[int, Mapping[str, float]]]) -> str:
-    """Mean of the tasks' means over the seeds that all of them have."""
-    seeds = sorted(set.intersection(*(set(values) for values in found)))
-    tables = [np.array([[*values[seed].values()] for seed in seeds]) for values in found]
+def _average(tasks: Sequence[Scores]) -> str:
+    """Mean of the tasks' means over the seeds that all tasks have."""
+    seeds = sorted(set.intersection(*(set(scores) for scores in tasks)))
+    tables = [np.array([[*scores[seed].values()] for seed in seeds]) for scores in tasks]
     if not seeds or not all(table.size for table in tables):
-        return _NONE
+        return _EMPTY
     means = np.mean([table.mean(axis=1) for table in tables], axis=0)  # (S,)
-    # each task has records of its own: their parts of the mean's variance add up
+    # the tasks have different records: their parts of the mean's variance add up
     parts = [crossed_estimate(table) for table in tables]
-    several = len(seeds) > 1
     average = TwoWayEstimate(
         float(means.mean()),
-        float(means.var(ddof=1)) / len(seeds) if several else 0.0,
+        float(means.var(ddof=1)) / len(seeds) if len(seeds) > 1 else 0.0,
         sum(part.by_item for part in parts) / len(parts) ** 2,
         sum(part.noise for part in parts) / len(parts) ** 2,
         len(seeds),
         min(part.items for part in parts),
     )
-    # all 0: each task's own column has the interval
-    if average.half_width() == 0:
+    if average.half_width() == 0:  # no variance; the columns of the tasks have intervals
         return f"{100 * average.mean:.1f}"
-    return _shown(average.interval.within(0.0, 1.0), 100)
+    return _format(average.interval.within(0.0, 1.0), 100)
 
 
-def _geometric(values: Sequence[float]) -> str:
+def _geometric_mean(values: Sequence[float]) -> str:
+    if not values:
+        return _EMPTY
     if len(values) == 1 or min(values) <= 0:
         return f"{float(np.mean(values)):.1f}"
     logs = t_interval(np.log(values).tolist())
-    return _shown(Interval(*np.exp([logs.mean, logs.low, logs.high]).tolist()))
+    return _format(Interval(*np.exp([logs.mean, logs.low, logs.high]).tolist()))
 
 
-def _shown(interval: Interval, scale: float = 1) -> str:
+def _format(interval: Interval, scale: float = 1) -> str:
     mean, low, high = (scale * v + 0.0 for v in (interval.mean, interval.low, interval.high))
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def norm_table(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
-    """Write table5.md, .csv and .tex: gradient norms over all steps of a cold start, unclipped.
+    """Write table5.md, .csv and .tex: gradient norms over a cold start, before clipping.
 
-    Each statistic is of one run; over seeds, its geometric mean and 95 % interval: norms are
-    positive, and the largest one of a run varies by factors."""
-    body, counts = [], set()
-    for arm, name in _METHODS.items():
+    Each statistic is of one run; over seeds, its geometric mean and 95% interval: norms are
+    positive, and the largest norm of a run varies by factors."""
+    body, num_steps = [], set()
+    for arm, label in _RATES.items():
         series = [
             [row["grad_norm"] for row in read_lines(run / METRICS) if row.get("stage") == arm]
             for unit, run in runs.items()
             if unit.arm == arm
         ]
-        series = [values for values in series if values]
-        counts |= {len(values) for values in series}
-        line = [name]
-        for reduce, printed in zip((np.max, np.median, np.mean), GRADIENT_NORMS[arm], strict=True):
-            found = [float(reduce(values)) for values in series]
-            line += [_geometric(found) if found else _NONE, f"{printed:g}"]
+        series = [norms for norms in series if norms]
+        num_steps |= {len(norms) for norms in series}
+        line = [label]
+        for reduce, printed in zip(_STATISTICS.values(), GRADIENT_NORMS[arm], strict=True):
+            line += [_geometric_mean([float(reduce(norms)) for norms in series]), f"{printed:g}"]
         body.append(line)
-    head = ["rate"]
-    for name in ("max", "median", "mean"):
-        head += [name, f"{name}, paper"]
+    header = ["rate", *(name for each in _STATISTICS for name in (each, f"{each}, paper"))]
     notes = [
-        "Table 5. Gradient norms over a cold start, before clipping; geometric means and 95 % "
+        "Table 5. Gradient norms over a cold start, before clipping; geometric means and 95% "
         f"intervals over {len({unit.seed for unit in runs})} seeds of "
-        f"{', '.join(map(str, sorted(counts)))} steps."
+        f"{', '.join(map(str, sorted(num_steps)))} steps."
     ]
-    return _write(folder, "table5", head, body, notes)
+    return _write(folder, "table5", header, body, notes)
 
 
 def _write(
     folder: Path,
     name: str,
-    head: Sequence[str],
+    header: Sequence[str],
     body: Sequence[Sequence[str]],
     notes: Sequence[str],
 ) -> list[Path]:
-    lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body)]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([head, *body])
+    lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *body)]
     pages = {
         ".md": "\n\n".join([*notes, "\n".join(lines)]) + "\n",
-        ".csv": text.getvalue(),
-        ".tex": _latex(head, body, notes),
+        ".csv": csv_text([header, *body]),
+        ".tex": _latex(header, body, notes),
     }
-    paths = []
     for ending, page in pages.items():
-        paths.append(folder / f"{name}{ending}")
-        write_text(paths[-1], page)
-    return paths
+        write_text(folder / f"{name}{ending}", page)
+    return [folder / f"{name}{ending}" for ending in pages]
 
 
-def _latex(head: Sequence[str], body: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+def csv_text(rows: Sequence[Sequence[str]]) -> str:
+    """The rows as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _latex(header: Sequence[str], body: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
     """A booktabs table."""
-    escaped = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"–": "--"})  # noqa: RUF001 - as above
-    rows = [" & ".join(cell.translate(escaped) for cell in row) + r" \\" for row in (head, *body)]
-    lines = [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{'l' * len(head)}}}"]
+    escaped = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {_EMPTY: "--"})
+    rows = [" & ".join(cell.translate(escaped) for cell in row) + r" \\" for row in (header, *body)]
+    lines = [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{'l' * len(header)}}}"]
     lines += [r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}"]
     caption = " ".join(notes).translate(escaped)
     return "\n".join([*lines, rf"\caption{{{caption}}}", r"\end{table}", ""])

@@ -13,7 +13,7 @@ from weft_rl.runs.renamed import with_new_keys
 
 CONFIG, METRICS, EVAL = "config.yaml", "metrics.jsonl", "eval.json"
 CURVES, REPORT = "curves.png", "report.html"
-ENTROPY_HEATMAP, DENOISING_REPLAY = "token_heat-{stage}.json", "completions/trace-{stage}.json"
+ENTROPY_HEATMAP, DENOISING_REPLAY = "entropy_heatmap-{stage}.json", "completions/trace-{stage}.json"
 FINISHED = "stages.json"  # completed stages with their last checkpoints, relative to the run
 MODEL_FILES = ("config.json", "adapter_config.json")
 # Label in tables of a model that the run does not pretrain; "base" in eval.json.

@@ -1,32 +1,31 @@
-"""The runs of a sweep: some at a time, each a process with a log, failures tried again."""
+"""The runs of a sweep: a few at a time, each a process with a log; failed runs are retried."""
 
 import os
 import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from weft_rl.cli import require_extra
+from weft_rl.errors import Interrupted, UserError
 from weft_rl.io.terminal import Console
 from weft_rl.sweeps.config import SweepConfig
-from weft_rl.sweeps.launchers import local, ray_cluster
-from weft_rl.sweeps.launchers import submitit as slurm
+from weft_rl.sweeps.launchers import local, ray_cluster, submitit
 from weft_rl.sweeps.launchers.base import Command, Running, Start
 
 LOGS = "logs"
-_LAUNCHERS = {"local": local.connect, "submitit": slurm.connect, "ray": ray_cluster.connect}
-_POLL_S = 0.2  # short against a run, long against the work of asking
-_TAIL = 4096  # bytes of a log that hold its last line
+_POLL_S = 0.2  # short against a run, long against a poll
+_TAIL = 4096  # bytes at the end of a log that hold its last line
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run: its name, which is its folder's, and the arguments of `weft_rl.pipeline`."""
+    """A run: its name, which is also its directory's, and the arguments of `weft_rl.pipeline`."""
 
     name: str
     arguments: Sequence[str]
@@ -34,81 +33,90 @@ class Job:
 
 @dataclass(frozen=True)
 class Pool:
-    """What runs jobs: how it starts one, how many at a time, and how often it tries again.
-
-    start: a launcher's; null: processes of this machine."""
+    """How jobs run: how many at a time, with how many threads and retries each, and where."""
 
     workers: int
-    threads: int  # of each run
+    threads: int
     retries: int = 0
-    start: Start | None = None
+    start: Start = local.start
 
 
 def check_launcher(options: SweepConfig) -> None:
-    """Raise UserError for a launcher whose package is not installed, or whose cluster not here."""
+    """Raise UserError if the launcher's package or cluster is missing."""
     if options.launcher != "local":
         require_extra(options.launcher, f"launcher={options.launcher}")
     if options.launcher == "submitit":
-        slurm.check_cluster(options.requested())
+        submitit.check_cluster()
 
 
 def workers_and_threads(options: SweepConfig, device: str, jobs: int) -> tuple[int, int]:
-    """How many of the jobs to run at a time, and the threads of each where the caller's
-    OMP_NUM_THREADS says none: the runs at a time share the cores.
+    """The number of jobs at a time, and each one's threads unless OMP_NUM_THREADS is set.
 
-    device: the runs', as `device=` has it. On a cluster all are handed over, each with the threads
-    that its resources name."""
-    cores = len(os.sched_getaffinity(0))
+    Local runs share the cores. On a cluster all jobs are submitted at once, each with the threads
+    that its resources name. device: the `device=` of the runs."""
     if options.launcher != "local":
-        asked = options.requested()
-        threads = asked.get("cpus_per_task", asked.get("num_cpus", 1))
+        requested = options.requested()
+        threads = requested.get("cpus_per_task", requested.get("num_cpus", 1))
         return options.workers or jobs, max(1, int(threads))
-    on_gpu = device.startswith("cuda") or (device == "auto" and has_cuda())
+    cores = len(os.sched_getaffinity(0))
+    on_gpu = device.startswith("cuda") or (device == "auto" and _has_cuda())
     workers = min(options.workers or (1 if on_gpu else cores), jobs)
     return workers, max(1, cores // workers)
 
 
-def open_pool(options: SweepConfig, folder: Path, workers: int, threads: int) -> Pool:
-    """The pool of a sweep in `folder`. Raises UserError for resources that its launcher lacks."""
-    start = _LAUNCHERS[options.launcher]((folder / LOGS).resolve(), options.requested())
-    return Pool(workers, threads, options.retries, start)
+def _has_cuda() -> bool:
+    """Whether runs would find a GPU; a subprocess asks, so that this one does not import torch."""
+    code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def open_pool(options: SweepConfig, folder: Path, device: str, jobs: int) -> Pool:
+    """The pool of a sweep in `folder`. Raises UserError for resources that the launcher lacks."""
+    connect = {"local": local, "submitit": submitit, "ray": ray_cluster}[options.launcher].connect
+    start = connect((folder / LOGS).resolve(), options.requested())
+    return Pool(*workers_and_threads(options, device, jobs), options.retries, start)
 
 
 def run_in(pool: Pool, jobs: Sequence[Job], folder: Path, total: int) -> dict[str, int]:
-    """Run the jobs in `folder`; their last exit statuses by name, below 0 where one was killed.
+    """Run the jobs in `folder`; returns their last exit statuses by name, below 0 if killed.
 
-    total counts jobs done earlier too. One that fails does not stop the others; it is tried again,
-    after them, if that can help. Whatever stops this function stops the running ones first, so that
-    they leave a checkpoint. Raises UserError when another process has one of the jobs in hand."""
-    waiting = deque(jobs)
+    total: also counts jobs that were done before. A failed job does not stop the others and is
+    retried after them if that can help. An exception terminates the running jobs, which save a
+    checkpoint. Raises UserError if another process is running one of the jobs."""
+    queue = deque(jobs)
     running: dict[str, tuple[Job, Running, float]] = {}
     statuses: dict[str, int] = {}
-    tried: Counter[str] = Counter()
-    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn())
+    tries: Counter[str] = Counter()
     console = Console()
-    columns = (*columns, TimeElapsedColumn())
-    quiet = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
         bar = progress.add_task("", total=total, completed=total - len(jobs))
         try:
-            while waiting or running:
-                while waiting and len(running) < pool.workers:
-                    job = waiting.popleft()
+            while queue or running:
+                while queue and len(running) < pool.workers:
+                    job = queue.popleft()
                     running[job.name] = (job, _start(pool, job, folder), time.monotonic())
                     progress.update(bar, description=f"running {', '.join(running)}")
-                for name, (job, process, begun) in [*running.items()]:
+                for name, (job, process, started) in [*running.items()]:
                     status = process.poll()
                     if status is None:
                         continue
                     del running[name]
                     statuses[name] = status
-                    tried[name] += 1
-                    again = can_help(status) and tried[name] <= pool.retries
-                    said = f"{name}: {_how(status)} after {time.monotonic() - begun:.0f} s"
-                    said += f", is tried again ({tried[name]} of {pool.retries})" if again else ""
-                    progress.console.print(said, soft_wrap=True)
-                    if again:
-                        waiting.append(job)
+                    tries[name] += 1
+                    retry = can_help(status) and tries[name] <= pool.retries
+                    message = f"{name}: {_outcome(status)} after {time.monotonic() - started:.0f} s"
+                    message += f"; retry {tries[name]} of {pool.retries}" if retry else ""
+                    progress.console.print(message, soft_wrap=True)
+                    if retry:
+                        queue.append(job)
                     else:
                         progress.advance(bar)
                 time.sleep(_POLL_S)
@@ -121,39 +129,51 @@ def run_in(pool: Pool, jobs: Sequence[Job], folder: Path, total: int) -> dict[st
 
 
 def can_help(status: int) -> bool:
-    """Whether trying again can change a status: killed, interrupted or broken; not a mistake."""
+    """Whether a retry can change the status: killed, failed or interrupted, not a user error."""
     return status < 0 or status in (1, 3)
 
 
-def _how(status: int) -> str:
+def _outcome(status: int) -> str:
     if status == 0:
         return "done"
-    return f"stopped, status {status}," if status > 0 else f"killed by signal {-status}"
+    return f"failed with status {status}" if status > 0 else f"killed by signal {-status}"
 
 
 def _start(pool: Pool, job: Job, folder: Path) -> Running:
-    words = [sys.executable, "-m", "weft_rl.pipeline", *job.arguments, f"out={folder / job.name}"]
+    pipeline = [sys.executable, "-m", "weft_rl.pipeline"]
     log = (folder / LOGS / f"{job.name}.log").resolve()
-    start = pool.start or local.connect(log.parent, {})
-    # the caller's number, if there is one: a cluster's worker may have another of its own
+    # the caller's OMP_NUM_THREADS, if set: a cluster's worker may have another one
     threads = os.environ.get("OMP_NUM_THREADS") or str(pool.threads)
-    return start(Command(words, Path.cwd(), log, threads))
+    arguments = [*pipeline, *job.arguments, f"out={folder / job.name}"]
+    return pool.start(Command(arguments, Path.cwd(), log, threads))
 
 
-def failure(folder: Path, name: str, status: int) -> str:
-    """One line on a run that failed: how, what it said last, and where all it said is."""
-    log = folder / LOGS / f"{name}.log"
-    how = f"failed with status {status}" if status > 0 else f"killed by signal {-status}"
-    return f"{name}: {how}: {last_line(log)} (see {log})"
+def train_base(pool: Pool, folder: Path, arguments: Sequence[str]) -> dict[str, int]:
+    """Train the base model that all runs begin from, or find it in the cache; its exit status.
+
+    Otherwise runs that start together would each train it. Raises UserError for a user error."""
+    job = Job("base", [*arguments, "stages=[base]", "eval.after_each=false"])
+    statuses = run_in(pool, [job], folder, 1)
+    if statuses[job.name] == 2:
+        message = last_line(folder / LOGS / f"{job.name}.log")
+        raise UserError(message.removeprefix("weft_rl.pipeline: "))
+    return statuses
+
+
+def exit_status(command: str, folder: Path, statuses: Mapping[str, int], resume: str) -> int:
+    """Print a line per failed run; returns the exit status of the sweep.
+
+    resume: how to resume. Raises Interrupted if all failed runs can be resumed."""
+    failed = {name: status for name, status in statuses.items() if status}
+    for name, status in failed.items():
+        log = folder / LOGS / f"{name}.log"
+        sys.stderr.write(f"{command}: {name}: {_outcome(status)}: {last_line(log)} (see {log})\n")
+    if failed and set(failed.values()) == {3}:
+        raise Interrupted(f"{', '.join(failed)} interrupted; {resume}")
+    return 1 if failed else 0
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something; empty when there is none."""
+    """The last line of a log that is not blank; empty without one."""
     text = log.read_bytes()[-_TAIL:].decode("utf-8", "replace") if log.exists() else ""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-
-
-def has_cuda() -> bool:
-    """Whether runs would find a GPU; asked in a process of its own, so that torch stays there."""
-    code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
-    return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,9 +1,9 @@
 "use strict";
-// Reward curves with zoom and smoothing, entropy heat, denoising playback. Without this script the
-// page shows the same as still pictures.
-// a page with a chart has a still picture of it
+// Reward curves with zoom and smoothing, entropy heat maps, denoising replays. Without this script
+// the page shows them as static figures.
+// a page with a chart has a static figure of it
 const SVG = document.querySelector("svg")?.namespaceURI;
-const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#DD0044", "#AA33FF"];
+const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#DD0044", "#AA33FF"];
 const DASHES = ["", "7 4", "2 3", "8 3 2 3"];
 
 function make(tag, attributes, parent, text) {
@@ -19,7 +19,7 @@ function content(root) {
   return JSON.parse(root.querySelector("script[type='application/json']").textContent);
 }
 
-// the dashboards' time-weighted average: steps apart weigh less, debiased at the start
+// time-weighted EMA, debiased: values decay with the distance in steps
 function smooth(steps, values, smoothing) {
   const weight = Math.min(Math.sqrt(smoothing), 0.999);
   const span = (steps[steps.length - 1] - steps[0]) || 1;
@@ -36,23 +36,23 @@ function smooth(steps, values, smoothing) {
 function ticks(low, high, count) {
   const raw = (high - low) / count || 1, power = 10 ** Math.floor(Math.log10(raw));
   const unit = [1, 2, 5, 10].map(k => k * power).find(step => step >= raw);
-  const found = [];
+  const values = [];
   for (let i = Math.ceil(low / unit); i * unit <= high + 1e-9 * unit; i++) {
-    found.push(Number((i * unit).toPrecision(6)));
+    values.push(Number((i * unit).toPrecision(6)));
   }
-  return found;
+  return values;
 }
 
-// not Math.min(...values): a call takes no more than some hundred thousand arguments
+// not Math.min(...values): the number of arguments of a call is limited
 const range = values => values.reduce(([low, high], value) =>
   [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
 
 function chart(root) {
   const data = content(root), width = 720, height = 380;
   const box = { left: 52, right: 12, top: 12, bottom: 40 };  // left and bottom grow with the text
-  const whole = range(data.lines.flatMap(line => line.steps));
-  let [from, to] = whole, smoothing = data.smoothing;
-  const shown = data.lines.map(() => true);
+  const full = range(data.lines.flatMap(line => line.steps));
+  let [from, to] = full, smoothing = data.smoothing;
+  const visible = data.lines.map(() => true);
   const bar = make("div", { class: "controls" });
   const picture = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, role: "img",
     "aria-label": data.title });
@@ -65,36 +65,36 @@ function chart(root) {
     const tick = field("", { type: "checkbox", checked: "" });
     const key = make("svg:svg", { viewBox: "0 0 26 8", class: "key-line", "aria-hidden": "true" },
       tick.parentElement);
-    make("svg:line", { x1: 0, y1: 4, x2: 26, y2: 4, stroke: COLOURS[i % 6], "stroke-width": 3,
+    make("svg:line", { x1: 0, y1: 4, x2: 26, y2: 4, stroke: COLORS[i % 6], "stroke-width": 3,
       "stroke-dasharray": DASHES[Math.floor(i / 6) % 4] }, key);
     tick.parentElement.append(` ${line.label}`);
-    tick.addEventListener("change", () => { shown[i] = tick.checked; draw(); });
+    tick.addEventListener("change", () => { visible[i] = tick.checked; draw(); });
   });
   const slider = field("smoothing", { type: "range", min: 0, max: 0.999, step: 0.001,
     value: smoothing });
-  const said = make("output", {}, slider.parentElement, smoothing);
+  const output = make("output", {}, slider.parentElement, smoothing);
   slider.addEventListener("input", () => {
-    smoothing = Number(slider.value); said.textContent = smoothing; draw();
+    smoothing = Number(slider.value); output.textContent = smoothing; draw();
   });
-  const first = field("from step", { type: "number", min: whole[0], max: whole[1], value: from });
-  const end = field("to step", { type: "number", min: whole[0], max: whole[1], value: to });
+  const first = field("from step", { type: "number", min: full[0], max: full[1], value: from });
+  const end = field("to step", { type: "number", min: full[0], max: full[1], value: to });
   const zoom = (low, high) => {
-    [low, high] = [Math.max(low, whole[0]), Math.min(high, whole[1])];
+    [low, high] = [Math.max(low, full[0]), Math.min(high, full[1])];
     if (high > low) [from, to] = [low, high];
-    // what is refused must not stay in the fields
+    // fields show the range that is drawn
     first.value = Math.round(from); end.value = Math.round(to); draw();
   };
   for (const input of [first, end]) {
     input.addEventListener("change", () => zoom(Number(first.value), Number(end.value)));
   }
-  make("button", { type: "button" }, bar, "whole run").addEventListener("click",
-    () => zoom(...whole));
+  make("button", { type: "button" }, bar, "full run").addEventListener("click",
+    () => zoom(...full));
 
   const x = step => box.left + (step - from) / ((to - from) || 1) * (width - box.left - box.right);
   function draw() {
     picture.replaceChildren();
     const drawn = data.lines.flatMap((line, i) => {
-      if (!shown[i]) return [];
+      if (!visible[i]) return [];
       const inside = line.steps.map(step => step >= from && step <= to);
       const cut = row => row.filter((_, k) => inside[k]);
       const runs = line.runs.map(run => smooth(line.steps, run, smoothing));
@@ -103,7 +103,7 @@ function chart(root) {
       const middle = mean(runs), n = runs.length;
       const half = middle.map((m, k) => n < 2 ? 0 : line.t * Math.sqrt(
         runs.reduce((sum, row) => sum + (row[k] - m) ** 2, 0) / (n - 1) / n));
-      // a reward is in [0, 1], unless weights take some value out of that
+      // rewards are in [0, 1] unless weighted
       const [least, most] = range(line.runs.flat());
       const below = middle.map((m, k) => least < 0 ? m - half[k] : Math.max(0, m - half[k]));
       const above = middle.map((m, k) => most > 1 ? m + half[k] : Math.min(1, m + half[k]));
@@ -113,7 +113,7 @@ function chart(root) {
     const values = drawn.flatMap(line => [...line.raw, ...line.below, ...line.above]);
     const [low, high] = values.length ? range(values) : [0, 1];
     const room = 0.05 * (high - low) || 0.05;
-    // outside of the page, before it is in its place, text has no size
+    // before the picture is in the page its text has no size
     const size = parseFloat(getComputedStyle(picture).fontSize) || 13;
     const levels = ticks(low - room, high + room, 5);
     // a digit is about 0.6 of the size wide
@@ -133,15 +133,15 @@ function chart(root) {
     make("svg:text", { x: (width + box.left) / 2, y: height - 4, "text-anchor": "middle" },
       picture, "step");
     for (const line of drawn) {
-      const colour = COLOURS[line.i % 6];
+      const color = COLORS[line.i % 6];
       const path = (rows, attributes) => make("svg:path", Object.assign({ fill: "none",
-        stroke: colour, d: line.steps.map((step, k) =>
+        stroke: color, d: line.steps.map((step, k) =>
           `${k ? "L" : "M"}${x(step).toFixed(1)} ${y(rows[k]).toFixed(1)}`).join("") },
         attributes), picture);
       if (line.n > 1) {
         const edge = side => line.steps.map((step, k) =>
           `${x(step).toFixed(1)} ${y(side[k]).toFixed(1)}`);
-        make("svg:path", { fill: colour, "fill-opacity": 0.15, stroke: "none",
+        make("svg:path", { fill: color, "fill-opacity": 0.15, stroke: "none",
           d: `M${edge(line.above).join("L")}L${edge(line.below).reverse().join("L")}Z` }, picture);
       }
       path(line.raw, { "stroke-opacity": 0.6 });
@@ -149,57 +149,57 @@ function chart(root) {
         "stroke-dasharray": DASHES[Math.floor(line.i / 6) % 4] });
     }
   }
-  let start = null, chosen = null;
+  let start = null, selection = null;
   const stepAt = event => {
-    const place = picture.getBoundingClientRect();
-    const across = (event.clientX - place.left) / place.width * width;
-    return from + (across - box.left) / (width - box.left - box.right) * (to - from);
+    const bounds = picture.getBoundingClientRect();
+    const left = (event.clientX - bounds.left) / bounds.width * width;
+    return from + (left - box.left) / (width - box.left - box.right) * (to - from);
   };
   picture.addEventListener("pointerdown", event => {
     start = stepAt(event);
-    // so that a drag that ends beside the picture ends
+    // a drag may end outside the picture
     picture.setPointerCapture(event.pointerId);
-    chosen = make("svg:rect", { class: "chosen", x: x(start), y: box.top, width: 0,
+    selection = make("svg:rect", { class: "selection", x: x(start), y: box.top, width: 0,
       height: height - box.top - box.bottom }, picture);
   });
   picture.addEventListener("pointermove", event => {
     if (start === null) return;
     const [left, right] = range([start, stepAt(event)].map(x));
-    chosen.setAttribute("x", left); chosen.setAttribute("width", right - left);
+    selection.setAttribute("x", left); selection.setAttribute("width", right - left);
   });
-  const release = () => { start = null; chosen?.remove(); };
+  const release = () => { start = null; selection?.remove(); };
   picture.addEventListener("pointercancel", release);
   picture.addEventListener("pointerup", event => {
     const ends = range([start ?? stepAt(event), stepAt(event)]);
     release();
-    // a click is no zoom
+    // a click does not zoom
     if (ends[1] - ends[0] > 0.02 * (to - from)) zoom(...ends);
   });
   draw();
-  root.querySelector(".still").replaceWith(bar, picture);
+  root.querySelector(".static").replaceWith(bar, picture);
   draw();
   addEventListener("resize", draw);
 }
 
-function heat(root) {
-  const slider = root.querySelector("input"), said = root.querySelector("output");
-  const line = root.querySelector(".told");
+function entropyHeatmap(root) {
+  const slider = root.querySelector("input"), output = root.querySelector("output");
+  const line = root.querySelector(".details");
   const tokens = [...root.querySelectorAll(".token")];
-  const chance = token => 1 - (1 - Number(slider.value)) ** Number(token.dataset.ratio);
-  const tell = token => {
+  const probability = token => 1 - (1 - Number(slider.value)) ** Number(token.dataset.ratio);
+  const describe = token => {
     line.textContent = `${token.dataset.name}: entropy ${token.dataset.entropy} nats, `
-      + `beta ${token.dataset.beta}, t_i ${chance(token).toFixed(3)}`;
+      + `beta ${token.dataset.beta}, t_i ${probability(token).toFixed(3)}`;
   };
   const update = () => {
-    said.textContent = Number(slider.value).toFixed(2);
-    for (const token of tokens) token.style.setProperty("--heat", chance(token).toFixed(3));
+    output.textContent = Number(slider.value).toFixed(2);
+    for (const token of tokens) token.style.setProperty("--heat", probability(token).toFixed(3));
   };
   for (const token of tokens) {
-    token.addEventListener("pointerenter", () => tell(token));
+    token.addEventListener("pointerenter", () => describe(token));
     token.addEventListener("focus", () => {
-      // one stop of the tab key for all: the token that was reached last
+      // one tab stop for all tokens: the one focused last
       for (const other of tokens) other.tabIndex = other === token ? 0 : -1;
-      tell(token);
+      describe(token);
     });
   }
   root.querySelector(".response").addEventListener("keydown", event => {
@@ -215,19 +215,19 @@ function heat(root) {
   update();
 }
 
-function playback(root) {
+function denoisingReplay(root) {
   const data = content(root), slider = root.querySelector("input");
-  const said = root.querySelector("output"), button = root.querySelector("button");
-  const places = [...root.querySelectorAll(".token")];
+  const output = root.querySelector("output"), button = root.querySelector("button");
+  const tokens = [...root.querySelectorAll(".token")];
   let timer = null;
   const show = () => {
     const step = Number(slider.value);
-    said.textContent = `step ${step} of ${data.steps}`;
-    places.forEach((place, i) => {
+    output.textContent = `step ${step} of ${data.steps}`;
+    tokens.forEach((token, i) => {
       const known = data.opened[i] <= step;
-      place.textContent = known ? data.tokens[i] : "▒";
-      place.classList.toggle("new", data.opened[i] === step);
-      place.title = known ? `step ${data.opened[i]}, confidence ${data.confidences[i]}` : "";
+      token.textContent = known ? data.tokens[i] : "▒";
+      token.classList.toggle("new", data.opened[i] === step);
+      token.title = known ? `step ${data.opened[i]}, confidence ${data.confidences[i]}` : "";
     });
   };
   const stop = () => { clearInterval(timer); timer = null; button.textContent = "play"; };
@@ -246,9 +246,10 @@ function playback(root) {
   show();
 }
 
-for (const [name, start] of Object.entries({ chart, heat, playback })) {
-  for (const root of document.querySelectorAll(`[data-live='${name}']`)) {
-    // one that fails stays the still picture that it was, and the others start
+const WIDGETS = { chart, entropy_heatmap: entropyHeatmap, denoising_replay: denoisingReplay };
+for (const [name, start] of Object.entries(WIDGETS)) {
+  for (const root of document.querySelectorAll(`[data-widget='${name}']`)) {
+    // a widget that fails stays a static figure, and the others start
     try { start(root); } catch (error) { console.error(error); }
   }
 }

@@ -1,1 +1,1 @@
-"""Where the processes of a sweep run: one module a launcher, each with the same `connect`."""
+"""Launchers of a sweep's runs: one module each, with a function `connect`."""

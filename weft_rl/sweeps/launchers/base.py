@@ -1,4 +1,4 @@
-"""A run as a process: its words, its log and how it is started wherever it is to run."""
+"""A run as a process: its arguments, its log, and signals passed on to it."""
 
 import os
 import signal
@@ -11,23 +11,23 @@ from typing import IO, Protocol
 
 @dataclass(frozen=True)
 class Command:
-    """What is executed, in which folder, what it writes to, and its threads."""
+    """A command line with its working directory, log file and number of threads."""
 
-    words: Sequence[str]
-    folder: Path  # absolute: where relative paths among the words begin
-    log: Path  # absolute; written on at its end
+    arguments: Sequence[str]
+    folder: Path  # absolute; relative paths in the arguments start here
+    log: Path  # absolute; appended to
     threads: int | str  # OMP_NUM_THREADS
 
 
 class Running(Protocol):
-    """A command that has been started; a subprocess.Popen is one."""
+    """A started command; a subprocess.Popen is one."""
 
     def poll(self) -> int | None:
-        """Its exit status, below 0 if it was killed; None while it waits or runs."""
+        """The exit status, below 0 if it was killed; None while it is queued or runs."""
         ...
 
     def terminate(self) -> None:
-        """Ask it to stop with a checkpoint; returns at once."""
+        """Ask it to save a checkpoint and stop; returns at once."""
         ...
 
     def wait(self) -> object:
@@ -39,32 +39,30 @@ Start = Callable[[Command], Running]
 
 
 def spawn(command: Command, log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start the command here, with its open log."""
+    """Start the command on this machine with its open log."""
     return subprocess.Popen(
-        [*command.words],
+        [*command.arguments],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
         cwd=command.folder,
         env=os.environ | {"OMP_NUM_THREADS": str(command.threads)},
-        # signals to the group reach the sweep or its launcher alone, which pass them on: a second
-        # one, after its own, would end a run before its checkpoint is written
+        # a signal to the group (Ctrl-C) must reach the run once, from its launcher: a second one
+        # would end it before its checkpoint is written
         process_group=0,
     )
 
 
-class Forwarding:
-    """The command in the process of a cluster's task, which gets the cluster's signals."""
+class ClusterTask:
+    """A command inside the task of a cluster, which receives the cluster's signals."""
 
     def __init__(self, command: Command) -> None:
         self.command = command
         self.process: subprocess.Popen[bytes] | None = None
-        self.asked = False
+        self.stopping = False
 
     def __call__(self) -> int:
-        """Run it to its end; returns its status. SIGTERM is passed on, so that it can go on later.
-
-        Whatever else ends this call stops the command first."""
+        """Run the command to its end and return its status; SIGTERM is passed on to it."""
         with self.command.log.open("ab") as log:
             self.process = spawn(self.command, log)
         before = signal.signal(signal.SIGTERM, lambda *_: self.stop())
@@ -76,14 +74,14 @@ class Forwarding:
             signal.signal(signal.SIGTERM, before)
 
     def stop(self) -> None:
-        """Ask the command to stop, once: asked again, it would end before its checkpoint."""
-        if self.process is not None and not self.asked:
-            self.asked = True
+        """Terminate the command, once: a second signal would end it before its checkpoint."""
+        if self.process is not None and not self.stopping:
+            self.stopping = True
             self.process.terminate()
 
-    def stopped(self) -> None:
-        """Ask the command to stop and wait; may be called while the call above waits."""
+    def stop_and_wait(self) -> None:
+        """Terminate the command and wait; a signal handler may call this during __call__."""
         self.stop()
         if self.process is not None and self.process.returncode is None:
-            # the status is left to the call above, which holds Popen's lock
+            # Popen.wait would deadlock: __call__ holds its lock
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)

@@ -10,19 +10,18 @@ from weft_rl.sweeps.launchers.base import Command, Start, spawn
 
 
 def connect(folder: Path, resources: Mapping[str, int | str]) -> Start:
-    """What starts a command here.
+    """Return the function that starts a command.
 
-    folder: the sweep's logs, where a launcher may keep files of its own; resources: what each
-    command asks for, here nothing."""
-    return _start
+    folder: the sweep's logs, for files of the launcher; resources: of each command; unused here."""
+    return start
 
 
-def _start(command: Command) -> subprocess.Popen[bytes]:
-    """Raises UserError when another process is running the command."""
+def start(command: Command) -> subprocess.Popen[bytes]:
+    """Start a command. Raises UserError if another process is running it."""
     with command.log.open("ab") as log:
         try:
-            # the process inherits the lock with its output and holds it for as long as it lives:
-            # after `kill -9` of the sweep its runs go on, and must not be started again
+            # the run inherits the lock and holds it as long as it lives: after `kill -9` of the
+            # sweep its runs continue and must not be started a second time
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Ray's tasks: on the cluster that RAY_ADDRESS names or that this machine is part of, or here."""
+"""Ray tasks, on the cluster that RAY_ADDRESS names or that this machine belongs to, or here."""
 
 import signal
 from collections.abc import Mapping
@@ -7,32 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from weft_rl.errors import UserError
-from weft_rl.sweeps.launchers.base import Command, Forwarding, Start
+from weft_rl.sweeps.launchers.base import ClusterTask, Command, Start
 
 
 def connect(folder: Path, resources: Mapping[str, int | str]) -> Start:
-    """What hands a command to Ray; arguments as local.connect has them.
+    """Return the function that submits a command to Ray, with the arguments of local.connect.
 
-    resources are the options of a Ray task: num_cpus, num_gpus, ... The folder must be one that the
-    nodes share. Raises UserError for one that there is not."""
+    resources: options of a Ray task (num_cpus, num_gpus, ...). The folder must be shared by the
+    nodes. Raises UserError for an unknown resource."""
     ray = import_module("ray")
     ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
     try:
-        # tried again by the sweep, which knows what can help
-        task = ray.remote(_task).options(max_retries=0, **resources)
+        task = ray.remote(_task).options(max_retries=0, **resources)  # the sweep retries
     except (ValueError, TypeError) as error:
-        raise UserError(
-            f"resources: Ray does not take them ({' '.join(str(error).split())[:200]})"
-        ) from error
-    return lambda command: _Submitted(task.remote(command))
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"resources: Ray does not accept them ({reason})") from error
+    return lambda command: _RayRun(task.remote(command))
 
 
 def _task(command: Command) -> int:
-    return Forwarding(command)()
+    return ClusterTask(command)()
 
 
-class _Submitted:
-    """A task as a running command."""
+class _RayRun:
+    """A Ray task as a running command."""
 
     def __init__(self, reference: Any) -> None:
         self.reference = reference
@@ -47,9 +45,9 @@ class _Submitted:
         except errors.TaskCancelledError:
             return -signal.SIGTERM
         except errors.RayTaskError:
-            return 1  # an error in the task itself, none of the run's
+            return 1  # an error of the task, not of the run
         except errors.RayError:
-            return -signal.SIGKILL  # its worker or node is lost
+            return -signal.SIGKILL  # the worker or its node is lost
 
     def terminate(self) -> None:
         import_module("ray").cancel(self.reference)

@@ -1,0 +1,28 @@
+"""Runs of a sweep in the test's process, which has imported torch already."""
+
+from contextlib import redirect_stderr, redirect_stdout
+from types import SimpleNamespace
+
+from weft_rl.cli import execute
+from weft_rl.pipeline import run as pipeline
+from weft_rl.runs.folder import REPORT
+from weft_rl.sweeps.launchers import local
+
+
+def run_in_process(monkeypatch):
+    """Run the pipeline in this process, without the figures and the report of each run."""
+    monkeypatch.setattr(local, "connect", lambda folder, resources: _start)
+    monkeypatch.setattr(pipeline, "plot_run", lambda run, out: None)
+    monkeypatch.setattr(pipeline, "write_report", _empty_report)
+
+
+def _empty_report(run):
+    (run / REPORT).touch()
+    return run / REPORT
+
+
+def _start(command):
+    _, _, _, *arguments = command.arguments  # python -m weft_rl.pipeline ...
+    with command.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
+        status = execute("weft_rl.pipeline", pipeline.main, arguments)
+    return SimpleNamespace(poll=lambda: status)

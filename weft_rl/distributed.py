@@ -1,0 +1,52 @@
+"""Ranks of the processes of a run, and the device of each."""
+
+import os
+from typing import TYPE_CHECKING
+
+from weft_rl.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's rank and the number of processes, as torchrun sets them; 0, 1 without it."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def resolve_device(name: str) -> "torch.device":
+    """The device for `device=`, made the current one if it is a GPU.
+
+    Raises UserError as find_device does."""
+    import torch
+
+    device = find_device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
+def find_device(name: str) -> "torch.device":
+    """The device for `device=`; each of several processes has the GPU of its local rank.
+
+    Allocates no GPU memory. Raises UserError for a device that this machine does not have."""
+    import torch  # a help text does not wait for it
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device={name}: no such device; use auto, cpu or cuda") from error
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
+        raise UserError(f"device={name}: no CUDA device is available; use device=cpu")
+    if device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if device.index >= torch.cuda.device_count():
+        raise UserError(
+            f"device={device}: there are {torch.cuda.device_count()} CUDA devices; start one "
+            "process per device"
+        )
+    return device

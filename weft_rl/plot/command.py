@@ -1,0 +1,131 @@
+"""`plot`: a metric of one or more runs, from their metrics.jsonl."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from weft_rl.config.fields import Block, about, option, require, shown
+from weft_rl.config.load import parse_options
+from weft_rl.config.overrides import argument, flattened
+from weft_rl.ema import SMOOTHING
+from weft_rl.errors import UserError
+from weft_rl.io.safe_files import is_number, parsing
+from weft_rl.plot.curves import caption, read_curves, save_figure
+from weft_rl.plot.figures import Line, Panel, draw_curves
+from weft_rl.runs.folder import CONFIG, METRICS, read_config
+from weft_rl.runs.jsonl import read_lines
+
+_KINDS = (".png", ".svg", ".html")
+# Numbers of a metric line that are not metrics.
+_NOT_METRICS = ("step", "time_s")
+# Options without which equal rewards do not mean the same.
+_REWARD_OPTIONS = ("rewards", "rl.rollout.reward_weights")
+
+
+@dataclass(frozen=True)
+class PlotConfig(Block):
+    """Options of `plot`."""
+
+    runs: list[str] = field(metadata=about("run directories, a curve each", at_least=1))
+    out: str = option("curves.png", "image to write: .png, .svg or .html")
+    metric: str = option("reward", "metric of metrics.jsonl")
+    smoothing: float = option(
+        SMOOTHING, "weight of the bold moving average; 0: none", at_least=0, at_most=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rule = f"must end in {', '.join(_KINDS)}; try curves.png"
+        require(Path(self.out).suffix in _KINDS, "out", self.out, rule)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Plot the runs that the arguments name; returns the exit status."""
+    description = "Curves of runs: raw values faint, their time-weighted average bold."
+    options = parse_options(
+        PlotConfig, argv, command="weft_rl.plot", description=description, positional="runs"
+    )
+    return run(options)
+
+
+def run(config: PlotConfig) -> int:
+    """Draw the curves and print the path; returns 0. Raises UserError like plot_runs."""
+    folders, out = [Path(name) for name in config.runs], Path(config.out)
+    plot_runs(folders, out, config.metric, config.smoothing)
+    sys.stdout.write(f"{out}\n")
+    return 0
+
+
+def plot_runs(
+    runs: Sequence[Path], out: Path, metric: str = "reward", smoothing: float = SMOOTHING
+) -> None:
+    """Draw a metric of several runs into one image: a curve per stage that logged it.
+
+    Runs without the metric are named below the curves. Raises UserError for a directory that does
+    not exist, if no run has the metric, if it does not mean the same in all runs, and for an image
+    that cannot be written."""
+    curves: dict[Path, dict[str, Line]] = {}
+    for folder in runs:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; name run directories")
+        curves[folder] = read_curves(folder, metric)
+    if not any(curves.values()):
+        raise UserError(_no_metric([*curves], metric))
+    _check_comparable([folder for folder, stages in curves.items() if stages], metric)
+    names = _names([*curves])
+    lines = [
+        replace(line, label=names[folder] if len(stages) == 1 else f"{names[folder]} ({stage})")
+        for folder, stages in curves.items()
+        for stage, line in stages.items()
+    ]
+    note = caption(smoothing)
+    without = ", ".join(names[folder] for folder, stages in curves.items() if not stages)
+    note += f"\nno {metric} in {shown(without)}" if without else ""
+    panels = [Panel(f"{metric}, {lines[0].label}" if len(lines) == 1 else metric, lines)]
+    figure = draw_curves(panels, smoothing, columns=1, panel_size=(7.2, 4.4), note=note)
+    save_figure(figure, out, title=f"{metric} of {', '.join(names.values())}")
+
+
+def _names(runs: Sequence[Path]) -> dict[Path, str]:
+    """The directories' names, or their paths below a common parent if two names are equal."""
+    full = {run: run.resolve() for run in runs}
+    names = {run: path.name for run, path in full.items()}
+    if len(set(names.values())) == len(names):
+        return names
+    parent = os.path.commonpath(full.values())
+    return {run: str(path.relative_to(parent)) for run, path in full.items()}
+
+
+def _check_comparable(runs: Sequence[Path], metric: str) -> None:
+    """Raise UserError for runs whose metric differs in meaning; runs without options pass."""
+    keys = ("task", *_REWARD_OPTIONS) if metric.startswith("reward") else ("task",)
+    first: dict[str, tuple[Path, str]] = {}
+    for run in runs:
+        with parsing(run / CONFIG):
+            options = {
+                key: argument(value) for key, value in flattened(read_config(run)) if key in keys
+            }
+        for key, value in options.items():
+            other, expected = first.setdefault(key, (run, value))
+            if value != expected:
+                raise UserError(
+                    f"{run}: {key}={shown(value)}, but {other} has {key}={shown(expected)}: their "
+                    f"{metric} is not comparable; plot them separately"
+                )
+
+
+def _no_metric(runs: Sequence[Path], metric: str) -> str:
+    """The message of runs without the metric, with the metrics that they have."""
+    logged = {
+        key
+        for run in runs
+        for row in read_lines(run / METRICS)
+        for key, value in row.items()
+        if is_number(value) and key not in _NOT_METRICS
+    }
+    problem = f"{', '.join(map(str, runs))}: no {metric} in {METRICS}"
+    if logged:
+        return f"{problem}; try metric= one of {', '.join(sorted(logged))}"
+    return f"{problem}, nor any other metric; name a run that has trained"
