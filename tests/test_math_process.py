@@ -112,6 +112,7 @@ def test_hostile_texts_are_refused_unread():
     assert time.process_time() - start < 5  # under a tenth of a second
 
 
+@pytest.mark.slow
 def test_a_batch_has_the_verdicts_of_single_pairs(make_pool):
     pairs = [(rf"\frac{{{k}}}{{4}}", "0.5", "") for k in range(12)] + [HALF, HALF]
     pairs.append(("1024", "2^{10}", "Compute $2^{10}$."))
@@ -143,6 +144,7 @@ def test_a_start_after_the_first_counts(stub):
     assert time.monotonic() - start < 30
 
 
+@pytest.mark.slow
 def test_several_workers_share_what_takes_long(stub):
     pool = stub(8, pair_limit_s=2.0, patience_s=0.0)
     start = time.monotonic()
@@ -285,6 +287,7 @@ def test_in_forked_daemons_beside_their_parent():
     assert is_equivalent(r"\frac25", "4/10", "")
 
 
+@pytest.mark.slow
 def test_the_limit_needs_no_parent(make_pool):
     """A parent that is killed leaves no process behind that computes forever."""
     pool = make_pool()
