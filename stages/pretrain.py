@@ -25,7 +25,7 @@ from weft_rl.data.toy.tiny import pretraining_texts
 from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.memory import require_room
+from weft_rl.models.memory import check_length
 from weft_rl.models.small import small_config, small_tokenizer
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.runs.checksums import write_checksums
@@ -130,7 +130,7 @@ def _examples(model: str, options: BaseConfig, canvas: int) -> Examples:
     )
     lengths = {str(example.index): example.prompt_length for example in examples}
     cure = "pretrain on less"
-    require_room(network, lengths, canvas, f"sampler.gen_length={canvas}", cure)
+    check_length(network, lengths, canvas, f"sampler.gen_length={canvas}", cure)
     return pad_answers(examples, pad, canvas)
 
 

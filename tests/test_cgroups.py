@@ -1,7 +1,6 @@
 """What is free is what the machine has, or less where a cgroup around the process is limited."""
 
 import pytest
-
 from weft_rl.models.cgroups import available_memory
 
 KIB, MIB = 2**10, 2**20

@@ -11,8 +11,8 @@ from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, writ
 
 from weft_rl.config.schema import LoraConfig
 from weft_rl.convert import convert, main
+from weft_rl.families import read_config
 from weft_rl.families.dream import DREAM
-from weft_rl.families.registry import read_config
 from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import load_model, load_tokenizer, with_lora
 from weft_rl.models.toy import tiny_tokenizer

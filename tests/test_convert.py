@@ -16,8 +16,8 @@ from weft_rl.checkpoints.safetensors_index import INDEX
 from weft_rl.config.schema import BaseConfig, LoraConfig
 from weft_rl.convert import SUMS, convert, main
 from weft_rl.errors import UserError
+from weft_rl.families import read_config
 from weft_rl.families.dream import DREAM
-from weft_rl.families.registry import read_config
 from weft_rl.models import LLaDAForMaskedLM
 from weft_rl.models.loading import load_model, with_lora
 from weft_rl.models.toy import tiny_config

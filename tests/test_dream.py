@@ -117,11 +117,11 @@ def test_the_head_only_where_it_is_asked_for(folder):
     model, ids = loaded(folder), some_ids()
     with torch.no_grad():
         whole = model(ids).logits
-        assert_close(model(ids, logit_positions=torch.tensor([4, 0])).logits, whole[:, [4, 0]])
-        each = model(ids, logit_positions=torch.tensor([[0], [6]])).logits
+        assert_close(model(ids, logits_to_keep=torch.tensor([4, 0])).logits, whole[:, [4, 0]])
+        each = model(ids, logits_to_keep=torch.tensor([[0], [6]])).logits
         assert_close(each[:, 0], torch.stack([whole[0, 0], whole[1, 6]]))
         rows, places = torch.tensor([1, 1, 0]), torch.tensor([3, 0, 6])
-        single = model(ids, logit_positions=places, logit_rows=rows).logits
+        single = model(ids, logits_to_keep=(rows, places)).logits
         assert_close(single, whole[rows, places])
 
 

@@ -13,9 +13,8 @@ from upstream_checkpoint import llada_folder
 
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
-from weft_rl.families import registry
+from weft_rl.families import FAMILY, family_of, read_config, registry
 from weft_rl.families.llada import LLADA
-from weft_rl.families.registry import FAMILY, family_of, read_config
 from weft_rl.models.toy import tiny_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +27,7 @@ import weft_rl.families
 own, work = Path(sys.argv[1]), Path(sys.argv[2])
 weft_rl.families.__path__.append(str(own))
 from weft_rl.convert import convert
-from weft_rl.families.registry import FAMILIES, read_config
+from weft_rl.families import FAMILIES, read_config
 from weft_rl.pipeline import main
 assert [family.name for family in FAMILIES] == ["dream", "llada", "third"]
 assert "torch" not in sys.modules

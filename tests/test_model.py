@@ -187,10 +187,10 @@ def test_the_head_only_where_it_is_asked_for():
     model, ids = small(), some_ids()
     with torch.no_grad():
         whole = model(ids).logits
-        some = model(ids, logit_positions=torch.tensor([4, 1])).logits
-        each = model(ids, logit_positions=torch.tensor([[0], [6]])).logits
+        some = model(ids, logits_to_keep=torch.tensor([4, 1])).logits
+        each = model(ids, logits_to_keep=torch.tensor([[0], [6]])).logits
         rows, places = torch.tensor([1, 0, 1]), torch.tensor([3, 5, 0])
-        single = model(ids, logit_positions=places, logit_rows=rows).logits
+        single = model(ids, logits_to_keep=(rows, places)).logits
     assert_close(some, whole[:, [4, 1]])
     assert_close(single, whole[rows, places])
     assert_close(each[:, 0], torch.stack([whole[0, 0], whole[1, 6]]))

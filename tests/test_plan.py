@@ -146,7 +146,7 @@ def test_memory_of_a_head_in_parts(monkeypatch, lora, estimator):
         return torch.nn.functional.cross_entropy(logits[0], ids[0], reduction="none")[None]
 
     def step():
-        found = model(input_ids=x0, logit_positions=torch.arange(length), reduce=of_part).logits
+        found = model(input_ids=x0, logits_to_keep=torch.arange(length), logits_fn=of_part).logits
         (found[..., 0] if estimator else found).sum().backward()
 
     measured = allocated(step)

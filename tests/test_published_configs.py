@@ -9,9 +9,9 @@ from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, writ
 
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
+from weft_rl.families import PUBLISHED, read_config
 from weft_rl.families.dream import DREAM
 from weft_rl.families.llada import EIGHT_B, LLADA
-from weft_rl.families.registry import PUBLISHED, read_config
 from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import load_model
 

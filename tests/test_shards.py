@@ -10,7 +10,7 @@ from upstream_checkpoint import LLADA_CONFIG, llada_folder, write_folder
 from weft_rl.checkpoints.safetensors_index import INDEX, read_folder, read_header
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
-from weft_rl.families.registry import read_config
+from weft_rl.families import read_config
 from weft_rl.models.loading import load_model
 from weft_rl.models.memory import require_memory
 

@@ -11,9 +11,9 @@ from upstream_checkpoint import DREAM_CONFIG, write_folder
 
 from weft_rl.config.schema import BaseConfig
 from weft_rl.errors import UserError
+from weft_rl.families import read_config
 from weft_rl.families.dream import DREAM
 from weft_rl.families.llada import LLADA
-from weft_rl.families.registry import read_config
 from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model, load_tokenizer
 from weft_rl.models.modeling_dream import DreamConfig

@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from weft_rl.data.prompts import PromptStyle, chat_prompt, task_prompt
 from weft_rl.data.records import Record
 from weft_rl.errors import UserError
-from weft_rl.families.registry import FAMILIES
+from weft_rl.families import FAMILIES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
-from weft_rl.families.registry import FAMILIES
+from weft_rl.families import FAMILIES
 from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.modeling_dream import DreamConfig, DreamForMaskedLM
 from weft_rl.models.modeling_llada import LLaDAForMaskedLM

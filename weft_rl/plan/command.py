@@ -16,9 +16,9 @@ from weft_rl.config.schema import TOY_MODELS, LoraConfig, RunConfig
 from weft_rl.data.toy.vocabulary import POSITIONS, SMALL_VOCABULARY, SYMBOLS
 from weft_rl.errors import UserError
 from weft_rl.evaluation.settings import evaluation_settings
+from weft_rl.families import FAMILIES, family_of, read_config
 from weft_rl.families.base import Family, Sizes
 from weft_rl.families.llada import LLADA
-from weft_rl.families.registry import FAMILIES, family_of, read_config
 from weft_rl.families.shape import ModelShape
 from weft_rl.io.terminal import Console
 from weft_rl.plan.compute import (
