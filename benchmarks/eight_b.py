@@ -6,14 +6,13 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import models
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from weft_rl.data.prompts import task_prompt
 from weft_rl.data.toy.vocabulary import BOS, EOS, EOT, MASK
-from weft_rl.families.llada import LLADA
-from weft_rl.models.small import small_tokenizer
-from weft_rl.models.toy import chat_tokenizer
+from weft_rl.families.llada import CHAT_TEMPLATE, LLADA
 
 # Source: the published config.json.
 CONFIG = {
@@ -79,8 +78,14 @@ def _shards(config: dict, device: torch.device) -> Iterator[dict[str, Tensor]]:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """The small world's words, names that nothing spells, and special tokens in LLaDA's places."""
-    backend = small_tokenizer().backend_tokenizer
+    """A byte-level BPE of a prompt's words, unused tokens, and special tokens at LLaDA's ids."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(initial_alphabet=alphabet, show_progress=False)
+    prompt = task_prompt("d1", "sudoku", {"puzzle": "0" * 16})
+    backend.train_from_iterator([prompt], trainer)
     known = json.loads(backend.to_str())["model"]
     words = [word for word in known["vocab"] if word not in PLACES]
     words += [f"<|unused_{i}|>" for i in range(len(words), max(PLACES.values()) + 1)]
@@ -88,4 +93,14 @@ def _tokenizer() -> PreTrainedTokenizerFast:
         words[place] = text
     merges = [tuple(pair) for pair in known["merges"]]
     backend.model = models.BPE({word: i for i, word in enumerate(words)}, merges)
-    return chat_tokenizer(backend, [EOT, *HEADERS])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=EOS,
+        mask_token=MASK,
+        extra_special_tokens=[EOT, *HEADERS],
+        padding_side="left",
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer

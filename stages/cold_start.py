@@ -16,7 +16,6 @@ from weft_rl.config.fields import require
 from weft_rl.config.schema import TOY_MODELS, DataConfig, RunConfig
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.sft_examples import Examples, encode_traces
-from weft_rl.data.small_world import small_traces
 from weft_rl.data.text import decode_completion
 from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.data.trace_schemas import Trace, turns_of
@@ -38,8 +37,7 @@ from weft_rl.trainers.recipes import recipe_of
 def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:
     """The records of `data=`. Raises UserError naming file and record."""
     if config.data in TOY_MODELS:
-        make = cold_start_traces if config.data == "tiny" else small_traces
-        return make(config.cold_start.records, config.seed)
+        return cold_start_traces(config.cold_start.records, config.seed)
     return read_traces(config.data, config.cold_start.data, reject)
 
 

@@ -1,32 +1,27 @@
-"""Pretraining of a generated world's model, once per configuration; later runs take it from the
-cache."""
+"""Pretraining of the tiny model, once per configuration; later runs copy it from the cache."""
 
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache, lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import transformers
-from transformers import PreTrainedTokenizerFast, TrainingArguments
+from transformers import TrainingArguments
 
 import weft_rl
 from weft_rl.config.schema import BaseConfig, RunConfig
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.sft_examples import Example, Examples, pad_answers
-from weft_rl.data.small_world import small_texts
 from weft_rl.data.text import TextEncoder
 from weft_rl.data.toy.tiny import pretraining_texts
 from weft_rl.evaluation.results_store import rank_and_world
-from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.memory import check_length
-from weft_rl.models.small import small_config, small_tokenizer
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.runs.checksums import write_checksums
 from weft_rl.runs.folder import (
@@ -43,20 +38,7 @@ from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
 from weft_rl.trainers.recipes import Recipe
 
-
-class ToyModelSpec(NamedTuple):
-    """A language and its model."""
-
-    tokenizer: Callable[[], PreTrainedTokenizerFast]
-    network: Callable[[BaseConfig], LLaDAConfig]
-    texts: Callable[[int, int], list[tuple[str, str]]]
-
-
-# By the name that model= takes; a tokenizer is made once in a process.
-TOY_MODEL_SPECS = {
-    "tiny": ToyModelSpec(cache(tiny_tokenizer), tiny_config, pretraining_texts),
-    "small": ToyModelSpec(cache(small_tokenizer), small_config, small_texts),
-}
+_tokenizer = cache(tiny_tokenizer)
 
 # So many texts stand for the whole pretraining set in the cache's key: a change of how they are
 # made shows in the first few already.
@@ -65,13 +47,13 @@ _KEY_TEXTS = 64
 
 def cache_folder(context: StageContext) -> Path:
     """Where this configuration's base model is kept, whether or not it is there yet."""
-    options, world = context.config.base, TOY_MODEL_SPECS[context.config.model]
+    options = context.config.base
     root = os.environ.get("WEFT_RL_CACHE") or Path.home() / ".cache" / "weft-rl"
     content = {
         # checkpoints on the way change nothing of what is learnt
         "base": {key: value for key, value in asdict(options).items() if key != "save_steps"},
-        "network": world.network(options).to_dict(),
-        "texts": world.texts(_KEY_TEXTS, options.seed),
+        "network": tiny_config(options).to_dict(),
+        "texts": pretraining_texts(_KEY_TEXTS, options.seed),
         "canvas": context.config.sampler.gen_length,
         "device": context.device.type,
         "bf16": context.autocasts,
@@ -105,25 +87,23 @@ def run(context: StageContext) -> Path:
 
 def world_of(config: RunConfig) -> ModelFiles:
     """The tokenizer and the network that `base` makes."""
-    world = TOY_MODEL_SPECS[config.model]
-    return ModelFiles(world.tokenizer(), world.network(config.base))
+    return ModelFiles(_tokenizer(), tiny_config(config.base))
 
 
 def check(config: RunConfig, surface: ModelFiles) -> None:
     """Raise UserError for what the stage would stumble over."""
     if not cache_folder(StageContext(config, Path(), "base", "")).exists():
-        _examples(config.model, config.base, config.sampler.gen_length)
+        _examples(config.base, config.sampler.gen_length)
 
 
 @lru_cache(maxsize=1)
-def _examples(model: str, options: BaseConfig, canvas: int) -> Examples:
+def _examples(options: BaseConfig, canvas: int) -> Examples:
     """The texts as token ids, their answers filled up to the canvas.
 
     Raises UserError for a canvas that is too short, or longer than the model has positions for."""
-    world = TOY_MODEL_SPECS[model]
-    network: Any = world.network(options)
-    encoder, end, pad = TextEncoder(world.tokenizer()), network.eot_token_id, network.eos_token_id
-    prompts, texts = zip(*world.texts(options.examples, options.seed), strict=True)
+    network: Any = tiny_config(options)
+    encoder, end, pad = TextEncoder(_tokenizer()), network.eot_token_id, network.eos_token_id
+    prompts, texts = zip(*pretraining_texts(options.examples, options.seed), strict=True)
     pairs = zip(encoder.chats(map(chat_prompt, prompts)), encoder.texts(texts), strict=True)
     examples = Examples(
         Example(index, [*ids, *answer, end], len(ids)) for index, (ids, answer) in enumerate(pairs)
@@ -135,9 +115,8 @@ def _examples(model: str, options: BaseConfig, canvas: int) -> Examples:
 
 
 def _pretrain(context: StageContext) -> Path:
-    options, world = context.config.base, TOY_MODEL_SPECS[context.config.model]
-    tokenizer = world.tokenizer()
-    model = fresh_model(world.network(options), options.seed)
+    options = context.config.base
+    model = fresh_model(tiny_config(options), options.seed)
     trainer = ColdStartTrainer(
         model=model,
         args=TrainingArguments(
@@ -151,9 +130,9 @@ def _pretrain(context: StageContext) -> Path:
             logging_steps=options.logging_steps,
             save_steps=options.save_steps,
         ),
-        train_dataset=_examples(context.config.model, options, context.config.sampler.gen_length),
+        train_dataset=_examples(options, context.config.sampler.gen_length),
         data_collator=AnswerCollator(model.config.pad_token_id),
-        processing_class=tokenizer,
+        processing_class=_tokenizer(),
         objective=Recipe("uniform"),
         seed=options.seed,
     )
@@ -167,7 +146,7 @@ def _store(checkpoint: Path, context: StageContext, kept: Path) -> None:
     scratch.mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
         shutil.copy(checkpoint / name, scratch / name)
-    TOY_MODEL_SPECS[context.config.model].tokenizer().save_pretrained(scratch)
+    _tokenizer().save_pretrained(scratch)
     for row in read_lines(context.run / METRICS):
         if row.get("stage") == context.stage:
             append_line(scratch / METRICS, row)

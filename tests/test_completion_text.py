@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
+from bpe import llada_bpe
 from datasets import Dataset
 from rl_trainer import ROWS, T, rollout, small_model, trainer
 
 from weft_rl.cli import execute
-from weft_rl.config.schema import BaseConfig, SamplerConfig
+from weft_rl.config.schema import SamplerConfig
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import training_records
@@ -17,7 +18,6 @@ from weft_rl.evaluation import generate as evaluation
 from weft_rl.evaluation.settings import Settings
 from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.small import small_config, small_tokenizer
 from weft_rl.models.toy import EOS, EOT, MASK, tiny_tokenizer
 from weft_rl.pipeline.run import main
 from weft_rl.sample import main as sample
@@ -98,10 +98,22 @@ def test_rl_on_a_question_that_spells_special_tokens(tmp_path):
 
 
 def checkpoint(folder):
-    """A checkpoint of the small vocabulary, which has tokens for any text."""
-    options = small_config(BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
-    fresh_model(LLaDAConfig(**options.to_dict()), 0).save_pretrained(folder)
-    small_tokenizer().save_pretrained(folder)
+    """A checkpoint with tokens for any text."""
+    tokenizer = llada_bpe()
+    ids = tokenizer.get_vocab()
+    network = LLaDAConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        mask_token_id=ids[MASK],
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=ids[EOS],
+        eot_token_id=ids[EOT],
+        pad_token_id=ids[EOS],
+    )
+    fresh_model(network, 0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

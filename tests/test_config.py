@@ -46,7 +46,7 @@ def test_every_preset_loads(name):
 def test_presets_are_all_there():
     folder = Path(__file__).parents[1] / "configs"
     assert preset_names() == sorted(path.stem for path in folder.glob("*.yaml"))
-    assert {"d1", "llada_8b", "paper", "small", "tiny"} <= set(preset_names())
+    assert {"d1", "llada_8b", "paper", "tiny"} <= set(preset_names())
 
 
 def test_a_preset_lies_over_another():

@@ -163,7 +163,7 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ),
         (
             "stages=[base,rl] model=a/b",
-            "stages=[base,rl]: base pretrains tiny and small, not model=a/b; leave base out",
+            "stages=[base,rl]: base pretrains tiny, not model=a/b; leave base out",
         ),
         (
             "learning_rat=1",
@@ -194,7 +194,7 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ("--seed=1", "--seed=1: no such flag; options have no dashes, write seed=1"),
         ("-v", "-v: no such flag; there are --help and --print-config"),
         ("seed=1 seed=2", "seed=2: already given as seed=1; keep one"),
-        ("preset=x", "preset=x: no such preset; there are d1, llada_8b, paper, small, tiny"),
+        ("preset=x", "preset=x: no such preset; there are d1, llada_8b, paper, tiny"),
         ("preset=tiny preset=tiny", "preset=tiny: already given as preset=tiny; keep one"),
     ],
 )

@@ -5,13 +5,13 @@ import os
 import subprocess
 
 import pytest
+from bpe import llada_bpe
 from test_companions import BIG, dream, llada
 from transformers import AutoTokenizer
 from upstream_checkpoint import llada_folder
 
 from weft_rl.convert import convert
 from weft_rl.models.loading import load_tokenizer
-from weft_rl.models.small import small_tokenizer
 
 # Interpreters that have such a release.
 PYTHONS = os.environ.get("OLD_TRANSFORMERS", "").split()
@@ -30,7 +30,7 @@ print(json.dumps([ids, prompt, sorted(tokenizer.all_special_tokens), tokenizer.m
 
 
 def small(folder):
-    tokenizer = small_tokenizer()
+    tokenizer = llada_bpe()
     ids, end = tokenizer.get_vocab(), tokenizer.eos_token_id
     special = {"mask_token_id": tokenizer.mask_token_id, "eos_token_id": end, "pad_token_id": end}
     rows = {"eot_token_id": ids["<|eot_id|>"], "vocab_size": 1024, "embedding_size": 1024}

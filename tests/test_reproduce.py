@@ -66,18 +66,6 @@ def test_the_runs_of_a_table():
     assert [unit.timed for unit in units_of_figure(4, [0], TINY)] == [True, True]
 
 
-def test_the_small_world_is_its_own_data_and_tasks():
-    config = load_run_config(["preset=small"], command="it")
-    found = units_of_table(1, [0], config)
-    assert {(unit.data, unit.task) for unit in found} == {
-        ("small", "sudoku"),
-        ("small", "countdown"),
-    }
-    assert {unit.arm for unit in found} == {"base", "sft", "weft"}
-    words = found[-1].words(["model=small"])
-    assert {"data=small", "preset=small"} < {*words}
-
-
 def test_the_words_of_a_run():
     words = PaperRun("weft", "s1k", 3, after_rl=True).words(["model=llada_8b", "data=own.jsonl"])
     assert {"stages=[weft,rl]", "seed=3", "task=sudoku", "data=own.jsonl"} <= {*words}

@@ -1,22 +1,12 @@
 """What a user writes stays text, and every reader of a completion sees the same text."""
 
 import pytest
-from tokenizers import (
-    AddedToken,
-    Regex,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    trainers,
-)
+from bpe import TEXTS, byte_level, llada_bpe
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.text import TextEncoder, decode_completion
-from weft_rl.families.llada import CHAT_TEMPLATE
-from weft_rl.models.small import small_tokenizer
 from weft_rl.models.toy import MASK, tiny_tokenizer
 
 # Qwen2's and SmolLM2's form: a system prompt of the template's own, nothing trimmed.
@@ -26,60 +16,6 @@ CHATML = (
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-QWEN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-TEXTS = [
-    "Natalia sold clips to 48 of her friends in April, and then half as many in May.",
-    "\nRespond as follows:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n",
-    "Let $f(x)=\\frac{1}{x^2-1}$. Find $\\boxed{f(2)}$  or 1,234.50\t%.\r\n\n  Done ?",
-    "Zoë's naïve café ½ — 数学 🙂 don't , it 's",
-    "a || b <| c |> <think>x</think>",
-    "  leading and trailing  ",
-    "",
-]
-
-
-def byte_level(special, template, *, plain=(), normalizer=None, **named):
-    """A byte-level BPE with merges of its own; plain: added tokens that are not flagged special."""
-    backend = Tokenizer(models.BPE())
-    backend.normalizer = normalizer
-    split = pre_tokenizers.Split(Regex(QWEN), "isolated")
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=700, initial_alphabet=alphabet, show_progress=False, min_frequency=1
-    )
-    # the special tokens' own text among it: their parts are merged as those of other words
-    backend.train_from_iterator([*TEXTS, *(text * 3 for text in (*special, *plain))], trainer)
-    backend.add_special_tokens([AddedToken(text, normalized=False) for text in special])
-    backend.add_tokens([AddedToken(text, normalized=False) for text in plain])
-    tokenizer = PreTrainedTokenizerFast(
-        # files say that blanks before punctuation are to be removed: no text may lose them
-        tokenizer_object=backend,
-        clean_up_tokenization_spaces=True,
-        **named,
-    )
-    tokenizer.chat_template = template
-    return tokenizer
-
-
-def llada_like(flagged=True):
-    own = ["<|mdm_mask|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[gMASK]"]
-    ends = ["<|startoftext|>", "<|endoftext|>"]
-    return byte_level(
-        [*ends, *own] if flagged else ends,
-        CHAT_TEMPLATE,
-        plain=() if flagged else own,
-        bos_token=ends[0],
-        eos_token=ends[1],
-        pad_token=ends[1],
-        mask_token="<|mdm_mask|>",
-    )
 
 
 def dream_like():
@@ -134,11 +70,10 @@ def in_vocabulary(kind):
 
 
 BYTE_LEVEL = {
-    "llada": llada_like(),
-    "llada without flags": llada_like(flagged=False),
+    "llada": llada_bpe(),
+    "llada without flags": llada_bpe(flagged=False),
     "dream": dream_like(),
     "smollm2": smollm2_like(),
-    "small": small_tokenizer(),
 }
 ALL = BYTE_LEVEL | {
     "tiny": tiny_tokenizer(),

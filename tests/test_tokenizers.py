@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from bpe import llada_bpe
 from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 from upstream_checkpoint import DREAM_CONFIG, write_folder
@@ -17,7 +18,6 @@ from weft_rl.families.llada import LLADA
 from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model, load_tokenizer
 from weft_rl.models.modeling_dream import DreamConfig
-from weft_rl.models.small import small_tokenizer
 from weft_rl.models.toy import SYMBOLS, tiny_config, tiny_tokenizer
 
 # As published: a header for the assistant whatever is asked for.
@@ -63,7 +63,7 @@ def test_the_mask_token_is_set(folder):
 
 
 def test_a_tokenizer_of_another_vocabulary(folder):
-    small_tokenizer().save_pretrained(folder)
+    llada_bpe().save_pretrained(folder)
     with pytest.raises(UserError, match=r"the tokenizer has \d+ tokens, the model \d+; copy"):
         load_tokenizer(str(folder))
 

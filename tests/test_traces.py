@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from bpe import llada_bpe
 from tokenizers import normalizers
 from transformers import AutoTokenizer
 
@@ -17,7 +18,6 @@ from weft_rl.data.toy.tiny import cold_start_traces, pretraining_texts
 from weft_rl.data.trace_schemas import Trace, trace_of, turns_of, with_thought
 from weft_rl.errors import UserError
 from weft_rl.families.llada import CHAT_TEMPLATE
-from weft_rl.models.small import small_tokenizer
 from weft_rl.models.toy import EOT, MASK, UNKNOWN, tiny_tokenizer
 from weft_rl.rewards.sudoku_grid import completions, is_solved, keeps_clues
 
@@ -110,7 +110,7 @@ def test_the_thoughts_of_a_chat_are_cut_in_either_form(think):
     history = (("user", "Sort: 31"), ("assistant", "1 3"))
     text = "<think> 1 2 3 4 5 6 7 8</think>12"
     chat = with_thought(Trace("Sort: 21", None, text, "", history), think)
-    tokenizer = small_tokenizer()
+    tokenizer = llada_bpe()
     end = tokenizer.convert_tokens_to_ids(EOT)
     (whole,), *_ = encode_traces([chat], tokenizer, "tiny", end, 300, "cut_trace")
     limit = len(whole.ids) - 3
@@ -159,7 +159,7 @@ def test_upstreams_template_adds_no_phantom_turn():
 
 def test_a_template_that_leaves_out_earlier_thoughts_and_opens_the_next():
     """As Qwen3's and DeepSeek-R1's: the prompt is a prefix, and every thought has both its ends."""
-    tokenizer, content = small_tokenizer(), "{{ message['content'] | trim }}"
+    tokenizer, content = llada_bpe(), "{{ message['content'] | trim }}"
     assert content in CHAT_TEMPLATE
     tokenizer.chat_template = CHAT_TEMPLATE.replace(
         content, "{{ message['content'].split('</think>')[-1] | trim }}"
@@ -184,7 +184,7 @@ def encoded_by(tokenizer, traces):
 @pytest.mark.parametrize("part", ["question", "reasoning", "answer", "history"])
 @pytest.mark.parametrize("token", [MASK, EOT, "<|startoftext|>"])
 def test_a_special_token_that_a_record_spells_is_text(part, token):
-    tokenizer = small_tokenizer()
+    tokenizer = llada_bpe()
     end, special = tokenizer.convert_tokens_to_ids(EOT), {*tokenizer.all_special_ids}
 
     def specials(value):

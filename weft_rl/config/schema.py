@@ -18,7 +18,7 @@ COLD_STARTS = (
 )
 TASKS = ("sudoku", "countdown", "gsm8k", "math500")
 # Models that are pretrained here, and the cold-start records that go with them.
-TOY_MODELS = ("tiny", "small")
+TOY_MODELS = ("tiny",)
 STAGES = ("base", *COLD_STARTS, "rl", "eval")
 # What transformers can report to beside metrics.jsonl.
 TRACKERS = ("tensorboard", "trackio", "wandb")
@@ -114,7 +114,7 @@ class SamplerConfig(Block):
 
 @dataclass(frozen=True)
 class BaseConfig(Block):
-    """Pretraining of the tiny or small model, kept for later runs."""
+    """Pretraining of the tiny model, cached for later runs."""
 
     prefix: ClassVar[str] = "base."
 
@@ -222,9 +222,7 @@ class RunConfig(Block):
         default_factory=lambda: ["weft", "rl"],
         metadata=about(f"in order, of {' '.join(STAGES)}"),
     )
-    model: str = option(
-        "tiny", "tiny, small, llada_8b, llada_1_5, dream_7b, a local folder or a hub id"
-    )
+    model: str = option("tiny", "tiny, llada_8b, llada_1_5, dream_7b, a local folder or a hub id")
     task: str = option(
         "sudoku", f"of RL and evaluation: {', '.join(TASKS)}, or a Python file (docs/tasks.md)"
     )
@@ -232,7 +230,7 @@ class RunConfig(Block):
         "plain", "RL's: being right, d1's weighted sum with format rewards, or d1's exact values"
     )
     data: str = option(
-        "tiny", "cold-start records: tiny, small, a file or folder, a hub id, s1k, openr1-3k"
+        "tiny", "cold-start records: tiny, a file or folder, a hub id, s1k, openr1-3k"
     )
     prompt_style: Literal["tiny", "d1"] = option("tiny", "wording of the prompts")
     seed: int = option(0, "of data order, masks and samples", at_least=0, below=2**32)
@@ -264,7 +262,7 @@ class RunConfig(Block):
         for tracker in self.trackers:
             rule = f"{shown(tracker)} is no tracker; there are {', '.join(TRACKERS)}"
             require(tracker in TRACKERS, "trackers", self.trackers, rule)
-        rule = f"base pretrains tiny and small, not model={shown(self.model)}; leave base out"
+        rule = f"base pretrains tiny, not model={shown(self.model)}; leave base out"
         fits = "base" not in self.stages or self.model in TOY_MODELS
         require(fits, "stages", self.stages, rule)
         rule = "is needed by stage rho1: name a checkpoint, for instance of an sft run"

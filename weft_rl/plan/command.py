@@ -13,7 +13,7 @@ from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.config.fields import leaves, shown
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.schema import TOY_MODELS, LoraConfig, RunConfig
-from weft_rl.data.toy.vocabulary import POSITIONS, SMALL_VOCABULARY, SYMBOLS
+from weft_rl.data.toy.vocabulary import POSITIONS, SYMBOLS
 from weft_rl.errors import UserError
 from weft_rl.evaluation.settings import evaluation_settings
 from weft_rl.families import FAMILIES, family_of, read_config
@@ -103,9 +103,7 @@ def _architecture(config: RunConfig) -> tuple[Family, Sizes]:
     if config.model in TOY_MODELS:
         shape = (base.hidden_size, base.num_hidden_layers, base.num_attention_heads)
         more = (base.num_attention_heads, base.intermediate_size)
-        tiny = config.model == "tiny"
-        rows, positions = (len(SYMBOLS), POSITIONS) if tiny else (SMALL_VOCABULARY, 0)
-        return LLADA, Sizes(rows, *shape, *more, positions)
+        return LLADA, Sizes(len(SYMBOLS), *shape, *more, POSITIONS)
     place = base_of(config.model)
     for family in FAMILIES:
         if place in {*family.published, *family.published.values()}:

@@ -25,6 +25,3 @@ SYMBOLS = [
 ]
 
 POSITIONS = 256  # prompt and canvas take about 60
-
-# Rows of the small model's embedding. Its texts have words for about 700 tokens.
-SMALL_VOCABULARY = 1024
