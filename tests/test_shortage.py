@@ -169,6 +169,6 @@ def test_too_little_memory_is_no_fault_of_a_models_files(tmp_path, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(loading, "_streamed", fail)
+    monkeypatch.setattr(loading, "_load_streamed", fail)
     with pytest.raises(RuntimeError, match=r"^DefaultCPUAllocator"):
         loading.load_model(str(folder), torch.device("cpu"), torch.float32)
