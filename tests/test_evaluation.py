@@ -108,10 +108,10 @@ def changed(model, folder, **options):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["eval.preset=paper"], r"eval\.preset=paper: its gen_length=256: with the"),
-        (["eval.preset=paper", "eval.gen_length=64"], r"eval\.gen_length=64: with the"),
-        (["eval.preset=run", "eval.gen_length=64"], r"eval\.gen_length=64: with the"),
-        (["eval.preset=run"], r"sampler\.gen_length=256: with the"),
+        (["eval.preset=paper"], r"eval\.preset=paper: its gen_length=256: "),
+        (["eval.preset=paper", "eval.gen_length=64"], r"eval\.gen_length=64: "),
+        (["eval.preset=run", "eval.gen_length=64"], r"eval\.gen_length=64: "),
+        (["eval.preset=run"], r"sampler\.gen_length=256: "),
     ],
 )
 def test_more_tokens_than_the_model_has_positions(model, tmp_path, options, line):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from weft_rl.errors import UserError
+from weft_rl.families.base import SIZE_FIELDS
 from weft_rl.io.safe_files import is_number
 
 
@@ -51,13 +52,8 @@ _ACTIVATION = Kind(
 
 # Fields of every family, under transformers' names.
 COMMON: dict[str, Kind] = {
-    "vocab_size": COUNT,
-    "hidden_size": COUNT,
+    **dict.fromkeys((*SIZE_FIELDS, "max_position_embeddings", "head_dim"), COUNT),
     "num_hidden_layers": _LAYERS,
-    "num_attention_heads": COUNT,
-    "num_key_value_heads": COUNT,
-    "intermediate_size": COUNT,
-    "max_position_embeddings": COUNT,
     "hidden_act": _ACTIVATION,
     "rope_theta": POSITIVE,
     "rms_norm_eps": POSITIVE,
@@ -67,7 +63,6 @@ COMMON: dict[str, Kind] = {
     "eos_token_id": _TOKENS,
     "eot_token_id": _OPTIONAL_TOKEN,
     "pad_token_id": _OPTIONAL_TOKEN,
-    "head_dim": COUNT,
 }
 # Fields whose null means the default.
 _NULLABLE = (

@@ -29,7 +29,7 @@ _FIELDS: dict[str, str] = {
     "max_sequence_length": "max_position_embeddings",
     "activation_type": "hidden_act",
 }
-_KINDS = COMMON | {"rope": FLAG, "embedding_size": COUNT}
+KINDS = COMMON | {"rope": FLAG, "embedding_size": COUNT}
 # Fields that transformers' Llama does not have.
 _LLADA_ONLY = ("rope", "rope_theta", "embedding_size", "initializer_range", "head_dim")
 # Required in a published file: the defaults of its class are another model's.
@@ -72,24 +72,15 @@ _DEFAULTS: dict[str, Any] = {
 }
 # Options of upstream's class with the one value that is implemented, also for null. Exports write
 # them all: without its key, upstream's dropout is 0.1.
+_OFF = (
+    *("alibi", "attention_layer_norm", "bias_for_layer_norm", "include_bias", "include_qkv_bias"),
+    *("input_emb_norm", "multi_query_attention", "scale_logits", "weight_tying"),
+)
 FIXED: dict[str, Any] = {
-    "alibi": False,
-    "attention_dropout": 0.0,
-    "attention_layer_norm": False,
-    "bias_for_layer_norm": False,
-    "block_group_size": 1,
-    "block_type": "llama",
-    "embedding_dropout": 0.0,
-    "include_bias": False,
-    "include_qkv_bias": False,
-    "input_emb_norm": False,
-    "layer_norm_type": "rms",
-    "layer_norm_with_affine": True,
-    "multi_query_attention": False,
-    "residual_dropout": 0.0,
-    "rope_full_precision": True,
-    "scale_logits": False,
-    "weight_tying": False,
+    **dict.fromkeys(_OFF, False),
+    **dict.fromkeys(("attention_dropout", "embedding_dropout", "residual_dropout"), 0.0),
+    **{"block_group_size": 1, "block_type": "llama", "layer_norm_type": "rms"},
+    **{"layer_norm_with_affine": True, "rope_full_precision": True},
 }
 # Options of upstream's class for forms that are not implemented.
 _IGNORED = ("alibi_bias_max", "attention_layer_norm_with_affine", "tie_word_embeddings")
@@ -109,7 +100,7 @@ def fields(config: Config) -> dict[str, Any]:
             raise config_fields.missing(name)
     # upstream's class ties the embeddings by `weight_tying` alone
     tied = {} if "weight_tying" in config else {"tie_word_embeddings": False}
-    values = config_fields.read_fields(config, _KINDS, FIXED | tied, _FIELDS, _IGNORED)
+    values = config_fields.read_fields(config, KINDS, FIXED | tied, _FIELDS, _IGNORED)
     defaults = {"rms_norm_eps": _DEFAULTS["rms_norm_eps"]} if required else _DEFAULTS
     values = {"rope": True, **defaults, **values}
     theta = None if values["rope"] and required else _DEFAULTS["rope_theta"]

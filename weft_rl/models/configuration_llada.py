@@ -7,14 +7,7 @@ from transformers import GenerationConfig, PreTrainedConfig
 
 from weft_rl.errors import UserError
 from weft_rl.families.fields import metadata
-from weft_rl.families.llada import FIXED, fields
-
-_NAMES = (
-    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
-    *("intermediate_size", "max_position_embeddings", "hidden_act", "rope", "rope_theta"),
-    *("rms_norm_eps", "initializer_range", "mask_token_id", "bos_token_id", "eos_token_id"),
-    *("eot_token_id", "pad_token_id", "tie_word_embeddings"),
-)
+from weft_rl.families.llada import FIXED, KINDS, fields
 
 
 class LLaDAConfig(PreTrainedConfig):
@@ -56,7 +49,8 @@ class LLaDAConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
-        values = {name: getattr(self, name) for name in _NAMES}
+        names = [name for name in (*KINDS, "tie_word_embeddings") if hasattr(self, name)]
+        values = {name: getattr(self, name) for name in names}
         renamed = {self.attribute_map.get(name, name): value for name, value in kwargs.items()}
         try:
             fields(values | renamed)
