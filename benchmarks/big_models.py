@@ -8,6 +8,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 
 from weft_rl.models import LLaDAConfig, LLaDAForMaskedLM
 from weft_rl.models.kv_cache import Cache
+from weft_rl.models.lm_head import LogitsFn, LogitsToKeep
 from weft_rl.models.loading import fresh_model
 
 # d >= 512, 8 layers, LLaDA's vocabulary
@@ -36,16 +37,17 @@ class EndsWhereTold(LLaDAForMaskedLM):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        logit_positions: Tensor | None = None,
-        logit_rows: Tensor | None = None,
+        logits_to_keep: LogitsToKeep = None,
         cache: Cache | None = None,
+        logits_fn: LogitsFn | None = None,
         **_: Any,
     ) -> MaskedLMOutput:
         """LLaDA's logits, the end token's raised where the row is over."""
-        output = super().forward(input_ids, attention_mask, logit_positions, logit_rows, cache)
+        output = super().forward(input_ids, attention_mask, logits_to_keep, cache, logits_fn)
         first = self.prompt_length + input_ids[:, 0]
-        if logit_rows is not None and logit_positions is not None:
-            over = logit_positions >= first[logit_rows]
+        if isinstance(logits_to_keep, tuple):
+            rows, positions = logits_to_keep
+            over = positions >= first[rows]
         else:
             over = torch.arange(input_ids.shape[1]) >= first[:, None]
         output.logits[..., self.config.eos_token_id] += 1e4 * over

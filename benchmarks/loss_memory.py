@@ -32,25 +32,25 @@ HIDDEN = 256
 SHAPES = [(512, 4096), (32768, 1024), (32768, 4096), (126464, 1024), (126464, 4096)]
 
 
-def cold_start(x0: Tensor) -> head.Reduce:
+def cold_start(x0: Tensor) -> head.LogitsFn:
     """The loss of each token (1, c)."""
 
-    def reduce(logits: Tensor, begin: int) -> Tensor:
+    def of_part(logits: Tensor, begin: int) -> Tensor:
         ids = x0[begin : begin + logits.shape[1]]
         return F.cross_entropy(logits[0].float(), ids, reduction="none")[None]
 
-    return reduce
+    return of_part
 
 
-def rl(x0: Tensor) -> head.Reduce:
+def rl(x0: Tensor) -> head.LogitsFn:
     """Log-probability and entropy of each token (1, c, 2)."""
     place = torch.zeros(1, dtype=torch.long)
 
-    def reduce(logits: Tensor, begin: int) -> Tensor:
+    def of_part(logits: Tensor, begin: int) -> Tensor:
         ids = x0[None, begin : begin + logits.shape[1]]
         return torch.stack(token_log_probs(logits, ids, place), dim=2)
 
-    return reduce
+    return of_part
 
 
 LOSSES = {"cold start": cold_start, "RL": rl}
@@ -80,12 +80,12 @@ def whole_step(model: LLaDAForMaskedLM, x0: Tensor, *, parts: bool) -> None:
     model.zero_grad()
 
 
-def passes(made: head.VocabularyHead, x: Tensor, reduce: head.Reduce, *, parts: bool) -> None:
+def passes(made: head.VocabularyHead, x: Tensor, logits_fn: head.LogitsFn, *, parts: bool) -> None:
     """There and back, in as many parts as there are, or in one."""
     kept = head.LOGITS_TOGETHER
     head.LOGITS_TOGETHER = kept if parts else sys.maxsize
     try:
-        made(x, reduce).sum().backward()
+        made(x, logits_fn).sum().backward()
     finally:
         head.LOGITS_TOGETHER = kept
     x.grad = None

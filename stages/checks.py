@@ -3,11 +3,11 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from weft_rl.checkpoints.hub import local_folder
+from weft_rl.checkpoints.hub import resolve_checkpoint
 from weft_rl.config.schema import TOY_MODELS, RunConfig
 from weft_rl.errors import UserError
 from weft_rl.evaluation.settings import is_evaluated
-from weft_rl.families.registry import PUBLISHED
+from weft_rl.families import PUBLISHED
 from weft_rl.families.shape import shape_of
 from weft_rl.runs.folder import EVAL, read_json
 from weft_rl.stages import evaluate
@@ -28,7 +28,7 @@ def check(config: RunConfig, finished: Collection[str] = ()) -> None:
         surface = surface_of(place)
         for name in config.trained:  # adapters of modules that the model does not have
             lora = config.rl.lora if name == "rl" else config.cold_start.lora
-            folder = local_folder(place, weights=False)
+            folder = resolve_checkpoint(place, weights=False)
             shape_of(folder, lora).check_targets()
     if surface.tokenizer.chat_template is None:
         raise UserError(

@@ -21,7 +21,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
-from weft_rl.checkpoints.hub import local_folder
+from weft_rl.checkpoints.hub import resolve_checkpoint
 from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.schema import RunConfig
@@ -97,8 +97,8 @@ class StageContext:
 def surface_of(place: str) -> ModelFiles:
     """The tokenizer of a folder or hub id and the configuration of its model, or of the one under
     its adapters; of a hub's repository its small files are fetched."""
-    folder = local_folder(place, weights=False)
-    below = local_folder(base_of(str(folder)), weights=False)
+    folder = resolve_checkpoint(place, weights=False)
+    below = resolve_checkpoint(base_of(str(folder)), weights=False)
     network = AutoConfig.from_pretrained(below, trust_remote_code=False)
     return ModelFiles(load_tokenizer(str(folder)), network)
 

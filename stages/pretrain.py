@@ -22,7 +22,6 @@ from weft_rl.data.toy.tiny import pretraining_texts
 from weft_rl.distributed import rank_and_world
 from weft_rl.errors import UserError
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.memory import require_room
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.runs.atomic_io import atomic_rename
 from weft_rl.runs.checksums import write_checksums
@@ -103,7 +102,7 @@ def _examples(options: BaseConfig, canvas: int) -> Examples:
     chats, answers = encoder.chats(map(chat_prompt, prompts)), encoder.texts(texts)
     lengths = {str(index): len(ids) for index, ids in enumerate(chats)}
     key = f"sampler.gen_length={canvas}"
-    require_room(network, lengths, canvas, key, "pretrain on less")
+    check_length(network, lengths, canvas, key, "pretrain on less")
     longest = 1 + max(map(len, answers))
     if longest > canvas:
         raise UserError(f"{key}: too short to pretrain on; an answer has {longest} tokens")

@@ -26,7 +26,7 @@ from weft_rl.distributed import rank_and_world
 from weft_rl.evaluation.generate import sample_completions, summarize
 from weft_rl.evaluation.settings import evaluation_settings
 from weft_rl.models.loading import load_tokenizer
-from weft_rl.models.memory import require_room
+from weft_rl.models.memory import check_length
 from weft_rl.rewards.registry import training
 from weft_rl.stages import evaluate
 from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, train
@@ -54,7 +54,7 @@ def rows_of(config: RunConfig, surface: ModelFiles, rejects: Rejects) -> list[di
     lengths = {record.id: len(prompt) for record, prompt in zip(records, ids, strict=True)}
     length = config.sampler.gen_length
     cure = "generate less, or leave such records out"
-    require_room(surface.network, lengths, length, f"sampler.gen_length={length}", cure)
+    check_length(surface.network, lengths, length, f"sampler.gen_length={length}", cure)
     rule = f"a rollout has so many prompts, and there are {len(records)} training records"
     fits = len(records) >= options.num_prompts
     require(fits, "rl.num_prompts", options.num_prompts, rule, lambda: [len(records)])

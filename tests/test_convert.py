@@ -7,24 +7,22 @@ import sys
 
 import pytest
 import torch
+from adapters import adapter, change_config, load
 from safetensors import safe_open
 from torch.testing import assert_close
 from transformers import LlamaForCausalLM
-from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, write_folder
+from upstream_checkpoint import dream_folder, llada_folder, write_folder
 
 from weft_rl.checkpoints.safetensors_index import INDEX
-from weft_rl.config.model import LoraConfig
 from weft_rl.config.schema import BaseConfig
 from weft_rl.convert import SUMS, convert, main
 from weft_rl.errors import UserError
-from weft_rl.families.dream import DREAM
-from weft_rl.families.registry import read_config
+from weft_rl.families import read_config
 from weft_rl.models import LLaDAForMaskedLM
-from weft_rl.models.loading import load_model, with_lora
 from weft_rl.models.toy import tiny_config
 from weft_rl.runs.checksums import write_checksums
 
-CPU = torch.device("cpu")
+BIG = 10**9
 
 
 def read(folder):
@@ -38,171 +36,133 @@ def read(folder):
     return tensors
 
 
+def flip_last_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shards", [1, 3])
 def test_there_and_back_no_bit_changes(tmp_path, dtype, shards):
     source, tensors = llada_folder(tmp_path / "a", dtype, shards)
     # bit patterns that any arithmetic would change
-    weird = tensors["model.transformer.ln_f.weight"]
-    weird[:3] = torch.tensor([float("nan"), -0.0, torch.finfo(dtype).smallest_normal / 4])
+    norm = tensors["model.transformer.ln_f.weight"]
+    norm[:3] = torch.tensor([float("nan"), -0.0, torch.finfo(dtype).smallest_normal / 4])
     write_folder(tmp_path / "w", read_config(source), tensors, shards)
     there = convert(tmp_path / "w", tmp_path / "b", "transformers", 20_000)
     back = convert(tmp_path / "b", tmp_path / "c", "upstream", 9_000)
     assert (there.tensors, there.digest) == (30, back.digest)
     assert back.files > 1
-    found = read(tmp_path / "c")
-    assert found.keys() == tensors.keys()
+    result = read(tmp_path / "c")
+    assert result.keys() == tensors.keys()
     for name, tensor in tensors.items():
-        assert found[name].dtype == dtype
-        assert torch.equal(found[name].view(torch.uint8), tensor.view(torch.uint8)), name
+        assert result[name].dtype == dtype
+        assert torch.equal(result[name].view(torch.uint8), tensor.view(torch.uint8)), name
+    old, new = read_config(source), read_config(tmp_path / "c")
+    assert old | {"auto_map": 0} == {key: new[key] for key in old} | {"auto_map": 0}
+    # a missing dropout is 0.1 in upstream's class
+    assert [new[f"{kind}_dropout"] for kind in ("attention", "residual", "embedding")] == [0, 0, 0]
+    # another weight, another digest
+    tensors["model.transformer.blocks.1.ff_out.weight"][0, 0] += 0.1
+    write_folder(tmp_path / "w2", read_config(source), tensors, shards)
+    assert convert(tmp_path / "w2", tmp_path / "b2", "transformers", BIG).digest != there.digest
 
 
-def test_the_digest_tells_two_checkpoints_apart(tmp_path):
-    source, tensors = llada_folder(tmp_path / "a")
-    tensors["model.transformer.blocks.1.ff_out.weight"][0, 0] += 1e-6
-    write_folder(tmp_path / "b", read_config(source), tensors)
-    digests = {
-        convert(tmp_path / name, tmp_path / f"{name}2", "transformers", 10**9).digest
-        for name in "ab"
-    }
-    assert len(digests) == 2
-
-
-def test_transformers_own_class_computes_the_same(tmp_path):
+def test_transformers_class_computes_the_same(tmp_path):
     """Llama with `is_causal` off, loaded without anything of this package, is LLaDA."""
     source, _ = llada_folder(tmp_path / "a")
     convert(source, tmp_path / "b", "transformers", 20_000)
     ids = torch.randint(2, 52, (2, 9), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[0, :3] = 0
-    ours = load_model(str(source), CPU, torch.float32).eval()
+    ours = load(source).eval()
     theirs = LlamaForCausalLM.from_pretrained(tmp_path / "b", dtype=torch.float32).eval()
     with torch.no_grad():
-        wanted = theirs(ids).logits
-        assert wanted.abs().max() > 1
-        assert_close(ours(ids).logits, wanted, atol=2e-5, rtol=1e-5)
-        found, wanted = ours(ids, mask).logits, theirs(ids, attention_mask=mask).logits
-        assert_close(found[:, 3:], wanted[:, 3:], atol=2e-5, rtol=1e-5)
-
-
-def test_upstreams_configuration_comes_back(tmp_path):
-    source, _ = llada_folder(tmp_path / "a")
-    convert(source, tmp_path / "b", "transformers", 10**9)
-    convert(tmp_path / "b", tmp_path / "c", "upstream", 10**9)
-    old, new = read_config(source), read_config(tmp_path / "c")
-    assert {key: new[key] for key in old if key != "auto_map"} == {
-        key: value for key, value in old.items() if key != "auto_map"
-    }
-    # a missing dropout is 0.1 in upstream's class
-    assert [new[f"{kind}_dropout"] for kind in ("attention", "residual", "embedding")] == [0, 0, 0]
+        expected = theirs(ids).logits
+        assert expected.abs().max() > 1
+        assert_close(ours(ids).logits, expected, atol=2e-5, rtol=1e-5)
+        logits, expected = ours(ids, mask).logits, theirs(ids, attention_mask=mask).logits
+        assert_close(logits[:, 3:], expected[:, 3:], atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("to", ["upstream", "transformers"])
-def test_learned_positions_have_no_form_in_other_classes(tmp_path, to):
+def test_learned_positions_exist_in_neither_layout(tmp_path, to):
     """Upstream's forward refuses them, and transformers' class has no table for them."""
     model = LLaDAForMaskedLM(tiny_config(BaseConfig(hidden_size=16, intermediate_size=32)))
     model.save_pretrained(tmp_path / "a")
     with pytest.raises(UserError, match="learned positions"):
-        convert(tmp_path / "a", tmp_path / "b", to, 10**9)
+        convert(tmp_path / "a", tmp_path / "b", to, BIG)
     assert not (tmp_path / "b").exists()
 
 
 def test_dream_keeps_its_names(tmp_path):
-    shapes = {spec.upstream: spec.shape for spec in DREAM.tensors(DREAM.sizes(DREAM_CONFIG))}
-    write_folder(tmp_path / "a", DREAM_CONFIG, random_tensors(shapes, torch.bfloat16))
-    convert(tmp_path / "a", tmp_path / "b", "transformers", 10**9)
-    convert(tmp_path / "b", tmp_path / "c", "upstream", 10**9)
+    source, tensors = dream_folder(tmp_path / "a", torch.bfloat16)
+    convert(source, tmp_path / "b", "transformers", BIG)
+    convert(tmp_path / "b", tmp_path / "c", "upstream", BIG)
     assert read_config(tmp_path / "b")["model_type"] == "qwen2"
     assert read_config(tmp_path / "c")["rope_theta"] == 50.0
-    one, other = read(tmp_path / "a"), read(tmp_path / "c")
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    result = read(tmp_path / "c")
+    assert result.keys() == tensors.keys()
+    assert all(torch.equal(result[name], tensors[name]) for name in tensors)
 
 
-def test_the_sums_are_sha256sum_s(tmp_path):
+def test_the_checksums_are_sha256sums(tmp_path):
     source, _ = llada_folder(tmp_path / "a")
     convert(source, tmp_path / "b", "transformers", 9_000)
     done = subprocess.run(["sha256sum", "-c", SUMS], cwd=tmp_path / "b", check=False)
     assert done.returncode == 0
-    shard = tmp_path / "b" / sorted(p.name for p in (tmp_path / "b").glob("*.safetensors"))[1]
-    content = bytearray(shard.read_bytes())
-    content[-1] ^= 1
-    shard.write_bytes(content)
-    with pytest.raises(UserError, match=f"{shard.name} does not match its checksum"):
-        convert(tmp_path / "b", tmp_path / "c", "upstream", 10**9)
+    shard = sorted((tmp_path / "b").glob("*.safetensors"))[1]
+    flip_last_bit(shard)
+    with pytest.raises(UserError, match=f"{shard.name} .*checksum"):
+        convert(tmp_path / "b", tmp_path / "c", "upstream", BIG)
     assert not (tmp_path / "c").exists()
 
 
-def test_a_flipped_bit_is_seen_before_weights_are_loaded(tmp_path, monkeypatch):
+def test_a_flipped_bit_is_detected_before_weights_are_loaded(tmp_path, monkeypatch, capsys):
+    """Other files may be absent, as a run's training state, or edited."""
     source, _ = llada_folder(tmp_path / "a")
     folder = tmp_path / "b"
-    convert(source, folder, "upstream", 10**9)
+    convert(source, folder, "upstream", BIG)
+    state = [folder / "token_entropy_0.safetensors", folder / "original/consolidated.safetensors"]
+    for path in state:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"training's")
     write_checksums(folder)
-    load_model(str(folder), CPU, torch.float32)
-    # what is no weight may be put right by hand
-    (folder / "config.json").write_text(json.dumps(read_config(folder) | {"eot_token_id": 3}))
-    weights = folder / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises(UserError, match=r"model\.safetensors does not match its checksum; copy"):
-        load_model(str(folder), CPU, torch.float32)
-    # of a machine's processes the first one looks, for all
+    for path in state:
+        path.unlink()
+    change_config(folder, "config.json", eot_token_id=3)
+    load(folder)
+    flip_last_bit(folder / "model.safetensors")
+    monkeypatch.setattr("weft_rl.runs.checksums._LARGE", 0)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with pytest.raises(UserError, match=r"model\.safetensors .*checksum"):
+        load(folder)
+    assert f"{folder}: " in capsys.readouterr().err
+    # the first process of a machine verifies for all
     monkeypatch.setenv("LOCAL_RANK", "1")
-    load_model(str(folder), CPU, torch.float32)
+    load(folder)
 
 
-def test_files_that_are_no_weights_need_not_come_along(tmp_path):
-    """A run's checkpoint has files of its training, in the same format, and sums of them."""
-    folder, _ = llada_folder(tmp_path / "a")
-    for name in ("token_entropy_0.safetensors", "original/consolidated.safetensors"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(b"training's")
-    write_checksums(folder)
-    (folder / "token_entropy_0.safetensors").unlink()
-    (folder / "original/consolidated.safetensors").unlink()
-    loaded = load_model(str(folder), CPU, torch.float32)
-    # and the weights themselves are still looked at
-    assert sum(weight.numel() for weight in loaded.parameters()) > 0
-    weights = next(folder.glob("model*.safetensors"))
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
-    with pytest.raises(UserError, match="does not match its checksum"):
-        load_model(str(folder), CPU, torch.float32)
-
-
-def test_a_flipped_bit_of_an_adapter_is_seen(tmp_path):
-    base, _ = llada_folder(tmp_path / "base")
-    model, folder = load_model(str(base), CPU, torch.float32), tmp_path / "run" / "step-1"
-    with_lora(model, LoraConfig(2, targets=["q_proj"]), str(base), folder).save_pretrained(folder)
-    write_checksums(folder)
-    weights = folder / "adapter_model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises(UserError, match=r"adapter_model\.safetensors does not match its checksum"):
-        load_model(str(folder), CPU, torch.float32)
-
-
-def test_sums_of_files_in_folders(tmp_path):
-    """As a checkpoint has them beside which something else keeps its own."""
+def test_checksums_of_files_in_folders(tmp_path):
     source, _ = llada_folder(tmp_path / "a")
     (source / "more").mkdir()
     (source / "more" / "part").write_text("1")
     write_checksums(source)
-    convert(source, tmp_path / "b", "transformers", 10**9)
+    convert(source, tmp_path / "b", "transformers", BIG)
     (source / "more" / "part").write_text("2")
-    with pytest.raises(UserError, match=r"more/part does not match its checksum"):
-        convert(source, tmp_path / "c", "transformers", 10**9)
+    with pytest.raises(UserError, match=r"more/part .*checksum"):
+        convert(source, tmp_path / "c", "transformers", BIG)
     (source / SUMS).write_text(f"{'0' * 64}  ../b/config.json\n")
-    with pytest.raises(UserError, match=r"names ../b/config.json, which is outside of"):
-        convert(source, tmp_path / "c", "transformers", 10**9)
+    with pytest.raises(UserError, match=r"\.\./b/config\.json"):
+        convert(source, tmp_path / "c", "transformers", BIG)
 
 
-def test_tokenizer_files_go_along_and_code_does_not(tmp_path):
+def test_tokenizer_files_are_copied_and_code_is_not(tmp_path):
     source, _ = llada_folder(tmp_path / "a")
     for name in ("tokenizer.json", "modeling_llada.py", "pytorch_model.bin", "merges.txt"):
         (source / name).write_text("{}")
-    convert(source, tmp_path / "b", "transformers", 10**9)
+    convert(source, tmp_path / "b", "transformers", BIG)
     assert {path.name for path in (tmp_path / "b").iterdir()} == {
         *("config.json", "model.safetensors", "tokenizer.json", "merges.txt", SUMS)
     }
@@ -216,7 +176,7 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        convert(source, tmp_path / "b", "transformers", 10**9)
+        convert(source, tmp_path / "b", "transformers", BIG)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
 
 
@@ -224,41 +184,44 @@ def test_the_command(tmp_path, capsys):
     source, _ = llada_folder(tmp_path / "a")
     assert main([str(source), f"out={tmp_path / 'b'}"]) == 0
     assert "30 tensors, 72864 bytes in 1 files" in capsys.readouterr().out
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match=f"out={tmp_path / 'b'}"):
         main([str(source), f"out={tmp_path / 'b'}"])
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "bert"}, "model_type='bert': no such family"),
-        ({"d_model": None}, "d_model is missing"),
-        ({"rope_theta": None}, "rope_theta is missing"),
-        ({"n_kv_heads": 1}, "n_kv_heads=1: must be 3"),
-        ({"n_layers": "3"}, "n_layers='3': must be a positive whole number"),
-        ({"embedding_size": 64}, "embedding_size=64: must be vocab_size=52"),
+        ({"model_type": "bert"}, "model_type='bert'"),
+        ({"d_model": None}, "d_model"),
+        ({"rope_theta": None}, "rope_theta"),
+        ({"n_kv_heads": 1}, "n_kv_heads=1"),
+        ({"n_layers": "3"}, "n_layers='3'"),
+        ({"n_layers": 2000}, "n_layers=2000"),
+        ({"embedding_size": 64}, "embedding_size=64"),
+        # a causal Llama is not LLaDA
+        ({"model_type": "llama"}, "is_causal=false"),
     ],
 )
-def test_a_configuration_that_does_not_say_enough(tmp_path, changes, message):
+def test_configurations_that_are_refused(tmp_path, changes, message):
     source, _ = llada_folder(tmp_path / "a")
-    config = read_config(source) | changes
-    (source / "config.json").write_text(json.dumps(config))
+    (source / "config.json").write_text(json.dumps(read_config(source) | changes))
     with pytest.raises(UserError, match=message):
-        convert(source, tmp_path / "b", "transformers", 10**9)
+        convert(source, tmp_path / "b", "transformers", BIG)
 
 
-def test_a_causal_llama_is_not_taken_for_llada(tmp_path):
+def test_an_adapter_on_transformers_layout(tmp_path):
     source, _ = llada_folder(tmp_path / "a")
-    convert(source, tmp_path / "b", "transformers", 10**9)
-    config = read_config(tmp_path / "b")
-    del config["is_causal"]
-    (tmp_path / "b" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="is_causal=false"):
-        convert(tmp_path / "b", tmp_path / "c", "upstream", 10**9)
+    folder = adapter(source, tmp_path / "one", 1)
+    convert(source, tmp_path / "b", "transformers", BIG)
+    change_config(folder, base_model_name_or_path=str(tmp_path / "b"))
+    with pytest.raises(UserError, match=r"one: .*transformers"):
+        convert(folder, tmp_path / "c", "upstream", BIG)
+    with pytest.raises(UserError, match="to=upstream"):
+        load(folder)
 
 
 # Peak resident memory of a conversion beyond what Python and the imports take, in KiB. Not
-# getrusage's: that one begins with the peak of the process that started this one.
+# getrusage's, which begins with the peak of the parent process.
 MEASURE = """
 import re, sys
 from pathlib import Path
@@ -270,20 +233,19 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_checkpoint(tmp_path):
-    """150 MB with tensors of 50 MB in shards of more: a buffer's worth of memory."""
-    sizes = {"d_model": 384, "n_heads": 6, "n_kv_heads": 6, "mlp_hidden_size": 1536, "n_layers": 5}
+    """90 MB with tensors of 33 MB in shards of more: a buffer's worth of memory."""
+    sizes = {"d_model": 256, "n_heads": 4, "n_kv_heads": 4, "mlp_hidden_size": 1024, "n_layers": 5}
     rows = {"vocab_size": 32768, "embedding_size": 32768}
     source, tensors = llada_folder(tmp_path / "a", **rows, **sizes)
-    total = sum(tensor.nbytes for tensor in tensors.values())
-    assert total > 130e6
+    assert sum(tensor.nbytes for tensor in tensors.values()) > 80e6
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(source), str(tmp_path / "b")],
         capture_output=True,
         text=True,
         check=True,
     )
-    largest = max(path.stat().st_size for path in source.glob("*.safetensors"))
-    assert 1024 * int(done.stdout) < 40e6 < 50e6 < largest
-    assert len(list((tmp_path / "b").glob("*.safetensors"))) == 3
+    assert 1024 * int(done.stdout) < 24e6 < 33e6
+    assert len(list((tmp_path / "b").glob("*.safetensors"))) == 2
     assert (tmp_path / "b" / INDEX).exists()

@@ -1,22 +1,24 @@
-"""Dream against its architecture written out, the shift's one place, and what works through it."""
+"""Dream against its architecture written out, its shift, and what runs through it."""
 
 import json
 import math
 
 import pytest
 import torch
+from adapters import load
 from test_cold_start_trainer import trainer
 from torch.testing import assert_close
 from transformers import AutoModelForMaskedLM, Qwen2ForCausalLM
-from upstream_checkpoint import DREAM_CONFIG, random_tensors, write_folder
+from upstream_checkpoint import dream_folder
 
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
+from weft_rl.families.base import SIZE_FIELDS
 from weft_rl.families.dream import DREAM
 from weft_rl.models import DreamConfig, DreamForMaskedLM
-from weft_rl.models.loading import fresh_model, load_model, with_lora
+from weft_rl.models.loading import fresh_model, with_lora
 from weft_rl.models.modeling_dream import source_positions
 from weft_rl.models.toy import SYMBOLS, tiny_tokenizer
 from weft_rl.pipeline.run import main
@@ -28,12 +30,14 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def folder(tmp_path):
-    shapes = {spec.upstream: spec.shape for spec in DREAM.tensors(DREAM.sizes(DREAM_CONFIG))}
-    return write_folder(tmp_path / "dream", DREAM_CONFIG, random_tensors(shapes))
+    return dream_folder(tmp_path / "dream")[0]
 
 
-def loaded(folder):
-    return load_model(str(folder), CPU, torch.float32).eval()
+def tiny_dream(**changes):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ids = {"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "eot_token_id": 3}
+    more = {"num_key_value_heads": 1, "intermediate_size": 24, "bos_token_id": 2}
+    return fresh_model(DreamConfig(vocab_size=len(SYMBOLS), **ids, **sizes, **more, **changes), 0)
 
 
 def some_ids(rows=2, length=7):
@@ -78,19 +82,19 @@ def next_token_logits(weights, ids):
 
 
 def test_logits_equal_the_architecture_written_out_and_shifted(folder):
-    model, ids = loaded(folder), some_ids()
+    model, ids = load(folder), some_ids()
     with torch.no_grad():
         found = model(ids).logits
     for row in range(2):
-        told = next_token_logits(model.state_dict(), ids[row])
-        # what place i - 1 says is for place i; nothing says anything of place 0 but itself
-        wanted = torch.stack([told[0], told[0], *told[1:-1]])
+        logits = next_token_logits(model.state_dict(), ids[row])
+        # the output at i - 1 predicts i, and position 0 predicts itself
+        wanted = torch.stack([logits[0], logits[0], *logits[1:-1]])
         assert_close(found[row], wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_sources_of_a_padded_row():
     mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
-    # the first visible place, 2, is told by itself and not by the padding before it
+    # the first visible position, 2, predicts itself
     assert source_positions(5, mask, CPU)[0, 2:].tolist() == [2, 2, 3]
     assert source_positions(5, mask, CPU)[1].tolist() == [0, 0, 1, 2, 3]
     assert source_positions(5, None, CPU).tolist() == [[0, 0, 1, 2, 3]]
@@ -101,12 +105,12 @@ def test_transformers_own_class_computes_the_same(folder, tmp_path):
     plain = Qwen2ForCausalLM.from_pretrained(tmp_path / "plain", dtype=torch.float32).eval()
     ids = some_ids()
     with torch.no_grad():
-        told, found = plain(ids).logits, loaded(folder)(ids).logits
-    assert_close(found[:, 1:], told[:, :-1], atol=2e-5, rtol=1e-5)
+        logits, found = plain(ids).logits, load(folder)(ids).logits
+    assert_close(found[:, 1:], logits[:, :-1], atol=2e-5, rtol=1e-5)
 
 
 def test_left_padding_changes_nothing(folder):
-    model, ids = loaded(folder), some_ids(1)
+    model, ids = load(folder), some_ids(1)
     padded = torch.cat([torch.full((1, 3), 1), ids], dim=1)
     mask = torch.tensor([[0, 0, 0] + [1] * 7])
     with torch.no_grad():
@@ -115,28 +119,28 @@ def test_left_padding_changes_nothing(folder):
 
 
 def test_the_head_only_where_it_is_asked_for(folder):
-    model, ids = loaded(folder), some_ids()
+    model, ids = load(folder), some_ids()
     with torch.no_grad():
         whole = model(ids).logits
-        assert_close(model(ids, logit_positions=torch.tensor([4, 0])).logits, whole[:, [4, 0]])
-        each = model(ids, logit_positions=torch.tensor([[0], [6]])).logits
+        assert_close(model(ids, logits_to_keep=torch.tensor([4, 0])).logits, whole[:, [4, 0]])
+        each = model(ids, logits_to_keep=torch.tensor([[0], [6]])).logits
         assert_close(each[:, 0], torch.stack([whole[0, 0], whole[1, 6]]))
         rows, places = torch.tensor([1, 1, 0]), torch.tensor([3, 0, 6])
-        single = model(ids, logit_positions=places, logit_rows=rows).logits
+        single = model(ids, logits_to_keep=(rows, places)).logits
         assert_close(single, whole[rows, places])
 
 
 def test_saved_and_loaded_it_is_the_same(folder, tmp_path):
-    model, ids = loaded(folder), some_ids()
+    model, ids = load(folder), some_ids()
     model.save_pretrained(tmp_path / "saved")
     again = AutoModelForMaskedLM.from_pretrained(tmp_path / "saved")
     assert type(again) is DreamForMaskedLM
     assert torch.equal(again(ids).logits, model(ids).logits)
-    assert torch.equal(loaded(tmp_path / "saved")(ids).logits, model(ids).logits)
+    assert torch.equal(load(tmp_path / "saved")(ids).logits, model(ids).logits)
 
 
 def test_the_estimate_pass_sees_aligned_logits(folder):
-    model, x0 = loaded(folder), some_ids()
+    model, x0 = load(folder), some_ids()
     answer = torch.zeros_like(x0, dtype=torch.bool)
     answer[0, 3:6], answer[1, 2:] = True, True
     batch = {"x0": x0, "attention_mask": torch.ones_like(x0), "answer": answer}
@@ -152,7 +156,7 @@ def test_the_estimate_pass_sees_aligned_logits(folder):
 
 def test_the_sampler_reads_its_own_tokens_back(folder):
     """One token a step, greedy: the last token committed is the model's choice given all others."""
-    model = loaded(folder)
+    model = load(folder)
     prompt = torch.cat([torch.full((1, 2), 1), some_ids(1, 4)], dim=1)
     mask = torch.tensor([[0, 0, 1, 1, 1, 1]])
     sampler = SamplerConfig(6, 6, 6, early_stop=False, trace=True)
@@ -170,13 +174,7 @@ def test_the_sampler_reads_its_own_tokens_back(folder):
 
 
 def test_the_cold_start_trains_it(tmp_path):
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    ids = {"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "eot_token_id": 3}
-    ids["bos_token_id"] = 2
-    config = DreamConfig(
-        vocab_size=len(SYMBOLS), num_key_value_heads=1, intermediate_size=24, **ids, **sizes
-    )
-    made = trainer(tmp_path, "sqrt_entropy", model=fresh_model(config, 0), batch=8)
+    made = trainer(tmp_path, "sqrt_entropy", model=tiny_dream(), batch=8)
     made.args.max_steps = made.args.save_steps = 30
     made.train()
     losses = [row["loss"] for row in made.state.log_history if "loss" in row]
@@ -184,21 +182,19 @@ def test_the_cold_start_trains_it(tmp_path):
 
 
 def test_adapters_find_their_modules(folder, tmp_path):
-    model = loaded(folder)
+    model = load(folder)
     lora = LoraConfig(2, targets=["q_proj", "down_proj"])
     adapted = with_lora(model, lora, str(folder), tmp_path)
     names = [name for name, _ in adapted.named_parameters() if "lora_A" in name]
     assert len(names) == 2 * 2
-    with pytest.raises(UserError, match="no module is called lm_head; there are down_proj, gate"):
-        with_lora(loaded(folder), LoraConfig(2, targets=["lm_head"]), str(folder), tmp_path)
+    with pytest.raises(UserError, match=r"targets: .*lm_head.*down_proj, gate"):
+        with_lora(load(folder), LoraConfig(2, targets=["lm_head"]), str(folder), tmp_path)
 
 
 def test_parameters_of_the_published_model():
     with torch.device("meta"):
         sizes = DREAM.published_sizes
-        names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
-        more = ("num_key_value_heads", "intermediate_size")
-        config = DreamConfig(**{name: getattr(sizes, name) for name in (*names, *more)})
+        config = DreamConfig(**{name: getattr(sizes, name) for name in SIZE_FIELDS})
         model = DreamForMaskedLM(config)
     # 152064 * 3584 * 2 + 28 * (2 * 3584^2 + 2 * 3584 * 512 + 3 * 3584 * 18944 + 3584 + 2 * 512
     # + 2 * 3584) + 3584
@@ -206,16 +202,11 @@ def test_parameters_of_the_published_model():
     assert sum(p.numel() for p in model.parameters()) == 7_615_616_512
 
 
+@pytest.mark.slow
 def test_the_pipeline_from_a_folder(tmp_path):
     """Cold start, RL with an adapter on it, and evaluation, from a published folder's files."""
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    ids = {"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "eot_token_id": 3}
-    ids |= {"bos_token_id": 2, "max_position_embeddings": 256}
-    config = DreamConfig(
-        vocab_size=len(SYMBOLS), num_key_value_heads=1, intermediate_size=24, **ids, **sizes
-    )
     folder, out = tmp_path / "dream", tmp_path / "run"
-    fresh_model(config, 0).save_pretrained(folder)
+    tiny_dream(max_position_embeddings=256).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     for path in folder.glob("tokenizer*.json"):
         path.write_text(path.read_text().replace("<|mdm_mask|>", "<|mask|>"))
@@ -227,4 +218,4 @@ def test_the_pipeline_from_a_folder(tmp_path):
     last = out / "checkpoints" / "rl" / "step-2"
     done = convert(last, tmp_path / "merged", "upstream", 10**9)
     assert done.tensors == 3 + 12
-    assert type(loaded(tmp_path / "merged")) is DreamForMaskedLM
+    assert type(load(tmp_path / "merged")) is DreamForMaskedLM

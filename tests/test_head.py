@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from allocations import allocated
 from rl_trainer import options
 from rl_trainer import rollout as rl_rollout
 from rl_trainer import step_loss as rl_loss
 from rl_trainer import trainer as rl_trainer
 from small_cold_start import small_model
 from test_cold_start_trainer import examples, trainer
-from test_plan import allocated
 from torch.nn import functional as F
 from torch.testing import assert_close
 

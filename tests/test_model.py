@@ -1,11 +1,9 @@
 """LLaDAForMaskedLM against the published architecture written out, and its contract."""
 
-import json
 import math
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch.testing import assert_close
 from transformers import AutoConfig, AutoModelForMaskedLM
 
@@ -119,35 +117,6 @@ def test_saved_and_loaded_by_the_auto_classes_it_is_the_same(tmp_path, rope):
     assert torch.equal(loaded(ids).logits, model(ids).logits)
 
 
-def test_upstreams_own_files_load(tmp_path):
-    """Upstream's configuration names and tensor names, as its checkpoints have them."""
-    model, ids = small(), some_ids()
-    upstream = {
-        "architectures": ["LLaDAModelLM"],
-        "model_type": "llada",
-        "d_model": 24,
-        "n_layers": 2,
-        "n_heads": 3,
-        "n_kv_heads": 3,
-        "mlp_hidden_size": 20,
-        "max_sequence_length": 32,
-        "rope_theta": 50.0,
-        "activation_type": "silu",
-        "block_type": "llama",
-        "layer_norm_type": "rms",
-        "weight_tying": False,
-        "vocab_size": 40,
-        "mask_token_id": 39,
-        "eos_token_id": 38,
-        "pad_token_id": 38,
-    }
-    (tmp_path / "config.json").write_text(json.dumps(upstream))
-    save_file(model.state_dict(), tmp_path / "model.safetensors", {"format": "pt"})
-    loaded = AutoModelForMaskedLM.from_pretrained(tmp_path)
-    assert (loaded.config.hidden_size, loaded.config.d_model) == (24, 24)
-    assert torch.equal(loaded(ids).logits, model(ids).logits)
-
-
 def test_upstreams_count_of_tensors_and_of_parameters():
     names = small().state_dict()
     assert len(names) == 3 + 9 * 2
@@ -187,10 +156,10 @@ def test_the_head_only_where_it_is_asked_for():
     model, ids = small(), some_ids()
     with torch.no_grad():
         whole = model(ids).logits
-        some = model(ids, logit_positions=torch.tensor([4, 1])).logits
-        each = model(ids, logit_positions=torch.tensor([[0], [6]])).logits
+        some = model(ids, logits_to_keep=torch.tensor([4, 1])).logits
+        each = model(ids, logits_to_keep=torch.tensor([[0], [6]])).logits
         rows, places = torch.tensor([1, 0, 1]), torch.tensor([3, 5, 0])
-        single = model(ids, logit_positions=places, logit_rows=rows).logits
+        single = model(ids, logits_to_keep=(rows, places)).logits
     assert_close(some, whole[:, [4, 1]])
     assert_close(single, whole[rows, places])
     assert_close(each[:, 0], torch.stack([whole[0, 0], whole[1, 6]]))

@@ -6,9 +6,8 @@ import subprocess
 
 import pytest
 from bpe import llada_bpe
-from test_companions import BIG, dream, llada
 from transformers import AutoTokenizer
-from upstream_checkpoint import llada_folder
+from upstream_checkpoint import dream_with_tokenizer, llada_folder, llada_with_tokenizer
 
 from weft_rl.convert import convert
 from weft_rl.models.loading import load_tokenizer
@@ -41,7 +40,7 @@ def small(folder):
 
 def trained_dream(folder):
     """As a run leaves it: saved by transformers 5."""
-    source, _ = dream(folder)
+    source, _ = dream_with_tokenizer(folder)
     load_tokenizer(str(source)).save_pretrained(source)
     for name in ("vocab.json", "merges.txt"):
         (source / name).unlink(missing_ok=True)
@@ -50,10 +49,10 @@ def trained_dream(folder):
 
 @pytest.mark.skipif(not PYTHONS, reason="make test-extras has these releases")
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize("make", [llada, small, trained_dream])
+@pytest.mark.parametrize("make", [llada_with_tokenizer, small, trained_dream])
 @pytest.mark.parametrize("to", ["upstream", "transformers"])
 def test_an_exports_tokenizer(tmp_path, make, python, to):
-    convert(make(tmp_path / "a"), tmp_path / "b", to, BIG)
+    convert(make(tmp_path / "a"), tmp_path / "b", to, 10**9)
     done = subprocess.run(
         [python, "-c", READ, str(tmp_path / "b"), TEXT, json.dumps(TURNS)],
         capture_output=True,

@@ -150,8 +150,8 @@ def test_memory_of_a_head_in_parts(monkeypatch, lora, entropies):
         return torch.nn.functional.cross_entropy(logits[0], ids[0], reduction="none")[None]
 
     def step():
-        out = model(input_ids=x0, logit_positions=torch.arange(length), reduce=of_part).logits
-        (out[..., 0] if entropies else out).sum().backward()
+        found = model(input_ids=x0, logits_to_keep=torch.arange(length), logits_fn=of_part).logits
+        (found[..., 0] if entropies else found).sum().backward()
 
     measured = allocated(step)
     planned = Step(shape(sizes, lora), 1, length, length, entropies=entropies).memory()

@@ -99,7 +99,9 @@ def test_rows_of_a_pass_are_the_trainers(tmp_path, case):
 
     def count(_, __, given):
         scored = "trained" if torch.is_grad_enabled() else "scored"
-        seen["rollout" if "logit_rows" in given else scored].append(len(given["input_ids"]))
+        seen["rollout" if isinstance(given.get("logits_to_keep"), tuple) else scored].append(
+            len(given["input_ids"])
+        )
 
     for model in {made.model, made.ref_model} - {None}:
         model.register_forward_pre_hook(count, with_kwargs=True)

@@ -85,7 +85,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(start, tmp_path):
         ("rl.lora.r=2 rl.lora.targets=[nope]", "rl.lora.targets: no module is called nope; there"),
         (
             "sampler.gen_length=512 sampler.block_length=512",
-            "sampler.gen_length=512: with the ",
+            "sampler.gen_length=512: ",
         ),
         ("rl.rollout.data=DATA", "there are 1 training records; try 1"),
     ],

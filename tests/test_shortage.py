@@ -164,6 +164,6 @@ def test_loading_does_not_blame_the_files(tmp_path, monkeypatch):
     def fail(*arguments, **named):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(loading, "_streamed", fail)
+    monkeypatch.setattr(loading, "_load_streamed", fail)
     with pytest.raises(RuntimeError, match=r"^DefaultCPUAllocator"):
         loading.load_model(str(folder), torch.device("cpu"), torch.float32)

@@ -44,7 +44,7 @@ def test_a_pickle_in_a_model_is_not_opened(model, tmp_path):
     load_model(str(model), CPU, torch.float32)
     for path in model.glob("*.safetensors*"):
         path.unlink()
-    with pytest.raises(UserError, match=r"holds neither model\.safetensors nor"):
+    with pytest.raises(UserError, match="safetensors"):
         load_model(str(model), CPU, torch.float32)
     assert not mark.exists()
 

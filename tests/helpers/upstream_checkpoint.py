@@ -1,9 +1,13 @@
-"""Random checkpoints in the published layouts, written without the package's own writers."""
+"""Random checkpoints in the published layouts, written without the package's writers."""
 
 import json
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import pre_tokenizers
+
+from weft_rl.families.dream import DREAM
+from weft_rl.models.toy import tiny_tokenizer
 
 LLADA_CONFIG = {
     "architectures": ["LLaDAModelLM"],
@@ -96,3 +100,49 @@ def llada_folder(folder, dtype=torch.float32, /, shards=3, **changes):
     config = LLADA_CONFIG | changes
     tensors = random_tensors(llada_shapes(config), dtype)
     return write_folder(folder, config, tensors, shards), tensors
+
+
+def dream_folder(folder, dtype=torch.float32, /, shards=3, **changes):
+    config = DREAM_CONFIG | changes
+    shapes = {spec.upstream: spec.shape for spec in DREAM.tensors(DREAM.sizes(config))}
+    tensors = random_tensors(shapes, dtype)
+    return write_folder(folder, config, tensors, shards), tensors
+
+
+# As published: an assistant header after every conversation.
+UPSTREAM_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
+    "{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n"
+)
+
+
+def with_tokenizer(folder, template=UPSTREAM_TEMPLATE):
+    """The tiny tokenizer in upstream's form: its own template, no mask token."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.mask_token, tokenizer.chat_template = None, template
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def llada_with_tokenizer(folder, **changes):
+    ids = tiny_tokenizer().get_vocab()
+    special = {"mask_token_id": ids["<|mdm_mask|>"], "eos_token_id": ids["<|endoftext|>"]}
+    special |= {"pad_token_id": ids["<|endoftext|>"], "eot_token_id": ids["<|eot_id|>"]}
+    special |= {"vocab_size": 56, "embedding_size": 56}
+    return with_tokenizer(llada_folder(folder, **(special | changes))[0])
+
+
+def dream_with_tokenizer(folder):
+    """A Dream whose tokenizer names remote code; and the tokenizer's vocabulary."""
+    dream_folder(folder, vocab_size=300, eot_token_id=3)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: i for i, letter in enumerate([*alphabet, "ab"], 4)}
+    vocabulary |= {"<|mask|>": 0, "<|endoftext|>": 1, "<|im_start|>": 2, "<|im_end|>": 3}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\na b\n")
+    code = {"AutoTokenizer": ["tokenization_dream.DreamTokenizer", None]}
+    content = {"tokenizer_class": "DreamTokenizer", "auto_map": code, "eos_token": "<|endoftext|>"}
+    content |= {"mask_token": "<|mask|>", "chat_template": "{{ messages[0]['content'] }}"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(content))
+    return folder, vocabulary

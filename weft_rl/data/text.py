@@ -14,7 +14,7 @@ from weft_rl.data.prompts import PromptStyle, chat_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import task_prompt
 from weft_rl.errors import UserError
-from weft_rl.families.registry import FAMILIES
+from weft_rl.families import FAMILIES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

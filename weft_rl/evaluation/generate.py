@@ -14,7 +14,7 @@ from weft_rl.data.tasks import task_prompt
 from weft_rl.data.text import decode_completion, task_prompt_ids
 from weft_rl.evaluation.scores import score_completions
 from weft_rl.evaluation.settings import Settings
-from weft_rl.models.memory import require_room
+from weft_rl.models.memory import check_length
 from weft_rl.sampler import generate
 from weft_rl.sampler.denoise import OnStep, Step
 from weft_rl.sampler.unmasking import TraceEntry
@@ -58,7 +58,7 @@ def require_prompts_fit(
     prompts = _prompt_ids(tokenizer, records, settings)
     lengths = {record.id: len(ids) for record, ids in zip(records, prompts, strict=True)}
     cure = "set a lower eval.gen_length, or evaluate a model with more"
-    require_room(model_config, lengths, length, option, cure)
+    check_length(model_config, lengths, length, option, cure)
 
 
 def _prompt_ids(

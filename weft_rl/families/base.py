@@ -1,19 +1,20 @@
-"""A model family as data: what the converter, the plan and the loader's checks need of it."""
+"""A model family as data for the converter, the planner and the loader's checks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, NamedTuple
 
-from weft_rl.errors import UserError
-
-Config = Mapping[str, Any]  # the content of a config.json
-# Far above any network's. A damaged number would have the names of all its tensors made first.
-_MOST_LAYERS = 1000
+Config = Mapping[str, Any]  # content of a config.json
+SIZE_FIELDS = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "intermediate_size"),
+)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """A network's dimensions. Raises UserError for more layers than any network has."""
+    """Dimensions of a network, in the order of SIZE_FIELDS."""
 
     vocab_size: int
     hidden_size: int
@@ -23,13 +24,6 @@ class Sizes:
     intermediate_size: int
     learned_positions: int = 0  # rows of a position table; 0: rotary positions
 
-    def __post_init__(self) -> None:
-        if self.num_hidden_layers > _MOST_LAYERS:
-            raise UserError(
-                f"config.json: {self.num_hidden_layers} layers: must be at most {_MOST_LAYERS}; "
-                "copy the published file"
-            )
-
     @property
     def head_dim(self) -> int:
         """Width of an attention head."""
@@ -37,61 +31,41 @@ class Sizes:
 
     @property
     def key_width(self) -> int:
-        """Width of a token's keys, and of its values."""
+        """Width of the keys of a token, and of its values."""
         return self.head_dim * self.num_key_value_heads
 
 
 class Spec(NamedTuple):
-    """A tensor: its published name, its name in transformers' own class, and its shape."""
+    """A tensor: its published name, its name in transformers' class, and its shape."""
 
     upstream: str
-    plain: str
+    transformers: str
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Family:
-    """A family of checkpoints, found by weft_rl.families.registry."""
+    """A family of checkpoints; weft_rl.families.FAMILIES lists them."""
 
     name: str
-    model_types: tuple[str, ...]  # in a published config.json, and first of all in ours
-    plain_type: str  # model_type in transformers' own layout
-    network: str  # "module:Class" of the model, imported where torch is wanted
+    model_types: tuple[str, ...]  # in a published config.json; ours writes the first
+    transformers_type: str  # model_type in transformers' layout
+    network: str  # "module:Class" of the model; its module imports torch
     sizes: Callable[[Config], Sizes]
     tensors: Callable[[Sizes], list[Spec]]
-    # each layout's config.json, less what tells of whom it is
-    to_plain: Callable[[Config], dict[str, Any]]
+    # config.json of each layout, without the fields that name the family
+    to_transformers: Callable[[Config], dict[str, Any]]
     to_upstream: Callable[[Config], dict[str, Any]]
-    published: Mapping[str, str]  # hub id by the name that model= takes
+    published: Mapping[str, str]  # hub id by the name that model= accepts
     published_sizes: Sizes
-    mask_token: str  # the mask token's text, whose id the tokenizer and the configuration share
-    end_of_turn: str  # that token's text
-    end_of_turn_id: int  # taken where config.json has no eot_token_id, as the published ones
+    mask_token: str
+    end_of_turn: str
+    end_of_turn_id: int  # for a config.json without eot_token_id, as the published ones
     remote_code: Mapping[str, str]  # auto_map of an export for upstream's users; never run here
-    chat_template: str | None = None  # ours, where the published one opens a turn nobody asked for
-    tokenizer: str | None = None  # transformers' class, where the published one is remote code
-    needs_generation_config: bool = False  # whether upstream's code loads no model without one
+    chat_template: str | None = None  # replaces a published one that opens an unrequested turn
+    tokenizer: str | None = None  # transformers' class that replaces a published remote one
+    needs_generation_config: bool = False  # whether upstream's loader requires the file
 
     def count(self, sizes: Sizes) -> int:
-        """Parameters of a network."""
-        total = 0
-        for spec in self.tensors(sizes):
-            product = 1
-            for length in spec.shape:
-                product *= length
-            total += product
-        return total
-
-
-def number(config: Config, *names: str) -> int:
-    """The first of these fields that a configuration has.
-
-    Raises UserError when it has none or no positive whole number: a default would load, and be
-    wrong."""
-    for name in names:
-        if name in config:
-            value = config[name]
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"config.json: {name}={value!r}: must be a positive whole number")
-            return value
-    raise UserError(f"config.json: {' or '.join(names)} is missing; copy the published file")
+        """Count the parameters of a network."""
+        return sum(prod(spec.shape) for spec in self.tensors(sizes))

@@ -1,13 +1,20 @@
-"""Dream: Qwen2's network without a causal mask, whose logits at a place are for the next one."""
+"""Dream: Qwen2's network without a causal mask, whose output at a position is for the next one."""
 
 from typing import Any
 
-from weft_rl.families.base import Config, Family, Sizes, Spec, number
-from weft_rl.families.fields import COMMON, RATE, read_fields, refused, require_shapes, rotary
+from weft_rl.families.base import SIZE_FIELDS, Config, Family, Sizes, Spec
+from weft_rl.families.fields import (
+    COMMON,
+    RATE,
+    check_shapes,
+    missing,
+    read_fields,
+    refused,
+    rotary,
+)
 
-# Dream-7B's, Qwen2.5-7B's network. Source: the published configuration.
+# Dream-7B and Qwen2.5-7B. Source: the published configuration.
 SEVEN_B = Sizes(152064, 3584, 28, 28, 4, 18944)
-_UPSTREAM_FORM = {"architectures": ["DreamModel"]}
 # Upstream's classes, in transformers' form for code of another repository. Source: the published
 # configuration.
 _CODE = "Dream-org/Dream-v0-Instruct-7B"
@@ -16,11 +23,7 @@ _REMOTE_CODE = {
     "AutoModel": f"{_CODE}--modeling_dream.DreamModel",
 }
 _KINDS = COMMON | {"attention_dropout": RATE}
-_SIZES = (
-    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
-    *("num_key_value_heads", "intermediate_size"),
-)
-# What a file may leave out: the defaults of upstream's class.
+# Defaults of upstream's class.
 _DEFAULTS: dict[str, Any] = {
     "hidden_act": "silu",
     "max_position_embeddings": 32768,
@@ -29,38 +32,38 @@ _DEFAULTS: dict[str, Any] = {
     "mask_token_id": 151666,
     "pad_token_id": 151643,
 }
-# What Qwen2's class has for windows, which upstream's code does not look at.
+# Options of Qwen2's class for windows, which upstream's code does not read.
 _IGNORED = ("sliding_window", "max_window_layers", "layer_types")
 
 
 def fields(config: Config) -> dict[str, Any]:
-    """The fields that matter, under transformers' names, from either layout's configuration.
+    """Return the fields that shape the network, under transformers' names, from either layout.
 
-    Scaled rotary positions are in `rope_scaling`. Raises UserError for fields of another network,
-    and for missing ones."""
-    for name in _SIZES:
+    `rope_scaling` holds scaled rotary positions. Raises UserError for fields of another network and
+    for missing ones."""
+    for name in SIZE_FIELDS:
         if name not in config:
-            number({}, name)  # says that it is missing
-    own = _DEFAULTS | read_fields(config, _KINDS, {"tie_word_embeddings": False}, {}, _IGNORED)
-    own["rope_theta"], scaling = rotary(config, _DEFAULTS["rope_theta"])
+            raise missing(name)
+    values = _DEFAULTS | read_fields(config, _KINDS, {"tie_word_embeddings": False}, {}, _IGNORED)
+    values["rope_theta"], scaling = rotary(config, _DEFAULTS["rope_theta"])
     if scaling is not None:
-        own["rope_scaling"] = scaling
-    if config.get("layer_types") not in (None, ["full_attention"] * own["num_hidden_layers"]):
+        values["rope_scaling"] = scaling
+    if config.get("layer_types") not in (None, ["full_attention"] * values["num_hidden_layers"]):
         raise refused("layer_types", config["layer_types"], "must all be full_attention")
-    own.setdefault("num_key_value_heads", own["num_attention_heads"])
+    values.setdefault("num_key_value_heads", values["num_attention_heads"])
     tokens = ("mask_token_id", "eos_token_id", "pad_token_id")
-    require_shapes(own, paired=True, tokens=tokens)
-    return own
+    check_shapes(values, paired=True, tokens=tokens)
+    return values
 
 
 def sizes(config: Config) -> Sizes:
-    """Dimensions from a config.json of either layout. Raises UserError as `fields` does."""
-    own = fields(config)
-    return Sizes(*(own[name] for name in _SIZES))
+    """Return the dimensions of a config.json of either layout. Raises UserError as `fields`."""
+    values = fields(config)
+    return Sizes(*(values[name] for name in SIZE_FIELDS))
 
 
 def tensors(sizes: Sizes) -> list[Spec]:
-    """Every tensor of a checkpoint: 3 + 12 a layer, under Qwen2's names in both layouts."""
+    """List the tensors of a checkpoint, 3 + 12 a layer, under Qwen2's names in both layouts."""
     width, inner, keys = sizes.hidden_size, sizes.intermediate_size, sizes.key_width
     block: dict[str, tuple[int, ...]] = {
         "input_layernorm.weight": (width,),
@@ -77,35 +80,37 @@ def tensors(sizes: Sizes) -> list[Spec]:
         "mlp.down_proj.weight": (width, inner),
     }
     head = (sizes.vocab_size, width)
-    named: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": head}
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": head}
     for n in range(sizes.num_hidden_layers):
-        named |= {f"model.layers.{n}.{name}": shape for name, shape in block.items()}
-    named |= {"model.norm.weight": (width,), "lm_head.weight": head}
-    return [Spec(name, name, shape) for name, shape in named.items()]
+        shapes |= {f"model.layers.{n}.{name}": shape for name, shape in block.items()}
+    shapes |= {"model.norm.weight": (width,), "lm_head.weight": head}
+    return [Spec(name, name, shape) for name, shape in shapes.items()]
 
 
-def to_plain(config: Config) -> dict[str, Any]:
-    """A configuration for transformers' Qwen2 class with `is_causal` off; the shift stays the
-    reader's."""
-    own = fields(config)
-    rope = own.pop("rope_scaling", {"rope_type": "default"}) | {"rope_theta": own.pop("rope_theta")}
-    form = {"architectures": ["Qwen2ForCausalLM"], "is_causal": False, "tie_word_embeddings": False}
-    return {**form, **own, "rope_parameters": rope}
+def to_transformers(config: Config) -> dict[str, Any]:
+    """Return a configuration for Qwen2's class with `is_causal` off; its reader shifts logits."""
+    values = fields(config)
+    rope = values.pop("rope_scaling", {"rope_type": "default"})
+    return {
+        **{"architectures": ["Qwen2ForCausalLM"], "is_causal": False, "tie_word_embeddings": False},
+        "rope_parameters": rope | {"rope_theta": values.pop("rope_theta")},
+        **values,
+    }
 
 
 def to_upstream(config: Config) -> dict[str, Any]:
-    """A configuration under the published names."""
-    return {**_UPSTREAM_FORM, "tie_word_embeddings": False, **fields(config)}
+    """Return a configuration under the published names."""
+    return {"architectures": ["DreamModel"], "tie_word_embeddings": False, **fields(config)}
 
 
 DREAM = Family(
     name="dream",
     model_types=("Dream", "dream"),
-    plain_type="qwen2",
+    transformers_type="qwen2",
     network="weft_rl.models.modeling_dream:DreamForMaskedLM",
     sizes=sizes,
     tensors=tensors,
-    to_plain=to_plain,
+    to_transformers=to_transformers,
     to_upstream=to_upstream,
     published={"dream_7b": _CODE},
     published_sizes=SEVEN_B,

@@ -1,20 +1,13 @@
-"""LLaDA and LLaDA-1.5: a Llama-shaped network without a causal mask, under names of its own."""
+"""LLaDA and LLaDA-1.5: a Llama-shaped network without a causal mask, with its own names."""
 
 from typing import Any
 
-from weft_rl.families.base import Config, Family, Sizes, Spec, number
-from weft_rl.families.fields import (
-    COMMON,
-    FLAG,
-    WHOLE,
-    read_fields,
-    refused,
-    require_shapes,
-    rotary,
-)
+from weft_rl.families import fields as config_fields
+from weft_rl.families.base import SIZE_FIELDS, Config, Family, Sizes, Spec
+from weft_rl.families.fields import COMMON, COUNT, FLAG, refused
 
-# Published name -> Llama's, inside a block. The feed-forward layer's `ff_proj` is the gate, and
-# `ff_out` is used twice upstream: here for the way down, at the top for the vocabulary head.
+# Published name -> Llama's, inside a block. The feed-forward layer's `ff_proj` is the gate.
+# Upstream uses `ff_out` twice: here for the down projection, at the top for the vocabulary head.
 _BLOCK = {
     "attn_norm": "input_layernorm",
     "q_proj": "self_attn.q_proj",
@@ -36,16 +29,16 @@ _FIELDS: dict[str, str] = {
     "max_sequence_length": "max_position_embeddings",
     "activation_type": "hidden_act",
 }
-_KINDS = COMMON | {"rope": FLAG, "embedding_size": WHOLE}
-# What no other layout has a place for.
-_OWN = ("rope", "rope_theta", "embedding_size", "initializer_range", "head_dim")
-# What a published file must say itself: its own class would fall back on another model's values.
+KINDS = COMMON | {"rope": FLAG, "embedding_size": COUNT}
+# Fields that transformers' Llama does not have.
+_LLADA_ONLY = ("rope", "rope_theta", "embedding_size", "initializer_range", "head_dim")
+# Required in a published file: the defaults of its class are another model's.
 _REQUIRED = (
     *(name for name in _FIELDS if name != "n_kv_heads"),
     *("vocab_size", "mask_token_id", "eos_token_id", "pad_token_id"),
 )
 
-# LLaDA-8B's, and LLaDA-1.5's. Source: the published configuration.
+# LLaDA-8B and LLaDA-1.5. Source: the published configuration.
 EIGHT_B = Sizes(126464, 4096, 32, 32, 32, 12288)
 # Upstream's classes, in transformers' form for code of another repository. Source: the published
 # configuration.
@@ -55,8 +48,8 @@ _REMOTE_CODE = {
     "AutoModel": f"{_CODE}--modeling_llada.LLaDAModelLM",
     "AutoModelForCausalLM": f"{_CODE}--modeling_llada.LLaDAModelLM",
 }
-# LLaDA's form, but the assistant header only where it is asked for: upstream's template appends
-# one after every conversation, and fine-tuning then learns to write it.
+# LLaDA's form, with the assistant header on request only: upstream's template appends one to every
+# conversation, and fine-tuning then learns to write it.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
@@ -64,13 +57,9 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}"
     "<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
-# What a configuration saved by transformers leaves out: this class's defaults, LLaDA-8B's.
+# Defaults of LLaDAConfig, which transformers leaves out of a saved configuration: LLaDA-8B.
 _DEFAULTS: dict[str, Any] = {
-    "vocab_size": EIGHT_B.vocab_size,
-    "hidden_size": EIGHT_B.hidden_size,
-    "num_hidden_layers": EIGHT_B.num_hidden_layers,
-    "num_attention_heads": EIGHT_B.num_attention_heads,
-    "intermediate_size": EIGHT_B.intermediate_size,
+    **{name: getattr(EIGHT_B, name) for name in SIZE_FIELDS if name != "num_key_value_heads"},
     "max_position_embeddings": 4096,
     "rope_theta": 500000.0,
     "rms_norm_eps": 1e-5,
@@ -81,77 +70,64 @@ _DEFAULTS: dict[str, Any] = {
     "eot_token_id": 126348,
     "pad_token_id": 126081,
 }
-# Options of upstream's class that no other form is built of here; null is its default as well. Its
-# class's own default for dropout is 0.1: a missing key turns dropout on.
+# Options of upstream's class with the one value that is implemented, also for null. Exports write
+# them all: without its key, upstream's dropout is 0.1.
+_OFF = (
+    *("alibi", "attention_layer_norm", "bias_for_layer_norm", "include_bias", "include_qkv_bias"),
+    *("input_emb_norm", "multi_query_attention", "scale_logits", "weight_tying"),
+)
 FIXED: dict[str, Any] = {
-    "alibi": False,
-    "attention_dropout": 0.0,
-    "attention_layer_norm": False,
-    "bias_for_layer_norm": False,
-    "block_group_size": 1,
-    "block_type": "llama",
-    "embedding_dropout": 0.0,
-    "include_bias": False,
-    "include_qkv_bias": False,
-    "input_emb_norm": False,
-    "layer_norm_type": "rms",
-    "layer_norm_with_affine": True,
-    "multi_query_attention": False,
-    "residual_dropout": 0.0,
-    "rope_full_precision": True,
-    "scale_logits": False,
-    "weight_tying": False,
+    **dict.fromkeys(_OFF, False),
+    **dict.fromkeys(("attention_dropout", "embedding_dropout", "residual_dropout"), 0.0),
+    **{"block_group_size": 1, "block_type": "llama", "layer_norm_type": "rms"},
+    **{"layer_norm_with_affine": True, "rope_full_precision": True},
 }
-# What upstream's class has for forms that are not built.
+# Options of upstream's class for forms that are not implemented.
 _IGNORED = ("alibi_bias_max", "attention_layer_norm_with_affine", "tie_word_embeddings")
-_UPSTREAM_FORM = {"architectures": ["LLaDAModelLM"]}
 
 
 def fields(config: Config) -> dict[str, Any]:
-    """The fields that matter, under transformers' names, from either layout's configuration.
+    """Return the fields that shape the network, under transformers' names, from either layout.
 
-    Raises UserError for those of another network, and for missing ones of a published file."""
-    # upstream's class ties by its own option alone
-    tied = {} if "weight_tying" in config else {"tie_word_embeddings": False}
-    is_published, is_plain = "d_model" in config, config.get("model_type") == "llama"
-    # Llama's class has another default than upstream's for the norms' floor
-    needed = (*_REQUIRED, *(["rms_norm_eps"] if is_plain else []))
-    for name in needed if is_published or is_plain else ():
-        name = name if is_published else _FIELDS.get(name, name)
+    Raises UserError for fields of another network, and for missing ones of a published file."""
+    is_published, is_llama = "d_model" in config, config.get("model_type") == "llama"
+    required = _REQUIRED if is_published else ()
+    if is_llama:
+        # Llama's class has another default than upstream's for rms_norm_eps
+        required = (*(_FIELDS.get(name, name) for name in _REQUIRED), "rms_norm_eps")
+    for name in required:
         if config.get(name) is None:
-            number({}, name)  # says that it is missing
-    own = read_fields(config, _KINDS, FIXED | tied, _FIELDS, _IGNORED)
-    if not (is_published or is_plain):
-        own = _DEFAULTS | own
-    own = {"rope": True, "rms_norm_eps": _DEFAULTS["rms_norm_eps"], **own}
-    theta = None if own["rope"] and (is_published or is_plain) else _DEFAULTS["rope_theta"]
-    own["rope_theta"], scaling = rotary(config, theta)
+            raise config_fields.missing(name)
+    # upstream's class ties the embeddings by `weight_tying` alone
+    tied = {} if "weight_tying" in config else {"tie_word_embeddings": False}
+    values = config_fields.read_fields(config, KINDS, FIXED | tied, _FIELDS, _IGNORED)
+    defaults = {"rms_norm_eps": _DEFAULTS["rms_norm_eps"]} if required else _DEFAULTS
+    values = {"rope": True, **defaults, **values}
+    theta = None if values["rope"] and required else _DEFAULTS["rope_theta"]
+    values["rope_theta"], scaling = config_fields.rotary(config, theta)
     if scaling is not None:
         name = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
-        raise refused(name, config[name], "must be None, no other form is built")
-    heads, rows = own["num_attention_heads"], own["vocab_size"]
-    if own.setdefault("num_key_value_heads", heads) != heads:
+        raise refused(name, config[name], "must be None; no other form is implemented")
+    heads, rows = values["num_attention_heads"], values["vocab_size"]
+    if values.setdefault("num_key_value_heads", heads) != heads:
         name = "n_kv_heads" if "n_kv_heads" in config else "num_key_value_heads"
         raise refused(name, config[name], f"must be {heads}, one for each attention head")
-    if own.setdefault("embedding_size", rows) != rows:
-        raise refused("embedding_size", own["embedding_size"], f"must be vocab_size={rows}")
-    require_shapes(own, paired=own["rope"], tokens=("mask_token_id", "eos_token_id"))
-    return own
+    if values.setdefault("embedding_size", rows) != rows:
+        raise refused("embedding_size", values["embedding_size"], f"must be vocab_size={rows}")
+    tokens = ("mask_token_id", "eos_token_id")
+    config_fields.check_shapes(values, paired=values["rope"], tokens=tokens)
+    return values
 
 
 def sizes(config: Config) -> Sizes:
-    """Dimensions from a config.json of either layout. Raises UserError as `fields` does."""
-    own = fields(config)
-    names = (
-        *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
-        *("num_key_value_heads", "intermediate_size"),
-    )
-    positions = 0 if own["rope"] else own["max_position_embeddings"]
-    return Sizes(*(own[name] for name in names), positions)
+    """Return the dimensions of a config.json of either layout. Raises UserError as `fields`."""
+    values = fields(config)
+    learned_positions = 0 if values["rope"] else values["max_position_embeddings"]
+    return Sizes(*(values[name] for name in SIZE_FIELDS), learned_positions)
 
 
 def tensors(sizes: Sizes) -> list[Spec]:
-    """Every tensor of a checkpoint: 3 + 9 a layer, and a table where positions are learned."""
+    """List the tensors of a checkpoint: 3 + 9 a layer, and a table of learned positions."""
     width, inner = sizes.hidden_size, sizes.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {
         "attn_norm": (width,),
@@ -171,21 +147,21 @@ def tensors(sizes: Sizes) -> list[Spec]:
         specs.append(Spec(f"{top}wpe.weight", "model.embed_positions.weight", table))
     for n in range(sizes.num_hidden_layers):
         specs += [
-            Spec(f"{top}blocks.{n}.{name}.weight", f"model.layers.{n}.{plain}.weight", shapes[name])
-            for name, plain in _BLOCK.items()
+            Spec(f"{top}blocks.{n}.{name}.weight", f"model.layers.{n}.{llama}.weight", shapes[name])
+            for name, llama in _BLOCK.items()
         ]
     specs.append(Spec(f"{top}ln_f.weight", "model.norm.weight", (width,)))
     return [*specs, Spec(f"{top}ff_out.weight", "lm_head.weight", head)]
 
 
-def to_plain(config: Config) -> dict[str, Any]:
-    """A configuration for transformers' Llama class with `is_causal` off, which is LLaDA."""
-    own = fields(config)
+def to_transformers(config: Config) -> dict[str, Any]:
+    """Return a configuration for Llama's class with `is_causal` off, which is LLaDA."""
+    values = fields(config)
     return {
         "architectures": ["LlamaForCausalLM"],
         "is_causal": False,
-        **{name: value for name, value in own.items() if name not in _OWN},
-        "rope_parameters": {"rope_type": "default", "rope_theta": own["rope_theta"]},
+        **{name: value for name, value in values.items() if name not in _LLADA_ONLY},
+        "rope_parameters": {"rope_type": "default", "rope_theta": values["rope_theta"]},
         "attention_bias": False,
         "mlp_bias": False,
         "tie_word_embeddings": False,
@@ -194,21 +170,24 @@ def to_plain(config: Config) -> dict[str, Any]:
 
 
 def to_upstream(config: Config) -> dict[str, Any]:
-    """A configuration under the published names."""
-    names, own = {plain: name for name, plain in _FIELDS.items()}, fields(config)
-    kept = {names.get(name, name): value for name, value in own.items() if name not in _OWN}
-    written = {name: own[name] for name in ("rope", "rope_theta", "embedding_size")}
-    return {**_UPSTREAM_FORM, **FIXED, **kept, **written}
+    """Return a configuration under the published names."""
+    upstream, values = {name: alias for alias, name in _FIELDS.items()}, fields(config)
+    return {
+        "architectures": ["LLaDAModelLM"],
+        **FIXED,
+        **{upstream.get(name, name): values[name] for name in values if name not in _LLADA_ONLY},
+        **{name: values[name] for name in ("rope", "rope_theta", "embedding_size")},
+    }
 
 
 LLADA = Family(
     name="llada",
     model_types=("llada",),
-    plain_type="llama",
+    transformers_type="llama",
     network="weft_rl.models.modeling_llada:LLaDAForMaskedLM",
     sizes=sizes,
     tensors=tensors,
-    to_plain=to_plain,
+    to_transformers=to_transformers,
     to_upstream=to_upstream,
     published={"llada_8b": _CODE, "llada_1_5": "GSAI-ML/LLaDA-1.5"},
     published_sizes=EIGHT_B,

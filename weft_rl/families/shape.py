@@ -6,8 +6,8 @@ from typing import Literal
 
 from weft_rl.config.model import LoraConfig
 from weft_rl.errors import UserError
+from weft_rl.families import family_of, read_config
 from weft_rl.families.base import Family, Sizes
-from weft_rl.families.registry import family_of, read_config
 
 Weights = Literal["float32", "bfloat16", "nf4"]
 

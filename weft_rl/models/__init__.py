@@ -1,29 +1,31 @@
 """The model families as transformers classes, registered with the Auto* factories."""
 
 from pkgutil import resolve_name
-from typing import Any
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
-from weft_rl.families.registry import FAMILIES
+from weft_rl.families import FAMILIES
+from weft_rl.families.base import Family
 from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.modeling_dream import DreamConfig, DreamForMaskedLM
 from weft_rl.models.modeling_llada import LLaDAForMaskedLM
 
 
-def _register(kind: str, model: Any) -> None:
-    config = model.config_class
-    if config.model_type != kind:
-        # the factories go by the class, and a saved configuration has its class's model_type
-        config = type(config.__name__, (config,), {"model_type": kind})
-    AutoConfig.register(kind, config, exist_ok=True)
-    # TRL loads reference models through AutoModelForCausalLM, whatever the attention
-    for factory in (AutoModelForMaskedLM, AutoModelForCausalLM):
-        factory.register(config, model, exist_ok=True)
+def register(family: Family) -> None:
+    """Register a family's model with the Auto* factories under each of its model types."""
+    model = resolve_name(family.network)
+    for model_type in family.model_types:
+        config = model.config_class
+        if config.model_type != model_type:
+            # the factories look up the class, and a saved configuration has its class's model_type
+            config = type(config.__name__, (config,), {"model_type": model_type})
+        AutoConfig.register(model_type, config, exist_ok=True)
+        # TRL loads reference models through AutoModelForCausalLM, whatever the attention
+        for factory in (AutoModelForMaskedLM, AutoModelForCausalLM):
+            factory.register(config, model, exist_ok=True)
 
 
 for family in FAMILIES:
-    for kind in family.model_types:
-        _register(kind, resolve_name(family.network))
+    register(family)
 
 __all__ = ["DreamConfig", "DreamForMaskedLM", "LLaDAConfig", "LLaDAForMaskedLM"]

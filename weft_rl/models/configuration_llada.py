@@ -1,28 +1,21 @@
-"""LLaDA's configuration under transformers' names; upstream's names are accepted as aliases."""
+"""LLaDA's configuration under transformers' names, with upstream's names as aliases."""
 
 from typing import Any, ClassVar
 
-from transformers import PreTrainedConfig
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedConfig
 
 from weft_rl.errors import UserError
-from weft_rl.families.fields import described
-from weft_rl.families.llada import FIXED, fields
-
-_NAMES = (
-    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
-    *("intermediate_size", "max_position_embeddings", "hidden_act", "rope", "rope_theta"),
-    *("rms_norm_eps", "initializer_range", "mask_token_id", "bos_token_id", "eos_token_id"),
-    *("eot_token_id", "pad_token_id", "tie_word_embeddings"),
-)
+from weft_rl.families.fields import metadata
+from weft_rl.families.llada import FIXED, KINDS, fields
 
 
 class LLaDAConfig(PreTrainedConfig):
     """Architecture of a masked diffusion language model of LLaDA's family.
 
-    The defaults are LLaDA-8B's; with `rope=False`, upstream's other form, positions are learned
-    vectors added to the tokens. `d_model`, `n_layers`, `n_heads`, `mlp_hidden_size`,
-    `max_sequence_length` and `activation_type` are read and can be read back as well.
-    Raises ValueError for an upstream option that the architecture here does not have.
+    The defaults are LLaDA-8B's; `rope=False` adds learned position vectors to the tokens instead.
+    Upstream's names (`attribute_map`) can be read and set as well.
+    Raises ValueError for upstream options of other architectures.
     Source: the published configuration of LLaDA-8B."""
 
     model_type = "llada"
@@ -34,7 +27,7 @@ class LLaDAConfig(PreTrainedConfig):
         "max_sequence_length": "max_position_embeddings",
         "activation_type": "hidden_act",
     }
-    # TRL looks this up before it reloads a reference model
+    # TRL reads it before it reloads a reference model
     auto_map: ClassVar[dict[str, str]] = {}
 
     vocab_size: int = 126464
@@ -51,15 +44,16 @@ class LLaDAConfig(PreTrainedConfig):
     mask_token_id: int = 126336
     bos_token_id: int | None = 126080
     eos_token_id: int | list[int] | None = 126081
-    eot_token_id: int | None = 126348  # ends a turn; ends a completion as well
+    eot_token_id: int | None = 126348  # ends a turn and a completion
     pad_token_id: int | None = 126081
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
-        own = {name: getattr(self, name) for name in _NAMES}
+        names = [name for name in (*KINDS, "tie_word_embeddings") if hasattr(self, name)]
+        values = {name: getattr(self, name) for name in names}
         renamed = {self.attribute_map.get(name, name): value for name, value in kwargs.items()}
         try:
-            fields(own | renamed)
+            fields(values | renamed)
         except UserError as error:
             raise ValueError(str(error).replace("config.json", type(self).__name__, 1)) from error
         for name in (*FIXED, "n_kv_heads", "num_key_value_heads", "embedding_size", "head_dim"):
@@ -70,21 +64,40 @@ class LLaDAConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """The configuration of a config.json's content, of either layout.
+        """Read the content of a config.json of either layout; fields without effect are dropped.
 
-        Options that change nothing are left out: how attention is computed is the network's own.
-        Raises UserError as the family's `fields` does."""
-        own = fields(config_dict)
-        return super().from_dict(described(config_dict) | own, **kwargs)
+        Raises UserError as `families.llada.fields` does."""
+        return super().from_dict(metadata(config_dict) | fields(config_dict), **kwargs)
 
     @property
     def end_token_ids(self) -> list[int]:
-        """What ends a completion: end of text, and end of turn where the family has one."""
+        """Tokens that end a completion: end of text and end of turn."""
         return end_tokens(self)
 
 
 def end_tokens(config: Any) -> list[int]:
-    """The end tokens of a configuration, without a default that its vocabulary does not have."""
+    """Return a configuration's end tokens that are in its vocabulary."""
     eos, size = getattr(config, "eos_token_id", None), getattr(config, "vocab_size", None)
     ends = (*(eos if isinstance(eos, list) else [eos]), getattr(config, "eot_token_id", None))
     return [token for token in ends if token is not None and (size is None or token < size)]
+
+
+def generation_config(config: Any) -> GenerationConfig:
+    """Return the generation settings that TRL expects on a model."""
+    return GenerationConfig(
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.end_token_ids,
+        pad_token_id=config.pad_token_id,
+    )
+
+
+def check_inputs(config: Any, attention_mask: Tensor | None, batch: int, length: int) -> None:
+    """Raise ValueError for an attention_mask that is not (batch, length), and for a length over
+    max_position_embeddings."""
+    if length > config.max_position_embeddings:
+        raise ValueError(
+            f"{length} tokens exceed the model's "
+            f"max_position_embeddings={config.max_position_embeddings}"
+        )
+    if attention_mask is not None and attention_mask.shape != (batch, length):
+        raise ValueError(f"attention_mask {tuple(attention_mask.shape)} must be {(batch, length)}")

@@ -1,6 +1,6 @@
-"""Keys and values that a block of a completion attends to without computing them again.
+"""KV cache: keys and values of positions outside the window that a forward computes.
 
-N rows kept, B of a batch, W window positions, H heads, L sequence, d head width."""
+N cached rows, B batch, W window positions, H heads, L sequence, d head width."""
 
 from dataclasses import dataclass
 
@@ -9,32 +9,31 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Cache:
-    """What a model is to keep or to use in one forward: the storage, and which part of it.
+    """Storage of keys and values, and the part that one forward reads and writes.
 
-    With positions=None the batch holds all whole sequences, in order, and their keys and values are
-    kept. Otherwise it holds a window of some of them: its own keys and values replace those kept at
-    its positions, and everything else is seen as it was kept. Keys are kept rotated, at the
-    positions where they stand."""
+    With positions=None the batch holds complete sequences, in order, and fills the cache. Otherwise
+    it holds a window of some rows: its keys and values replace the cached ones at its positions for
+    this forward. Keys are cached after rotation."""
 
     keys: Tensor  # (layers, N, H, L, d), written in place
     values: Tensor  # (layers, N, H, L, d)
-    rows: Tensor | None  # (B,) long, the kept rows of this batch; None: all, in order
-    positions: Tensor | None  # (B, W) long, where the batch's tokens stand
+    rows: Tensor | None  # (B,) long, cached rows of this batch; None: all, in order
+    positions: Tensor | None  # (B, W) long, positions of the batch's tokens
 
     def exchange(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """All keys and values that a layer attends to, given its own: (B, H, L, d) each.
+        """Return the keys and values that a layer attends to: (B, H, L, d) each.
 
-        keys, values (B, H, W, d), or (B, H, L, d) of whole sequences."""
+        keys, values: the layer's new ones, (B, H, W, d), or (B, H, L, d) of complete sequences."""
         return (
             self._exchange(self.keys[layer], keys),
             self._exchange(self.values[layer], values),
         )
 
-    def _exchange(self, kept: Tensor, own: Tensor) -> Tensor:
+    def _exchange(self, cached: Tensor, new: Tensor) -> Tensor:
         if self.positions is None:
-            kept.copy_(own)
-            return own
-        # a window is computed anew as long as it is a window: overwriting its slots loses nothing
-        seen = kept if self.rows is None else kept[self.rows]
-        index = self.positions[:, None, :, None].expand(-1, seen.shape[1], -1, seen.shape[3])
-        return seen.scatter_(2, index, own.to(kept.dtype))
+            cached.copy_(new)
+            return new
+        # every forward of a window computes its positions: overwriting their slots loses nothing
+        rows = cached if self.rows is None else cached[self.rows]
+        index = self.positions[:, None, :, None].expand(-1, rows.shape[1], -1, rows.shape[3])
+        return rows.scatter_(2, index, new.to(cached.dtype))

@@ -1,4 +1,4 @@
-"""From `model=` or a checkpoint folder to a model and its tokenizer."""
+"""Models and tokenizers from `model=`, a checkpoint folder or a hub id."""
 
 import os
 from collections.abc import Generator, Mapping
@@ -24,42 +24,41 @@ from transformers import (
 from transformers.initialization import no_init_weights
 from transformers.modeling_utils import set_zero3_state
 
-from weft_rl.checkpoints.hub import local_folder
+from weft_rl.checkpoints.hub import resolve_checkpoint
 from weft_rl.checkpoints.lora_merge import (
     ADAPTER,
     Update,
     adapter_base,
-    as_float32,
     chain,
-    updates_of_all,
+    merge,
+    read_updates,
 )
-from weft_rl.checkpoints.safetensors_index import Stored, read_folder
-from weft_rl.checkpoints.weights_check import check_weights
+from weft_rl.checkpoints.safetensors_index import check_weights, read_folder
 from weft_rl.config.model import LoraConfig
 from weft_rl.errors import UserError
-from weft_rl.families.registry import family_of, read_config
+from weft_rl.families import family_of, read_config
 from weft_rl.io.safe_files import check_model_folder
-from weft_rl.models.memory import check_tokenizer, is_out_of_memory, require_memory
+from weft_rl.models.memory import is_out_of_memory, require_memory
+from weft_rl.models.tokenizer_check import check_tokenizer
 from weft_rl.runs.checksums import verify_weights
 
 
 def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or hub id; an adapter's folder has its own copy.
+    """Load the tokenizer of a folder or hub id, with the family's chat template.
 
-    Its special tokens are checked against the model's, and its chat form is the family's own.
-    Raises UserError when there is none, or one of another vocabulary."""
-    folder = local_folder(place)
+    Raises UserError if there is none, and if it does not match the model's vocabulary."""
+    folder = resolve_checkpoint(place)
     check_model_folder(folder)
-    known = (folder / "config.json").exists()
-    family = family_of(read_config(folder), folder)[0] if known else None
-    with _files_of_others(f"model={place}: no tokenizer could be loaded"):
+    is_model = (folder / "config.json").exists()  # an adapter's folder has a tokenizer only
+    family = family_of(read_config(folder), folder)[0] if is_model else None
+    with _foreign_files(f"model={place}: cannot load the tokenizer"):
         if family is not None and family.tokenizer is not None:
-            # published with code of its own, which is never run; the files are this class's
+            # published with a remote class, which is never run, for the files of this class
             tokenizer = getattr(transformers, family.tokenizer).from_pretrained(folder)
         else:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise UserError(f"model={place}: holds no tokenizer; copy its tokenizer files there")
+        raise UserError(f"model={place}: no tokenizer; copy its tokenizer files there")
     if family is not None:
         check_tokenizer(tokenizer, folder)
         if family.chat_template is not None:
@@ -70,49 +69,46 @@ def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
 def load_model(
     place: str, device: torch.device, dtype: torch.dtype, *, nf4: bool = False
 ) -> PreTrainedModel:
-    """The model of a folder or hub id; an adapter's updates are added to its base in float32.
+    """Load the model of a folder or hub id; adapters are merged into their base in float32.
 
-    nf4: linear layers in 4 bits, the rest in dtype; an adapter stays beside its base then, which is
-    what it was trained on. No more than the model in dtype and one matrix in float32 are in memory.
-    Raises UserError naming the place when no model can be loaded from it, before anything is loaded
-    when its files show that."""
-    folder = local_folder(place)
-    with _files_of_others(f"model={place}: cannot be loaded"):
+    nf4: linear layers in 4 bits, the rest in dtype; an adapter stays beside its base, as it was
+    trained. Peak memory is the model in dtype and one matrix in float32.
+    Raises UserError naming the place if the files do not hold a supported model, before any weight
+    is loaded if possible."""
+    folder = resolve_checkpoint(place)
+    with _foreign_files(f"model={place}: cannot load the model"):
         if nf4 and (folder / ADAPTER).exists():
             verify_weights(folder)
             base = load_model(adapter_base(folder), device, dtype, nf4=True)
-            # PEFT freezes an adapter otherwise, and says nothing
             adapted = PeftModel.from_pretrained(base, str(folder), is_trainable=True)
-            return cast(PreTrainedModel, _in_order(adapted))
+            return cast(PreTrainedModel, _sort_config(adapted))
         folder, adapters = chain(folder)
-        for each in (folder, *adapters):
-            check_model_folder(each)
-        shapes = check_weights(folder)
-        added = updates_of_all(adapters, shapes)
-        for each in (folder, *adapters):
-            verify_weights(each)
-        if nf4:
-            four = four_bits(device)
-            require_memory(folder, dtype, device, nf4=True)
-            return AutoModelForMaskedLM.from_pretrained(
-                folder,
-                device_map=device,
-                dtype=dtype,
-                quantization_config=four,
-                trust_remote_code=False,
-            )
-        require_memory(folder, dtype, device)
-        return _streamed(folder, device, dtype, added)
+        for part in (folder, *adapters):
+            check_model_folder(part)
+        updates = read_updates(adapters, check_weights(folder))
+        for part in (folder, *adapters):
+            verify_weights(part)
+        quantization = four_bits(device) if nf4 else None
+        require_memory(folder, dtype, device, nf4=nf4)
+        if quantization is None:
+            return _load_streamed(folder, device, dtype, updates)
+        return AutoModelForMaskedLM.from_pretrained(
+            folder,
+            device_map=device,
+            dtype=dtype,
+            quantization_config=quantization,
+            trust_remote_code=False,
+        )
 
 
-def _streamed(
-    folder: Path, device: torch.device, dtype: torch.dtype, added: Mapping[str, list[Update]]
+def _load_streamed(
+    folder: Path, device: torch.device, dtype: torch.dtype, updates: Mapping[str, list[Update]]
 ) -> PreTrainedModel:
-    """A folder's model, made where it belongs and filled a tensor at a time, updates added.
+    """Create a model on its device and fill it tensor by tensor, with updates merged.
 
-    transformers maps the files into memory: converting to another dtype, it holds both whole."""
+    from_pretrained would hold the mapped files and the model at once when it converts the dtype."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    # the state keeps transformers from making the model in shards after a stage under ZeRO-3
+    # the state keeps transformers from sharding the model after a stage under ZeRO-3
     with no_init_weights(), set_zero3_state(), device:
         model = AutoModelForMaskedLM.from_config(config, dtype=dtype).eval()
     weights = model.state_dict()
@@ -120,29 +116,20 @@ def _streamed(
         with safe_open(path, "pt") as file:
             for name in list(file.keys()):
                 tensor = file.get_tensor(name)
-                if name in added:
-                    tensor = tensor.to(device, torch.float32)
-                for update in added.get(name, []):
-                    a, b = (_float32(part, device) for part in (update.a, update.b))
-                    tensor.addmm_(b, a, alpha=update.scale)
+                if name in updates:
+                    tensor = merge(tensor.to(device), updates[name])
                 weights[name].copy_(tensor)
     return model
 
 
-def _float32(item: Stored, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(as_float32(item)).to(device)
-
-
 def four_bits(device: torch.device) -> BitsAndBytesConfig:
-    """QLoRA's and d1's form of 4-bit weights. Raises UserError where it cannot be had."""
-    cure = "use memory.quantization=none"
+    """Return the 4-bit weights of QLoRA and d1. Raises UserError if they are not available."""
+    fix = "use memory.quantization=none"
     if device.type != "cuda":
-        raise UserError(
-            f"memory.quantization=nf4: needs a CUDA device, and this runs on {device}; {cure}"
-        )
+        raise UserError(f"memory.quantization=nf4: needs a CUDA device, not {device}; {fix}")
     if find_spec("bitsandbytes") is None:
         raise UserError(
-            f"memory.quantization=nf4: needs bitsandbytes; pip install 'weft-rl[nf4]', or {cure}"
+            f"memory.quantization=nf4: needs bitsandbytes; pip install 'weft-rl[nf4]', or {fix}"
         )
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -153,11 +140,10 @@ def four_bits(device: torch.device) -> BitsAndBytesConfig:
 
 
 @contextmanager
-def _files_of_others(problem: str) -> Generator[None]:
-    """Read files that somebody else wrote: what they make a library raise is a UserError.
+def _foreign_files(problem: str) -> Generator[None]:
+    """Turn what libraries raise for damaged files into UserError, except for lack of memory.
 
-    It may be any exception, a plain Exception of the tokenizers among them. Too little memory is
-    no property of the files."""
+    It may be any exception: the tokenizers library raises plain Exception."""
     try:
         yield
     except UserError:
@@ -170,21 +156,20 @@ def _files_of_others(problem: str) -> Generator[None]:
 
 
 def with_lora(
-    model: PreTrainedModel, lora: LoraConfig, start: str, output: Path, seed: int = 0
+    model: PreTrainedModel, lora: LoraConfig, base: str, output: Path, seed: int = 0
 ) -> PreTrainedModel | PeftModel:
-    """The model with a fresh adapter drawn from the seed alone, or as it is for lora.r = 0.
+    """Return the model with a new adapter drawn from the seed alone, or unchanged for lora.r = 0.
 
-    The adapter remembers `start` as its base, seen from `output`, where its checkpoints will lie.
-    Raises UserError for target names that no module has."""
+    The adapter stores `base` as a path relative to `output`, the folder of its checkpoints.
+    Raises UserError for target names without a module."""
     if lora.r == 0:
         return model
     if isinstance(model, PeftModel):
         raise UserError(
-            f"memory.quantization=nf4: {start} is an adapter, which 4-bit weights cannot take in; "
-            "merge "
-            f"it with weft-rl convert {start} out=... to=upstream, and start from that"
+            f"memory.quantization=nf4: {base} is an adapter, which cannot be merged into 4-bit "
+            f"weights; merge it with weft-rl convert {base} out=... to=upstream, then use that"
         )
-    # the head is left out by what it is: upstream calls it ff_out like the feed-forward layer
+    # excluded by identity: upstream calls the head ff_out, like the feed-forward layer
     head = model.get_output_embeddings()
     linear = {
         name: name.rsplit(".", 1)[-1]
@@ -193,27 +178,23 @@ def with_lora(
     }
     for target in lora.targets:
         if target not in linear.values():
-            raise UserError(
-                f"{lora.prefix}targets: no module is called {target}; there are "
-                + ", ".join(sorted(set(linear.values())))
-            )
-    # PEFT takes the name from the model itself, which keeps that of the first one it was read from:
-    # an adapter on a merged adapter would name, and later be loaded on, the wrong base
-    model.name_or_path = _named_by_adapter(start, output)
+            names = ", ".join(sorted(set(linear.values())))
+            raise UserError(f"{lora.prefix}targets: no module is named {target}; use {names}")
+    # PEFT reads the base's name from the model, which keeps that of its first folder: an adapter on
+    # a merged adapter would name the wrong base
+    model.name_or_path = _base_path(base, output)
     targets = [name for name, last in linear.items() if last in lora.targets]
     config = PeftLoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
     )
-    # PEFT draws an adapter's first matrices from the global random state, which stays as it was
+    # PEFT draws an adapter's first matrices from the global random state, which is restored
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # noqa: TID251 - PEFT takes no generator
-        return _in_order(get_peft_model(model, config))
+        return _sort_config(get_peft_model(model, config))
 
 
-def _in_order(model: PeftModel) -> PeftModel:
-    """The model, whose adapter_config.json is the same in every process.
-
-    PEFT keeps names in sets and writes them in the order of their hashes, which differ."""
+def _sort_config(model: PeftModel) -> PeftModel:
+    """Make adapter_config.json reproducible: PEFT writes its sets in the order of their hashes."""
     for config in model.peft_config.values():
         for name, value in vars(config).items():
             if isinstance(value, set):
@@ -221,24 +202,24 @@ def _in_order(model: PeftModel) -> PeftModel:
     return model
 
 
-def _named_by_adapter(start: str, output: Path) -> str:
-    """What an adapter in `output`, run/checkpoints/stage/step, calls its base.
+def _base_path(base: str, output: Path) -> str:
+    """Return the name of a base in the adapter at `output`, run/checkpoints/stage/step.
 
-    One within the run is named from there, so that the run folder can be moved; another one by its
-    whole path, or as it is on the hub."""
-    if not Path(start).is_dir():
-        return start
-    folder, place = Path(start).resolve(), output.resolve()
-    run = [*place.parents][:3][-1]
-    return os.path.relpath(folder, place) if folder.is_relative_to(run) else str(folder)
+    A base inside the run is relative, so that the run can be moved; any other is absolute, or a hub
+    id."""
+    if not Path(base).is_dir():
+        return base
+    folder, output = Path(base).resolve(), output.resolve()
+    run = [*output.parents][:3][-1]
+    return os.path.relpath(folder, output) if folder.is_relative_to(run) else str(folder)
 
 
 def fresh_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
-    """A model with random weights drawn from the seed alone, float32.
+    """Return a float32 model with random weights drawn from the seed alone.
 
     Matrices are normal with the configuration's initializer_range, norms are one."""
     generator = torch.Generator().manual_seed(seed)
-    # transformers initialises from the global random state, which stays as it was
+    # transformers initializes from the global random state, which is restored
     with torch.random.fork_rng(), set_zero3_state():
         model = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():

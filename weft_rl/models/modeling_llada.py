@@ -1,49 +1,50 @@
 """LLaDA's network: a Llama-shaped transformer without a causal mask.
 
-Modules carry upstream's tensor names, so that its checkpoints and adapters load as they are.
-B batch, L sequence, D hidden, H heads, d head width, K kept positions, V vocabulary."""
+Modules carry upstream's tensor names, so that its checkpoints and adapters load unchanged.
+B batch, L sequence, W cache window, D hidden, H heads, d head width, K kept positions, M single
+positions, V vocabulary."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import MaskedLMOutput
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models.configuration_llada import LLaDAConfig, check_inputs, generation_config
 from weft_rl.models.kv_cache import Cache
-from weft_rl.models.lm_head import Reduce, VocabularyHead
+from weft_rl.models.lm_head import LogitsFn, LogitsToKeep, VocabularyHead
 
 
 def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device) -> Tensor:
-    """Angles of rotary positions 0 .. length-1: (L, d) float32, both halves alike.
+    """Return the angles of rotary positions 0 .. length-1: (L, d) float32, two equal halves.
 
     Source: RoFormer, in the half-split layout of Llama."""
-    # in float32 whatever the model's dtype: bfloat16 cannot tell position 256 from 257
+    # float32 for every model dtype: bfloat16 does not distinguish positions 256 and 257
     exponent = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
-    # as upstream: dividing by theta^e rounds differently, and bfloat16 makes 0.4 of a logit of it
+    # as upstream: dividing by theta^e rounds differently, up to 0.4 of a logit in bfloat16
     frequency = 1.0 / theta**exponent
     angles = torch.arange(length, device=device, dtype=torch.float32)[:, None] * frequency
     return torch.cat([angles, angles], dim=-1)
 
 
 def rotation_of(angles: Tensor) -> tuple[Tensor, Tensor]:
-    """What `rotate` multiplies with, of angles (..., d): cosines, and sines whose first half has
-    the other sign."""
+    """Return the factors of `rotate` for angles (..., d): cosines, and sines with a negative first
+    half."""
     first, second = angles.sin().chunk(2, dim=-1)
     return angles.cos(), torch.cat([-first, second], dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (i, i + d/2) of x (B, H, L, d) by its angle, in float32, in x's dtype.
+    """Rotate each pair (i, i + d/2) of x (B, H, L, d) by its angle in float32; returns x's dtype.
 
-    cos, sin (L, d) or (B, 1, L, d) float32, of `rotation_of`."""
+    cos, sin (L, d) or (B, 1, L, d) float32, from `rotation_of`."""
     wide = x.float()
-    # halves exchanged; few operations, as at batch 1 a GPU waits for each to be started
+    # roll swaps the halves: few operations, since launches dominate on a GPU at batch 1
     return (wide * cos + wide.roll(wide.shape[-1] // 2, -1) * sin).to(x.dtype)
 
 
@@ -72,11 +73,12 @@ class LLaDABlock(GradientCheckpointingLayer):
         rotation: tuple[Tensor, Tensor] | None,
         visible: Tensor | None,
         cache: Cache | None = None,
-        kept: tuple[Tensor, Tensor] | None = None,
+        keep: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """x (B, W, D), W = L without a cache's window; rotation: cosines and sines (L, d) or
-        (B, 1, W, d), or None where positions are learned; visible (B, 1, 1, L) bool or None; kept:
-        rows and positions, of one shape, that are asked for. Returns (B, W, D) or (*kept, D)."""
+        """Return (B, W, D), or (*keep, D) at the rows and positions `keep`, which have one shape.
+
+        x (B, W, D), W = L without a cache window; rotation: cosines and sines (L, d) or
+        (B, 1, W, d), None with learned positions; visible (B, 1, 1, L) bool or None."""
         n = self.attn_norm(x)
         q, k, v = (
             projection(n).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, L, d)
@@ -88,16 +90,16 @@ class LLaDABlock(GradientCheckpointingLayer):
             k, v = cache.exchange(self.layer, k, v)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
         attended = attended.transpose(1, 2)  # (B, W, H, d)
-        if kept is not None:
-            # what follows looks at one position at a time
-            x, attended = x[kept], attended[kept]
+        if keep is not None:
+            # all that follows is per position
+            x, attended = x[keep], attended[keep]
         x = x + self.attn_out(attended.flatten(-2))
         n = self.ff_norm(x)
         return x + self.ff_out(self.act(self.ff_proj(n)) * self.up_proj(n))
 
 
 class LLaDATransformer(nn.Module):
-    """Embedding, blocks, last norm and vocabulary head, under upstream's names."""
+    """Embedding, blocks, final norm and vocabulary head under upstream's names."""
 
     def __init__(self, config: LLaDAConfig) -> None:
         super().__init__()
@@ -110,7 +112,7 @@ class LLaDATransformer(nn.Module):
 
 
 class LLaDAModel(nn.Module):
-    """Upstream's outer module: it adds the word `model` to the tensor names."""
+    """Upstream's outer module, which adds a prefix to the tensor names."""
 
     def __init__(self, config: LLaDAConfig) -> None:
         super().__init__()
@@ -118,9 +120,9 @@ class LLaDAModel(nn.Module):
 
 
 class LLaDAForMaskedLM(PreTrainedModel):
-    """Predicts every token from all others: logits at position i are for token i, unshifted.
+    """Bidirectional predictor of every token: the logits at position i are for token i, unshifted.
 
-    Source: LLaDA (architecture); the tensor names are the published checkpoint's."""
+    Source: LLaDA (architecture); the tensor names are those of the published checkpoint."""
 
     config_class = LLaDAConfig
     base_model_prefix = "model"
@@ -131,12 +133,7 @@ class LLaDAForMaskedLM(PreTrainedModel):
     def __init__(self, config: LLaDAConfig) -> None:
         super().__init__(config)
         self.model = LLaDAModel(config)
-        # TRL writes into it, and a plain PreTrainedModel has none
-        self.generation_config = GenerationConfig(
-            bos_token_id=config.bos_token_id,
-            eos_token_id=config.end_token_ids,
-            pad_token_id=config.pad_token_id,
-        )
+        self.generation_config = generation_config(config)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -159,84 +156,73 @@ class LLaDAForMaskedLM(PreTrainedModel):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        logit_positions: Tensor | None = None,
-        logit_rows: Tensor | None = None,
+        logits_to_keep: LogitsToKeep = None,
         cache: Cache | None = None,
-        reduce: Reduce | None = None,
+        logits_fn: LogitsFn | None = None,
         **_: Any,
     ) -> MaskedLMOutput:
-        """Logits for every position, or only for those asked for.
+        """Return the logits of every position, or of `logits_to_keep` only.
 
-        input_ids (B, L) long, or (B, W) of a cache's window; attention_mask (B, L), 0 hides a
-        position from all others, and a bool one is taken to hide some; logit_positions (K,) or
-        (B, K) long: where in input_ids the head is computed, or (M,), each in the row of
-        logit_rows (M,).
-        Returns an output whose logits are (B, L, V), or (B, K, V), or (M, V); with `reduce` they
-        are what it makes of them, a few positions at a time.
-        Raises ValueError for shapes that do not fit and for L over max_position_embeddings."""
+        input_ids (B, L) long, or (B, W) with a cache window; attention_mask (B, L), 0 hides a
+        position from all others (a bool mask is applied without checking that it hides any);
+        logits_to_keep: positions in input_ids, (K,) or (B, K), or (rows, positions), (M,) each.
+        Returns an output with logits (B, L, V), (B, K, V) or (M, V); with `logits_fn`, its values,
+        computed for a few positions at a time.
+        Raises ValueError for an attention_mask of another shape and L > max_position_embeddings."""
         positions = None if cache is None else cache.positions
         length = input_ids.shape[1] if cache is None else cache.keys.shape[3]
-        visible = self._visible(attention_mask, len(input_ids), length)
-        x = self._embedded(input_ids, attention_mask, positions)
+        check_inputs(self.config, attention_mask, len(input_ids), length)
+        visible = _visible(attention_mask)
+        x = self._embed(input_ids, attention_mask, positions)
         rotation = None
         if self.config.rope:
             head_dim = self.config.hidden_size // self.config.num_attention_heads
             angles = rotary_angles(length, head_dim, self.config.rope_theta, x.device)
             angles = angles if positions is None else angles[positions][:, None]
             rotation = rotation_of(angles)
-        parts, kept = self.model.transformer, None
-        if logit_positions is not None:
-            if logit_rows is None:
-                logit_rows = torch.arange(len(x), device=x.device)[:, None]
-            kept = torch.broadcast_tensors(logit_rows, logit_positions)  # (B, K) or (M,) each
-        *blocks, last = parts.blocks
+        transformer, keep = self.model.transformer, logits_to_keep
+        if isinstance(keep, Tensor):
+            keep = (torch.arange(len(x), device=x.device)[:, None], keep)
+        if keep is not None:
+            keep = torch.broadcast_tensors(*keep)  # (B, K) or (M,) each
+        *blocks, last = transformer.blocks
         for block in blocks:
             x = block(x, rotation, visible, cache)
-        # nothing attends to what the last block says of a position
-        x = last(x, rotation, visible, cache, kept)
-        return MaskedLMOutput(logits=parts.ff_out(parts.ln_f(x), reduce))
+        # no layer attends to the output of the last block
+        x = last(x, rotation, visible, cache, keep)
+        return MaskedLMOutput(logits=transformer.ff_out(transformer.ln_f(x), logits_fn))
 
-    def _visible(self, attention_mask: Tensor | None, batch: int, length: int) -> Tensor | None:
-        """What each layer may attend to: (B, 1, 1, L) bool; None for everything."""
-        if length > self.config.max_position_embeddings:
-            raise ValueError(
-                f"{length} tokens are more than the model's "
-                f"max_position_embeddings={self.config.max_position_embeddings}"
-            )
-        if attention_mask is None:
-            return None
-        if attention_mask.shape != (batch, length):
-            raise ValueError(
-                f"attention_mask {tuple(attention_mask.shape)} must be {(batch, length)}"
-            )
-        # without a mask attention takes its fast path; looking whether it hides something waits for
-        # the device, which a sampler with its bool mask cannot afford at every step
-        if attention_mask.dtype != torch.bool and attention_mask.all():
-            return None
-        return attention_mask.bool()[:, None, None, :]
-
-    def _embedded(
+    def _embed(
         self, input_ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None
     ) -> Tensor:
-        """Token embeddings, with learned positions where the model has them: (B, W, D)."""
-        parts = self.model.transformer
-        x = parts.wte(input_ids)
+        """Return token embeddings, plus learned positions if the model has them: (B, W, D)."""
+        transformer = self.model.transformer
+        x = transformer.wte(input_ids)
         if self.config.rope:
             return x
         # learned positions are absolute, so they count visible tokens only
         if attention_mask is not None:
-            place = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)  # (B, L)
-            place = place if positions is None else place.gather(1, positions)
+            index = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)  # (B, L)
+            index = index if positions is None else index.gather(1, positions)
         elif positions is not None:
-            place = positions
+            index = positions
         else:
-            place = torch.arange(input_ids.shape[1], device=input_ids.device)
-        return x + parts.wpe(place)
+            index = torch.arange(input_ids.shape[1], device=input_ids.device)
+        return x + transformer.wpe(index)
 
     def empty_cache(self, rows: int, length: int) -> Cache:
-        """Room for the keys and values of `rows` sequences of `length` tokens."""
+        """Allocate a cache for the keys and values of `rows` sequences of `length` tokens."""
         heads = self.config.num_attention_heads
         width = self.config.hidden_size // heads
         shape = (self.config.num_hidden_layers, rows, heads, length, width)
         weight = self.model.transformer.ln_f.weight
         return Cache(weight.new_zeros(shape), weight.new_zeros(shape), None, None)
+
+
+def _visible(attention_mask: Tensor | None) -> Tensor | None:
+    """Return the positions that every layer may attend to: (B, 1, 1, L) bool; None for all."""
+    # without a mask, attention takes its fast path. all() waits for the device, so that a sampler,
+    # whose mask is bool, skips it
+    if attention_mask is None or (attention_mask.dtype != torch.bool and attention_mask.all()):
+        return None
+    return attention_mask.bool()[:, None, None, :]

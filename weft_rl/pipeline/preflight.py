@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from weft_rl.checkpoints.lora_merge import base_of
-from weft_rl.checkpoints.weights_check import check_weights
+from weft_rl.checkpoints.safetensors_index import check_weights
 from weft_rl.config.fields import require
 from weft_rl.config.schema import TASKS, TOY_MODELS, RunConfig
 from weft_rl.data.rejects import Rejects
@@ -20,7 +20,7 @@ from weft_rl.data.tasks import (
 from weft_rl.data.trace_selection import read_traces
 from weft_rl.distributed import find_device, rank_and_world
 from weft_rl.errors import UserError
-from weft_rl.families.registry import PUBLISHED
+from weft_rl.families import PUBLISHED
 from weft_rl.plan.estimate import model_shape
 from weft_rl.rewards.registry import REWARDS, training
 from weft_rl.trainers.infra.trackers import check_trackers

@@ -10,9 +10,9 @@ from weft_rl.config.model import LoraConfig
 from weft_rl.config.rl import CLIPPED_TOKENS, RLConfig
 from weft_rl.config.schema import TOY_MODELS, RunConfig
 from weft_rl.data.toy.vocabulary import POSITIONS, SYMBOLS
+from weft_rl.families import FAMILIES, family_of, read_config
 from weft_rl.families.base import Family, Sizes
 from weft_rl.families.llada import LLADA
-from weft_rl.families.registry import FAMILIES, family_of, read_config
 from weft_rl.families.shape import ModelShape
 from weft_rl.plan.compute import (
     Forwards,

@@ -202,10 +202,11 @@ class ModelRunner:
         elif seen is not None and "position_ids" in self.accepted:
             # learned positions are absolute: padding must not shift them
             options["position_ids"] = (seen.cumsum(dim=1) - 1).clamp(min=0)
-        flat = "logit_rows" in self.accepted
+        # classes of transformers have `logits_to_keep` too, but only for whole columns
+        flat = "logits_fn" in self.accepted
         if flat:
             seen = None if seen is None else seen.bool()
-            options |= {"logit_rows": index, "logit_positions": position}
+            options["logits_to_keep"] = (index, position)
         output = self.model(input_ids=canvas, attention_mask=seen, **options)
         logits = getattr(output, "logits", None)
         if logits is None:

@@ -41,13 +41,11 @@ def masked_nll(model: nn.Module, inputs: dict[str, Tensor], xt: Tensor, masked: 
         ids = hidden[begin : begin + len(logits)]
         return F.cross_entropy(widen(logits), ids, reduction="none")
 
-    rows, positions = masked.nonzero(as_tuple=True)
     found = model(
         input_ids=xt,
         attention_mask=inputs["attention_mask"],
-        logit_rows=rows,
-        logit_positions=positions,
-        reduce=of_part,
+        logits_to_keep=masked.nonzero(as_tuple=True),
+        logits_fn=of_part,
     ).logits
     return found.new_zeros(x0.shape).masked_scatter(masked, found)
 

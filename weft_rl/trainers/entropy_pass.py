@@ -57,8 +57,8 @@ def estimate(
             found = model(
                 input_ids=x0.masked_fill(answer, mask_id),
                 attention_mask=batch["attention_mask"],
-                logit_positions=where,
-                reduce=of_part,
+                logits_to_keep=where,
+                logits_fn=of_part,
             ).logits.float()
     finally:
         model.train(training)

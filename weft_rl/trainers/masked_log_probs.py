@@ -106,8 +106,8 @@ def view_log_probs(
     found = model(
         input_ids=torch.cat([prompt, completion], dim=1),
         attention_mask=torch.cat([shown, torch.ones_like(completion)], dim=1),
-        logit_positions=torch.arange(width, width + keep, device=prompt.device),
-        reduce=of_part,
+        logits_to_keep=torch.arange(width, width + keep, device=prompt.device),
+        logits_fn=of_part,
     ).logits  # (N * D, C, 2)
     log_p, entropy = found.view(count, draws, keep, 2).unbind(-1)
     return log_p, entropy.detach()
