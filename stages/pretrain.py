@@ -22,6 +22,7 @@ from weft_rl.data.toy.tiny import pretraining_texts
 from weft_rl.distributed import rank_and_world
 from weft_rl.errors import UserError
 from weft_rl.models.loading import fresh_model
+from weft_rl.models.memory import check_length
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.runs.atomic_io import atomic_rename
 from weft_rl.runs.checksums import write_checksums

@@ -10,7 +10,7 @@ from weft_rl.cli import execute
 from weft_rl.compare.command import main as compare
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
-from weft_rl.plot.curves import main as plot
+from weft_rl.plot.command import main as plot
 from weft_rl.report.run_page import main as report
 from weft_rl.runs.folder import read_config
 from weft_rl.runs.renamed import RENAMED
