@@ -45,7 +45,7 @@ from weft_rl.sweeps.jobs import (
 
 SUMMARY = "comparison.md"
 ARMS = tuple(stage for stage in STAGES if stage not in ("base", "rl", "eval"))
-# Options of a run that compare sets, with what to do instead.
+# Options that compare sets itself, with the alternative for the user.
 _RESERVED = {
     "stages": "compare sets it for each run; write arms=[...]",
     "seed": "compare sets it for each run; write seeds=[...]",
@@ -74,12 +74,12 @@ class CompareConfig(SweepConfig):
             require(self.arms.count(arm) == 1, "arms", self.arms, f"{arm} is listed twice")
 
     def units(self) -> list[tuple[str, int]]:
-        """Arm and seed of every run; all arms of a seed before the next seed."""
+        """Return (arm, seed) of every run, seed by seed."""
         return [(arm, seed) for seed in self.seeds for arm in self.arms]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the comparison; returns the exit status."""
+    """Run the comparison and return the exit status."""
     options, config, arguments = read_options(argv)
     if "--print-config" in argv:
         sys.stdout.write(_as_yaml(options, config))
@@ -114,9 +114,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def read_options(argv: Sequence[str]) -> tuple[CompareConfig, RunConfig, list[str]]:
-    """The comparison's options, those of its first run, and the arguments of every run.
+    """Return the comparison's options, the config of its first run, and the run arguments.
 
-    Raises UserError for a mistake in either and SystemExit(0) after --help."""
+    Raises UserError for invalid options and SystemExit(0) after --help."""
     if any(argument in ("--help", "-h") for argument in argv):
         parse_options(CompareConfig, ["--help"], command="weft_rl.compare", description=_ABOUT)
     given = [argument for argument in argv if argument != "--print-config"]
@@ -127,15 +127,15 @@ def read_options(argv: Sequence[str]) -> tuple[CompareConfig, RunConfig, list[st
         load_run_config([*arguments, f"stages=[{arm},rl]", seed], command="weft_rl.compare")
         for arm in options.arms
     ]
-    # resume=never is about the comparison's directory: a retried run resumes in its own
+    # resume=never applies to the comparison directory only: retried runs always resume
     return options, first, [each for each in arguments if each != "resume=never"]
 
 
 def open_comparison(options: CompareConfig, config: RunConfig) -> Path:
-    """Create the comparison's directory, or reuse one with the same options.
+    """Create the comparison's directory, or resume one with the same options.
 
     Arms and seeds may be added; finished runs are kept. Raises UserError if the directory cannot be
-    written or holds anything else."""
+    written or has other content."""
     if options.out is None:
         folder = fresh_folder(f"compare-{'-'.join(options.arms)}")
     else:
@@ -151,7 +151,7 @@ def open_comparison(options: CompareConfig, config: RunConfig) -> Path:
 
 
 def _check_same(folder: Path, options: CompareConfig, config: RunConfig) -> None:
-    """Raise UserError unless the directory's comparison differs by added arms and seeds only."""
+    """Raise UserError unless the saved comparison differs only by added arms and seeds."""
     if config.resume == "never":
         raise UserError(
             f"out={folder}: already holds a comparison; leave out resume=never to resume it, or "
@@ -161,7 +161,7 @@ def _check_same(folder: Path, options: CompareConfig, config: RunConfig) -> None
     if not {"arms", "seeds", "run"} <= saved.keys():
         raise UserError(f"out={folder}: holds a run, not a comparison; choose another out")
     for key, given in (("arms", options.arms), ("seeds", options.seeds)):
-        # the first arm is the reference and must stay first
+        # the first arm is the reference: it must not change
         if not set(saved[key]) <= set(given) or (key == "arms" and saved[key][:1] != given[:1]):
             raise UserError(
                 f"out={folder}: holds {key}={shown(saved[key])}; repeat them in that order, then "
@@ -182,18 +182,18 @@ def _as_yaml(options: CompareConfig, config: RunConfig) -> str:
 
 
 def is_done(unit: Path, config: RunConfig, arm: str) -> bool:
-    """Whether a run has its report and every stage is evaluated with these options."""
+    """Return whether a run has its report and all evaluations for these options."""
     evaluated = read_results(unit)
-    # an earlier version may have left out stages, which are not evaluated again
+    # runs of earlier versions may lack the base or cold-start evaluation
     stages = [stage for stage in ("base", arm) if stage in evaluated]
     done = all(is_evaluated(config, evaluated, stage) for stage in [*stages, "rl"])
     return done and (unit / REPORT).exists()
 
 
 def write_results(folder: Path, options: CompareConfig, task: str) -> None:
-    """Write comparison.json, comparison.md, the curves and the report, and print the tables.
+    """Write comparison.json, comparison.md, curves and report, and print the tables.
 
-    Does nothing before the first evaluation of a run."""
+    Does nothing before the first evaluation."""
     paths = {unit: folder / run_name(*unit) for unit in options.units()}
     units = [read_arm_run(path, arm, seed, task) for (arm, seed), path in paths.items()]
     if not any(unit.scores for unit in units):

@@ -1,4 +1,4 @@
-"""`plot`: a metric of one or more runs, from their metrics.jsonl."""
+"""`plot`: a metric of one or more runs, from metrics.jsonl."""
 
 import os
 import sys
@@ -18,9 +18,9 @@ from weft_rl.runs.folder import CONFIG, METRICS, read_config
 from weft_rl.runs.jsonl import read_lines
 
 _KINDS = (".png", ".svg", ".html")
-# Numbers of a metric line that are not metrics.
+# Numeric keys of metrics.jsonl that are not metrics.
 _NOT_METRICS = ("step", "time_s")
-# Options without which equal rewards do not mean the same.
+# Options that define the reward; runs that differ in them are not comparable.
 _REWARD_OPTIONS = ("rewards", "rl.rollout.reward_weights")
 
 
@@ -42,7 +42,7 @@ class PlotConfig(Block):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Plot the runs that the arguments name; returns the exit status."""
+    """Plot the given runs and return the exit status."""
     description = "Curves of runs: raw values faint, their time-weighted average bold."
     options = parse_options(
         PlotConfig, argv, command="weft_rl.plot", description=description, positional="runs"
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(config: PlotConfig) -> int:
-    """Draw the curves and print the path; returns 0. Raises UserError like plot_runs."""
+    """Draw the curves and print the path. Returns 0. Raises UserError like plot_runs."""
     folders, out = [Path(name) for name in config.runs], Path(config.out)
     plot_runs(folders, out, config.metric, config.smoothing)
     sys.stdout.write(f"{out}\n")
@@ -61,11 +61,10 @@ def run(config: PlotConfig) -> int:
 def plot_runs(
     runs: Sequence[Path], out: Path, metric: str = "reward", smoothing: float = SMOOTHING
 ) -> None:
-    """Draw a metric of several runs into one image: a curve per stage that logged it.
+    """Draw a metric of several runs into one image, with one curve per stage.
 
-    Runs without the metric are named below the curves. Raises UserError for a directory that does
-    not exist, if no run has the metric, if it does not mean the same in all runs, and for an image
-    that cannot be written."""
+    A note below the curves lists runs without the metric. Raises UserError if a directory does not
+    exist, no run has the metric, the runs are not comparable, or the image cannot be written."""
     curves: dict[Path, dict[str, Line]] = {}
     for folder in runs:
         if not folder.is_dir():
@@ -89,7 +88,7 @@ def plot_runs(
 
 
 def _names(runs: Sequence[Path]) -> dict[Path, str]:
-    """The directories' names, or their paths below a common parent if two names are equal."""
+    """Return the directory names, or paths below the common parent if names collide."""
     full = {run: run.resolve() for run in runs}
     names = {run: path.name for run, path in full.items()}
     if len(set(names.values())) == len(names):
@@ -99,7 +98,7 @@ def _names(runs: Sequence[Path]) -> dict[Path, str]:
 
 
 def _check_comparable(runs: Sequence[Path], metric: str) -> None:
-    """Raise UserError for runs whose metric differs in meaning; runs without options pass."""
+    """Raise UserError if the runs' task or reward options differ; ignore missing options."""
     keys = ("task", *_REWARD_OPTIONS) if metric.startswith("reward") else ("task",)
     first: dict[str, tuple[Path, str]] = {}
     for run in runs:
@@ -117,7 +116,7 @@ def _check_comparable(runs: Sequence[Path], metric: str) -> None:
 
 
 def _no_metric(runs: Sequence[Path], metric: str) -> str:
-    """The message of runs without the metric, with the metrics that they have."""
+    """Return the error message for a missing metric, listing the available metrics."""
     logged = {
         key
         for run in runs

@@ -1,4 +1,4 @@
-"""Curves of runs, read from metrics.jsonl: one run's own, and means over runs."""
+"""Curves from metrics.jsonl: single runs, and means over runs."""
 
 import errno
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from weft_rl.stats import t_half_width
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# RL metrics of a run's own figure, in this order, with their titles.
+# RL metrics of a run's figure, in order, with titles.
 _RL = {
     "reward": "reward",
     "kl": "KL to the reference model",
@@ -48,14 +48,14 @@ svg {{ width: 100%; height: auto; }}
 
 
 def caption(smoothing: float = SMOOTHING) -> str:
-    """The note below curves."""
+    """Return the note below curves."""
     return f"faint: as logged; bold: time-weighted average (smoothing {smoothing:g})"
 
 
 def plot_run(run: Path, out: Path) -> None:
-    """Draw a run's own curves: reward, losses, and the other metrics of RL.
+    """Draw the curves of one run: reward, losses, and other RL metrics.
 
-    Writes nothing for a run without curves, such as one that only evaluates."""
+    Writes nothing for a run without curves, for example an evaluation."""
     panels = run_panels(run)
     if panels:
         columns = min(len(panels), 3)
@@ -66,7 +66,7 @@ def plot_run(run: Path, out: Path) -> None:
 
 
 def run_panels(run: Path) -> list[Panel]:
-    """One panel for the reward, one for each training loss before RL, and RL's other metrics."""
+    """Return panels for the reward, each training loss before RL, and other RL metrics."""
     rows = list(read_lines(run / METRICS))
     losses = _curves(rows, "loss")
     panels = [Panel(f"loss, {stage}", [line]) for stage, line in losses.items() if stage != "rl"]
@@ -80,7 +80,7 @@ def run_panels(run: Path) -> list[Panel]:
 
 
 def read_curves(run: Path, metric: str) -> dict[str, Line]:
-    """A metric's curve by stage; steps without the metric are left out."""
+    """Return a metric's curve by stage; steps without the metric are skipped."""
     return _curves(read_lines(run / METRICS), metric)
 
 
@@ -89,7 +89,7 @@ def _curves(rows: Iterable[dict[str, Any]], metric: str) -> dict[str, Line]:
     for row in rows:
         step, value = row.get("step"), row.get(metric)
         if is_number(step) and is_number(value):
-            # a resumed run may log a step twice: the later line counts
+            # a resumed run may log a step twice; keep the later line
             points.setdefault(str(row.get("stage")), {})[step] = value
     return {
         stage: Line(stage, sorted(values), [values[step] for step in sorted(values)])
@@ -98,11 +98,11 @@ def _curves(rows: Iterable[dict[str, Any]], metric: str) -> dict[str, Line]:
 
 
 def mean_curve(label: str, lines: Sequence[Line], smoothing: float) -> Line:
-    """The mean reward of several runs at their common steps, with its 95% band.
+    """Average the rewards of several runs at their common steps, with a 95% band.
 
-    The band is Student's t over the smoothed runs; smoothing is linear, so the smoothed mean is in
-    its middle. It is clipped to [0, 1], the range of rewards, except on a side where weighted
-    rewards leave it. Raises ValueError for curves without a common step."""
+    The band is Student's t over the smoothed runs. Smoothing is linear, so the smoothed mean is the
+    center. The band is clipped to [0, 1] unless weighted rewards exceed that range. Raises
+    ValueError for curves without a common step."""
     curves = [dict(zip(line.steps, line.values, strict=True)) for line in lines]
     steps = [step for step in lines[0].steps if all(step in curve for curve in curves)]
     if not steps:
@@ -121,7 +121,7 @@ def mean_curve(label: str, lines: Sequence[Line], smoothing: float) -> Line:
 
 
 def mean_curves(arms: Mapping[str, Sequence[Line]]) -> list[Line]:
-    """The mean curve of each arm's runs; arms without a common step are left out."""
+    """Return each arm's mean curve; arms without a common step are skipped."""
     return [
         mean_curve(
             f"{label}, mean of {len(runs)} runs" if len(runs) > 1 else label, runs, SMOOTHING
@@ -132,16 +132,14 @@ def mean_curves(arms: Mapping[str, Sequence[Line]]) -> list[Line]:
 
 
 def draw_means(title: str, means: Sequence[Line]) -> "Figure":
-    """Draw mean curves, at least one, with their bands in one panel."""
+    """Draw mean curves (at least one) with their bands in one panel."""
     note = f"{caption()}; area: its 95% interval over runs"
     panels = [Panel(title, [*means])]
     return draw_curves(panels, SMOOTHING, columns=1, panel_size=(7.2, 4.4), note=note)
 
 
 def save_figure(figure: "Figure", out: Path, title: str) -> None:
-    """Write an image atomically, as .png, .svg or .html by its suffix.
-
-    Raises UserError if it cannot be written."""
+    """Write an image atomically as .png, .svg or .html. Raises UserError if that fails."""
     if out.suffix in (".png", ".svg"):
         image = render(figure, "png" if out.suffix == ".png" else "svg")
     else:

@@ -1,7 +1,7 @@
-"""Curves and bars drawn with matplotlib, as image files or as SVG inside a page.
+"""Curves and bars drawn with matplotlib, as image files or inline SVG.
 
-The functions import matplotlib, which takes most of a second: a help text does not wait for it.
-pyplot's global state is not used, and equal data gives equal bytes."""
+matplotlib is imported inside the functions because its import slows down --help. The code does not
+use pyplot's global state. Equal data gives equal bytes."""
 
 import io
 import re
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Four colors of Okabe and Ito's palette, and two in place of light ones: a contrast of 3 on a white
-# and on a dark page, and distinct for color-blind readers. Dashes distinguish more than 6 lines,
-# markers more than 24.
+# Four colors of the Okabe-Ito palette; two replace its light ones. All are safe for color-blind
+# readers, with a contrast of 3 on white and dark pages. Above 6 lines, dashes distinguish them;
+# above 24, markers do.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#DD0044", "#AA33FF")
 _DASHES = ("-", "--", ":", "-.")
 _MARKERS = ("", "o", "s")
-# Text and axes; inside a page the first becomes the page's text color.
+# Text and axes; inline SVG replaces _INK with the page's text color.
 _INK, _GRAY = "#1b1b1f", "#8a8a8a"
-# With more points than this, dots on the raw curve overlap.
+# Above this number of points, the dots of a raw curve overlap.
 _MAX_DOTS = 60
 _STYLE: dict[Any, Any] = {
-    "text.parse_math": False,  # a directory may be called a$b
+    "text.parse_math": False,  # a directory name may contain $
     "text.color": _INK,
     "axes.edgecolor": _INK,
     "axes.labelcolor": _INK,
@@ -54,9 +54,9 @@ _SVG_METADATA = ("Date", "Creator", "Format", "Type")
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: steps (N,) increasing, values (N,) finite, N > 0.
+    """A curve: increasing steps (N,) and finite values (N,), N > 0.
 
-    band: lower and upper bounds (N,) around the smoothed curve, drawn as a faint area."""
+    band: lower and upper bounds (N,) of the shaded area around the smoothed curve."""
 
     label: str
     steps: list[float]
@@ -66,7 +66,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """The curves of one metric, sharing their axes."""
+    """The curves of one metric on shared axes."""
 
     title: str
     lines: list[Line]
@@ -74,7 +74,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Bar:
-    """A score with its interval, in percent; baselines look different from stages."""
+    """A score with its interval, in percent. Baselines have a different style."""
 
     label: str
     score: float
@@ -85,7 +85,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Point:
-    """A number with a label and perhaps an interval."""
+    """A labeled value with an optional interval."""
 
     label: str
     value: float
@@ -94,9 +94,9 @@ class Point:
 
 @contextmanager
 def _style(salt: str = "weft-rl") -> Generator[None, None, None]:
-    """Use matplotlib's defaults and ours instead of the user's matplotlibrc.
+    """Use matplotlib's defaults and _STYLE instead of the user's matplotlibrc.
 
-    salt: seed of the ids in an SVG, which are random without one."""
+    salt: seed of the SVG ids, which are random otherwise."""
     import matplotlib
 
     with matplotlib.rc_context():
@@ -115,13 +115,13 @@ def draw_curves(
 ) -> "Figure":
     """Draw each panel's curves: raw values faint, their time-weighted EMA bold.
 
-    smoothing in [0, 1] as time_weighted_ema takes it; panel_size: width and height in inches;
-    note: a line below all panels."""
+    smoothing: weight in [0, 1], see time_weighted_ema. panel_size: width and height in inches.
+    note: text below all panels."""
     from matplotlib.figure import Figure
 
     rows = -(-len(panels) // columns)
     lines = max((len(p.lines) // _legend_columns(p) for p in panels if len(p.lines) > 1), default=0)
-    # a legend of more than two lines adds to the height
+    # the panel height fits a legend of two lines; add more for longer legends
     size = (panel_size[0] * columns, panel_size[1] * rows + 0.22 * max(0, lines - 2))
     with _style():
         figure = Figure(figsize=size, layout="constrained")
@@ -153,7 +153,7 @@ def _draw_panel(axes: "Axes", panel: Panel, smoothing: float) -> None:
             linestyle=dashes,
             marker=marker,
             markersize=5,
-            markevery=0.1,  # of the diagonal
+            markevery=0.1,  # fraction of the axes diagonal
         )
     axes.set_title(panel.title)
     axes.set_xlabel("step")
@@ -167,21 +167,21 @@ def _draw_panel(axes: "Axes", panel: Panel, smoothing: float) -> None:
 
 
 def _legend_columns(panel: Panel) -> int:
-    """The number of columns that fit into seven inches."""
+    """Number of columns that fit into seven inches."""
     return max(1, 70 // (max(len(shown(line.label)) for line in panel.lines) + 6))
 
 
 def draw_bars(bars: Sequence[Bar], axis: str) -> "Figure":
-    """Draw horizontal bars with error bars on a scale from 0 to 100%, the first on top."""
+    """Draw horizontal bars with error bars on a scale from 0 to 100%, the first at the top."""
     from matplotlib.figure import Figure
 
     with _style():
-        # inches: 0.42 per bar, the rest for the axis
+        # inches: 0.42 per bar, 0.75 for the axis
         figure = Figure(figsize=(4.8, 0.42 * len(bars) + 0.75), layout="constrained")
         axes = figure.add_subplot()
         for place, bar in enumerate(bars):
             color = _GRAY if bar.is_baseline else _COLORS[0]
-            # also for readers who do not see the color
+            # hatching distinguishes baselines without color
             hatch = "////" if bar.is_baseline else ""
             alpha = 0.45 if bar.is_baseline else 0.85
             axes.barh(place, bar.score, 0.62, color=color, alpha=alpha, hatch=hatch)
@@ -197,7 +197,7 @@ def draw_bars(bars: Sequence[Bar], axis: str) -> "Figure":
             )
         axes.set_yticks(range(len(bars)), [shown(bar.label) for bar in bars])
         axes.invert_yaxis()
-        axes.set_xlim(0, 109)  # room for the number after a full bar
+        axes.set_xlim(0, 109)  # room for the label of a full bar
         axes.set_xticks(range(0, 101, 20))
         axes.set_xlabel(axis)
         axes.grid(axis="x")
@@ -205,7 +205,7 @@ def draw_bars(bars: Sequence[Bar], axis: str) -> "Figure":
 
 
 def draw_points(points: Sequence[Point], axis: str, *, reference: float) -> "Figure":
-    """Draw points with their intervals in rows, and a line at the reference value."""
+    """Draw points with intervals in rows, and a vertical line at the reference value."""
     from matplotlib.figure import Figure
 
     with _style():
@@ -224,14 +224,14 @@ def draw_points(points: Sequence[Point], axis: str, *, reference: float) -> "Fig
                 horizontalalignment="center",
             )
         axes.set_yticks(range(len(points)), [shown(point.label) for point in points])
-        axes.set_ylim(len(points) - 0.5, -0.7)  # the first on top, with room for its number
+        axes.set_ylim(len(points) - 0.5, -0.7)  # the first at the top, with room for its label
         axes.set_xlabel(axis)
         axes.grid(axis="x")
     return figure
 
 
 def draw_ranks(panels: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> "Figure":
-    """Draw panels side by side, each with horizontal bars of named values, on one scale."""
+    """Draw panels of horizontal bars side by side, on one scale."""
     from matplotlib.figure import Figure
 
     count = max(len(rows) for _, rows in panels)
@@ -252,26 +252,26 @@ def draw_ranks(panels: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> "Fi
 
 
 def render(figure: "Figure", kind: Literal["png", "svg"]) -> bytes:
-    """The figure as the bytes of an image file; equal figures give equal bytes."""
+    """Render the figure as PNG or SVG bytes; equal figures give equal bytes."""
     buffer = io.BytesIO()
     with _style():
-        # no dates and versions
+        # dates and versions would change the bytes
         metadata = dict.fromkeys(("Software",) if kind == "png" else _SVG_METADATA)
         figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
 
 
 def figure_svg(figure: "Figure", label: str) -> str:
-    """The figure as an SVG element with the width and text color of its page.
+    """Return the figure as an inline SVG element in the page's width and text color.
 
-    label: description for screen readers; unique on a page."""
+    label: description for screen readers, unique on the page."""
     buffer = io.BytesIO()
-    with _style(salt=label):  # figures of a page must not share ids
+    with _style(salt=label):  # figures on one page need distinct ids
         metadata = dict.fromkeys(_SVG_METADATA)
         figure.savefig(buffer, format="svg", metadata=metadata, transparent=True)
     text = buffer.getvalue().decode()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
-    # these ids are the same in every figure and unused
+    # these ids repeat across figures and are unused
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     (box,) = re.findall(r'viewBox="[^"]*"', text)
     opening = f'<svg {box} role="img" aria-label="{escape(label)}">'

@@ -1,4 +1,4 @@
-"""Data of the report's script: curves, token entropies, denoising replays."""
+"""Data for the report's script: curves, token entropies, denoising replays."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -12,19 +12,18 @@ from weft_rl.plot.figures import Line
 from weft_rl.runs.folder import DENOISING_REPLAY, ENTROPY_HEATMAP, read_json
 from weft_rl.stats import t_critical
 
-# Points of a curve on a page: more are not sharper, but slow.
+# Points per curve: more slow the page down without visible gain.
 MAX_POINTS = 1000
-# Name of the heat map files in earlier versions.
+# File name of heat maps in earlier versions.
 _OLD_HEATMAP = "token_heat-{stage}.json"
 logger = logging.getLogger(__name__)
 
 
 def chart(title: str, lines: Mapping[str, Sequence[Line]]) -> dict[str, Any]:
-    """The curves of one metric by label, each from one or more runs; labels without runs are left
-    out.
+    """Return one metric's curves by label, each from one or more runs.
 
-    Runs are cut to the steps that all of a label's have. Above MAX_POINTS, neighbors are averaged,
-    which changes the moving average little."""
+    Each label keeps the steps that all its runs share. Labels without runs are omitted. Above
+    MAX_POINTS, neighboring points are averaged."""
     drawn = []
     for label, runs in lines.items():
         curves = [dict(zip(run.steps, run.values, strict=True)) for run in runs]
@@ -46,16 +45,16 @@ def chart(title: str, lines: Mapping[str, Sequence[Line]]) -> dict[str, Any]:
 
 
 def _means(values: Sequence[float], size: int) -> list[float]:
-    """The means of consecutive groups of `size` values; the last may have fewer."""
+    """Average consecutive groups of `size` values; the last group may be smaller."""
     parts = (values[i : i + size] for i in range(0, len(values), size))
     return [sum(part) / len(part) for part in parts]
 
 
 def heatmaps(run: Path, stages: Sequence[str]) -> dict[str, list[list[dict[str, Any]]]]:
-    """The responses with token entropies that cold starts have written, by stage.
+    """Return the token entropies of cold-start responses, by stage.
 
-    Each token has text, entropy (nats), rate beta, ratio (beta over its mean) and mask_probability,
-    at t = 1/2."""
+    Each token has text, entropy (nats), beta (masking rate), ratio (beta over its mean) and
+    mask_probability at t = 1/2."""
     return _by_stage(run, stages, (ENTROPY_HEATMAP, _OLD_HEATMAP), _heatmap)
 
 
@@ -76,7 +75,7 @@ def _heatmap(example: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def replays(run: Path, stages: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """The denoising replays that evaluations have written, by stage."""
+    """Return the denoising replays of evaluations, by stage."""
     return _by_stage(run, stages, (DENOISING_REPLAY,), _replay)
 
 
@@ -90,7 +89,7 @@ def _replay(example: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _columns(example: Mapping[str, Any], *names: str) -> list[list[Any]]:
-    """The tokens of an example and the named numbers of each token."""
+    """Return the tokens of an example, then the named numbers per token."""
     numbers = [example[name] for name in names]
     if not all(is_number(value) for column in numbers for value in column):
         raise TypeError(f"{', '.join(names)}: not all are numbers")
@@ -103,9 +102,7 @@ def _by_stage(
     names: Sequence[str],
     parse: Callable[[Mapping[str, Any]], Any],
 ) -> dict[str, list[Any]]:
-    """The parsed examples of each stage's file, the first of `names` that exists.
-
-    A file that is cut off is left out with a warning."""
+    """Parse each stage's file, the first of `names` that exists; skip truncated files."""
     found: dict[str, list[Any]] = {}
     for stage in stages:
         paths = [run / name.format(stage=stage) for name in names]

@@ -1,4 +1,4 @@
-"""The page of a comparison: verdicts, rewards, scores and runs, from the files in its directory."""
+"""Report page of a comparison: verdicts, rewards, scores and runs."""
 
 import shlex
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from weft_rl.report.comparison_tables import (
 from weft_rl.report.render import write_page
 from weft_rl.runs.folder import CONFIG, REPORT, read_config, read_json
 
-# Keys of comparison.json that the page needs.
+# Required keys of comparison.json.
 _KEYS = {
     *("arms", "seeds", "task", "n", "metric", "others"),
     *("missing", "results", "differences", "gains", "baselines"),
@@ -35,9 +35,9 @@ _KEYS = {
 
 
 def write_comparison_report(folder: Path) -> Path:
-    """Write report.html into a comparison's directory; returns its path.
+    """Write report.html into a comparison's directory and return its path.
 
-    Raises UserError for a file that cannot be read, and for runs with different options."""
+    Raises UserError for an unreadable file and for runs with different options."""
     result = read_json(folder / RESULT, {})
     settings = read_config(folder)
     missing = sorted(_KEYS - result.keys())
@@ -79,7 +79,7 @@ def write_comparison_report(folder: Path) -> Path:
 
 
 def _bars(result: Mapping[str, Any]) -> Markup:
-    """Scores of the stages, without the base, which is the same for all arms, and of baselines."""
+    """Draw the scores of stages and baselines, without the base, which all arms share."""
     scores = {
         f"{label(arm)}, {STAGE_LABELS[stage]}": entry
         for arm, stages in result["results"].items()
@@ -97,7 +97,7 @@ def _bars(result: Mapping[str, Any]) -> Markup:
 
 
 def _curves(rewards: Mapping[str, list[Line]]) -> Markup | None:
-    """Each arm's mean reward over its seeds; None before RL."""
+    """Draw each arm's mean reward over its seeds; None before RL."""
     means = mean_curves(rewards)
     if not means:
         return None
@@ -106,7 +106,7 @@ def _curves(rewards: Mapping[str, list[Line]]) -> Markup | None:
 
 
 def reward_curves(folder: Path, result: Mapping[str, Any]) -> dict[str, list[Line]]:
-    """The reward curves of each arm's runs that have reached RL, by the arm's label."""
+    """Return the RL reward curves of each arm's runs, by arm label."""
     curves: dict[str, list[Line]] = {}
     for arm in result["arms"]:
         runs = [folder / run_name(arm, seed) for seed in result["seeds"]]
@@ -117,7 +117,7 @@ def reward_curves(folder: Path, result: Mapping[str, Any]) -> dict[str, list[Lin
 
 
 def _different_settings(folder: Path, result: Mapping[str, Any]) -> list[list[str]]:
-    """Options that differ between the arms' runs of one seed, stages apart; empty without any."""
+    """Return the options that differ between arms, with a header; stages and out are ignored."""
     configs = {}
     for arm in result["arms"]:
         settings = read_config(folder / run_name(arm, result["seeds"][0]))
@@ -130,7 +130,6 @@ def _different_settings(folder: Path, result: Mapping[str, Any]) -> list[list[st
 
 
 def _removed_runs(folder: Path, result: Mapping[str, Any], units: list[str]) -> list[str]:
-    """A note on evaluated runs whose directories are no longer there."""
     gone = [
         unit for unit in units if unit not in result["missing"] and not (folder / unit).is_dir()
     ]
@@ -140,7 +139,7 @@ def _removed_runs(folder: Path, result: Mapping[str, Any], units: list[str]) -> 
 
 
 def _command(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    """The command that repeats the comparison; run: the options that all its runs share."""
+    """Return the command that repeats the comparison. run: options shared by all runs."""
     arms, seeds = ",".join(result["arms"]), ",".join(map(str, result["seeds"]))
     options = [f"arms=[{arms}]", f"seeds=[{seeds}]", *options_of(run), "out=runs/again"]
     return shlex.join(["python", "-m", "weft_rl.compare", *options])

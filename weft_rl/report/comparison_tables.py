@@ -1,11 +1,11 @@
-"""Sentences and tables of a comparison, from the content of its comparison.json."""
+"""Sentences and tables of a comparison, from its comparison.json."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
 STAGE_LABELS = {"base": "base", "cold_start": "cold start", "rl": "then RL"}
-# Of each cold start: its label, its masking rates, and the weight of a masked token's loss.
+# By cold start: label, masking rates, loss weight of a masked token.
 _LABELS = {
     "sft": ("SFT", "uniform", "1 / t"),
     "weft": ("WeFT", "root of the entropy", "1 / t_i"),
@@ -25,18 +25,18 @@ _LABELS = {
 
 
 def label(arm: str) -> str:
-    """The name of an arm in text."""
+    """Return the display name of an arm."""
     return _LABELS[arm][0] if arm in _LABELS else arm
 
 
 def recipe_rows(arms: Sequence[str]) -> list[list[str]]:
-    """The table of the arms' recipes, its header first."""
+    """Return the table of cold-start recipes; the first row is the header."""
     rows = [[*_LABELS.get(arm, (arm, "", ""))] for arm in arms]
     return [["arm", "masking rate", "weight"], *rows]
 
 
 def score_rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """The table of scores, its header first: arm, stage, scores with intervals, values by seed."""
+    """Return the table of scores by arm and stage; the first row is the header."""
     names = [result["metric"], *result["others"]]
     rows = [["arm", "stage", *map(_spaced, names), f"{_spaced(names[0])} by seed"]]
     for arm, stages in result["results"].items():
@@ -53,7 +53,7 @@ def _score_cells(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[st
 
 
 def _by_metric(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """An entry's values per metric; those of the main metric are at the top of the entry."""
+    """Return an entry's values per metric; the main metric's are at the top level."""
     return [entry, *(entry[name] for name in result["others"])]
 
 
@@ -66,7 +66,7 @@ def _spaced(name: str) -> str:
 
 
 def difference_rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """The table of differences in points, its header first."""
+    """Return the table of differences in points; the first row is the header."""
     rows = [["points", *map(_spaced, [result["metric"], *result["others"]])]]
     for subject, entry in _differences(result):
         rows.append(
@@ -80,7 +80,7 @@ def difference_rows(result: Mapping[str, Any]) -> list[list[str]]:
 
 
 def sentences(result: Mapping[str, Any]) -> list[str]:
-    """A sentence per difference between arms, then per gain of a stage, on the main score."""
+    """Return one sentence per difference between arms, then per gain of a stage."""
     return [
         f"{subject}: {entry['difference']:+.1f} points {_range(entry)} of "
         f"{_spaced(result['metric'])} over {_seeds(entry['seeds'], result['seeds'])}: "
@@ -91,12 +91,12 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
 
 
 def _certainty(entry: Mapping[str, Any], comparisons: int) -> str:
-    """The probability of superiority and the detectable difference, between arms only."""
+    """Return the probability of superiority and the detectable difference, between arms only."""
     if "reference" not in entry or "superiority" not in entry:
         return ""
     text = f"probability of superiority {entry['superiority']:.2f}"
     seeds, alone = len(entry["seeds"]), comparisons == 1
-    # with fewer seeds it varies too much from one repetition to the next
+    # with fewer seeds, smallest_visible varies too much between repetitions
     if "smallest_visible" in entry and seeds >= (3 if alone else 5):
         power = "three of four" if seeds >= (5 if alone else 8) else "two of three"
         text += f"; a true difference of about {entry['smallest_visible']:.1f} would have shown in "
@@ -105,13 +105,12 @@ def _certainty(entry: Mapping[str, Any], comparisons: int) -> str:
 
 
 def _single_seed(entry: Mapping[str, Any], seeds: Sequence[int]) -> str:
-    """Of a comparison with one seed the notes say it."""
     single = len(entry["seeds"]) == 1 < len(seeds)
     return ", with this seed and for new records only" if single else ""
 
 
 def _differences(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Each difference and gain with what it compares."""
+    """Return each difference and gain, with its description."""
     rows = []
     for entry in result["differences"]:
         arm, reference = label(entry["arm"]), label(entry["reference"])
@@ -131,7 +130,7 @@ def _seeds(used: Sequence[int], given: Sequence[int]) -> str:
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
-    """Limits of the numbers: missing runs, several arms, several revisions, a single seed."""
+    """Return the limitations: missing runs, several arms or revisions, a single seed."""
     lines = []
     if result["missing"]:
         lines.append(
@@ -162,7 +161,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
 
 
 def to_markdown(result: Mapping[str, Any]) -> str:
-    """The content of comparison.md."""
+    """Return the content of comparison.md."""
     seeds = ", ".join(map(str, result["seeds"]))
     lines = [
         f"# {', '.join(map(label, result['arms']))}: each followed by RL",

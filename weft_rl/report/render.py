@@ -13,7 +13,7 @@ from weft_rl.runs.atomic_io import write_text
 
 
 def write_page(template: str, path: Path, **values: Any) -> Path:
-    """Render templates/<template> into a file atomically; returns its path.
+    """Render templates/<template> into a file atomically and return its path.
 
     Values are escaped unless they are markup. Raises jinja2.UndefinedError for a missing value."""
     environment = Environment(
@@ -24,10 +24,10 @@ def write_page(template: str, path: Path, **values: Any) -> Path:
         lstrip_blocks=True,
     )
     script = (Path(__file__).parent / "templates" / "interactive.js").read_text(encoding="utf-8")
-    # the page allows this script only, whatever a model wrote
+    # the content security policy allows only this script: completions are untrusted
     digest = b64encode(sha256(script.encode()).digest()).decode()
     page = environment.get_template(template).render(
         script=Markup(script), script_hash=f"sha256-{digest}", **values
     )
-    write_text(path, escape(page))  # a lone surrogate, for one, cannot be encoded
+    write_text(path, escape(page))  # lone surrogates cannot be encoded
     return path

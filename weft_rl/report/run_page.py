@@ -1,4 +1,4 @@
-"""`report`: a self-contained HTML page of a run or a comparison, from its files."""
+"""`report`: a self-contained HTML page of a run or a comparison."""
 
 import shlex
 import sys
@@ -27,7 +27,7 @@ from weft_rl.runs.folder import CONFIG, EVAL, INITIAL, METRICS, REPORT, read_con
 from weft_rl.runs.jsonl import read_lines
 from weft_rl.stats import Interval, crossed_mean, verdict
 
-# Of a task: the name and the meaning of its main score; any other task has just a score.
+# By task: name and meaning of the main score; other tasks have a plain score.
 _MAIN_SCORES = {
     "sudoku": ("cells right", "A score is the share of empty cells that are filled correctly."),
     "countdown": ("exact", "A score is the share of problems that are answered exactly."),
@@ -49,7 +49,7 @@ class ReportConfig(Block):
 
 @dataclass(frozen=True)
 class Row:
-    """The scores of a stage or baseline by name, each (score, low, high) in percent."""
+    """Scores of a stage or baseline by name, each (score, low, high) in percent."""
 
     stage: str
     label: str
@@ -61,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True)
 class TaskScores:
-    """The table of a task: stages in the order in which they ran, then baselines."""
+    """Table of a task: stages in execution order, then baselines."""
 
     task: str
     meaning: str
@@ -71,7 +71,7 @@ class TaskScores:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the report that the arguments name; returns the exit status."""
+    """Write the report of the given directory and return the exit status."""
     description = "HTML report of a run or a comparison, written into its directory."
     options = parse_options(
         ReportConfig, argv, command="weft_rl.report", description=description, positional="path"
@@ -80,16 +80,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(config: ReportConfig) -> int:
-    """Write the report and print its path; returns 0. Raises UserError like write_report."""
+    """Write the report and print its path. Returns 0. Raises UserError like write_report."""
     sys.stdout.write(f"{write_report(Path(config.path))}\n")
     return 0
 
 
 def write_report(run: Path) -> Path:
-    """Write report.html into the directory of a run or comparison, from the files it has so far.
+    """Write report.html into the directory of a run or comparison and return its path.
 
-    Returns its path. Raises UserError for a directory that does not exist or has no file of a run,
-    and for a file that cannot be read."""
+    Works on unfinished runs. Raises UserError for a missing directory, a directory without run
+    files, and an unreadable file."""
     if not run.is_dir():
         raise UserError(f"{run}: no such folder; name a run directory")
     if (run / RESULT).exists():
@@ -107,7 +107,7 @@ def write_report(run: Path) -> Path:
     results, model = read_results(run), settings.get("model")
     with parsing(run / EVAL):
         baselines = results.pop("baselines", {})
-        # an evaluation may have run after that of the next stage
+        # stages can be evaluated out of order
         results = dict(sorted(results.items(), key=lambda item: _position(item[0], stages)))
         tasks = dict.fromkeys(task for entries in results.values() for task in entries)
         tables = [_task_scores(results, baselines, task, model) for task in tasks]
@@ -144,16 +144,17 @@ def _stages(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _position(stage: str, stages: Sequence[str]) -> int:
-    """The position of a stage in the run; the base model is first, unknown stages are last."""
+    """Sort key of a stage: the base model first, unknown stages last."""
     return stages.index(stage) if stage in stages else -1 if stage == "base" else len(stages)
 
 
 def _task_scores(
     results: Mapping[str, Any], shared: Mapping[str, Any], task: str, model: object
 ) -> TaskScores:
-    """The table of a task. Baselines are in the entry of each stage, or shared by all.
+    """Return the table of a task.
 
-    model: of the run; eval.json calls its scores base."""
+    results: entries by stage, possibly with baselines. shared: baselines of all stages. model: the
+    run's model, whose scores eval.json calls base."""
     main, meaning = _MAIN_SCORES.get(task, ("score", ""))
     stages = {name: entries[task] for name, entries in results.items() if task in entries}
     baselines = {name: entries[task] for name, entries in shared.items() if task in entries}
@@ -181,7 +182,7 @@ def _count(entry: Mapping[str, Any]) -> int:
 
 
 def _scores(entry: Mapping[str, Any], main: str) -> dict[str, tuple[float, float, float]]:
-    """Score, low and high by name; the main score is the entry itself."""
+    """Return (score, low, high) by name; the main score is at the top level of the entry."""
     named = {main: entry} | {
         key: value for key, value in entry.items() if isinstance(value, dict) and "score" in value
     }
@@ -195,7 +196,6 @@ def _scores(entry: Mapping[str, Any], main: str) -> dict[str, tuple[float, float
 
 
 def _summary(run: Path, model: object, stages: Sequence[str], tables: Sequence[TaskScores]) -> str:
-    """The outcome in sentences."""
     lines = [f"Model {model}, stages {', then '.join(stages)}."] if stages else []
     for table in tables:
         main = table.columns[0]
@@ -207,7 +207,7 @@ def _summary(run: Path, model: object, stages: Sequence[str], tables: Sequence[T
         )
         change = None
         if len(rows) > 1:
-            # a stage is compared with the one before, from whose checkpoint it began
+            # each stage starts from the checkpoint of the previous one
             before = rows[-2]
             line += f", from {before.scores[main][0]:.1f}% after {before.label}"
             change = _paired_change(run, table.task, before.stage, last.stage)
@@ -226,14 +226,14 @@ def _summary(run: Path, model: object, stages: Sequence[str], tables: Sequence[T
 
 
 def _paired_change(run: Path, task: str, before: str, after: str) -> Interval | None:
-    """The change of the main score over the records of both stages; None without completions."""
+    """Return the paired change of the main score by record; None without completions."""
     old, new = (_main_scores(run, task, stage) for stage in (before, after))
     changes = [new[record] - old[record] for record in old if record in new]
     return crossed_mean([changes]).within(-1.0, 1.0) if changes else None
 
 
 def _main_scores(run: Path, task: str, stage: str) -> dict[str, float]:
-    """A stage's main score by record, as far as its completions have one."""
+    """Return a stage's main score by record."""
     path = run / "completions" / f"eval-{stage}.jsonl"
     scores: dict[str, float] = {}
     with parsing(path):
@@ -246,7 +246,7 @@ def _main_scores(run: Path, task: str, stage: str) -> dict[str, float]:
 
 
 def _curves(run: Path) -> list[Markup]:
-    """A figure per curve; its description has the first and last values."""
+    """Draw one figure per curve, with its first and last values as the description."""
     return [
         Markup(
             figure_svg(

@@ -1,4 +1,4 @@
-"""Samples of a run's completions; a Sudoku answer is judged cell by cell."""
+"""Sampled completions of a run, with a per-cell check of Sudoku answers."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _NO_DIGIT = "·"
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a grid; kind: `clue`, `changed` (a clue), `right` or `wrong`."""
+    """A cell of a grid. kind: `clue`, `changed` (an overwritten clue), `right` or `wrong`."""
 
     text: str
     kind: str
@@ -26,7 +26,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sample:
-    """A completion; grid has four rows of cells for a Sudoku and is empty for other tasks."""
+    """A completion. grid: four rows of cells for a Sudoku, empty for other tasks."""
 
     name: str
     reward: str
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class SampleGroup:
-    """Samples from one file of completions; choice: which lines they are."""
+    """Samples from one file of completions. choice: how they were selected."""
 
     title: str
     choice: str
@@ -47,7 +47,7 @@ class SampleGroup:
 
 
 def sample_groups(run: Path, stages: Sequence[str]) -> list[SampleGroup]:
-    """Held-out completions, then those of training, each in the order of the stages."""
+    """Return samples of held-out completions, then of training, each in stage order."""
 
     def position(path: Path) -> tuple[bool, int, str]:
         stage = path.stem.removeprefix("eval-")
@@ -86,14 +86,13 @@ def _sample(row: Mapping[str, Any]) -> Sample:
 
 
 def _sudoku(completion: str, fields: Mapping[str, Any]) -> tuple[list[list[Cell]], str]:
-    """The grid of the answer, judged as the reward does, and the verdict in words."""
     puzzle, solution = str(fields.get("puzzle")), fields.get("solution")
     digits = answer_digits(completion)
     keys = completions(puzzle) if solution is None else [str(solution)]
     keys = [key for key in keys if len(key) == len(puzzle) == CELLS]
     if not keys:
         return [], ""
-    # of several solutions, the one with the most cells in common
+    # Sudokus with several solutions: use the one that shares the most cells with the answer
     key = max(keys, key=lambda key: cells_right(digits or "", puzzle, key))
     filled = (digits or "")[:CELLS].ljust(CELLS, _NO_DIGIT)
     cells = [_cell(*column) for column in zip(puzzle, filled, key, strict=True)]

@@ -1,17 +1,17 @@
-"""Numbers that the WeFT paper reports, in percent unless noted, for LLaDA-8B-Instruct.
+"""Scores reported in the WeFT paper for LLaDA-8B-Instruct, in percent, without intervals.
 
-The paper gives no intervals. Source: WeFT, Tables 1-5 and Figure 4."""
+Source: WeFT, Tables 1-5 and Figure 4."""
 
 from dataclasses import dataclass, field
 
 TASKS = ("sudoku", "countdown", "gsm8k", "math500")
-# Table 1's cold-start data sets: our name -> the paper's.
+# Cold-start data sets of Table 1: our name -> the paper's.
 DATA_SETS = {"s1k": "s1K", "s1k-1.1": "s1K-1.1", "openr1-3k": "openr1-3k"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: a cold start (or "base") on a data set, followed by RL or not.
+    """A table row: a cold start (or "base") on a data set, optionally followed by RL.
 
     printed: the paper's score by task."""
 
@@ -23,14 +23,14 @@ class Row:
 
 
 def _row(label: str, arm: str, *scores: float, data: str = "s1k", after_rl: bool = False) -> Row:
-    """scores: for the first tasks of TASKS."""
+    """Build a row from the scores of the first tasks of TASKS."""
     return Row(label, arm, dict(zip(TASKS, scores, strict=False)), data, after_rl)
 
 
 _SFT = _row("SFT", "sft", 4.6, 23.8, 78.8, 32.6)
 _WEFT = _row("WeFT", "weft", 7.8, 24.6, 78.0, 33.0)
 
-# By table: title and rows.
+# Table number -> title and rows.
 SCORES: dict[int, tuple[str, list[Row]]] = {
     1: (
         "Cold starts on three data sets",
@@ -69,7 +69,7 @@ SCORES: dict[int, tuple[str, list[Row]]] = {
 }
 # Table 5, gradient norm over training: maximum, median, mean.
 GRADIENT_NORMS = {"weft_entropy": (646.1, 0.47, 2.02), "weft": (46.2, 0.43, 1.03)}
-# Figure 4: WeFT's training time over SFT's, 20 epochs on s1K with four H100.
+# Figure 4: training time of WeFT divided by that of SFT, 20 epochs on s1K, four H100s.
 TIME_RATIO = 1.24
 TABLES = (*SCORES, 5)
 FIGURES = (2, 3, 4)

@@ -1,4 +1,4 @@
-"""The paper's tables from run directories, beside its numbers, as Markdown, CSV and LaTeX."""
+"""The paper's tables from run directories, next to its numbers, as Markdown, CSV and LaTeX."""
 
 import csv
 import io
@@ -27,9 +27,9 @@ _EMPTY = "–"  # noqa: RUF001 - an empty cell in the tables of papers
 _RATES = {"weft_entropy": "entropy", "weft": "root of the entropy"}
 _STATISTICS = {"max": np.max, "median": np.median, "mean": np.mean}
 
-# Of a cell: each seed's run directory and the stage of its scores.
+# Runs of a table cell: seed -> run directory and stage.
 Runs = Mapping[int, tuple[Path, str]]
-# seed -> record's id -> score in [0, 1]
+# seed -> record id -> score in [0, 1]
 Scores = Mapping[int, Mapping[str, float]]
 
 
@@ -40,10 +40,10 @@ def score_table(
     model: str,
     seeds: Sequence[int],
 ) -> list[Path]:
-    """Write table<number>.md, .csv and .tex into the folder; returns their paths.
+    """Write table<number>.md, .csv and .tex into the folder and return their paths.
 
-    Scores are percent with 95% intervals for new seeds and new records; a cell without runs is a
-    dash. The average is over the tasks of the table."""
+    Scores are percent with 95% intervals for new seeds and new records. A cell without runs is a
+    dash. The average is over the table's tasks."""
     rows = list(dict.fromkeys(row for row, _ in cells))
     tasks = [task for task in dict.fromkeys(task for _, task in cells) if task in rows[0].printed]
     scores = {cell: _scores(cells[cell], cell[1]) for cell in cells}
@@ -83,7 +83,7 @@ def _data(row: Row, model: str) -> str:
 
 
 def _scores(runs: Runs, task: str) -> Scores:
-    """The task's main score by seed and record, for the records that all seeds have."""
+    """Return the main score by seed and record, for records that all seeds share."""
     tables: dict[int, dict[str, float]] = {}
     for seed, (run, stage) in runs.items():
         tables[seed] = {
@@ -99,20 +99,20 @@ def _interval(scores: Scores) -> str:
     rows = [[*row.values()] for row in scores.values()]
     if not rows or not rows[0]:
         return _EMPTY
-    # the base model is the same for all seeds: equal rows are one measurement
+    # the base model is identical for all seeds: equal rows count as one measurement
     same = all(row == rows[0] for row in rows)
     mean = record_mean(rows[0]) if same else crossed_mean(rows)
     return _format(mean.within(0.0, 1.0), 100)
 
 
 def _average(tasks: Sequence[Scores]) -> str:
-    """Mean of the tasks' means over the seeds that all tasks have."""
+    """Average the tasks' means over the seeds that all tasks share."""
     seeds = sorted(set.intersection(*(set(scores) for scores in tasks)))
     tables = [np.array([[*scores[seed].values()] for seed in seeds]) for scores in tasks]
     if not seeds or not all(table.size for table in tables):
         return _EMPTY
     means = np.mean([table.mean(axis=1) for table in tables], axis=0)  # (S,)
-    # the tasks have different records: their parts of the mean's variance add up
+    # tasks have disjoint records, so the variances of their means add up
     parts = [crossed_estimate(table) for table in tables]
     average = TwoWayEstimate(
         float(means.mean()),
@@ -122,7 +122,7 @@ def _average(tasks: Sequence[Scores]) -> str:
         len(seeds),
         min(part.items for part in parts),
     )
-    if average.half_width() == 0:  # no variance; the columns of the tasks have intervals
+    if average.half_width() == 0:  # no variance: omit the interval
         return f"{100 * average.mean:.1f}"
     return _format(average.interval.within(0.0, 1.0), 100)
 
@@ -142,10 +142,10 @@ def _format(interval: Interval, scale: float = 1) -> str:
 
 
 def norm_table(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
-    """Write table5.md, .csv and .tex: gradient norms over a cold start, before clipping.
+    """Write table5.md, .csv and .tex: gradient norms of cold starts, before clipping.
 
-    Each statistic is of one run; over seeds, its geometric mean and 95% interval: norms are
-    positive, and the largest norm of a run varies by factors."""
+    Each statistic is computed per run, then averaged geometrically over seeds: norms are positive,
+    and maxima differ by factors between runs."""
     body, num_steps = [], set()
     for arm, label in _RATES.items():
         series = [
@@ -187,14 +187,13 @@ def _write(
 
 
 def csv_text(rows: Sequence[Sequence[str]]) -> str:
-    """The rows as CSV."""
+    """Return the rows as CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def _latex(header: Sequence[str], body: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
-    """A booktabs table."""
     escaped = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {_EMPTY: "--"})
     rows = [" & ".join(cell.translate(escaped) for cell in row) + r" \\" for row in (header, *body)]
     lines = [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{'l' * len(header)}}}"]
