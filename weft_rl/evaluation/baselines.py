@@ -1,4 +1,4 @@
-"""Policies without a model: what an answer scores for free, printed beside every result."""
+"""Baseline policies without a model, reported next to every result."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -24,7 +24,6 @@ def _last_number(fields: Mapping[str, Any]) -> str:
 
 
 def _last_formula(fields: Mapping[str, Any]) -> str:
-    """The last formula between dollar signs."""
     return (re.findall(r"\$([^$]+)\$", str(fields["problem"])) or [""])[-1]
 
 
@@ -32,7 +31,7 @@ def _policy(answer: Callable[[Mapping[str, Any]], str]) -> Callable[[Record], st
     return lambda record: tagged_answer("tiny", "", answer(record.fields))
 
 
-# By task and name: record -> completion.
+# Task -> name -> function from a record to a completion.
 BASELINES: Mapping[str, Mapping[str, Callable[[Record], str]]] = {
     "sudoku": {
         "all ones": _policy(lambda _: "1" * CELLS),
@@ -48,7 +47,7 @@ BASELINES: Mapping[str, Mapping[str, Callable[[Record], str]]] = {
     "gsm8k": {"last number of the question": _policy(_last_number)},
     "math500": {
         "last formula of the question": _policy(lambda f: rf"\boxed{{{_last_formula(f)}}}"),
-        # in parentheses it is no longer the question's own text
+        # parentheses make it differ from the question's text
         "the same in parentheses": _policy(
             lambda f: rf"\boxed{{({_last_formula(f).strip().rstrip('.')})}}"
         ),

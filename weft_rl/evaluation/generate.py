@@ -1,4 +1,4 @@
-"""Held-out records -> completions -> scores with intervals."""
+"""Held-out evaluation: records, completions, scores with intervals."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -22,21 +22,21 @@ from weft_rl.sampler.validation import special_ids
 from weft_rl.seeding import seed_for
 from weft_rl.stats import record_mean
 
-# Batches that are generated and kept together: more of them keep the sampler's rows filled, fewer
-# lose less when an evaluation is interrupted.
+# Batches per part. More batches keep the sampler's rows filled; fewer lose less work when an
+# evaluation is interrupted.
 PART = 4
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A sampled completion of a held-out record with its scores."""
+    """A sampled completion of a held-out record, with its scores."""
 
     record: Record
     prompt: str
     text: str
     scores: dict[str, float]  # by score name, in [0, 1]
     replay: dict[str, Any] | None = None  # see denoising_replay
-    undecided: bool = False  # whether a comparison timed out, which counts as wrong
+    undecided: bool = False  # an answer check timed out; it counts as wrong
 
 
 def require_prompts_fit(
@@ -64,7 +64,7 @@ def require_prompts_fit(
 def _prompt_ids(
     tokenizer: PreTrainedTokenizerBase, records: Sequence[Record], settings: Settings
 ) -> list[list[int]]:
-    """Token ids of each record's prompt with the tag that its answer begins with."""
+    """Return the token ids of each prompt, including the prefilled tag of the answer."""
     prefill = tokenizer.encode(PREFILL[settings.style], add_special_tokens=False)
     return [ids + prefill for ids in task_prompt_ids(tokenizer, settings.style, records)]
 
@@ -80,11 +80,11 @@ def sample_completions(
     num_replays: int = 0,
     on_step: OnStep | None = None,
 ) -> Iterator[list[Completion]]:
-    """Yield a scored completion per record, in parts; a record's draw depends on (seed, id) only.
+    """Yield scored completions in parts. A record's randomness depends on (seed, id) only.
 
-    batch_size records are denoised together; the next record of the part takes the row of a
-    finished one. num_replays: completions of the first part that get a replay. on_step: called
-    after every step, with counts over all records."""
+    batch_size: records denoised together; a finished record's row is reused within the part.
+    num_replays: completions of the first part with a replay. on_step: called after every step, with
+    counts over all records."""
     part = batch_size * PART
     progress = None if on_step is None else _Progress(len(records), on_step)
     for start in range(0, len(records), part):
@@ -121,11 +121,11 @@ def sample_completions(
 
 
 class _Progress:
-    """Step callback that adds the counts of the parts before to those of the current part."""
+    """Step callback that adds the counts of previous parts to those of the current one."""
 
     def __init__(self, total: int, on_step: OnStep) -> None:
         self.total, self.on_step, self.started = total, on_step, time.perf_counter()
-        self.records = self.committed = self.forwards = 0  # of the parts before
+        self.records = self.committed = self.forwards = 0  # of previous parts
         self.last: Step | None = None
 
     def __call__(self, step: Step) -> None:
@@ -152,9 +152,9 @@ class _Progress:
 def denoising_replay(
     tokenizer: PreTrainedTokenizerBase, prompt: str, row: Sequence[int], trace: Sequence[TraceEntry]
 ) -> dict[str, Any]:
-    """A denoising for the report: per token its text, the step that unmasked it, its confidence.
+    """Return a replay for the report: text, unmasking step and confidence per token.
 
-    Steps count from 1. Tokens that early stopping left masked are left out."""
+    Steps count from 1. Tokens that early stopping left masked are omitted."""
     entries = sorted(trace, key=lambda entry: entry["position"])
     steps = [entry["step"] + 1 for entry in entries]
     return {
@@ -167,10 +167,10 @@ def denoising_replay(
 
 
 def summarize(scores: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """The entry of a task in eval.json: percent with 95% intervals, the first score at the top.
+    """Return a task's entry in eval.json: percent with 95% intervals, the first score at the top.
 
-    A score that is 0 or 1 only gets Wilson's interval, any other a bootstrap over records: the
-    cells of a puzzle are not independent."""
+    Binary scores get Wilson's interval, others a bootstrap over records, because the cells of a
+    puzzle are not independent."""
     main, *others = scores[0]
     entry = {"n": len(scores), **_percent([row[main] for row in scores])}
     return entry | {name: _percent([row[name] for row in scores]) for name in others}

@@ -1,4 +1,4 @@
-"""Log-likelihood of an answer under a masked diffusion model: LLaDA's estimate by mask counts."""
+"""Log-likelihood of an answer under a masked diffusion model."""
 
 import torch
 from torch import Tensor
@@ -17,11 +17,11 @@ def log_likelihood(
     batch_size: int,
     generator: torch.Generator,
 ) -> float:
-    """An unbiased estimate of a lower bound on log p(answer | prompt) in nats.
+    """Estimate a lower bound on log p(answer | prompt) in nats, without bias.
 
-    prompt_ids (P,), answer_ids (L,) long, L >= 1. Each of the `draws` masks exactly l answer tokens
-    and weights their log-probabilities by L / l; l is uniform on 1 .. L, stratified over the draws.
-    generator: on the CPU. Raises ValueError for an empty answer. Source: LLaDA,
+    prompt_ids (P,), answer_ids (L,) long, L >= 1. generator: on the CPU. Each of the `draws` masks
+    exactly l answer tokens and weights their log-probabilities by L / l, with l uniform on 1 .. L
+    and stratified over the draws. Raises ValueError for an empty answer. Source: LLaDA,
     get_log_likelihood."""
     length, start = len(answer_ids), len(prompt_ids)
     require_shape("answer_ids", answer_ids, (length,))

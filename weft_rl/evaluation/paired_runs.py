@@ -1,6 +1,6 @@
-"""Analysis of a comparison: held-out scores of its runs, paired over seeds and records.
+"""Analysis of a comparison: held-out scores, paired over seeds and records.
 
-Scores are shares in [0, 1] inside, percent or percentage points in the result."""
+Scores are in [0, 1] internally, and percent or percentage points in the result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,19 +26,19 @@ from weft_rl.stats import (
 )
 
 RESULT = "comparison.json"
-# Stages of a run by their part in a comparison: the cold start's name depends on the arm.
+# Stages of a run by role: the name of the cold start depends on the arm.
 STAGES = ("base", "cold_start", "rl")
-# Keys of config.yaml in which the runs of a comparison may differ.
+# Keys of config.yaml that may differ between the runs of a comparison.
 _PER_RUN = {"stages", "seed", "out", "resume", "trackers", "versions", "revision"}
-_MISSING = object()  # an option that a run does not have; null is a value
+_MISSING = object()  # a missing option; null is a value
 
 Table = Mapping[int, Mapping[str, float]]  # seed -> record id -> score
-Tables = Mapping[str, Table]  # score name -> table; the task's main score comes first
+Tables = Mapping[str, Table]  # score name -> table; the main score is first
 
 
 @dataclass(frozen=True)
 class ArmRun:
-    """The held-out scores of one run of a comparison, as far as it has been evaluated."""
+    """Held-out scores of one run, for the stages evaluated so far."""
 
     arm: str
     seed: int
@@ -47,12 +47,12 @@ class ArmRun:
 
 
 def run_name(arm: str, seed: int) -> str:
-    """Name of a run of a comparison, and of its folder."""
+    """Return the name of a run, which is also its directory name."""
     return f"{arm}-seed{seed}"
 
 
 def read_arm_run(folder: Path, arm: str, seed: int, task: str) -> ArmRun:
-    """Read the scores of a run directory; stages that are not evaluated are left out.
+    """Read the scores of a run directory; stages without evaluation are omitted.
 
     Raises UserError if a file of completions does not match eval.json."""
     evaluated = read_results(folder)
@@ -81,10 +81,10 @@ def read_arm_run(folder: Path, arm: str, seed: int, task: str) -> ArmRun:
 
 
 def require_same_options(folder: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
-    """Raise UserError if two runs of a comparison differ in an option that changes weights.
+    """Raise UserError if two runs differ in an option that changes weights.
 
-    Runs of one code revision must have the same options, runs of several the same values of those
-    that both have."""
+    Runs of one code revision must have identical options. Runs of different revisions must agree on
+    the options that both have."""
     runs: dict[str, dict[str, Any]] = {}
     first_of_revision: dict[Any, str] = {}
     for name in (run_name(arm, seed) for arm in arms for seed in seeds):
@@ -120,11 +120,10 @@ def require_same_options(folder: Path, arms: Sequence[str], seeds: Sequence[int]
 def compare_runs(
     runs: Sequence[ArmRun], arms: Sequence[str], seeds: Sequence[int], task: str
 ) -> dict[str, Any]:
-    """Return the content of comparison.json. Differences are over the seeds that both sides have.
+    """Return the content of comparison.json. Differences use the seeds that both sides have.
 
-    The first arm is the reference of every other one; verdicts hold after Holm's correction for
-    the number of arms. Raises UserError if runs were evaluated on different records, ValueError if
-    none was evaluated."""
+    The first arm is the reference for all others. Verdicts are Holm-corrected for the number of
+    arms. Raises UserError if runs have different records, ValueError if no run is evaluated."""
     names, num_records = _common_records(runs)
     evaluated = {(run.arm, run.seed) for run in runs if "rl" in run.scores}
     tables = {
@@ -171,7 +170,7 @@ def compare_runs(
 
 
 def _common_records(runs: Sequence[ArmRun]) -> tuple[list[str], int]:
-    """The score names and the number of records, which all evaluations share."""
+    """Return the score names and the number of records; both are equal for all evaluations."""
     evaluations = [(run, *item) for run in runs for item in run.scores.items()]
     if not evaluations:
         raise ValueError("runs: none has been evaluated")
@@ -186,7 +185,7 @@ def _common_records(runs: Sequence[ArmRun]) -> tuple[list[str], int]:
 
 
 def _percent(value: float) -> float:
-    return round(100 * value, 2) + 0.0  # no -0.0
+    return round(100 * value, 2) + 0.0  # avoids -0.0
 
 
 def _bounds(interval: Interval) -> list[float]:
@@ -194,12 +193,12 @@ def _bounds(interval: Interval) -> list[float]:
 
 
 def _scores(tables: Tables) -> dict[str, Any]:
-    """Percent with interval and by seed; the main score is at the top level, as in eval.json."""
+    """Return percent with intervals and by seed; the main score is at the top level."""
     entries = {}
     for name, table in tables.items():
         ids = [*next(iter(table.values()))]
         rows = [[row[record] for record in ids] for row in table.values()]
-        # the base model does not depend on the seed: equal rows are one measurement
+        # the base model does not depend on the seed: equal rows count as one measurement
         same = all(row == rows[0] for row in rows)
         interval = (record_mean(rows[0]) if same else crossed_mean(rows)).within(0.0, 1.0)
         entries[name] = {
@@ -213,7 +212,7 @@ def _scores(tables: Tables) -> dict[str, Any]:
 
 
 def _against_first(tables: Mapping[str, Tables], stage: str) -> list[dict[str, Any]]:
-    """Each other arm against the first one at a stage, corrected for their number."""
+    """Compare each arm with the first one, Holm-corrected for their number."""
     reference, *others = tables
     differences: list[dict[str, Any]] = [
         {"stage": stage, "arm": arm, "reference": reference} | change
@@ -221,7 +220,6 @@ def _against_first(tables: Mapping[str, Tables], stage: str) -> list[dict[str, A
         if (change := _change(tables[arm], tables[reference], len(others)))
     ]
     for name in tables[reference]:
-        # the main score is at the top level
         entries = [difference.get(name, difference) for difference in differences]
         for entry, p in zip(entries, holm([entry["p"] for entry in entries]), strict=True):
             entry["p_holm"] = round(p, 5)
@@ -231,7 +229,7 @@ def _against_first(tables: Mapping[str, Tables], stage: str) -> list[dict[str, A
 
 
 def _change(after: Tables, before: Tables, comparisons: int = 1) -> dict[str, Any]:
-    """Points from `before` to `after` over the seeds of both; empty if there are none."""
+    """Return the change in points over the seeds of both; empty without common seeds."""
     main = next(iter(after))
     seeds = [seed for seed in after[main] if seed in before[main]]
     if not seeds:
@@ -245,7 +243,7 @@ def _change(after: Tables, before: Tables, comparisons: int = 1) -> dict[str, An
 
 
 def _difference(rows: Sequence[Sequence[float]], comparisons: int) -> dict[str, Any]:
-    """Paired differences (seeds by records) as one of several comparisons, in points."""
+    """Summarize paired differences (seeds by records) as one of several comparisons."""
     estimate = crossed_estimate(rows)
     interval = estimate.interval.within(-1.0, 1.0)
     entry = {
@@ -254,7 +252,7 @@ def _difference(rows: Sequence[Sequence[float]], comparisons: int) -> dict[str, 
         "verdict": verdict(interval),
         "p": round(estimate.p, 5),
     }
-    if len(rows) > 1:  # one seed does not show what others would
+    if len(rows) > 1:  # a single seed has no variance over seeds
         entry["superiority"] = round(prob_superiority([fmean(row) for row in rows]), 4)
         if (effect := estimate.minimum_detectable_effect(comparisons)) > 1e-9:
             entry["smallest_visible"] = _percent(effect)

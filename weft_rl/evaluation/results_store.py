@@ -1,7 +1,7 @@
-"""Result rows that several processes write and that an interrupted run keeps.
+"""Result rows written by several processes, kept across interruptions.
 
-A folder holds one JSONL file per process. Process r of n works on every n-th id from the r-th on,
-without the ids that any file has already. A run with another number of processes can resume."""
+A folder holds one JSONL file per process. Process r of n handles every n-th id from the r-th on,
+without the ids that any file has. The number of processes may change when a run resumes."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from typing import Any
 from weft_rl.errors import Interrupted
 from weft_rl.runs.jsonl import append_line, read_lines
 
-_POLL_S = 1.0  # short against a batch of completions
+_POLL_S = 1.0  # short compared with a batch of completions
 
 
 class ShardedResults:
     """Result rows by id, sharded over processes.
 
-    parent, name: where the folder of rows is; key: all that the rows depend on. Rows of another key
-    are not reused, and remove() deletes them."""
+    parent, name: location of the folder of rows. key: everything that determines the rows. Rows
+    with another key are not reused; remove() deletes them."""
 
     def __init__(
         self, parent: Path, name: str, key: Mapping[str, Any], rank: int = 0, world: int = 1
@@ -33,21 +33,21 @@ class ShardedResults:
         self._file = self.folder / f"part-{rank}-of-{world}.jsonl"
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """The rows of all processes by id, without lines that an interruption cut off."""
+        """Return the rows of all processes by id; truncated lines are skipped."""
         paths = sorted(self.folder.glob("part-*.jsonl"))
         return {str(row["id"]): row for path in paths for row in read_lines(path) if "id" in row}
 
     def pending(self, ids: Sequence[str], batch: int = 1) -> list[str]:
-        """The ids that this process has still to do, in batches of `batch`.
+        """Return the ids that this process must still compute, in batches of `batch`.
 
-        A batch with a missing row is done again as one, so that the content of a batch does not
-        depend on where an interruption fell."""
+        A batch with a missing row is repeated as a unit: its composition must not depend on where
+        the previous run was interrupted."""
         done, shard = self.rows(), ids[self.rank :: self.world]
         batches = [shard[start : start + batch] for start in range(0, len(shard), batch)]
         return [name for each in batches if not done.keys() >= {*each} for name in each]
 
     def open(self) -> None:
-        """Create the folder and end a line that an interruption cut off."""
+        """Create the folder and terminate a truncated last line."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._file.exists() and not self._file.read_bytes().endswith(b"\n"):
             with self._file.open("a", encoding="utf-8") as file:
@@ -58,9 +58,9 @@ class ShardedResults:
         append_line(self._file, row)
 
     def gather(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Wait for the rows of every process; returns them in the order of the ids.
+        """Wait for the rows of all processes and return them in the order of the ids.
 
-        Raises Interrupted when the launcher of the processes has ended."""
+        Raises Interrupted if the launcher exits."""
         launcher = os.getppid()
         while len(rows := self.rows()) < len(ids):
             _sleep(launcher)
@@ -69,19 +69,19 @@ class ShardedResults:
     def wait_until_merged(self) -> None:
         """Wait until the first process has merged the rows and removed the folder.
 
-        Raises Interrupted when the launcher of the processes has ended."""
+        Raises Interrupted if the launcher exits."""
         launcher = os.getppid()
         while self.folder.exists():
             _sleep(launcher)
 
     def remove(self) -> None:
-        """Remove the rows, and those of other keys under the same name."""
+        """Remove the rows of all keys under this name."""
         for folder in self.parent.glob(f".{self.name}-*"):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sleep(launcher: int) -> None:
-    """Sleep for a moment; raises Interrupted once the parent process has ended."""
+    """Sleep until the next poll. Raises Interrupted if the launcher has exited."""
     if os.getppid() != launcher:
         raise Interrupted("the launcher of the processes has ended")
     time.sleep(_POLL_S)

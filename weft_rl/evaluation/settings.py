@@ -1,4 +1,4 @@
-"""Settings of an evaluation and the number of its records; without torch, for plans as well."""
+"""Evaluation settings and record counts; without torch, because plans use them too."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -8,32 +8,32 @@ from weft_rl.config.sampler import SamplerConfig
 from weft_rl.config.schema import RunConfig
 from weft_rl.data.prompts import PromptStyle
 
-# The paper's evaluation: tokens generated per task, blocks of 32, two tokens per step, greedy.
-# Source: WeFT, Appendix B; prompts, prefilled tag and data as in d1's evaluation.
+# The paper's evaluation: length per task, blocks of 32, two tokens per step, greedy. Source: WeFT,
+# Appendix B; prompts, prefilled tag and data as in d1's evaluation.
 PAPER_LENGTH = {"sudoku": 512, "countdown": 512, "gsm8k": 256, "math500": 256}
 _PAPER_BLOCK = 32
-# d1's number of Sudoku and Countdown records; enough for an interval of +-6 points.
+# Number of Sudoku and Countdown records in d1; gives an interval of about +-6 points.
 _NUM_RECORDS = 256
-# Records of the published test sets; a plan does not read files or the Hub.
+# Records of the published test sets, because a plan reads no files and no Hub data.
 PUBLISHED_RECORDS = {"sudoku": 500, "countdown": 256, "gsm8k": 1319, "math500": 500}
 _D1_RECORDS = 256
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of an evaluation; a resumed one must have the same."""
+    """Settings of an evaluation. Resuming requires equal settings."""
 
     sampler: SamplerConfig
     style: PromptStyle
-    data: str | None  # as held_out_records takes it
+    data: str | None  # see held_out_records
     num_records: int | None  # None: all
 
 
 def evaluation_settings(config: RunConfig) -> Settings:
-    """The settings for eval.preset and eval.gen_length.
+    """Return the settings for eval.preset and eval.gen_length.
 
     preset "paper": the paper's lengths (256 for other tasks), and all records unless
-    eval.num_records is set. Raises UserError for a length that the sampler does not accept."""
+    eval.num_records is set. Raises UserError for a length that the sampler does not support."""
     options, sampler = config.eval, config.sampler
     if options.preset == "paper":
         length = options.gen_length or PAPER_LENGTH.get(config.task, 256)
@@ -48,9 +48,9 @@ def evaluation_settings(config: RunConfig) -> Settings:
 
 
 def is_evaluated(config: RunConfig, evaluated: Mapping[str, Any], stage: str) -> bool:
-    """Whether eval.json has the stage's scores on the task with these settings.
+    """Return whether eval.json has the stage's scores for this task, seed and these settings.
 
-    Settings that an entry of another version lacks count as equal."""
+    Settings missing from an older entry count as equal."""
     entry = evaluated.get(stage, {}).get(config.task)
     if entry is None:
         return False
@@ -62,7 +62,7 @@ def is_evaluated(config: RunConfig, evaluated: Mapping[str, Any], stage: str) ->
 
 
 def most_records(task: str, settings: Settings) -> int | None:
-    """The largest number of records of an evaluation; None if it depends on a data file."""
+    """Return the maximum number of evaluated records; None if it depends on a data file."""
     published = PUBLISHED_RECORDS.get(task)
     available = {"d1": _D1_RECORDS, "published": published}.get(settings.data or "")
     known = [count for count in (available, settings.num_records) if count is not None]

@@ -1,4 +1,4 @@
-"""`reproduce`: the paper's tables and figures at any scale, beside the paper's numbers."""
+"""`reproduce`: the paper's tables and figures at any scale, next to the paper's numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -66,16 +66,16 @@ class ReproduceConfig(SweepConfig):
         require(given == 1, "table", self.table, "set one of table=1..5, figure=2..4 and all")
 
     def tables(self) -> Sequence[int]:
-        """The tables to write."""
+        """Return the numbers of the tables to write."""
         return TABLES if self.what else [self.table] if self.table else []
 
     def figures(self) -> Sequence[int]:
-        """The figures to draw."""
+        """Return the numbers of the figures to draw."""
         return FIGURES if self.what else [self.figure] if self.figure else []
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run what is missing, write tables and figures; returns the exit status."""
+    """Run what is missing, write tables and figures, and return the exit status."""
     own, given = split_arguments(argv, ReproduceConfig, _RESERVED)
     options = parse_options(
         ReproduceConfig, own, command="weft_rl.reproduce", description=_ABOUT, positional="what"
@@ -106,10 +106,10 @@ def _run_all(
     options: ReproduceConfig,
     config: RunConfig,
 ) -> dict[str, int]:
-    """Train, evaluate on the other tasks, then time, as far as runs are missing; their statuses."""
+    """Train, evaluate the other tasks, then time; skip finished runs. Returns exit statuses."""
     folder = Path(options.out)
     pool = open_pool(options, folder, config.device, len(paths))
-    # the report is the last thing that a run writes
+    # a run writes its report last
     pending = [
         unit
         for unit, path in paths.items()
@@ -134,14 +134,14 @@ def _run_all(
         if unit != unit.trained and unit.trained.is_done(paths[unit.trained])
     ]
     statuses |= run_in(pool, jobs(evaluations), folder, len(evaluations))
-    # one at a time on all cores: a run beside a timed run would change its time
+    # timed runs use the machine exclusively: concurrent runs would slow them down
     timed = [unit for unit in pending if unit.timed]
     alone = replace(pool, workers=1, threads=pool.threads * pool.workers)
     return statuses | run_in(alone, jobs(timed), folder, len(timed))
 
 
 def _model(unit: PaperRun, paths: Mapping[PaperRun, Path]) -> list[str]:
-    """The checkpoint that an evaluation begins from; the base model is the one as given."""
+    """Return the model= argument of an evaluation: its trained checkpoint, if there is one."""
     if unit == unit.trained:
         return []
     run = paths[unit.trained]
@@ -152,7 +152,7 @@ def _model(unit: PaperRun, paths: Mapping[PaperRun, Path]) -> list[str]:
 def _write(
     folder: Path, paths: Mapping[PaperRun, Path], options: ReproduceConfig, config: RunConfig
 ) -> list[Path]:
-    """Write the tables and figures from the runs that are done; returns the files."""
+    """Write the tables and figures from finished runs and return the paths."""
     written: list[Path] = []
     for number in options.tables():
         if number not in SCORES:

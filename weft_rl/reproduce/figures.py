@@ -1,4 +1,4 @@
-"""The paper's figures from run directories: token entropies, reward curves, training time."""
+"""The paper's figures from run directories: token entropies, rewards, training time."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ from weft_rl.stats import t_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The paper draws the highest and lowest mean entropies of the 100 most frequent tokens.
+# The paper shows the highest and lowest mean entropies of the 100 most frequent tokens.
 _FREQUENT, _DRAWN = 100, 20
 
 
 def token_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
-    """Figure 2: the frequent tokens of highest and of lowest mean entropy; all of them as CSV.
+    """Draw figure 2: frequent tokens of highest and lowest mean entropy; write all to CSV.
 
-    Means are over the runs. Writes nothing without a run."""
+    Averages over the runs. Writes nothing without runs."""
     entropies: dict[str, list[float]] = {}
     counts: dict[str, int] = {}
     for unit, run in runs.items():
@@ -53,12 +53,12 @@ def token_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
 
 
 def _visible(token: str) -> str:
-    """A token as a label; white space and control characters are escaped."""
+    """Escape white space and control characters of a token label."""
     return token if token.strip() and token.isprintable() else ascii(token)
 
 
 def curves_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
-    """Figure 3: reward over RL steps after each cold start, with the band over seeds."""
+    """Draw figure 3: reward over RL steps after each cold start, with a band over seeds."""
     arms: dict[str, list[Line]] = {}
     for unit, run in runs.items():
         line = read_curves(run, "reward").get("rl")
@@ -78,7 +78,7 @@ def curves_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
 
 
 def time_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
-    """Figure 4: WeFT's training time over SFT's by seed, and their mean with its interval."""
+    """Draw figure 4: WeFT training time over SFT's by seed, with the mean and its interval."""
     times: dict[tuple[str, int], float] = {}
     for unit, run in runs.items():
         rows = [row for row in read_lines(run / METRICS) if row.get("stage") == unit.arm]
@@ -102,7 +102,7 @@ def time_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
 
 
 def _save(figure: "Figure", rows: Sequence[Sequence[str]], folder: Path, name: str) -> list[Path]:
-    """Write the figure as .png, .svg and .html and its numbers as .csv; returns the paths."""
+    """Write the figure as .png, .svg and .html and its data as .csv; return the paths."""
     paths = [folder / f"{name}{ending}" for ending in (".png", ".svg", ".html", ".csv")]
     for path in paths[:-1]:
         save_figure(figure, path, title=name)

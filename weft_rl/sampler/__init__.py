@@ -1,4 +1,4 @@
-"""Sampling from masked diffusion models; torch is imported with the first name that needs it."""
+"""Sampling from masked diffusion models. torch is imported on first use."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,8 +1,8 @@
-"""Completions by block-wise denoising: which rows a step works on, and what it computes.
+"""Block-wise denoising: row scheduling and the computation of each step.
 
-`unmasking` decides what is unmasked. N prompts, A of them in a step, P prompt and T completion
-tokens, M masked positions, V vocabulary. The module is not called `generate`: a submodule of that
-name would replace the function `generate` that the package exports."""
+`unmasking` selects the tokens to unmask. N prompts, A of them in a step, P prompt and T completion
+tokens, M masked positions, V vocabulary. A module named `generate` would shadow the exported
+function `generate`."""
 
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -34,26 +34,26 @@ from weft_rl.sampler.validation import check_input, special_ids
 class SamplerOutput:
     """Completions of a batch, in the order of its prompts."""
 
-    tokens: Tensor  # (N, P + T) long: the prompts as given, then the completions
+    tokens: Tensor  # (N, P + T) long: prompts, then completions
     completions: Tensor  # (N, T) long, without mask tokens
     lengths: Tensor  # (N,) long: tokens before the first end token, T without one
-    forwards: int  # calls of the model
-    trace: list[list[TraceEntry]] | None  # each row's unmasked tokens in order, if requested
+    forwards: int  # number of forward passes
+    trace: list[list[TraceEntry]] | None  # unmasked tokens of each row in order, if requested
 
 
 @dataclass(frozen=True)
 class Step:
-    """The tokens that a step unmasked (R of them), and the progress so far."""
+    """The R tokens unmasked by a step, and the progress so far."""
 
-    rows: Ints  # (R,) which prompt
+    rows: Ints  # (R,) prompt index
     positions: Ints  # (R,) in the completion
     tokens: Ints  # (R,)
     confidences: Floats  # (R,)
     finished: int  # completions
     total: int  # completions
-    share: float  # of all work that is done, in [0, 1]; positions after an end count as done
+    share: float  # fraction of the work done, in [0, 1]; positions after an end token count as done
     committed: int  # tokens
-    forwards: int  # calls of the model
+    forwards: int  # forward passes
     seconds: float
 
 
@@ -72,20 +72,21 @@ def generate(
 ) -> SamplerOutput:
     """Complete each prompt by denoising T mask tokens block by block.
 
-    model: a transformers masked language model whose config names the mask and end tokens;
+    model: a transformers masked language model whose config names the mask and end tokens.
     prompt_ids (N, P) long; attention_mask (N, P), 0 on left padding; seeds (N,) ints, default
-    0 .. N-1; batch_size: rows denoised together, the next prompt replaces a finished one;
-    on_step: called after every step.
+    0 .. N-1. batch_size: rows denoised together; the next prompt replaces a finished one. on_step:
+    called after every step.
 
-    A row depends on its prompt and seed, not on padding, batch size or other rows, up to the
-    rounding of matmuls (in bfloat16 that sometimes decides between two nearly equal candidates).
-    Candidates are sampled from softmax(logits / temperature) without the mask token; confidence is
-    the float32 probability at temperature 1 over the full vocabulary. early_stop changes no token
-    up to the end token. cache="none" is exact, caches are approximate. The model's modes and the
-    global random state do not change.
-    Raises ValueError for input that does not fit the model, UserError for canvases longer than its
-    positions and for logits that are not finite.
-    Source: LLaDA's sampler, ties to the lowest index; Fast-dLLM for caches, threshold, factor."""
+    A row depends on its prompt and seed only, not on padding, batch size or other rows, up to the
+    rounding of matmuls (in bfloat16, rounding can decide between two nearly equal candidates).
+    Candidates are sampled from softmax(logits / temperature) without the mask token. Confidence is
+    the float32 probability at temperature 1 over the full vocabulary. early_stop does not change
+    tokens up to the end token. cache="none" is exact; caches are approximate. Module modes and
+    global random state are unchanged.
+
+    Raises ValueError for invalid input, UserError for canvases that exceed the model's positions
+    and for logits that are not finite. Source: LLaDA's sampler, ties to the lowest index; Fast-dLLM
+    for caches, threshold, factor."""
     mask_id, end_ids = special_ids(model)
     visible = torch.ones_like(prompt_ids) if attention_mask is None else attention_mask.long()
     row_seeds = [*range(len(prompt_ids))] if seeds is None else [index(seed) for seed in seeds]
@@ -105,7 +106,7 @@ def generate(
 
 
 class _Sampler:
-    """The loop over steps: rows occupy slots of the batch until they are finished."""
+    """Loop over steps. Rows occupy slots of the batch until they are finished."""
 
     def __init__(
         self,
@@ -120,11 +121,11 @@ class _Sampler:
         self.position_keys = stream_keys(seeds, "position")
         end_ids = state.end_ids.tolist()
         self.forbidden = [mask_id, *(end_ids if config.end_tokens == "never" else [])]
-        # as LLaDA's logits_eos_inf: confidences are those of a vocabulary without the token
+        # as LLaDA's logits_eos_inf: the token is also removed from the confidences
         self.removed = end_ids[:1] if config.end_tokens == "no_eos" else []
 
     def run(self, slots: int, on_step: OnStep | None) -> int:
-        """Complete every row, `slots` at a time; returns the number of forwards."""
+        """Complete all rows, `slots` at a time, and return the number of forward passes."""
         state, total, start = self.state, len(self.state.tokens), time.perf_counter()
         rows, waiting = np.arange(slots), np.arange(slots, total)
         forwards = committed = 0
@@ -135,7 +136,7 @@ class _Sampler:
             rows, waiting = self._assign_slots(rows, unfinished, waiting)
             if on_step is not None:
                 finished = total - int(state.unfinished(rows).sum()) - len(waiting)
-                # rows that just got a slot have done nothing yet
+                # rows that just got a slot have no progress yet
                 share = (finished + (1 - masked[unfinished].mean(axis=1)).sum()) / total
                 on_step(
                     Step(
@@ -154,12 +155,12 @@ class _Sampler:
         return forwards
 
     def _assign_slots(self, rows: Ints, unfinished: Bools, waiting: Ints) -> tuple[Ints, Ints]:
-        """Return the rows of the next step by slot (A,), and those that still wait."""
+        """Return the rows of the next step by slot (A,), and the waiting rows."""
         free = np.flatnonzero(~unfinished)
         filled, empty = free[: len(waiting)], free[len(waiting) :]
         rows = rows.copy()
         rows[filled] = waiting[: len(filled)]
-        # compiled batches have one shape: finished rows keep their slots until all are finished
+        # compiled batches have a fixed shape: finished rows keep their slots until all are finished
         if len(empty) and not (self.config.compile and len(free) < len(rows)):
             kept = np.setdiff1d(np.arange(len(rows)), empty)
             self.runner.keep_slots(kept)
@@ -167,10 +168,10 @@ class _Sampler:
         return rows, waiting[len(filled) :]
 
     def _step(self, rows: Ints) -> tuple[Ints, Ints]:
-        """Run one forward and unmask; returns row and position of each unmasked token.
+        """Run one forward pass and unmask; return row and position of each unmasked token.
 
-        Rows that need a full forward wait for those in the middle of a block: one forward of many
-        rows is faster than two of few, and no row's result depends on when it runs."""
+        Rows that need a full forward wait for rows in the middle of a block: one large forward is
+        faster than two small ones. Results do not depend on the schedule."""
         state, fixed_shape = self.state, self.config.compile
         full = state.needs_full_forward(rows)
         active = state.unfinished(rows) if fixed_shape else np.ones(len(rows), dtype=bool)
@@ -178,7 +179,7 @@ class _Sampler:
         slots = np.flatnonzero(active if all_full else active & ~full)
         stepping = rows[slots]
         where = state.masked_positions(stepping)
-        # with a fixed shape all rows are sent, and the results of the others are ignored
+        # with a fixed shape all rows are sent; results of inactive rows are ignored
         sent, asked = stepping, where
         if fixed_shape:
             sent, asked = rows, MaskedPositions(slots[where.index], where.position)
@@ -196,7 +197,7 @@ class _Sampler:
         return stepping[chosen.index], chosen.position
 
     def _candidates(self, logits: Tensor, row: Ints, position: Ints) -> tuple[Ints, Floats]:
-        """Sample a token for each masked position (M,); returns what decides its order too."""
+        """Sample a token for each masked position (M,), with the confidence that ranks it."""
         draws = None
         if self.config.temperature:
             draws = torch.from_numpy(self._draws(self.token_keys, row, position))
@@ -204,7 +205,7 @@ class _Sampler:
         if self.removed:
             logits[:, self.removed] = -torch.inf
         sampled = sample_candidates(logits, draws, self.config.temperature, self.forbidden)
-        tokens, bits = sampled.cpu().numpy()  # the one transfer of a step
+        tokens, bits = sampled.cpu().numpy()  # the only device-to-host transfer of a step
         confidence = bits.view(np.float32)
         invalid = np.isnan(confidence)
         if invalid.any():
@@ -223,7 +224,7 @@ class _Sampler:
 
 @contextmanager
 def _evaluation_mode(model: nn.Module) -> Generator[None]:
-    """Turn off dropout and the like; restores each module's mode afterwards."""
+    """Set evaluation mode (no dropout) and restore each module's mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

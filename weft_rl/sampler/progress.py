@@ -1,4 +1,4 @@
-"""Sampling on a terminal: a progress bar, and a completion while it is denoised."""
+"""Terminal progress of sampling: a progress bar and a live completion."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -23,14 +23,14 @@ def progress_bar(
 ) -> Generator["Callable[[Step], None]"]:
     """Yield an `on_step` for `generate` that shows completions, speed, forwards and time left.
 
-    On stderr unless a console is given, and only on a terminal. log: elsewhere print lines."""
+    The default console is stderr. Without a terminal it shows nothing, or log lines if `log`."""
     columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[state]}"))
     console = console or Console(stderr=True)
     if log and not console.is_terminal:
         lines = LogLines(label)
         yield lambda step: lines.update(step.share, state(step))
         return
-    # without a terminal rich leaves an empty line
+    # without a terminal, rich would print an empty line
     disable = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=disable) as progress:
         task = progress.add_task(label, total=1, state="")
@@ -51,7 +51,7 @@ def live_completion(
 ) -> Generator["Callable[[Step], None]"]:
     """Yield an `on_step` that shows the first row's completion of `length` tokens, masks as dots.
 
-    On stderr unless a console is given, and only on a terminal."""
+    The default console is stderr. Without a terminal it shows nothing."""
     console = console or Console(stderr=True)
     texts = [_MASK] * length
     if not console.is_terminal:

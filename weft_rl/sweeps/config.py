@@ -1,4 +1,4 @@
-"""Options of the commands that start many runs, and the arguments that they pass on."""
+"""Options of sweep commands, and the arguments for their runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ class SweepConfig(Block):
         require(fits, "resources", self.resources, rule)
 
     def requested(self) -> dict[str, int | str]:
-        """The resources by name, whole numbers as int."""
+        """Return the resources by name; integers are converted to int."""
         pairs = (item.partition("=") for item in self.resources)
         return {key: int(value) if value.isdecimal() else value for key, _, value in pairs}
 
@@ -54,17 +54,17 @@ class SweepConfig(Block):
 def split_arguments(
     argv: Sequence[str], schema: type[Any], reserved: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
-    """Split arguments into those for `schema`, with flags and bare words, and those for the runs.
+    """Split arguments into those of `schema`, with flags and bare words, and those of the runs.
 
-    reserved: options of a run that the command sets itself, with what to do instead. Raises
-    UserError for one of them."""
+    reserved: run options that the command sets itself, with the message for the user. Raises
+    UserError if one is given."""
     for_schema, for_runs = [], []
     schema_keys, run_keys = leaves(schema), leaves(RunConfig)
     for argument in argv:
         key, equals, _ = argument.partition("=")
         if key in reserved and equals:
             raise UserError(f"{shown(argument)}: {reserved[key]}")
-        # a misspelled option of the command gets the command's suggestion, not the runs'
+        # suggest the command's option for a misspelled key, not the runs' option
         misspelled = key not in run_keys and get_close_matches(key[:100], schema_keys, 1)
         is_own = key in schema_keys or misspelled or not equals
         (for_schema if is_own else for_runs).append(argument)

@@ -1,4 +1,4 @@
-"""The runs of a sweep: a few at a time, each a process with a log; failed runs are retried."""
+"""Parallel jobs of a sweep, each a process with a log file and retries."""
 
 import os
 import subprocess
@@ -19,13 +19,13 @@ from weft_rl.sweeps.launchers import local, ray_cluster, submitit
 from weft_rl.sweeps.launchers.base import Command, Running, Start
 
 LOGS = "logs"
-_POLL_S = 0.2  # short against a run, long against a poll
-_TAIL = 4096  # bytes at the end of a log that hold its last line
+_POLL_S = 0.2  # short compared with a run, long compared with the cost of a poll
+_TAIL = 4096  # bytes read from the end of a log to find its last line
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run: its name, which is also its directory's, and the arguments of `weft_rl.pipeline`."""
+    """A run: its name, also the directory name, and its `weft_rl.pipeline` arguments."""
 
     name: str
     arguments: Sequence[str]
@@ -33,7 +33,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Pool:
-    """How jobs run: how many at a time, with how many threads and retries each, and where."""
+    """Execution of jobs: number of workers, threads and retries per job, start function."""
 
     workers: int
     threads: int
@@ -50,10 +50,10 @@ def check_launcher(options: SweepConfig) -> None:
 
 
 def workers_and_threads(options: SweepConfig, device: str, jobs: int) -> tuple[int, int]:
-    """The number of jobs at a time, and each one's threads unless OMP_NUM_THREADS is set.
+    """Return the number of parallel jobs and the threads per job.
 
-    Local runs share the cores. On a cluster all jobs are submitted at once, each with the threads
-    that its resources name. device: the `device=` of the runs."""
+    Local jobs share the cores. On a cluster all jobs are submitted at once, with the threads that
+    their resources request. device: `device=` of the runs. OMP_NUM_THREADS takes precedence."""
     if options.launcher != "local":
         requested = options.requested()
         threads = requested.get("cpus_per_task", requested.get("num_cpus", 1))
@@ -65,24 +65,24 @@ def workers_and_threads(options: SweepConfig, device: str, jobs: int) -> tuple[i
 
 
 def _has_cuda() -> bool:
-    """Whether runs would find a GPU; a subprocess asks, so that this one does not import torch."""
+    """Check for a GPU in a subprocess, which avoids importing torch here."""
     code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
     return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def open_pool(options: SweepConfig, folder: Path, device: str, jobs: int) -> Pool:
-    """The pool of a sweep in `folder`. Raises UserError for resources that the launcher lacks."""
+    """Return the pool of a sweep in `folder`. Raises UserError for unsupported resources."""
     connect = {"local": local, "submitit": submitit, "ray": ray_cluster}[options.launcher].connect
     start = connect((folder / LOGS).resolve(), options.requested())
     return Pool(*workers_and_threads(options, device, jobs), options.retries, start)
 
 
 def run_in(pool: Pool, jobs: Sequence[Job], folder: Path, total: int) -> dict[str, int]:
-    """Run the jobs in `folder`; returns their last exit statuses by name, below 0 if killed.
+    """Run the jobs in `folder` and return their exit statuses by name, below 0 if killed.
 
-    total: also counts jobs that were done before. A failed job does not stop the others and is
-    retried after them if that can help. An exception terminates the running jobs, which save a
-    checkpoint. Raises UserError if another process is running one of the jobs."""
+    total: number of jobs including finished ones. A failed job does not stop the others and is
+    retried after them if a retry can help. On an exception, running jobs save a checkpoint and
+    stop. Raises UserError if another process is running one of the jobs."""
     queue = deque(jobs)
     running: dict[str, tuple[Job, Running, float]] = {}
     statuses: dict[str, int] = {}
@@ -129,7 +129,7 @@ def run_in(pool: Pool, jobs: Sequence[Job], folder: Path, total: int) -> dict[st
 
 
 def can_help(status: int) -> bool:
-    """Whether a retry can change the status: killed, failed or interrupted, not a user error."""
+    """Return whether a retry can succeed: killed, failed or interrupted, not a user error."""
     return status < 0 or status in (1, 3)
 
 
@@ -142,16 +142,16 @@ def _outcome(status: int) -> str:
 def _start(pool: Pool, job: Job, folder: Path) -> Running:
     pipeline = [sys.executable, "-m", "weft_rl.pipeline"]
     log = (folder / LOGS / f"{job.name}.log").resolve()
-    # the caller's OMP_NUM_THREADS, if set: a cluster's worker may have another one
+    # set here, because a cluster worker may have another OMP_NUM_THREADS
     threads = os.environ.get("OMP_NUM_THREADS") or str(pool.threads)
     arguments = [*pipeline, *job.arguments, f"out={folder / job.name}"]
     return pool.start(Command(arguments, Path.cwd(), log, threads))
 
 
 def train_base(pool: Pool, folder: Path, arguments: Sequence[str]) -> dict[str, int]:
-    """Train the base model that all runs begin from, or find it in the cache; its exit status.
+    """Train the shared base model, or reuse the cached one, and return its exit status.
 
-    Otherwise runs that start together would each train it. Raises UserError for a user error."""
+    Without this, parallel runs would each train it. Raises UserError for a user error."""
     job = Job("base", [*arguments, "stages=[base]", "eval.after_each=false"])
     statuses = run_in(pool, [job], folder, 1)
     if statuses[job.name] == 2:
@@ -161,9 +161,9 @@ def train_base(pool: Pool, folder: Path, arguments: Sequence[str]) -> dict[str, 
 
 
 def exit_status(command: str, folder: Path, statuses: Mapping[str, int], resume: str) -> int:
-    """Print a line per failed run; returns the exit status of the sweep.
+    """Print one line per failed run and return the exit status of the sweep.
 
-    resume: how to resume. Raises Interrupted if all failed runs can be resumed."""
+    resume: command shown to the user. Raises Interrupted if all failed runs can be resumed."""
     failed = {name: status for name, status in statuses.items() if status}
     for name, status in failed.items():
         log = folder / LOGS / f"{name}.log"
@@ -174,6 +174,6 @@ def exit_status(command: str, folder: Path, statuses: Mapping[str, int], resume:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that is not blank; empty without one."""
+    """Return the last nonblank line of a log, or an empty string."""
     text = log.read_bytes()[-_TAIL:].decode("utf-8", "replace") if log.exists() else ""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -1,1 +1,1 @@
-"""Launchers of a sweep's runs: one module each, with a function `connect`."""
+"""Launchers of a sweep's runs: one module each, with a `connect` function."""

@@ -1,4 +1,4 @@
-"""A run as a process: its arguments, its log, and signals passed on to it."""
+"""A run as a process: arguments, log, forwarded signals."""
 
 import os
 import signal
@@ -14,24 +14,24 @@ class Command:
     """A command line with its working directory, log file and number of threads."""
 
     arguments: Sequence[str]
-    folder: Path  # absolute; relative paths in the arguments start here
-    log: Path  # absolute; appended to
+    folder: Path  # absolute working directory
+    log: Path  # absolute; opened in append mode
     threads: int | str  # OMP_NUM_THREADS
 
 
 class Running(Protocol):
-    """A started command; a subprocess.Popen is one."""
+    """A started command, for example a subprocess.Popen."""
 
     def poll(self) -> int | None:
-        """The exit status, below 0 if it was killed; None while it is queued or runs."""
+        """Return the exit status, below 0 if killed; None while queued or running."""
         ...
 
     def terminate(self) -> None:
-        """Ask it to save a checkpoint and stop; returns at once."""
+        """Request a checkpoint and exit, without waiting."""
         ...
 
     def wait(self) -> object:
-        """Wait until it has stopped."""
+        """Wait for the exit."""
         ...
 
 
@@ -39,7 +39,7 @@ Start = Callable[[Command], Running]
 
 
 def spawn(command: Command, log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start the command on this machine with its open log."""
+    """Start the command on this machine; stdout and stderr go to `log`."""
     return subprocess.Popen(
         [*command.arguments],
         stdin=subprocess.DEVNULL,
@@ -47,14 +47,14 @@ def spawn(command: Command, log: IO[bytes]) -> subprocess.Popen[bytes]:
         stderr=subprocess.STDOUT,
         cwd=command.folder,
         env=os.environ | {"OMP_NUM_THREADS": str(command.threads)},
-        # a signal to the group (Ctrl-C) must reach the run once, from its launcher: a second one
-        # would end it before its checkpoint is written
+        # the launcher forwards Ctrl-C once; a second signal from the group would kill the
+        # run before it saves a checkpoint
         process_group=0,
     )
 
 
 class ClusterTask:
-    """A command inside the task of a cluster, which receives the cluster's signals."""
+    """A command in a cluster task, which receives the cluster's signals."""
 
     def __init__(self, command: Command) -> None:
         self.command = command
@@ -62,7 +62,7 @@ class ClusterTask:
         self.stopping = False
 
     def __call__(self) -> int:
-        """Run the command to its end and return its status; SIGTERM is passed on to it."""
+        """Run the command, forward SIGTERM to it, and return its exit status."""
         with self.command.log.open("ab") as log:
             self.process = spawn(self.command, log)
         before = signal.signal(signal.SIGTERM, lambda *_: self.stop())
@@ -74,14 +74,14 @@ class ClusterTask:
             signal.signal(signal.SIGTERM, before)
 
     def stop(self) -> None:
-        """Terminate the command, once: a second signal would end it before its checkpoint."""
+        """Terminate the command once: a second signal would kill it before its checkpoint."""
         if self.process is not None and not self.stopping:
             self.stopping = True
             self.process.terminate()
 
     def stop_and_wait(self) -> None:
-        """Terminate the command and wait; a signal handler may call this during __call__."""
+        """Terminate the command and wait. Safe in a signal handler during __call__."""
         self.stop()
         if self.process is not None and self.process.returncode is None:
-            # Popen.wait would deadlock: __call__ holds its lock
+            # Popen.wait would deadlock, because __call__ holds its lock
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)

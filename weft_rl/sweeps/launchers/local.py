@@ -1,4 +1,4 @@
-"""Processes of this machine."""
+"""Launcher for local processes."""
 
 import fcntl
 import subprocess
@@ -10,9 +10,7 @@ from weft_rl.sweeps.launchers.base import Command, Start, spawn
 
 
 def connect(folder: Path, resources: Mapping[str, int | str]) -> Start:
-    """Return the function that starts a command.
-
-    folder: the sweep's logs, for files of the launcher; resources: of each command; unused here."""
+    """Return the function that starts a command. folder, resources: unused here."""
     return start
 
 
@@ -20,8 +18,8 @@ def start(command: Command) -> subprocess.Popen[bytes]:
     """Start a command. Raises UserError if another process is running it."""
     with command.log.open("ab") as log:
         try:
-            # the run inherits the lock and holds it as long as it lives: after `kill -9` of the
-            # sweep its runs continue and must not be started a second time
+            # the run inherits the lock: if the sweep is killed, its runs continue and keep their
+            # logs locked, so a second sweep cannot start them again
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Ray tasks, on the cluster that RAY_ADDRESS names or that this machine belongs to, or here."""
+"""Launcher for Ray tasks: on the cluster of RAY_ADDRESS or of this machine, else locally."""
 
 import signal
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from weft_rl.sweeps.launchers.base import ClusterTask, Command, Start
 
 
 def connect(folder: Path, resources: Mapping[str, int | str]) -> Start:
-    """Return the function that submits a command to Ray, with the arguments of local.connect.
+    """Return the function that submits a command to Ray; same arguments as local.connect.
 
-    resources: options of a Ray task (num_cpus, num_gpus, ...). The folder must be shared by the
-    nodes. Raises UserError for an unknown resource."""
+    folder: shared by the nodes. resources: Ray task options (num_cpus, num_gpus, ...). Raises
+    UserError for an unknown resource."""
     ray = import_module("ray")
     ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
     try:
@@ -30,8 +30,6 @@ def _task(command: Command) -> int:
 
 
 class _RayRun:
-    """A Ray task as a running command."""
-
     def __init__(self, reference: Any) -> None:
         self.reference = reference
 
@@ -45,9 +43,9 @@ class _RayRun:
         except errors.TaskCancelledError:
             return -signal.SIGTERM
         except errors.RayTaskError:
-            return 1  # an error of the task, not of the run
+            return 1  # the task failed, not the run
         except errors.RayError:
-            return -signal.SIGKILL  # the worker or its node is lost
+            return -signal.SIGKILL  # the worker or its node died
 
     def terminate(self) -> None:
         import_module("ray").cancel(self.reference)

@@ -1,4 +1,4 @@
-"""Slurm jobs, through submitit."""
+"""Launcher for Slurm jobs through submitit."""
 
 import shutil
 import signal
@@ -11,11 +11,11 @@ from typing import Any
 from weft_rl.errors import UserError
 from weft_rl.sweeps.launchers.base import ClusterTask, Start
 
-_POLL_S = 1.0  # each poll of a job calls sacct
+_POLL_S = 1.0  # each poll calls sacct
 
 
 def check_cluster() -> None:
-    """Raise UserError without Slurm: submitit would start all runs on this machine at once."""
+    """Raise UserError without Slurm: submitit would then start all runs locally at once."""
     for name in ("sbatch", "srun"):
         if shutil.which(name) is None:
             raise UserError(
@@ -25,10 +25,10 @@ def check_cluster() -> None:
 
 
 def connect(folder: Path, resources: Mapping[str, int | str]) -> Start:
-    """Return the function that submits a command, with the arguments of local.connect.
+    """Return the function that submits a command; same arguments as local.connect.
 
-    resources: submitit's parameters (timeout_min, gpus_per_node, slurm_partition, ...). The folder
-    must be shared by the nodes. Raises UserError for an unknown resource."""
+    folder: shared by the nodes. resources: submitit parameters (timeout_min, gpus_per_node,
+    slurm_partition, ...). Raises UserError for an unknown resource."""
     try:
         executor = import_module("submitit").AutoExecutor(folder / "submitit")
         executor.update_parameters(**resources)
@@ -40,14 +40,12 @@ def connect(folder: Path, resources: Mapping[str, int | str]) -> Start:
 
 class _ResumableTask(ClusterTask):
     def checkpoint(self) -> Any:
-        """Stop the run and resubmit it; submitit calls this before the time limit or preemption."""
+        """Stop the run and resubmit it. submitit calls this before a timeout or preemption."""
         self.stop_and_wait()
         return import_module("submitit.helpers").DelayedSubmission(_ResumableTask(self.command))
 
 
 class _SubmittedRun:
-    """A job as a running command."""
-
     def __init__(self, job: Any) -> None:
         self.job = job
 
@@ -58,9 +56,9 @@ class _SubmittedRun:
         try:
             return self.job.result()
         except errors.FailedJobError:
-            return 1  # an error of the task, not of the run
+            return 1  # the task failed, not the run
         except errors.UncompletedJobError:
-            return -signal.SIGKILL  # no result: killed, cancelled, or its node is lost
+            return -signal.SIGKILL  # no result: killed, canceled, or the node died
 
     def terminate(self) -> None:
         self.job.cancel(check=False)
