@@ -1,4 +1,4 @@
-"""Warnings before a stage that may not fit, and advice after an allocation that failed."""
+"""Memory warnings before a stage, and advice after out-of-memory errors."""
 
 import os
 from collections.abc import Generator, Sequence
@@ -15,11 +15,11 @@ _SHARDING_LAUNCHERS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
 
 
 def memory_warnings(config: RunConfig, stages: Sequence[str]) -> list[str]:
-    """One line for each of these stages whose plan exceeds the device's free memory.
+    """Return a warning per stage whose planned memory exceeds the device's free memory.
 
     Empty if the plan is unknown: for a model on the Hub, or if the launcher shards."""
     from weft_rl.distributed import find_device
-    from weft_rl.models.memory import free_memory  # a help text does not wait for torch
+    from weft_rl.models.memory import free_memory  # --help must not import torch
 
     device = find_device(config.device)
     free = free_memory(device)
@@ -41,9 +41,9 @@ def memory_warnings(config: RunConfig, stages: Sequence[str]) -> list[str]:
 
 @contextmanager
 def advise_on_out_of_memory(config: RunConfig, stage: str, resume: str) -> Generator[None]:
-    """Raise OutOfMemory if an allocation fails in the body, which runs a stage or "eval".
+    """Raise OutOfMemory with advice if an allocation fails in the body.
 
-    resume: arguments that resume the run."""
+    stage: a stage or "eval"; resume: arguments that resume the run."""
     try:
         yield
     except (MemoryError, OSError, RuntimeError) as error:
@@ -52,7 +52,7 @@ def advise_on_out_of_memory(config: RunConfig, stage: str, resume: str) -> Gener
         if not is_out_of_memory(error):
             raise
         device = find_device(config.device)
-        # an allocator's error begins with the size that it was asked for
+        # the first line of an allocator's error has the requested size
         cause = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise OutOfMemory(
             f"stage {stage}: {device} ran out of memory ({cause}); with more memory resume with: "
@@ -62,7 +62,7 @@ def advise_on_out_of_memory(config: RunConfig, stage: str, resume: str) -> Gener
 
 
 def _advice(config: RunConfig, stage: str, device_type: str, room: float = 0) -> str:
-    """Options of a run that lower a stage's memory, until it fits `room` bytes."""
+    """Return run options that reduce a stage's memory, until it fits `room` bytes."""
     if stage == "eval":
         return f"lower eval.batch_size={config.eval.batch_size}"
     try:
@@ -74,6 +74,6 @@ def _advice(config: RunConfig, stage: str, device_type: str, room: float = 0) ->
 
 
 def _options(device_type: str) -> PlanConfig:
-    """The plan of this process; of the hardware only whether it is a GPU counts."""
+    """Return plan options for this process; only CPU or GPU matters for memory."""
     hardware = "cpu" if device_type == "cpu" else "h100"
     return PlanConfig(hardware=hardware, devices=rank_and_world()[1])

@@ -1,4 +1,4 @@
-"""Checks of a run before its directory is created and a stage has taken hours."""
+"""Checks of a run before its directory is created."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from weft_rl.trainers.infra.trackers import check_trackers
 
 
 def check_run(config: RunConfig, *, here: bool = True) -> None:
-    """Raise UserError for what a stage of the run would fail on.
+    """Raise UserError for problems that a stage of the run would fail on.
 
     here: whether the run uses this machine's devices."""
     check_trackers(config.trackers)
@@ -45,9 +45,9 @@ def check_run(config: RunConfig, *, here: bool = True) -> None:
 
 
 def model_path(config: RunConfig) -> str | None:
-    """Return the folder or hub id of the model; None for a toy model, which the run pretrains.
+    """Return the folder or Hub id of the model; None for a toy model, which the run pretrains.
 
-    Raises UserError for a folder that does not exist or is incomplete."""
+    Raises UserError for a missing or incomplete folder."""
     if config.model in TOY_MODELS:
         return None
     place = PUBLISHED.get(config.model, config.model)
@@ -67,9 +67,9 @@ def _is_hub_id(place: str) -> bool:
 
 
 def check_data(config: RunConfig) -> None:
-    """Read every data file of the run. Raises UserError naming file and line.
+    """Read all data files of the run. Raises UserError naming file and line.
 
-    Records on the hub are read by the stage that needs them."""
+    Hub data is read by the stage that needs it."""
     load_task(config.task)
     needs_generated = "rl" in config.stages and config.rl.rollout.data is None
     if needs_generated and REGISTRY[config.task].generate is None:
@@ -86,7 +86,7 @@ def check_data(config: RunConfig) -> None:
 
 
 def check_own_task(config: RunConfig) -> None:
-    """Try a user's task on its first records. Raises UserError with the line of the task's file."""
+    """Try a user's task on its first records. Raises UserError with a line of the task file."""
     if not config.task.endswith(".py"):
         return
     firsts, rollout = [], config.rl.rollout
@@ -108,8 +108,7 @@ def check_own_task(config: RunConfig) -> None:
 
 
 def check_rewards(config: RunConfig) -> None:
-    """Raise UserError for rewards that the task does not have, and unless there is one weight for
-    each."""
+    """Raise UserError for rewards that the task lacks, and for a wrong number of weights."""
     if "rl" not in config.stages:
         return
     rule = f"there are none for task={config.task}, which has its own; use rewards=plain"
@@ -135,7 +134,7 @@ def check_device(config: RunConfig) -> None:
     """Raise UserError for a device that does not exist or does not support 4-bit weights."""
     if config.device in ("auto", "cpu") and config.memory.weights != "nf4":
         return
-    from weft_rl.models.loading import four_bits  # --help must not wait for torch
+    from weft_rl.models.loading import four_bits  # --help must not import torch
 
     device = find_device(config.device)
     if config.memory.weights == "nf4":
@@ -143,9 +142,9 @@ def check_device(config: RunConfig) -> None:
 
 
 def check_adapters(config: RunConfig) -> None:
-    """Raise UserError for adapters of modules that the model does not have.
+    """Raise UserError for adapter targets that the model lacks.
 
-    Models on the hub other than the published ones are checked by the stage that fetches them."""
+    Unpublished Hub models are checked by the stage that downloads them."""
     place = model_path(config)
     base = "" if place is None else base_of(place)
     if place is None or base in PUBLISHED.values() or Path(base).is_dir():

@@ -1,4 +1,4 @@
-"""The run directory of a command: created, or verified and resumed, with config.yaml written."""
+"""Create or resume a run directory, with config.yaml."""
 
 import os
 import platform
@@ -31,20 +31,20 @@ _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "
 
 @contextmanager
 def claim_run_dir(config: RunConfig) -> Generator[Path]:
-    """Lock the run directory and write its configuration; it must be new, or resumable with it.
+    """Lock a new or resumable run directory and write config.yaml.
 
-    Other processes than the first wait until that is done. Raises UserError for a directory that
-    cannot be written, is in use, or has other content, another configuration or other stages."""
+    Other ranks wait for the first one. Raises UserError if the directory cannot be written, is in
+    use, or has other content, another configuration or other stages."""
     if rank_and_world()[0] != 0:
         yield _wait_until_claimed(config)
         return
     run = Path(config.out) if config.out else fresh_folder("-".join(config.stages))
     with writing(run):
         run.mkdir(parents=True, exist_ok=True)
-        _require_resumable(config, run)  # before the lock file is written
+        _require_resumable(config, run)  # before creating the lock file
     with run_lock(run):
         with writing(run):
-            _require_resumable(config, run)  # another process may have written meanwhile
+            _require_resumable(config, run)  # again: another process may have written
             write_text(run / CONFIG, to_yaml(config) + environment())
         yield run
 
@@ -63,7 +63,7 @@ def environment() -> str:
 
 
 def fresh_folder(name: str) -> Path:
-    """Create runs/<time>-<name>, with a number appended if another process just created it."""
+    """Create runs/<time>-<name>, with a number appended if it exists."""
     first = f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     for number in count(1):
         folder = Path(first if number == 1 else f"{first}-{number}")
@@ -79,7 +79,7 @@ def fresh_folder(name: str) -> Path:
 
 @contextmanager
 def writing(folder: Path) -> Generator[None]:
-    """Turn the system's refusal to write the folder `out=` into a UserError, except a full disk."""
+    """Turn OSError on writing `out=` into UserError, except for a full disk."""
     try:
         yield
     except OSError as error:
@@ -91,9 +91,9 @@ def writing(folder: Path) -> Generator[None]:
 
 
 def _wait_until_claimed(config: RunConfig) -> Path:
-    """Return the run directory once the first process has written its configuration.
+    """Return the run directory once the first process has written config.yaml.
 
-    Raises Interrupted if the launcher ends first, or after reliability.stall_timeout seconds."""
+    Raises Interrupted if the launcher exits, or after reliability.stall_timeout seconds."""
     run, parent = Path(str(config.out)), os.getppid()
     limit = time.monotonic() + config.reliability.stall_timeout
     while not (run / CONFIG).exists():
@@ -104,9 +104,9 @@ def _wait_until_claimed(config: RunConfig) -> Path:
 
 
 def _require_resumable(config: RunConfig, run: Path) -> None:
-    """Raise UserError unless the directory is empty, has no results, or has a run that resumes."""
+    """Raise UserError unless the directory is empty, without results, or resumable."""
     if not (run / CONFIG).exists():
-        # a hidden file may be the lock of another process that is about to write config.yaml
+        # hidden files may be the lock of a process that is about to write config.yaml
         if any(not path.name.startswith(".") for path in run.iterdir()):
             raise UserError(f"out={run}: is not empty and has no run; choose another out")
         return
@@ -126,10 +126,10 @@ def _require_resumable(config: RunConfig, run: Path) -> None:
             f"out={run}: has a run of another configuration (different: {', '.join(different)}); "
             "choose another out, or repeat its options"
         )
-    # each stage starts from the one before it, an interrupted one from its own checkpoint
+    # each stage starts from the previous one, an interrupted stage from its own checkpoint
     done = [stage for stage in finished if stage != "base"]
     stopped.pop("base", None)
-    # several are interrupted only if an earlier one is retrained: then in the order of stages=
+    # several are interrupted only if an earlier one is retrained: order them by stages=
     held = [*done, *sorted(stopped, key=[*config.trained, *stopped].index)]
     if any(old != new for old, new in zip(held, config.trained, strict=False)):
         origin = done[-1] if done else f"model={config.model}"
@@ -142,13 +142,12 @@ def _require_resumable(config: RunConfig, run: Path) -> None:
 
 
 def has_no_results(run: Path) -> bool:
-    """Whether a run left its configuration and nothing that took time: an error stopped it early,
-    and the corrected command may use the directory."""
+    """Return whether a run stopped before it produced results, so its directory can be reused."""
     ignored = (CONFIG, tracker_folder(run).name)
     for path in run.rglob("*"):
         top = path.relative_to(run).parts[0]
         hidden = path.parent == run and top.startswith(".")
         if path.is_file() and top not in ignored and not hidden:
             return False
-    # the config.yaml of another program is not overwritten
+    # do not overwrite the config.yaml of another program
     return {item.name for item in fields(RunConfig)} <= read_config(run).keys()

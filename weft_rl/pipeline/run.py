@@ -1,4 +1,4 @@
-"""`python -m weft_rl.pipeline`: the stages of a run, in order, in one run directory."""
+"""`python -m weft_rl.pipeline`: the stages of a run, in one run directory."""
 
 import sys
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ from weft_rl.trainers.infra.trackers import point_trackers
 
 
 def main(argv: Sequence[str], *, report: bool = True) -> int:
-    """Run the pipeline from command-line arguments; returns the exit status.
+    """Run the pipeline from command-line arguments and return the exit status.
 
     report: plot the curves, write the report, and print its path and the scores."""
     is_first = rank_and_world()[0] == 0
@@ -55,20 +55,20 @@ def main(argv: Sequence[str], *, report: bool = True) -> int:
 
 
 def check_stages(config: RunConfig) -> None:
-    """Raise UserError for what any unfinished stage would refuse, before anything is written."""
-    # imported here: --help and wrong options must not wait for torch
+    """Raise UserError for problems of any unfinished stage, before anything is written."""
+    # imported here: --help and option errors must not import torch
     from weft_rl.stages.checks import check
 
     check(config, finished_stages(Path(config.out)) if config.out else {})
 
 
 def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str, Any]:
-    """Run the unfinished stages, each followed by its evaluation; returns the content of eval.json.
+    """Run the unfinished stages with their evaluations and return the content of eval.json.
 
-    argv: the arguments behind the configuration. Raises Interrupted, with the command that resumes
-    the run, after a signal, and OutOfMemory."""
+    argv: the arguments that gave `config`. Raises OutOfMemory, and after a signal Interrupted with
+    the command that resumes the run."""
     point_trackers(config.trackers, run)
-    # imported here: --help and wrong options must not wait for torch
+    # imported here: --help and option errors must not import torch
     from weft_rl.stages.context import StageContext, leave_together, quiet_libraries
     from weft_rl.stages.evaluate import run as evaluate
     from weft_rl.stages.registry import STAGE_RUNNERS
@@ -91,7 +91,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
                     with advise_on_out_of_memory(config, stage, resume):
                         path = STAGE_RUNNERS[stage].run(context)
                     finished[stage] = str(path.relative_to(run))
-                    # in their order, also if one was retrained for a corrupt one
+                    # keep the stage order, even if a corrupt stage was retrained
                     finished = {each: finished[each] for each in names if each in finished}
                     if is_first:
                         write_json(run / FINISHED, finished)
@@ -99,7 +99,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
             is_scored = name == "eval" or config.eval.after_each
             if is_scored and not is_evaluated(config, results, stage):
                 if is_first:
-                    (run / REPORT).unlink(missing_ok=True)  # it shows an older evaluation
+                    (run / REPORT).unlink(missing_ok=True)  # outdated
                 with advise_on_out_of_memory(config, "eval", resume):
                     results = evaluate(StageContext(config, run, stage, checkpoint))
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -112,9 +112,9 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
 def drop_corrupt(
     config: RunConfig, run: Path, finished: dict[str, str], results: dict[str, Any]
 ) -> list[str]:
-    """Remove completed stages from `finished` if their checkpoint is corrupt and still needed.
+    """Remove completed stages from `finished` whose checkpoint is corrupt and still needed.
 
-    They are trained again from the stage before, with the same result. Returns log lines."""
+    They are retrained from the previous stage, with the same result. Returns log lines."""
     trained = [name for name in config.in_order if name != "eval"]
     is_scored = config.eval.after_each or "eval" in config.stages
     lines = []
@@ -126,13 +126,13 @@ def drop_corrupt(
             problem = find_corruption(path)
             if problem is not None:
                 del finished[stage]
-                # every process drops the stage, one renames its folder
+                # every process drops the stage, but only one renames its folder
                 lines += [quarantine(path, problem)] if rank_and_world()[0] == 0 else []
     return lines
 
 
 def show_scores(results: dict[str, Any], config: RunConfig) -> None:
-    """Print a table of scores per stage, and of baselines without a model."""
+    """Print a table of scores per stage and of baselines."""
     task, base = config.task, "base" if config.model in TOY_MODELS else INITIAL
     scored = {stage: entry[task] for stage, entry in results.items() if task in entry}
     rows = {base if stage == "base" else stage: entry for stage, entry in scored.items()}

@@ -1,4 +1,4 @@
-"""The plan of each stage of a run: model, memory, forward passes, time."""
+"""The plan of each stage: model, memory, forward passes, time."""
 
 from dataclasses import replace
 from math import ceil
@@ -30,43 +30,42 @@ from weft_rl.plan.memory import Step
 WITHOUT_ENTROPY_PASS = ("sft", "dream", "dft", "rho1")
 
 
-# Memory and forward passes of an optimizer step, its tokens on all devices, the number of steps.
+# Memory and forward passes of an optimizer step, its tokens on all devices, number of steps.
 _Work = tuple[Step, list[Forwards], int, int]
 
 
 class StagePlan(NamedTuple):
-    """A stage on one device."""
+    """Plan of a stage on one device."""
 
     stage: str
     model: ModelShape
-    memory: dict[str, float]  # bytes by part
+    memory: dict[str, float]  # bytes by component
     passes: list[Forwards]  # per optimizer step
-    tokens: int  # trained on per optimizer step, on all devices
+    tokens: int  # trained per optimizer step, on all devices
     steps: int
     step_s: float
-    evaluation_s: float | None  # all its evaluations; None if the number of records is unknown
+    evaluation_s: float | None  # all evaluations; None if the number of records is unknown
 
     @property
     def total_memory(self) -> float:
-        """Bytes."""
+        """Peak memory in bytes."""
         return sum(self.memory.values())
 
     @property
     def hours(self) -> float:
-        """Time of the stage and its evaluations."""
+        """Hours of the stage, including its evaluations."""
         return (self.step_s * self.steps + (self.evaluation_s or 0.0)) / 3600
 
 
 def make_plans(config: RunConfig, options: PlanConfig) -> list[StagePlan]:
-    """Plan each stage that trains, including the pretraining of a toy model."""
+    """Plan each training stage, including the pretraining of a toy model."""
     return [make_plan(config, options, stage) for stage in config.in_order if stage != "eval"]
 
 
 def make_plan(config: RunConfig, options: PlanConfig, stage: str) -> StagePlan:
-    """Plan one stage. Raises UserError for an unknown model, or if the devices cannot share a
-    rollout."""
+    """Plan a stage. Raises UserError for an unknown model or an indivisible rollout."""
     bf16 = options.hardware != "cpu"
-    if stage == "base":  # one process pretrains it, in float32
+    if stage == "base":  # one process pretrains in float32
         options = replace(options, devices=1, sharding="none")
         model = replace(model_shape(config, LoraConfig(0), bf16), weights="float32")
         work = _base(config, options, model)
@@ -83,9 +82,9 @@ def make_plan(config: RunConfig, options: PlanConfig, stage: str) -> StagePlan:
 
 
 def model_shape(config: RunConfig, lora: LoraConfig, bf16: bool) -> ModelShape:
-    """The model of a run as a stage trains it; bf16: autocast, as on a GPU.
+    """Return the shape of the model as a stage trains it. bf16: autocast, as on a GPU.
 
-    Raises UserError for an unknown model and for adapter targets that it does not have."""
+    Raises UserError for an unknown model and for adapter targets that it lacks."""
     family, sizes = _architecture(config)
     auto = "bfloat16" if bf16 and config.adapters_only else "float32"
     weights = auto if config.memory.weights == "auto" else config.memory.weights
@@ -110,9 +109,9 @@ def _architecture(config: RunConfig) -> tuple[Family, Sizes]:
 
 
 def _base(config: RunConfig, options: PlanConfig, model: ModelShape) -> _Work:
-    rows, answer = config.base.batch_size, config.sampler.gen_length  # answers are padded to it
+    rows, answer = config.base.batch_size, config.sampler.gen_length  # answers are padded to this
     step = Step(model, rows, options.prompt_length + answer, answer)
-    # on average half of the answer is masked and has logits
+    # on average half of the answer is masked and needs logits
     flops = rows * forward_flops(model, step.length, answer // 2)
     passes = [Forwards("training", training_passes(model), rows, flops)]
     return step, passes, rows * step.length, config.base.max_steps
@@ -123,7 +122,7 @@ def _cold_start(config: RunConfig, options: PlanConfig, stage: str, model: Model
     times, rows = cold.gradient_accumulation_steps, cold.batch_size
     step = Step(model, rows, most, most, times > 1, options.devices, options.sharding)
     length = min(options.trace_length or most, most)
-    # on average half of the tokens is masked and has logits; the entropy pass needs all of them
+    # on average half of the tokens are masked and need logits; the entropy pass needs all logits
     flops = rows * forward_flops(model, length, length // 2)
     passes = [Forwards("training", times * training_passes(model), rows, flops)]
     if stage == "rho1":
@@ -156,12 +155,12 @@ def _rl(config: RunConfig, options: PlanConfig, model: ModelShape) -> _Work:
         options.sharding,
         entropies=True,
         cached_tokens=sampled if sampler.cache != "none" else 0,
-        sampled_logits=share * sampler.block_length,  # guidance keeps one of its two
+        sampled_logits=share * sampler.block_length,  # guidance keeps one of its two results
         sampled_tokens=sampled,
-        # the reference model of an adapter is the model without it
+        # with adapters, the reference model is the base model
         ref_model=rl.kl_coef > 0 and rl.lora.r == 0,
     )
-    # a rollout serves num_iterations steps
+    # a rollout serves num_iterations optimizer steps
     passes = [
         each._replace(number=each.number / rl.num_iterations)
         for each in rollout(model, sampler, share, options.prompt_length)
@@ -176,9 +175,9 @@ def _rl(config: RunConfig, options: PlanConfig, model: ModelShape) -> _Work:
 
 
 def _old_passes(rl: RLConfig) -> float:
-    """Passes over a rollout for the sampling policy's log-probabilities, per optimizer step."""
+    """Forward passes for the old policy's log-probabilities, per optimizer step."""
     if rl.loss.top_entropy_share < 1 or rl.loss.kl_cov_share > 0:
         return 1.0
-    # the first of a rollout's steps trains that very policy
+    # in the first step of a rollout, the trained policy is the old policy
     with_ratio = rl.loss_type in (*CLIPPED_TOKENS, "gspo")
     return (1 - 1 / rl.num_iterations) if with_ratio else 0.0

@@ -1,4 +1,4 @@
-"""Writing files and folders that are complete or absent, also after a kill or a power failure."""
+"""Atomic writes: files and folders are complete or absent, even after a power failure."""
 
 import glob
 import json
@@ -11,7 +11,7 @@ import psutil
 
 
 def sync(path: Path) -> None:
-    """Flush a file's content, or a folder's list of names, to the disk."""
+    """Flush a file, or a folder's directory entries, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -20,7 +20,7 @@ def sync(path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: to a temporary file beside it, flushed, then renamed.
+    """Write a file atomically: write a temporary file, flush it, rename it.
 
     Raises OSError with the path of the target."""
     _remove_leftovers(path)
@@ -39,7 +39,6 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove the temporary files of killed processes."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         process = part.name.rsplit(".", 2)[1]
         if process.isdecimal() and not psutil.pid_exists(int(process)):
@@ -47,7 +46,7 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, UTF-8."""
+    """Write a UTF-8 text file atomically."""
     write_bytes(path, text.encode())
 
 
@@ -57,11 +56,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def atomic_rename(scratch: Path, final: Path) -> None:
-    """Rename a complete folder to its place, replacing an older one of the same name."""
+    """Rename a complete folder to `final`, replacing an existing one."""
     final.parent.mkdir(parents=True, exist_ok=True)
     old = final.with_name(f".{final.name}.old")
     if final.exists():
-        final.replace(old)  # a rename onto a folder that is not empty fails
+        final.replace(old)  # renaming onto a nonempty folder fails
     scratch.replace(final)
     sync(final.parent)
     shutil.rmtree(old, ignore_errors=True)

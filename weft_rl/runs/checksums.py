@@ -1,4 +1,4 @@
-"""Checksums of a folder in the format of `sha256sum -c`."""
+"""Checksums of a folder in `sha256sum -c` format."""
 
 import os
 from collections.abc import Collection
@@ -11,11 +11,11 @@ from weft_rl.io.safe_files import read_text
 from weft_rl.runs.atomic_io import sync
 
 SUMS = "SHA256SUMS"
-_LONGEST_NAME = 255  # bytes of a file name on Linux
+_LONGEST_NAME = 255  # maximum bytes of a file name on Linux
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the checksums of all files of a folder into it, and flush everything to the disk."""
+    """Write the checksums of all files of a folder into it, and flush everything to disk."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
     lines = [f"{_digest(path)}  {path.relative_to(folder)}\n" for path in files]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
@@ -25,7 +25,7 @@ def write_checksums(folder: Path) -> None:
 
 
 def find_corruption(folder: Path, names: Collection[str] | None = None) -> str | None:
-    """Describe the first file that differs from its checksum; None if all files are intact.
+    """Describe the first file that does not match its checksum; None if all match.
 
     names: the files to verify; None verifies all."""
     if not os.path.lexists(folder / SUMS):
@@ -37,7 +37,7 @@ def find_corruption(folder: Path, names: Collection[str] | None = None) -> str |
     if not lines:
         return f"{SUMS} is empty"
     for line in lines:
-        # two characters between: the second is * where sha256sum was asked for binary mode
+        # the separator is two characters; the second is * for files hashed in binary mode
         digest, name = line[:64], line[66:]
         if names is not None and name not in names:
             continue
@@ -53,16 +53,15 @@ def find_corruption(folder: Path, names: Collection[str] | None = None) -> str |
 
 
 def verify_checksums(folder: Path) -> None:
-    """Verify all files of a folder that has checksums. Raises UserError naming the first that
-    differs."""
+    """Verify all files of a folder with checksums. Raises UserError for the first mismatch."""
     if (folder / SUMS).exists():
         _require_intact(folder, find_corruption(folder))
 
 
 def verify_weights(folder: Path) -> None:
-    """Verify a folder's weights before they are loaded, once per process and only on local rank 0.
+    """Verify a folder's weights before loading, once per process and only on local rank 0.
 
-    Raises UserError as verify_checksums does."""
+    Raises UserError like verify_checksums."""
     if not (folder / SUMS).exists() or os.environ.get("LOCAL_RANK", "0") != "0":
         return
     stats = [(path, path.stat()) for path in sorted(folder.glob("*.safetensors"))]
@@ -72,7 +71,7 @@ def verify_weights(folder: Path) -> None:
 
 @cache
 def _corrupt_weights(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str | None:
-    """files: with their sizes and times, so that a rewritten file is verified again."""
+    """Cache by file sizes and times, so that rewritten files are verified again."""
     return find_corruption(folder, [path.name for path, *_ in files])
 
 

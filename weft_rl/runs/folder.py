@@ -1,4 +1,4 @@
-"""A run directory: its files, its checkpoints, and the names that stand for one of them."""
+"""Run directory: files, checkpoints, and references to checkpoints."""
 
 import os
 import shutil
@@ -14,17 +14,17 @@ from weft_rl.runs.renamed import with_new_keys
 CONFIG, METRICS, EVAL = "config.yaml", "metrics.jsonl", "eval.json"
 CURVES, REPORT = "curves.png", "report.html"
 ENTROPY_HEATMAP, DENOISING_REPLAY = "entropy_heatmap-{stage}.json", "completions/trace-{stage}.json"
-FINISHED = "stages.json"  # completed stages with their last checkpoints, relative to the run
+FINISHED = "stages.json"  # completed stages -> last checkpoint, relative to the run directory
 MODEL_FILES = ("config.json", "adapter_config.json")
-# Label in tables of a model that the run does not pretrain; "base" in eval.json.
+# Table label of a given model; eval.json calls it "base".
 INITIAL = "initial model"
 _FIX = "repair or remove it"
 
 
 def read_json(path: Path, default: Any) -> Any:
-    """Return the JSON value of a file, or `default` if there is no such file.
+    """Return the JSON value of a file, or `default` if it does not exist.
 
-    Raises UserError if the file cannot be read or has a value of another type than `default`."""
+    Raises UserError if the file cannot be read or its value has another type than `default`."""
     if not os.path.lexists(path):
         return default
     value = safe_files.read_json(path, _FIX)
@@ -37,7 +37,7 @@ def read_json(path: Path, default: Any) -> Any:
 def read_results(run: Path) -> dict[str, dict[str, Any]]:
     """Return the content of eval.json, scores by stage and task; empty without the file.
 
-    Raises UserError as read_json does, and for a stage or task without scores."""
+    Raises UserError like read_json, and for a stage or task without scores."""
     results = read_json(run / EVAL, {})
     for stage, tasks in results.items():
         for task, entry in tasks.items() if isinstance(tasks, dict) else [(tasks, None)]:
@@ -47,9 +47,9 @@ def read_results(run: Path) -> dict[str, dict[str, Any]]:
 
 
 def finished_stages(run: Path) -> dict[str, str]:
-    """Return the completed stages with their last checkpoints, relative to the run directory.
+    """Return the last checkpoint of each completed stage, relative to the run directory.
 
-    Raises UserError as read_json does, and for a checkpoint outside of the run's checkpoints/."""
+    Raises UserError like read_json, and for a checkpoint outside checkpoints/."""
     finished = read_json(run / FINISHED, {})
     for stage, place in finished.items():
         parts = Path(place).parts if isinstance(place, str) else ()
@@ -61,9 +61,9 @@ def finished_stages(run: Path) -> dict[str, str]:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """Return the content of config.yaml with today's keys; empty without the file.
+    """Return config.yaml with current keys; empty without the file.
 
-    Raises UserError if it is not YAML with options."""
+    Raises UserError if it is not a YAML mapping."""
     path = run / CONFIG
     settings = safe_files.read_yaml(path) or {} if os.path.lexists(path) else {}
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
@@ -72,29 +72,29 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def checkpoint_path(run: Path, stage: str, step: int) -> Path:
-    """Return the folder of a stage's checkpoint."""
+    """Return the folder of a checkpoint."""
     return run / "checkpoints" / stage / f"step-{step}"
 
 
 def checkpoints(run: Path, stage: str) -> list[Path]:
-    """Return the complete checkpoints of a stage, lowest step first."""
+    """Return the complete checkpoints of a stage, in order of steps."""
     paths = (run / "checkpoints" / stage).glob("step-*")
     steps = {path.name.removeprefix("step-"): path for path in paths}
     return [steps[step] for step in sorted(filter(str.isdecimal, steps), key=int)]
 
 
 def newest_checkpoint(run: Path, stage: str) -> Path | None:
-    """Return the checkpoint of a stage with the highest step; None without any."""
+    """Return the checkpoint of a stage with the highest step; None without checkpoints."""
     return next(reversed(checkpoints(run, stage)), None)
 
 
 def latest_valid_checkpoint(
     run: Path, stage: str, log: Callable[[str], None], unusable: Callable[[Path], str | None]
 ) -> Path | None:
-    """Return a stage's newest checkpoint that can be restored; None without any.
+    """Return a stage's newest restorable checkpoint; None without one.
 
-    unusable: describes what is wrong with the content of a checkpoint with correct checksums.
-    Corrupt checkpoints are logged and renamed to step-N.damaged."""
+    unusable: describes a problem in a checkpoint with valid checksums, or returns None. Corrupt
+    checkpoints are logged and renamed to step-N.damaged."""
     for path in reversed(checkpoints(run, stage)):
         problem = find_corruption(path) or unusable(path)
         if problem is None:
@@ -104,10 +104,10 @@ def latest_valid_checkpoint(
 
 
 def quarantine(checkpoint: Path, problem: str) -> str:
-    """Rename a corrupt checkpoint to step-N.damaged; returns a log line."""
+    """Rename a corrupt checkpoint to step-N.damaged and return a log line."""
     target, number = checkpoint.with_name(f"{checkpoint.name}.damaged"), 1
     shutil.rmtree(target, ignore_errors=True)
-    while os.path.lexists(target):  # a file, a link, or a folder that cannot be removed
+    while os.path.lexists(target):  # a file, a link, or an undeletable folder
         number += 1
         target = checkpoint.with_name(f"{checkpoint.name}.damaged-{number}")
     if checkpoint.exists():
@@ -116,10 +116,10 @@ def quarantine(checkpoint: Path, problem: str) -> str:
 
 
 def checkpoint_of(place: str, option: str = "model") -> str:
-    """Return the checkpoint that a run directory or a stage's folder stands for.
+    """Return the checkpoint of a run directory or stage folder; return other paths unchanged.
 
-    That is the last completed stage's, or the stage's newest; any other place is returned as it is.
-    option: the key in messages. Raises UserError if there is no checkpoint yet."""
+    For a run: the last completed stage's; for a stage: the newest. option: key in error messages.
+    Raises UserError if there is no checkpoint yet."""
     folder = Path(place)
     if not folder.is_dir() or any((folder / name).exists() for name in MODEL_FILES):
         return place
@@ -138,7 +138,7 @@ def checkpoint_of(place: str, option: str = "model") -> str:
 
 
 def run_of(checkpoint: str) -> Path | None:
-    """Return the run directory of RUN/checkpoints/<stage>/step-N; None for any other folder."""
+    """Return the run directory of RUN/checkpoints/<stage>/step-N; None for other folders."""
     parents = Path(checkpoint).resolve().parents
     run = parents[2] if len(parents) > 2 and parents[1].name == "checkpoints" else None
     return run if run is not None and (run / CONFIG).exists() else None

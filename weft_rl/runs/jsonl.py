@@ -1,4 +1,4 @@
-"""JSON Lines files: metrics, completions and other rows that a run appends."""
+"""JSON Lines files of a run: metrics, completions and other rows."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Append a JSON object. NaN and infinite values become null, which JSON has."""
+    """Append a JSON object. NaN and infinity become null, because JSON lacks them."""
     finite = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()
@@ -27,10 +27,10 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects of a file, none if there is no such file.
+    """Yield the JSON objects of a file; none if it does not exist.
 
-    Skips other lines with a warning, and without one an unfinished last line, which a run is
-    writing or was killed over. Raises UserError if it is not a regular file."""
+    Skips invalid lines with a warning. Skips an unfinished last line silently, because a run may be
+    writing it. Raises UserError if the path is not a regular file."""
     if not os.path.lexists(path):
         return
     for number, line in enumerate(safe_files.read_lines(path), 1):
@@ -44,13 +44,13 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             _warn(path, number)
 
 
-@cache  # once per line, however often its file is read
+@cache  # warn once per line
 def _warn(path: Path, line: int) -> None:
     logger.warning("%s:%d: not a JSON object; skipped", path, line)
 
 
 def cut_lines(path: Path, stage: str, last_step: int) -> None:
-    """Drop the rows of `stage` after `last_step` or without a step, before a run resumes there."""
+    """Drop the rows of `stage` after `last_step` or without a step, before resuming there."""
     if not path.exists():
         return
 

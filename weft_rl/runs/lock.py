@@ -1,4 +1,4 @@
-"""One writing process per run directory."""
+"""Exclusive lock of a run directory."""
 
 import fcntl
 import os
@@ -18,7 +18,7 @@ from weft_rl.io.safe_files import regular_size
 
 @contextmanager
 def run_lock(run: Path) -> Generator[None]:
-    """Lock a run directory for this process; the lock of a dead process does not count.
+    """Lock a run directory; the lock of a dead process is ignored.
 
     Raises UserError naming the process that holds the lock."""
     path = run / ".lock"
@@ -31,7 +31,7 @@ def run_lock(run: Path) -> Generator[None]:
             owner = file.read().strip()
             dead = _is_dead(owner)
             if dead:
-                # a forked child of the dead process may still hold its lock, but not a new file's
+                # a forked child of the dead process may still hold the old file's lock
                 path.unlink(missing_ok=True)
                 file = stack.enter_context(path.open("a+", encoding="utf-8"))
             if not (dead and _locked(file)):
@@ -47,7 +47,7 @@ def run_lock(run: Path) -> Generator[None]:
 
 
 def _is_dead(owner: str) -> bool:
-    """Whether the process that a lock names has ended; False for another machine's process."""
+    """Return whether the lock's process has ended; False for processes on other machines."""
     match = re.match(r"process (\d+) on (\S+)", owner)
     if match is None or match[2] != socket.gethostname():
         return False

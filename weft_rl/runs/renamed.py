@@ -1,4 +1,4 @@
-"""Option keys of earlier run directories and what they are called now."""
+"""Renamed option keys of earlier run directories."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ RENAMED = {
     "rl.masks.times": "rl.masks.t_sampling",
     "rl.objective": "rl.loss_type",
 }
-# Old key: old value to new value; other values keep theirs.
+# Old key -> old value -> new value; other values are unchanged.
 _VALUES: dict[str, dict[Any, Any]] = {
     "rl.loss.kl": {"tokens": "k3", "sequence": "k2_sequence"},
     "rl.masks.per": {"group": True, "row": False},
@@ -28,7 +28,7 @@ _VALUES: dict[str, dict[Any, Any]] = {
 
 
 def renamed(key: str, value: Any) -> dict[str, Any]:
-    """The options that an old key and its value stand for; empty if the key is not an old one."""
+    """Return the new keys and values of an old key; empty if the key is not an old one."""
     if key not in RENAMED:
         return {}
     if key == "memory.weights" and value == "nf4":
@@ -38,7 +38,7 @@ def renamed(key: str, value: Any) -> dict[str, Any]:
 
 
 def with_new_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested options with the old keys replaced by the new ones. The argument is not changed."""
+    """Return a copy of nested options with old keys renamed."""
     copy = _copied(settings)
     for old in RENAMED:
         *path, last = old.split(".")
@@ -53,7 +53,7 @@ def with_new_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
             for part in place:
                 target = target.setdefault(part, {})
             target.setdefault(name, value)
-    if "weights" in (settings.get("memory") or {}):  # one option became two
+    if "weights" in (settings.get("memory") or {}):  # memory.weights was split into two options
         copy["memory"] = {"dtype": "float32", "quantization": "none"} | copy["memory"]
     if isinstance(copy.get("cold_start"), dict) and copy["cold_start"].get("estimate") == {}:
         del copy["cold_start"]["estimate"]

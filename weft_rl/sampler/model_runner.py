@@ -1,7 +1,7 @@
 """The model as a function of completions: adds prompts, padding, guidance and caches.
 
-N rows in all, A of them in a forward, P prompt and T completion tokens, L = P + T, K positions of
-a block, W of a cached forward's window, M masked positions, V vocabulary."""
+N rows in total, A of them in a forward, P prompt and T completion tokens, L = P + T, K positions
+of a block, W of a cached forward's window, M masked positions, V vocabulary."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,9 +20,9 @@ from weft_rl.sampler.unmasking import Ints, MaskedPositions
 class ModelRunner:
     """Logits at masked positions, for rows in the slots of a batch.
 
-    `full_forward` sends whole canvases and fills the cache if there is one, `first_forward` does
-    the same while everything is masked, `cached_forward` sends only what the cache lacks. Raises
-    ValueError for a model without a cache."""
+    `full_forward` runs full canvases and fills the cache, `first_forward` does so while everything
+    is masked, `cached_forward` runs only what the cache lacks. Raises ValueError if a cache is
+    requested and the model has none."""
 
     def __init__(
         self,
@@ -35,19 +35,19 @@ class ModelRunner:
     ) -> None:
         self.model, self.prompt_ids, self.config = model, prompt_ids, config
         if config.compile:
-            # on a GPU a step is one CUDA graph, if the compiler can make it one
+            # on a GPU, run a step as a CUDA graph where the compiler supports it
             mode = "reduce-overhead" if prompt_ids.is_cuda else None
             self.model = torch.compile(model, dynamic=False, mode=mode)
         self.prompts = [prompt_ids]
         if config.cfg_scale:
-            # masks over the padding too, which is not attended to
+            # also masks the padding, which is not attended to
             self.prompts.append(torch.full_like(prompt_ids, mask_id))
         self.visible = nn.functional.pad(visible, (0, config.gen_length), value=1)  # (N, L)
         self.padding = (visible == 0).sum(dim=1).cpu().numpy()  # (N,)
         both = torch.cat([prompt_ids, visible], dim=1).cpu().numpy()
-        # the same number for the same prompt
+        # identical prompts share a number
         self.prompt_number = np.unique(both, axis=0, return_inverse=True)[1].reshape(-1)  # (N,)
-        # PEFT's forward hides what the model accepts behind **kwargs
+        # PEFT's forward hides the model's arguments behind **kwargs
         unwrap: Any = getattr(model, "get_base_model", lambda: model)
         self.accepted = signature(type(unwrap()).forward).parameters
         self.cache: Cache | None = None
@@ -66,8 +66,8 @@ class ModelRunner:
     def full_forward(self, rows: Ints, completions: Ints, where: MaskedPositions) -> Tensor:
         """Return guided logits (M, V) at masked positions from a forward over the full canvas.
 
-        rows (A,): those of all slots, in order; completions (A, T) of these rows."""
-        # drop columns that are padding in all of these rows; a cache needs every row in one place
+        rows (A,): the rows of all slots, in order; completions (A, T) of these rows."""
+        # drop columns that are padding in all rows; a cache needs fixed positions
         fixed = self.cache is not None or self.config.compile
         lead = 0 if fixed or not len(rows) else int(self.padding[rows].min())
         row_index, canvases = self._canvases(rows, completions)
@@ -82,12 +82,12 @@ class ModelRunner:
         )
 
     def first_forward(self, rows: Ints, completions: Ints, where: MaskedPositions) -> Tensor:
-        """Return what full_forward does if all is masked; sends each distinct prompt once."""
+        """Return full_forward's result for fully masked rows; runs each distinct prompt once."""
         numbers = self.prompt_number[rows]
         _, first, copies = np.unique(numbers, return_index=True, return_inverse=True)
         if self.config.compile or len(first) == len(rows):
             return self.full_forward(rows, completions, where)
-        position = where.position.reshape(len(rows), -1)[first]  # of each, the whole first block
+        position = where.position.reshape(len(rows), -1)[first]  # each prompt's full first block
         index = np.arange(len(first)).repeat(position.shape[1])
         logits = self.full_forward(
             rows[first], completions[first], MaskedPositions(index, position.ravel())
@@ -106,11 +106,11 @@ class ModelRunner:
         """Return guided logits (M, V) at masked positions from a forward over a window.
 
         rows (A,); slots (A,) of these rows in the cache, None for all in order; completions (A, T);
-        starts (A,): where each row's block begins."""
+        starts (A,): start of each row's block."""
         length, width = completions.shape[1], self.config.block_length
         if self.config.cache == "prefix":
             width = length - int(starts.min())
-        # a row that is further on fills its window with copies of the last position
+        # rows in a later block pad their window with copies of the last position
         positions = np.minimum(starts[:, None] + np.arange(width), length - 1)
         window = self._to_device(positions + self.prompt_ids.shape[1])  # (A, W)
         row_index, canvases = self._canvases(rows, completions)
@@ -123,22 +123,22 @@ class ModelRunner:
         )
 
     def keep_slots(self, slots: Ints) -> None:
-        """Move the cache of these slots (A,), ascending, to the front and forget the others."""
+        """Move the cache of these slots (A,), ascending, to the front and drop the others."""
         if self.cache is not None:
             copies = len(self.prompts)
             self._move_cache(slots, self.cache.keys.shape[1] // copies)
             self.cache = _first_rows(self.cache, copies * len(slots))
 
     def _move_cache(self, slots: Ints, stride: int) -> None:
-        """Copy the cache of these slots (A,), with and without prompt, to the front in order."""
+        """Copy the cache of these slots (A,), with unconditional rows, to the front in order."""
         if self.cache is not None:
             index = self._cache_rows(slots, stride)
             for storage in (self.cache.keys, self.cache.values):
-                for layer in storage:  # one at a time: a second full cache may not fit
+                for layer in storage:  # by layer: a second full cache may not fit in memory
                     layer[: len(index)] = layer[index]
 
     def _cache_rows(self, slots: Ints, stride: int) -> Tensor:
-        """Return the cache's rows of these slots; the unconditional ones come after `stride`."""
+        """Return the cache rows of these slots; the unconditional ones are offset by `stride`."""
         rows = [slots + i * stride for i in range(len(self.prompts))]
         return self._to_device(np.concatenate(rows))
 
@@ -146,17 +146,16 @@ class ModelRunner:
         return torch.from_numpy(values).to(self.prompt_ids.device, non_blocking=True)
 
     def _canvases(self, rows: Ints, completions: Ints) -> tuple[Tensor, list[Tensor]]:
-        """Return rows on the device, and canvases (A, L) with and, if guided, without prompt."""
+        """Return row indices, and canvases (A, L) with and, if guided, without prompt."""
         index, completion = self._to_device(rows), self._to_device(completions)
         return index, [torch.cat([prompt[index], completion], dim=1) for prompt in self.prompts]
 
     def _attention_mask(self, rows: Ints, row_index: Tensor, lead: int) -> Tensor | None:
-        """Return the mask (A, L), None without padding: models have a faster path then."""
+        """Return the mask (A, L); None without padding, where models have a faster path."""
         padding = self.padding if self.config.compile else self.padding[rows]
         return self.visible[row_index, lead:] if padding.any() else None
 
     def _cache_arguments(self, slots: Ints | None, window: Tensor | None) -> Cache | None:
-        """Return the cache for a forward of all canvases."""
         if self.cache is None:
             return None
         copies = len(self.prompts)
@@ -177,7 +176,7 @@ class ModelRunner:
         """Return logits (M, V), guided by u + (w + 1)(c - u). Source: LLaDA's sampler."""
         count = len(index)
         if self.config.compile:
-            # always the largest number of masked positions; the extra results are ignored
+            # pad to the maximum number of masked positions; the extra results are ignored
             spare = (0, len(canvases[0]) * self.config.block_length - count)
             index, position = nn.functional.pad(index, spare), nn.functional.pad(position, spare)
         if len(canvases) == 1:
@@ -202,7 +201,7 @@ class ModelRunner:
         elif seen is not None and "position_ids" in self.accepted:
             # learned positions are absolute: padding must not shift them
             options["position_ids"] = (seen.cumsum(dim=1) - 1).clamp(min=0)
-        # classes of transformers have `logits_to_keep` too, but only for whole columns
+        # transformers models also have `logits_to_keep`, but only for full columns
         flat = "logits_fn" in self.accepted
         if flat:
             seen = None if seen is None else seen.bool()
@@ -218,5 +217,4 @@ class ModelRunner:
 
 
 def _first_rows(cache: Cache, size: int) -> Cache:
-    """Return a view of the cache's first `size` rows."""
     return replace(cache, keys=cache.keys[:, :size], values=cache.values[:, :size])

@@ -1,7 +1,7 @@
 """Stateless uniform draws that depend on (seed, purpose, step, position) only; numpy.
 
-Neither the batch, its order, the number of ranks nor the positions that are still masked can change
-a draw, and all rows are drawn in one call."""
+They do not depend on the batch, its order, the number of ranks or the masked positions. One call
+draws for all rows."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ from weft_rl.seeding import seed_for
 
 Keys = NDArray[np.uint64]
 
-# SplitMix64's increment and multipliers, and another odd constant with a balanced number of ones
-# for the second counter. A weaker choice would correlate neighboring steps or positions.
+# SplitMix64's increment and multipliers, and another odd constant with balanced bits for the
+# second counter. Weaker constants would correlate neighboring steps or positions.
 _STEP, _POSITION = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD1342543DE82EF95)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 def stream_keys(seeds: Sequence[int], purpose: str) -> Keys:
-    """Return a 64-bit key for each seed and this purpose: (N,)."""
-    # two halves of 32 bits: among 10^5 rows some pair of a single half would collide
+    """Return a 64-bit key per seed for this purpose: (N,)."""
+    # two 32-bit halves: with a single half, 10^5 rows would contain a collision
     halves = [[seed_for(seed, purpose, half) for half in (0, 1)] for seed in seeds]
     high, low = np.array(halves, dtype=np.uint64).reshape(-1, 2).T
     return (high << np.uint64(32)) | low

@@ -1,33 +1,31 @@
-"""From logits to a candidate token and its confidence, on the model's device.
-
-M masked positions, V vocabulary."""
+"""Sample candidate tokens with confidences on the model's device (M positions, V vocabulary)."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-# Tokens summed together before the search along the vocabulary: about the square root of V, so
-# that both searches are short. Any width gives the same distribution.
+# Width of the chunks that draw_tokens sums first: about sqrt(V), so that both searches are short.
+# The distribution does not depend on it.
 _WIDTH = 256
-# Lower temperatures are raised to this one: logits divided by less are infinite in float32.
+# Minimum temperature: smaller divisors give infinite logits in float32.
 _MIN_TEMPERATURE = 1e-30
 
 
 def sample_candidates(
     logits: Tensor, draws: Tensor | None, temperature: float, forbidden: Sequence[int]
 ) -> Tensor:
-    """Return a token for each position and its probability at temperature 1: (2, M) int32.
+    """Return a token per position and its probability at temperature 1: (2, M) int32.
 
     logits (M, V), overwritten; draws (M,) float64 in [0, 1), None at temperature 0; forbidden:
-    tokens that are never sampled. The second row has the bits of float32 probabilities over the
+    tokens that are never sampled. The second row holds the bits of float32 probabilities over the
     full vocabulary, so that one transfer copies both; NaN if no token is possible."""
     logits = logits.float()
     never = torch.tensor(forbidden, device=logits.device)
     kept = logits.index_select(1, never)
     logits.index_fill_(1, never, -torch.inf)
     token = logits.argmax(dim=1) if draws is None else draw_tokens(logits, draws, temperature)
-    # -inf: only forbidden tokens were possible
+    # -inf if all other tokens were impossible
     possible = logits.gather(1, token[:, None])[:, 0].isfinite()
     logits.index_copy_(1, never, kept)
     confidence = logits.softmax(dim=1).gather(1, token[:, None])[:, 0]
@@ -39,13 +37,13 @@ def draw_tokens(logits: Tensor, draws: Tensor, temperature: float) -> Tensor:
     """Sample from softmax(logits / temperature) by inverting its distribution function: (M,) long.
 
     logits (M, V) float32, -inf for impossible tokens; draws (M,) float64 in [0, 1), one per
-    position. Sums are float64, so that rare tokens keep their share down to 2^-53. NaN logits give
-    any token."""
+    position. Float64 sums preserve probabilities down to 2^-53. NaN logits give an arbitrary
+    token."""
     top = logits.amax(dim=1, keepdim=True)
     weight = (logits - top).div_(max(temperature, _MIN_TEMPERATURE)).exp_()
     width = min(_WIDTH, weight.shape[1])
     even = weight.shape[1] // width * width
-    # beside a weight of 1, float32 would lose all tokens below 2^-24 together
+    # next to a weight of 1, a float32 sum would lose all tokens below 2^-24
     sums = [weight[:, :even].unflatten(1, (-1, width)).sum(dim=2, dtype=torch.float64)]
     sums.append(weight[:, even:].sum(dim=1, keepdim=True, dtype=torch.float64))
     chunk_weight = torch.cat(sums, dim=1)
@@ -58,11 +56,12 @@ def draw_tokens(logits: Tensor, draws: Tensor, temperature: float) -> Tensor:
 
 
 def _search(weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first index whose cumulative sum exceeds the target, and the target inside it.
+    """Return the first index whose cumulative sum exceeds the target, and the remaining target.
 
-    weight (M, W); target (M,) float64. Both (M,); never an index of weight 0, unless all are."""
+    weight (M, W); target (M,) float64. Returns two (M,) tensors. Never selects weight 0 unless all
+    weights are 0."""
     total = weight.cumsum(dim=1, dtype=torch.float64)
-    # rounding may put the target at the very end, where no sum exceeds it
+    # rounding can put the target at the end, where no sum exceeds it
     last = total[:, -1] * (1 - 2.0**-52)
     target = torch.minimum(target, last)
     index = torch.searchsorted(total, target[:, None], right=True).clamp(max=weight.shape[1] - 1)

@@ -1,7 +1,7 @@
-"""Sampler decisions without a model: which positions a step unmasks, how many, when a row ends.
+"""Unmasking decisions in numpy: which positions, how many, when a row ends.
 
-numpy only. N rows in all, A of them in a step, T completion tokens, K positions of a block, M
-masked positions of the A rows' blocks together."""
+N rows in total, A of them in a step, T completion tokens, K positions of a block, M masked
+positions in the current blocks of the A rows."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypedDict
@@ -17,31 +17,31 @@ Floats = NDArray[np.floating]
 
 
 class TraceEntry(TypedDict):
-    """One unmasked token of a row."""
+    """An unmasked token of a row."""
 
-    step: int  # forwards of the row before
+    step: int  # number of earlier forwards of the row
     position: int  # in the completion
     token: int
-    confidence: float  # what it was selected by: a probability, or the draw of random remasking
+    confidence: float  # selection score: a probability, or a uniform draw for random remasking
 
 
 class MaskedPositions(NamedTuple):
-    """The masked positions of some rows' blocks, row after row, ascending within a row."""
+    """Masked positions in the current blocks of some rows, by row, then ascending."""
 
-    index: Ints  # (M,) which of the rows
+    index: Ints  # (M,) index into the rows
     position: Ints  # (M,) in the completion
 
 
 def num_transfer_tokens(masks: int, steps: int) -> Ints:
     """Return how many of a block's masks each step unmasks: (steps,), summing to `masks`.
 
-    The first masks mod steps steps unmask one more than the others. Source: LLaDA's sampler."""
+    The first masks % steps steps unmask one more. Source: LLaDA's sampler."""
     base, extra = divmod(masks, steps)
     return base + (np.arange(steps) < extra)
 
 
 def _ranks(confidence: Floats, masked: Bools) -> Ints:
-    """Rank the masked positions of each row by confidence, 0 the highest; K if not masked: (A, K).
+    """Rank each row's masked positions by confidence: (A, K), 0 for the highest, K if not masked.
 
     Ties go to the lowest index."""
     order = np.argsort(np.where(masked, -confidence, np.inf), axis=1, kind="stable")
@@ -58,7 +58,7 @@ def most_confident(confidence: Floats, masked: Bools, count: Ints) -> Bools:
 
 
 def confident_enough(confidence: Floats, masked: Bools, threshold: float) -> Bools:
-    """Select masked positions with confidence >= threshold, and always the best one: (A, K).
+    """Select masked positions with confidence >= threshold, at least the best one: (A, K).
 
     Source: Fast-dLLM, confidence-aware parallel decoding."""
     return masked & ((_ranks(confidence, masked) == 0) | (confidence >= threshold))
@@ -67,7 +67,7 @@ def confident_enough(confidence: Floats, masked: Bools, threshold: float) -> Boo
 def jointly_confident(confidence: Floats, masked: Bools, factor: float) -> Bools:
     """Select the best masked positions while the n-th has confidence >= 1 - factor / (n + 1).
 
-    The first is always selected: (A, K). Source: Fast-dLLM, factor-based decoding."""
+    Always selects the best one. Returns (A, K). Source: Fast-dLLM, factor-based decoding."""
     rank = _ranks(confidence, masked)
     unsure = masked & (rank > 0) & (confidence < 1 - factor / (rank + 2))
     first_unsure = np.where(unsure, rank, masked.shape[1]).min(axis=1)
@@ -75,13 +75,13 @@ def jointly_confident(confidence: Floats, masked: Bools, factor: float) -> Bools
 
 
 class UnmaskingRule(NamedTuple):
-    """A way to select the positions that a step unmasks.
+    """Selection of the positions that a step unmasks.
 
-    select(confidence (A, K), masked (A, K), amount) -> (A, K) bool. amount: the value of the option
-    that the rule is named after; for a rule named in sampler.remasking the tokens of the step."""
+    select(confidence (A, K), masked (A, K), amount) -> (A, K) bool. amount: the value of the rule's
+    option; for rules of sampler.remasking, the number of tokens in this step."""
 
     select: Callable[[Floats, Bools, Any], Bools]
-    is_random: bool = False  # confidences are uniform draws
+    is_random: bool = False  # confidences are replaced by uniform draws
 
 
 RULES: dict[str, UnmaskingRule] = {
@@ -93,7 +93,7 @@ RULES: dict[str, UnmaskingRule] = {
 
 
 def rule_of(config: SamplerConfig) -> tuple[UnmaskingRule, float | None]:
-    """Return the rule that the options ask for, and the value of its option if it has one."""
+    """Return the configured rule, and the value of its option if it has one."""
     for name, rule in RULES.items():
         value = getattr(config, name, None)
         if value is not None:
@@ -102,16 +102,16 @@ def rule_of(config: SamplerConfig) -> tuple[UnmaskingRule, float | None]:
 
 
 def reached_end(end: Bools, masked: Bools) -> Bools:
-    """Whether each row has an end token without a mask before it: (A,). end, masked (A, T)."""
+    """Return whether each row has an end token without earlier masks: (A,). end, masked (A, T)."""
     first_mask = np.where(masked.any(axis=1), masked.argmax(axis=1), masked.shape[1])
     return end.any(axis=1) & (end.argmax(axis=1) < first_mask)
 
 
 class DenoisingState:
-    """The completions so far. Rows proceed at their own pace and do not depend on each other.
+    """Completions in progress. Rows advance independently.
 
     tokens (N, T) int64, the mask token where masked; masked and end (N, T) bool; step and
-    block_step (N,): forwards of each row, in all and in its current block."""
+    block_step (N,): forwards per row, in total and in its current block."""
 
     def __init__(
         self, rows: int, config: SamplerConfig, mask_id: int, end_ids: Sequence[int]
@@ -125,13 +125,13 @@ class DenoisingState:
         self.step = np.zeros(rows, dtype=np.int64)
         self.block_step = np.zeros(rows, dtype=np.int64)
         steps_per_block = config.steps * config.block_length // config.gen_length
-        # every block begins fully masked, so that all have the same numbers
+        # blocks start fully masked, so all share this schedule
         self.num_transfer_tokens = num_transfer_tokens(config.block_length, steps_per_block)
-        self.unmask_step = np.full(shape, -1, dtype=np.int64)  # -1: not unmasked
-        self.confidence = np.zeros(shape, dtype=np.float64)  # what each token was selected by
+        self.unmask_step = np.full(shape, -1, dtype=np.int64)  # -1: still masked
+        self.confidence = np.zeros(shape, dtype=np.float64)  # see TraceEntry.confidence
 
     def unfinished(self, rows: Ints) -> Bools:
-        """Whether each of `rows` needs another forward: (A,)."""
+        """Return whether each row needs another forward: (A,)."""
         masked = self.masked[rows]
         unfinished: Bools = np.asarray(masked.any(axis=1))
         if self.config.early_stop:
@@ -139,19 +139,19 @@ class DenoisingState:
         return unfinished
 
     def block_starts(self, rows: Ints) -> Ints:
-        """Return where the current block of each row begins, the one with its first mask: (A,)."""
+        """Return the start of each row's current block, the one with its first mask: (A,)."""
         width = self.config.block_length
         return self.masked[rows].argmax(axis=1) // width * width
 
     def needs_full_forward(self, rows: Ints) -> Bools:
-        """Whether each row needs a forward over its full canvas, to fill its cache: (A,)."""
+        """Return whether each row needs a forward over its full canvas, to fill its cache: (A,)."""
         if self.config.cache == "none":
             return np.ones(len(rows), dtype=bool)
         step, every = self.block_step[rows], self.config.refresh_every
         return step == 0 if every is None else step % every == 0
 
     def masked_positions(self, rows: Ints) -> MaskedPositions:
-        """Return the positions that the next forward of `rows` predicts."""
+        """Return the masked positions of the current blocks, which the next forward predicts."""
         masked, start = self._blocks(rows)
         index, column = np.nonzero(masked)
         return MaskedPositions(index, start[index] + column)
@@ -159,7 +159,7 @@ class DenoisingState:
     def unmask(
         self, rows: Ints, where: MaskedPositions, candidates: Ints, confidence: Floats
     ) -> MaskedPositions:
-        """Unmask the candidates that the rule selects, and count a step; returns their positions.
+        """Unmask the selected candidates, advance one step, and return their positions.
 
         rows (A,); where: their masked positions; candidates, confidence (M,)."""
         masked, start = self._blocks(rows)
@@ -168,9 +168,9 @@ class DenoisingState:
         scores[where.index, column] = confidence
         if self.config.end_tokens == "late":
             is_end = np.isin(candidates, self.end_ids)
-            scores[where.index[is_end], column[is_end]] = -1.0  # below every confidence
+            scores[where.index[is_end], column[is_end]] = -1.0  # below all confidences
         per_step = self.num_transfer_tokens
-        # a rule with a limit may take more steps than there are numbers
+        # rules with a limit may exceed the number of steps, so they ignore the schedule
         amount = per_step[self.block_step[rows]] if self.limit is None else self.limit
         selected = self.rule.select(scores, masked, amount)
         kept = selected[where.index, column]
@@ -187,20 +187,20 @@ class DenoisingState:
         return MaskedPositions(index, position)
 
     def _blocks(self, rows: Ints) -> tuple[Bools, Ints]:
-        """Return the masks of each row's current block (A, K), and where it begins (A,)."""
+        """Return the masks of each row's current block (A, K), and its start (A,)."""
         start = self.block_starts(rows)
         columns = start[:, None] + np.arange(self.config.block_length)
         return self.masked[rows[:, None], columns], start
 
     def finish(self) -> Ints:
-        """Fill what early stopping left masked with the end token; returns the lengths (N,)."""
+        """Replace remaining masks by the end token and return the lengths (N,)."""
         self.tokens[self.masked] = self.end_ids[0]
         self.end |= self.masked
         self.masked[:] = False
         return np.where(self.end.any(axis=1), self.end.argmax(axis=1), self.config.gen_length)
 
     def trace(self) -> list[list[TraceEntry]]:
-        """Return the unmasked tokens of each row, by step and then by position."""
+        """Return the unmasked tokens of each row, by step, then by position."""
         return [
             [
                 TraceEntry(

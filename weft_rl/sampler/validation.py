@@ -1,4 +1,4 @@
-"""Checks of a sampler's input before the first forward."""
+"""Input checks of the sampler."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +12,10 @@ from weft_rl.models.configuration_llada import end_tokens
 
 
 def special_ids(model: nn.Module) -> tuple[int, list[int]]:
-    """Return the mask token and the tokens that end a completion, end of text first.
+    """Return the mask token and the end tokens, end of text first.
 
-    Raises ValueError if the model's config lacks them or uses the mask token as padding."""
+    Raises ValueError if the model's config lacks them or reuses the mask token as padding or
+    end."""
     config: Any = model.config
     mask_id, end_ids = getattr(config, "mask_token_id", None), end_tokens(config)
     if mask_id is None or not end_ids:
@@ -38,9 +39,9 @@ def check_input(
     config: SamplerConfig,
     mask_id: int,
 ) -> None:
-    """Raise ValueError for input that would fail or go wrong silently later.
+    """Raise ValueError for input that would fail or silently give wrong results.
 
-    Raises UserError if the canvas is longer than the model's positions."""
+    Raises UserError if the canvas exceeds the model's positions."""
     if prompt_ids.dim() != 2:
         raise ValueError(f"prompt_ids must be (B, P), got shape {tuple(prompt_ids.shape)}")
     require_shape("attention_mask", visible, prompt_ids.shape)
