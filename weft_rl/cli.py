@@ -1,4 +1,4 @@
-"""Command entry point: turns exceptions into exit statuses and one line on standard error.
+"""Command entry point: turns exceptions into exit statuses and one-line errors.
 
 The module of a command has `main(argv: Sequence[str]) -> int` and ends with
 
@@ -21,7 +21,7 @@ from weft_rl.io.terminal import guarded, one_line
 _STDOUT = 1
 _STOPPING = (signal.SIGTERM, signal.SIGUSR1)
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# Messages of libraries for a full disk: of the system, Rust, datasets, SQLite and torch.save
+# Full-disk messages of the system, Rust, datasets, SQLite and torch.save.
 _FULL_TEXTS = (
     *(os.strerror(number) for number in FULL),
     *(f"(os error {number})" for number in FULL),
@@ -32,12 +32,12 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def execute(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
-    """Run `body(argv)`; returns the exit status: 0, 2 (user error) or 3 (interrupted, resumable).
+    """Run `body(argv)` and return the exit status: 0, 2 (user error) or 3 (interrupted, resumable).
 
     Permission errors are user errors. SIGTERM, SIGUSR1 (Slurm), a full disk and a closed standard
-    output (`| head`) interrupt like Ctrl-C. Out of memory is status 1: the same command would fail
-    again. Any other exception is a bug: traceback and status 1. Control characters in printed text
-    are escaped."""
+    output (`| head`) interrupt like Ctrl-C. Out of memory gives status 1, because a retry would
+    fail again. Other exceptions are bugs: traceback and status 1. Control characters in printed
+    text are escaped."""
     before = {each: signal.signal(each, signal.default_int_handler) for each in _STOPPING}
     try:
         with guarded():
@@ -82,7 +82,7 @@ def _run(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]
 
 
 def full_disk(error: BaseException) -> BaseException | None:
-    """The full-disk error in the chain of an exception, or None.
+    """Return the full-disk error in an exception chain, or None.
 
     torch, tokenizers and safetensors raise errors with the system's message but without errno."""
     seen: list[BaseException] = []
@@ -101,26 +101,26 @@ def full_disk(error: BaseException) -> BaseException | None:
 
 
 def _say(command: str, message: str, status: int) -> int:
-    with suppress(OSError):  # the log's disk may be the full one
+    with suppress(OSError):  # the log may be on the full disk
         sys.stderr.write(f"{command}: {one_line(message)}\n")
         sys.stderr.flush()
     return status
 
 
 def _reader_gone() -> bool:
-    """Whether standard output is a closed pipe."""
+    """Return whether standard output is a closed pipe."""
     poll = select.poll()
     poll.register(_STDOUT, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _drop_output() -> None:
-    """Redirect standard output to /dev/null: Python's flush at exit would fail with status 120."""
+    """Redirect standard output to /dev/null: the flush at exit would fail with status 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
 
 
 def require_extra(package: str, asked: str) -> None:
-    """Raise UserError unless an optional package is installed; does not import it.
+    """Raise UserError if an optional package is not installed; does not import it.
 
     asked: the option that needs it, as `key=value`."""
     if find_spec(package) is None:

@@ -1,4 +1,4 @@
-"""Ranks of the processes of a run, and the device of each."""
+"""Process ranks and their devices."""
 
 import os
 from typing import TYPE_CHECKING
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process's rank and the number of processes, as torchrun sets them; 0, 1 without it."""
+    """Return the rank and the number of processes, as set by torchrun; (0, 1) without it."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def resolve_device(name: str) -> "torch.device":
-    """The device for `device=`, made the current one if it is a GPU.
+    """Return the device for `device=`, and make a GPU the current device.
 
-    Raises UserError as find_device does."""
+    Raises UserError like find_device."""
     import torch
 
     device = find_device(name)
@@ -27,10 +27,10 @@ def resolve_device(name: str) -> "torch.device":
 
 
 def find_device(name: str) -> "torch.device":
-    """The device for `device=`; each of several processes has the GPU of its local rank.
+    """Return the device for `device=`; each process uses the GPU of its local rank.
 
-    Allocates no GPU memory. Raises UserError for a device that this machine does not have."""
-    import torch  # a help text does not wait for it
+    Allocates no GPU memory. Raises UserError for a device that this machine lacks."""
+    import torch  # --help must not import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""95% confidence intervals: means over records, and differences over seeds and records."""
+"""95% confidence intervals of means over records, and of differences over seeds and records."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_Z95 = 1.959964  # two-sided 95% point of the normal distribution
+_Z95 = 1.959964  # 97.5% quantile of the normal distribution
 _RESAMPLES = 4000  # bootstrap noise of a bound: about 3% of the standard error
 
 
@@ -19,7 +19,7 @@ class Interval:
     high: float
 
     def within(self, least: float, most: float) -> "Interval":
-        """Clip the bounds to the values that the mean can have."""
+        """Clip the bounds to the range of the mean."""
         return Interval(self.mean, max(self.low, least), min(self.high, most))
 
 
@@ -27,7 +27,7 @@ def t_critical(degrees: float, level: float = 0.05) -> float:
     """Critical value of Student's t: |t| exceeds it with probability `level` in (0, 1].
 
     Raises ValueError below 1 degree of freedom."""
-    from scipy.special import stdtrit  # imported here: it takes longer than a help text may
+    from scipy.special import stdtrit  # imported here: slow, and --help does not need it
 
     if degrees < 1:
         raise ValueError(f"degrees={degrees}: must be at least 1")
@@ -41,7 +41,7 @@ def t_half_width(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def t_interval(values: Sequence[float]) -> Interval:
-    """Mean of at least two values (R,) with its t interval."""
+    """Mean of at least two values (R,) with its 95% t interval."""
     mean, half = float(np.mean(values)), float(t_half_width(values))
     return Interval(mean, mean - half, mean + half)
 
@@ -49,15 +49,14 @@ def t_interval(values: Sequence[float]) -> Interval:
 def wilson(successes: float, n: int) -> Interval:
     """Share of successes with Wilson's interval. Raises ValueError unless 0 <= successes <= n > 0.
 
-    Successes may be fractional (shares of several cells); the interval is then wide enough for
-    records that are all or nothing.
+    Successes may be fractional (shares of several cells); the interval is then conservative.
     Source: Wilson (1927), score interval without continuity correction."""
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"{successes} successes of {n}")
     share, z2 = successes / n, _Z95**2
     center = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = _Z95 / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    # rounding may leave 1e-17 where the bound is exactly 0 or 1
+    # rounding can leave 1e-17 where the bound is exactly 0 or 1
     low = 0.0 if successes == 0 else float(center - half)
     high = 1.0 if successes == n else float(center + half)
     return Interval(share, low, high)
@@ -66,9 +65,9 @@ def wilson(successes: float, n: int) -> Interval:
 def record_mean(values: Sequence[float]) -> Interval:
     """Mean of one model's scores in [0, 1] over records (N,), with its interval.
 
-    Wilson's interval if all scores are 0 or 1, or equal (a bootstrap of equal values claims
-    certainty); otherwise the percentile bootstrap over records, with a fixed seed.
-    Raises ValueError for no values."""
+    Wilson's interval for binary or equal scores, because a bootstrap of equal values has zero
+    width. Otherwise the percentile bootstrap over records, with a fixed seed. Raises ValueError for
+    no values."""
     if not values:
         raise ValueError("values: must not be empty")
     if set(values) <= {0.0, 1.0} or len(set(values)) == 1:
@@ -83,9 +82,9 @@ def record_mean(values: Sequence[float]) -> Interval:
 class TwoWayEstimate:
     """A grand mean over seeds and items, with its variance components.
 
-    by_seed, by_item: variance of the seed means and of the item means, over their number; both
-    contain `noise`, the residual's share. One seed: by_seed = noise = 0; one item: by_item = noise
-    = 0."""
+    by_seed, by_item: variance of the seed and item means, divided by their number. Both contain
+    `noise`, the share of the residual. One seed: by_seed = noise = 0. One item: by_item = noise =
+    0."""
 
     mean: float
     by_seed: float
@@ -97,10 +96,10 @@ class TwoWayEstimate:
     def half_width(self, level: float = 0.05) -> float:
         """Half-width of the interval that misses the true mean with probability <= `level`.
 
-        Seed means and item means must be roughly normal. Each component has its own t point. Two
-        lower bounds: the interval for these seeds and new items, and the one with a further item
-        without any effect. Source: after Banerjee (1960, 1961); simulated in tests/test_stats.py,
-        since the residual is part of both components and counts once here."""
+        Assumes roughly normal seed and item means. Each component has its own t quantile. There are
+        two lower bounds: the interval for these seeds and new items, and the interval with one more
+        item of zero effect. The residual is part of both components and counts once. Source: after
+        Banerjee (1960, 1961); simulated in tests/test_stats.py."""
         seed_point = t_critical(self.seeds - 1, level) if self.seeds > 1 else 0.0
         item_point = t_critical(self.items - 1, level) if self.items > 1 else 0.0
         items_alone = max(self.by_item - self.noise, 0.0)
@@ -116,7 +115,7 @@ class TwoWayEstimate:
 
     @property
     def p(self) -> float:
-        """Two-sided p-value of a true mean of 0: the level whose interval ends at 0."""
+        """Two-sided p-value of a zero true mean: the level whose interval ends at 0."""
         low, high = 0.0, 1.0
         while high - low > 1e-7:  # reports print five digits
             middle = (low + high) / 2
@@ -127,16 +126,16 @@ class TwoWayEstimate:
     def minimum_detectable_effect(self, comparisons: int = 1) -> float:
         """True difference that such a design detects in about 3 of 4 repetitions.
 
-        In 2 of 3 with fewer than five seeds, or several comparisons of fewer than eight
-        (simulated in tests/test_stats.py). It is itself an estimate: the detection rate of one
-        study's value ranges from a third to nearly all."""
+        In 2 of 3 with fewer than five seeds, or with several comparisons and fewer than eight
+        (simulated in tests/test_stats.py). The value itself is an estimate: across studies, the
+        detection rate of the value ranges from a third to nearly 1."""
         return self.half_width(0.05 / comparisons) + self.half_width(0.4)
 
 
 def crossed_estimate(values: ArrayLike) -> TwoWayEstimate:
-    """Mean of (S, N) seeds by items and its variance components; every seed has the same items.
+    """Mean of (S, N) seeds by items with variance components; all seeds have the same items.
 
-    With one seed the error is that of new items alone. Raises ValueError for no values.
+    With one seed, the error covers new items only. Raises ValueError for no values.
     Source: Cameron, Gelbach and Miller (2011), two-way clustering."""
     table: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or table.size == 0:
@@ -157,13 +156,13 @@ def crossed_mean(values: ArrayLike) -> Interval:
 
 
 def prob_superiority(differences: ArrayLike) -> float:
-    """Probability of superiority: share of paired differences above 0, ties counting half."""
+    """Probability of superiority: share of paired differences above 0, ties count half."""
     values = np.asarray(differences)
     return float(((values > 0).mean() + (values >= 0).mean()) / 2)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm-adjusted p-values: those below .05 hold jointly. Source: Holm (1979)."""
+    """Holm-adjusted p-values, valid jointly at the 5% level. Source: Holm (1979)."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]).clip(max=1.0)

@@ -1,4 +1,4 @@
-"""Command-line arguments: key=value pairs, two flags, and suggestions for other forms."""
+"""Command-line arguments: key=value pairs, flags, and suggestions for errors."""
 
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
@@ -9,14 +9,14 @@ from weft_rl.errors import UserError
 from weft_rl.runs.renamed import RENAMED, renamed
 
 _FLAGS = ("--help", "-h", "--print-config")
-# Below this ratio the nearest key is unrelated to the given one; chosen by hand.
+# Minimum difflib ratio of a suggestion, chosen by hand.
 _SIMILAR = 0.7
 
 
 def flags(argv: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], str]:
-    """Split off the flag: the other arguments, and --help, --print-config or "".
+    """Return the arguments without flags, and the flag: --help, --print-config or "".
 
-    known: option keys, suggested for an unknown flag. Raises UserError for an unknown flag."""
+    known: option keys for suggestions. Raises UserError for an unknown flag."""
     words, wanted = [], ""
     for i, word in enumerate(argv):
         if word in ("--help", "-h"):
@@ -31,7 +31,7 @@ def flags(argv: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], str
 
 
 def _dashed(word: str, after: Sequence[str], known: Mapping[str, Any]) -> str:
-    """The error message for an unknown flag."""
+    """Return the error message for an unknown flag."""
     key, equals, value = word.lstrip("-").partition("=")
     if f"--{key}" in _FLAGS and equals:
         return f"{shown(word)}: --{key} takes no value; write --{key}"
@@ -48,7 +48,7 @@ def _dashed(word: str, after: Sequence[str], known: Mapping[str, Any]) -> str:
 
 
 def is_value(word: str, known: Mapping[str, Any]) -> bool:
-    """Whether an argument can be a value: neither a flag nor an option."""
+    """Return whether an argument can be a value: neither a flag nor an option."""
     is_flag = word.startswith("-") and not word[1:2].isdigit()
     return word != "" and not is_flag and word.partition("=")[0] not in known
 
@@ -63,7 +63,7 @@ def pairs_of(
     for i, word in enumerate(words):
         key, equals, text = word.partition("=")
         after = _value_after(words[i + 1 :], known)
-        # a folder may be called like an option, but no number follows it
+        # a folder may have the name of an option, but then no number follows it
         is_key = key in known and key != positional and after.replace(".", "").isdecimal()
         if positional is not None and (not (equals or is_key) or "/" in key):
             loose.append(word)
@@ -91,14 +91,14 @@ def pairs_of(
 
 
 def _value_after(words: Sequence[str], known: Mapping[str, Any]) -> str:
-    """The value after a blank, with or without an equals sign before it."""
+    """Return the value after a blank and an optional equals sign."""
     rest = [word.removeprefix("=") for word in words[:2]]
     value = next((word for word in rest if word), "")
     return shown(value) if is_value(value, known) and "=" not in value else ""
 
 
 def _unknown(key: str, equals: bool, known: Mapping[str, Leaf]) -> str:
-    """The error message for an unknown key, with the nearest options."""
+    """Return the error message for an unknown key, with the nearest options."""
     inside = [full for full in known if full.startswith(f"{key}.")]
     if inside:
         return f"is a group of options; set one of them, like {inside[0]}=..."
@@ -108,10 +108,10 @@ def _unknown(key: str, equals: bool, known: Mapping[str, Leaf]) -> str:
 
 
 def nearest(key: str, known: Mapping[str, Any]) -> list[str]:
-    """The most similar known keys; empty if none is similar."""
-    key = key[:100]  # difflib's time grows with the square of the length
+    """Return the most similar known keys; empty if none is similar."""
+    key = key[:100]  # difflib is quadratic in the length
     block, _, name = key.rpartition(".")
-    # rl.lr, lr: the first letters of a name's words
+    # rl.lr or lr: initials of an option name
     short = [
         full for full in known if _initials(full) == name and full.rpartition(".")[0] == block
     ] or [full for full in known if _initials(full) == name]
@@ -120,7 +120,7 @@ def nearest(key: str, known: Mapping[str, Any]) -> list[str]:
     likeness = {
         full: max(
             SequenceMatcher(None, full, key).ratio(),
-            # a wrong or forgotten block
+            # a wrong or missing block
             SequenceMatcher(None, full.rpartition(".")[2], name).ratio(),
         )
         for full in known

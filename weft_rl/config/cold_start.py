@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from weft_rl.config.fields import Block, option, require
 from weft_rl.config.model import LoraConfig
 
-# Of every stage that reads records.
+# Help text shared by all stages that read records.
 BAD_RECORDS = (
     "invalid records: error stops, skip drops them (both drop duplicates), strict also stops at "
     "duplicates"

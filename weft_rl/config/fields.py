@@ -1,4 +1,4 @@
-"""Option fields: dataclass fields with a help text and bounds."""
+"""Option fields: dataclass fields with help text and bounds."""
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
     "below": (operator.lt, "below"),
     "at_most": (operator.le, "at most"),
 }
-# bool is a subclass of int; comparing with infinity refuses nan, and takes ints of any size
+# bool is a subclass of int; comparison with infinity rejects NaN and accepts ints of any size
 _TYPES: dict[type, tuple[Callable[[Any], bool], str]] = {
     bool: (lambda value: isinstance(value, bool), "true or false"),
     int: (
@@ -34,19 +34,19 @@ _TYPES: dict[type, tuple[Callable[[Any], bool], str]] = {
 
 
 def about(text: str, **bounds: float) -> dict[str, Any]:
-    """Field metadata: help text and bounds (above, at_least, below, at_most).
+    """Return field metadata: help text and bounds (above, at_least, below, at_most).
 
-    The bounds of a list are bounds of its length."""
+    Bounds of a list apply to its length."""
     return {"help": text, "bounds": bounds}
 
 
 def option(default: Any, text: str, **bounds: float) -> Any:
-    """A field with a default, a help text and bounds."""
+    """Return a field with a default, a help text and bounds."""
     return field(default=default, metadata=about(text, **bounds))
 
 
 class BadOption(UserError):
-    """An invalid option value: `key=value: rule`, and a valid value to try.
+    """An invalid option value: `key=value: rule; try VALUE`.
 
     find: returns valid values, nearest first; usual: the default value, or empty."""
 
@@ -62,7 +62,7 @@ class BadOption(UserError):
         self.key, self.value, self.rule, self.find, self.usual = key, value, rule, find, usual
 
     def __str__(self) -> str:
-        # searched here, not in __init__: most of these errors are caught
+        # search lazily: most of these errors are caught
         better = [each for each in (*self.find(), *self.usual) if each is not MISSING]
         cure = f"; try {shown(better[0])}" if better else ""
         return f"{self.key}={shown(self.value)}: {self.rule}{cure}"
@@ -91,20 +91,20 @@ def shown(value: object) -> str:
 
 @cache
 def kinds(schema: type[Any]) -> dict[str, Any]:
-    """The type of each field by name."""
+    """Return the type of each field by name."""
     hints = get_type_hints(schema)
     return {item.name: hints[item.name] for item in fields(schema)}
 
 
 class Leaf(NamedTuple):
-    """An option: its type, and its dataclass field."""
+    """An option: type and dataclass field."""
 
     kind: Any
     item: Field[Any]
 
 
 def leaves(schema: type[Any], prefix: str = "") -> dict[str, Leaf]:
-    """All options by full key, nested blocks included."""
+    """Return all options by full key, including nested blocks."""
     return dict(_walk(schema, prefix))
 
 
@@ -170,13 +170,13 @@ def _check_field(item: Field[Any], kind: Any, value: Any, prefix: str) -> None:
 
 
 def fits(item: Field[Any], kind: Any, value: Any) -> bool:
-    """Whether a value has the type of the field and is within its bounds."""
+    """Return whether a value has the field's type and is within its bounds."""
     return not _broken_rule(kind, item.metadata.get("bounds", {}), value)
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of options, checked on construction; errors name the full key."""
+    """A block of options, validated on construction; errors name the full key."""
 
     prefix: ClassVar[str] = ""
 

@@ -1,4 +1,4 @@
-"""The help text of a command."""
+"""Help text of a command."""
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -16,7 +16,7 @@ def help_text(
     positional: str | None,
     presets: Sequence[Any] = (),
 ) -> str:
-    """All options with their defaults, grouped by block."""
+    """Return the help text: all options with defaults, grouped by block."""
     tree = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), *presets))
     first = f"{positional.upper()} ... " if positional else ""
     lines = [f"usage: python -m {command} {first}key=value ...", "", about]

@@ -1,4 +1,4 @@
-"""Build typed options from presets and key=value arguments."""
+"""Typed options from presets and key=value arguments."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,25 +24,26 @@ from weft_rl.runs.renamed import with_new_keys
 
 Options = TypeVar("Options")
 
-# Preset of a model that has no preset of its name.
+# Preset of models without a preset of their own.
 _DEFAULT_PRESET = "llada_8b"
-# Argument that lays the values of an RL method over the preset; not an option itself.
+# Argument that selects an RL method's preset; not an option.
 _METHOD = "rl.preset"
-# Options that may change when a run is resumed: none of them changes a result.
+# Options that may change on resume, because they do not affect results.
 _MUTABLE_ON_RESUME = ("out", "resume", "stages", "trackers", "reliability")
-# Options that a run does not inherit from the run of its checkpoint.
+# Options that are not inherited from a checkpoint's run.
 _NOT_INHERITED = ("model", "out", "resume", "stages", "trackers", "device")
 # Options that name a model.
 _MODELS = ("model", "cold_start.ref_model")
 
 
 def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) -> RunConfig:
-    """The options of a run: schema defaults, then the preset, then the arguments.
+    """Return the options of a run: schema defaults, then presets, then arguments.
 
-    `preset=NAME` selects the preset. Without it, the preset is the one named like the model; for a
-    checkpoint of a run, the options of that run; for any other model, llada_8b. `rl.preset=NAME`
-    lays the values of an RL method over it. A run directory or a stage folder given as a model
-    is replaced by its checkpoint.
+    `preset=NAME` selects the preset. The default preset is the one named like the model. A
+    checkpoint of a run inherits that run's options; other models use llada_8b. `rl.preset=NAME`
+    adds the values of an RL method. A run directory or stage folder given as a model is replaced by
+    its checkpoint.
+
     tell: print a line to standard error if the defaults come from a run.
     Raises UserError for invalid arguments, and SystemExit(0) after --help and --print-config."""
     words, wanted = flags(argv, leaves(RunConfig))
@@ -82,7 +83,7 @@ def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) ->
 
 
 def _defaults(model: str, preset: str | None, run: Path | None) -> tuple[list[Any], str]:
-    """The defaults below the arguments, and a description of their source."""
+    """Return the defaults below the arguments, and a description of their source."""
     names = preset_names()
     if preset is not None and preset not in names:
         raise UserError(f"preset={shown(preset)}: unknown preset; use {', '.join(names)}")
@@ -112,10 +113,10 @@ def parse_options(
     description: str,
     positional: str | None = None,
 ) -> Options:
-    """The options of a command, as the frozen dataclass `schema`.
+    """Parse the options of a command into the frozen dataclass `schema`.
 
-    positional: the field (list[str] or str) of arguments without "=" and of paths that contain "=".
-    Raises UserError and SystemExit as load_run_config does."""
+    positional: the field (list[str] or str) for arguments without "=" and for paths with "=".
+    Raises UserError and SystemExit like load_run_config."""
     words, wanted = flags(argv, leaves(schema))
     if wanted == "--help":
         _leave(help_text(schema, command, description, positional))
@@ -126,19 +127,19 @@ def parse_options(
 
 
 def preset_names(folder: str = "") -> list[str]:
-    """The names of the presets in configs/ or one of its folders, sorted."""
+    """Return the sorted names of the presets in configs/ or one of its folders."""
     files = (resources.files("weft_rl.configs") / folder).iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
 @cache
 def _schema(schema: type[Any]) -> Any:
-    """The schema as a read-only OmegaConf tree."""
+    """Return the schema as a read-only OmegaConf tree."""
     return OmegaConf.structured(schema)
 
 
 def _layers(preset: str) -> list[Any]:
-    """The options of the presets that a preset builds on (its key `preset`), then its own."""
+    """Return the option layers of a preset: those it builds on, then its own."""
     text = (resources.files("weft_rl.configs") / f"{preset}.yaml").read_text(encoding="utf-8")
     tree: Any = OmegaConf.create(text)
     below = tree.pop("preset", [])
@@ -146,15 +147,15 @@ def _layers(preset: str) -> list[Any]:
 
 
 def to_yaml(config: Any) -> str:
-    """Options as YAML in schema order; equal options give equal text."""
-    # OmegaConf takes ${...} in a text for a reference; unescaped, PyYAML reads U+0085 as a space
+    """Format options as YAML in schema order; equal options give equal text."""
+    # OmegaConf would resolve ${...}; without escapes, PyYAML reads U+0085 as a space
     return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=False)
 
 
 def diff_configs(saved: str, config: RunConfig) -> list[str]:
-    """Full keys of the options that differ from a saved config.yaml.
+    """Return the options that differ from a saved config.yaml, except those mutable on resume.
 
-    Options that may change on resume are left out. Raises UserError for invalid YAML."""
+    Raises UserError for invalid YAML."""
     old = parse_yaml(saved, Path("config.yaml"), "choose another out")
     old = with_new_keys(old) if isinstance(old, dict) else old
     new = yaml.safe_load(to_yaml(config))
@@ -163,7 +164,7 @@ def diff_configs(saved: str, config: RunConfig) -> list[str]:
 
 
 def _at(tree: Any, key: str) -> Any:
-    """The value of a full key, or MISSING."""
+    """Return the value of a full key, or MISSING."""
     return reduce(
         lambda node, name: node.get(name, MISSING) if isinstance(node, dict) else MISSING,
         key.split("."),
@@ -209,9 +210,9 @@ def _merged(
 def _first_that_fits(
     schema: type[Any], tree: Any, as_given: Mapping[str, Any], key: str, tries: Sequence[Any]
 ) -> list[Any]:
-    """The first value that makes all options valid; else one that leaves another option invalid.
+    """Return the first value that makes all options valid, as a list of at most one.
 
-    Returns a list of at most one value."""
+    The fallback is the first value that leaves only another option invalid."""
     second = []
     for value in tries:
         merged = _converted(tree, key, value)
@@ -228,9 +229,9 @@ def _first_that_fits(
 
 
 def _converted(tree: Any, key: str, value: Any) -> Any:
-    """The tree with the value, converted to the type of its option; None if that is impossible.
+    """Return the tree with the value converted to its option's type; None if impossible.
 
-    OmegaConf's interpolations and its mark for missing values are refused."""
+    Rejects OmegaConf interpolations and its missing-value marker."""
     if any(mark in str(value) for mark in ("${", "???")):
         return None
     try:
@@ -249,7 +250,7 @@ def _value(kind: Any, text: str | list[str]) -> Any:
         return None
     if get_origin(kind) is not list or isinstance(text, list):
         return text
-    # a shell may have eaten the brackets
+    # the shell may have removed the brackets
     inside = text.strip().removeprefix("[").removesuffix("]")
     return [part.strip() for part in inside.split(",")] if inside.strip() else []
 
@@ -257,9 +258,9 @@ def _value(kind: Any, text: str | list[str]) -> Any:
 def _built(
     schema: type[Options], tree: Any, as_given: Mapping[str, Any], prefix: str = ""
 ) -> Options:
-    """Build the dataclass from a tree; values in `as_given` replace those of the tree."""
+    """Build the dataclass from a tree; values in `as_given` take precedence."""
     values = {name: as_given.get(prefix + name, tree[name]) for name in kinds(schema)}
-    # before the blocks check themselves: only here is the full key of a nested one known
+    # check here, where the full key of nested options is known
     check_fields(schema, values, prefix)
     for name, kind in kinds(schema).items():
         if is_dataclass(kind):

@@ -29,12 +29,12 @@ class MemoryConfig(Block):
 
     @property
     def weights(self) -> Literal["float32", "auto", "bfloat16", "nf4"]:
-        """How the base weights are stored: quantized, or in a dtype."""
+        """Storage of the base weights: quantization or dtype."""
         return "nf4" if self.quantization == "nf4" else self.dtype
 
     @property
     def weights_key(self) -> str:
-        """The option that decides how the base weights are stored."""
+        """The option that sets the storage of the base weights."""
         return "memory.quantization" if self.quantization == "nf4" else "memory.dtype"
 
 

@@ -1,4 +1,4 @@
-"""Valid values near an invalid one, for suggestions in errors."""
+"""Valid values near an invalid one, for error messages."""
 
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
@@ -7,15 +7,15 @@ from math import ceil, floor, isfinite
 from typing import Any, Literal, get_args, get_origin
 
 _WORDS = {"yes": True, "on": True, "1": True, "no": False, "off": False, "0": False}
-_DIGITS = 18  # longer numbers are not corrected
-_SEARCHED = 10_000  # candidates on each side
-_NAMED = 8  # candidates returned at most
+_DIGITS = 18  # longer numbers get no suggestion
+_SEARCHED = 10_000  # candidates in each direction
+_NAMED = 8  # maximum number of suggestions
 
 
 def candidates(kind: Any, bounds: Mapping[str, float], value: Any) -> list[Any]:
-    """Values of the right type near an invalid value: converted, then moved into the bounds.
+    """Return valid values near an invalid one: converted, then clipped to the bounds.
 
-    Most likely first; empty if the value cannot be converted."""
+    The most likely value is first. Empty if the value cannot be converted."""
     if type(None) in get_args(kind):
         inner = next(each for each in get_args(kind) if each is not type(None))
         return [*candidates(inner, bounds, value), None]
@@ -41,11 +41,11 @@ def candidates(kind: Any, bounds: Mapping[str, float], value: Any) -> list[Any]:
 
 
 def _number(value: Any) -> Decimal | None:
-    """Parse a number; None if it is not a finite number of ordinary size."""
+    """Parse a number; None if it is not finite or too long."""
     if isinstance(value, bool):
         return None
     text = str(value).strip().replace("_", "")
-    # 1,000 groups digits; 1,5 has a decimal comma
+    # 1,000 has a thousands separator; 1,5 a decimal comma
     head, comma, tail = text.partition(",")
     text = text.replace(",", "") if len(tail) >= 3 else f"{head}.{tail}" if comma else text
     try:
@@ -56,7 +56,7 @@ def _number(value: Any) -> Decimal | None:
 
 
 def _whole(number: Decimal, bounds: Mapping[str, float]) -> Iterator[int]:
-    """The nearest integer within the bounds, then its neighbors."""
+    """Yield the nearest integer within the bounds, then its neighbors."""
     low = ceil(bounds["at_least"]) if "at_least" in bounds else None
     if "above" in bounds:
         low = floor(bounds["above"]) + 1
@@ -72,7 +72,7 @@ def _whole(number: Decimal, bounds: Mapping[str, float]) -> Iterator[int]:
 
 
 def _real(number: float, bounds: Mapping[str, float]) -> Iterator[float]:
-    """The number clipped to its inclusive bounds."""
+    """Yield the number clipped to its inclusive bounds."""
     for name, beyond in (("at_least", max), ("at_most", min)):
         if name in bounds:
             number = beyond(number, float(bounds[name]))
@@ -83,7 +83,7 @@ def _real(number: float, bounds: Mapping[str, float]) -> Iterator[float]:
 def nearest_whole(
     value: int, accept: Callable[[int], bool], least: int = 1, most: int | None = None
 ) -> list[int]:
-    """Integers in [least, most] that `accept` accepts, nearest to the value first."""
+    """Return integers in [least, most] that satisfy `accept`, nearest to the value first."""
     value = value if most is None else min(value, most)
     reach = _SEARCHED if most is None else min(_SEARCHED, max(value - least, most - value) + 1)
     near = (

@@ -12,22 +12,21 @@ from weft_rl.config.load import diff_configs, load_run_config
 
 
 def options_of(settings: Mapping[str, Any]) -> list[str]:
-    """`key=value` arguments for the model and all options that differ from its preset, except out.
+    """Return `key=value` arguments: the model and options that differ from its preset, except out.
 
-    settings: the content of a run's config.yaml; if it is empty, so is the result."""
+    settings: the content of config.yaml; an empty one gives no arguments."""
     if "model" not in settings:
         return []
     values = dict(flattened(settings))
-    # options equal to the preset's are left out
     plain = load_run_config([f"model={settings['model']}"], command="weft_rl.pipeline")
     keys = ["model", *diff_configs(yaml.safe_dump(dict(settings)), plain)]
     return [f"{key}={argument(values[key])}" for key in keys if key in values and key != "out"]
 
 
 def resume_command(argv: Sequence[str], made: Path | None) -> str:
-    """The arguments that resume a run, quoted for a shell.
+    """Return the arguments that resume a run, quoted for a shell, without resume=never.
 
-    made: the run directory, if the arguments do not name it. resume=never is removed."""
+    made: the run directory, if the arguments do not name it."""
     words = [word for word in argv if word != "resume=never"]
     return shlex.join([*words, *([] if made is None else [f"out={made}"])])
 

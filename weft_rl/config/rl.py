@@ -1,4 +1,4 @@
-"""The blocks of reinforcement learning's options, and which methods go together."""
+"""Options of reinforcement learning, and valid combinations of methods."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -8,9 +8,9 @@ from weft_rl.config.fields import Block, about, option, require
 from weft_rl.config.model import RLLoraConfig
 from weft_rl.config.near_values import nearest_whole
 
-# Whose loss is a sum over tokens with a probability ratio each, by its normaliser's name.
+# Loss types that sum clipped probability ratios over tokens, by normalizer.
 CLIPPED_TOKENS = ("bnpo", "grpo", "dr_grpo", "dapo")
-# What does not go together, and why; every other pair does.
+# Invalid pairs of loss type and estimator, with the error message.
 _SENSELESS = {
     **{
         (
@@ -28,7 +28,7 @@ _SENSELESS = {
     },
 }
 
-# The estimators that have an option of rl.masks.
+# Estimators that use an option of rl.masks.
 _OWNERS = {
     "num_mc_samples": ("random_mask", "elbo", "trace"),
     "t_sampling": ("elbo",),
@@ -180,9 +180,9 @@ class RLConfig(Block):
         _check_pair(self)
 
     def micro_batch(self, processes: int) -> int:
-        """Completions of a forward pass on each process.
+        """Return the completions per forward pass on each process.
 
-        Raises UserError where so many processes cannot share a rollout in such parts."""
+        Raises UserError if the processes cannot share a rollout in such parts."""
         rows = self.num_prompts * self.num_generations
         size = self.optimizer.micro_batch_size or rows // processes
         fits = size > 0 and rows % (size * processes) == 0
@@ -200,7 +200,7 @@ class RLConfig(Block):
 
 
 def _check_pair(options: RLConfig) -> None:
-    """Raise UserError for an estimator and a loss type, or their numbers, that make no sense."""
+    """Raise UserError for incompatible estimator, loss type or their options."""
     estimator, loss_type, loss = options.estimator, options.loss_type, options.loss
     kl_coef, masks = options.kl_coef, options.masks
     rule = _SENSELESS.get((loss_type, estimator), "")

@@ -8,7 +8,7 @@ from weft_rl.config.near_values import nearest_whole
 
 
 def _goes_with(length: int, width: int, steps: int) -> bool:
-    """Whether the length is a multiple of the width, and the steps of the number of blocks."""
+    """Return whether the length is a multiple of the width, and steps of the number of blocks."""
     return length % width == 0 and steps <= length and steps % (length // width) == 0
 
 
@@ -91,6 +91,6 @@ class SamplerConfig(Block):
 
     @property
     def most_steps(self) -> int:
-        """Upper bound on the steps: a threshold or factor may unmask one token per step."""
+        """Maximum number of steps: a threshold or factor may unmask one token per step."""
         by_confidence = self.threshold is not None or self.factor is not None
         return self.gen_length if by_confidence else self.steps

@@ -1,4 +1,4 @@
-"""The options of a run as frozen dataclasses, one per block, each checked when it is made."""
+"""Options of a run as frozen dataclasses, validated on construction."""
 
 from dataclasses import dataclass, field
 from re import fullmatch
@@ -16,7 +16,7 @@ COLD_STARTS = (
     *("dft", "rho1"),
 )
 TASKS = ("sudoku", "countdown", "gsm8k", "math500")
-# Models that the stage `base` pretrains, and the names of their cold-start data.
+# Models that stage `base` pretrains, and the names of their cold-start data.
 TOY_MODELS = ("tiny",)
 STAGES = ("base", *COLD_STARTS, "rl", "eval")
 # Values of transformers' report_to.
@@ -40,7 +40,7 @@ class BaseConfig(Block):
     warmup_steps: int = option(40, "steps of linear warmup", at_least=0)
     logging_steps: int = option(20, "steps between logged metrics", at_least=1)
     save_steps: int = option(200, "steps between checkpoints", at_least=1)
-    # NumPy's global generator, which transformers seeds, takes 32 bits
+    # transformers seeds NumPy's global generator, which takes 32 bits
     seed: int = option(0, "seed of the pretraining, the same in all runs", at_least=0, below=2**32)
 
     def __post_init__(self) -> None:
@@ -172,17 +172,17 @@ class RunConfig(Block):
 
     @property
     def in_order(self) -> list[str]:
-        """All stages in the order they run; a toy model is pretrained first."""
+        """All stages in execution order; a toy model is pretrained first."""
         rest = [stage for stage in self.stages if stage != "base"]
         return ["base", *rest] if self.model in TOY_MODELS else rest
 
     @property
     def trained(self) -> list[str]:
-        """The stages that train a given checkpoint."""
+        """Stages that train, except `base`."""
         return [stage for stage in self.stages if stage not in ("base", "eval")]
 
     @property
     def adapters_only(self) -> bool:
-        """Whether every stage trains adapters only."""
+        """Whether all stages train adapters only."""
         blocks = [self.rl if stage == "rl" else self.cold_start for stage in self.trained]
         return all(block.lora.r > 0 for block in blocks)

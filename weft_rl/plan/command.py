@@ -1,4 +1,4 @@
-"""`plan`: parameters, memory and time of a run, by formula."""
+"""`plan`: parameters, memory and time of a run."""
 
 import sys
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _GIB = 2**30
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the plan of a run; returns the exit status."""
+    """Print the plan of a run and return the exit status."""
     of_plan = [word for word in argv if word.partition("=")[0] in leaves(PlanConfig)]
     of_run = [word for word in argv if word not in of_plan]
     description = f"{PlanConfig.__doc__} weft-rl run --help lists those."
@@ -80,7 +80,7 @@ def _table(plans: Sequence[StagePlan], room: float, options: PlanConfig) -> Tabl
 
 
 def _remarks(config: RunConfig, options: PlanConfig, plans: Sequence[StagePlan]) -> list[str]:
-    """What the estimate leaves out."""
+    """Return notes on what the estimate omits."""
     settings = evaluation_settings(config)
     lines = [
         f"times: {options.utilisation:.0%} of the peak FLOP/s (utilisation), or reading the weights"

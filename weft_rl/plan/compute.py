@@ -1,7 +1,7 @@
-"""FLOPs and time of forward passes, by formula.
+"""FLOPs and time of forward passes.
 
-A pass takes as long as its FLOPs at the stated utilization of the peak, or as reading the weights
-once, whichever is longer. Launch overhead and communication are not counted."""
+A pass takes the time of its FLOPs at the configured utilization, or of reading the weights once,
+whichever is longer. Launch overhead and communication are not counted."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -20,10 +20,10 @@ _TERA = 1e12
 
 
 class Forwards(NamedTuple):
-    """Forward passes of one kind that a device runs in an optimizer step."""
+    """Forward passes of one kind per device and optimizer step."""
 
     kind: str
-    number: float  # a backward pass counts as the forward passes that it costs
+    number: float  # backward passes count as forward passes of equal cost
     rows: float  # per pass
     flops: float  # per pass
 
@@ -31,9 +31,9 @@ class Forwards(NamedTuple):
 def forward_flops(
     model: ModelShape, length: int, predicted: int, context: int | None = None
 ) -> float:
-    """FLOPs of one row: 2 per weight and token, and attention's two matmuls.
+    """FLOPs of one row: 2 per weight and token, plus attention's two matmuls.
 
-    context: tokens that each one attends to, cached ones included; None: the row's own."""
+    context: tokens that each token attends to, including cached ones; None: the row's own."""
     sizes = model.sizes
     attention = 4.0 * sizes.num_hidden_layers * length * (context or length) * sizes.hidden_size
     head = 2.0 * predicted * sizes.vocab_size * sizes.hidden_size
@@ -41,16 +41,18 @@ def forward_flops(
 
 
 def training_passes(model: ModelShape) -> float:
-    """Cost of a forward and backward pass in forward passes: itself, the gradients of the inputs,
-    those of the weights if all are trained, and the layers once more with checkpointing."""
+    """Cost of a forward and backward pass in forward passes.
+
+    One forward pass, input gradients, weight gradients without adapters, and recomputation with
+    checkpointing."""
     return 2.0 + (model.lora.r == 0) + model.checkpointing
 
 
 def rows_per_pass(rl: RLConfig, completions: int, steps: int) -> float:
-    """Mean rows of a forward pass for the log-probabilities of a micro-batch of completions.
+    """Mean rows of a forward pass for the log-probabilities of a micro-batch.
 
-    steps: the sampler's. Each completion has one row per masked view of its estimator. A view that
-    masks everything is the same for a group that shares its masks, and is one row for all of it."""
+    steps: the sampler's. Each completion has one row per masked view of its estimator. With shared
+    masks, a fully masked view is one row for its group."""
     masks = rl.masks
     views = {
         "one_step": 1,
@@ -59,12 +61,12 @@ def rows_per_pass(rl: RLConfig, completions: int, steps: int) -> float:
         "elbo": masks.num_mc_samples * (1 + masks.complement),
         "trace": min(masks.num_mc_samples, steps),
     }[rl.estimator]
-    # the first view of these estimators masks everything
+    # the first view of these estimators is fully masked
     shared = rl.masks.share_group_masks and rl.estimator in ("one_step", "coupled", "trace")
     if not shared:
         return completions * views
     size = rl.num_generations
-    # groups that a micro-batch touches, as it may begin inside one
+    # groups that a micro-batch overlaps, as it may begin inside one
     groups = (completions + size - gcd(completions, size)) / size
     return groups + completions * (views - 1)
 
@@ -72,11 +74,11 @@ def rows_per_pass(rl: RLConfig, completions: int, steps: int) -> float:
 def rollout(
     model: ModelShape, sampler: SamplerConfig, rows: int, prompt_length: int
 ) -> list[Forwards]:
-    """All forward passes of the sampler for a batch of completions, none of which ends early.
+    """Sampler forward passes for a batch of completions that never end early.
 
-    With a threshold or factor each token has its own pass. Without a cache a pass sees all tokens.
-    With one, a block begins with such a pass, which refresh_every repeats; the others see the
-    block (dual) or everything from its beginning on (prefix). Guidance doubles the rows."""
+    With a threshold or factor, each token takes its own pass. Without a cache, each pass runs all
+    tokens. With one, only the first pass of a block and every refresh_every-th do; the others run
+    the block (dual), or everything from its start (prefix). Guidance doubles the rows."""
     width, total = sampler.block_length, prompt_length + sampler.gen_length
     blocks = sampler.gen_length // width
     steps = sampler.most_steps // blocks
@@ -94,8 +96,7 @@ def rollout(
 def evaluation_seconds(
     config: RunConfig, options: PlanConfig, stage: str, model: ModelShape
 ) -> float | None:
-    """Time of the evaluation after a stage, and of those during RL; None if the number of records
-    is unknown."""
+    """Time of the evaluation after a stage and during RL; None for an unknown number of records."""
     settings, watch, records = evaluation_settings(config), config.rl.watch, 0
     if stage == "rl" and watch.evaluate_steps is not None:
         few = most_records(config.task, replace(settings, num_records=watch.evaluate_records))
@@ -108,7 +109,7 @@ def evaluation_seconds(
     if records == 0:
         return 0.0
     share = ceil(records / options.devices)
-    # as one batch: the passes of a full batch take as long as their FLOPs
+    # computed as one batch: a full batch is limited by its FLOPs
     passes = rollout(model, settings.sampler, share, options.prompt_length)
     return seconds_of(passes, model, options)
 

@@ -1,17 +1,17 @@
-"""Devices: memory, peak throughput, bandwidth."""
+"""Hardware data: memory, peak throughput, bandwidth."""
 
 from typing import NamedTuple
 
 
 class Hardware(NamedTuple):
-    """A device: memory, peak bfloat16 throughput (dense), memory bandwidth."""
+    """A device: memory in GiB, peak dense bfloat16 TFLOP/s, memory bandwidth in TB/s."""
 
     memory_gib: float
     tera_flops: float
     tera_bytes: float
 
 
-# Memory as torch reports it, the rest from the makers' data sheets. cpu: two server cores.
+# Memory as reported by torch, the rest from vendor data sheets. cpu: two server cores.
 HARDWARE = {
     "h200": Hardware(139.8, 989, 4.8),
     "h100": Hardware(79.1, 989, 3.35),

@@ -13,17 +13,17 @@ from weft_rl.plan.estimate import make_plan
 
 
 class Suggestion(NamedTuple):
-    """A change of options, on top of those before it."""
+    """A change of options, in addition to the previous ones."""
 
     text: str  # key=value
     memory: float  # bytes of the stage
-    of_run: bool = True  # False: more devices, which a run's options do not name
+    of_run: bool = True  # False: options of the launcher, not of the run
 
 
 def suggest(config: RunConfig, options: PlanConfig, stage: str, room: float) -> list[Suggestion]:
-    """Changes, best for the result first, until the stage fits `room` bytes.
+    """Return option changes, least harmful first, until the stage fits `room` bytes.
 
-    Changes that save nothing, or that the run's other options do not allow, are left out."""
+    Skips changes that save nothing or conflict with other options."""
     suggestions: list[Suggestion] = []
     least = make_plan(config, options, stage).total_memory
     for key, value in _changes(config, options, stage):
@@ -51,23 +51,23 @@ def suggest(config: RunConfig, options: PlanConfig, stage: str, room: float) -> 
 
 def _changes(config: RunConfig, options: PlanConfig, stage: str) -> list[tuple[str, Any]]:
     checkpointing = ("memory.gradient_checkpointing", True)
-    if stage == "base":  # trains all weights, in float32
+    if stage == "base":  # trains all weights in float32
         return [checkpointing, ("base.batch_size", 1)]
     block = "rl" if stage == "rl" else "cold_start"
     fewer: list[tuple[str, Any]] = [("cold_start.batch_size", 1)]
     if stage == "rl":
         share = config.rl.num_prompts * config.rl.num_generations // options.devices
-        # a group, which one row may stand for, before single completions
+        # try group size first: a group can share one row
         sizes = (gcd(config.rl.num_generations, share), 1)
         fewer = [("rl.optimizer.micro_batch_size", size) for size in sizes]
     adapters = [(f"{block}.lora.r", 128)] if getattr(config, block).lora.r == 0 else []
     narrower: list[tuple[str, Any]] = [("memory.dtype", "bfloat16"), ("memory.quantization", "nf4")]
-    # there is no nf4 on a CPU
+    # nf4 needs a GPU
     return [checkpointing, *fewer, *adapters, *narrower[: 1 if options.hardware == "cpu" else 2]]
 
 
 def _devices(config: RunConfig, options: PlanConfig, stage: str) -> int:
-    """Eight devices, or as many as there are; in RL at most as many as can share its rollout."""
+    """Return eight devices or the larger given number; in RL, one that can share a rollout."""
     most, rl = max(options.devices, 8), config.rl
     if stage != "rl":
         return most
@@ -76,6 +76,6 @@ def _devices(config: RunConfig, options: PlanConfig, stage: str) -> int:
 
 
 def _with(block: Any, names: Sequence[str], value: Any) -> Any:
-    """The options with another value of one of them, named by its path."""
+    """Return a copy of the options with the value at a path replaced."""
     name, *inner = names
     return replace(block, **{name: _with(getattr(block, name), inner, value) if inner else value})
