@@ -108,7 +108,6 @@ def _say(command: str, message: str, status: int) -> int:
 
 
 def _reader_gone() -> bool:
-    """Return whether standard output is a closed pipe."""
     poll = select.poll()
     poll.register(_STDOUT, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
@@ -120,9 +119,7 @@ def _drop_output() -> None:
 
 
 def require_extra(package: str, asked: str) -> None:
-    """Raise UserError if an optional package is not installed; does not import it.
-
-    asked: the option that needs it, as `key=value`."""
+    """Raise UserError naming the option `asked` (key=value) unless `package` is installed."""
     if find_spec(package) is None:
         raise UserError(
             f"{asked}: {package} is not installed; run pip install 'weft-rl[{package}]', "

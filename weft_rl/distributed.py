@@ -15,9 +15,7 @@ def rank_and_world() -> tuple[int, int]:
 
 
 def resolve_device(name: str) -> "torch.device":
-    """Return the device for `device=`, and make a GPU the current device.
-
-    Raises UserError like find_device."""
+    """Return find_device(name), and make a GPU the current device. Raises UserError."""
     import torch
 
     device = find_device(name)

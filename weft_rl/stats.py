@@ -24,9 +24,7 @@ class Interval:
 
 
 def t_critical(degrees: float, level: float = 0.05) -> float:
-    """Critical value of Student's t: |t| exceeds it with probability `level` in (0, 1].
-
-    Raises ValueError below 1 degree of freedom."""
+    """Two-sided critical value of Student's t at `level`. Raises ValueError if degrees < 1."""
     from scipy.special import stdtrit  # imported here: slow, and --help does not need it
 
     if degrees < 1:
@@ -49,7 +47,7 @@ def t_interval(values: Sequence[float]) -> Interval:
 def wilson(successes: float, n: int) -> Interval:
     """Share of successes with Wilson's interval. Raises ValueError unless 0 <= successes <= n > 0.
 
-    Successes may be fractional (shares of several cells); the interval is then conservative.
+    Successes may be fractional (shares of cells); the interval then suits all-or-nothing records.
     Source: Wilson (1927), score interval without continuity correction."""
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"{successes} successes of {n}")
@@ -65,9 +63,8 @@ def wilson(successes: float, n: int) -> Interval:
 def record_mean(values: Sequence[float]) -> Interval:
     """Mean of one model's scores in [0, 1] over records (N,), with its interval.
 
-    Wilson's interval for binary or equal scores, because a bootstrap of equal values has zero
-    width. Otherwise the percentile bootstrap over records, with a fixed seed. Raises ValueError for
-    no values."""
+    Wilson's interval for binary or equal scores (a bootstrap of equal values has zero width), else
+    the percentile bootstrap over records, fixed seed. Raises ValueError for no values."""
     if not values:
         raise ValueError("values: must not be empty")
     if set(values) <= {0.0, 1.0} or len(set(values)) == 1:
@@ -83,8 +80,7 @@ class TwoWayEstimate:
     """A grand mean over seeds and items, with its variance components.
 
     by_seed, by_item: variance of the seed and item means, divided by their number. Both contain
-    `noise`, the share of the residual. One seed: by_seed = noise = 0. One item: by_item = noise =
-    0."""
+    `noise`, the residual's share. One seed: by_seed = noise = 0; one item: by_item = noise = 0."""
 
     mean: float
     by_seed: float

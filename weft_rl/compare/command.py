@@ -191,9 +191,7 @@ def is_done(unit: Path, config: RunConfig, arm: str) -> bool:
 
 
 def write_results(folder: Path, options: CompareConfig, task: str) -> None:
-    """Write comparison.json, comparison.md, curves and report, and print the tables.
-
-    Does nothing before the first evaluation."""
+    """Write the result files and print the tables, once a run has been evaluated."""
     paths = {unit: folder / run_name(*unit) for unit in options.units()}
     units = [read_arm_run(path, arm, seed, task) for (arm, seed), path in paths.items()]
     if not any(unit.scores for unit in units):

@@ -31,7 +31,6 @@ def flags(argv: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], str
 
 
 def _dashed(word: str, after: Sequence[str], known: Mapping[str, Any]) -> str:
-    """Return the error message for an unknown flag."""
     key, equals, value = word.lstrip("-").partition("=")
     if f"--{key}" in _FLAGS and equals:
         return f"{shown(word)}: --{key} takes no value; write --{key}"
@@ -98,7 +97,6 @@ def _value_after(words: Sequence[str], known: Mapping[str, Any]) -> str:
 
 
 def _unknown(key: str, equals: bool, known: Mapping[str, Leaf]) -> str:
-    """Return the error message for an unknown key, with the nearest options."""
     inside = [full for full in known if full.startswith(f"{key}.")]
     if inside:
         return f"is a group of options; set one of them, like {inside[0]}=..."

@@ -32,7 +32,6 @@ _METHOD = "rl.preset"
 _MUTABLE_ON_RESUME = ("out", "resume", "stages", "trackers", "reliability")
 # Options that are not inherited from a checkpoint's run.
 _NOT_INHERITED = ("model", "out", "resume", "stages", "trackers", "device")
-# Options that name a model.
 _MODELS = ("model", "cold_start.ref_model")
 
 
@@ -134,7 +133,6 @@ def preset_names(folder: str = "") -> list[str]:
 
 @cache
 def _schema(schema: type[Any]) -> Any:
-    """Return the schema as a read-only OmegaConf tree."""
     return OmegaConf.structured(schema)
 
 
@@ -153,9 +151,7 @@ def to_yaml(config: Any) -> str:
 
 
 def diff_configs(saved: str, config: RunConfig) -> list[str]:
-    """Return the options that differ from a saved config.yaml, except those mutable on resume.
-
-    Raises UserError for invalid YAML."""
+    """Return differing keys, except those mutable on resume. Raises UserError for bad YAML."""
     old = parse_yaml(saved, Path("config.yaml"), "choose another out")
     old = with_new_keys(old) if isinstance(old, dict) else old
     new = yaml.safe_load(to_yaml(config))
@@ -164,7 +160,6 @@ def diff_configs(saved: str, config: RunConfig) -> list[str]:
 
 
 def _at(tree: Any, key: str) -> Any:
-    """Return the value of a full key, or MISSING."""
     return reduce(
         lambda node, name: node.get(name, MISSING) if isinstance(node, dict) else MISSING,
         key.split("."),
@@ -229,9 +224,7 @@ def _first_that_fits(
 
 
 def _converted(tree: Any, key: str, value: Any) -> Any:
-    """Return the tree with the value converted to its option's type; None if impossible.
-
-    Rejects OmegaConf interpolations and its missing-value marker."""
+    """Return a tree with the converted value; None for a wrong type or an OmegaConf marker."""
     if any(mark in str(value) for mark in ("${", "???")):
         return None
     try:

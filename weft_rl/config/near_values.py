@@ -56,7 +56,6 @@ def _number(value: Any) -> Decimal | None:
 
 
 def _whole(number: Decimal, bounds: Mapping[str, float]) -> Iterator[int]:
-    """Yield the nearest integer within the bounds, then its neighbors."""
     low = ceil(bounds["at_least"]) if "at_least" in bounds else None
     if "above" in bounds:
         low = floor(bounds["above"]) + 1
@@ -72,7 +71,6 @@ def _whole(number: Decimal, bounds: Mapping[str, float]) -> Iterator[int]:
 
 
 def _real(number: float, bounds: Mapping[str, float]) -> Iterator[float]:
-    """Yield the number clipped to its inclusive bounds."""
     for name, beyond in (("at_least", max), ("at_most", min)):
         if name in bounds:
             number = beyond(number, float(bounds[name]))

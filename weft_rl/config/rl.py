@@ -180,9 +180,7 @@ class RLConfig(Block):
         _check_pair(self)
 
     def micro_batch(self, processes: int) -> int:
-        """Return the completions per forward pass on each process.
-
-        Raises UserError if the processes cannot share a rollout in such parts."""
+        """Return completions per forward pass and process. Raises UserError if indivisible."""
         rows = self.num_prompts * self.num_generations
         size = self.optimizer.micro_batch_size or rows // processes
         fits = size > 0 and rows % (size * processes) == 0
@@ -200,7 +198,6 @@ class RLConfig(Block):
 
 
 def _check_pair(options: RLConfig) -> None:
-    """Raise UserError for incompatible estimator, loss type or their options."""
     estimator, loss_type, loss = options.estimator, options.loss_type, options.loss
     kl_coef, masks = options.kl_coef, options.masks
     rule = _SENSELESS.get((loss_type, estimator), "")

@@ -8,7 +8,6 @@ from weft_rl.config.near_values import nearest_whole
 
 
 def _goes_with(length: int, width: int, steps: int) -> bool:
-    """Return whether the length is a multiple of the width, and steps of the number of blocks."""
     return length % width == 0 and steps <= length and steps % (length // width) == 0
 
 

@@ -46,9 +46,7 @@ def require_prompts_fit(
     settings: Settings,
     options: EvalConfig,
 ) -> None:
-    """Raise UserError for a prompt that leaves no room for its completion.
-
-    The message names the option that set the length."""
+    """Raise UserError, naming the length option, for a prompt without room for its completion."""
     length = settings.sampler.gen_length
     option = f"sampler.gen_length={length}"
     if options.gen_length is not None:
@@ -64,7 +62,6 @@ def require_prompts_fit(
 def _prompt_ids(
     tokenizer: PreTrainedTokenizerBase, records: Sequence[Record], settings: Settings
 ) -> list[list[int]]:
-    """Return the token ids of each prompt, including the prefilled tag of the answer."""
     prefill = tokenizer.encode(PREFILL[settings.style], add_special_tokens=False)
     return [ids + prefill for ids in task_prompt_ids(tokenizer, settings.style, records)]
 

@@ -58,7 +58,7 @@ class ShardedResults:
         append_line(self._file, row)
 
     def gather(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Wait for the rows of all processes and return them in the order of the ids.
+        """Wait for all processes, then return the rows in id order.
 
         Raises Interrupted if the launcher exits."""
         launcher = os.getppid()
@@ -67,9 +67,7 @@ class ShardedResults:
         return [rows[name] for name in ids]
 
     def wait_until_merged(self) -> None:
-        """Wait until the first process has merged the rows and removed the folder.
-
-        Raises Interrupted if the launcher exits."""
+        """Wait until rank 0 has removed the folder. Raises Interrupted if the launcher exits."""
         launcher = os.getppid()
         while self.folder.exists():
             _sleep(launcher)

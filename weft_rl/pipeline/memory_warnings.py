@@ -41,9 +41,7 @@ def memory_warnings(config: RunConfig, stages: Sequence[str]) -> list[str]:
 
 @contextmanager
 def advise_on_out_of_memory(config: RunConfig, stage: str, resume: str) -> Generator[None]:
-    """Raise OutOfMemory with advice if an allocation fails in the body.
-
-    stage: a stage or "eval"; resume: arguments that resume the run."""
+    """Raise OutOfMemory, with advice and the arguments `resume`, if an allocation fails."""
     try:
         yield
     except (MemoryError, OSError, RuntimeError) as error:

@@ -27,9 +27,7 @@ from weft_rl.trainers.infra.trackers import check_trackers
 
 
 def check_run(config: RunConfig, *, here: bool = True) -> None:
-    """Raise UserError for problems that a stage of the run would fail on.
-
-    here: whether the run uses this machine's devices."""
+    """Raise UserError for problems of any stage. here: whether this machine's devices are used."""
     check_trackers(config.trackers)
     model_path(config)
     check_data(config)
@@ -67,9 +65,7 @@ def _is_hub_id(place: str) -> bool:
 
 
 def check_data(config: RunConfig) -> None:
-    """Read all data files of the run. Raises UserError naming file and line.
-
-    Hub data is read by the stage that needs it."""
+    """Read all data files except Hub data. Raises UserError naming file and line."""
     load_task(config.task)
     needs_generated = "rl" in config.stages and config.rl.rollout.data is None
     if needs_generated and REGISTRY[config.task].generate is None:
@@ -142,9 +138,7 @@ def check_device(config: RunConfig) -> None:
 
 
 def check_adapters(config: RunConfig) -> None:
-    """Raise UserError for adapter targets that the model lacks.
-
-    Unpublished Hub models are checked by the stage that downloads them."""
+    """Raise UserError for adapter targets that a local or published model lacks."""
     place = model_path(config)
     base = "" if place is None else base_of(place)
     if place is None or base in PUBLISHED.values() or Path(base).is_dir():

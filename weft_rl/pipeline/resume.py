@@ -91,9 +91,7 @@ def writing(folder: Path) -> Generator[None]:
 
 
 def _wait_until_claimed(config: RunConfig) -> Path:
-    """Return the run directory once the first process has written config.yaml.
-
-    Raises Interrupted if the launcher exits, or after reliability.stall_timeout seconds."""
+    """Return the run directory once config.yaml exists. Raises Interrupted after a timeout."""
     run, parent = Path(str(config.out)), os.getppid()
     limit = time.monotonic() + config.reliability.stall_timeout
     while not (run / CONFIG).exists():

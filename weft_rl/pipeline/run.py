@@ -68,7 +68,6 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     argv: the arguments that gave `config`. Raises OutOfMemory, and after a signal Interrupted with
     the command that resumes the run."""
     point_trackers(config.trackers, run)
-    # imported here: --help and option errors must not import torch
     from weft_rl.stages.context import StageContext, leave_together, quiet_libraries
     from weft_rl.stages.evaluate import run as evaluate
     from weft_rl.stages.registry import STAGE_RUNNERS

@@ -80,7 +80,6 @@ def _table(plans: Sequence[StagePlan], room: float, options: PlanConfig) -> Tabl
 
 
 def _remarks(config: RunConfig, options: PlanConfig, plans: Sequence[StagePlan]) -> list[str]:
-    """Return notes on what the estimate omits."""
     settings = evaluation_settings(config)
     lines = [
         f"times: {options.utilisation:.0%} of the peak FLOP/s (utilisation), or reading the weights"

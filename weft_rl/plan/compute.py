@@ -43,8 +43,7 @@ def forward_flops(
 def training_passes(model: ModelShape) -> float:
     """Cost of a forward and backward pass in forward passes.
 
-    One forward pass, input gradients, weight gradients without adapters, and recomputation with
-    checkpointing."""
+    Forward pass, input gradients, weight gradients (no LoRA), recomputation (checkpointing)."""
     return 2.0 + (model.lora.r == 0) + model.checkpointing
 
 

@@ -26,7 +26,6 @@ from weft_rl.plan.compute import (
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.memory import Step
 
-# Cold starts without an entropy pass.
 WITHOUT_ENTROPY_PASS = ("sft", "dream", "dft", "rho1")
 
 

@@ -76,6 +76,5 @@ def _devices(config: RunConfig, options: PlanConfig, stage: str) -> int:
 
 
 def _with(block: Any, names: Sequence[str], value: Any) -> Any:
-    """Return a copy of the options with the value at a path replaced."""
     name, *inner = names
     return replace(block, **{name: _with(getattr(block, name), inner, value) if inner else value})

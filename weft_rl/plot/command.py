@@ -116,7 +116,6 @@ def _check_comparable(runs: Sequence[Path], metric: str) -> None:
 
 
 def _no_metric(runs: Sequence[Path], metric: str) -> str:
-    """Return the error message for a missing metric, listing the available metrics."""
     logged = {
         key
         for run in runs

@@ -53,9 +53,7 @@ def caption(smoothing: float = SMOOTHING) -> str:
 
 
 def plot_run(run: Path, out: Path) -> None:
-    """Draw the curves of one run: reward, losses, and other RL metrics.
-
-    Writes nothing for a run without curves, for example an evaluation."""
+    """Draw the reward, loss and other RL curves of a run; write nothing without curves."""
     panels = run_panels(run)
     if panels:
         columns = min(len(panels), 3)

@@ -94,9 +94,7 @@ class Point:
 
 @contextmanager
 def _style(salt: str = "weft-rl") -> Generator[None, None, None]:
-    """Use matplotlib's defaults and _STYLE instead of the user's matplotlibrc.
-
-    salt: seed of the SVG ids, which are random otherwise."""
+    """Use matplotlib's defaults and _STYLE, not the user's matplotlibrc. salt: seed of SVG ids."""
     import matplotlib
 
     with matplotlib.rc_context():

@@ -14,7 +14,6 @@ from weft_rl.stats import t_critical
 
 # Points per curve: more slow the page down without visible gain.
 MAX_POINTS = 1000
-# File name of heat maps in earlier versions.
 _OLD_HEATMAP = "token_heat-{stage}.json"
 logger = logging.getLogger(__name__)
 

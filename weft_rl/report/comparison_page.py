@@ -97,7 +97,6 @@ def _bars(result: Mapping[str, Any]) -> Markup:
 
 
 def _curves(rewards: Mapping[str, list[Line]]) -> Markup | None:
-    """Draw each arm's mean reward over its seeds; None before RL."""
     means = mean_curves(rewards)
     if not means:
         return None
@@ -139,7 +138,6 @@ def _removed_runs(folder: Path, result: Mapping[str, Any], units: list[str]) -> 
 
 
 def _command(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    """Return the command that repeats the comparison. run: options shared by all runs."""
     arms, seeds = ",".join(result["arms"]), ",".join(map(str, result["seeds"]))
     options = [f"arms=[{arms}]", f"seeds=[{seeds}]", *options_of(run), "out=runs/again"]
     return shlex.join(["python", "-m", "weft_rl.compare", *options])

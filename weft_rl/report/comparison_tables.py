@@ -110,7 +110,6 @@ def _single_seed(entry: Mapping[str, Any], seeds: Sequence[int]) -> str:
 
 
 def _differences(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return each difference and gain, with its description."""
     rows = []
     for entry in result["differences"]:
         arm, reference = label(entry["arm"]), label(entry["reference"])

@@ -144,17 +144,13 @@ def _stages(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _position(stage: str, stages: Sequence[str]) -> int:
-    """Sort key of a stage: the base model first, unknown stages last."""
     return stages.index(stage) if stage in stages else -1 if stage == "base" else len(stages)
 
 
 def _task_scores(
     results: Mapping[str, Any], shared: Mapping[str, Any], task: str, model: object
 ) -> TaskScores:
-    """Return the table of a task.
-
-    results: entries by stage, possibly with baselines. shared: baselines of all stages. model: the
-    run's model, whose scores eval.json calls base."""
+    """Return the table of a task. shared: baselines of all stages. model: eval.json's `base`."""
     main, meaning = _MAIN_SCORES.get(task, ("score", ""))
     stages = {name: entries[task] for name, entries in results.items() if task in entries}
     baselines = {name: entries[task] for name, entries in shared.items() if task in entries}
@@ -226,14 +222,12 @@ def _summary(run: Path, model: object, stages: Sequence[str], tables: Sequence[T
 
 
 def _paired_change(run: Path, task: str, before: str, after: str) -> Interval | None:
-    """Return the paired change of the main score by record; None without completions."""
     old, new = (_main_scores(run, task, stage) for stage in (before, after))
     changes = [new[record] - old[record] for record in old if record in new]
     return crossed_mean([changes]).within(-1.0, 1.0) if changes else None
 
 
 def _main_scores(run: Path, task: str, stage: str) -> dict[str, float]:
-    """Return a stage's main score by record."""
     path = run / "completions" / f"eval-{stage}.jsonl"
     scores: dict[str, float] = {}
     with parsing(path):
@@ -246,7 +240,6 @@ def _main_scores(run: Path, task: str, stage: str) -> dict[str, float]:
 
 
 def _curves(run: Path) -> list[Markup]:
-    """Draw one figure per curve, with its first and last values as the description."""
     return [
         Markup(
             figure_svg(

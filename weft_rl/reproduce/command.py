@@ -152,7 +152,6 @@ def _model(unit: PaperRun, paths: Mapping[PaperRun, Path]) -> list[str]:
 def _write(
     folder: Path, paths: Mapping[PaperRun, Path], options: ReproduceConfig, config: RunConfig
 ) -> list[Path]:
-    """Write the tables and figures from finished runs and return the paths."""
     written: list[Path] = []
     for number in options.tables():
         if number not in SCORES:

@@ -53,7 +53,6 @@ def token_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
 
 
 def _visible(token: str) -> str:
-    """Escape white space and control characters of a token label."""
     return token if token.strip() and token.isprintable() else ascii(token)
 
 
@@ -102,7 +101,6 @@ def time_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
 
 
 def _save(figure: "Figure", rows: Sequence[Sequence[str]], folder: Path, name: str) -> list[Path]:
-    """Write the figure as .png, .svg and .html and its data as .csv; return the paths."""
     paths = [folder / f"{name}{ending}" for ending in (".png", ".svg", ".html", ".csv")]
     for path in paths[:-1]:
         save_figure(figure, path, title=name)

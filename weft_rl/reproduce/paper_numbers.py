@@ -11,9 +11,7 @@ DATA_SETS = {"s1k": "s1K", "s1k-1.1": "s1K-1.1", "openr1-3k": "openr1-3k"}
 
 @dataclass(frozen=True)
 class Row:
-    """A table row: a cold start (or "base") on a data set, optionally followed by RL.
-
-    printed: the paper's score by task."""
+    """A table row: cold start or "base", data set, RL or not, printed score by task."""
 
     label: str
     arm: str
@@ -30,7 +28,6 @@ def _row(label: str, arm: str, *scores: float, data: str = "s1k", after_rl: bool
 _SFT = _row("SFT", "sft", 4.6, 23.8, 78.8, 32.6)
 _WEFT = _row("WeFT", "weft", 7.8, 24.6, 78.0, 33.0)
 
-# Table number -> title and rows.
 SCORES: dict[int, tuple[str, list[Row]]] = {
     1: (
         "Cold starts on three data sets",

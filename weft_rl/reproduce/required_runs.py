@@ -98,7 +98,6 @@ def run_of_cell(row: Row, seed: int, task: str, config: RunConfig) -> PaperRun:
 
 
 def _data(config: RunConfig, paper_data: str = _MAIN_DATA) -> str:
-    """Return the paper's data set, or the toy data set, which has the model's name."""
     return config.model if config.model in TOY_MODELS else paper_data
 
 

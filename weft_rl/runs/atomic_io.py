@@ -20,9 +20,7 @@ def sync(path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: write a temporary file, flush it, rename it.
-
-    Raises OSError with the path of the target."""
+    """Write a file atomically and flush it. Raises OSError with the path of the target."""
     _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

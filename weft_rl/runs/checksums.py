@@ -25,9 +25,7 @@ def write_checksums(folder: Path) -> None:
 
 
 def find_corruption(folder: Path, names: Collection[str] | None = None) -> str | None:
-    """Describe the first file that does not match its checksum; None if all match.
-
-    names: the files to verify; None verifies all."""
+    """Describe the first mismatch among `names` (None: all files); None if all files match."""
     if not os.path.lexists(folder / SUMS):
         return f"{SUMS} is missing"
     try:
@@ -59,9 +57,7 @@ def verify_checksums(folder: Path) -> None:
 
 
 def verify_weights(folder: Path) -> None:
-    """Verify a folder's weights before loading, once per process and only on local rank 0.
-
-    Raises UserError like verify_checksums."""
+    """Verify a folder's weights, once per process and only on local rank 0. Raises UserError."""
     if not (folder / SUMS).exists() or os.environ.get("LOCAL_RANK", "0") != "0":
         return
     stats = [(path, path.stat()) for path in sorted(folder.glob("*.safetensors"))]

@@ -61,9 +61,7 @@ def finished_stages(run: Path) -> dict[str, str]:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """Return config.yaml with current keys; empty without the file.
-
-    Raises UserError if it is not a YAML mapping."""
+    """Return config.yaml with current keys, or {}. Raises UserError if it is not a mapping."""
     path = run / CONFIG
     settings = safe_files.read_yaml(path) or {} if os.path.lexists(path) else {}
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):

@@ -18,9 +18,7 @@ from weft_rl.io.safe_files import regular_size
 
 @contextmanager
 def run_lock(run: Path) -> Generator[None]:
-    """Lock a run directory; the lock of a dead process is ignored.
-
-    Raises UserError naming the process that holds the lock."""
+    """Lock a run directory, ignoring locks of dead processes. Raises UserError naming the owner."""
     path = run / ".lock"
     if os.path.lexists(path):
         regular_size(path, "remove it")
@@ -47,7 +45,6 @@ def run_lock(run: Path) -> Generator[None]:
 
 
 def _is_dead(owner: str) -> bool:
-    """Return whether the lock's process has ended; False for processes on other machines."""
     match = re.match(r"process (\d+) on (\S+)", owner)
     if match is None or match[2] != socket.gethostname():
         return False

@@ -224,7 +224,6 @@ class _Sampler:
 
 @contextmanager
 def _evaluation_mode(model: nn.Module) -> Generator[None]:
-    """Set evaluation mode (no dropout) and restore each module's mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

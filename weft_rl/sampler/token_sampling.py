@@ -37,8 +37,7 @@ def draw_tokens(logits: Tensor, draws: Tensor, temperature: float) -> Tensor:
     """Sample from softmax(logits / temperature) by inverting its distribution function: (M,) long.
 
     logits (M, V) float32, -inf for impossible tokens; draws (M,) float64 in [0, 1), one per
-    position. Float64 sums preserve probabilities down to 2^-53. NaN logits give an arbitrary
-    token."""
+    position. Float64 sums preserve probabilities down to 2^-53. NaN logits give any token."""
     top = logits.amax(dim=1, keepdim=True)
     weight = (logits - top).div_(max(temperature, _MIN_TEMPERATURE)).exp_()
     width = min(_WIDTH, weight.shape[1])

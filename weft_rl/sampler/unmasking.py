@@ -41,9 +41,7 @@ def num_transfer_tokens(masks: int, steps: int) -> Ints:
 
 
 def _ranks(confidence: Floats, masked: Bools) -> Ints:
-    """Rank each row's masked positions by confidence: (A, K), 0 for the highest, K if not masked.
-
-    Ties go to the lowest index."""
+    """Rank masked positions by confidence: (A, K), K if not masked; ties go to the lowest index."""
     order = np.argsort(np.where(masked, -confidence, np.inf), axis=1, kind="stable")
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(order.shape[1])[None], axis=1)

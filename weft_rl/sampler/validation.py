@@ -14,8 +14,7 @@ from weft_rl.models.configuration_llada import end_tokens
 def special_ids(model: nn.Module) -> tuple[int, list[int]]:
     """Return the mask token and the end tokens, end of text first.
 
-    Raises ValueError if the model's config lacks them or reuses the mask token as padding or
-    end."""
+    Raises ValueError if the config lacks them or also uses the mask token as padding or end."""
     config: Any = model.config
     mask_id, end_ids = getattr(config, "mask_token_id", None), end_tokens(config)
     if mask_id is None or not end_ids:

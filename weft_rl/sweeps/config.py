@@ -56,8 +56,7 @@ def split_arguments(
 ) -> tuple[list[str], list[str]]:
     """Split arguments into those of `schema`, with flags and bare words, and those of the runs.
 
-    reserved: run options that the command sets itself, with the message for the user. Raises
-    UserError if one is given."""
+    reserved: options that the command sets, with error messages. Raises UserError for them."""
     for_schema, for_runs = [], []
     schema_keys, run_keys = leaves(schema), leaves(RunConfig)
     for argument in argv:

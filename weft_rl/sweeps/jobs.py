@@ -163,7 +163,7 @@ def train_base(pool: Pool, folder: Path, arguments: Sequence[str]) -> dict[str, 
 def exit_status(command: str, folder: Path, statuses: Mapping[str, int], resume: str) -> int:
     """Print one line per failed run and return the exit status of the sweep.
 
-    resume: command shown to the user. Raises Interrupted if all failed runs can be resumed."""
+    resume: instruction to the user. Raises Interrupted if all failed runs can be resumed."""
     failed = {name: status for name, status in statuses.items() if status}
     for name, status in failed.items():
         log = folder / LOGS / f"{name}.log"
