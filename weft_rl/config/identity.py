@@ -11,6 +11,7 @@ _WEIGHT_OPTIONS = {
     "cold_start": ("model", "data", "prompt_style", "seed", "cold_start", "memory"),
     "rl": ("model", "task", "rewards", "prompt_style", "seed", "rl", "sampler", "memory"),
 }
+# Key parts that do not affect the weights.
 _NEUTRAL = {"logging_steps", "save_steps", "watch", "gradient_checkpointing", "trace"}
 
 
