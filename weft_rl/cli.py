@@ -82,9 +82,7 @@ def _run(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]
 
 
 def full_disk(error: BaseException) -> BaseException | None:
-    """Return the full-disk error in an exception chain, or None.
-
-    torch, tokenizers and safetensors raise errors with the system's message but without errno."""
+    """Return the full-disk error in an exception chain, or None; library errors may lack errno."""
     seen: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in seen:

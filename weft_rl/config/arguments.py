@@ -14,9 +14,7 @@ _SIMILAR = 0.7
 
 
 def flags(argv: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], str]:
-    """Return the arguments without flags, and the flag: --help, --print-config or "".
-
-    known: option keys for suggestions. Raises UserError for an unknown flag."""
+    """Split off the flag (--help, --print-config or ""). Raises UserError for an unknown flag."""
     words, wanted = [], ""
     for i, word in enumerate(argv):
         if word in ("--help", "-h"):

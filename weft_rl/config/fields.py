@@ -34,9 +34,7 @@ _TYPES: dict[type, tuple[Callable[[Any], bool], str]] = {
 
 
 def about(text: str, **bounds: float) -> dict[str, Any]:
-    """Return field metadata: help text and bounds (above, at_least, below, at_most).
-
-    Bounds of a list apply to its length."""
+    """Return field metadata: help text and bounds (of a list: of its length)."""
     return {"help": text, "bounds": bounds}
 
 

@@ -13,9 +13,7 @@ _NAMED = 8  # maximum number of suggestions
 
 
 def candidates(kind: Any, bounds: Mapping[str, float], value: Any) -> list[Any]:
-    """Return valid values near an invalid one: converted, then clipped to the bounds.
-
-    The most likely value is first. Empty if the value cannot be converted."""
+    """Return valid values near an invalid one, most likely first; empty if it has no conversion."""
     if type(None) in get_args(kind):
         inner = next(each for each in get_args(kind) if each is not type(None))
         return [*candidates(inner, bounds, value), None]

@@ -24,9 +24,7 @@ def options_of(settings: Mapping[str, Any]) -> list[str]:
 
 
 def resume_command(argv: Sequence[str], made: Path | None) -> str:
-    """Return the arguments that resume a run, quoted for a shell, without resume=never.
-
-    made: the run directory, if the arguments do not name it."""
+    """Return the shell arguments that resume a run; made: its directory, unless given there."""
     words = [word for word in argv if word != "resume=never"]
     return shlex.join([*words, *([] if made is None else [f"out={made}"])])
 

@@ -149,9 +149,7 @@ class _Progress:
 def denoising_replay(
     tokenizer: PreTrainedTokenizerBase, prompt: str, row: Sequence[int], trace: Sequence[TraceEntry]
 ) -> dict[str, Any]:
-    """Return a replay for the report: text, unmasking step and confidence per token.
-
-    Steps count from 1. Tokens that early stopping left masked are omitted."""
+    """Return text, step (from 1) and confidence per token for the report, without masked tokens."""
     entries = sorted(trace, key=lambda entry: entry["position"])
     steps = [entry["step"] + 1 for entry in entries]
     return {
@@ -166,8 +164,7 @@ def denoising_replay(
 def summarize(scores: Sequence[dict[str, float]]) -> dict[str, Any]:
     """Return a task's entry in eval.json: percent with 95% intervals, the first score at the top.
 
-    Binary scores get Wilson's interval, others a bootstrap over records, because the cells of a
-    puzzle are not independent."""
+    Non-binary scores get a bootstrap over records: the cells of a puzzle are not independent."""
     main, *others = scores[0]
     entry = {"n": len(scores), **_percent([row[main] for row in scores])}
     return entry | {name: _percent([row[name] for row in scores]) for name in others}

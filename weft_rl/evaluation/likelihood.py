@@ -19,10 +19,9 @@ def log_likelihood(
 ) -> float:
     """Estimate a lower bound on log p(answer | prompt) in nats, without bias.
 
-    prompt_ids (P,), answer_ids (L,) long, L >= 1. generator: on the CPU. Each of the `draws` masks
-    exactly l answer tokens and weights their log-probabilities by L / l, with l uniform on 1 .. L
-    and stratified over the draws. Raises ValueError for an empty answer. Source: LLaDA,
-    get_log_likelihood."""
+    prompt_ids (P,), answer_ids (L,) long, L >= 1; generator: on the CPU. Each draw masks l answer
+    tokens and weights their log-probabilities by L / l, with l uniform on 1 .. L, stratified over
+    draws. Raises ValueError for an empty answer. Source: LLaDA, get_log_likelihood."""
     length, start = len(answer_ids), len(prompt_ids)
     require_shape("answer_ids", answer_ids, (length,))
     if length == 0:

@@ -1,6 +1,4 @@
-"""Analysis of a comparison: held-out scores, paired over seeds and records.
-
-Scores are in [0, 1] internally, and percent or percentage points in the result."""
+"""Paired analysis of held-out scores: in [0, 1] internally, percent in the result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,9 +50,7 @@ def run_name(arm: str, seed: int) -> str:
 
 
 def read_arm_run(folder: Path, arm: str, seed: int, task: str) -> ArmRun:
-    """Read the scores of a run directory; stages without evaluation are omitted.
-
-    Raises UserError if a file of completions does not match eval.json."""
+    """Read the scores of evaluated stages. Raises UserError if completions and eval.json differ."""
     evaluated = read_results(folder)
     scores: dict[str, dict[str, dict[str, float]]] = {}
     baselines: dict[str, Any] = {}
@@ -83,8 +79,7 @@ def read_arm_run(folder: Path, arm: str, seed: int, task: str) -> ArmRun:
 def require_same_options(folder: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
     """Raise UserError if two runs differ in an option that changes weights.
 
-    Runs of one code revision must have identical options. Runs of different revisions must agree on
-    the options that both have."""
+    Runs of different code revisions are compared on the options that both have."""
     runs: dict[str, dict[str, Any]] = {}
     first_of_revision: dict[Any, str] = {}
     for name in (run_name(arm, seed) for arm in arms for seed in seeds):

@@ -19,10 +19,9 @@ _POLL_S = 1.0  # short compared with a batch of completions
 
 
 class ShardedResults:
-    """Result rows by id, sharded over processes.
+    """Result rows by id, sharded over processes, in a folder of `parent` called `name`.
 
-    parent, name: location of the folder of rows. key: everything that determines the rows. Rows
-    with another key are not reused; remove() deletes them."""
+    key: everything that determines the rows. Rows with another key are not reused."""
 
     def __init__(
         self, parent: Path, name: str, key: Mapping[str, Any], rank: int = 0, world: int = 1
@@ -40,8 +39,7 @@ class ShardedResults:
     def pending(self, ids: Sequence[str], batch: int = 1) -> list[str]:
         """Return the ids that this process must still compute, in batches of `batch`.
 
-        A batch with a missing row is repeated as a unit: its composition must not depend on where
-        the previous run was interrupted."""
+        Repeats incomplete batches: their composition must not depend on interruptions."""
         done, shard = self.rows(), ids[self.rank :: self.world]
         batches = [shard[start : start + batch] for start in range(0, len(shard), batch)]
         return [name for each in batches if not done.keys() >= {*each} for name in each]
@@ -58,9 +56,7 @@ class ShardedResults:
         append_line(self._file, row)
 
     def gather(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Wait for all processes, then return the rows in id order.
-
-        Raises Interrupted if the launcher exits."""
+        """Return all rows in id order once complete. Raises Interrupted if the launcher exits."""
         launcher = os.getppid()
         while len(rows := self.rows()) < len(ids):
             _sleep(launcher)

@@ -48,9 +48,7 @@ def evaluation_settings(config: RunConfig) -> Settings:
 
 
 def is_evaluated(config: RunConfig, evaluated: Mapping[str, Any], stage: str) -> bool:
-    """Return whether eval.json has the stage's scores for this task, seed and these settings.
-
-    Settings missing from an older entry count as equal."""
+    """Return whether eval.json has the stage's scores for these settings; missing ones match."""
     entry = evaluated.get(stage, {}).get(config.task)
     if entry is None:
         return False

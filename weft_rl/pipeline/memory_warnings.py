@@ -15,9 +15,7 @@ _SHARDING_LAUNCHERS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
 
 
 def memory_warnings(config: RunConfig, stages: Sequence[str]) -> list[str]:
-    """Return a warning per stage whose planned memory exceeds the device's free memory.
-
-    Empty if the plan is unknown: for a model on the Hub, or if the launcher shards."""
+    """Return warnings of stages that exceed free memory; none for Hub models and sharding."""
     from weft_rl.distributed import find_device
     from weft_rl.models.memory import free_memory  # --help must not import torch
 

@@ -43,9 +43,7 @@ def check_run(config: RunConfig, *, here: bool = True) -> None:
 
 
 def model_path(config: RunConfig) -> str | None:
-    """Return the folder or Hub id of the model; None for a toy model, which the run pretrains.
-
-    Raises UserError for a missing or incomplete folder."""
+    """Return the model's folder or Hub id, None for a toy model. Raises UserError."""
     if config.model in TOY_MODELS:
         return None
     place = PUBLISHED.get(config.model, config.model)

@@ -1,7 +1,4 @@
-"""Peak memory of a training step.
-
-In float32 the tests compare the formulas with measured allocations; in bfloat16 they follow from
-the same list of tensors."""
+"""Peak memory of a training step; in float32, tests compare it with measured allocations."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -21,9 +21,7 @@ class Suggestion(NamedTuple):
 
 
 def suggest(config: RunConfig, options: PlanConfig, stage: str, room: float) -> list[Suggestion]:
-    """Return option changes, least harmful first, until the stage fits `room` bytes.
-
-    Skips changes that save nothing or conflict with other options."""
+    """Return useful option changes, least harmful first, until the stage fits `room` bytes."""
     suggestions: list[Suggestion] = []
     least = make_plan(config, options, stage).total_memory
     for key, value in _changes(config, options, stage):

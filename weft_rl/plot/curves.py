@@ -98,9 +98,9 @@ def _curves(rows: Iterable[dict[str, Any]], metric: str) -> dict[str, Line]:
 def mean_curve(label: str, lines: Sequence[Line], smoothing: float) -> Line:
     """Average the rewards of several runs at their common steps, with a 95% band.
 
-    The band is Student's t over the smoothed runs. Smoothing is linear, so the smoothed mean is the
-    center. The band is clipped to [0, 1] unless weighted rewards exceed that range. Raises
-    ValueError for curves without a common step."""
+    The band is Student's t over the smoothed runs, clipped to [0, 1] unless weighted rewards exceed
+    that range. Smoothing is linear, so the smoothed mean is its center. Raises ValueError for
+    curves without a common step."""
     curves = [dict(zip(line.steps, line.values, strict=True)) for line in lines]
     steps = [step for step in lines[0].steps if all(step in curve for curve in curves)]
     if not steps:

@@ -54,9 +54,7 @@ _SVG_METADATA = ("Date", "Creator", "Format", "Type")
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: increasing steps (N,) and finite values (N,), N > 0.
-
-    band: lower and upper bounds (N,) of the shaded area around the smoothed curve."""
+    """A curve: increasing steps (N,), finite values (N,), N > 0; band: bounds (N,) of its area."""
 
     label: str
     steps: list[float]
@@ -111,10 +109,9 @@ def draw_curves(
     panel_size: tuple[float, float],
     note: str = "",
 ) -> "Figure":
-    """Draw each panel's curves: raw values faint, their time-weighted EMA bold.
+    """Draw each panel's curves: raw values faint, their time_weighted_ema(smoothing) bold.
 
-    smoothing: weight in [0, 1], see time_weighted_ema. panel_size: width and height in inches.
-    note: text below all panels."""
+    panel_size: width and height in inches. note: text below all panels."""
     from matplotlib.figure import Figure
 
     rows = -(-len(panels) // columns)
@@ -260,9 +257,7 @@ def render(figure: "Figure", kind: Literal["png", "svg"]) -> bytes:
 
 
 def figure_svg(figure: "Figure", label: str) -> str:
-    """Return the figure as an inline SVG element in the page's width and text color.
-
-    label: description for screen readers, unique on the page."""
+    """Return an inline SVG element. label: description for screen readers, unique on the page."""
     buffer = io.BytesIO()
     with _style(salt=label):  # figures on one page need distinct ids
         metadata = dict.fromkeys(_SVG_METADATA)

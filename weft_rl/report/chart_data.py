@@ -19,10 +19,9 @@ logger = logging.getLogger(__name__)
 
 
 def chart(title: str, lines: Mapping[str, Sequence[Line]]) -> dict[str, Any]:
-    """Return one metric's curves by label, each from one or more runs.
+    """Return a metric's curves by label, at the steps that all runs of a label share.
 
-    Each label keeps the steps that all its runs share. Labels without runs are omitted. Above
-    MAX_POINTS, neighboring points are averaged."""
+    Omits labels without runs. Averages neighboring points above MAX_POINTS."""
     drawn = []
     for label, runs in lines.items():
         curves = [dict(zip(run.steps, run.values, strict=True)) for run in runs]

@@ -35,9 +35,7 @@ _KEYS = {
 
 
 def write_comparison_report(folder: Path) -> Path:
-    """Write report.html into a comparison's directory and return its path.
-
-    Raises UserError for an unreadable file and for runs with different options."""
+    """Write a comparison's report.html. Raises UserError for bad files and differing options."""
     result = read_json(folder / RESULT, {})
     settings = read_config(folder)
     missing = sorted(_KEYS - result.keys())

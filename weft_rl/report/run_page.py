@@ -86,10 +86,9 @@ def run(config: ReportConfig) -> int:
 
 
 def write_report(run: Path) -> Path:
-    """Write report.html into the directory of a run or comparison and return its path.
+    """Write report.html of a run or comparison, finished or not, and return its path.
 
-    Works on unfinished runs. Raises UserError for a missing directory, a directory without run
-    files, and an unreadable file."""
+    Raises UserError for a missing directory, one without run files, and an unreadable file."""
     if not run.is_dir():
         raise UserError(f"{run}: no such folder; name a run directory")
     if (run / RESULT).exists():

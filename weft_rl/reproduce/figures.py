@@ -25,9 +25,7 @@ _FREQUENT, _DRAWN = 100, 20
 
 
 def token_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
-    """Draw figure 2: frequent tokens of highest and lowest mean entropy; write all to CSV.
-
-    Averages over the runs. Writes nothing without runs."""
+    """Draw figure 2: frequent tokens of highest and lowest mean entropy; write all to CSV."""
     entropies: dict[str, list[float]] = {}
     counts: dict[str, int] = {}
     for unit, run in runs.items():

@@ -1,6 +1,4 @@
-"""Scores reported in the WeFT paper for LLaDA-8B-Instruct, in percent, without intervals.
-
-Source: WeFT, Tables 1-5 and Figure 4."""
+"""Scores in the WeFT paper (Tables 1-5, Figure 4) for LLaDA-8B-Instruct, in percent."""
 
 from dataclasses import dataclass, field
 

@@ -47,9 +47,7 @@ class PaperRun:
         return self.stage if self == self.trained else "base"
 
     def arguments(self, given: Sequence[str]) -> list[str]:
-        """Return the pipeline arguments, without out= and without the model of an evaluation.
-
-        given: the user's options for every run, which take precedence."""
+        """Return the pipeline arguments without out= and model=. `given` takes precedence."""
         only_evaluates = self.arm == "base" or self != self.trained
         stages = ["eval"] if only_evaluates else [self.arm, "rl"] if self.after_rl else [self.arm]
         options = {"data": self.data}

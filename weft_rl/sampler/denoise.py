@@ -1,8 +1,7 @@
 """Block-wise denoising: row scheduling and the computation of each step.
 
-`unmasking` selects the tokens to unmask. N prompts, A of them in a step, P prompt and T completion
-tokens, M masked positions, V vocabulary. A module named `generate` would shadow the exported
-function `generate`."""
+N prompts, A of them in a step, P prompt and T completion tokens, M masked positions, V vocabulary.
+A module named `generate` would shadow the exported function `generate`."""
 
 import time
 from collections.abc import Callable, Generator, Sequence

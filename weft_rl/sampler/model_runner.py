@@ -20,9 +20,8 @@ from weft_rl.sampler.unmasking import Ints, MaskedPositions
 class ModelRunner:
     """Logits at masked positions, for rows in the slots of a batch.
 
-    `full_forward` runs full canvases and fills the cache, `first_forward` does so while everything
-    is masked, `cached_forward` runs only what the cache lacks. Raises ValueError if a cache is
-    requested and the model has none."""
+    full_forward runs full canvases and fills the cache, first_forward does so while all is masked,
+    cached_forward runs only what the cache lacks. Raises ValueError for a missing cache."""
 
     def __init__(
         self,

@@ -49,9 +49,7 @@ def state(step: "Step") -> str:
 def live_completion(
     length: int, decode: Callable[[list[int]], str], console: Console | None = None
 ) -> Generator["Callable[[Step], None]"]:
-    """Yield an `on_step` that shows the first row's completion of `length` tokens, masks as dots.
-
-    The default console is stderr. Without a terminal it shows nothing."""
+    """Yield an `on_step` that shows the first row's completion on a terminal, masks as dots."""
     console = console or Console(stderr=True)
     texts = [_MASK] * length
     if not console.is_terminal:

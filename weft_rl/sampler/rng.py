@@ -1,7 +1,4 @@
-"""Stateless uniform draws that depend on (seed, purpose, step, position) only; numpy.
-
-They do not depend on the batch, its order, the number of ranks or the masked positions. One call
-draws for all rows."""
+"""Stateless uniform draws that depend on (seed, purpose, step, position) only; numpy."""
 
 from collections.abc import Sequence
 
@@ -27,9 +24,7 @@ def stream_keys(seeds: Sequence[int], purpose: str) -> Keys:
 
 
 def uniform(keys: Keys, step: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray:
-    """Return float64 draws in [0, 1) with 53 random bits; the arguments broadcast.
-
-    Source: SplitMix64's finalizer, applied once per counter."""
+    """Return float64 draws in [0, 1) with 53 random bits. Source: SplitMix64, once per counter."""
     bits = _mix(keys + _mix(step.astype(np.uint64) * _STEP + _STEP))
     bits = _mix(bits + position.astype(np.uint64) * _POSITION)
     return (bits >> np.uint64(11)) * 2.0**-53

@@ -55,10 +55,9 @@ def draw_tokens(logits: Tensor, draws: Tensor, temperature: float) -> Tensor:
 
 
 def _search(weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first index whose cumulative sum exceeds the target, and the remaining target.
+    """Return the first index whose cumulative sum exceeds the target, and the remainder.
 
-    weight (M, W); target (M,) float64. Returns two (M,) tensors. Never selects weight 0 unless all
-    weights are 0."""
+    weight (M, W); target (M,) float64. Returns two (M,). Avoids weight 0 unless all are 0."""
     total = weight.cumsum(dim=1, dtype=torch.float64)
     # rounding can put the target at the end, where no sum exceeds it
     last = total[:, -1] * (1 - 2.0**-52)

@@ -1,7 +1,6 @@
 """Unmasking decisions in numpy: which positions, how many, when a row ends.
 
-N rows in total, A of them in a step, T completion tokens, K positions of a block, M masked
-positions in the current blocks of the A rows."""
+N rows, A of them in a step, T completion tokens, K positions of a block, M masked positions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypedDict
@@ -49,9 +48,7 @@ def _ranks(confidence: Floats, masked: Bools) -> Ints:
 
 
 def most_confident(confidence: Floats, masked: Bools, count: Ints) -> Bools:
-    """Select the `count` (A,) most confident masked positions of each row: (A, K).
-
-    Ties go to the lowest index. Source: LLaDA's sampler."""
+    """Select the `count` (A,) most confident masked positions: (A, K). Source: LLaDA's sampler."""
     return masked & (_ranks(confidence, masked) < count[:, None])
 
 

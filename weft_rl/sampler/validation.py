@@ -38,9 +38,7 @@ def check_input(
     config: SamplerConfig,
     mask_id: int,
 ) -> None:
-    """Raise ValueError for input that would fail or silently give wrong results.
-
-    Raises UserError if the canvas exceeds the model's positions."""
+    """Raise ValueError for invalid input, UserError for a canvas beyond the model's positions."""
     if prompt_ids.dim() != 2:
         raise ValueError(f"prompt_ids must be (B, P), got shape {tuple(prompt_ids.shape)}")
     require_shape("attention_mask", visible, prompt_ids.shape)
