@@ -13,7 +13,7 @@ _NAMED = 8  # maximum number of suggestions
 
 
 def candidates(kind: Any, bounds: Mapping[str, float], value: Any) -> list[Any]:
-    """Return valid values near an invalid one, most likely first; empty if it has no conversion."""
+    """Return valid values near an invalid one, most likely first; empty if not convertible."""
     if type(None) in get_args(kind):
         inner = next(each for each in get_args(kind) if each is not type(None))
         return [*candidates(inner, bounds, value), None]

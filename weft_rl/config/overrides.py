@@ -24,7 +24,7 @@ def options_of(settings: Mapping[str, Any]) -> list[str]:
 
 
 def resume_command(argv: Sequence[str], made: Path | None) -> str:
-    """Return the shell arguments that resume a run; made: its directory, unless given there."""
+    """Return the shell arguments that resume a run. made: run directory, if argv has no out=."""
     words = [word for word in argv if word != "resume=never"]
     return shlex.join([*words, *([] if made is None else [f"out={made}"])])
 

@@ -156,7 +156,7 @@ def _rl(config: RunConfig, options: PlanConfig, model: ModelShape) -> _Work:
         cached_tokens=sampled if sampler.cache != "none" else 0,
         sampled_logits=share * sampler.block_length,  # guidance keeps one of its two results
         sampled_tokens=sampled,
-        # with adapters, the reference model is the base model
+        # the reference model is the model without the adapter: no copy
         ref_model=rl.kl_coef > 0 and rl.lora.r == 0,
     )
     # a rollout serves num_iterations optimizer steps

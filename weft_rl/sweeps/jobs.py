@@ -149,7 +149,7 @@ def _start(pool: Pool, job: Job, folder: Path) -> Running:
 
 
 def train_base(pool: Pool, folder: Path, arguments: Sequence[str]) -> dict[str, int]:
-    """Train or reuse the shared base model, once for all runs. Raises UserError for status 2."""
+    """Train or reuse the base model, once for all runs. Raises UserError if it exits with 2."""
     job = Job("base", [*arguments, "stages=[base]", "eval.after_each=false"])
     statuses = run_in(pool, [job], folder, 1)
     if statuses[job.name] == 2:
