@@ -22,7 +22,7 @@ from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import Recipe
+from weft_rl.diffusion.recipes import Recipe
 
 RESULTS = Path(__file__).parent / "results"
 BATCH, PROMPT_SHARE, EPOCHS_KEPT = 4, 0.1, 5  # s1K's prompts are a small part of its records

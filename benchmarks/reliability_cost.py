@@ -24,7 +24,7 @@ from weft_rl.stages.context import StageContext  # noqa: TID251 - training alone
 from weft_rl.stages.rl import run  # noqa: TID251
 from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints
 from weft_rl.trainers.infra.callbacks import StopOnSignal
-from weft_rl.trainers.infra.nonfinite_guard import FiniteSteps
+from weft_rl.trainers.infra.nonfinite_guard import NonFiniteGuard
 
 RESULTS = Path(__file__).parent / "results"
 # steps of a turn, and so between checkpoints, as the preset has it; turns of each side
@@ -35,8 +35,8 @@ STEPS, ROUNDS = 50, 11
 def without() -> Generator[None]:
     """The trainer as it would be without its safeguards."""
     with (
-        patch.object(FiniteSteps, "checked", lambda _, loss, records: loss),
-        patch.object(FiniteSteps, "_get_grad_norm", Trainer._get_grad_norm),
+        patch.object(NonFiniteGuard, "checked", lambda _, loss, records: loss),
+        patch.object(NonFiniteGuard, "_get_grad_norm", Trainer._get_grad_norm),
         patch.object(AtomicCheckpoints, "_save_checkpoint", Trainer._save_checkpoint),
         patch.object(StopOnSignal, "on_step_end", lambda *_, **__: None),
     ):

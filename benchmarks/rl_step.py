@@ -29,7 +29,7 @@ from weft_rl.data.tasks import training_records
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.rewards.sudoku import cell_accuracy
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
-from weft_rl.trainers.infra.compat import RECOMPUTE
+from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
 from weft_rl.trainers.reward_adapter import trl_rewards
 
 RESULTS = Path(__file__).parent / "results"
@@ -67,7 +67,7 @@ def built(start: str, passes: int, per: str, folder: str) -> DiffuGRPOTrainer:
             beta=0.0,
             scale_rewards="none",
             disable_dropout=True,
-            **{RECOMPUTE: False},
+            **{ACTIVATION_CHECKPOINTING: False},
             max_steps=1,
         ),
         train_dataset=Dataset.from_list(ITEMS),

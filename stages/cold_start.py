@@ -21,18 +21,18 @@ from weft_rl.data.text import decode_completion
 from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.data.trace_schemas import Trace, turns_of
 from weft_rl.data.trace_selection import read_traces
+from weft_rl.diffusion.recipes import RECIPES
 from weft_rl.errors import UserError
 from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.io.terminal import Console
 from weft_rl.models.loading import load_tokenizer
 from weft_rl.runs.folder import HEAT
-from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, surface_of, train
-from weft_rl.trainers.cold_start import ColdStartTrainer
-from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.entropy_pass import multiplies_bf16
-from weft_rl.trainers.infra.length_sampler import GroupedByLength
-from weft_rl.trainers.infra.token_heat import SHOWN, write_heat
-from weft_rl.trainers.recipes import recipe_of
+from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, model_files, train
+from weft_rl.trainers.collator import IGNORED, AnswerCollator
+from weft_rl.trainers.entropy_pass import has_bf16_matmul
+from weft_rl.trainers.infra.length_sampler import LengthGroupedOrder
+from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
+from weft_rl.trainers.infra.token_entropy_log import HEATMAP_EXAMPLES, write_heatmap
 
 
 def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:
@@ -57,13 +57,13 @@ def examples_of(
 
 
 def encoded(
-    config: RunConfig, surface: ModelFiles, label: str | None = None
+    config: RunConfig, files: ModelFiles, label: str | None = None
 ) -> tuple[Examples, list[str]]:
     """The records as token ids, and lines on how many were left out or cut, and why.
 
     label: named by the progress bar; None: no bar."""
     options, console = config.cold_start.data, Console(stderr=True)
-    tokenizer, model_config = surface
+    tokenizer, model_config = files
     reject = Rejects(options.bad_records)
     traces = load_traces(config, reject)
     turns = traces
@@ -110,14 +110,15 @@ def encoded(
     return examples, lines + reject.summary()
 
 
-def check(config: RunConfig, surface: ModelFiles) -> None:
-    """Raise UserError for what the stage would stumble over."""
-    encoded(config, surface)
+def check(config: RunConfig, files: ModelFiles) -> None:
+    """Raise UserError for what the stage would refuse."""
+    encoded(config, files)
     reference = config.cold_start.estimate.reference
-    if reference is not None and "rho1" in config.stages:
-        size = surface_of(reference).network.vocab_size
-        rule = f"has {size} tokens, and the model has {surface.network.vocab_size}; name another"
-        fits = size == surface.network.vocab_size
+    wanted = any(RECIPES[s].needs_reference for s in config.stages if s in RECIPES)
+    if reference is not None and wanted:
+        size = model_files(reference).network.vocab_size
+        rule = f"has {size} tokens, and the model has {files.network.vocab_size}; name another"
+        fits = size == files.network.vocab_size
         require(fits, "cold_start.estimate.reference", reference, rule)
 
 
@@ -141,20 +142,20 @@ def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataCo
 
 
 def run(context: StageContext) -> Path:
-    """Fine-tune from `context.start`; returns the last checkpoint."""
-    tokenizer = load_tokenizer(context.start)
+    """Fine-tune from `context.init_checkpoint`; returns the last checkpoint."""
+    tokenizer = load_tokenizer(context.init_checkpoint)
     model = context.model()
     examples = examples_of(context, tokenizer, model.config)
     trainer = _trainer(context, model, tokenizer, examples)
     last = train(trainer, context)
-    if trainer.method.estimated == "entropy":
+    if trainer.recipe.statistic == "entropy":
         _write_entropies(context, trainer, tokenizer, examples)
     return last
 
 
 def _write_entropies(
     context: StageContext,
-    trainer: ColdStartTrainer,
+    trainer: ResumableColdStart,
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
 ) -> None:
@@ -165,19 +166,20 @@ def _write_entropies(
     def spelling(token: int) -> str:
         return decode_completion(tokenizer, [token])
 
-    batch = trainer.data_collator(examples[:SHOWN])
+    batch = trainer.data_collator(examples[:HEATMAP_EXAMPLES])
     batch = {name: value.to(context.device) for name, value in batch.items()}
-    trainer.estimates.since.clear()  # of the trained model, not what was kept
+    trainer.entropy_cache.epochs.clear()  # of the trained model, not cached ones
     model: Any = trainer.model
-    entropy = trainer.estimated(model, batch)
-    table = trainer.token_table.of_all(trainer.accelerator)
+    entropy = trainer.entropies(model, batch)
+    table = trainer.token_table.reduced(trainer.accelerator)
     if not trainer.is_world_process_zero() or entropy is None:
         return
     table.write(context.run / f"token_entropy-{context.stage}.csv", spelling)
-    if "entropy" in trainer.method.rates:
-        rates = trainer.rates(entropy, batch["answer"])
+    if "entropy" in trainer.recipe.rates:
+        x0, answer = batch["input_ids"], batch["labels"] != IGNORED
+        rates = trainer.rates(entropy, answer)
         path = context.run / HEAT.format(stage=context.stage)
-        write_heat(path, batch["x0"], batch["answer"], entropy, rates, spelling)
+        write_heatmap(path, x0, answer, entropy, rates, spelling)
 
 
 def _trainer(
@@ -185,9 +187,10 @@ def _trainer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
-) -> ColdStartTrainer:
+) -> ResumableColdStart:
     config, options = context.config, context.config.cold_start
-    estimate = options.estimate
+    estimate, recipe = options.estimate, RECIPES[context.stage]
+    recipe = recipe.resolved(options.normalizer, options.slope)
     adapted = context.adapted(model, options.lora)
     args = TrainingArguments(
         **common_arguments(context, config.seed),
@@ -202,23 +205,24 @@ def _trainer(
         save_steps=options.save_steps,
     )
     records_a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return ColdStartTrainer(
+    return ResumableColdStart(
         model=adapted,
         args=args,
         train_dataset=examples,
         data_collator=AnswerCollator(int(model.config.pad_token_id), options.data.pad_in_answer),
         processing_class=tokenizer,
-        objective=recipe_of(context.stage, options.normalizer, options.slope),
+        recipe=recipe,
         seed=config.seed,
-        times=options.times,
-        order=GroupedByLength(examples.lengths(), records_a_step, config.seed)
+        t_sampling=options.times,
+        order=LengthGroupedOrder(examples.lengths(), records_a_step, config.seed)
         if options.data.group_by_length
         else None,
-        refresh_every=estimate.refresh_every if estimate.rates == "cached" else 1,
-        estimate_dropout=estimate.dropout,
-        estimate_bf16=estimate.precision == "bf16"
-        or (estimate.precision == "auto" and multiplies_bf16(context.device)),
+        refresh_epochs=estimate.refresh_every if estimate.rates == "cached" else 1,
+        entropy_dropout=estimate.dropout,
+        entropy_bf16=estimate.precision == "bf16"
+        or (estimate.precision == "auto" and has_bf16_matmul(context.device)),
         reference=context.model(estimate.reference)
-        if context.stage == "rho1" and estimate.reference is not None
+        if recipe.needs_reference and estimate.reference is not None
         else None,
+        **context.trainer_arguments(),
     )

@@ -28,15 +28,14 @@ from weft_rl.evaluation.settings import Settings, evaluation_settings, is_evalua
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.runs.folder import EVAL, TRACE, read_results, write_json, write_text
 from weft_rl.sampler.progress import progress_bar
-from weft_rl.stages.context import ModelFiles, StageContext
-from weft_rl.stages.left_out import print_left_out
+from weft_rl.stages.context import ModelFiles, StageContext, print_rejects
 
 # Denoisings that an evaluation keeps for the report: its first records'.
 _PLAYED = 2
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Score `context.start` under the name of the stage; returns the content of eval.json.
+    """Score `context.init_checkpoint` under the stage's name; returns the content of eval.json.
 
     Completions are kept as they come: an interrupted evaluation goes on behind the last batch.
     Several processes (RANK, WORLD_SIZE) share the records. A later call for the same stage
@@ -44,7 +43,7 @@ def run(context: StageContext) -> dict[str, Any]:
     config, settings = context.config, evaluation_settings(context.config)
     rejects = _rejects(config)
     records = _records(config, settings, rejects)
-    print_left_out(f"eval.data={settings.data}: {len(records)} records", rejects)
+    print_rejects(f"eval.data={settings.data}: {len(records)} records", rejects)
     ids = [record.id for record in records]
     dtype = _dtype(context, settings)
     shares = ShardedResults(
@@ -81,11 +80,11 @@ def run(context: StageContext) -> dict[str, Any]:
     return results
 
 
-def check(config: RunConfig, surface: ModelFiles) -> None:
-    """Raise UserError for what an evaluation would stumble over."""
+def check(config: RunConfig, files: ModelFiles) -> None:
+    """Raise UserError for what an evaluation would refuse."""
     settings = evaluation_settings(config)
     records = _records(config, settings, _rejects(config))
-    require_prompts_fit(surface.network, surface.tokenizer, records, settings, config.eval)
+    require_prompts_fit(files.network, files.tokenizer, records, settings, config.eval)
 
 
 def _rejects(config: RunConfig) -> Rejects:
@@ -111,10 +110,10 @@ def _key(
     context: StageContext, settings: Settings, records: Sequence[Record], dtype: torch.dtype
 ) -> Mapping[str, Any]:
     """Everything that completions depend on; a retrained model has a younger configuration file."""
-    model = Path(context.start) / "config.json"
+    model = Path(context.init_checkpoint) / "config.json"
     changed = model.stat().st_mtime_ns if model.exists() else None
     return {
-        "model": [context.start, changed, str(dtype)],
+        "model": [context.init_checkpoint, changed, str(dtype)],
         "settings": asdict(settings),
         "seed": context.config.seed,
         "records": [[record.id, record.fields] for record in records],
@@ -132,8 +131,8 @@ def _fill(
     """Generate what this process still has to, a line per record as soon as it is there."""
     # an adapter that 4-bit weights were under means something beside the same ones only
     nf4 = context.config.memory.weights == "nf4"
-    model = load_model(context.start, context.device, dtype, nf4=nf4)
-    tokenizer = load_tokenizer(context.start)
+    model = load_model(context.init_checkpoint, context.device, dtype, nf4=nf4)
+    tokenizer = load_tokenizer(context.init_checkpoint)
     require_prompts_fit(model.config, tokenizer, records, settings, context.config.eval)
     # one bar for all processes: the first one's share is like the others'
     label = f"{context.stage}: evaluation"

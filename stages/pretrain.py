@@ -39,9 +39,8 @@ from weft_rl.runs.folder import (
 )
 from weft_rl.stages.alone import pretrain, wait_for
 from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, train
-from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import Recipe
+from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
 
 
 class ToyModelSpec(NamedTuple):
@@ -103,14 +102,14 @@ def run(context: StageContext) -> Path:
     return final
 
 
-def world_of(config: RunConfig) -> ModelFiles:
+def toy_files(config: RunConfig) -> ModelFiles:
     """The tokenizer and the network that `base` makes."""
     world = TOY_MODEL_SPECS[config.model]
     return ModelFiles(world.tokenizer(), world.network(config.base))
 
 
-def check(config: RunConfig, surface: ModelFiles) -> None:
-    """Raise UserError for what the stage would stumble over."""
+def check(config: RunConfig, files: ModelFiles) -> None:
+    """Raise UserError for what the stage would refuse."""
     if not cache_folder(StageContext(config, Path(), "base", "")).exists():
         _examples(config.model, config.base, config.sampler.gen_length)
 
@@ -138,7 +137,7 @@ def _pretrain(context: StageContext) -> Path:
     options, world = context.config.base, TOY_MODEL_SPECS[context.config.model]
     tokenizer = world.tokenizer()
     model = fresh_model(world.network(options), options.seed)
-    trainer = ColdStartTrainer(
+    trainer = ResumableColdStart(
         model=model,
         args=TrainingArguments(
             **common_arguments(context, options.seed),
@@ -154,8 +153,9 @@ def _pretrain(context: StageContext) -> Path:
         train_dataset=_examples(context.config.model, options, context.config.sampler.gen_length),
         data_collator=AnswerCollator(model.config.pad_token_id),
         processing_class=tokenizer,
-        objective=Recipe("uniform"),
+        recipe="sft",
         seed=options.seed,
+        **context.trainer_arguments(),
     )
     return train(trainer, context)
 

@@ -2,7 +2,7 @@
 
 from transformers import TrainerControl, TrainerState
 
-from weft_rl.trainers.infra.watch import TrainingAlarms
+from weft_rl.trainers.infra.callbacks import TrainingAlarms
 
 GOOD = {"reward": 0.8, "frac_reward_zero_std": 0.2, "entropy": 0.5}
 

@@ -16,9 +16,9 @@ from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.infra.length_sampler import GroupedByLength
+from weft_rl.trainers.infra.length_sampler import LengthGroupedOrder
 from weft_rl.trainers.masked_log_probs import RolloutBatch, view_log_probs
-from weft_rl.trainers.recipes import Recipe
+from weft_rl.diffusion.recipes import Recipe
 
 PAD = 1
 MASK = tiny_tokenizer().mask_token_id
@@ -54,8 +54,8 @@ def test_a_batch_by_hand():
     apart = AnswerCollator(PAD)(pair)
     inside = AnswerCollator(PAD, pad_in_answer=True)(pair)
     for batch in (apart, inside):
-        assert batch["x0"].tolist() == [[10, 11, 12, PAD, PAD], [20, 21, 22, 23, 24]]
-        assert batch["keys"].tolist() == [[0, 4], [0, 9]]
+        assert batch["input_ids"].tolist() == [[10, 11, 12, PAD, PAD], [20, 21, 22, 23, 24]]
+        assert batch["example_ids"].tolist() == [[0, 4], [0, 9]]
     assert apart["answer"].int().tolist() == [[0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]
     assert apart["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1] * 5]
     # the padding is answer as well, and seen
@@ -133,7 +133,7 @@ LENGTHS = torch.randint(5, 200, (103,), generator=torch.Generator().manual_seed(
 
 
 def order(seed=0, epoch=0, batch=4):
-    made = GroupedByLength(LENGTHS, batch, seed)
+    made = LengthGroupedOrder(LENGTHS, batch, seed)
     made.epoch = epoch
     return [*made]
 
@@ -147,7 +147,7 @@ def test_the_order_by_length_depends_on_seed_and_epoch_alone():
     assert torch.equal(torch.get_rng_state(), state)
     assert order(seed=1) != wanted
     assert order(epoch=1) != wanted
-    made = GroupedByLength(LENGTHS, 4, 0)
+    made = LengthGroupedOrder(LENGTHS, 4, 0)
     assert [*made] == [*made] == wanted
 
 
@@ -176,7 +176,7 @@ def seen_by(made, **options):
     seen, compute = [], made.compute_loss
 
     def noting(model, inputs, *args, **kwargs):
-        seen.append([tuple(key) for key in inputs["keys"].tolist()])
+        seen.append([tuple(key) for key in inputs["example_ids"].tolist()])
         return compute(model, inputs, *args, **kwargs)
 
     made.compute_loss = noting
@@ -185,7 +185,7 @@ def seen_by(made, **options):
 
 
 def by_length():
-    return GroupedByLength([len(one.ids) for one in examples()], 4, 7)
+    return LengthGroupedOrder([len(one.ids) for one in examples()], 4, 7)
 
 
 def test_a_run_by_length_resumes_to_the_bit(tmp_path):

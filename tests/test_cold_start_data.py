@@ -172,7 +172,7 @@ def test_an_end_that_is_padding_as_well_is_trained_once(tmp_path, pad_in_answer)
     some = examples_of(StageContext(config, Path("no"), "weft", "no"), tiny_tokenizer(), network)
     batch = AnswerCollator(end, pad_in_answer)(some)
     trained = [
-        row[answer].tolist() for row, answer in zip(batch["x0"], batch["answer"], strict=True)
+        row[answer].tolist() for row, answer in zip(batch["input_ids"], batch["answer"], strict=True)
     ]
     assert [ids.count(end) for ids in trained] == ([5, 1] if pad_in_answer else [1, 1])
     hidden = [0 if pad_in_answer else 4, 0]

@@ -20,7 +20,7 @@ from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import RECIPES, Recipe, recipe_of
+from weft_rl.diffusion.recipes import RECIPES, Recipe
 
 
 def examples():
@@ -99,7 +99,7 @@ def test_with_slope_the_mean_over_masks_is_the_negative_elbo(tmp_path):
     whole = examples()[0]
     row = made.data_collator([replace(whole, ids=whole.ids[: whole.prompt_length + 4])])
     mask_id, places = model.config.mask_token_id, row["answer"][0].nonzero()[:, 0].tolist()
-    ids = row["x0"][0]
+    ids = row["input_ids"][0]
     with torch.no_grad():
         beta = made.rates(made.estimated(model, row), row["answer"])[0].double()
         wanted = 0.0
@@ -181,7 +181,7 @@ def test_the_estimate_pass_sees_no_answer_and_leaves_the_mode(tmp_path):
     made = trainer(tmp_path, "sqrt_entropy")
     made.model.train()
     batch = made.data_collator(examples()[:4])
-    other = dict(batch, x0=batch["x0"].masked_fill(batch["answer"], 20))
+    other = dict(batch, x0=batch["input_ids"].masked_fill(batch["answer"], 20))
     assert torch.equal(made.estimated(made.model, batch), made.estimated(made.model, other))
     assert made.model.training
 
@@ -216,9 +216,9 @@ def stop_after(step):
 def by_hand(made, batch, weigh):
     """The uniformly masked loss with `weigh(logits, x0, masked, xt)` as weights, row by row."""
     total = []
-    for row in range(len(batch["x0"])):
-        x0, answer = batch["x0"][row], batch["answer"][row]
-        generator = torch.Generator().manual_seed(seed_for(7, "mask", *batch["keys"][row].tolist()))
+    for row in range(len(batch["input_ids"])):
+        x0, answer = batch["input_ids"][row], batch["answer"][row]
+        generator = torch.Generator().manual_seed(seed_for(7, "mask", *batch["example_ids"][row].tolist()))
         t = TIME_MARGIN + (1 - 2 * TIME_MARGIN) * torch.rand(1, generator=generator)
         masked = torch.zeros(len(x0), dtype=torch.bool)
         masked[answer] = torch.rand(int(answer.sum()), generator=generator) < t

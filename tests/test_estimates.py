@@ -43,13 +43,13 @@ def test_positions_by_hand():
 @pytest.mark.parametrize("kind", ["entropy", "nll"])
 def test_the_head_on_answer_rows_is_the_whole_forward(kind):
     made, rows = model(), batch()
-    xt = rows["x0"].masked_fill(rows["answer"], MASK)
+    xt = rows["input_ids"].masked_fill(rows["answer"], MASK)
     with torch.no_grad():
         logits = made(xt, attention_mask=rows["attention_mask"]).logits
     p = logits.softmax(-1)
     wanted = -(p * p.log()).sum(-1)
     if kind == "nll":
-        wanted = -p.gather(-1, rows["x0"][..., None])[..., 0].log()
+        wanted = -p.gather(-1, rows["input_ids"][..., None])[..., 0].log()
 
     def reduce(logits, x0, _):
         return token_nll(logits, x0) if kind == "nll" else token_entropy(logits)

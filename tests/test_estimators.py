@@ -17,7 +17,7 @@ from weft_rl.diffusion.logprob_estimators import (
     token_estimate,
     trace,
 )
-from weft_rl.diffusion.quadrature import gauss_legendre
+from weft_rl.diffusion.logprob_estimators import gauss_legendre
 
 V, MASK = 3, 3
 

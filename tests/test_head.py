@@ -21,7 +21,7 @@ from weft_rl.models.loading import fresh_model, with_lora
 from weft_rl.models.modeling_dream import DreamConfig
 from weft_rl.trainers.cold_start import masked_nll
 from weft_rl.trainers.masked_log_probs import RolloutBatch, view_log_probs
-from weft_rl.trainers.recipes import Recipe
+from weft_rl.diffusion.recipes import Recipe
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def adapted():
 def naive(model, inputs, xt, masked):
     """The loss of each token from the logits of all."""
     logits = model(input_ids=xt, attention_mask=inputs["attention_mask"]).logits
-    nll = F.cross_entropy(logits.flatten(0, 1), inputs["x0"].flatten(), reduction="none")
+    nll = F.cross_entropy(logits.flatten(0, 1), inputs["input_ids"].flatten(), reduction="none")
     return nll.view(xt.shape).where(masked, 0.0)
 
 
@@ -68,11 +68,11 @@ def test_in_parts_the_loss_and_its_gradients_are_those_of_all_logits(make, tmp_p
     batch = trainer(tmp_path).data_collator(examples()[:3])
     assert not batch["attention_mask"].all()
     generator = torch.Generator().manual_seed(0)
-    masked = batch["answer"] & (torch.rand(batch["x0"].shape, generator=generator) < 0.5)
-    xt = batch["x0"].masked_fill(masked, 0)
+    masked = batch["answer"] & (torch.rand(batch["input_ids"].shape, generator=generator) < 0.5)
+    xt = batch["input_ids"].masked_fill(masked, 0)
     probability = torch.full(xt.shape, 0.5)
     logits = model(input_ids=xt, attention_mask=batch["attention_mask"]).logits
-    wanted = denoising_loss(logits, batch["x0"], masked, probability, batch["answer"])
+    wanted = denoising_loss(logits, batch["input_ids"], masked, probability, batch["answer"])
     wanted.backward()
     wanted_gradients = gradients(model)
     nll = masked_nll(model, batch, xt, masked)
@@ -87,7 +87,7 @@ def test_in_parts_the_loss_and_its_gradients_are_those_of_all_logits(make, tmp_p
 def test_nothing_masked_has_a_loss_of_zero_and_gradients(tmp_path):
     model, batch = small_model(), trainer(tmp_path).data_collator(examples()[:2])
     masked = torch.zeros_like(batch["answer"])
-    nll = masked_nll(model, batch, batch["x0"], masked)
+    nll = masked_nll(model, batch, batch["input_ids"], masked)
     nll.sum().backward()
     assert not nll.any()
     assert all(gradient.eq(0).all() for gradient in gradients(model))

@@ -11,7 +11,7 @@ from test_pipeline import SMALL, cache, status  # noqa: F401 - a fixture of all 
 from weft_rl.cli import execute
 from weft_rl.pipeline.run import main
 from weft_rl.runs.folder import newest_checkpoint
-from weft_rl.stages.registry import STAGE_RUNNERS
+from weft_rl.stages import STAGE_RUNNERS
 
 
 @pytest.fixture(scope="module")

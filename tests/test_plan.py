@@ -30,8 +30,8 @@ from weft_rl.plan.compute import WITHOUT_ESTIMATE
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.memory import Step, backward_share, forward_operations
 from weft_rl.sampler import generate
-from weft_rl.trainers.infra.compat import RECOMPUTE
-from weft_rl.trainers.recipes import RECIPES
+from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
+from weft_rl.diffusion.recipes import RECIPES
 
 QKV = ["q_proj", "k_proj", "v_proj"]
 ALL = [*QKV, "attn_out", "ff_proj", "up_proj", "ff_out"]
@@ -102,7 +102,7 @@ def test_memory_of_a_step(shape, checkpointing, lora):
     )
     model = with_lora(fresh_model(made, 0), lora, "x", Path("y")).train()
     if checkpointing:
-        getattr(model, f"{RECOMPUTE}_enable")()
+        getattr(model, f"{ACTIVATION_CHECKPOINTING}_enable")()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
     x0 = torch.randint(2, sizes.vocab_size, (rows, length))
     everything, probability = torch.ones_like(x0).bool(), torch.full(x0.shape, 0.5)
@@ -164,7 +164,7 @@ def test_memory_of_the_cold_starts_own_step(tmp_path):
     made.data_collator.pad_in_answer = True
     batch = made.data_collator([replace(example, prompt_length=0) for example in examples()])
     made._times = lambda *_: torch.full((8, 1), 0.999)
-    rows, length = batch["x0"].shape
+    rows, length = batch["input_ids"].shape
     made.model.train()
     measured = allocated(lambda: made.training_step(made.model, dict(batch)))
     sizes = Sizes(len(SYMBOLS), 16, 1, 2, 2, 128, 256)

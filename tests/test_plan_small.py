@@ -17,7 +17,7 @@ from weft_rl.plan.command import cures_of, main, make_plan, make_plans, network_
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.memory import backward_share
 from weft_rl.stages.context import StageContext
-from weft_rl.trainers.infra.compat import RECOMPUTE
+from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
 
 MEASURED = json.loads((Path(__file__).parents[1] / "benchmarks/results/small.json").read_text())
 # The preset as it was when it was measured, with a longer canvas.
@@ -63,7 +63,7 @@ def test_a_way_back_is_launched_like_as_many_forwards(checkpointing):
         )
         model = fresh_model(shape, 0).train()
         if checkpointing:
-            getattr(model, f"{RECOMPUTE}_enable")()
+            getattr(model, f"{ACTIVATION_CHECKPOINTING}_enable")()
         for kind in ("forward", "both ways"):
             trained = kind == "both ways"
             with (
@@ -96,7 +96,7 @@ def test_the_base_that_is_planned_is_the_stages(tmp_path, monkeypatch):
     assert plan.trained == plan.total == sum(each.numel() for each in weights)
     assert plan.memory["weights"] == sum(each.nbytes for each in weights)
     assert plan.steps == trainer.args.max_steps == 3
-    batch = trainer.data_collator(trainer.train_dataset)["x0"]
+    batch = trainer.data_collator(trainer.train_dataset)["input_ids"]
     assert plan.tokens == trainer.args.per_device_train_batch_size * batch.shape[1]
 
 

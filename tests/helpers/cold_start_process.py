@@ -15,7 +15,7 @@ from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.stages.context import leave_together
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import recipe_of
+from weft_rl.diffusion.recipes import recipe_of
 
 
 def main(folder: Path, method: str, batch: int) -> None:

@@ -13,7 +13,7 @@ from weft_rl.data.tasks import training_records
 from weft_rl.models.loading import fresh_model, with_lora
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
-from weft_rl.trainers.infra.compat import RECOMPUTE
+from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
 from weft_rl.trainers.reward_adapter import trl_rewards
 
 G, T, ROWS = 4, 12, 8
@@ -97,7 +97,7 @@ def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1,
         beta=0.0,
         scale_rewards="none",
         disable_dropout=True,
-        **{RECOMPUTE: False},
+        **{ACTIVATION_CHECKPOINTING: False},
         **(arguments | more),
     )
     return DiffuGRPOTrainer(

@@ -32,7 +32,7 @@ from weft_rl.sampler import SamplerConfig
 from weft_rl.stages.context import leave_together
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import Recipe
+from weft_rl.diffusion.recipes import Recipe
 
 LAUNCHERS = Path(__file__).parents[2] / "configs" / "accelerate"
 FEW = 300  # logits together: the head's positions are several parts

@@ -7,34 +7,13 @@ from weft_rl.config.cold_start import BAD_RECORDS
 from weft_rl.config.fields import Block, about, option, require
 from weft_rl.config.lora import RLLoraConfig
 from weft_rl.config.numbers import nearest_whole
-
-# Whose loss is a sum over tokens with a probability ratio each, by its normaliser's name.
-CLIPPED_TOKENS = ("bnpo", "grpo", "dr_grpo", "dapo")
-# What does not go together, and why; every other pair does.
-_SENSELESS = {
-    **{
-        (
-            objective,
-            "elbo",
-        ): "a bound has no probability of single tokens to clip the ratio of; use "
-        "rl.preset=spg rl.objective=spg, or rl.objective=gspo rl.loss.kl=sequence, or "
-        "rl.objective=wd1 rl.loss.kl=sequence"
-        for objective in CLIPPED_TOKENS
-    },
-    **{
-        ("spg", estimator): "needs a lower and an upper bound; use rl.preset=spg "
-        "rl.estimator=elbo, or rl.estimator=elbo rl.loss.kl=sequence"
-        for estimator in ("one_step", "coupled", "random_mask", "trace")
-    },
-}
-
-# The estimators that have an option of rl.masks.
-_OWNERS = {
-    "draws": ("random_mask", "elbo", "trace"),
-    "times": ("elbo",),
-    "complement": ("elbo",),
-    "by_block": ("elbo",),
-}
+from weft_rl.diffusion.rl_methods import (
+    ESTIMATORS,
+    PER_TOKEN_LOSSES,
+    RL_LOSSES,
+    EstimatorName,
+    LossName,
+)
 
 
 @dataclass(frozen=True)
@@ -145,11 +124,14 @@ class RLConfig(Block):
     num_iterations: int = option(2, "mu, optimizer steps on each rollout", at_least=1)
     learning_rate: float = option(7e-4, "constant after the warm-up", above=0)
     kl_coef: float = option(0.01, "weight of the KL to the start; 0 keeps no reference", at_least=0)
-    estimator: Literal["one_step", "coupled", "random_mask", "elbo", "trace"] = option(
-        "one_step", "of a completion's log-probability; one_step: d1's"
+    estimator: EstimatorName = field(
+        default="one_step", metadata=about("of a completion's log-probability; one_step: d1's")
     )
-    objective: Literal["bnpo", "grpo", "dr_grpo", "dapo", "gspo", "wd1", "spg"] = option(
-        "bnpo", "clipped tokens by normaliser (bnpo: d1's; grpo, dr_grpo, dapo), or gspo, wd1, spg"
+    objective: LossName = field(
+        default="bnpo",
+        metadata=about(
+            "clipped tokens by normalizer (bnpo: d1's; grpo, dr_grpo, dapo), or gspo, wd1, spg"
+        ),
     )
     save_steps: int = option(20, "steps between checkpoints", at_least=1)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -199,15 +181,17 @@ def _check_pair(options: RLConfig) -> None:
     """Raise UserError for an estimator and an objective, or their numbers, that make no sense."""
     estimator, objective, loss = options.estimator, options.objective, options.loss
     kl_coef, masks = options.kl_coef, options.masks
-    rule = _SENSELESS.get((objective, estimator), "")
-    require(not rule, "rl.objective", objective, f"with rl.estimator={estimator}: {rule}")
-    fits = kl_coef == 0 or estimator != "elbo" or loss.kl == "sequence"
+    method, is_bound = RL_LOSSES[objective], ESTIMATORS[estimator].is_bound
+    fits = estimator in method.estimators
+    require(fits, "rl.objective", objective, f"with rl.estimator={estimator}: {method.fix}")
+    fits = kl_coef == 0 or not is_bound or loss.kl == "sequence"
     rule = (
         "a bound has no probability of single tokens; use rl.loss.kl=sequence, or rl.kl_coef=0 for "
         f"no reference{', as rl.preset=spg has it' if objective == 'spg' else ''}"
     )
     require(fits, "rl.loss.kl", loss.kl, rule)
-    for name, owners in _OWNERS.items():
+    for name in ("draws", "times", "complement", "by_block"):
+        owners = [owner for owner, each in ESTIMATORS.items() if name in each.options]
         value, usual = getattr(masks, name), getattr(MasksConfig(), name)
         rule = f"only rl.estimator={', '.join(owners)} has it, not {estimator}; leave it out"
         require(value == usual or estimator in owners, f"rl.masks.{name}", value, rule)
@@ -216,8 +200,8 @@ def _check_pair(options: RLConfig) -> None:
         ("rl.loss.kl_cov_share", loss.kl_cov_share, loss.kl_cov_share == 0),
     ):
         rule = f"picks tokens, and rl.objective={objective} has no loss of single ones; use "
-        rule += ", ".join(CLIPPED_TOKENS)
-        require(is_off or objective in CLIPPED_TOKENS, key, value, rule)
+        rule += ", ".join(PER_TOKEN_LOSSES)
+        require(is_off or method.per_token, key, value, rule)
     rule = "holds tokens to the policy of the rollout, which is all there is with "
     rule += "rl.num_iterations=1; use 2 or more of them, or a share of 0"
     fits = loss.kl_cov_share == 0 or options.num_iterations > 1

@@ -11,11 +11,9 @@ from weft_rl.config.memory import MemoryConfig
 from weft_rl.config.numbers import nearest_whole
 from weft_rl.config.reliability import ReliabilityConfig
 from weft_rl.config.rl import RLConfig
+from weft_rl.diffusion.recipes import RECIPES, LossNorm
 
-COLD_STARTS = (
-    *("sft", "weft", "weft_paper", "weft_exact", "weft_entropy", "nll", "weft_sw", "dream"),
-    *("dft", "rho1"),
-)
+COLD_STARTS = tuple(RECIPES)
 TASKS = ("sudoku", "countdown", "gsm8k", "math500")
 # Models that are pretrained here, and the cold-start records that go with them.
 TOY_MODELS = ("tiny", "small")
@@ -157,8 +155,9 @@ class ColdStartConfig(Block):
     weight_decay: float = option(0.1, "AdamW's", at_least=0)
     max_grad_norm: float = option(1.0, "longer gradients are scaled down to it", above=0)
     data: DataConfig = field(default_factory=DataConfig)
-    normalizer: Literal["answer", "masked", "none"] = option(
-        "answer", "a record's loss is divided by its answer tokens, its masked ones, or 1"
+    normalizer: LossNorm = field(
+        default="answer",
+        metadata=about("a record's loss is divided by its answer tokens, its masked ones, or 1"),
     )
     slope: bool = option(False, "weight by dt_i/dt, the exact bound")
     times: Literal["independent", "stratified", "antithetic"] = option(
@@ -267,9 +266,11 @@ class RunConfig(Block):
         rule = f"base pretrains tiny and small, not model={shown(self.model)}; leave base out"
         fits = "base" not in self.stages or self.model in TOY_MODELS
         require(fits, "stages", self.stages, rule)
-        rule = "is needed by stage rho1: name a checkpoint, for instance of an sft run"
-        fits = "rho1" not in self.stages or self.cold_start.estimate.reference is not None
-        require(fits, "cold_start.estimate.reference", None, rule)
+        for stage in self.stages:
+            rule = f"is needed by stage {stage}: name a checkpoint, for instance of an sft run"
+            needed = stage in RECIPES and RECIPES[stage].needs_reference
+            fits = not needed or self.cold_start.estimate.reference is not None
+            require(fits, "cold_start.estimate.reference", None, rule)
         rule = "would round away the steps of trained weights; use float32, or set {0}.r"
         for name, block in (("cold_start", self.cold_start), ("rl", self.rl)):
             used = {"rl" if stage == "rl" else "cold_start" for stage in self.trained}

@@ -1,15 +1,13 @@
 """The weighted cross-entropy of masked tokens."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.tensor_checks import require_shape
-
-Normalizer = Literal["answer", "masked", "none"]
+from weft_rl.diffusion.recipes import LossNorm
+from weft_rl.diffusion.tensor_checks import require_shape, widen
 
 
 def denoising_loss(
@@ -19,7 +17,7 @@ def denoising_loss(
     probability: Tensor,
     answer: Tensor,
     token_weight: Tensor | None = None,
-    normalizer: Normalizer = "answer",
+    normalizer: LossNorm = "answer",
 ) -> Tensor:
     """Mean over sequences of sum over masked i of weight_i / probability_i * (-log p(x0_i)).
 
@@ -43,15 +41,15 @@ def sequence_losses(
     probability: Tensor,
     answer: Tensor,
     token_weight: Tensor | None = None,
-    normalizer: Normalizer = "answer",
+    normalizer: LossNorm = "answer",
 ) -> Tensor:
     """Each sequence's part of denoising_loss (B,), from nll (B, L), -log p(x0_i) where masked.
 
     Elsewhere it may be anything finite. All else, and the errors, as there."""
     for name, value in (("masked", masked), ("probability", probability), ("answer", answer)):
         require_shape(name, value, nll.shape)
-    if normalizer not in get_args(Normalizer):
-        raise ValueError(f"normalizer={normalizer!r}: one of {', '.join(get_args(Normalizer))}")
+    if normalizer not in get_args(LossNorm):
+        raise ValueError(f"normalizer={normalizer!r}: one of {', '.join(get_args(LossNorm))}")
     # the inner where keeps 1 / 0 of unmasked tokens out of the graph: 0 * inf would be NaN
     weight = 1 / torch.where(masked, widen(probability), 1.0)
     if token_weight is not None:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from weft_rl.diffusion.exact_elbo import clock_probability
-from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.tensor_checks import require_shape
+from weft_rl.diffusion.exact_elbo import survival_mask_probability
+from weft_rl.diffusion.tensor_checks import require_shape, widen
 
 # t stays this far from 0, where the loss divides by 0, and from 1, where the slope is 0 or infinite
 TIME_MARGIN = 1e-3
@@ -21,7 +20,7 @@ def mask_probability(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
     Raises ValueError when the shapes do not fit. Source: WeFT Eq. 21."""
     require_shape("t", t, (len(beta), 1))
     # log1p: in float32 1 - t is 1 at t = 1e-8
-    return clock_probability(-torch.log1p(-widen(t)), beta, beta_ref)
+    return survival_mask_probability(-torch.log1p(-widen(t)), beta, beta_ref)
 
 
 def sample_time(generators: Sequence[torch.Generator]) -> Tensor:

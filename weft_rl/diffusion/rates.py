@@ -1,22 +1,13 @@
 """Token masking rates: how fast each answer token is noised."""
 
-from collections.abc import Iterator, Mapping
-from typing import Literal, get_args
+from collections.abc import Iterator
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.tensor_checks import require_everywhere, require_shape
-
-RateKind = Literal["uniform", "sqrt_entropy", "entropy", "nll"]
-# What the estimate pass must tell of each answer token for the rates of a kind
-ESTIMATED: Mapping[RateKind, Literal["entropy", "nll"] | None] = {
-    "uniform": None,
-    "sqrt_entropy": "entropy",
-    "entropy": "entropy",
-    "nll": "nll",
-}
+from weft_rl.diffusion.recipes import RATE_STATISTIC, RateKind, Statistic
+from weft_rl.diffusion.tensor_checks import NonFiniteError, require_everywhere, require_shape, widen
 
 # Smallest share of the sequence's mean rate. Below it a token's masking probability underflows
 # and its weight explodes: at 1/100 and t = 0.001 the weight is already 100,000.
@@ -58,22 +49,23 @@ def token_nll(logits: Tensor, x0: Tensor) -> Tensor:
     return nll
 
 
-def _row_chunks(logits: Tensor, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """A few rows of logits (..., V) at a time, with theirs of `beside` (...): views, no copies."""
+def _row_chunks(logits: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """A few rows of logits (..., V) and of `others` (...) at a time: views, no copies."""
     if logits.dim() == 1:
-        yield from _row_chunks(logits[None], *(part[None] for part in beside))
+        yield from _row_chunks(logits[None], *(part[None] for part in others))
     elif logits.dim() > 2:
-        for parts in zip(logits, *beside, strict=True):
+        for parts in zip(logits, *others, strict=True):
             yield from _row_chunks(*parts)
     else:
         chunk = _CPU_CHUNK if logits.device.type == "cpu" else _CHUNK
         rows = max(1, chunk // logits.shape[-1])
-        yield from zip(*(part.split(rows) for part in (logits, *beside)), strict=True)
+        yield from zip(*(part.split(rows) for part in (logits, *others)), strict=True)
 
 
 def _require_distributions(reduced: Tensor) -> None:
     # log_softmax spreads one bad logit over its row, so its reduction shows it
-    require_everywhere("logits", ~reduced.isnan(), "NaN or +inf among them, or nothing but -inf")
+    rule = "NaN or +inf among them, or nothing but -inf"
+    require_everywhere("logits", ~reduced.isnan(), rule, NonFiniteError)
 
 
 def token_rates(kind: RateKind, logits: Tensor, x0: Tensor, answer: Tensor) -> Tensor:
@@ -90,24 +82,24 @@ def token_rates(kind: RateKind, logits: Tensor, x0: Tensor, answer: Tensor) -> T
     require_shape("answer", answer, x0.shape)
     if kind not in get_args(RateKind):
         raise ValueError(f"kind={kind!r}: must be one of {', '.join(get_args(RateKind))}")
-    if ESTIMATED[kind] is None:
-        estimated = widen(logits.new_ones(x0.shape))
+    statistic = RATE_STATISTIC[kind]
+    if statistic is None:
+        values = widen(logits.new_ones(x0.shape))
     else:
-        estimated = token_nll(logits, x0) if ESTIMATED[kind] == "nll" else token_entropy(logits)
-    return torch.where(answer, rates_of(kind, estimated), 0.0)
+        values = token_statistic(statistic, logits, x0)
+    return torch.where(answer, rates_of(kind, values), 0.0)
 
 
-def rates_of(kind: RateKind, estimated: Tensor) -> Tensor:
-    """Masking rates from what ESTIMATED names for their kind, of any shape; as token_rates has
-    them. "uniform" has none, and its rates are 1. Raises ValueError for an unknown kind."""
-    match kind:
-        case "uniform":
-            return torch.ones_like(estimated)
-        case "sqrt_entropy":
-            return estimated.sqrt()
-        case "entropy" | "nll":
-            return estimated
-    raise ValueError(f"kind={kind!r}: must be one of {', '.join(get_args(RateKind))}")
+def token_statistic(statistic: Statistic, logits: Tensor, x0: Tensor) -> Tensor:
+    """Entropy or -log p(x0) of each prediction: (..., V), (...) long -> (...)."""
+    return token_nll(logits, x0) if statistic == "nll" else token_entropy(logits)
+
+
+def rates_of(kind: RateKind, values: Tensor) -> Tensor:
+    """Masking rates from the kind's statistic, of any shape; 1 for "uniform", which has none."""
+    if kind == "uniform":
+        return torch.ones_like(values)
+    return values.sqrt() if kind == "sqrt_entropy" else values
 
 
 def mean_rate(beta: Tensor, answer: Tensor) -> Tensor:
@@ -128,7 +120,7 @@ def usable_rates(beta: Tensor, answer: Tensor) -> Tensor:
     nll of an impossible token) or negative."""
     require_shape("answer", answer, beta.shape)
     good = ~answer | ((beta >= 0) & beta.isfinite())
-    require_everywhere("beta", good, "a rate must be finite and >= 0")
+    require_everywhere("beta", good, "a rate must be finite and >= 0", NonFiniteError)
     mean = mean_rate(beta, answer)
     floored = torch.where(mean > 0, torch.maximum(beta, _FLOOR * mean), torch.ones_like(beta))
     return torch.where(answer, floored, 0.0)

@@ -5,8 +5,7 @@ WeFT (SW), Eq. 15-16, needs nothing here: its weight is token_rates("sqrt_entrop
 import torch
 from torch import Tensor
 
-from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.tensor_checks import require_everywhere, require_shape
+from weft_rl.diffusion.tensor_checks import require_everywhere, require_shape, widen
 
 
 def dream_weights(masked: Tensor, visible: Tensor, p: float = 0.3) -> Tensor:

@@ -69,7 +69,7 @@ def check_stages(config: RunConfig) -> None:
     """Raise UserError for what any stage that is still to run would refuse: each is asked before
     the first one begins, and before anything is written."""
     # imported here: a help text or a wrong option must not wait for torch
-    from weft_rl.stages.checks import check
+    from weft_rl.stages import check
 
     check(config, finished_stages(Path(config.out)) if config.out else {})
 
@@ -81,9 +81,9 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     on, when a signal stops it, and OutOfMemory."""
     point_trackers(config.trackers, run)
     # imported here: a help text or a wrong option must not wait for torch
+    from weft_rl.stages import STAGE_RUNNERS
     from weft_rl.stages.context import StageContext, leave_together, quiet_libraries
     from weft_rl.stages.evaluate import run as evaluate
-    from weft_rl.stages.registry import STAGE_RUNNERS
 
     quiet_libraries()
     finished = finished_stages(run)

@@ -8,8 +8,10 @@ from itertools import pairwise
 from math import ceil, gcd
 from typing import NamedTuple
 
-from weft_rl.config.rl import CLIPPED_TOKENS, RLConfig
+from weft_rl.config.rl import RLConfig
 from weft_rl.config.schema import RunConfig, SamplerConfig
+from weft_rl.diffusion.recipes import RECIPES
+from weft_rl.diffusion.rl_methods import ESTIMATORS, RL_LOSSES, views_of
 from weft_rl.evaluation.settings import evaluation_settings, most_records
 from weft_rl.families.shape import ModelShape
 from weft_rl.plan.config import PlanConfig
@@ -23,8 +25,6 @@ from weft_rl.plan.memory import (
 )
 
 _TERA = 1e12
-# Cold starts whose step has no estimate pass.
-WITHOUT_ESTIMATE = ("sft", "dream", "dft", "rho1")
 # Seconds that Python takes to launch a layer, and one adapted matrix of it, on a GPU: 22 ms a
 # forward of a cached row through 32 layers; and RL's passes of a single row, four matrices adapted
 # (benchmarks/results/gpu.json, sampler and rl). Less work than that makes no forward shorter.
@@ -62,15 +62,8 @@ def rows_of_pass(rl: RLConfig, completions: int, steps: int) -> float:
     group that has its masks in common (rl.masks.per=group), and goes through the model once. steps:
     the sampler's. Views that chance makes alike are not taken off."""
     masks = rl.masks
-    views = {
-        "one_step": 1,
-        "coupled": 3,
-        "random_mask": masks.draws,
-        "elbo": masks.draws * (1 + masks.complement),
-        "trace": min(masks.draws, steps),
-    }[rl.estimator]
-    # the first one of these hides everything
-    shared = rl.masks.per == "group" and rl.estimator in ("one_step", "coupled", "trace")
+    views = views_of(rl.estimator, masks.draws, masks.complement, steps)
+    shared = rl.masks.per == "group" and ESTIMATORS[rl.estimator].shared_view
     if not shared:
         return completions * views
     size = rl.num_generations
@@ -105,9 +98,9 @@ def cold_start_work(config: RunConfig, options: PlanConfig, stage: str, step: St
     whole = forward_operations(network, length, length)
     times, size = cold.gradient_accumulation_steps, cold.batch_size
     forwards = [_there_and_back(step, times, size, length, masked)]
-    if stage not in WITHOUT_ESTIMATE:
+    if RECIPES[stage].needs_entropy:
         forwards.append(Forwards("estimate", times / kept, size, size * whole))
-    if stage == "rho1":
+    if RECIPES[stage].needs_reference:
         forwards.append(Forwards("reference", times, size, size * one, trained=False))
     rows = size * times * options.devices
     steps = ceil(ceil(options.traces / rows) * cold.epochs)
@@ -141,8 +134,7 @@ def _old_passes(rl: RLConfig) -> float:
     if rl.loss.top_entropy_share < 1 or rl.loss.kl_cov_share > 0:
         return 1.0
     # the first of the mu begins with that very policy
-    with_ratio = rl.objective in (*CLIPPED_TOKENS, "gspo")
-    return (1 - 1 / rl.num_iterations) if with_ratio else 0.0
+    return (1 - 1 / rl.num_iterations) if RL_LOSSES[rl.objective].has_ratio else 0.0
 
 
 def rollout(

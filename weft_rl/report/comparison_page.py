@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from weft_rl.config.overrides import flattened, options_of
+from weft_rl.diffusion.recipes import RECIPES
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.evaluation.paired_runs import RESULT, check_alike, unit_name
@@ -17,7 +18,6 @@ from weft_rl.plot.curves import draw_means, mean_curves, read_curves
 from weft_rl.plot.figures import Bar, Line
 from weft_rl.report.chart_data import MAX_POINTS, chart
 from weft_rl.report.comparison_tables import (
-    RECIPE_WORDS,
     TITLES,
     difference_rows,
     label,
@@ -125,7 +125,8 @@ def reward_curves(folder: Path, result: Mapping[str, Any]) -> dict[str, list[Lin
 def _recipes(result: Mapping[str, Any]) -> list[list[str]]:
     """The table of the arms' recipes, its head first."""
     rows = [["arm", "masking rate", "weight"]]
-    rows += [[label(arm), *RECIPE_WORDS.get(arm, ("", ""))] for arm in result["arms"]]
+    recipes = [RECIPES.get(arm) for arm in result["arms"]]
+    rows += [[each.label, each.rate_words, each.weight] for each in recipes if each]
     return rows
 
 

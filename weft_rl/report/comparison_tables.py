@@ -4,38 +4,14 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-TITLES = {"base": "base", "cold_start": "cold start", "rl": "then RL"}
-_LABELS = {
-    "sft": "SFT",
-    "weft": "WeFT",
-    "weft_paper": "WeFT (as printed)",
-    "weft_exact": "WeFT (exact bound)",
-    "weft_entropy": "WeFT (entropy)",
-    "nll": "NLL",
-    "weft_sw": "WeFT (SW)",
-    "dream": "Dream",
-    "dft": "DFT",
-    "rho1": "Rho-1",
-}
+from weft_rl.diffusion.recipes import RECIPES
 
-# What a cold start masks faster, and what a masked token's loss is multiplied with.
-RECIPE_WORDS = {
-    "sft": ("all alike", "1 / t"),
-    "weft": ("root of the entropy", "1 / t_i"),
-    "weft_paper": ("root of the entropy", "1 / t_i, by the number of masked tokens"),
-    "weft_exact": ("root of the entropy", "the bound's, from one token's clock"),
-    "weft_entropy": ("entropy", "1 / t_i"),
-    "nll": ("-log p of the token", "1 / t_i"),
-    "weft_sw": ("all alike", "root of the entropy / t"),
-    "dream": ("all alike", "unmasked neighbours / t"),
-    "dft": ("all alike", "the token's own probability / t"),
-    "rho1": ("all alike", "1 / t of the 60 % of highest excess loss"),
-}
+TITLES = {"base": "base", "cold_start": "cold start", "rl": "then RL"}
 
 
 def label(arm: str) -> str:
     """An arm's name in prose."""
-    return _LABELS.get(arm, arm)
+    return RECIPES[arm].label if arm in RECIPES else arm
 
 
 def score_rows(result: Mapping[str, Any]) -> list[list[str]]:
