@@ -11,11 +11,11 @@ from small_cold_start import arguments, small_model
 
 from weft_rl.data.sft_examples import encode_traces
 from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.diffusion.recipes import recipe_of
 from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.stages.context import leave_together
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.diffusion.recipes import recipe_of
 
 
 def main(folder: Path, method: str, batch: int) -> None:

@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor
 from weft_rl.config.schema import LoraConfig
 from weft_rl.data.sft_examples import encode_traces
 from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.diffusion.recipes import Recipe
 from weft_rl.models import lm_head as head
 from weft_rl.models.loading import with_lora
 from weft_rl.models.toy import tiny_tokenizer
@@ -32,7 +33,6 @@ from weft_rl.sampler import SamplerConfig
 from weft_rl.stages.context import leave_together
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.diffusion.recipes import Recipe
 
 LAUNCHERS = Path(__file__).parents[2] / "configs" / "accelerate"
 FEW = 300  # logits together: the head's positions are several parts
