@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on reasoning traces: sft, weft and the other rates."""
+"""Supervised fine-tuning on reasoning traces, by one of the recipes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,9 +46,9 @@ def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:
 def examples_of(
     context: StageContext, tokenizer: PreTrainedTokenizerBase, model_config: PreTrainedConfig
 ) -> Examples:
-    """The records as token ids; prints how many were left out or cut, and why.
+    """The records as token ids; prints how many were dropped or cut, and why.
 
-    Raises UserError when none is left, and for more tokens than the model has positions for."""
+    Raises UserError if none is left, or if one has more tokens than the model has positions."""
     examples, lines = encoded(context.config, ModelFiles(tokenizer, model_config), context.stage)
     lines[0] = f"{context.stage}: {lines[0]}"
     if rank_and_world()[0] == 0:
@@ -59,9 +59,9 @@ def examples_of(
 def encoded(
     config: RunConfig, files: ModelFiles, label: str | None = None
 ) -> tuple[Examples, list[str]]:
-    """The records as token ids, and lines on how many were left out or cut, and why.
+    """The records as token ids, and lines about how many were dropped or cut, and why.
 
-    label: named by the progress bar; None: no bar."""
+    label: of the progress bar; None: no bar."""
     options, console = config.cold_start.data, Console(stderr=True)
     tokenizer, model_config = files
     reject = Rejects(options.bad_records)
@@ -89,7 +89,7 @@ def encoded(
     if not examples:
         raise UserError(
             f"data={config.data}: no record is left, {dropped} are {limit}, "
-            f"{len(reject.reasons)} cannot be used; raise the length, or look at the records"
+            f"{len(reject.reasons)} cannot be used; raise the length, or check the records"
         )
     longest = max(examples.lengths())
     positions = model_config.max_position_embeddings
@@ -123,7 +123,7 @@ def check(config: RunConfig, files: ModelFiles) -> None:
 
 
 def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataConfig) -> list[str]:
-    """What is trained of chats and their thoughts; nothing where the records are of one turn."""
+    """Which turns of chats are trained on, and as what their thoughts; empty for single turns."""
     lines = []
     answers = len(traces) + sum(role == "assistant" for each in traces for role, _ in each.history)
     if any(trace.history for trace in traces):
@@ -142,7 +142,7 @@ def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataCo
 
 
 def run(context: StageContext) -> Path:
-    """Fine-tune from `context.init_checkpoint`; returns the last checkpoint."""
+    """Fine-tune `context.init_checkpoint`; returns the last checkpoint."""
     tokenizer = load_tokenizer(context.init_checkpoint)
     model = context.model()
     examples = examples_of(context, tokenizer, model.config)
@@ -159,9 +159,7 @@ def _write_entropies(
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
 ) -> None:
-    """The mean entropies of tokens (the paper's Figure 2), and a few responses token by token.
-
-    Every process takes part in the forward and the sums; the first one writes."""
+    """Write the mean entropies of tokens (the paper's Figure 2) and a heat map; collective."""
 
     def spelling(token: int) -> str:
         return decode_completion(tokenizer, [token])

@@ -30,16 +30,16 @@ from weft_rl.runs.folder import EVAL, TRACE, read_results, write_json, write_tex
 from weft_rl.sampler.progress import progress_bar
 from weft_rl.stages.context import ModelFiles, StageContext, print_rejects
 
-# Denoisings that an evaluation keeps for the report: its first records'.
+# Records, the first ones, whose denoising the report replays.
 _PLAYED = 2
 
 
 def run(context: StageContext) -> dict[str, Any]:
     """Score `context.init_checkpoint` under the stage's name; returns the content of eval.json.
 
-    Completions are kept as they come: an interrupted evaluation goes on behind the last batch.
+    Completions are saved batch by batch: an interrupted evaluation resumes after the last one.
     Several processes (RANK, WORLD_SIZE) share the records. A later call for the same stage
-    replaces what an earlier one wrote."""
+    replaces the results of an earlier one."""
     config, settings = context.config, evaluation_settings(context.config)
     rejects = _rejects(config)
     records = _records(config, settings, rejects)
@@ -100,8 +100,7 @@ def _records(config: RunConfig, settings: Settings, rejects: Rejects) -> list[Re
 
 
 def _dtype(context: StageContext, settings: Settings) -> torch.dtype:
-    """bfloat16 where memory.weights says so, and on a GPU where the paper's numbers are to be met,
-    as d1 evaluates; else float32."""
+    """The run's dtype; bfloat16 on a GPU with the paper's settings, as d1 evaluates."""
     as_d1 = settings.style == "d1_eval" and context.device.type == "cuda"
     return torch.bfloat16 if as_d1 else context.dtype
 
@@ -109,7 +108,7 @@ def _dtype(context: StageContext, settings: Settings) -> torch.dtype:
 def _key(
     context: StageContext, settings: Settings, records: Sequence[Record], dtype: torch.dtype
 ) -> Mapping[str, Any]:
-    """Everything that completions depend on; a retrained model has a younger configuration file."""
+    """Everything that completions depend on; a retrained model has a newer config.json."""
     model = Path(context.init_checkpoint) / "config.json"
     changed = model.stat().st_mtime_ns if model.exists() else None
     return {
@@ -128,8 +127,8 @@ def _fill(
     dtype: torch.dtype,
     played: int,
 ) -> None:
-    """Generate what this process still has to, a line per record as soon as it is there."""
-    # an adapter that 4-bit weights were under means something beside the same ones only
+    """Generate this process' pending completions, a line per record as soon as it is done."""
+    # an adapter trained on 4-bit weights is only valid on the same ones
     nf4 = context.config.memory.weights == "nf4"
     model = load_model(context.init_checkpoint, context.device, dtype, nf4=nf4)
     tokenizer = load_tokenizer(context.init_checkpoint)
@@ -149,7 +148,7 @@ def _fill(
             on_step=on_step,
         )
         for part in parts:
-            # before the rows, with which the part counts as done
+            # before the rows, which mark the part as done
             playbacks = [done.playback for done in part if done.playback]
             if playbacks:
                 path = context.run / TRACE.format(stage=context.stage)
@@ -174,11 +173,11 @@ def _row(stage: str, done: Completion) -> dict[str, Any]:
 
 
 def baseline_scores(task: str, records: Sequence[Record]) -> dict[str, dict[str, object]]:
-    """What policies without a model score on the same records, by name."""
+    """Scores of policies without a model on the same records, by name."""
     policies: dict[str, Callable[[Record], str]] = BASELINES.get(task, {})
     fields = [record.fields for record in records]
-    found = {}
+    baselines = {}
     for name, policy in policies.items():
         scored = score_completions(task, [policy(record) for record in records], fields)
-        found[name] = summarise([each.scores for each in scored])
-    return found
+        baselines[name] = summarise([each.scores for each in scored])
+    return baselines

@@ -1,5 +1,4 @@
-"""Pretraining of a generated world's model, once per configuration; later runs take it from the
-cache."""
+"""Pretraining of a toy model, once per configuration; later runs copy it from the cache."""
 
 import json
 import os
@@ -37,37 +36,36 @@ from weft_rl.runs.folder import (
     cut_lines,
     read_lines,
 )
-from weft_rl.stages.alone import pretrain, wait_for
 from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, train
+from weft_rl.stages.pretrain_process import pretrain_in_child, wait_for_base
 from weft_rl.trainers.collator import AnswerCollator
 from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
 
 
 class ToyModelSpec(NamedTuple):
-    """A language and its model."""
+    """A toy language and its model."""
 
     tokenizer: Callable[[], PreTrainedTokenizerFast]
     network: Callable[[BaseConfig], LLaDAConfig]
     texts: Callable[[int, int], list[tuple[str, str]]]
 
 
-# By the name that model= takes; a tokenizer is made once in a process.
+# By the value of model=; a tokenizer is built once in a process.
 TOY_MODEL_SPECS = {
     "tiny": ToyModelSpec(cache(tiny_tokenizer), tiny_config, pretraining_texts),
     "small": ToyModelSpec(cache(small_tokenizer), small_config, small_texts),
 }
 
-# So many texts stand for the whole pretraining set in the cache's key: a change of how they are
-# made shows in the first few already.
+# Texts in the cache's key: a change of how they are made shows in the first few.
 _KEY_TEXTS = 64
 
 
 def cache_folder(context: StageContext) -> Path:
-    """Where this configuration's base model is kept, whether or not it is there yet."""
+    """Folder of this configuration's base model in the cache, which may not exist."""
     options, world = context.config.base, TOY_MODEL_SPECS[context.config.model]
     root = os.environ.get("WEFT_RL_CACHE") or Path.home() / ".cache" / "weft-rl"
     content = {
-        # checkpoints on the way change nothing of what is learnt
+        # save_steps does not change what is learned
         "base": {key: value for key, value in asdict(options).items() if key != "save_steps"},
         "network": world.network(options).to_dict(),
         "texts": world.texts(_KEY_TEXTS, options.seed),
@@ -81,29 +79,29 @@ def cache_folder(context: StageContext) -> Path:
 
 
 def run(context: StageContext) -> Path:
-    """Train the base model, or copy it from the cache; returns its checkpoint in the run folder.
+    """Train the base model, or copy it from the cache; returns its checkpoint in the run directory.
 
-    Of several processes the first one does, and the others wait."""
+    The first process trains, and the others wait."""
     rank, processes = rank_and_world()
     if rank:
         final = checkpoint_path(context.run, context.stage, context.config.base.max_steps)
-        wait_for(context, final.exists)
+        wait_for_base(context, final.exists)
         return final
-    kept = cache_folder(context)
-    if not kept.exists():
+    cached = cache_folder(context)
+    if not cached.exists():
         if processes > 1:
-            pretrain(context)
+            pretrain_in_child(context)
         else:
-            _store(_pretrain(context), context, kept)
-    step = int((kept / "step").read_text(encoding="utf-8"))
+            _store(_pretrain(context), context, cached)
+    step = int((cached / "step").read_text(encoding="utf-8"))
     final = checkpoint_path(context.run, context.stage, step)
     if not final.exists():
-        _restore(kept, context, final)
+        _restore(cached, context, final)
     return final
 
 
 def toy_files(config: RunConfig) -> ModelFiles:
-    """The tokenizer and the network that `base` makes."""
+    """Tokenizer and configuration of the toy model."""
     world = TOY_MODEL_SPECS[config.model]
     return ModelFiles(world.tokenizer(), world.network(config.base))
 
@@ -116,9 +114,9 @@ def check(config: RunConfig, files: ModelFiles) -> None:
 
 @lru_cache(maxsize=1)
 def _examples(model: str, options: BaseConfig, canvas: int) -> Examples:
-    """The texts as token ids, their answers filled up to the canvas.
+    """The texts as token ids, their answers padded to the canvas.
 
-    Raises UserError for a canvas that is too short, or longer than the model has positions for."""
+    Raises UserError for a canvas that is too short or longer than the model's positions."""
     world = TOY_MODEL_SPECS[model]
     network: Any = world.network(options)
     encoder, end, pad = TextEncoder(world.tokenizer()), network.eot_token_id, network.eos_token_id
@@ -128,7 +126,7 @@ def _examples(model: str, options: BaseConfig, canvas: int) -> Examples:
         Example(index, [*ids, *answer, end], len(ids)) for index, (ids, answer) in enumerate(pairs)
     )
     lengths = {str(example.index): example.prompt_length for example in examples}
-    cure = "pretrain on less"
+    cure = "pretrain on shorter texts"
     require_room(network, lengths, canvas, f"sampler.gen_length={canvas}", cure)
     return pad_answers(examples, pad, canvas)
 
@@ -160,9 +158,9 @@ def _pretrain(context: StageContext) -> Path:
     return train(trainer, context)
 
 
-def _store(checkpoint: Path, context: StageContext, kept: Path) -> None:
-    """Put a trained base into the cache, complete or not at all, with its metric lines."""
-    scratch = kept.with_name(f".{kept.name}.{os.getpid()}")
+def _store(checkpoint: Path, context: StageContext, cached: Path) -> None:
+    """Put a trained base and its metric lines into the cache, atomically."""
+    scratch = cached.with_name(f".{cached.name}.{os.getpid()}")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
@@ -172,20 +170,20 @@ def _store(checkpoint: Path, context: StageContext, kept: Path) -> None:
         if row.get("stage") == context.stage:
             append_line(scratch / METRICS, row)
     (scratch / "step").write_text(checkpoint.name.removeprefix("step-"), encoding="utf-8")
-    atomic_rename(scratch, kept)
+    atomic_rename(scratch, cached)
 
 
-def _restore(kept: Path, context: StageContext, final: Path) -> None:
+def _restore(cached: Path, context: StageContext, final: Path) -> None:
     scratch = context.scratch
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    for path in kept.iterdir():
+    for path in cached.iterdir():
         if path.name not in (METRICS, "step"):
-            # one by one: copytree hides the system's number of an error, a full disk's too
+            # one by one: copytree hides the error number of a full disk
             shutil.copy(path, scratch)
-    # lines of an interrupted pretraining, or of a copy that did not come to its end
+    # lines of an interrupted pretraining or copy
     cut_lines(context.run / METRICS, context.stage, -1)
-    for row in read_lines(kept / METRICS):
+    for row in read_lines(cached / METRICS):
         append_line(context.run / METRICS, row)
     write_checksums(scratch)
     atomic_rename(scratch, final)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import tensor
 from torch.testing import assert_close
 
-from weft_rl.diffusion.exact_elbo import token_log_survival, survival_mask_probability, elbo_weights
+from weft_rl.diffusion.exact_elbo import elbo_weights, survival_mask_probability, token_log_survival
 from weft_rl.diffusion.noise import mask_probability
 from weft_rl.diffusion.rates import mean_rate, usable_rates
 
@@ -95,9 +95,9 @@ def test_equal_rates_leave_the_time_as_drawn_and_weigh_one():
 
 
 def test_wrong_shapes_are_named():
-    with pytest.raises(ValueError, match="clock"):
+    with pytest.raises(ValueError, match="log_survival"):
         survival_mask_probability(tensor([0.5]), TWO, REF)
     with pytest.raises(ValueError, match="answer"):
         elbo_weights(REF, TWO, REF, tensor([[True]]))
-    with pytest.raises(ValueError, match="own"):
+    with pytest.raises(ValueError, match="probability"):
         token_log_survival(tensor([0.5]), TWO, REF, ALL, generators(1))

@@ -12,12 +12,12 @@ from weft_rl.diffusion.logprob_estimators import (
     MaskedViews,
     coupled,
     elbo,
+    gauss_legendre,
     one_step,
     random_mask,
     token_estimate,
     trace,
 )
-from weft_rl.diffusion.logprob_estimators import gauss_legendre
 
 V, MASK = 3, 3
 
@@ -65,7 +65,7 @@ def test_everything_hidden_at_once():
     views = one_step(answer)
     assert views.masked.all()
     assert_close(views.weight[:, 0], answer.float())
-    assert torch.equal(views.scored, answer)
+    assert torch.equal(views.loss_mask, answer)
 
 
 def test_coupled_masks_partition_the_answer():
@@ -91,9 +91,9 @@ def test_coupled_masks_partition_the_answer():
 def test_random_masks_weigh_each_hidden_token_once():
     answer = torch.tensor([[True] * 6 + [False] * 2]).repeat(40, 1)
     views = random_mask(answer, generators(40), 3)
-    assert_close(views.weight.sum(1), views.scored.float())
-    assert not views.scored.all()
-    assert not views.scored[:, 6:].any()
+    assert_close(views.weight.sum(1), views.loss_mask.float())
+    assert not views.loss_mask.all()
+    assert not views.loss_mask[:, 6:].any()
     assert torch.equal(views.weight > 0, views.masked & answer[:, None])
 
 
@@ -238,7 +238,7 @@ def test_a_row_is_cut_by_the_steps_that_it_took():
 
 
 def test_a_token_of_the_answer_without_a_step_is_refused():
-    with pytest.raises(ValueError, match=r"order\[1, 2\]: a token of the answer has no step"):
+    with pytest.raises(ValueError, match=r"unmask_step\[1, 2\]"):
         trace(torch.ones(2, 3, dtype=torch.bool), torch.tensor([[0, 1, 2], [0, 1, NEVER]]), 3)
 
 

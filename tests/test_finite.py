@@ -1,87 +1,83 @@
-"""Steps whose loss or gradient is no number."""
+"""Steps whose loss or gradient is not finite."""
 
 import pytest
 import torch
-from test_cold_start_trainer import trainer
+from small_cold_start import trainer
 from transformers import TrainerCallback
 
 from weft_rl.errors import UserError
 
 
-def spoilt(folder, step, where, skip_steps=0):
-    """A cold start whose loss, or else its gradient, is NaN in one step, counted from 1."""
-    made = trainer(folder, "uniform")
-    made.skip_steps, made.args.logging_nan_inf_filter = skip_steps, False
-    weight = made.model.get_output_embeddings().weight
+class Weights(TrainerCallback):
+    """A copy of the weights after each step."""
 
-    def now(value):
+    def __init__(self):
+        self.steps = []
+
+    def on_step_end(self, args, state, control, model=None, **_):
+        self.steps.append([parameter.detach().clone() for parameter in model.parameters()])
+
+
+def spoilt(folder, step, where, **options):
+    """A cold start whose loss, or else its gradient, is NaN in one step, counted from 1."""
+    made = trainer(folder, **options)
+    head = made.model.get_output_embeddings()
+
+    def spoil(value):
         return value * torch.nan if made.state.global_step == step - 1 else value
 
     if where == "gradient":
-        weight.register_hook(now)
+        head.weight.register_hook(spoil)
     else:
-        made.model.get_output_embeddings().register_forward_hook(lambda *given: now(given[-1]))
+        head.register_forward_hook(lambda *given: spoil(given[-1]))
+    made.weights = Weights()
+    made.add_callback(made.weights)
     return made
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_the_step_its_records_and_the_last_good_checkpoint_are_named(tmp_path, where):
+def test_step_records_and_the_last_good_checkpoint_are_named(tmp_path, where):
     made = spoilt(tmp_path, 4, where)
-    made.args.save_steps = made.state.save_steps = 3
-    batches, look = [], made.checked
-    made.checked = lambda loss, records: (batches.append(records), look(loss, records))[1]
-    with pytest.raises(UserError) as told:
+    batches, compute = [], made.compute_loss
+    made.compute_loss = lambda model, inputs, *args: (
+        batches.append(made.records_of(inputs)),
+        compute(model, inputs, *args),
+    )[1]
+    with pytest.raises(UserError) as error:
         made.train()
     records = ", ".join(map(str, batches[3]))
-    assert f"sft, step 4: the {where} is not finite (records {records}); " in str(told.value)
-    assert "the last good checkpoint is " in str(told.value)
-    assert "checkpoints/sft/step-3; " in str(told.value)
-    assert "reliability.skip_steps=1" in str(told.value)
+    assert f"sft, step 4: the {where} is not finite (records {records}); " in str(error.value)
+    assert "checkpoints/sft/step-3; " in str(error.value)
+    assert "reliability.skip_steps=1" in str(error.value)
     assert all(p.isfinite().all() for p in made.model.parameters())
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_such_a_step_is_passed_over_and_changes_nothing(tmp_path, where, capsys):
+def test_a_skipped_step_changes_nothing(tmp_path, where, capsys):
     made = spoilt(tmp_path, 4, where, skip_steps=1)
-    kept = {}
-    take = made._not_finite
-    made._not_finite = lambda model: (kept.update(before(model)), take(model))[1]
-
-    class Compare(TrainerCallback):
-        def on_step_end(self, args, state, control, **_):
-            if state.global_step == 4:
-                now = before(made.model)
-                kept["same"] = all(torch.equal(kept[name], now[name]) for name in now)
-
-    made.add_callback(Compare())
     made.train()
-    assert kept["same"]
+    assert all(map(torch.equal, made.weights.steps[2], made.weights.steps[3]))
     assert f"step 4: the {where} is not finite" in capsys.readouterr().err
-    lost = [row["loss"] != row["loss"] for row in rows(made)]
-    assert lost == [where == "loss" and step == 4 for step in range(1, 7)]
-    assert [row.get("skipped_steps") for row in rows(made)] == [None] * 3 + [1] * 3
+    rows = [row for row in made.state.log_history if "loss" in row]
+    nan = [row["loss"] != row["loss"] for row in rows]
+    assert nan == [where == "loss" and step == 4 for step in range(1, 7)]
+    assert [row.get("skipped_steps") for row in rows] == [None] * 3 + [1] * 3
     assert all(p.isfinite().all() for p in made.model.parameters())
-
-
-def rows(made):
-    return [row for row in made.state.log_history if "loss" in row]
-
-
-def before(model):
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-
-
-def test_more_of_them_than_allowed_stop_it(tmp_path):
-    made = spoilt(tmp_path, 2, "loss", skip_steps=1)
-    made.skipped = 1  # as a checkpoint remembers
+    # a checkpoint remembers them: the next one is too many
+    again = spoilt(tmp_path, 5, "loss", skip_steps=1)
+    again.skipped = 1
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoints/sft/step-6"))
+    assert again.skipped == 1
+    other = spoilt(tmp_path / "other", 2, "loss", skip_steps=1)
+    other.skipped = 1
     with pytest.raises(UserError, match="step 2: the loss is not finite"):
-        made.train()
+        other.train()
 
 
 def test_a_finite_loss_keeps_its_bits(tmp_path):
-    made = trainer(tmp_path, "uniform")
-    loss = torch.tensor(0.1, requires_grad=True)
-    seen = made.checked(loss, [0])
-    seen.backward()
-    assert torch.equal(seen, loss)
-    assert loss.grad == 1
+    from weft_rl.trainers.cold_start import ColdStartTrainer
+
+    made = trainer(tmp_path)
+    batch = made.data_collator(made.train_dataset[:4])
+    plain = ColdStartTrainer.compute_loss(made, made.model, batch)
+    assert torch.equal(made.compute_loss(made.model, batch), plain)

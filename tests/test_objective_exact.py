@@ -13,7 +13,7 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from weft_rl.diffusion.exact_elbo import survival_mask_probability, elbo_weights
+from weft_rl.diffusion.exact_elbo import elbo_weights, survival_mask_probability
 from weft_rl.diffusion.losses import denoising_loss
 from weft_rl.diffusion.noise import mask_probability
 from weft_rl.diffusion.rates import mean_rate

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from allocations import allocated
+from small_cold_start import examples, trainer
 from test_cli import ask
-from test_cold_start_trainer import examples, trainer
 from upstream_checkpoint import llada_folder
 
 from weft_rl.config.load import load_run_config
@@ -26,12 +26,10 @@ from weft_rl.models.loading import fresh_model, with_lora
 from weft_rl.models.toy import SYMBOLS, tiny_config
 from weft_rl.plan import memory as budget
 from weft_rl.plan.command import cures_of, main, make_plan, make_plans
-from weft_rl.plan.compute import WITHOUT_ESTIMATE
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.memory import Step, backward_share, forward_operations
 from weft_rl.sampler import generate
 from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
-from weft_rl.diffusion.recipes import RECIPES
 
 QKV = ["q_proj", "k_proj", "v_proj"]
 ALL = [*QKV, "attn_out", "ff_proj", "up_proj", "ff_out"]
@@ -163,7 +161,7 @@ def test_memory_of_the_cold_starts_own_step(tmp_path):
     # at its most, which is planned for: nothing but an answer, and nearly all of it masked
     made.data_collator.pad_in_answer = True
     batch = made.data_collator([replace(example, prompt_length=0) for example in examples()])
-    made._times = lambda *_: torch.full((8, 1), 0.999)
+    made.times = lambda *_: torch.full((8, 1), 0.999)
     rows, length = batch["input_ids"].shape
     made.model.train()
     measured = allocated(lambda: made.training_step(made.model, dict(batch)))
@@ -190,11 +188,6 @@ def test_memory_of_a_samplers_forward(width, inner, rows):
     planned = Step(network, 1, 1, 1, sampled_tokens=rows * 148, sampled_logits=rows * 32)
     # a step of one row is less than all that: the sampler's is the largest moment
     assert planned.memory()["rollouts"] == pytest.approx(measured, rel=0.1)
-
-
-def test_cold_starts_without_an_estimate_are_the_trainers():
-    names = {stage for stage, objective in RECIPES.items() if objective.estimated is None}
-    assert set(WITHOUT_ESTIMATE) == names
 
 
 def test_the_reference_of_a_full_fine_tune_is_a_second_copy():

@@ -125,7 +125,7 @@ def test_loss_and_gradients_equal_loops_over_rows(tmp_path, estimator, objective
     batch = joined(slices)
     old_model = twin(made)
     disturb(made.model)
-    plain, views = twin(made), made._views(batch, 1)
+    plain, views = twin(made), made.views(batch, 1)
     found, gradients = step_loss(made, slices, 1)
     with torch.no_grad():
         old, _, _ = summed(old_model, batch, views, 1, estimator == "elbo")
@@ -180,8 +180,8 @@ def test_only_the_top_share_of_entropies_is_trained_on(tmp_path):
     slices = rollout(made)
     batch = joined(slices)
     seen = batch["completion_mask"].bool()
-    _, entropy, _ = made._look(made.model, batch, 0)
-    kept = batch["chosen"][:, 0]
+    _, entropy, _ = made.log_probs(made.model, batch, 0)
+    kept = batch["entropy_mask"][:, 0]
     wanted = ceil(0.25 * int(seen.sum()))
     # completions of a group share the prediction, so entropies come in ties of up to G
     assert wanted <= int(kept.sum()) < wanted + G
@@ -199,7 +199,7 @@ def test_tokens_of_the_highest_covariance_are_held(tmp_path):
     made, plain = trainer(tmp_path / "a", chosen), trainer(tmp_path / "b", plain_options)
     slices, others = rollout(made), rollout(plain)
     batch = joined(slices)
-    held, seen = batch["held"][:, 1], batch["completion_mask"].bool()
+    held, seen = batch["kl_cov_mask"][:, 1], batch["completion_mask"].bool()
     assert int(held.sum()) == ceil(0.1 * int(seen.sum()))
     old, a = batch["old_log_probs"][:, 1], batch["advantages"][:, None].expand(held.shape)
     together = (old - old[seen].mean()) * (a - a[seen].mean())
@@ -208,7 +208,7 @@ def test_tokens_of_the_highest_covariance_are_held(tmp_path):
     disturb(plain.model)
     found, _ = step_loss(made, slices, 1)
     without, _ = step_loss(plain, others, 1)
-    log_p, _, _ = made._look(made.model, batch, 1)
+    log_p, _, _ = made.log_probs(made.model, batch, 1)
     extra = 2.0 * ((log_p[:, 0] - old).abs() * held).sum() / seen.sum()
     assert_close(found, without + extra.detach(), atol=1e-6, rtol=1e-5)
 
@@ -220,10 +220,10 @@ def test_a_trace_follows_the_sampler(tmp_path, rule):
     made = trainer(tmp_path, chosen, sampler=sampler)
     batch = rollout(made)[0]
     # a slice a step; what a slice is scored on was committed in its step
-    views = made._views(batch, 0)
+    views = made.views(batch, 0)
     answer = RolloutBatch.of(batch, T).answer
-    assert torch.equal(views.scored, answer)
-    for row, order in enumerate(batch["order"]):
+    assert torch.equal(views.loss_mask, answer)
+    for row, order in enumerate(batch["unmask_step"]):
         steps = sorted({*order[answer[row]].tolist()})
         slices = [own > 0 for own in views.weight[row] if own.any()]
         assert len(slices) == len(steps)
@@ -234,6 +234,6 @@ def test_a_trace_follows_the_sampler(tmp_path, rule):
 def test_masks_of_a_bound_follow_the_row_not_the_batch(tmp_path):
     made = trainer(tmp_path, options(estimator="elbo", objective="spg"))
     batch = rollout(made)[0]
-    whole = made._views(batch, 0)
-    alone = made._views(made._slice(batch, 5, 1), 0)
+    whole = made.views(batch, 0)
+    alone = made.views(made._slice(batch, 5, 1), 0)
     assert torch.equal(whole.masked[5:6], alone.masked)

@@ -46,8 +46,9 @@ def recipe(rates="uniform", token_weights="none", exact_elbo=False, loss_norm="a
 
 
 def trainer(folder, *method, batch=4, accumulate=1, model=None, **options):
-    """method: as for recipe. options: the trainer's, or of its arguments optim, use_cpu."""
-    named = {key: options.pop(key) for key in ("optim", "use_cpu", "save_steps") if key in options}
+    """method: as for recipe. options: the trainer's, and TrainingArguments."""
+    fields = TrainingArguments.__dataclass_fields__
+    named = {key: options.pop(key) for key in [*options] if key in fields and key != "seed"}
     args = arguments(
         folder, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulate, **named
     )

@@ -25,7 +25,7 @@ from weft_rl.trainers.masked_log_probs import (
     gather_ragged,
     view_log_probs,
 )
-from weft_rl.trainers.reward_adapter import refuse_failing
+from weft_rl.trainers.reward_adapter import TrlReward, refuse_failing
 from weft_rl.trainers.rl_objectives import LossInputs, TokenLoss, token_loss
 from weft_rl.trainers.rollouts import DenoisedRollouts, RolloutHook
 
@@ -40,7 +40,7 @@ class DiffuGRPOTrainer(DenoisedRollouts):
     kl_coef, rollout, masks, loss and optimizer.micro_batch_size, all else is TRL's args. seed: of
     rollouts and masks; None: args.seed. ref_model: of the KL term; None: the model without its
     adapter. on_rollout: called after each rollout. train_dataset: columns prompt (conversation) and
-    fields (what rewards read).
+    fields (what a TrlReward reads).
 
     Masks are drawn per (rollout, prompt, pass) and shared by the prompt's G completions, or per
     completion as in d1: the expected gradient is the same, and fully masked one forward pass serves
@@ -82,7 +82,8 @@ class DiffuGRPOTrainer(DenoisedRollouts):
     def _check_data(self) -> None:
         """TRL trains no step, and says nothing, if there are fewer prompts than a rollout has."""
         dataset: Any = self.train_dataset
-        for column in ("prompt", "fields"):
+        adapted = any(isinstance(reward, TrlReward) for reward in self.reward_funcs)
+        for column in ("prompt", *(["fields"] if adapted else [])):
             if column not in dataset.column_names:
                 raise ValueError(f"train_dataset has no column {column!r}, which rewards read")
         needed = self.rollout_rows // self.group

@@ -130,7 +130,7 @@ class DenoisedRollouts(GRPOTrainer):
         scores: Any = self._logs["rewards"]
         weights = self.reward_weights.tolist()
         rewards = [
-            sum(weight * score for weight, score in zip(weights, row, strict=True))
+            sum(weight * (score or 0.0) for weight, score in zip(weights, row, strict=True))
             for row in zip(*scores.values(), strict=True)
         ]
         equal = equal_groups(torch.tensor(rewards[-self.rollout_rows :]), self.group)
