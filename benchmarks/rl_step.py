@@ -150,7 +150,7 @@ def log_prob_passes(start: str, folder: str, rounds: int) -> dict[str, dict[str,
 
     def forward(per: str) -> None:
         with torch.no_grad():
-            sides[per]._estimate(sides[per].model, slices[per], 1)
+            sides[per].log_probs(sides[per].model, slices[per], 1)
 
     def backward(per: str) -> None:
         sides[per].model.zero_grad()

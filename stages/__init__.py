@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from weft_rl.checkpoints.hub import local_folder
+from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.config.schema import TOY_MODELS, RunConfig
 from weft_rl.diffusion.recipes import RECIPES
 from weft_rl.errors import UserError
@@ -40,10 +41,11 @@ def check(config: RunConfig, finished: Collection[str] = ()) -> None:
         files = pretrain.toy_files(config)
     else:
         place = PUBLISHED.get(config.model, config.model)
-        files = model_files(place)
+        files, folder = model_files(place), local_folder(place, weights=False)
+        base = local_folder(base_of(str(folder)), weights=False)
         for name in config.trained:  # adapters of modules that the model does not have
             lora = config.rl.lora if name == "rl" else config.cold_start.lora
-            shape_of(local_folder(place, weights=False), lora).check_targets()
+            shape_of(base, lora).check_targets()
     if files.tokenizer.chat_template is None:
         raise UserError(
             f"model={config.model}: its tokenizer has no chat template; copy chat_template.jinja "

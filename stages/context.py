@@ -31,11 +31,11 @@ from weft_rl.io.terminal import Console, one_line
 from weft_rl.models.loading import load_model, load_tokenizer, resolve_device, with_lora
 from weft_rl.runs.folder import METRICS, checkpoint_path, cut_lines, latest_valid_checkpoint
 from weft_rl.seeding import seed_for
+from weft_rl.trainers.infra.atomic_checkpoints import find_foreign_file
 from weft_rl.trainers.infra.callbacks import MetricsWriter, ProgressLine, StopOnSignal
 from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
 from weft_rl.trainers.infra.nonfinite_guard import NonFiniteGuard
 from weft_rl.trainers.infra.rank_watchdog import RankWatchdog
-from weft_rl.trainers.infra.restorable import find_unrestorable
 from weft_rl.trainers.infra.trackers import close_trackers, tracker_arguments
 
 # What `accelerate launch` sets from its configuration file
@@ -175,22 +175,28 @@ def _resume_checkpoint(trainer: NonFiniteGuard, context: StageContext) -> Path |
     """The checkpoint to resume from, which the first process chooses; None: train from step 0.
 
     Raises UserError for one of another number of processes."""
+    run, stage, now = context.run, context.stage, trainer.accelerator.num_processes
+
+    def find_problem(path: Path) -> str | None:
+        return find_foreign_file(run, stage, path) if _processes(path) in (0, now) else None
+
     chosen: list[Path | None] = [None]
     if trainer.is_world_process_zero():
-        chosen = [
-            latest_valid_checkpoint(
-                context.run, context.stage, log_line, lambda path: find_unrestorable(trainer, path)
-            )
-        ]
+        chosen = [latest_valid_checkpoint(run, stage, log_line, find_problem)]
     (checkpoint,) = broadcast_object_list(chosen)
     if checkpoint is not None:
-        written, now = len([*checkpoint.glob("rng_state*.pth")]), trainer.accelerator.num_processes
+        written = _processes(checkpoint)
         if written != now:
             raise UserError(
                 f"{checkpoint}: was written by {written} processes, and there are {now}; start as "
                 f"many, or a new run with model={checkpoint}"
             )
     return checkpoint
+
+
+def _processes(checkpoint: Path) -> int:
+    """How many processes wrote a checkpoint."""
+    return len([*checkpoint.glob("rng_state*.pth")])
 
 
 def log_line(line: str) -> None:

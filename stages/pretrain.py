@@ -1,8 +1,13 @@
 """Pretraining of a toy model, once per configuration; later runs copy it from the cache."""
 
+import ctypes
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache, lru_cache
@@ -15,12 +20,14 @@ import transformers
 from transformers import PreTrainedTokenizerFast, TrainingArguments
 
 import weft_rl
+from weft_rl.config.overrides import options_of
 from weft_rl.config.schema import BaseConfig, RunConfig
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.sft_examples import Example, Examples, pad_answers
 from weft_rl.data.small_world import small_texts
 from weft_rl.data.text import TextEncoder
 from weft_rl.data.toy.tiny import pretraining_texts
+from weft_rl.errors import Interrupted, UserError
 from weft_rl.evaluation.results_store import rank_and_world
 from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import fresh_model
@@ -37,7 +44,6 @@ from weft_rl.runs.folder import (
     read_lines,
 )
 from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, train
-from weft_rl.stages.pretrain_process import pretrain_in_child, wait_for_base
 from weft_rl.trainers.collator import AnswerCollator
 from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
 
@@ -58,6 +64,19 @@ TOY_MODEL_SPECS = {
 
 # Texts in the cache's key: a change of how they are made shows in the first few.
 _KEY_TEXTS = 64
+_POLL_S = 0.5  # short compared with pretraining
+# Variables of a launcher, which a single process must not inherit.
+_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
+_LAUNCHER += ("ACCELERATE_USE_", "FSDP_", "PMI_", "OMPI_")
+# The child's run directory is removed, so it needs no report.
+_WITHOUT_REPORT = """
+import sys
+from functools import partial
+from weft_rl.cli import execute
+from weft_rl.pipeline import main
+sys.exit(execute("weft_rl.pipeline", partial(main, report=False), sys.argv[1:]))
+"""
+_PR_SET_PDEATHSIG = 1  # Linux, sys/prctl.h
 
 
 def cache_folder(context: StageContext) -> Path:
@@ -85,12 +104,16 @@ def run(context: StageContext) -> Path:
     rank, processes = rank_and_world()
     if rank:
         final = checkpoint_path(context.run, context.stage, context.config.base.max_steps)
-        wait_for_base(context, final.exists)
+        parent = os.getppid()
+        while not final.exists():  # the launcher ends all processes if the first one fails
+            if os.getppid() != parent:
+                raise Interrupted("the launcher has ended")
+            time.sleep(_POLL_S)
         return final
     cached = cache_folder(context)
     if not cached.exists():
         if processes > 1:
-            pretrain_in_child(context)
+            _pretrain_in_child(context)
         else:
             _store(_pretrain(context), context, cached)
     step = int((cached / "step").read_text(encoding="utf-8"))
@@ -156,6 +179,35 @@ def _pretrain(context: StageContext) -> Path:
         **context.trainer_arguments(),
     )
     return train(trainer, context)
+
+
+def _pretrain_in_child(context: StageContext) -> None:
+    """Run stage base with the same options in a single process, which fills the cache.
+
+    Raises Interrupted if it is stopped or fails, and UserError if it ends with status 2."""
+    folder, options = context.run / ".base", options_of(asdict(context.config))
+    command = [sys.executable, "-c", _WITHOUT_REPORT]
+    command += [word for word in options if not word.startswith("eval.")]
+    command += ["stages=[base]", "eval.after_each=false", f"out={folder}"]
+    env = {key: value for key, value in os.environ.items() if not key.startswith(_LAUNCHER)}
+    # a process group of its own: a signal to ours is passed on once
+    child = subprocess.Popen(command, env=env, process_group=0, preexec_fn=_die_with_parent)
+    try:
+        child.wait()
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            child.wait()
+    if child.returncode == 2:
+        raise UserError(f"model={context.config.model}: its base cannot be pretrained; see above")
+    if child.returncode:
+        raise Interrupted(f"pretraining the base ended with status {child.returncode}")
+    shutil.rmtree(folder)
+
+
+def _die_with_parent() -> None:
+    """In the child: SIGTERM when the parent dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _store(checkpoint: Path, context: StageContext, cached: Path) -> None:

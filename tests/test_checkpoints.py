@@ -94,6 +94,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
     assert steps(out) == ["step-2", "step-4", "step-6", "step-6.damaged"]
 
 
+@pytest.mark.slow
 def test_a_finished_stage_is_finished_again_when_its_end_is_damaged(start, whole, tmp_path, capsys):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
@@ -134,6 +135,7 @@ def full_after(patch):
     patch.setattr("weft_rl.runs.checksums.os.fsync", fsync)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", [full_during, full_after])
 def test_a_full_disk_leaves_the_checkpoint_before(start, whole, tmp_path, capsys, fill):
     out = tmp_path / "run"

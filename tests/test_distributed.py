@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
@@ -20,6 +21,7 @@ def run(*command):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     run(SCRIPT, tmp_path / "one", "weft_exact", 4)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

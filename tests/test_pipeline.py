@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from weft_rl.cli import execute
-from weft_rl.config.schema import COLD_STARTS
+from weft_rl.diffusion.recipes import RECIPES
 from weft_rl.pipeline.run import main
 
 SMALL = [
@@ -255,7 +255,7 @@ def test_countdown_and_published_problems(tmp_path):
 
 def test_every_cold_start_runs(tmp_path, first):
     out, reference = tmp_path / "all", first / "checkpoints" / "weft" / "step-6"
-    stages = [stage for stage in COLD_STARTS if stage != "weft"]
+    stages = [stage for stage in RECIPES if stage != "weft"]
     arguments = [
         f"stages=[{','.join(stages)}]",
         "eval.after_each=false",
@@ -266,14 +266,14 @@ def test_every_cold_start_runs(tmp_path, first):
     assert main([*SMALL, *arguments, f"out={out}"]) == 0
     rows = metrics(out)
     assert [row["step"] for row in rows if row["stage"] == "rho1"] == [1, 2, 3, 4, 5, 6]
-    # what the estimate pass tells, where there is one
+    # the entropies of the recipes that have them
     for stage in stages:
-        told = any("token_entropy" in row for row in rows if row["stage"] == stage)
-        assert told == (stage in ("weft_paper", "weft_exact", "weft_entropy", "weft_sw"))
-        assert (out / f"token_entropy-{stage}.csv").exists() == told
-        # rates that follow entropies are shown along a few responses
-        drawn = stage in ("weft", "weft_paper", "weft_exact", "weft_entropy")
-        assert (out / f"token_heat-{stage}.json").exists() == drawn
+        logged = any("token_entropy" in row for row in rows if row["stage"] == stage)
+        assert logged == (RECIPES[stage].statistic == "entropy")
+        assert (out / f"token_entropy-{stage}.csv").exists() == logged
+        # rates that follow entropies are drawn along a few responses
+        has_heatmap = "entropy" in RECIPES[stage].rates
+        assert (out / f"token_heat-{stage}.json").exists() == has_heatmap
     lines = (out / "token_entropy-weft_sw.csv").read_text().splitlines()
     assert lines[0] == "id,token,count,mean_entropy"
     counts = [int(line.rsplit(",", 2)[1]) for line in lines[1:]]

@@ -138,6 +138,7 @@ def test_loss_and_gradients_equal_loops_over_rows(tmp_path, estimator, objective
         assert_close(ours, theirs.grad, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("estimator", "objective", "kl"), PAIRS)
 def test_micro_batches_add_up_to_the_whole(tmp_path, estimator, objective, kl):
     found = []
@@ -151,7 +152,7 @@ def test_micro_batches_add_up_to_the_whole(tmp_path, estimator, objective, kl):
             loss={"kl": kl},
             optimizer={"micro_batch_size": size},
         )
-        made = trainer(tmp_path / str(size), chosen)
+        made = trainer(tmp_path / str(size), chosen, max_steps=2)
         losses(made)
         found.append(state(made))
     for one, other in zip(*found, strict=True):

@@ -64,6 +64,7 @@ def test_every_method_runs_through_the_stage(start, tmp_path):
         assert all(math.isfinite(row["loss"]) for row in rows)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one(start, tmp_path):
     words = ["rl.max_steps=5", "rl.num_iterations=3", "rl.save_steps=2", "rl.estimator=coupled"]
     whole = run(start, tmp_path / "whole", *words)

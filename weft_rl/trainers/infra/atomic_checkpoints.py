@@ -8,10 +8,42 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from weft_rl.runs.checksums import sync, write_checksums
-from weft_rl.runs.folder import METRICS, atomic_rename, checkpoint_path, checkpoints
+from weft_rl.runs.checksums import SUMS, sync, write_checksums
+from weft_rl.runs.folder import METRICS, atomic_rename, checkpoint_path, checkpoints, write_text
 
 METRIC_LINE = "metric_line_{rank}.json"
+
+
+def _record(run: Path, stage: str) -> dict[str, str]:
+    """The run's own record of the files of its checkpoints: step-N/name -> SHA-256."""
+    path = run / "checksums" / stage / SUMS
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return {line[66:]: line[:64] for line in text.splitlines()}
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """The checksums in a checkpoint's folder: name -> SHA-256."""
+    lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    return {line[66:]: line[:64] for line in lines}
+
+
+def find_foreign_file(run: Path, stage: str, checkpoint: Path) -> str | None:
+    """Describe the first file of a checkpoint that this run has not written; None without one.
+
+    A checkpoint's own checksums show damage. The run's record also shows files that were replaced
+    and sealed again, added, or written by another version."""
+    found, prefix = _sums(checkpoint), f"{checkpoint.name}/"
+    recorded = {
+        name.removeprefix(prefix): digest
+        for name, digest in _record(run, stage).items()
+        if name.startswith(prefix)
+    }
+    files = {
+        str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if not path.is_dir()
+    }
+    names = {*recorded, *found, *files} - {SUMS}
+    foreign = [name for name in sorted(names) if recorded.get(name, "") != found.get(name)]
+    return f"{foreign[0]} is not a file of this run" if foreign else None
 
 
 class ResumableTrainer(Trainer):
@@ -58,6 +90,7 @@ class ResumableTrainer(Trainer):
                 if (self.run / file).exists():
                     sync(self.run / file)
             write_checksums(folder)
+            self._update_record({f"step-{step}/{name}": sum for name, sum in _sums(folder).items()})
             atomic_rename(folder, checkpoint_path(self.run, self.stage, step))
             self.drop_old()
         self.accelerator.wait_for_everyone()
@@ -67,6 +100,17 @@ class ResumableTrainer(Trainer):
         if self.keep is not None:
             for old in checkpoints(self.run, self.stage)[: -self.keep]:
                 shutil.rmtree(old)
+        self._update_record({})
+
+    def _update_record(self, new: dict[str, str]) -> None:
+        """Add checksums to the record of the checkpoints that exist."""
+        existing = tuple(f"{each.name}/" for each in checkpoints(self.run, self.stage))
+        old = _record(self.run, self.stage)
+        record = {name: sum for name, sum in old.items() if name.startswith(existing)} | new
+        if record != old:
+            path = self.run / "checksums" / self.stage / SUMS
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, "".join(f"{record[name]}  {name}\n" for name in sorted(record)))
 
     @property
     def rank(self) -> int:

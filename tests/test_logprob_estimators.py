@@ -6,6 +6,7 @@ from math import comb
 import pytest
 import torch
 from torch.testing import assert_close
+from toy_denoiser import MASK, table, view_log_probs
 
 from weft_rl.diffusion.logprob_estimators import (
     NEVER,
@@ -19,29 +20,9 @@ from weft_rl.diffusion.logprob_estimators import (
     trace,
 )
 
-V, MASK = 3, 3
-
 
 def generators(count, first=0):
     return [torch.Generator().manual_seed(first + i) for i in range(count)]
-
-
-def table(length, seed=0):
-    """log p(token at i | what is visible), any function of the canvas: {canvas: (T, V)}."""
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        canvas: torch.randn(length, V, generator=generator, dtype=torch.float64).log_softmax(-1)
-        for canvas in product(range(V + 1), repeat=length)
-    }
-
-
-def seen(model, tokens, views):
-    """log p of the true tokens in each view: (N, D, T)."""
-    rows = []
-    for masked in views.masked.flatten(0, 1):
-        canvas = tuple(MASK if hide else token for hide, token in zip(masked, tokens, strict=True))
-        rows.append(model[canvas][torch.arange(len(tokens)), torch.tensor(tokens)])
-    return torch.stack(rows).view(views.masked.shape)
 
 
 def exact_elbo(model, tokens):
@@ -57,7 +38,7 @@ def exact_elbo(model, tokens):
 
 
 def estimates(model, tokens, views):
-    return token_estimate(seen(model, tokens, views), views.weight.double()).sum(-1)
+    return token_estimate(view_log_probs(model, tokens, views), views.weight.double()).sum(-1)
 
 
 def test_everything_hidden_at_once():
@@ -117,7 +98,9 @@ def estimates_fast(model, tokens, views):
     bits = 2 ** torch.arange(len(tokens))
     by_mask = torch.stack(
         [
-            seen(model, tokens, MaskedViews(hidden[None, None], hidden[None, None].float()))[0, 0]
+            view_log_probs(
+                model, tokens, MaskedViews(hidden[None, None], hidden[None, None].float())
+            )[0, 0]
             for hidden in (torch.arange(2 ** len(tokens))[:, None] // bits % 2).bool()
         ]
     )
