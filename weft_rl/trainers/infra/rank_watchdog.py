@@ -53,7 +53,7 @@ class RankWatchdog(TrainerCallback):
         self.moved, self.step = time.monotonic(), state.global_step
 
     def silent(self) -> list[str]:
-        """Wait for as many beats as it takes to tell, and name the processes that are gone."""
+        """Wait until a missing heartbeat is certain, and name the processes that are gone."""
         self.over.wait((_BEATS + 2) * self.interval)
         return self._silent()
 

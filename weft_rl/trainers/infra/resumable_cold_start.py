@@ -1,4 +1,4 @@
-"""Metrics of a cold start beside its loss, and the state that its checkpoints keep for them.
+"""A cold start with metrics, atomic checkpoints and a guard against NaN.
 
 B batch, L sequence."""
 
