@@ -28,7 +28,8 @@ import weft_rl.stages.cold_start
 import weft_rl.stages.rl
 import weft_rl.trainers.rollouts
 from weft_rl.config.load import load_run_config
-from weft_rl.config.schema import LoraConfig, SamplerConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.models.loading import load_model
 from weft_rl.plan.command import make_plan, network_of
 from weft_rl.plan.config import PlanConfig
@@ -146,7 +147,7 @@ def ceilings() -> list[dict[str, Any]]:
 COLD_STARTS = {
     "SFT": ("sft", []),
     "WeFT": ("weft", []),
-    "WeFT, estimates kept 5 epochs": ("weft", ["cold_start.estimate.rates=cached"]),
+    "WeFT, estimates kept 5 epochs": ("weft", ["cold_start.entropy_pass.rates=cached"]),
 }
 KEPT = 5  # epochs, the option's default
 
@@ -161,7 +162,7 @@ def cold_start(folder: Path, words: list[str]) -> list[dict[str, Any]]:
 
 def nf4(folder: Path, words: list[str]) -> list[dict[str, Any]]:
     """SFT on weights of 4 bits."""
-    return [trained(folder, "SFT, NF4", "sft", 3, [*words, "memory.weights=nf4"])]
+    return [trained(folder, "SFT, NF4", "sft", 3, [*words, "memory.quantization=nf4"])]
 
 
 def trained(folder: Path, name: str, stage: str, epochs: int, words: list[str]) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def trained(folder: Path, name: str, stage: str, epochs: int, words: list[str]) 
     own = [f"data={data}", "cold_start.data.truncation=cut_trace", f"cold_start.epochs={epochs}"]
     config, timer, memory = timed_stage(folder, stage, [*own, *words])
     # with kept estimates one step in KEPT makes them, the last one here
-    mean = config.cold_start.estimate.rates == "cached"
+    mean = config.cold_start.entropy_pass.rates == "cached"
     step = (fmean if mean else median)(timer.steps[1:])
     network = network_of(config, config.cold_start.lora, CUDA)
     length = config.cold_start.data.max_length
@@ -197,7 +198,7 @@ def rl(folder: Path, kept: list[str], rollouts: int = 2) -> list[dict[str, Any]]
     step = sampled / timer.forwards
     row = {
         "what": "RL iteration",
-        "weights": config.memory.weights,
+        "weights": config.memory.dtype,
         "iteration_s": sum(steps),
         "rollout_s": sampled,
         "forwards": timer.forwards,

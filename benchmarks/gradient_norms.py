@@ -31,7 +31,7 @@ def norms(folder: Path, stage: str, scale: str, normalizer: str, seed: int) -> l
         f"stages=[{stage}]",
         f"seed={seed}",
         f"out={out}",
-        f"cold_start.normalizer={normalizer}",
+        f"cold_start.loss_norm={normalizer}",
     ]
     options += ["cold_start.logging_steps=1", "eval.after_each=false", *SCALES[scale]]
     command = [sys.executable, "-m", "weft_rl.pipeline", *options]

@@ -31,18 +31,23 @@ UNHELD = ["rl.kl_coef=0", "rl.learning_rate=1e-4"]
 # Few masks make a noisy bound, and the mean over a completion's tokens keeps its ratio near 1, so
 # that the preset's clip of 0.5 never acts: at 7e-4 it unlearned everything (69 to 0.5 %, seed 0).
 # The clip is ESPO's own.
-ESPO = ["rl.estimator=elbo", "rl.objective=gspo", "rl.masks.complement=true", "rl.loss.kl=sequence"]
+ESPO = [
+    "rl.estimator=elbo",
+    "rl.loss_type=gspo",
+    "rl.masks.complement=true",
+    "rl.loss.kl_estimator=k2_sequence",
+]
 ESPO += ["rl.loss.baseline=leave_one_out", "rl.loss.clip_coef=0.2", "rl.learning_rate=2e-4"]
 METHODS: dict[str, list[str]] = {
     "one_step, bnpo (d1)": [],
     "one_step, bnpo, top 20 % entropy": ["rl.loss.top_entropy_share=0.2"],
-    "one_step, gspo": ["rl.objective=gspo"],
-    "one_step, wd1": ["rl.objective=wd1", *UNHELD],
+    "one_step, gspo": ["rl.loss_type=gspo"],
+    "one_step, wd1": ["rl.loss_type=wd1", *UNHELD],
     "coupled, bnpo": ["rl.estimator=coupled"],
     "random_mask, bnpo": ["rl.estimator=random_mask"],
-    "trace, bnpo": ["rl.estimator=trace", "rl.masks.draws=4"],
+    "trace, bnpo": ["rl.estimator=trace", "rl.masks.num_mc_samples=4"],
     "elbo, gspo (ESPO)": ESPO,
-    "elbo, spg": ["rl.estimator=elbo", "rl.objective=spg", *UNHELD],
+    "elbo, spg": ["rl.estimator=elbo", "rl.loss_type=spg", *UNHELD],
 }
 RUNS = [(name, seed) for name in METHODS for seed in SEEDS]
 

@@ -23,7 +23,8 @@ from machine import machine
 from torch import Tensor
 from trl import GRPOConfig
 
-from weft_rl.config.schema import RLConfig, SamplerConfig
+from weft_rl.config.rl import RLConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.tasks import training_records
 from weft_rl.models.loading import load_model, load_tokenizer
@@ -49,7 +50,9 @@ def built(start: str, passes: int, per: str, folder: str) -> DiffuGRPOTrainer:
     """Our trainer with its optimizer, on the benchmark's prompts."""
     base = RLConfig(num_prompts=PROMPTS, num_generations=G, num_iterations=passes, kl_coef=KL)
     options = replace(
-        base, masks=replace(base.masks, per=per), loss=replace(base.loss, clip_coef=CLIP)
+        base,
+        masks=replace(base.masks, share_group_masks=per == "group"),
+        loss=replace(base.loss, clip_coef=CLIP),
     )
     made = DiffuGRPOTrainer(
         model=load_model(start, CPU, torch.float32),

@@ -36,12 +36,12 @@ BASE_SEEDS = (1, 2)
 PARTS = ("main", "regimes", "bases", "estimates")
 # Rates from each step's weights, and all from the base model, for the preset's five epochs
 ESTIMATES = {
-    "fresh": ("cold_start.estimate.rates=fresh",),
-    "kept": ("cold_start.estimate.rates=cached", "cold_start.estimate.refresh_every=5"),
+    "fresh": ("cold_start.entropy_pass.rates=fresh",),
+    "kept": ("cold_start.entropy_pass.rates=cached", "cold_start.entropy_pass.refresh_every=5"),
 }
 # What RL follows: d1's estimator and objective as the preset has them, which scored most of all in
 # benchmarks/results/objectives.md, and a ratio of whole completions.
-POLICIES: dict[str, list[str]] = {"gspo": ["rl.objective=gspo"], "d1": []}
+POLICIES: dict[str, list[str]] = {"gspo": ["rl.loss_type=gspo"], "d1": []}
 COMMON = ["preset=tiny", "rl.save_steps=200", "cold_start.save_steps=1000"]
 # A third of the preset's steps, each of half its prompts: some 35 s instead of 150 s a run.
 SHORT = ["rl.max_steps=64", "rl.num_prompts=16"]
@@ -72,9 +72,9 @@ REGIMES = {
     "LoRA, rank 8": Regime(("cold_start.lora.r=8", "cold_start.learning_rate=2e-3")),
     "weak base, 200 steps": Regime(("base.max_steps=200",)),
     "strong base, 1,500 steps": Regime(("base.max_steps=1500",)),
-    "normalizer=masked": Regime(("cold_start.normalizer=masked",)),
-    "normalizer=none": Regime(("cold_start.normalizer=none",)),
-    "slope": Regime(("cold_start.slope=true",)),
+    "normalizer=masked": Regime(("cold_start.loss_norm=masked",)),
+    "normalizer=none": Regime(("cold_start.loss_norm=none",)),
+    "slope": Regime(("cold_start.exact_elbo=true",)),
 }
 BOILERPLATE = " 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4"
 

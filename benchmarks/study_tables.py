@@ -25,7 +25,7 @@ def pages(found: dict[str, Any]) -> str:
     titles = {
         "cold start": "After the cold start",
         "d1": "After RL under d1's objective (the preset's `bnpo`)",
-        "gspo": "After RL under the sequence-level ratio (`rl.objective=gspo`)",
+        "gspo": "After RL under the sequence-level ratio (`rl.loss_type=gspo`)",
     }
     for stage, rows in found["stages"].items():
         lines += [f"### {titles[stage]}", ""]

@@ -12,8 +12,9 @@ from transformers import (
     TrainingArguments,
 )
 
+from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.fields import require
-from weft_rl.config.schema import TOY_MODELS, DataConfig, RunConfig
+from weft_rl.config.schema import TOY_MODELS, RunConfig
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.sft_examples import Examples, encode_traces
 from weft_rl.data.small_world import small_traces
@@ -113,13 +114,13 @@ def encoded(
 def check(config: RunConfig, files: ModelFiles) -> None:
     """Raise UserError for what the stage would refuse."""
     encoded(config, files)
-    reference = config.cold_start.estimate.reference
+    reference = config.cold_start.ref_model
     wanted = any(RECIPES[s].needs_reference for s in config.stages if s in RECIPES)
     if reference is not None and wanted:
         size = model_files(reference).network.vocab_size
         rule = f"has {size} tokens, and the model has {files.network.vocab_size}; name another"
         fits = size == files.network.vocab_size
-        require(fits, "cold_start.estimate.reference", reference, rule)
+        require(fits, "cold_start.ref_model", reference, rule)
 
 
 def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataConfig) -> list[str]:
@@ -187,8 +188,8 @@ def _trainer(
     examples: Examples,
 ) -> ResumableColdStart:
     config, options = context.config, context.config.cold_start
-    estimate, recipe = options.estimate, RECIPES[context.stage]
-    recipe = recipe.resolved(options.normalizer, options.slope)
+    estimate, recipe = options.entropy_pass, RECIPES[context.stage]
+    recipe = recipe.resolved(options.loss_norm, options.exact_elbo)
     adapted = context.adapted(model, options.lora)
     args = TrainingArguments(
         **common_arguments(context, config.seed),
@@ -211,7 +212,7 @@ def _trainer(
         processing_class=tokenizer,
         recipe=recipe,
         seed=config.seed,
-        t_sampling=options.times,
+        t_sampling=options.t_sampling,
         order=LengthGroupedOrder(examples.lengths(), records_a_step, config.seed)
         if options.data.group_by_length
         else None,
@@ -219,8 +220,8 @@ def _trainer(
         entropy_dropout=estimate.dropout,
         entropy_bf16=estimate.precision == "bf16"
         or (estimate.precision == "auto" and has_bf16_matmul(context.device)),
-        reference=context.model(estimate.reference)
-        if recipe.needs_reference and estimate.reference is not None
+        reference=context.model(options.ref_model)
+        if recipe.needs_reference and options.ref_model is not None
         else None,
         **context.trainer_arguments(),
     )

@@ -23,7 +23,8 @@ from transformers.utils import logging
 
 from weft_rl.checkpoints.hub import local_folder
 from weft_rl.checkpoints.lora_merge import base_of
-from weft_rl.config.schema import LoraConfig, RunConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.schema import RunConfig
 from weft_rl.data.rejects import Rejects
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.evaluation.results_store import rank_and_world

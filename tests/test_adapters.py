@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from transformers import LlamaForCausalLM
 from upstream_checkpoint import llada_folder
 
-from weft_rl.config.schema import LoraConfig
+from weft_rl.config.model import LoraConfig
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, with_lora
@@ -185,7 +185,7 @@ MAKE = """
 import sys
 from pathlib import Path
 import torch
-from weft_rl.config.schema import LoraConfig
+from weft_rl.config.model import LoraConfig
 from weft_rl.models.loading import load_model, with_lora
 base, folder = sys.argv[1:]
 model = load_model(base, torch.device("cpu"), torch.float32)

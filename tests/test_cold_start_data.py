@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from weft_rl.cli import execute
+from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.load import load_run_config
-from weft_rl.config.schema import DataConfig
 from weft_rl.data.sft_examples import encode_traces
 from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.data.trace_selection import Rejects, read_traces

@@ -9,7 +9,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM, Qwen2ForCausalLM
 from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, write_folder
 
-from weft_rl.config.schema import LoraConfig
+from weft_rl.config.model import LoraConfig
 from weft_rl.convert import convert, main
 from weft_rl.families.dream import DREAM
 from weft_rl.families.registry import read_config

@@ -8,7 +8,8 @@ from datasets import Dataset
 from rl_trainer import ROWS, T, rollout, small_model, trainer
 
 from weft_rl.cli import execute
-from weft_rl.config.schema import BaseConfig, SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
+from weft_rl.config.schema import BaseConfig
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import training_records

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from weft_rl.config.fields import leaves
 from weft_rl.config.load import diff_configs, load_run_config, preset_names, to_yaml
-from weft_rl.config.schema import LoraConfig, RunConfig, SamplerConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.sampler import SamplerConfig
+from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
 
 OPTIONS = Path(__file__).parent / "fixtures" / "options.txt"
@@ -56,7 +58,7 @@ def test_a_preset_lies_over_another():
     assert paper.eval.preset == "paper"  # 512 tokens in 256 steps; rollouts are d1's
     assert (paper.sampler.gen_length, paper.sampler.steps) == (256, 128)
     # d1's scripts
-    assert (d1.stages, d1.memory.weights) == (["rl"], "nf4")
+    assert (d1.stages, d1.memory.quantization) == (["rl"], "nf4")
     assert (d1.rl.num_iterations, d1.rl.lora.targets[-1]) == (8, "up_proj")
     assert d1.rl == load("model=llada_8b", "rl.preset=d1").rl
     # the rest is the lower one's

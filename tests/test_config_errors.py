@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from weft_rl.config.fields import leaves
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
-from weft_rl.config.schema import STAGES, RunConfig, SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
+from weft_rl.config.schema import STAGES, RunConfig
 from weft_rl.errors import UserError
 
 WHOLE = "must be a whole number in plain digits (not 8.0 or 1e3)"
@@ -42,8 +43,8 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ("rl.max_steps=[1]", f"rl.max_steps=[1]: {WHOLE}; try 200"),
         ("rl.max_steps=${seed}", f"rl.max_steps=${{seed}}: {WHOLE}; try 200"),
         (
-            "cold_start.normalizer=${seed}",
-            "cold_start.normalizer=${seed}: must be one of answer, masked, none",
+            "cold_start.loss_norm=${seed}",
+            "cold_start.loss_norm=${seed}: must be one of answer, masked, none",
         ),
         ("seed=???", f"seed=???: {WHOLE}; try 0"),
         ("rl.max_steps=0", "rl.max_steps=0: must be at least 1; try 1"),
@@ -57,7 +58,10 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ("rl.kl_coef=-inf", "rl.kl_coef=-inf: must be a finite number; try 0.01"),
         ("rl.kl_coef=1,5", "rl.kl_coef=1,5: must be a finite number; try 1.5"),
         ("rl.rollout.temperature=0", "rl.rollout.temperature=0.0: must be above 0; try 1.0"),
-        ("cold_start.slope=maybe", "cold_start.slope=maybe: must be true or false; try false"),
+        (
+            "cold_start.exact_elbo=maybe",
+            "cold_start.exact_elbo=maybe: must be true or false; try false",
+        ),
         (
             "task=chess",
             "task=chess: must be one of sudoku, countdown, gsm8k, math500, or a Python file that "
@@ -81,15 +85,15 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
             "(rl.num_prompts x rl.num_generations); try 128",
         ),
         (
-            "cold_start.slope=true cold_start.normalizer=masked",
-            "cold_start.slope=true: is the exact bound of a record divided by a fixed number, and "
-            "cold_start.normalizer=masked is a random one; use answer or none there, or "
+            "cold_start.exact_elbo=true cold_start.loss_norm=masked",
+            "cold_start.exact_elbo=true: is the exact bound of a record divided by a fixed number, "
+            "and cold_start.loss_norm=masked is a random one; use answer or none there, or "
             "stages=[weft_exact]",
         ),
         (
-            "cold_start.times=antithetic cold_start.batch_size=1",
-            "cold_start.times=antithetic: spreads the times of a forward pass, which has one with "
-            "cold_start.batch_size=1; raise that, or use independent",
+            "cold_start.t_sampling=antithetic cold_start.batch_size=1",
+            "cold_start.t_sampling=antithetic: spreads the times of a forward pass, which has one "
+            "with cold_start.batch_size=1; raise that, or use independent",
         ),
         (
             "sampler.gen_length=33 sampler.block_length=32",
@@ -136,12 +140,12 @@ RATES = "base.learning_rate or cold_start.learning_rate or rl.learning_rate"
         ),
         (
             "stages=[rho1]",
-            "cold_start.estimate.reference=null: is needed by stage rho1: name a checkpoint, "
+            "cold_start.ref_model=null: is needed by stage rho1: name a checkpoint, "
             "for instance of an sft run",
         ),
         (
-            "cold_start.estimate.rates=cached cold_start.data.pad_in_answer=true",
-            "cold_start.estimate.rates=cached: keeps one rate an answer token, and with "
+            "cold_start.entropy_pass.rates=cached cold_start.data.pad_in_answer=true",
+            "cold_start.entropy_pass.rates=cached: keeps one rate an answer token, and with "
             "cold_start.data.pad_in_answer their number changes with the batch; use fresh",
         ),
         (

@@ -9,11 +9,11 @@ import yaml
 
 from weft_rl.config.fields import kinds
 from weft_rl.config.load import load_run_config, preset_names, to_yaml
-from weft_rl.config.schema import RLConfig
+from weft_rl.config.rl import RLConfig
 from weft_rl.diffusion.rl_methods import PER_TOKEN_LOSSES
 from weft_rl.errors import UserError
 
-ESTIMATORS, OBJECTIVES = (get_args(kinds(RLConfig)[key]) for key in ("estimator", "objective"))
+ESTIMATORS, OBJECTIVES = (get_args(kinds(RLConfig)[key]) for key in ("estimator", "loss_type"))
 METHODS = ("coupled", "d1", "d1_tiny", "spg", "wd1")
 
 
@@ -30,13 +30,13 @@ def test_methods_are_all_there():
 def test_every_method_loads_over_every_preset(name, model):
     config = load(f"model={model}", f"rl.preset={name}")
     # what is printed and saved is everything that was resolved, and loads as the same
-    assert yaml.safe_load(to_yaml(config))["rl"]["objective"] == config.rl.objective
+    assert yaml.safe_load(to_yaml(config))["rl"]["loss_type"] == config.rl.loss_type
     assert config.base == load(f"model={model}").base
 
 
 def test_arguments_beat_methods_beat_presets():
     plain, over = load(), load("rl.preset=wd1")
-    assert (plain.rl.objective, over.rl.objective) == ("bnpo", "wd1")
+    assert (plain.rl.loss_type, over.rl.loss_type) == ("bnpo", "wd1")
     assert over.rl.learning_rate == plain.rl.learning_rate
     assert load("rl.num_iterations=3", "rl.preset=wd1").rl.num_iterations == 3
 
@@ -44,16 +44,20 @@ def test_arguments_beat_methods_beat_presets():
 def test_published_values():
     d1 = load("rl.preset=d1")
     assert (d1.rl.num_prompts * d1.rl.num_generations, d1.rl.num_iterations) == (96, 8)
-    assert (d1.rl.kl_coef, d1.rl.loss.clip_coef, d1.rl.masks.per) == (0.04, 0.5, "row")
+    assert (d1.rl.kl_coef, d1.rl.loss.clip_coef, d1.rl.masks.share_group_masks) == (
+        0.04,
+        0.5,
+        False,
+    )
     assert (d1.sampler.gen_length, d1.sampler.block_length, d1.sampler.steps) == (256, 32, 128)
     spg = load("rl.preset=spg").rl
-    assert (spg.loss.spg_exponent, spg.loss.spg_mixture, spg.masks.draws) == (1.5, 0.5, 2)
+    assert (spg.loss.spg_exponent, spg.loss.spg_mixture, spg.masks.num_mc_samples) == (1.5, 0.5, 2)
     assert (spg.num_iterations, spg.kl_coef) == (4, 0)
-    assert (spg.masks.per, spg.masks.by_block) == ("row", True)
+    assert (spg.masks.share_group_masks, spg.masks.blockwise) == (False, True)
     # what its scripts share with d1's comes from the model's preset
     large = load("model=llada_8b", "rl.preset=spg")
     assert (large.rl.learning_rate, large.rl.num_prompts * large.rl.num_generations) == (3e-6, 96)
-    assert (large.rl.masks.per, large.sampler.block_length) == ("row", 32)
+    assert (large.rl.masks.share_group_masks, large.sampler.block_length) == (False, 32)
     coupled = load("rl.preset=coupled").rl
     assert (coupled.num_generations, coupled.loss.baseline) == (10, "leave_one_out")
 
@@ -71,40 +75,50 @@ def sensible(estimator, objective):
 
 @pytest.mark.parametrize(("estimator", "objective"), product(ESTIMATORS, OBJECTIVES))
 def test_pairs(estimator, objective):
-    words = [f"rl.estimator={estimator}", f"rl.objective={objective}", "rl.kl_coef=0"]
+    words = [f"rl.estimator={estimator}", f"rl.loss_type={objective}", "rl.kl_coef=0"]
     if sensible(estimator, objective):
         assert load(*words).rl.estimator == estimator
     else:
-        with pytest.raises(UserError, match=f"rl.objective={objective}: with .*; use|bounds; use"):
+        with pytest.raises(UserError, match=f"rl.loss_type={objective}: with .*; use|bounds; use"):
             load(*words)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("rl.estimator=elbo rl.objective=gspo", "rl.loss.kl=tokens: a bound has no probability"),
-        ("rl.masks.times=quadrature", "rl.masks.times=quadrature: only rl.estimator=elbo has it"),
-        ("rl.masks.complement=true", "rl.masks.complement=true: only rl.estimator=elbo has it"),
-        ("rl.masks.draws=3", "rl.masks.draws=3: only rl.estimator=random_mask, elbo, trace has it"),
         (
-            "rl.estimator=coupled rl.masks.draws=3",
-            "rl.masks.draws=3: only rl.estimator=random_mask, elbo, trace has it, not coupled",
+            "rl.estimator=elbo rl.loss_type=gspo",
+            "rl.loss.kl_estimator=k3: a bound has no probability",
         ),
         (
-            "rl.estimator=trace rl.masks.by_block=false",
-            "rl.masks.by_block=false: only rl.estimator=elbo has it, not trace",
+            "rl.masks.t_sampling=quadrature",
+            "rl.masks.t_sampling=quadrature: only rl.estimator=elbo has it",
+        ),
+        ("rl.masks.complement=true", "rl.masks.complement=true: only rl.estimator=elbo has it"),
+        (
+            "rl.masks.num_mc_samples=3",
+            "rl.masks.num_mc_samples=3: only rl.estimator=random_mask, elbo, trace has it",
+        ),
+        (
+            "rl.estimator=coupled rl.masks.num_mc_samples=3",
+            "rl.masks.num_mc_samples=3: only rl.estimator=random_mask, elbo, trace has it, not "
+            "coupled",
+        ),
+        (
+            "rl.estimator=trace rl.masks.blockwise=false",
+            "rl.masks.blockwise=false: only rl.estimator=elbo has it, not trace",
         ),
         (
             "rl.rollout.reward_weights=[0]",
             "rl.rollout.reward_weights=[0.0]: nothing would be learned",
         ),
         (
-            "rl.objective=gspo rl.loss.top_entropy_share=0.2",
-            "rl.loss.top_entropy_share=0.2: picks tokens, and rl.objective=gspo",
+            "rl.loss_type=gspo rl.loss.top_entropy_share=0.2",
+            "rl.loss.top_entropy_share=0.2: picks tokens, and rl.loss_type=gspo",
         ),
         (
-            "rl.objective=wd1 rl.loss.kl_cov_share=0.01",
-            "rl.loss.kl_cov_share=0.01: picks tokens, and rl.objective=wd1",
+            "rl.loss_type=wd1 rl.loss.kl_cov_share=0.01",
+            "rl.loss.kl_cov_share=0.01: picks tokens, and rl.loss_type=wd1",
         ),
         (
             "rl.num_iterations=1 rl.loss.kl_cov_share=0.01",
@@ -129,7 +143,7 @@ def test_a_trace_of_guided_samples_is_refused():
 
 
 def test_a_sequence_kl_lets_a_bound_have_a_reference():
-    config = load("rl.estimator=elbo", "rl.objective=gspo", "rl.loss.kl=sequence")
+    config = load("rl.estimator=elbo", "rl.loss_type=gspo", "rl.loss.kl_estimator=k2_sequence")
     assert config.rl.kl_coef > 0
 
 
@@ -139,8 +153,8 @@ def test_reward_weights_are_numbers():
 
 @pytest.mark.parametrize("estimator", ["random_mask", "elbo", "trace"])
 def test_estimators_that_draw_say_how_often(estimator):
-    words = ["rl.objective=gspo", "rl.kl_coef=0", "rl.masks.draws=3"]
-    assert load(f"rl.estimator={estimator}", *words).rl.masks.draws == 3
+    words = ["rl.loss_type=gspo", "rl.kl_coef=0", "rl.masks.num_mc_samples=3"]
+    assert load(f"rl.estimator={estimator}", *words).rl.masks.num_mc_samples == 3
 
 
 def test_no_block_is_larger_than_a_screen():

@@ -13,7 +13,8 @@ from transformers import LlamaForCausalLM
 from upstream_checkpoint import DREAM_CONFIG, llada_folder, random_tensors, write_folder
 
 from weft_rl.checkpoints.safetensors_index import INDEX
-from weft_rl.config.schema import BaseConfig, LoraConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.schema import BaseConfig
 from weft_rl.convert import SUMS, convert, main
 from weft_rl.errors import UserError
 from weft_rl.families.dream import DREAM

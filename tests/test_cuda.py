@@ -11,7 +11,8 @@ from sampler_models import llada, prompts
 from small_cold_start import logs, trainer
 from upstream_checkpoint import llada_folder
 
-from weft_rl.config.schema import LoraConfig, SamplerConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.models.loading import load_model, with_lora
 from weft_rl.sampler import generate
 

@@ -78,7 +78,7 @@ def test_loss_and_gradients_equal_the_closed_form(tmp_path, mu_kl, objective, mi
     chosen = options(
         num_iterations=mu,
         kl_coef=kl,
-        objective=objective,
+        loss_type=objective,
         optimizer={"micro_batch_size": None if micro == 8 else micro},
     )
     made = trainer(tmp_path, chosen, lora=lora)
@@ -100,7 +100,9 @@ def test_loss_and_gradients_equal_the_closed_form(tmp_path, mu_kl, objective, mi
 
 def test_masks_of_a_rows_own_equal_the_closed_form_too(tmp_path):
     """d1's masks; two rows of a prompt share nothing but the prompt."""
-    made = trainer(tmp_path, options(num_iterations=2, kl_coef=0.04, masks={"per": "row"}))
+    made = trainer(
+        tmp_path, options(num_iterations=2, kl_coef=0.04, masks={"share_group_masks": False})
+    )
     slices = rollout(made)
     old = twin(made)
     disturb(made.model)
@@ -165,7 +167,7 @@ def test_a_group_shares_its_prompt_mask_unless_rows_have_their_own(tmp_path):
     assert (seeds == seeds[:, :1]).all()
     assert len(set(seeds[:, 0].flatten().tolist())) == 6
     assert seeds[0, 0, 0] == seed_for(3, "prompt mask", "train", 0, 0, 0)
-    made = trainer(tmp_path, options(num_iterations=3, masks={"per": "row"}))
+    made = trainer(tmp_path, options(num_iterations=3, masks={"share_group_masks": False}))
     assert len(rollout(made)[0]["mask_seeds"].unique()) == 3 * 2 * G
 
 
@@ -195,7 +197,7 @@ def test_one_forward_serves_a_group_and_changes_nothing(tmp_path):
         for i in range(8)
     ]
     # d1's own weighting of micro-batches is not asked for here
-    object.__setattr__(single.options, "objective", "dapo")
+    object.__setattr__(single.options, "loss_type", "dapo")
     seen = count_rows(single)
     apart, others = step_loss(single, rows, 1)
     assert sum(seen) == 8

@@ -10,7 +10,8 @@ from torch.testing import assert_close
 from transformers import AutoModelForMaskedLM, Qwen2ForCausalLM
 from upstream_checkpoint import DREAM_CONFIG, random_tensors, write_folder
 
-from weft_rl.config.schema import LoraConfig, SamplerConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
 from weft_rl.families.dream import DREAM

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from weft_rl.config.schema import EvalConfig, RunConfig, SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
+from weft_rl.config.schema import EvalConfig, RunConfig
 from weft_rl.errors import UserError
 from weft_rl.evaluation.generate import PART, summarise
 from weft_rl.evaluation.results_store import ShardedResults

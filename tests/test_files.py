@@ -14,7 +14,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from weft_rl.config.schema import DataConfig
+from weft_rl.config.cold_start import DataConfig
 from weft_rl.data.files import read_rows
 from weft_rl.data.records import load_records
 from weft_rl.data.rejects import Rejects

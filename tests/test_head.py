@@ -11,7 +11,7 @@ from test_plan import allocated
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from weft_rl.config.schema import LoraConfig
+from weft_rl.config.model import LoraConfig
 from weft_rl.diffusion.logprob_estimators import MaskedViews
 from weft_rl.diffusion.losses import denoising_loss
 from weft_rl.models import LLaDAConfig
@@ -125,7 +125,7 @@ def test_rl_in_parts_is_rl(tmp_path, monkeypatch, lora, estimator):
     made = []
     given = {}
     if estimator == "elbo":
-        given = {"objective": "gspo", "loss": {"kl": "sequence"}}
+        given = {"loss_type": "gspo", "loss": {"kl_estimator": "k2_sequence"}}
     for together in (2**25, 300):
         monkeypatch.setattr(head, "LOGITS_TOGETHER", together)
         chosen = options(estimator=estimator, kl_coef=0.04, num_iterations=2, **given)

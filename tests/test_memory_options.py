@@ -68,12 +68,12 @@ def test_a_run_and_its_plan_keep_weights_alike(monkeypatch, words, auto):
 
 
 def test_four_bits_take_one_stage_that_trains(tmp_path, capsys):
-    words = ["model=tiny", "cold_start.lora.r=2", "rl.lora.r=2", "memory.weights=nf4"]
+    words = ["model=tiny", "cold_start.lora.r=2", "rl.lora.r=2", "memory.quantization=nf4"]
     out = tmp_path / "run"
     assert execute("weft_rl.pipeline", main, [*words, f"out={out}"]) == 2
     said = capsys.readouterr().err
-    assert "memory.weights=nf4: rl cannot start from an adapter on 4-bit weights" in said
-    assert "go on with model=MERGED stages=[rl]" in said
+    assert "memory.quantization=nf4: rl cannot start from an adapter on 4-bit weights" in said
+    assert "run model=MERGED stages=[rl]" in said
     assert not out.exists()
 
 
@@ -81,9 +81,11 @@ def test_weights_that_all_train_are_float32():
     def load(*argv):
         return load_run_config(["model=/x", *argv], command="it")
 
-    assert load("preset=tiny", "memory.weights=float32").memory.weights == "float32"
-    with pytest.raises(UserError, match=r"memory.weights=nf4: would .* or set cold_start.lora.r"):
-        load("preset=tiny", "memory.weights=nf4")
-    with pytest.raises(UserError, match=r"memory.weights=bfloat16: would .* or set rl.lora.r"):
-        load("preset=tiny", "memory.weights=bfloat16", "cold_start.lora.r=4")
-    assert load("preset=tiny", "memory.weights=nf4", "cold_start.lora.r=4", "stages=[sft]")
+    assert load("preset=tiny", "memory.dtype=float32").memory.dtype == "float32"
+    with pytest.raises(
+        UserError, match=r"memory.quantization=nf4: would .* or set cold_start.lora.r"
+    ):
+        load("preset=tiny", "memory.quantization=nf4")
+    with pytest.raises(UserError, match=r"memory.dtype=bfloat16: would .* or set rl.lora.r"):
+        load("preset=tiny", "memory.dtype=bfloat16", "cold_start.lora.r=4")
+    assert load("preset=tiny", "memory.quantization=nf4", "cold_start.lora.r=4", "stages=[sft]")

@@ -50,9 +50,9 @@ def test_a_place_of_a_run(run, place, found, capsys):
 
 
 def test_a_reference_of_a_run(run):
-    words = ["stages=[rho1]", f"cold_start.estimate.reference={run}"]
+    words = ["stages=[rho1]", f"cold_start.ref_model={run}"]
     config = load_run_config(words, command="it")
-    assert config.cold_start.estimate.reference == str(run / "checkpoints/weft/step-6")
+    assert config.cold_start.ref_model == str(run / "checkpoints/weft/step-6")
 
 
 def test_a_run_without_a_finished_stage(run):

@@ -259,9 +259,9 @@ def test_every_cold_start_runs(tmp_path, first):
     arguments = [
         f"stages=[{','.join(stages)}]",
         "eval.after_each=false",
-        "cold_start.estimate.rates=cached",
-        "cold_start.estimate.refresh_every=2",
-        f"cold_start.estimate.reference={reference}",
+        "cold_start.entropy_pass.rates=cached",
+        "cold_start.entropy_pass.refresh_every=2",
+        f"cold_start.ref_model={reference}",
     ]
     assert main([*SMALL, *arguments, f"out={out}"]) == 0
     rows = metrics(out)

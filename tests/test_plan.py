@@ -12,7 +12,9 @@ from test_cli import ask
 from upstream_checkpoint import llada_folder
 
 from weft_rl.config.load import load_run_config
-from weft_rl.config.schema import BaseConfig, LoraConfig, SamplerConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.sampler import SamplerConfig
+from weft_rl.config.schema import BaseConfig
 from weft_rl.diffusion.log_probs import token_log_probs
 from weft_rl.diffusion.losses import denoising_loss
 from weft_rl.errors import UserError
@@ -210,13 +212,13 @@ def test_what_gains_nothing_is_no_cure():
     lines = cures_of(config("model=llada_8b"), options, "rl", 20 * GIB)
     # the preset's weights are bfloat16 already, and its layers computed twice
     assert [line.strip().split(":")[0] for line in lines[1:]] == [
-        "memory.weights=nf4 (a run for each stage)"
+        "memory.quantization=nf4 (a run for each stage)"
     ]
 
 
 def test_kept_estimates_cost_a_part_of_fresh_ones():
-    words = ("preset=paper", "cold_start.estimate.refresh_every=4")
-    kept = (*words, "cold_start.estimate.rates=cached")
+    words = ("preset=paper", "cold_start.entropy_pass.refresh_every=4")
+    kept = (*words, "cold_start.entropy_pass.rates=cached")
     sft, fresh = (make_plan(config(*words), PlanConfig(), stage) for stage in ("sft", "weft"))
     cached = make_plan(config(*kept), PlanConfig(), "weft")
     assert fresh.seconds > 1.2 * sft.seconds
@@ -235,7 +237,11 @@ def test_operations_by_hand():
 
 
 def test_forwards_of_an_rl_step():
-    words = ("model=llada_8b", "memory.gradient_checkpointing=false", "rl.masks.per=row")
+    words = (
+        "model=llada_8b",
+        "memory.gradient_checkpointing=false",
+        "rl.masks.share_group_masks=false",
+    )
     plan = make_plan(config(*words), PlanConfig(), "rl")
     # 128 denoising steps serve mu = 8; of each of 16 micro-batches old (but not of the first pass),
     # reference and new log-probabilities, and the way back
@@ -257,7 +263,7 @@ def test_steps_of_a_cold_start():
 
 
 def test_parts_that_devices_share():
-    run = config("model=llada_8b", "memory.weights=float32")
+    run = config("model=llada_8b", "memory.dtype=float32")
     one = make_plan(run, PlanConfig(), "weft").memory
     two = make_plan(run, PlanConfig(devices=8, sharding="zero2"), "weft").memory
     three = make_plan(run, PlanConfig(devices=8, sharding="zero3"), "weft").memory
@@ -273,7 +279,7 @@ def test_parts_that_devices_share():
 
 
 def test_a_rollout_has_all_weights_on_every_device():
-    run = config("model=llada_8b", "memory.weights=bfloat16")
+    run = config("model=llada_8b", "memory.dtype=bfloat16")
     parts = make_plan(run, PlanConfig(devices=8, sharding="zero3"), "rl").memory
     whole = make_plan(run, PlanConfig(devices=8), "rl").memory
     assert parts["weights"] + parts["rollouts"] > whole["weights"] > parts["rollouts"] - 2 * GIB
@@ -289,25 +295,25 @@ def test_weights_by_their_kind():
 
 
 def test_what_to_change_until_it_fits():
-    run = config("model=llada_8b", "memory.gradient_checkpointing=false", "memory.weights=float32")
+    run = config("model=llada_8b", "memory.gradient_checkpointing=false", "memory.dtype=float32")
     lines = cures_of(run, PlanConfig("rtx4090"), "weft", 17e9)
     assert lines[0] == "weft does not fit 16 GiB. One after the other:"
     options = [line.split(":")[0].strip() for line in lines[1:]]
     assert options[0] == "memory.gradient_checkpointing=true"
-    assert options[-1] == "memory.weights=nf4 (a run for each stage)"
+    assert options[-1] == "memory.quantization=nf4 (a run for each stage)"
     totals = [float(line.split()[-2]) for line in lines[1:]]
     assert totals == sorted(totals, reverse=True)
     assert totals[-1] * GIB <= 17e9 < totals[-2] * GIB
     # what the last line promises is what its options plan
     changed = config(
-        *("model=llada_8b", "memory.gradient_checkpointing=true", "memory.weights=nf4")
+        *("model=llada_8b", "memory.gradient_checkpointing=true", "memory.quantization=nf4")
     )
     memory = make_plan(changed, PlanConfig("rtx4090"), "weft").memory
     assert sum(memory.values()) / GIB == pytest.approx(totals[-1], abs=0.05)
     assert cures_of(run, PlanConfig("rtx4090"), "weft", 1e9)[-1].startswith(
         "  devices=8 sharding=ze"
     )
-    whole = config("model=llada_8b", "rl.lora.r=0", "memory.weights=float32", "stages=[rl]")
+    whole = config("model=llada_8b", "rl.lora.r=0", "memory.dtype=float32", "stages=[rl]")
     text = "\n".join(cures_of(whole, PlanConfig("rtx4090"), "rl", 1e9))
     assert "rl.lora.r=128: " in text
 

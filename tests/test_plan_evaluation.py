@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from weft_rl.config.load import load_run_config
-from weft_rl.config.schema import LoraConfig, SamplerConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.data.records import load_records
 from weft_rl.data.tasks import held_out_records
 from weft_rl.data.toy.vocabulary import SYMBOLS
@@ -121,7 +122,7 @@ def test_which_evaluations_a_stage_has():
 
 
 def test_the_papers_evaluation_is_in_bfloat16_and_without_adapters():
-    made = config("model=llada_8b", "memory.weights=float32", "eval.num_records=1")
+    made = config("model=llada_8b", "memory.dtype=float32", "eval.num_records=1")
     wide = ModelShape(LLADA, LLADA.published_sizes, made.rl.lora, "float32", False, half=True)
     found = evaluation_seconds(made, PlanConfig(), "weft", wide)
     merged = replace(wide, lora=LoraConfig(0), weights="bfloat16")

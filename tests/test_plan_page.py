@@ -45,7 +45,7 @@ def figure(number):
 def test_the_pages_table(head, options, words):
     (row,) = (line for line in PAGE.splitlines() if line.startswith(f"| {head} |"))
     told = [cell.strip() for cell in row.strip("|").split("|")][2:]
-    made = config("model=llada_8b", f"memory.weights={head.split()[-1]}", *words)
+    made = config("model=llada_8b", f"memory.dtype={head.split()[-1]}", *words)
     plans = [make_plan(made, options, stage) for stage in ("weft", "rl")]
     memory = [f"{sum(plan.memory.values()) / GIB:.1f}" for plan in plans]
     hours = [plan.seconds * plan.steps / 3600 for plan in plans]
@@ -72,20 +72,25 @@ def test_the_pages_steps_of_the_small_network():
 )
 @pytest.mark.parametrize(("sharding", "last"), [("none", "zero3"), ("fsdp2", "fsdp2")])
 def test_every_cure_in_the_order_of_the_page(stage, key, rows, sharding, last):
-    words = (f"stages=[{stage}]", f"{key}.lora.r=0", f"{rows}=3", "rl.masks.per=row")
-    run = config("model=llada_8b", *words, *("memory.weights=float32",) * (stage == "weft"))
+    words = (
+        f"stages=[{stage}]",
+        f"{key}.lora.r=0",
+        f"{rows}=3",
+        "rl.masks.share_group_masks=false",
+    )
+    run = config("model=llada_8b", *words, *("memory.dtype=float32",) * (stage == "weft"))
     run = replace(run, memory=replace(run.memory, gradient_checkpointing=False))
     lines = cures_of(run, PlanConfig("rtx4090", sharding=sharding), stage, 2e9)
     names = [
         "memory.gradient_checkpointing=true",
         f"{rows}=1",
         f"{key}.lora.r=128",
-        *["memory.weights=bfloat16"] * (stage == "weft"),  # auto's, once there is an adapter
-        "memory.weights=nf4",
+        *["memory.dtype=bfloat16"] * (stage == "weft"),  # auto's, once there is an adapter
+        "memory.quantization=nf4",
         f"devices=8 sharding={last}",
     ]
     assert [line.split(":")[0].strip() for line in lines[1:]] == names
     page = PAGE.partition("`plan` lists what to change")[2]
     told = [f"`{names[0]}`", "smaller micro-batches", "`cold_start.lora.r=128` or `rl.lora.r=128`"]
-    places = [page.index(each) for each in (*told, "`memory.weights=bfloat16`", "`nf4`")]
+    places = [page.index(each) for each in (*told, "`memory.dtype=bfloat16`", "`nf4`")]
     assert places == sorted(places)

@@ -12,8 +12,9 @@ from rl_trainer import trainer
 
 import weft_rl.stages.rl
 from weft_rl.config.load import load_run_config
+from weft_rl.config.model import LoraConfig
 from weft_rl.config.rl import MasksConfig, RLConfig
-from weft_rl.config.schema import LoraConfig, SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.errors import UserError
 from weft_rl.families.base import Sizes
 from weft_rl.families.llada import LLADA
@@ -44,16 +45,16 @@ def network(sizes=SMALL):
 
 def chosen(estimator, objective="bnpo", **more):
     """RL options of two prompts with four completions each."""
-    kl = replace(RLConfig().loss, kl="sequence" if estimator == "elbo" else "tokens")
+    kl = replace(RLConfig().loss, kl_estimator="k2_sequence" if estimator == "elbo" else "k3")
     blocks = {"loss": kl, "num_prompts": 2, "num_generations": 4, "learning_rate": 1e-6}
-    return RLConfig(estimator=estimator, objective=objective, **(blocks | more))
+    return RLConfig(estimator=estimator, loss_type=objective, **(blocks | more))
 
 
 def parts(size):
     return replace(RLConfig().optimizer, micro_batch_size=size)
 
 
-PER_ROW = MasksConfig(per="row")
+PER_ROW = MasksConfig(share_group_masks=False)
 # Rows of a pass over two groups of four, by hand.
 PASSES = {
     "one_step": (chosen("one_step"), 2),
@@ -62,18 +63,22 @@ PASSES = {
     # everything hidden once a group; two more views of each completion
     "coupled": (chosen("coupled", kl_coef=0.0), 2 + 16),
     "coupled, per row": (chosen("coupled", masks=PER_ROW), 24),
-    "random_mask": (chosen("random_mask", masks=MasksConfig(draws=3)), 24),
+    "random_mask": (chosen("random_mask", masks=MasksConfig(num_mc_samples=3)), 24),
     "elbo": (chosen("elbo", "gspo"), 16),
     "elbo, complements": (
-        chosen("elbo", "spg", kl_coef=0.0, masks=MasksConfig(draws=4, complement=True)),
+        chosen("elbo", "spg", kl_coef=0.0, masks=MasksConfig(num_mc_samples=4, complement=True)),
         64,
     ),
     "elbo, quadrature": (
-        chosen("elbo", "wd1", masks=MasksConfig(per="row", draws=8, times="quadrature")),
+        chosen(
+            "elbo",
+            "wd1",
+            masks=MasksConfig(share_group_masks=False, num_mc_samples=8, t_sampling="quadrature"),
+        ),
         64,
     ),
-    "trace": (chosen("trace", num_iterations=3, masks=MasksConfig(draws=3)), 2 + 16),
-    "trace, a slice each step": (chosen("trace", masks=MasksConfig(draws=9)), 2 + 24),
+    "trace": (chosen("trace", num_iterations=3, masks=MasksConfig(num_mc_samples=3)), 2 + 16),
+    "trace, a slice each step": (chosen("trace", masks=MasksConfig(num_mc_samples=9)), 2 + 24),
     "old log-probabilities of all passes": (
         chosen("one_step", masks=PER_ROW, loss=replace(RLConfig().loss, top_entropy_share=0.5)),
         8,
@@ -128,10 +133,10 @@ def test_groups_of_a_micro_batch(group, size):
     ("words", "rows"),
     [
         ([], 1),
-        (["rl.masks.per=row"], 6),
+        (["rl.masks.share_group_masks=false"], 6),
         (["rl.estimator=coupled"], 1 + 12),
-        (["rl.estimator=trace", "rl.masks.draws=4"], 1 + 18),
-        (["rl.estimator=random_mask", "rl.masks.draws=8"], 48),
+        (["rl.estimator=trace", "rl.masks.num_mc_samples=4"], 1 + 18),
+        (["rl.estimator=random_mask", "rl.masks.num_mc_samples=8"], 48),
     ],
 )
 def test_activations_are_of_the_rows_that_go_through(words, rows):
@@ -218,7 +223,7 @@ def test_objectives_without_a_ratio_or_a_reference_have_fewer_passes():
         for name, more in {
             "bnpo": (),
             "no reference": ("rl.kl_coef=0",),
-            "wd1": ("rl.objective=wd1", "rl.kl_coef=0"),
+            "wd1": ("rl.loss_type=wd1", "rl.kl_coef=0"),
             "picked": ("rl.loss.top_entropy_share=0.5", "rl.kl_coef=0"),
         }.items()
     }
@@ -249,8 +254,8 @@ def test_an_iteration_on_a_gpu():
 
 
 def test_plans_beside_a_gpus_cold_starts():
-    more = {"WeFT, estimates kept 5 epochs": ["cold_start.estimate.rates=cached"]}
-    more["SFT, NF4"] = ["memory.weights=nf4"]
+    more = {"WeFT, estimates kept 5 epochs": ["cold_start.entropy_pass.rates=cached"]}
+    more["SFT, NF4"] = ["memory.quantization=nf4"]
     for row in MEASURED["cold_start"] + MEASURED["nf4"]:
         stage = "weft" if "WeFT" in row["what"] else "sft"
         plan = make_plan(config("preset=paper", *more.get(row["what"], [])), PlanConfig(), stage)
@@ -275,18 +280,18 @@ def test_devices_that_cannot_share_a_rollout(monkeypatch, devices, words):
 
 def test_cures_are_ones_that_the_run_takes():
     words = ("model=llada_8b", "rl.preset=coupled", "rl.num_prompts=3", "stages=[weft,rl]")
-    whole = config(*words, "rl.optimizer.micro_batch_size=30", "rl.masks.per=row")
+    whole = config(*words, "rl.optimizer.micro_batch_size=30", "rl.masks.share_group_masks=false")
     lines = cures_of(whole, PlanConfig("rtx4090"), "rl", 2e9)
     assert [line.split(":")[0].strip() for line in lines[1:]] == [
         "rl.optimizer.micro_batch_size=10",
         "rl.optimizer.micro_batch_size=1",
-        "memory.weights=nf4 (a run for each stage)",
+        "memory.quantization=nf4 (a run for each stage)",
         "devices=6 sharding=zero3",  # of eight, those that share 30 completions
     ]
     # the run would refuse narrower weights, which its other stage trains
     mixed = config(*words, "rl.lora.r=0")
     lines = cures_of(mixed, PlanConfig("rtx4090"), "weft", 2e9)
-    assert not any("memory.weights" in line for line in lines)
+    assert not any("memory.dtype" in line for line in lines)
 
 
 def test_weights_are_wide_for_a_run_that_trains_them():

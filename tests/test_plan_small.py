@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import weft_rl.stages.pretrain
 from weft_rl.config.load import load_run_config
-from weft_rl.config.schema import LoraConfig
+from weft_rl.config.model import LoraConfig
 from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.plan.command import cures_of, main, make_plan, make_plans, network_of
@@ -126,7 +126,7 @@ def test_a_base_is_planned_where_a_run_trains_one(capsys):
 
 
 def test_a_base_is_one_process_in_float32():
-    words = ("model=small", "cold_start.lora.r=8", "rl.lora.r=8", "memory.weights=bfloat16")
+    words = ("model=small", "cold_start.lora.r=8", "rl.lora.r=8", "memory.dtype=bfloat16")
     one = make_plan(config("model=small"), PlanConfig(), "base")
     assert make_plan(config(*words), PlanConfig(devices=4, sharding="zero3"), "base") == one
 

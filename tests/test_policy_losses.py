@@ -211,6 +211,6 @@ def test_a_bounds_ratio_is_per_token_of_the_completion(chosen, draws):
     assert shift.mean() == pytest.approx(0.02, abs=1e-5 + error)
     # k2 over the length: half of (.02 length)^2 / length, plus the variance of the sum
     start = replace(old, reference=old.old)
-    sequence = replace(options, kl="sequence")
+    sequence = replace(options, kl_estimator="k2_sequence")
     kl = token_loss("gspo", before + 0.02, views, start, sequence, 1.0).kl
     assert torch.allclose(kl[:, 0], (32 * shift) ** 2 / 32 / 2, rtol=1e-3)

@@ -27,8 +27,8 @@ COMMANDS = [
         ("rl.lora.r=2 rl.lora.targets=[nope]", "rl.lora.targets: no module is called nope; there"),
         ("rl.rollout.reward_weights=[1,2]", "task sudoku has 1 rewards (cell_accuracy)"),
         (
-            "memory.weights=nf4 cold_start.lora.r=2 rl.lora.r=2",
-            "memory.weights=nf4: rl cannot start from an adapter on 4-bit weights",
+            "memory.quantization=nf4 cold_start.lora.r=2 rl.lora.r=2",
+            "memory.quantization=nf4: rl cannot start from an adapter on 4-bit weights",
         ),
     ],
 )

@@ -23,9 +23,7 @@ def test_options_stages_and_labels_read_the_table_of_cold_starts():
     assert {"base", *RECIPES, "rl"} == {*STAGE_RUNNERS}
     assert all(name == recipe.name and recipe.source for name, recipe in RECIPES.items())
     assert [label(name) for name in RECIPES] == [recipe.label for recipe in RECIPES.values()]
-    assert load_run_config(
-        [f"stages=[{','.join(RECIPES)}]", "cold_start.estimate.reference=x"], command="t"
-    )
+    assert load_run_config([f"stages=[{','.join(RECIPES)}]", "cold_start.ref_model=x"], command="t")
 
 
 def test_recipes_fix_what_their_names_promise():
@@ -48,11 +46,11 @@ def test_which_recipes_need_a_pass_or_a_reference():
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("loss", RL_LOSSES)
 def test_options_take_the_valid_pairs(loss, estimator):
-    words = [f"rl.objective={loss}", f"rl.estimator={estimator}", "rl.kl_coef=0"]
+    words = [f"rl.loss_type={loss}", f"rl.estimator={estimator}", "rl.kl_coef=0"]
     if estimator in RL_LOSSES[loss].estimators:
-        assert load_run_config(words, command="t").rl.objective == loss
+        assert load_run_config(words, command="t").rl.loss_type == loss
     else:
-        with pytest.raises(UserError, match=rf"^rl.objective={loss}: "):
+        with pytest.raises(UserError, match=rf"^rl.loss_type={loss}: "):
             load_run_config(words, command="t")
     assert isinstance(RunConfig().rl.estimator, str)
 

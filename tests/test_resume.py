@@ -18,7 +18,7 @@ SMALL = [
     *("base.logging_steps=2", "base.save_steps=1"),
     *("cold_start.records=12", "cold_start.epochs=2", "cold_start.batch_size=4"),
     *("cold_start.logging_steps=2", "cold_start.save_steps=1"),
-    *("cold_start.estimate.rates=cached", "cold_start.estimate.refresh_every=2"),
+    *("cold_start.entropy_pass.rates=cached", "cold_start.entropy_pass.refresh_every=2"),
     *("rl.num_prompts=2", "rl.num_generations=2", "rl.num_iterations=2", "rl.max_steps=5"),
     *("rl.watch.logging_steps=2", "rl.watch.evaluate_steps=2", "rl.watch.evaluate_records=2"),
     *("rl.save_steps=1", "rl.lora.r=2", "rl.kl_coef=0.1"),

@@ -9,7 +9,7 @@ from trl import GRPOTrainer
 @pytest.mark.parametrize("kl", [0.0, 0.04])
 @pytest.mark.parametrize("objective", ["bnpo", "grpo", "dr_grpo", "dapo", "gspo"])
 def test_the_loss_is_trls(tmp_path, monkeypatch, objective, kl):
-    made = trainer(tmp_path, options(objective=objective, num_iterations=2, kl_coef=kl))
+    made = trainer(tmp_path, options(loss_type=objective, num_iterations=2, kl_coef=kl))
     slices = rollout(made)
     disturb(made.model)
     ours, _ = step_loss(made, slices, 1)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft_rl.config.schema import SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.sampler.unmasking import (
     DenoisingState,
     confident_enough,

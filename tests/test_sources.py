@@ -14,7 +14,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from weft_rl.config.schema import DataConfig
+from weft_rl.config.cold_start import DataConfig
 from weft_rl.data.hub import hub_records
 from weft_rl.data.trace_selection import Rejects, read_traces
 from weft_rl.data.trace_sources import PUBLISHED, is_held_out

@@ -136,7 +136,7 @@ def test_no_stage_refuses_what_the_checks_let_through(part, files, tmp_path, mon
         ("task=gsm8k", "task=gsm8k"),
         ("sampler.gen_length=512 sampler.block_length=512", "sampler.gen_length=512"),
         ("cold_start.data.max_length=8", "data=tiny"),
-        ("stages=[rho1,rl] cold_start.estimate.reference=./no", "./no"),
+        ("stages=[rho1,rl] cold_start.ref_model=./no", "./no"),
         ("rl.watch.evaluate_steps=1 eval.after_each=false eval.gen_length=512", "eval.gen_length"),
         ("rl.rollout.data={one} rl.num_prompts=4", "rl.num_prompts=4"),
         ("task=gsm8k prompt_style=d1 rl.rollout.data={one}", "one.csv"),

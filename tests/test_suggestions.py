@@ -117,7 +117,7 @@ ESTIMATORS = ["one_step", "coupled", "random_mask", "elbo", "trace"]
 @pytest.mark.parametrize("method", ["", *METHODS])
 def test_the_cure_of_a_pair_passes_the_checks(method, estimator, preset):
     given = {"preset": preset, "model": "tiny", "data": "tiny", "stages": "[sft,rl]"}
-    given |= {"rl.objective": method} if method else {}
+    given |= {"rl.loss_type": method} if method else {}
     given |= {"rl.estimator": estimator} if estimator else {}
     message = refusal(*(f"{key}={value}" for key, value in given.items()))
     if not message:

@@ -1,4 +1,4 @@
-"""`weft-rl COMMAND ...`, also `python -m weft_rl COMMAND ...`: picks a command by name."""
+"""`weft-rl COMMAND ...`, or `python -m weft_rl COMMAND ...`."""
 
 import sys
 from collections.abc import Sequence
@@ -9,33 +9,33 @@ from weft_rl.cli import execute
 from weft_rl.config.fields import shown
 from weft_rl.errors import UserError
 
-# Name -> module, and what it does.
+# Name -> module and description.
 COMMANDS = {
-    "run": ("weft_rl.pipeline.run", "train and evaluate: the stages in order, on one run folder"),
+    "run": ("weft_rl.pipeline.run", "train and evaluate: stages in order, in one run directory"),
     "compare": (
         "weft_rl.compare.command",
-        "several cold starts, each with RL after it, paired over seeds",
+        "compare cold starts, each followed by RL, paired over seeds",
     ),
     "reproduce": (
         "weft_rl.reproduce.command",
-        "the paper's tables and figures, beside its numbers",
+        "tables and figures of the WeFT paper, beside its numbers",
     ),
-    "plot": ("weft_rl.plot.curves", "reward curves of one or more runs"),
-    "report": ("weft_rl.report.run_page", "the HTML report of a run or a comparison"),
+    "plot": ("weft_rl.plot.curves", "plot reward curves of runs"),
+    "report": ("weft_rl.report.run_page", "write the HTML report of a run or a comparison"),
     "score": ("weft_rl.score", "score saved generations"),
     "sample": ("weft_rl.sample", "generate from a checkpoint"),
-    "plan": ("weft_rl.plan.command", "what a run will need: memory by part, time"),
-    "convert": ("weft_rl.convert", "a checkpoint from one layout to another"),
+    "plan": ("weft_rl.plan.command", "estimate memory and time of a run"),
+    "convert": ("weft_rl.convert", "convert a checkpoint to another layout"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that the first argument names; returns its exit status."""
+    """Run the command named by the first argument; returns its exit status."""
     words = sys.argv[1:] if argv is None else argv
     if words and words[0] in COMMANDS:
         module, _ = COMMANDS[words[0]]
 
-        # a command is imported once it is asked for: some of them need torch
+        # imported on demand: some commands need torch
         def body(rest: Sequence[str]) -> int:
             return import_module(module).main(rest)
 
@@ -46,11 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _list_commands(words: Sequence[str]) -> int:
     if words and words[0] not in ("--help", "-h"):
         near = get_close_matches(words[0][:100], COMMANDS, 1)
-        cure = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
-        raise UserError(f"{shown(words[0]) or repr('')}: no such command; {cure}")
+        cure = f"did you mean {near[0]}?" if near else f"use {', '.join(COMMANDS)}"
+        raise UserError(f"{shown(words[0]) or repr('')}: unknown command; {cure}")
     lines = [f"  {name:<9} {about}" for name, (_, about) in COMMANDS.items()]
     head = ["usage: weft-rl COMMAND key=value ...", ""]
-    tail = ["", "weft-rl COMMAND --help lists a command's options", ""]
+    tail = ["", "weft-rl COMMAND --help lists the options of a command", ""]
     sys.stdout.write("\n".join([*head, *lines, *tail]))
     return 0
 

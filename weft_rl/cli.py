@@ -1,4 +1,4 @@
-"""What every command shares: exceptions become exit statuses and one line on standard error.
+"""Command entry point: turns exceptions into exit statuses and one line on standard error.
 
 The module of a command has `main(argv: Sequence[str]) -> int` and ends with
 
@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 
 from weft_rl.errors import Interrupted, OutOfMemory, UserError
 from weft_rl.io.terminal import guarded, one_line
@@ -20,8 +21,7 @@ from weft_rl.io.terminal import guarded, one_line
 _STDOUT = 1
 _STOPPING = (signal.SIGTERM, signal.SIGUSR1)
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# How the system calls these two, Rust's number of them, the words of datasets and of SQLite, and
-# torch.save's of a file that is shorter than what was written to it
+# Messages of libraries for a full disk: of the system, Rust, datasets, SQLite and torch.save
 _FULL_TEXTS = (
     *(os.strerror(number) for number in FULL),
     *(f"(os error {number})" for number in FULL),
@@ -32,13 +32,12 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def execute(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
-    """The exit status of `body(argv)`: 2 the user's mistake, 3 interrupted but resumable.
+    """Run `body(argv)`; returns the exit status: 0, 2 (user error) or 3 (interrupted, resumable).
 
-    A place that the system refuses is the user's mistake.
-    SIGTERM, SIGUSR1 (Slurm's), a full disk and a reader of standard output that goes away
-    (`| head`, without a word) interrupt as Ctrl-C does. Too little memory is status 1, as the same
-    command would meet it again. Anything else is a bug and keeps its traceback, status 1.
-    Text that others wrote is escaped in everything that is printed meanwhile."""
+    Permission errors are user errors. SIGTERM, SIGUSR1 (Slurm), a full disk and a closed standard
+    output (`| head`) interrupt like Ctrl-C. Out of memory is status 1: the same command would fail
+    again. Any other exception is a bug: traceback and status 1. Control characters in printed text
+    are escaped."""
     before = {each: signal.signal(each, signal.default_int_handler) for each in _STOPPING}
     try:
         with guarded():
@@ -54,7 +53,7 @@ def _run(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        return _say(command, "interrupted; repeat the command to go on", 3)
+        return _say(command, "interrupted; repeat the command to resume", 3)
     except Interrupted as stop:
         return _say(command, str(stop), 3)
     except BrokenPipeError:
@@ -77,23 +76,24 @@ def _run(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]
         if isinstance(error, OutOfMemory):
             return _say(command, str(error), 1)
         if isinstance(error, OSError) and error.errno in _FORBIDDEN and error.filename:
-            cure = "choose another place, or get the right to it"
+            cure = "choose another path, or fix its permissions"
             return _say(command, f"{error.filename}: {error.strerror}; {cure}", 2)
         raise
 
 
 def full_disk(error: BaseException) -> BaseException | None:
-    """The error of a full disk among an exception, its causes and what it was raised in.
+    """The full-disk error in the chain of an exception, or None.
 
-    torch, tokenizers, safetensors and others do not pass the system's number of an error on, but
-    its text; None where there is no such error."""
+    torch, tokenizers and safetensors raise errors with the system's message but without errno."""
     seen: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in seen:
         numbered = isinstance(link, OSError) and link.errno in FULL
-        # a file's name may hold the text too, and stands in a UserError
-        told = not isinstance(link, UserError) and any(text in str(link) for text in _FULL_TEXTS)
-        if numbered or told:
+        # a UserError may quote a file name that contains the text
+        has_text = not isinstance(link, UserError) and any(
+            text in str(link) for text in _FULL_TEXTS
+        )
+        if numbered or has_text:
             return link
         seen.append(link)
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
@@ -108,12 +108,23 @@ def _say(command: str, message: str, status: int) -> int:
 
 
 def _reader_gone() -> bool:
-    """Whether standard output is a pipe that nobody reads any more."""
+    """Whether standard output is a closed pipe."""
     poll = select.poll()
     poll.register(_STDOUT, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _drop_output() -> None:
-    """Standard output to nowhere: Python flushes it on leaving, fails, and exits with 120."""
+    """Redirect standard output to /dev/null: Python's flush at exit would fail with status 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
+
+
+def require_extra(package: str, asked: str) -> None:
+    """Raise UserError unless an optional package is installed; does not import it.
+
+    asked: the option that needs it, as `key=value`."""
+    if find_spec(package) is None:
+        raise UserError(
+            f"{asked}: {package} is not installed; run pip install 'weft-rl[{package}]', "
+            "or leave it out"
+        )

@@ -1,13 +1,13 @@
-"""The exceptions that the command line treats apart from bugs."""
+"""Exceptions that commands report in one line; anything else is a bug."""
 
 
 class UserError(ValueError):
-    """The user's mistake: one line with the key or file, the value and the cure. Exit status 2."""
+    """Invalid input: one line with key or file, value and fix. Exit status 2."""
 
 
 class Interrupted(Exception):
-    """The run stopped before its end and can be resumed; the text says how. Exit status 3."""
+    """The run stopped and can be resumed; the message says how. Exit status 3."""
 
 
 class OutOfMemory(Exception):
-    """A device's memory was too small for a stage; the text says what to change. Exit status 1."""
+    """A device ran out of memory; the message says what to change. Exit status 1."""

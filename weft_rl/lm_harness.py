@@ -29,7 +29,7 @@ from lm_eval.api.registry import register_model  # ty: ignore[import-not-found] 
 from weft_rl.cli import execute
 from weft_rl.config.fields import Block, about, option, require, shown
 from weft_rl.config.load import parse_options
-from weft_rl.config.schema import SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.errors import UserError
 from weft_rl.evaluation.likelihood import log_likelihood

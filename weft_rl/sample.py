@@ -15,7 +15,7 @@ from rich.text import Text
 from weft_rl.cli import execute
 from weft_rl.config.fields import Block, about, option, require, shown
 from weft_rl.config.load import load_run_config, parse_options
-from weft_rl.config.schema import SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.data.prompts import PromptStyle, chat_prompt, task_prompt
 from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.errors import UserError

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from weft_rl.checkpoints.safetensors_index import INDEX, SINGLE
+from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
-from weft_rl.config.schema import BaseConfig, DataConfig, LoraConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.schema import BaseConfig
 from weft_rl.data.records import load_records
 from weft_rl.data.trace_selection import Rejects, read_traces
 from weft_rl.models.loading import fresh_model, load_model, load_tokenizer, with_lora

@@ -19,7 +19,7 @@ _SMALL = (
     *("rl.num_prompts=2", "rl.num_generations=2", "rl.num_iterations=3", "rl.max_steps=6"),
     *("rl.save_steps=2", "rl.kl_coef=0.01", "eval.num_records=6", "eval.batch_size=1"),
 )
-_CACHED_RATES = ("cold_start.estimate.rates=cached", "cold_start.estimate.refresh_every=2")
+_CACHED_RATES = ("cold_start.entropy_pass.rates=cached", "cold_start.entropy_pass.refresh_every=2")
 
 
 @dataclass(frozen=True)

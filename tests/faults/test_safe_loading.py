@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from fuzz_targets import make_model
 
-from weft_rl.config.schema import DataConfig
+from weft_rl.config.cold_start import DataConfig
 from weft_rl.data.trace_selection import Rejects, read_traces
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, load_tokenizer

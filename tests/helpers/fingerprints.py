@@ -62,13 +62,14 @@ RUNS: dict[str, tuple[str, int, str]] = {
     "spg": (
         "weft_rl.pipeline",
         1,
-        "stages=[weft,rl] rl.objective=spg rl.estimator=elbo rl.masks.per=row rl.kl_coef=0 "
+        "stages=[weft,rl] rl.loss_type=spg rl.estimator=elbo rl.masks.share_group_masks=false "
+        "rl.kl_coef=0 "
         "rl.rollout.temperature=0.9 sampler.block_length=8",
     ),
     "trace": (
         "weft_rl.pipeline",
         1,
-        "stages=[weft,rl] rl.estimator=trace rl.masks.draws=4 rl.objective=gspo",
+        "stages=[weft,rl] rl.estimator=trace rl.masks.num_mc_samples=4 rl.loss_type=gspo",
     ),
     "two processes": ("weft_rl.pipeline", 2, "stages=[weft,rl] device=cpu"),
     "compare": ("weft_rl.compare", 1, "arms=[sft,weft] seeds=[0] cold_start.epochs=3"),

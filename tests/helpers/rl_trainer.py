@@ -7,7 +7,10 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig
 
-from weft_rl.config.schema import BaseConfig, LoraConfig, RLConfig, SamplerConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.rl import RLConfig
+from weft_rl.config.sampler import SamplerConfig
+from weft_rl.config.schema import BaseConfig
 from weft_rl.data.prompts import chat_prompt, task_prompt
 from weft_rl.data.tasks import training_records
 from weft_rl.models.loading import fresh_model, with_lora

@@ -23,7 +23,7 @@ from small_cold_start import examples, small_model
 from small_cold_start import trainer as cold_start_trainer
 from torch.distributed.tensor import DTensor
 
-from weft_rl.config.schema import LoraConfig
+from weft_rl.config.model import LoraConfig
 from weft_rl.models import lm_head as head
 from weft_rl.models.loading import with_lora
 from weft_rl.sampler import SamplerConfig
@@ -83,7 +83,7 @@ def cold_start(folder, processes, lora, optim="sgd", save_strategy="no", **chang
 
 
 def rl(folder, processes, lora, **changes):
-    chosen = options(objective="dapo", num_iterations=2, kl_coef=0.04, rollout={"resample": 1})
+    chosen = options(loss_type="dapo", num_iterations=2, kl_coef=0.04, rollout={"resample": 1})
     # unmasks what it is sure of: the forward passes differ from process to process
     sampler = SamplerConfig(12, 12, 12, temperature=1.0, threshold=0.03)
     trainer = rl_trainer(

@@ -100,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     jobs = [
         Job(unit_name(arm, seed), [*words, f"stages=[{arm},rl]", f"seed={seed}"])
         for arm, seed in options.units()
-        if not is_done(folder / unit_name(arm, seed), config, arm)
+        if not is_done(folder / unit_name(arm, seed), replace(config, seed=seed), arm)
     ]
     again = resume_command(argv, None if options.out else folder)
     again = f"go on with: python -m weft_rl.compare {again}"
@@ -109,7 +109,10 @@ def main(argv: Sequence[str]) -> int:
         if not any(statuses.values()):
             statuses = run_in(pool, jobs, folder, total)
     except KeyboardInterrupt as stop:
-        done = sum(is_done(folder / unit_name(*unit), config, unit[0]) for unit in options.units())
+        done = sum(
+            is_done(folder / unit_name(arm, seed), replace(config, seed=seed), arm)
+            for arm, seed in options.units()
+        )
         raise Interrupted(f"stopped with {done} of {total} runs done; {again}") from stop
     failed = {name: status for name, status in statuses.items() if status != 0}
     for name, status in failed.items():

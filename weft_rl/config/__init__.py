@@ -1,1 +1,1 @@
-"""Typed configuration: what a run may be told, and how it is read."""
+"""Typed options: dataclasses, presets, command-line arguments."""

@@ -1,4 +1,4 @@
-"""What an option is: a dataclass field with a line of help and a rule that its value must keep."""
+"""Option fields: dataclass fields with a help text and bounds."""
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from functools import cache
 from math import inf
 from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from weft_rl.config.numbers import candidates
+from weft_rl.config.near_values import candidates
 from weft_rl.errors import UserError
 
 _BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
@@ -21,7 +21,7 @@ _TYPES: dict[type, tuple[Callable[[Any], bool], str]] = {
     bool: (lambda value: isinstance(value, bool), "true or false"),
     int: (
         lambda value: isinstance(value, int) and not isinstance(value, bool),
-        "a whole number in plain digits (not 8.0 or 1e3)",
+        "an integer in plain digits (not 8.0 or 1e3)",
     ),
     float: (
         lambda value: (
@@ -29,27 +29,26 @@ _TYPES: dict[type, tuple[Callable[[Any], bool], str]] = {
         ),
         "a finite number",
     ),
-    str: (lambda value: isinstance(value, str) and value.strip() != "", "a text, not empty"),
+    str: (lambda value: isinstance(value, str) and value.strip() != "", "a nonempty string"),
 }
 
 
 def about(text: str, **bounds: float) -> dict[str, Any]:
-    """A field's metadata: its line of help and its bounds (above, at_least, below, at_most).
+    """Field metadata: help text and bounds (above, at_least, below, at_most).
 
-    Bounds of a list are of its length."""
+    The bounds of a list are bounds of its length."""
     return {"help": text, "bounds": bounds}
 
 
 def option(default: Any, text: str, **bounds: float) -> Any:
-    """A field with a default and what `about` takes."""
+    """A field with a default, a help text and bounds."""
     return field(default=default, metadata=about(text, **bounds))
 
 
 class BadOption(UserError):
-    """A value that an option cannot have: `key=value: rule`, and a value that it may have.
+    """An invalid option value: `key=value: rule`, and a valid value to try.
 
-    find: gives values that it may have, the nearest first; usual: its default, alone or not at all.
-    """
+    find: returns valid values, nearest first; usual: the default value, or empty."""
 
     def __init__(
         self,
@@ -63,7 +62,7 @@ class BadOption(UserError):
         self.key, self.value, self.rule, self.find, self.usual = key, value, rule, find, usual
 
     def __str__(self) -> str:
-        # here and not before: one that is caught need not search
+        # searched here, not in __init__: most of these errors are caught
         better = [each for each in (*self.find(), *self.usual) if each is not MISSING]
         cure = f"; try {shown(better[0])}" if better else ""
         return f"{self.key}={shown(self.value)}: {self.rule}{cure}"
@@ -82,7 +81,7 @@ def require(
 
 
 def shown(value: object) -> str:
-    """A value as the command line takes it, on one line of at most 80 characters."""
+    """Format a value for the command line, in one line of at most 80 characters."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
@@ -98,14 +97,14 @@ def kinds(schema: type[Any]) -> dict[str, Any]:
 
 
 class Leaf(NamedTuple):
-    """One option: its type, and its field with default and help."""
+    """An option: its type, and its dataclass field."""
 
     kind: Any
     item: Field[Any]
 
 
 def leaves(schema: type[Any], prefix: str = "") -> dict[str, Leaf]:
-    """Every option by its full key, those of nested blocks included."""
+    """All options by full key, nested blocks included."""
     return dict(_walk(schema, prefix))
 
 
@@ -119,7 +118,7 @@ def _walk(schema: type[Any], prefix: str) -> Iterator[tuple[str, Leaf]]:
 
 
 def rules(kind: Any, bounds: Mapping[str, float]) -> str:
-    """What a field takes beyond its type, in words: its choices or its bounds."""
+    """Describe the choices or bounds of a field."""
     if get_origin(kind) is Literal:
         choices = get_args(kind)
         return f"one of {', '.join(choices)}" if len(choices) > 1 else f"{choices[0]}, so far"
@@ -127,7 +126,7 @@ def rules(kind: Any, bounds: Mapping[str, float]) -> str:
 
 
 def _broken_rule(kind: Any, bounds: Mapping[str, float], value: Any) -> str:
-    """What a value would have to be; empty when it is that."""
+    """Describe the violated rule; empty if the value is valid."""
     if get_origin(kind) is Literal:
         return "" if value in get_args(kind) else rules(kind, bounds)
     if type(None) in get_args(kind):
@@ -150,7 +149,7 @@ def _within(bounds: Mapping[str, float], value: float) -> bool:
 
 
 def check_fields(schema: type[Any], values: Mapping[str, Any], prefix: str) -> None:
-    """Raise UserError for the first value that is not of its field's type or out of its bounds."""
+    """Raise UserError for the first value of the wrong type or out of bounds."""
     for item in fields(schema):
         if not is_dataclass(kinds(schema)[item.name]):
             _check_field(item, kinds(schema)[item.name], values[item.name], prefix)
@@ -171,13 +170,13 @@ def _check_field(item: Field[Any], kind: Any, value: Any, prefix: str) -> None:
 
 
 def fits(item: Field[Any], kind: Any, value: Any) -> bool:
-    """Whether a value is of the field's type and within its bounds."""
+    """Whether a value has the type of the field and is within its bounds."""
     return not _broken_rule(kind, item.metadata.get("bounds", {}), value)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Options that are checked when they are made; errors name each by its full key."""
+    """A block of options, checked on construction; errors name the full key."""
 
     prefix: ClassVar[str] = ""
 

@@ -1,4 +1,4 @@
-"""The help text of a command: every option with its default, grouped by block."""
+"""The help text of a command."""
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -16,13 +16,13 @@ def help_text(
     positional: str | None,
     presets: Sequence[Any] = (),
 ) -> str:
-    """Every option with its default, grouped by block."""
+    """All options with their defaults, grouped by block."""
     tree = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), *presets))
     first = f"{positional.upper()} ... " if positional else ""
     lines = [f"usage: python -m {command} {first}key=value ...", "", about]
     lines += _block_help(schema, tree, "")
-    lines += ["", "  --print-config  print the resolved options as YAML and stop"]
-    lines += ["  --help          print this and stop", ""]
+    lines += ["", "  --print-config  print the resolved options as YAML and exit"]
+    lines += ["  --help          print this help and exit", ""]
     return "\n".join(lines)
 
 

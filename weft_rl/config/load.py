@@ -1,4 +1,4 @@
-"""From presets and key=value arguments to typed options: the only reader of YAML."""
+"""Build typed options from presets and key=value arguments."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,40 +13,39 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from weft_rl.config.arguments import flags, pairs_of
 from weft_rl.config.fields import BadOption, check_fields, kinds, leaves, shown
 from weft_rl.config.help import help_text
 from weft_rl.config.schema import RunConfig
-from weft_rl.config.words import flags, pairs_of
 from weft_rl.errors import UserError
 from weft_rl.io.safe_files import parse_yaml
 from weft_rl.runs.folder import CONFIG, read_config
 from weft_rl.runs.origins import checkpoint_of, run_of
+from weft_rl.runs.renamed import with_new_keys
 
 Options = TypeVar("Options")
 
-# What a model that no preset is named after is taken for.
-_LARGE = "llada_8b"
-# What lays a method's values over a preset; like preset= it is an argument and no option.
+# Preset of a model that has no preset of its name.
+_DEFAULT_PRESET = "llada_8b"
+# Argument that lays the values of an RL method over the preset; not an option itself.
 _METHOD = "rl.preset"
-# May change between two calls on one run folder: it may have moved, stages may be added, and how it
-# is kept and who else is told of its metrics changes none.
-_FREE = ("out", "resume", "stages", "trackers", "reliability")
-# Of a run whose checkpoint another run starts from: what is this run's own, or this machine's.
+# Options that may change when a run is resumed: none of them changes a result.
+_MUTABLE_ON_RESUME = ("out", "resume", "stages", "trackers", "reliability")
+# Options that a run does not inherit from the run of its checkpoint.
 _NOT_INHERITED = ("model", "out", "resume", "stages", "trackers", "device")
 # Options that name a model.
-_MODELS = ("model", "cold_start.estimate.reference")
+_MODELS = ("model", "cold_start.ref_model")
 
 
 def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) -> RunConfig:
-    """The options of a run: the schema's defaults, then a preset's, then the arguments'.
+    """The options of a run: schema defaults, then the preset, then the arguments.
 
-    `preset=NAME` picks the preset; without it, model=NAME picks the one of that name, a checkpoint
-    of a run that run's options, and any other model the large one's. `rl.preset=NAME` lays a
-    method's values over it. A run directory or a stage's folder that a model is named by becomes
-    its checkpoint.
-    tell: print a line, on standard error, where the defaults are a run's.
-    Raises UserError for a mistake in the arguments and SystemExit(0) after --help and
-    --print-config, which print to standard output."""
+    `preset=NAME` selects the preset. Without it, the preset is the one named like the model; for a
+    checkpoint of a run, the options of that run; for any other model, llada_8b. `rl.preset=NAME`
+    lays the values of an RL method over it. A run directory or a stage folder given as a model
+    is replaced by its checkpoint.
+    tell: print a line to standard error if the defaults come from a run.
+    Raises UserError for invalid arguments, and SystemExit(0) after --help and --print-config."""
     words, wanted = flags(argv, leaves(RunConfig))
     given = dict(word.split("=", 1) for word in words if "=" in word)
     model = given.get("model", "").strip() or RunConfig.model
@@ -58,7 +57,7 @@ def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) ->
     if method is not None:
         if method not in (methods := preset_names("rl")):
             there = ", ".join(methods)
-            raise UserError(f"{_METHOD}={shown(method)}: no such method; there are {there}")
+            raise UserError(f"{_METHOD}={shown(method)}: unknown method; use {there}")
         layers += _layers(f"rl/{method}")
     if wanted == "--help":
         names = ", ".join(preset_names())
@@ -84,24 +83,26 @@ def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) ->
 
 
 def _defaults(model: str, preset: str | None, run: Path | None) -> tuple[list[Any], str]:
-    """What lies below the arguments, and where it comes from."""
+    """The defaults below the arguments, and a description of their source."""
     names = preset_names()
     if preset is not None and preset not in names:
-        raise UserError(f"preset={shown(preset)}: no such preset; there are {', '.join(names)}")
+        raise UserError(f"preset={shown(preset)}: unknown preset; use {', '.join(names)}")
     if run is None:
-        preset = preset or (model if model in names else _LARGE)
+        preset = preset or (model if model in names else _DEFAULT_PRESET)
         return _layers(preset), f"preset={preset}"
     saved = read_config(run)
-    layers = _layers(saved["model"] if saved.get("model") in names else _LARGE)
+    layers = _layers(saved["model"] if saved.get("model") in names else _DEFAULT_PRESET)
     tree = OmegaConf.merge(_schema(RunConfig), *layers)
     for key in leaves(RunConfig):
         value = _at(saved, key)
         if value is not MISSING and key.split(".")[0] not in _NOT_INHERITED:
             merged = _converted(tree, key, value)
             if merged is None:
-                raise UserError(f"{run / CONFIG}: {key}={shown(value)} is no such option; mend it")
+                raise UserError(
+                    f"{run / CONFIG}: {key}={shown(value)} is not a valid option; correct it"
+                )
             tree = merged
-    return [tree], f"the defaults are those of the run that made it, {run / CONFIG}"
+    return [tree], f"defaults from the run that wrote it, {run / CONFIG}"
 
 
 def parse_options(
@@ -112,10 +113,10 @@ def parse_options(
     description: str,
     positional: str | None = None,
 ) -> Options:
-    """The options of a small command, as the frozen dataclass `schema`.
+    """The options of a command, as the frozen dataclass `schema`.
 
-    `positional` names the field (list[str] or str) of the arguments without "=", and of those with
-    a "/" before it: a path. Raises UserError and SystemExit as load_run_config does."""
+    positional: the field (list[str] or str) of arguments without "=" and of paths that contain "=".
+    Raises UserError and SystemExit as load_run_config does."""
     words, wanted = flags(argv, leaves(schema))
     if wanted == "--help":
         _leave(help_text(schema, command, description, positional))
@@ -126,19 +127,19 @@ def parse_options(
 
 
 def preset_names(folder: str = "") -> list[str]:
-    """The presets in configs/, or in a folder there, sorted."""
+    """The names of the presets in configs/ or one of its folders, sorted."""
     files = (resources.files("weft_rl.configs") / folder).iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
 @cache
 def _schema(schema: type[Any]) -> Any:
-    """The schema as a tree, which is read-only: frozen dataclasses make such."""
+    """The schema as a read-only OmegaConf tree."""
     return OmegaConf.structured(schema)
 
 
 def _layers(preset: str) -> list[Any]:
-    """A preset's options, after those of the presets that its key `preset` lays it over."""
+    """The options of the presets that a preset builds on (its key `preset`), then its own."""
     text = (resources.files("weft_rl.configs") / f"{preset}.yaml").read_text(encoding="utf-8")
     tree: Any = OmegaConf.create(text)
     below = tree.pop("preset", [])
@@ -146,24 +147,24 @@ def _layers(preset: str) -> list[Any]:
 
 
 def to_yaml(config: Any) -> str:
-    """Options as YAML in the schema's order; equal options give equal text."""
+    """Options as YAML in schema order; equal options give equal text."""
     # OmegaConf takes ${...} in a text for a reference; unescaped, PyYAML reads U+0085 as a space
     return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=False)
 
 
 def diff_configs(saved: str, config: RunConfig) -> list[str]:
-    """Full keys of the options whose values differ from those in a run folder's config.yaml.
+    """Full keys of the options that differ from a saved config.yaml.
 
-    Where the run lies, whether it goes on, its stages, trackers and `reliability` are free. Raises
-    UserError for a text that is no YAML."""
+    Options that may change on resume are left out. Raises UserError for invalid YAML."""
     old = parse_yaml(saved, Path("config.yaml"), "choose another out")
+    old = with_new_keys(old) if isinstance(old, dict) else old
     new = yaml.safe_load(to_yaml(config))
-    keys = [key for key in leaves(RunConfig) if key.split(".")[0] not in _FREE]
+    keys = [key for key in leaves(RunConfig) if key.split(".")[0] not in _MUTABLE_ON_RESUME]
     return [key for key in keys if _at(old, key) != _at(new, key)]
 
 
 def _at(tree: Any, key: str) -> Any:
-    """The value under a full key; MISSING, unlike any value, where there is none."""
+    """The value of a full key, or MISSING."""
     return reduce(
         lambda node, name: node.get(name, MISSING) if isinstance(node, dict) else MISSING,
         key.split("."),
@@ -180,7 +181,7 @@ def _leave(text: str) -> NoReturn:
 def _merged(
     schema: type[Options], pairs: Mapping[str, str | list[str]], presets: Sequence[Any] = ()
 ) -> Options:
-    """Defaults, presets and layers as the schema's dataclass. Raises UserError naming the key."""
+    """Merge defaults, presets and arguments. Raises UserError naming the key."""
     known = leaves(schema)
     tree = OmegaConf.merge(_schema(schema), *presets)  # a copy
     as_given: dict[str, Any] = {}
@@ -192,7 +193,7 @@ def _merged(
         else:
             tree = merged
     for key in sorted(OmegaConf.missing_keys(tree) - as_given.keys()):
-        raise UserError(f"{key}: is missing; write {key}=...")
+        raise UserError(f"{key}: missing; write {key}=...")
     try:
         return _built(schema, OmegaConf.to_container(tree), as_given)
     except BadOption as error:
@@ -209,8 +210,9 @@ def _merged(
 def _first_that_fits(
     schema: type[Any], tree: Any, as_given: Mapping[str, Any], key: str, tries: Sequence[Any]
 ) -> list[Any]:
-    """The first of these values with which the options are accepted, alone in a list; else one
-    with which another given option is refused; none where there is neither."""
+    """The first value that makes all options valid; else one that leaves another option invalid.
+
+    Returns a list of at most one value."""
     second = []
     for value in tries:
         merged = _converted(tree, key, value)
@@ -227,8 +229,9 @@ def _first_that_fits(
 
 
 def _converted(tree: Any, key: str, value: Any) -> Any:
-    """The tree with the value in it, read by its option's type; None for a value that does not fit
-    and for OmegaConf's references and sign of a missing one."""
+    """The tree with the value, converted to the type of its option; None if that is impossible.
+
+    OmegaConf's interpolations and its mark for missing values are refused."""
     if any(mark in str(value) for mark in ("${", "???")):
         return None
     try:
@@ -242,7 +245,7 @@ def _nested(key: str, value: Any) -> Any:
 
 
 def _value(kind: Any, text: str | list[str]) -> Any:
-    """A text as null, the parts of a list, or itself."""
+    """Parse null and lists; other text is returned unchanged."""
     if text == "null" and NoneType in get_args(kind):
         return None
     if get_origin(kind) is not list or isinstance(text, list):
@@ -255,7 +258,7 @@ def _value(kind: Any, text: str | list[str]) -> Any:
 def _built(
     schema: type[Options], tree: Any, as_given: Mapping[str, Any], prefix: str = ""
 ) -> Options:
-    """The schema's dataclass from a tree, whose values those in `as_given` replace."""
+    """Build the dataclass from a tree; values in `as_given` replace those of the tree."""
     values = {name: as_given.get(prefix + name, tree[name]) for name in kinds(schema)}
     # before the blocks check themselves: only here is the full key of a nested one known
     check_fields(schema, values, prefix)

@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 
 from weft_rl.config.cold_start import BAD_RECORDS
 from weft_rl.config.fields import Block, about, option, require
-from weft_rl.config.lora import RLLoraConfig
-from weft_rl.config.numbers import nearest_whole
+from weft_rl.config.model import RLLoraConfig
+from weft_rl.config.near_values import nearest_whole
 from weft_rl.diffusion.rl_methods import (
     ESTIMATORS,
     PER_TOKEN_LOSSES,
@@ -48,15 +48,17 @@ class MasksConfig(Block):
     prompt_probability: float = option(
         0.15, "share of prompt tokens hidden in a log-probability", at_least=0, below=1
     )
-    per: Literal["group", "row"] = option(
-        "group", "who has masks of its own: group is faster, row is d1's"
+    share_group_masks: bool = option(
+        True, "completions of a prompt share their masks: faster; false: d1's"
     )
-    draws: int = option(
-        2, "masks of a completion (random_mask, elbo), slices of it (trace)", at_least=1
+    num_mc_samples: int = option(
+        2, "Monte Carlo masks per completion (random_mask, elbo) or its slices (trace)", at_least=1
     )
-    times: Literal["random", "quadrature"] = option("random", "mask ratios of elbo")
+    t_sampling: Literal["random", "quadrature"] = option(
+        "random", "elbo: how mask ratios are drawn"
+    )
     complement: bool = option(False, "elbo: also the opposite of each mask, twice the forwards")
-    by_block: bool = option(True, "elbo of sampling block by block, not of any order")
+    blockwise: bool = option(True, "elbo of blockwise sampling; false: of any order")
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class LossConfig(Block):
     baseline: Literal["mean", "leave_one_out", "z_score"] = option(
         "mean", "subtracted from a reward: the group's mean, the others', and divided by deviation"
     )
-    kl: Literal["tokens", "sequence"] = option("tokens", "KL to the start: k3 per token, or k2")
+    kl_estimator: Literal["k3", "k2_sequence"] = option(
+        "k3", "KL to the reference model: k3 per token, or k2 per sequence"
+    )
     wd1_temperature: float = option(1.0, "of wd1's softmax over advantages", above=0)
     spg_exponent: float = option(1.5, "b of SPG's upper bound", above=0)
     spg_mixture: float = option(
@@ -127,10 +131,10 @@ class RLConfig(Block):
     estimator: EstimatorName = field(
         default="one_step", metadata=about("of a completion's log-probability; one_step: d1's")
     )
-    objective: LossName = field(
+    loss_type: LossName = field(
         default="bnpo",
         metadata=about(
-            "clipped tokens by normalizer (bnpo: d1's; grpo, dr_grpo, dapo), or gspo, wd1, spg"
+            "PPO-clip by normalizer (bnpo: d1's; grpo, dr_grpo, dapo), or gspo, wd1, spg"
         ),
     )
     save_steps: int = option(20, "steps between checkpoints", at_least=1)
@@ -178,19 +182,19 @@ class RLConfig(Block):
 
 
 def _check_pair(options: RLConfig) -> None:
-    """Raise UserError for an estimator and an objective, or their numbers, that make no sense."""
-    estimator, objective, loss = options.estimator, options.objective, options.loss
+    """Raise UserError for an estimator and a loss type, or their numbers, that make no sense."""
+    estimator, loss_type, loss = options.estimator, options.loss_type, options.loss
     kl_coef, masks = options.kl_coef, options.masks
-    method, is_bound = RL_LOSSES[objective], ESTIMATORS[estimator].is_bound
+    method, is_bound = RL_LOSSES[loss_type], ESTIMATORS[estimator].is_bound
     fits = estimator in method.estimators
-    require(fits, "rl.objective", objective, f"with rl.estimator={estimator}: {method.fix}")
-    fits = kl_coef == 0 or not is_bound or loss.kl == "sequence"
+    require(fits, "rl.loss_type", loss_type, f"with rl.estimator={estimator}: {method.fix}")
+    fits = kl_coef == 0 or not is_bound or loss.kl_estimator == "k2_sequence"
     rule = (
-        "a bound has no probability of single tokens; use rl.loss.kl=sequence, or rl.kl_coef=0 for "
-        f"no reference{', as rl.preset=spg has it' if objective == 'spg' else ''}"
+        "a bound has no probability of single tokens; use rl.loss.kl_estimator=k2_sequence, or "
+        f"rl.kl_coef=0 for no reference{', as rl.preset=spg has it' if loss_type == 'spg' else ''}"
     )
-    require(fits, "rl.loss.kl", loss.kl, rule)
-    for name in ("draws", "times", "complement", "by_block"):
+    require(fits, "rl.loss.kl_estimator", loss.kl_estimator, rule)
+    for name in ("num_mc_samples", "t_sampling", "complement", "blockwise"):
         owners = [owner for owner, each in ESTIMATORS.items() if name in each.options]
         value, usual = getattr(masks, name), getattr(MasksConfig(), name)
         rule = f"only rl.estimator={', '.join(owners)} has it, not {estimator}; leave it out"
@@ -199,7 +203,7 @@ def _check_pair(options: RLConfig) -> None:
         ("rl.loss.top_entropy_share", loss.top_entropy_share, loss.top_entropy_share == 1),
         ("rl.loss.kl_cov_share", loss.kl_cov_share, loss.kl_cov_share == 0),
     ):
-        rule = f"picks tokens, and rl.objective={objective} has no loss of single ones; use "
+        rule = f"picks tokens, and rl.loss_type={loss_type} has no loss of single ones; use "
         rule += ", ".join(PER_TOKEN_LOSSES)
         require(is_off or method.per_token, key, value, rule)
     rule = "holds tokens to the policy of the rollout, which is all there is with "

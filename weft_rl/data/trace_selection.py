@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from heapq import nsmallest
 from typing import Any
 
+from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.fields import shown
-from weft_rl.config.schema import DataConfig
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.trace_schemas import COLUMNS, Trace, trace_of, turns_of
 from weft_rl.data.trace_sources import PUBLISHED, Published, source_rows

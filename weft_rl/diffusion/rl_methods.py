@@ -33,19 +33,21 @@ ESTIMATORS: Mapping[str, Estimator] = {
         shared_view=True,
     ),
     "random_mask": Estimator(
-        "mean of log p(x_i | random mask) over masks with x_i", "UniGRPO", options=("draws",)
+        "mean of log p(x_i | random mask) over masks with x_i",
+        "UniGRPO",
+        options=("num_mc_samples",),
     ),
     "elbo": Estimator(
         "L / l sum over l masked tokens of log p(x_i | mask)",
         "LLaDA, ESPO, GDPO, SPG",
         is_bound=True,
-        options=("draws", "times", "complement", "by_block"),
+        options=("num_mc_samples", "t_sampling", "complement", "blockwise"),
     ),
     "trace": Estimator(
         "log p(x_i | canvas before the step that unmasked it)",
         "TraceRL",
         shared_view=True,
-        options=("draws",),
+        options=("num_mc_samples",),
     ),
 }
 _OF_TOKENS = tuple(name for name, each in ESTIMATORS.items() if not each.is_bound)
@@ -76,12 +78,12 @@ class RLLoss:
 
 _CLIP_FIX = (
     "a bound has no probability of single tokens to clip the ratio of; use rl.preset=spg "
-    "rl.objective=spg, or rl.objective=gspo rl.loss.kl=sequence, or rl.objective=wd1 "
-    "rl.loss.kl=sequence"
+    "rl.loss_type=spg, or rl.loss_type=gspo rl.loss.kl_estimator=k2_sequence, or rl.loss_type=wd1 "
+    "rl.loss.kl_estimator=k2_sequence"
 )
 _SPG_FIX = (
     "needs a lower and an upper bound; use rl.preset=spg rl.estimator=elbo, or "
-    "rl.estimator=elbo rl.loss.kl=sequence"
+    "rl.estimator=elbo rl.loss.kl_estimator=k2_sequence"
 )
 RL_LOSSES: Mapping[str, RLLoss] = {
     "bnpo": RLLoss("ppo_clip", "bnpo", "d1", _OF_TOKENS, _CLIP_FIX),

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from weft_rl.config.schema import RunConfig, SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
+from weft_rl.config.schema import RunConfig
 from weft_rl.data.prompts import PromptStyle
 
 # The paper's evaluation: tokens generated per task, blocks of 32, two tokens a step, greedy.

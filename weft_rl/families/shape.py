@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from weft_rl.config.schema import LoraConfig
+from weft_rl.config.model import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families.base import Family, Sizes
 from weft_rl.families.registry import family_of, read_config

@@ -35,7 +35,7 @@ from weft_rl.checkpoints.lora_merge import (
 )
 from weft_rl.checkpoints.safetensors_index import Stored, read_folder
 from weft_rl.checkpoints.weights_check import check_weights
-from weft_rl.config.schema import LoraConfig
+from weft_rl.config.model import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families.registry import family_of, read_config
 from weft_rl.io.safe_files import check_model_folder
@@ -167,14 +167,14 @@ def _float32(item: Stored, device: torch.device) -> torch.Tensor:
 
 def four_bits(device: torch.device) -> BitsAndBytesConfig:
     """QLoRA's and d1's form of 4-bit weights. Raises UserError where it cannot be had."""
-    cure = "use memory.weights=bfloat16 or float32"
+    cure = "use memory.quantization=none"
     if device.type != "cuda":
         raise UserError(
-            f"memory.weights=nf4: needs a CUDA device, and this runs on {device}; {cure}"
+            f"memory.quantization=nf4: needs a CUDA device, and this runs on {device}; {cure}"
         )
     if find_spec("bitsandbytes") is None:
         raise UserError(
-            f"memory.weights=nf4: needs bitsandbytes; pip install 'weft-rl[nf4]', or {cure}"
+            f"memory.quantization=nf4: needs bitsandbytes; pip install 'weft-rl[nf4]', or {cure}"
         )
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -212,7 +212,8 @@ def with_lora(
         return model
     if isinstance(model, PeftModel):
         raise UserError(
-            f"memory.weights=nf4: {start} is an adapter, which 4-bit weights cannot take in; merge "
+            f"memory.quantization=nf4: {start} is an adapter, which 4-bit weights cannot take in; "
+            "merge "
             f"it with weft-rl convert {start} out=... to=upstream, and start from that"
         )
     # the head is left out by what it is: upstream calls it ff_out like the feed-forward layer

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from weft_rl.config.lora import LoraConfig
+from weft_rl.config.model import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families.base import Family
 from weft_rl.families.registry import family_of, read_config

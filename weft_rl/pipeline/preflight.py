@@ -125,9 +125,9 @@ def check_four_bits(config: RunConfig) -> None:
     names = config.trained
     if config.memory.weights == "nf4" and len(names) > 1:
         raise UserError(
-            f"memory.weights=nf4: {names[1]} cannot start from an adapter on 4-bit weights; run "
-            f"stages=[{names[0]}], merge with weft-rl convert RUN/checkpoints/{names[0]}/step-N "
-            f"out=MERGED to=upstream, and go on with model=MERGED stages=[{','.join(names[1:])}]"
+            f"memory.quantization=nf4: {names[1]} cannot start from an adapter on 4-bit weights; "
+            f"run stages=[{names[0]}], merge with weft-rl convert RUN/checkpoints/{names[0]}/step-N"
+            f" out=MERGED to=upstream, then run model=MERGED stages=[{','.join(names[1:])}]"
         )
 
 

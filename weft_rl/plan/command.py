@@ -12,7 +12,8 @@ from rich.table import Table
 from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.config.fields import leaves, shown
 from weft_rl.config.load import load_run_config, parse_options
-from weft_rl.config.schema import TOY_MODELS, LoraConfig, RunConfig
+from weft_rl.config.model import LoraConfig
+from weft_rl.config.schema import TOY_MODELS, RunConfig
 from weft_rl.data.toy.vocabulary import POSITIONS, SMALL_VOCABULARY, SYMBOLS
 from weft_rl.errors import UserError
 from weft_rl.evaluation.settings import evaluation_settings

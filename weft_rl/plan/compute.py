@@ -9,7 +9,8 @@ from math import ceil, gcd
 from typing import NamedTuple
 
 from weft_rl.config.rl import RLConfig
-from weft_rl.config.schema import RunConfig, SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
+from weft_rl.config.schema import RunConfig
 from weft_rl.diffusion.recipes import RECIPES
 from weft_rl.diffusion.rl_methods import ESTIMATORS, RL_LOSSES, views_of
 from weft_rl.evaluation.settings import evaluation_settings, most_records
@@ -59,11 +60,11 @@ def rows_of_pass(rl: RLConfig, completions: int, steps: int) -> float:
     """Rows of a forward for the log-probabilities of so many completions, its micro-batch's mean.
 
     Each is seen in an estimator's views. A view with everything hidden is the same for all of a
-    group that has its masks in common (rl.masks.per=group), and goes through the model once. steps:
-    the sampler's. Views that chance makes alike are not taken off."""
+    group that shares its masks (rl.masks.share_group_masks), and goes through the model once.
+    steps: the sampler's. Views that chance makes alike are not taken off."""
     masks = rl.masks
-    views = views_of(rl.estimator, masks.draws, masks.complement, steps)
-    shared = rl.masks.per == "group" and ESTIMATORS[rl.estimator].shared_view
+    views = views_of(rl.estimator, masks.num_mc_samples, masks.complement, steps)
+    shared = masks.share_group_masks and ESTIMATORS[rl.estimator].shared_view
     if not shared:
         return completions * views
     size = rl.num_generations
@@ -93,7 +94,7 @@ def cold_start_work(config: RunConfig, options: PlanConfig, stage: str, step: St
     length = min(options.trace_length or step.length, step.length)
     # a half of the tokens is masked, on average, and has a loss; the estimate is of all of them
     masked = length // 2
-    kept = cold.estimate.refresh_every if cold.estimate.rates == "cached" else 1
+    kept = cold.entropy_pass.refresh_every if cold.entropy_pass.rates == "cached" else 1
     one = forward_operations(network, length, masked)
     whole = forward_operations(network, length, length)
     times, size = cold.gradient_accumulation_steps, cold.batch_size
@@ -134,7 +135,7 @@ def _old_passes(rl: RLConfig) -> float:
     if rl.loss.top_entropy_share < 1 or rl.loss.kl_cov_share > 0:
         return 1.0
     # the first of the mu begins with that very policy
-    return (1 - 1 / rl.num_iterations) if RL_LOSSES[rl.objective].has_ratio else 0.0
+    return (1 - 1 / rl.num_iterations) if RL_LOSSES[rl.loss_type].has_ratio else 0.0
 
 
 def rollout(

@@ -73,8 +73,10 @@ def _changes(config: RunConfig, options: PlanConfig, key: str) -> list[tuple[str
         ("memory", "gradient_checkpointing", True),
         *fewer,
         *lora,
-        ("memory", "weights", "bfloat16"),
-        *([] if options.hardware == "cpu" else [("memory", "weights", "nf4")]),  # there is none
+        ("memory", "dtype", "bfloat16"),
+        *(
+            [] if options.hardware == "cpu" else [("memory", "quantization", "nf4")]
+        ),  # there is none
     ]
 
 

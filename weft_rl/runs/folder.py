@@ -19,6 +19,7 @@ from typing import Any, TextIO
 from weft_rl.io import safe_files
 from weft_rl.errors import UserError
 from weft_rl.runs.checksums import find_corruption, sync
+from weft_rl.runs.renamed import with_new_keys
 
 CONFIG, METRICS, EVAL = "config.yaml", "metrics.jsonl", "eval.json"
 CURVES, REPORT = "curves.png", "report.html"
@@ -168,14 +169,14 @@ def finished_stages(run: Path) -> dict[str, str]:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The content of a run folder's config.yaml; empty without one.
+    """The content of a run directory's config.yaml, with today's keys; empty without one.
 
     Raises UserError for a file that is no YAML of options."""
     path = run / CONFIG
     settings = safe_files.read_yaml(path) or {} if os.path.lexists(path) else {}
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
         raise UserError(f"{path}: holds no options; {MEND}")
-    return settings
+    return with_new_keys(settings)
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from weft_rl.config.schema import SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
 
 if TYPE_CHECKING:
     from weft_rl.sampler.denoise import SamplerOutput, generate

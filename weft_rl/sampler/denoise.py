@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from weft_rl.config.schema import SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.errors import UserError
 from weft_rl.sampler.model_runner import ModelRunner
 from weft_rl.sampler.rng import stream_keys, uniform

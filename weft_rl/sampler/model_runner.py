@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from weft_rl.config.schema import SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.models.kv_cache import Cache
 from weft_rl.sampler.unmasking import Ints, MaskedPositions
 

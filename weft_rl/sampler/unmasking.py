@@ -9,7 +9,7 @@ from typing import NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from weft_rl.config.schema import SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from weft_rl.config.schema import SamplerConfig
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.diffusion.tensor_checks import require_shape
 from weft_rl.errors import UserError
 from weft_rl.models.configuration_llada import end_tokens

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from weft_rl.config.extras import require_package
+from weft_rl.cli import require_extra
 from weft_rl.io.terminal import Console
 from weft_rl.sweeps.config import SweepConfig
 from weft_rl.sweeps.launchers import local, ray_cluster
@@ -47,7 +47,7 @@ class Pool:
 def check_launcher(options: SweepConfig) -> None:
     """Raise UserError for a launcher whose package is not installed, or whose cluster not here."""
     if options.launcher != "local":
-        require_package(options.launcher, f"launcher={options.launcher}")
+        require_extra(options.launcher, f"launcher={options.launcher}")
     if options.launcher == "submitit":
         slurm.check_cluster(options.requested())
 

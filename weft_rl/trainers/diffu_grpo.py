@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig
 from trl.trainer.utils import use_adapter
 
-from weft_rl.config.schema import RLConfig
+from weft_rl.config.rl import RLConfig
 from weft_rl.diffusion.logprob_estimators import MaskedViews, token_estimate
 from weft_rl.diffusion.policy_losses import aggregate
 from weft_rl.diffusion.rl_methods import RL_LOSSES
@@ -36,7 +36,7 @@ _WITHOUT_ROWS = ("num_items_in_batch", "loss_tokens")
 class DiffuGRPOTrainer(DenoisedRollouts):
     """TRL's rewards and loop around our sampler, log-probability estimators and losses.
 
-    sampler: of the rollouts. options: the rl block; of it the trainer reads estimator, objective,
+    sampler: of the rollouts. options: the rl block; of it the trainer reads estimator, loss_type,
     kl_coef, rollout, masks, loss and optimizer.micro_batch_size, all else is TRL's args. seed: of
     rollouts and masks; None: args.seed. ref_model: of the KL term; None: the model without its
     adapter. on_rollout: called after each rollout. train_dataset: columns prompt (conversation) and
@@ -138,7 +138,7 @@ class DiffuGRPOTrainer(DenoisedRollouts):
         selects = options.loss.top_entropy_share < 1 or options.loss.kl_cov_share > 0
         # the first pass begins with this very policy, whose ratio is 1
         first = 0 if selects else 1
-        if selects or (RL_LOSSES[options.objective].has_ratio and self.num_iterations > 1):
+        if selects or (RL_LOSSES[options.loss_type].has_ratio and self.num_iterations > 1):
             old, entropy = self._all_log_probs(self.model, rollout, first)
             tensors["old_log_probs"] = old
         if options.kl_coef and self.ref_model is not None:
@@ -250,17 +250,17 @@ class DiffuGRPOTrainer(DenoisedRollouts):
             of_pass("kl_cov_mask"),
         )
         result = token_loss(
-            options.objective, log_p, views, loss_inputs, options.loss, options.kl_coef
+            options.loss_type, log_p, views, loss_inputs, options.loss, options.kl_coef
         )
         # 3. its share of the step's loss
         processes, tokens = self.accelerator.num_processes, inputs["loss_tokens"][k]
-        if options.objective == "bnpo" and options.optimizer.micro_batch_size is not None:
+        if options.loss_type == "bnpo" and options.optimizer.micro_batch_size is not None:
             # d1's: each micro-batch has the same weight, whatever its number of tokens
             tokens = result.loss_mask.sum() * self.slices * processes
         loss = aggregate(
             result.loss,
             result.loss_mask,
-            RL_LOSSES[options.objective].normalizer,
+            RL_LOSSES[options.loss_type].normalizer,
             tokens=tokens,
             rows=self.rollout_rows,
             gen_length=self.sampler.gen_length,

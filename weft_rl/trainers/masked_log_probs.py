@@ -57,18 +57,18 @@ def draw_views(
         case "coupled":
             return estimators.coupled(answer, generators)
         case "random_mask":
-            return estimators.random_mask(answer, generators, masks.draws)
+            return estimators.random_mask(answer, generators, masks.num_mc_samples)
         case "elbo":
             return estimators.elbo(
                 answer,
                 generators,
-                masks.draws,
-                times=masks.times,
+                masks.num_mc_samples,
+                times=masks.t_sampling,
                 complement=masks.complement,
-                block_length=block_length if masks.by_block else None,
+                block_length=block_length if masks.blockwise else None,
             )
         case "trace" if rows.unmask_step is not None:
-            return estimators.trace(answer, rows.unmask_step, masks.draws)
+            return estimators.trace(answer, rows.unmask_step, masks.num_mc_samples)
     raise ValueError(f"estimator={estimator!r}: unknown, or without the sampler's trace")
 
 

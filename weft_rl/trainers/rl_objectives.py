@@ -43,7 +43,7 @@ class TokenLoss:
 
 
 def token_loss(
-    objective: str,
+    loss_type: str,
     log_p: Tensor,
     views: MaskedViews,
     inputs: LossInputs,
@@ -55,7 +55,7 @@ def token_loss(
     new = token_estimate(log_p, weight)
     old = new.detach() if inputs.old is None else inputs.old
     clipped, kl = None, None
-    match RL_LOSSES[objective].formula:
+    match RL_LOSSES[loss_type].formula:
         case "reinforce":
             loss = reinforce_loss(new, a)
         case "spg":
@@ -71,7 +71,7 @@ def token_loss(
             if inputs.kl_cov_mask is not None:
                 loss = loss + options.kl_cov_coef * (new - old).abs() * inputs.kl_cov_mask
     if kl_coef and inputs.reference is not None:
-        if options.kl == "sequence":
+        if options.kl_estimator == "k2_sequence":
             kl = kl_k2_sequence(new, inputs.reference, loss_mask)
         else:
             kl = kl_k3(new, inputs.reference)

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOTrainer
 
-from weft_rl.config.schema import RLConfig
+from weft_rl.config.rl import RLConfig
 from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.diffusion.advantages import equal_groups, group_advantages, wd1_weights
 from weft_rl.diffusion.logprob_estimators import NEVER
@@ -115,7 +115,7 @@ class DenoisedRollouts(GRPOTrainer):
     def _mask_seeds(self, rows: int) -> Tensor:
         """A seed for each row and pass, shared by a group or not: (N, mu) long."""
         first = self.accelerator.process_index * rows
-        shared = 1 if self.options.masks.per == "row" else self.group
+        shared = self.group if self.options.masks.share_group_masks else 1
         seeds = [
             [
                 seed_for(self.seed, "prompt mask", *self.rollout_key, (first + row) // shared, k)
@@ -140,7 +140,7 @@ class DenoisedRollouts(GRPOTrainer):
 
     def _advantages(self, centered: Tensor) -> Tensor:
         """From TRL's rewards minus their groups' means to the loss's advantages: (N,)."""
-        options, is_wd1 = self.options.loss, self.options.objective == "wd1"
+        options, is_wd1 = self.options.loss, self.options.loss_type == "wd1"
         if options.baseline == "mean" and not is_wd1:
             return centered
         gathered = self.accelerator.gather(centered)  # a group may be split over processes

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from weft_rl.config.extras import require_package
+from weft_rl.cli import require_extra
 from weft_rl.config.fields import shown
 
 PROJECT = "weft-rl"
@@ -18,7 +18,7 @@ TRACKERS = "trackers"
 def check_trackers(trackers: Sequence[str]) -> None:
     """Raise UserError for a tracker whose package is not installed."""
     for tracker in trackers:
-        require_package(tracker, f"trackers={shown([*trackers])}")
+        require_extra(tracker, f"trackers={shown([*trackers])}")
 
 
 def tracker_folder(run: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The arguments of a command: key=value pairs, its two flags, and what was meant by other forms."""
+"""Command-line arguments: key=value pairs, two flags, and suggestions for other forms."""
 
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
@@ -6,16 +6,17 @@ from typing import Any, get_origin
 
 from weft_rl.config.fields import Leaf, leaves, shown
 from weft_rl.errors import UserError
+from weft_rl.runs.renamed import RENAMED, renamed
 
 _FLAGS = ("--help", "-h", "--print-config")
-# Below this likeness difflib's nearest key has little to do with what was typed.
-_ALIKE = 0.7
+# Below this ratio the nearest key is unrelated to the given one; chosen by hand.
+_SIMILAR = 0.7
 
 
 def flags(argv: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], str]:
-    """The arguments without flags, and --help, --print-config or nothing.
+    """Split off the flag: the other arguments, and --help, --print-config or "".
 
-    known: the keys that may follow dashes by mistake. Raises UserError for any other flag."""
+    known: option keys, suggested for an unknown flag. Raises UserError for an unknown flag."""
     words, wanted = [], ""
     for i, word in enumerate(argv):
         if word in ("--help", "-h"):
@@ -30,7 +31,7 @@ def flags(argv: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], str
 
 
 def _dashed(word: str, after: Sequence[str], known: Mapping[str, Any]) -> str:
-    """What is wrong with a word that begins with a dash: an option has the form key=value."""
+    """The error message for an unknown flag."""
     key, equals, value = word.lstrip("-").partition("=")
     if f"--{key}" in _FLAGS and equals:
         return f"{shown(word)}: --{key} takes no value; write --{key}"
@@ -47,7 +48,7 @@ def _dashed(word: str, after: Sequence[str], known: Mapping[str, Any]) -> str:
 
 
 def is_value(word: str, known: Mapping[str, Any]) -> bool:
-    """Whether a word that follows a key is its value: neither a flag nor an option itself."""
+    """Whether an argument can be a value: neither a flag nor an option."""
     is_flag = word.startswith("-") and not word[1:2].isdigit()
     return word != "" and not is_flag and word.partition("=")[0] not in known
 
@@ -55,7 +56,7 @@ def is_value(word: str, known: Mapping[str, Any]) -> bool:
 def pairs_of(
     schema: type[Any], words: Sequence[str], positional: str | None, extra: Sequence[str] = ()
 ) -> dict[str, str | list[str]]:
-    """Each given key with its text. Raises UserError for unknown, malformed and repeated ones."""
+    """Map each key to its text. Raises UserError for unknown, malformed and repeated options."""
     known = leaves(schema)
     pairs: dict[str, str | list[str]] = {}
     loose: list[str] = []
@@ -67,6 +68,9 @@ def pairs_of(
         if positional is not None and (not (equals or is_key) or "/" in key):
             loose.append(word)
             continue
+        if key in RENAMED and key not in known:
+            new = " ".join(f"{name}={shown(value)}" for name, value in renamed(key, text).items())
+            raise UserError(f"{shown(word)}: renamed; write {new if equals else RENAMED[key]}")
         if key not in known and key not in extra:
             raise UserError(f"{shown(word) or repr(word)}: {_unknown(key, bool(equals), known)}")
         if not equals:
@@ -87,14 +91,14 @@ def pairs_of(
 
 
 def _value_after(words: Sequence[str], known: Mapping[str, Any]) -> str:
-    """The value that stands apart from its key, with or without an equals sign before it."""
+    """The value after a blank, with or without an equals sign before it."""
     rest = [word.removeprefix("=") for word in words[:2]]
     value = next((word for word in rest if word), "")
     return shown(value) if is_value(value, known) and "=" not in value else ""
 
 
 def _unknown(key: str, equals: bool, known: Mapping[str, Leaf]) -> str:
-    """What is wrong with a key that is no option, and the nearest ones."""
+    """The error message for an unknown key, with the nearest options."""
     inside = [full for full in known if full.startswith(f"{key}.")]
     if inside:
         return f"is a group of options; set one of them, like {inside[0]}=..."
@@ -104,7 +108,7 @@ def _unknown(key: str, equals: bool, known: Mapping[str, Leaf]) -> str:
 
 
 def nearest(key: str, known: Mapping[str, Any]) -> list[str]:
-    """The known keys that are most like this one; none where nothing is like it."""
+    """The most similar known keys; empty if none is similar."""
     key = key[:100]  # difflib's time grows with the square of the length
     block, _, name = key.rpartition(".")
     # rl.lr, lr: the first letters of a name's words
@@ -122,7 +126,7 @@ def nearest(key: str, known: Mapping[str, Any]) -> list[str]:
         for full in known
     }
     best = max(likeness.values(), default=0.0)
-    return [full for full, value in likeness.items() if value == best and best >= _ALIKE]
+    return [full for full, value in likeness.items() if value == best and best >= _SIMILAR]
 
 
 def _initials(key: str) -> str:

@@ -1,4 +1,4 @@
-"""Numbers that may have been meant where an option cannot have the one that was given."""
+"""Valid values near an invalid one, for suggestions in errors."""
 
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
@@ -7,14 +7,15 @@ from math import ceil, floor, isfinite
 from typing import Any, Literal, get_args, get_origin
 
 _WORDS = {"yes": True, "on": True, "1": True, "no": False, "off": False, "0": False}
-_DIGITS = 18  # of a number that somebody meant
-_SEARCHED = 10_000  # numbers on each side of a bad one
-_NAMED = 8  # of which the first is named that goes with the other options
+_DIGITS = 18  # longer numbers are not corrected
+_SEARCHED = 10_000  # candidates on each side
+_NAMED = 8  # candidates returned at most
 
 
 def candidates(kind: Any, bounds: Mapping[str, float], value: Any) -> list[Any]:
-    """Values of an option's type near a bad one, the likeliest first: itself in the right type,
-    then within the bounds. Empty where nothing can be made of it."""
+    """Values of the right type near an invalid value: converted, then moved into the bounds.
+
+    Most likely first; empty if the value cannot be converted."""
     if type(None) in get_args(kind):
         inner = next(each for each in get_args(kind) if each is not type(None))
         return [*candidates(inner, bounds, value), None]
@@ -40,7 +41,7 @@ def candidates(kind: Any, bounds: Mapping[str, float], value: Any) -> list[Any]:
 
 
 def _number(value: Any) -> Decimal | None:
-    """The number that a value or text states; None for none, and for one without an end."""
+    """Parse a number; None if it is not a finite number of ordinary size."""
     if isinstance(value, bool):
         return None
     text = str(value).strip().replace("_", "")
@@ -55,7 +56,7 @@ def _number(value: Any) -> Decimal | None:
 
 
 def _whole(number: Decimal, bounds: Mapping[str, float]) -> Iterator[int]:
-    """The nearest whole number within the bounds, then those beside it."""
+    """The nearest integer within the bounds, then its neighbors."""
     low = ceil(bounds["at_least"]) if "at_least" in bounds else None
     if "above" in bounds:
         low = floor(bounds["above"]) + 1
@@ -71,7 +72,7 @@ def _whole(number: Decimal, bounds: Mapping[str, float]) -> Iterator[int]:
 
 
 def _real(number: float, bounds: Mapping[str, float]) -> Iterator[float]:
-    """The number itself, or the bound that it is beyond where that may be taken."""
+    """The number clipped to its inclusive bounds."""
     for name, beyond in (("at_least", max), ("at_most", min)):
         if name in bounds:
             number = beyond(number, float(bounds[name]))
@@ -82,7 +83,7 @@ def _real(number: float, bounds: Mapping[str, float]) -> Iterator[float]:
 def nearest_whole(
     value: int, accept: Callable[[int], bool], least: int = 1, most: int | None = None
 ) -> list[int]:
-    """Some whole numbers nearest to a value, from `least` to `most`, that a rule takes."""
+    """Integers in [least, most] that `accept` accepts, nearest to the value first."""
     value = value if most is None else min(value, most)
     reach = _SEARCHED if most is None else min(_SEARCHED, max(value - least, most - value) + 1)
     near = (

@@ -1,0 +1,96 @@
+"""Options of the diffusion sampler."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from weft_rl.config.fields import Block, about, option, require
+from weft_rl.config.near_values import nearest_whole
+
+
+def _goes_with(length: int, width: int, steps: int) -> bool:
+    """Whether the length is a multiple of the width, and the steps of the number of blocks."""
+    return length % width == 0 and steps <= length and steps % (length // width) == 0
+
+
+@dataclass(frozen=True)
+class SamplerConfig(Block):
+    """Generation: blocks, steps, unmasking rule, KV cache."""
+
+    prefix: ClassVar[str] = "sampler."
+
+    gen_length: int = field(metadata=about("tokens generated after the prompt", at_least=1))
+    block_length: int = field(
+        metadata=about("tokens per block; blocks are generated left to right", at_least=1)
+    )
+    steps: int = field(
+        metadata=about("denoising steps in total; a multiple of the number of blocks", at_least=1)
+    )
+    temperature: float = option(0.0, "sampling temperature; 0: greedy", at_least=0)
+    remasking: Literal["low_confidence", "random"] = option(
+        "low_confidence", "tokens that stay masked: the least confident, or random ones"
+    )
+    cfg_scale: float = option(0.0, "classifier-free guidance scale; 0: off", at_least=0)
+    cache: Literal["none", "prefix", "dual"] = option(
+        "none", "KV cache within a block: none (exact), prefix, or dual (prefix and suffix)"
+    )
+    threshold: float | None = option(
+        None,
+        "unmask all tokens with at least this probability, not a fixed number per step; null: off",
+        at_least=0,
+        at_most=1,
+    )
+    early_stop: bool = option(True, "stop a row when all tokens up to its end token are unmasked")
+    trace: bool = option(False, "record the step at which each token is unmasked")
+    factor: float | None = option(
+        None, "unmask n tokens while the n-th has probability 1 - factor / (n + 1)", at_least=0
+    )
+    refresh_every: int | None = option(
+        None,
+        "steps between full forward passes of a block with a cache; null: only the first step",
+        at_least=1,
+    )
+    end_tokens: Literal["free", "late", "never", "no_eos"] = option(
+        "free",
+        "end tokens: sampled freely, unmasked last in a block, or never; no_eos: only the end of "
+        "text is never sampled (LLaDA's logits_eos_inf)",
+    )
+    compile: bool = option(
+        False,
+        "torch.compile the model; batches keep their shape, finished rows included",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        length, width, steps = self.gen_length, self.block_length, self.steps
+        count = max(length // width, 1)
+
+        def lengths() -> list[int]:
+            return nearest_whole(length, lambda each: _goes_with(each, width, steps))
+
+        def numbers() -> list[int]:
+            return nearest_whole(steps, lambda each: _goes_with(length, width, each), most=length)
+
+        rule = f"must be a multiple of sampler.block_length={width}"
+        require(length % width == 0, "sampler.gen_length", length, rule, lengths)
+        rule = (
+            f"must be a multiple of the {count} blocks (sampler.gen_length / sampler.block_length)"
+        )
+        require(steps % count == 0, "sampler.steps", steps, rule, numbers)
+        rule = "must be at most sampler.gen_length: each step unmasks at least one token"
+        require(steps <= length, "sampler.steps", steps, rule, numbers)
+        rule = "needs a cache; use sampler.cache=prefix or dual, or null"
+        usable = self.refresh_every is None or self.cache != "none"
+        require(usable, "sampler.refresh_every", self.refresh_every, rule)
+        rule = "needs confidences; use sampler.remasking=low_confidence, or null"
+        by_confidence = self.remasking == "low_confidence"
+        for name, value in (("threshold", self.threshold), ("factor", self.factor)):
+            require(value is None or by_confidence, f"sampler.{name}", value, rule)
+        rule = f"excludes sampler.threshold={self.threshold}; set one of them to null"
+        usable = self.factor is None or self.threshold is None
+        require(usable, "sampler.factor", self.factor, rule)
+
+    @property
+    def most_steps(self) -> int:
+        """Upper bound on the steps: a threshold or factor may unmask one token per step."""
+        by_confidence = self.threshold is not None or self.factor is not None
+        return self.gen_length if by_confidence else self.steps
