@@ -73,7 +73,7 @@ _WITHOUT_REPORT = """
 import sys
 from functools import partial
 from weft_rl.cli import execute
-from weft_rl.pipeline import main
+from weft_rl.pipeline.run import main
 sys.exit(execute("weft_rl.pipeline", partial(main, report=False), sys.argv[1:]))
 """
 _PR_SET_PDEATHSIG = 1  # Linux, sys/prctl.h

@@ -58,7 +58,7 @@ def test_the_tables_are_the_comparisons(folder):
     text, page = read(folder)
     differences, recipes, scores = page.tables
     assert recipes[1:] == [
-        ["SFT", "all alike", "1 / t"],
+        ["SFT", "uniform", "1 / t"],
         ["WeFT", "root of the entropy", "1 / t_i"],
     ]
     assert differences[1] == [

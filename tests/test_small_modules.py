@@ -156,7 +156,7 @@ def test_log_probs_of_two_rows_of_one_group():
 
 
 def test_log_probs_refuse_places_that_do_not_fit():
-    with pytest.raises(ValueError, match="places"):
+    with pytest.raises(ValueError, match="index"):
         token_log_probs(torch.zeros(1, 2, 3), torch.zeros(2, 2).long(), torch.zeros(1).long())
 
 
