@@ -67,6 +67,7 @@ def test_every_method_runs_through_the_stage(start, tmp_path):
 @pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one(start, tmp_path):
     words = ["rl.max_steps=5", "rl.num_iterations=3", "rl.save_steps=2", "rl.estimator=coupled"]
+    words.append("reliability.keep_checkpoints=null")
     whole = run(start, tmp_path / "whole", *words)
     folder = tmp_path / "part"
     run(start, folder, *words)
