@@ -1,6 +1,7 @@
 """The tables of cold starts, RL losses and estimators, and what reads them."""
 
 import inspect
+import json
 import pkgutil
 from importlib import import_module
 
@@ -13,6 +14,9 @@ from weft_rl.config.schema import COLD_STARTS, RunConfig
 from weft_rl.diffusion.recipes import RECIPES, Recipe
 from weft_rl.diffusion.rl_methods import ESTIMATORS, RL_LOSSES
 from weft_rl.errors import UserError
+from weft_rl.pipeline.run import main
+from weft_rl.plan.command import make_plan
+from weft_rl.plan.config import PlanConfig
 from weft_rl.report.comparison_tables import label
 from weft_rl.stages import STAGE_RUNNERS
 from weft_rl.trainers.infra.compat import PRIVATE_OVERRIDES
@@ -53,6 +57,26 @@ def test_options_take_the_valid_pairs(loss, estimator):
         with pytest.raises(UserError, match=rf"^rl.loss_type={loss}: "):
             load_run_config(words, command="t")
     assert isinstance(RunConfig().rl.estimator, str)
+
+
+@pytest.mark.slow
+def test_an_alias_needs_one_record(start, tmp_path):
+    """`gift` is weft under another name, for stages, evaluation, report and planner."""
+    words = ["preset=tiny", f"model={start}", "device=cpu", "cold_start.records=8"]
+    words += ["cold_start.epochs=2", "cold_start.batch_size=4", "sampler.steps=4"]
+    words += ["rl.num_prompts=2", "rl.num_generations=2", "rl.max_steps=2", "eval.num_records=2"]
+    runs, plans = {}, {}
+    for name in ("weft", "gift"):
+        given = [*words, f"stages=[{name},rl]", f"out={tmp_path / name}"]
+        assert main(given) == 0
+        rows = (tmp_path / name / "metrics.jsonl").read_text().replace(f'"{name}"', '"it"')
+        lines = [json.loads(row) for row in rows.splitlines()]
+        runs[name] = [{key: row[key] for key in row.keys() - {"time_s"}} for row in lines]
+        plans[name] = make_plan(load_run_config(given, command="t"), PlanConfig("cpu"), name)
+    assert runs["gift"] == runs["weft"]
+    assert plans["gift"]._replace(stage="") == plans["weft"]._replace(stage="")
+    assert "cold start: GIFT" in (tmp_path / "gift" / "report.html").read_text()
+    assert {"gift", "rl"} <= {*json.loads((tmp_path / "gift" / "eval.json").read_text())}
 
 
 def _classes():

@@ -83,6 +83,7 @@ RECIPES: Mapping[str, Recipe] = {
     for recipe in (
         _SFT,
         _WEFT,
+        replace(_WEFT, name="gift", label="GIFT", source="GIFT, the new name of WeFT"),
         replace(
             _WEFT,
             name="weft_paper",
