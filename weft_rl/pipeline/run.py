@@ -55,9 +55,10 @@ def main(argv: Sequence[str], *, report: bool = True) -> int:
 
 
 def check_stages(config: RunConfig) -> None:
-    """Raise UserError for what any unfinished stage would refuse, before anything is written."""
-    # imported here: --help and wrong options must not wait for torch
-    from weft_rl.stages.checks import check
+    """Raise UserError for what any stage that is still to run would refuse: each is asked before
+    the first one begins, and before anything is written."""
+    # imported here: a help text or a wrong option must not wait for torch
+    from weft_rl.stages import check
 
     check(config, finished_stages(Path(config.out)) if config.out else {})
 
@@ -68,10 +69,10 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     argv: the arguments behind the configuration. Raises Interrupted, with the command that resumes
     the run, after a signal, and OutOfMemory."""
     point_trackers(config.trackers, run)
-    # imported here: --help and wrong options must not wait for torch
+    # imported here: a help text or a wrong option must not wait for torch
+    from weft_rl.stages import STAGE_RUNNERS
     from weft_rl.stages.context import StageContext, leave_together, quiet_libraries
     from weft_rl.stages.evaluate import run as evaluate
-    from weft_rl.stages.registry import STAGE_RUNNERS
 
     quiet_libraries()
     is_first = rank_and_world()[0] == 0
