@@ -19,16 +19,14 @@ from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import Recipe
 
 BATCH, PROMPT_SHARE, EPOCHS_KEPT = 4, 0.1, 5  # s1K's prompts are a small part of its records
-WEFT = Recipe("sqrt_entropy")
 METHODS = {
-    "SFT": (Recipe("uniform"), {}),
-    "fresh": (WEFT, {}),
-    "fresh, bf16": (WEFT, {"estimate_bf16": True}),
-    "cached": (WEFT, {"refresh_every": EPOCHS_KEPT}),
-    "cached, bf16": (WEFT, {"refresh_every": EPOCHS_KEPT, "estimate_bf16": True}),
+    "SFT": ("sft", {}),
+    "WeFT fresh": ("weft", {}),
+    "WeFT fresh, bf16 estimate": ("weft", {"entropy_bf16": True}),
+    "WeFT cached": ("weft", {"refresh_epochs": EPOCHS_KEPT}),
+    "WeFT cached, bf16 estimate": ("weft", {"refresh_epochs": EPOCHS_KEPT, "entropy_bf16": True}),
 }
 # (vocabulary, length): growth with both
 SHAPES = [(32768, 128), (32768, 256), (65536, 128)]
@@ -49,7 +47,7 @@ def prepared(method: str, vocab_size: int, length: int, folder: str) -> ColdStar
     )
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, vocab_size - 4, (BATCH, length), generator=generator).tolist()
-    objective, options = METHODS[method]
+    recipe, options = METHODS[method]
     trainer = ColdStartTrainer(
         model=fresh_model(config, 0),
         args=TrainingArguments(
@@ -57,7 +55,7 @@ def prepared(method: str, vocab_size: int, length: int, folder: str) -> ColdStar
         ),
         train_dataset=[Example(i, row, int(PROMPT_SHARE * length)) for i, row in enumerate(ids)],
         data_collator=AnswerCollator(config.pad_token_id),
-        objective=objective,
+        recipe=recipe,
         seed=0,
         **options,
     )
@@ -84,7 +82,7 @@ def timed(vocab_size: int, length: int, rounds: int) -> dict[str, float]:
         seconds: dict[str, list[float]] = {name: [] for name in METHODS}
         for trainer in trainers.values():
             step(trainer, 0)
-            trainer.estimates.since.clear()
+            trainer.entropy_cache.epochs.clear()
         names = [*METHODS]
         for turn in range(rounds):
             taken = dict.fromkeys(METHODS, 0.0)

@@ -71,8 +71,7 @@ def whole_step(model: LLaDAForMaskedLM, x0: Tensor, *, parts: bool) -> None:
     masked = torch.rand(x0.shape, generator=generator) < 0.5
     xt, half, every = x0.masked_fill(masked, 0), torch.full(x0.shape, 0.5), torch.ones_like(masked)
     if parts:
-        batch = {"x0": x0, "attention_mask": every.long()}
-        nll = masked_nll(model, batch, xt, masked)
+        nll = masked_nll(model, x0, xt, masked, every.long())
         loss = sequence_losses(nll, masked, half, every).mean()
     else:
         loss = denoising_loss(model(xt).logits, x0, masked, half, every)

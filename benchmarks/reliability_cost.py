@@ -19,9 +19,10 @@ from transformers import Trainer
 from weft_rl.config.load import load_run_config
 from weft_rl.stages.context import StageContext  # noqa: TID251 - training alone is timed
 from weft_rl.stages.rl import run  # noqa: TID251
-from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints
+from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
+from weft_rl.trainers.infra.atomic_checkpoints import ResumableTrainer
 from weft_rl.trainers.infra.callbacks import StopOnSignal
-from weft_rl.trainers.infra.nonfinite_guard import FiniteSteps
+from weft_rl.trainers.infra.nonfinite_guard import NonFiniteGuard
 
 # steps of a turn, and so between checkpoints, as the preset has it; turns of each side
 STEPS, ROUNDS = 50, 11
@@ -31,9 +32,9 @@ STEPS, ROUNDS = 50, 11
 def without() -> Generator[None]:
     """The trainer as it would be without its safeguards."""
     with (
-        patch.object(FiniteSteps, "checked", lambda _, loss, records: loss),
-        patch.object(FiniteSteps, "_get_grad_norm", Trainer._get_grad_norm),
-        patch.object(AtomicCheckpoints, "_save_checkpoint", Trainer._save_checkpoint),
+        patch.object(NonFiniteGuard, "compute_loss", DiffuGRPOTrainer.compute_loss),
+        patch.object(NonFiniteGuard, "_get_grad_norm", Trainer._get_grad_norm),
+        patch.object(ResumableTrainer, "publish_checkpoint", lambda _: None),
         patch.object(StopOnSignal, "on_step_end", lambda *_, **__: None),
     ):
         yield

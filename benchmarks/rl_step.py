@@ -27,7 +27,7 @@ from weft_rl.data.tasks import task_prompt, training_records
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.rewards.sudoku import cell_accuracy
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
-from weft_rl.trainers.infra.compat import RECOMPUTE
+from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
 from weft_rl.trainers.reward_adapter import trl_rewards
 
 PROMPTS, G, T, STEPS, TEMPERATURE, MAX_GRAD_NORM = 32, 8, 32, 16, 1.0, 0.5
@@ -66,7 +66,7 @@ def built(start: str, passes: int, per: str, folder: str) -> DiffuGRPOTrainer:
             beta=0.0,
             scale_rewards="none",
             disable_dropout=True,
-            **{RECOMPUTE: False},
+            **{ACTIVATION_CHECKPOINTING: False},
             max_steps=1,
         ),
         train_dataset=Dataset.from_list(ITEMS),
@@ -149,7 +149,7 @@ def log_prob_passes(start: str, folder: str, rounds: int) -> dict[str, dict[str,
 
     def forward(per: str) -> None:
         with torch.no_grad():
-            sides[per]._estimate(sides[per].model, slices[per], 1)
+            sides[per].log_probs(sides[per].model, slices[per], 1)
 
     def backward(per: str) -> None:
         sides[per].model.zero_grad()

@@ -18,7 +18,7 @@ from transformers import TrainingArguments
 from benchmarks.machine import save
 from weft_rl.data.sft_examples import encode_traces
 from weft_rl.data.toy.tiny import cold_start_traces
-from weft_rl.diffusion.exact_elbo import clock_probability, elbo_weights
+from weft_rl.diffusion.exact_elbo import elbo_weights, survival_mask_probability
 from weft_rl.diffusion.noise import TIME_MARGIN
 from weft_rl.diffusion.rates import mean_rate, token_rates, usable_rates
 from weft_rl.models.loading import load_model
@@ -26,7 +26,6 @@ from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import Recipe
 
 LENGTH, VOCAB, MODELS, NODES = 5, 3, 100, 120
 DRAWS, BATCH = 4000, 16  # of the comparison of times
@@ -88,7 +87,7 @@ def drawn(
     answer = torch.ones(len(clock), LENGTH, dtype=torch.bool)
     beta = beta.expand(len(clock), -1)
     beta_ref = mean_rate(beta, answer)
-    probability = clock_probability(clock, beta, beta_ref)[:, None]  # (N, 1, L)
+    probability = survival_mask_probability(clock, beta, beta_ref)[:, None]  # (N, 1, L)
     weight = torch.ones_like(probability)
     if method == "slope":
         ratio = beta / beta_ref
@@ -190,9 +189,9 @@ def designs() -> list[dict]:
                 model=network,
                 args=arguments,
                 data_collator=AnswerCollator(network.config.pad_token_id),
-                objective=Recipe("sqrt_entropy"),
+                recipe="weft",
                 seed=0,
-                times=name,  # ty: ignore[invalid-argument-type] - one of its literals
+                t_sampling=name,  # ty: ignore[invalid-argument-type] - one of its literals
             )
             values = []
             for epoch in range(DRAWS):

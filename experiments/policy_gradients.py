@@ -24,7 +24,8 @@ from weft_rl.diffusion import logprob_estimators as estimators
 from weft_rl.diffusion.advantages import group_advantages, wd1_weights
 from weft_rl.diffusion.logprob_estimators import MaskedViews
 from weft_rl.diffusion.policy_losses import aggregate
-from weft_rl.trainers.rl_objectives import LossInputs, normalizer_of, token_loss
+from weft_rl.diffusion.rl_methods import RL_LOSSES
+from weft_rl.trainers.rl_objectives import LossInputs, token_loss
 
 V, T, G = 3, 3, 8
 MASK = V
@@ -135,9 +136,9 @@ def gradients(
     views = replace(views, weight=views.weight.double())
     found = token_loss(objective, log_p, views, LossInputs(a), LossConfig(), 0.0)
     sizes = {"rows": G, "gen_length": T, "group": G}
-    parts = zip(found.loss.split(G), found.scored.split(G), strict=True)
+    parts = zip(found.loss.split(G), found.loss_mask.split(G), strict=True)
     losses = [
-        aggregate(loss, scored, normalizer_of(objective), tokens=scored.sum(), **sizes)
+        aggregate(loss, scored, RL_LOSSES[objective].normalizer, tokens=scored.sum(), **sizes)
         for loss, scored in parts
     ]
     (by_token,) = torch.autograd.grad(torch.stack(losses).sum(), log_p)

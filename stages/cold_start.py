@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on reasoning traces: sft, weft and the other rates."""
+"""Supervised fine-tuning on reasoning traces, by one of the recipes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,18 +21,18 @@ from weft_rl.data.text import decode_completion
 from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.data.trace_schemas import Trace, turns_of
 from weft_rl.data.trace_selection import read_traces
+from weft_rl.diffusion.recipes import RECIPES
 from weft_rl.distributed import rank_and_world
 from weft_rl.errors import UserError
 from weft_rl.io.terminal import Console
 from weft_rl.models.loading import load_tokenizer
 from weft_rl.runs.folder import ENTROPY_HEATMAP
-from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, surface_of, train
-from weft_rl.trainers.cold_start import ColdStartTrainer
-from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.entropy_pass import multiplies_bf16
-from weft_rl.trainers.infra.length_sampler import GroupedByLength
-from weft_rl.trainers.infra.token_heat import SHOWN, write_heat
-from weft_rl.trainers.recipes import recipe_of
+from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, model_files, train
+from weft_rl.trainers.collator import IGNORED, AnswerCollator
+from weft_rl.trainers.entropy_pass import has_bf16_matmul
+from weft_rl.trainers.infra.length_sampler import LengthGroupedOrder
+from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
+from weft_rl.trainers.infra.token_entropy_log import HEATMAP_EXAMPLES, write_heatmap
 
 
 def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:
@@ -45,9 +45,9 @@ def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:
 def examples_of(
     context: StageContext, tokenizer: PreTrainedTokenizerBase, model_config: PreTrainedConfig
 ) -> Examples:
-    """The records as token ids; prints how many were left out or cut, and why.
+    """The records as token ids; prints how many were dropped or cut, and why.
 
-    Raises UserError when none is left, and for more tokens than the model has positions for."""
+    Raises UserError if none is left, or if one has more tokens than the model has positions."""
     examples, lines = encoded(context.config, ModelFiles(tokenizer, model_config), context.stage)
     lines[0] = f"{context.stage}: {lines[0]}"
     if rank_and_world()[0] == 0:
@@ -56,13 +56,13 @@ def examples_of(
 
 
 def encoded(
-    config: RunConfig, surface: ModelFiles, label: str | None = None
+    config: RunConfig, files: ModelFiles, label: str | None = None
 ) -> tuple[Examples, list[str]]:
-    """The records as token ids, and lines on how many were left out or cut, and why.
+    """The records as token ids, and lines about how many were dropped or cut, and why.
 
-    label: named by the progress bar; None: no bar."""
+    label: of the progress bar; None: no bar."""
     options, console = config.cold_start.data, Console(stderr=True)
-    tokenizer, model_config = surface
+    tokenizer, model_config = files
     reject = Rejects(options.bad_records)
     traces = load_traces(config, reject)
     turns = traces
@@ -88,7 +88,7 @@ def encoded(
     if not examples:
         raise UserError(
             f"data={config.data}: no record is left, {dropped} are {limit}, "
-            f"{len(reject.reasons)} cannot be used; raise the length, or look at the records"
+            f"{len(reject.reasons)} cannot be used; raise the length, or check the records"
         )
     longest = max(examples.lengths())
     positions = model_config.max_position_embeddings
@@ -109,19 +109,20 @@ def encoded(
     return examples, lines + reject.summary()
 
 
-def check(config: RunConfig, surface: ModelFiles) -> None:
-    """Raise UserError for what the stage would stumble over."""
-    encoded(config, surface)
+def check(config: RunConfig, files: ModelFiles) -> None:
+    """Raise UserError for what the stage would refuse."""
+    encoded(config, files)
     reference = config.cold_start.ref_model
-    if reference is not None and "rho1" in config.stages:
-        size = surface_of(reference).network.vocab_size
-        rule = f"has {size} tokens, and the model has {surface.network.vocab_size}; name another"
-        fits = size == surface.network.vocab_size
+    wanted = any(RECIPES[s].needs_reference for s in config.stages if s in RECIPES)
+    if reference is not None and wanted:
+        size = model_files(reference).network.vocab_size
+        rule = f"has {size} tokens, and the model has {files.network.vocab_size}; name another"
+        fits = size == files.network.vocab_size
         require(fits, "cold_start.ref_model", reference, rule)
 
 
 def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataConfig) -> list[str]:
-    """What is trained of chats and their thoughts; nothing where the records are of one turn."""
+    """Which turns of chats are trained on, and as what their thoughts; empty for single turns."""
     lines = []
     answers = len(traces) + sum(role == "assistant" for each in traces for role, _ in each.history)
     if any(trace.history for trace in traces):
@@ -140,43 +141,42 @@ def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataCo
 
 
 def run(context: StageContext) -> Path:
-    """Fine-tune from `context.start`; returns the last checkpoint."""
-    tokenizer = load_tokenizer(context.start)
+    """Fine-tune `context.init_checkpoint`; returns the last checkpoint."""
+    tokenizer = load_tokenizer(context.init_checkpoint)
     model = context.model()
     examples = examples_of(context, tokenizer, model.config)
     trainer = _trainer(context, model, tokenizer, examples)
     last = train(trainer, context)
-    if trainer.method.estimated == "entropy":
+    if trainer.recipe.statistic == "entropy":
         _write_entropies(context, trainer, tokenizer, examples)
     return last
 
 
 def _write_entropies(
     context: StageContext,
-    trainer: ColdStartTrainer,
+    trainer: ResumableColdStart,
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
 ) -> None:
-    """The mean entropies of tokens (the paper's Figure 2), and a few responses token by token.
-
-    Every process takes part in the forward and the sums; the first one writes."""
+    """Write the mean entropies of tokens (the paper's Figure 2) and a heat map; collective."""
 
     def spelling(token: int) -> str:
         return decode_completion(tokenizer, [token])
 
-    batch = trainer.data_collator(examples[:SHOWN])
+    batch = trainer.data_collator(examples[:HEATMAP_EXAMPLES])
     batch = {name: value.to(context.device) for name, value in batch.items()}
-    trainer.estimates.since.clear()  # of the trained model, not what was kept
+    trainer.entropy_cache.epochs.clear()  # of the trained model, not cached ones
     model: Any = trainer.model
-    entropy = trainer.estimated(model, batch)
-    table = trainer.token_table.of_all(trainer.accelerator)
+    entropy = trainer.entropies(model, batch)
+    table = trainer.token_table.reduced(trainer.accelerator)
     if not trainer.is_world_process_zero() or entropy is None:
         return
     table.write(context.run / f"token_entropy-{context.stage}.csv", spelling)
-    if "entropy" in trainer.method.rates:
-        rates = trainer.rates(entropy, batch["answer"])
+    if "entropy" in trainer.recipe.rates:
+        x0, answer = batch["input_ids"], batch["labels"] != IGNORED
+        rates = trainer.rates(entropy, answer)
         path = context.run / ENTROPY_HEATMAP.format(stage=context.stage)
-        write_heat(path, batch["x0"], batch["answer"], entropy, rates, spelling)
+        write_heatmap(path, x0, answer, entropy, rates, spelling)
 
 
 def _trainer(
@@ -184,9 +184,10 @@ def _trainer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
-) -> ColdStartTrainer:
+) -> ResumableColdStart:
     config, options = context.config, context.config.cold_start
-    estimate = options.entropy_pass
+    estimate, recipe = options.entropy_pass, RECIPES[context.stage]
+    recipe = recipe.resolved(options.loss_norm, options.exact_elbo)
     adapted = context.adapted(model, options.lora)
     args = TrainingArguments(
         **common_arguments(context, config.seed),
@@ -201,23 +202,24 @@ def _trainer(
         save_steps=options.save_steps,
     )
     records_a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return ColdStartTrainer(
+    return ResumableColdStart(
         model=adapted,
         args=args,
         train_dataset=examples,
         data_collator=AnswerCollator(int(model.config.pad_token_id), options.data.pad_in_answer),
         processing_class=tokenizer,
-        objective=recipe_of(context.stage, options.loss_norm, options.exact_elbo),
+        recipe=recipe,
         seed=config.seed,
-        times=options.t_sampling,
-        order=GroupedByLength(examples.lengths(), records_a_step, config.seed)
+        t_sampling=options.t_sampling,
+        order=LengthGroupedOrder(examples.lengths(), records_a_step, config.seed)
         if options.data.group_by_length
         else None,
-        refresh_every=estimate.refresh_every if estimate.rates == "cached" else 1,
-        estimate_dropout=estimate.dropout,
-        estimate_bf16=estimate.precision == "bf16"
-        or (estimate.precision == "auto" and multiplies_bf16(context.device)),
+        refresh_epochs=estimate.refresh_every if estimate.rates == "cached" else 1,
+        entropy_dropout=estimate.dropout,
+        entropy_bf16=estimate.precision == "bf16"
+        or (estimate.precision == "auto" and has_bf16_matmul(context.device)),
         reference=context.model(options.ref_model)
-        if context.stage == "rho1" and options.ref_model is not None
+        if recipe.needs_reference and options.ref_model is not None
         else None,
+        **context.trainer_arguments(),
     )

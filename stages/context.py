@@ -1,4 +1,4 @@
-"""What every stage is handed: the run folder, its configuration and the model to start from."""
+"""What every stage gets: the run directory, the options and the model that it trains."""
 
 import gc
 import os
@@ -25,21 +25,22 @@ from weft_rl.checkpoints.hub import resolve_checkpoint
 from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.schema import RunConfig
-from weft_rl.distributed import resolve_device
+from weft_rl.data.rejects import Rejects
+from weft_rl.distributed import rank_and_world, resolve_device
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.io.terminal import Console, one_line
 from weft_rl.models.loading import load_model, load_tokenizer, with_lora
 from weft_rl.runs.folder import METRICS, checkpoint_path, latest_valid_checkpoint
 from weft_rl.runs.jsonl import cut_lines
 from weft_rl.seeding import seed_for
-from weft_rl.stages.trackers import close_trackers, tracker_arguments
-from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints
+from weft_rl.trainers.infra.atomic_checkpoints import find_foreign_file
 from weft_rl.trainers.infra.callbacks import MetricsWriter, ProgressLine, StopOnSignal
-from weft_rl.trainers.infra.compat import RECOMPUTE
+from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
+from weft_rl.trainers.infra.nonfinite_guard import NonFiniteGuard
 from weft_rl.trainers.infra.rank_watchdog import RankWatchdog
-from weft_rl.trainers.infra.restorable import unusable
+from weft_rl.trainers.infra.trackers import close_trackers, tracker_arguments
 
-# What `accelerate launch` hands on from its file
+# What `accelerate launch` sets from its configuration file
 _MIXED_PRECISION = "ACCELERATE_MIXED_PRECISION"
 
 
@@ -57,7 +58,7 @@ class StageContext:
     config: RunConfig
     run: Path
     stage: str
-    start: str  # folder or hub id of the model that the stage starts from
+    init_checkpoint: str  # folder or hub id of the model that the stage begins from
 
     @property
     def device(self) -> torch.device:
@@ -65,47 +66,63 @@ class StageContext:
         return resolve_device(self.config.device)
 
     def model(self, place: str | None = None) -> PreTrainedModel:
-        """The model of a place, the start if none is named, as `memory` has it."""
+        """Load the model of a place, or the init checkpoint."""
         nf4 = self.config.memory.weights == "nf4"
-        return load_model(place or self.start, self.device, self.dtype, nf4=nf4)
+        return load_model(place or self.init_checkpoint, self.device, self.dtype, nf4=nf4)
 
     def adapted(self, model: PreTrainedModel, lora: LoraConfig) -> PreTrainedModel | PeftModel:
-        """The start with a fresh adapter, drawn from the run's seed; as it is for lora.r = 0."""
+        """Add an adapter that the run's seed initializes; the model itself for lora.r = 0."""
         seed = seed_for(self.config.seed, "lora")
-        return with_lora(model, lora, self.start, self.scratch / "step", seed)
+        return with_lora(model, lora, self.init_checkpoint, self.scratch / "step", seed)
 
     @property
     def dtype(self) -> torch.dtype:
-        """What weights are kept in; on a CPU bfloat16 is slower than float32, mostly by far."""
+        """Dtype of the weights; on a CPU bfloat16 is slower than float32, mostly by far."""
         config = self.config
-        auto = self.device.type == "cuda" and config.adapters_only
-        wide = {"float32": True, "auto": not auto}.get(config.memory.weights, False)
-        return torch.float32 if wide else torch.bfloat16
+        half = self.device.type == "cuda" and config.adapters_only
+        full = {"float32": True, "auto": not half}.get(config.memory.weights, False)
+        return torch.float32 if full else torch.bfloat16
 
     @property
     def autocasts(self) -> bool:
-        """Whether a training's products are taken in bfloat16 whatever its weights are kept in."""
+        """Whether training has bfloat16 matmuls whatever the dtype of the weights."""
         auto = self.device.type == "cuda" or os.environ.get(_MIXED_PRECISION) == "bf16"
         return {"bf16": True, "no": False}.get(self.config.memory.mixed_precision, auto)
 
     @property
     def scratch(self) -> Path:
-        """Where a checkpoint is written before it is renamed to its place."""
+        """Where checkpoints are written before they are renamed; the stage's own folder."""
         return self.run / "checkpoints" / f".{self.stage}"
 
+    def trainer_arguments(self) -> dict[str, Any]:
+        """What a stage's trainer takes beside its method."""
+        reliability = self.config.reliability
+        return {
+            "run": self.run,
+            "stage": self.stage,
+            "keep": reliability.keep_checkpoints,
+            "skip_steps": reliability.skip_steps,
+        }
 
-def surface_of(place: str) -> ModelFiles:
-    """The tokenizer of a folder or hub id and the configuration of its model, or of the one under
-    its adapters; of a hub's repository its small files are fetched."""
+
+def model_files(place: str) -> ModelFiles:
+    """Tokenizer and configuration of a folder or hub id, or of the base model of its adapter; from
+    the Hub only small files are fetched."""
     folder = resolve_checkpoint(place, weights=False)
-    below = resolve_checkpoint(base_of(str(folder)), weights=False)
-    network = AutoConfig.from_pretrained(below, trust_remote_code=False)
+    base = resolve_checkpoint(base_of(str(folder)), weights=False)
+    network = AutoConfig.from_pretrained(base, trust_remote_code=False)
     return ModelFiles(load_tokenizer(str(folder)), network)
 
 
+def print_rejects(title: str, rejects: Rejects) -> None:
+    """Print, in the first process, the title and the left-out records; nothing without any."""
+    lines = rejects.summary()
+    if lines and rank_and_world()[0] == 0:
+        Console().print("\n".join([title, *lines]), soft_wrap=True)
+
+
 def quiet_libraries() -> None:
-    """Leave the terminal to our own lines: no bars for files of kilobytes, no words of other
-    packages to themselves about what they will rename or cannot find."""
+    """Silence progress bars and messages of other packages."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
@@ -114,82 +131,83 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", "Could not find a config file in", module="peft")
 
 
-def train(trainer: AtomicCheckpoints, context: StageContext) -> Path:
-    """Run a prepared trainer to its end, from the newest checkpoint; returns the last checkpoint.
+def train(trainer: NonFiniteGuard, context: StageContext) -> Path:
+    """Run a trainer to its end, from the newest valid checkpoint; returns the last checkpoint.
 
     Raises Interrupted after a signal, once a checkpoint has been written."""
-    trainer.run, trainer.stage = context.run, context.stage
-    reliability = context.config.reliability
-    trainer.keep, trainer.skip_steps = reliability.keep_checkpoints, reliability.skip_steps
     trainer.remove_callback(PrinterCallback)
-    start = _start(trainer, context)
-    done = int(start.name.removeprefix("step-")) if start else -1
+    resumed = _resume_checkpoint(trainer, context)
+    step = int(resumed.name.removeprefix("step-")) if resumed else -1
     if trainer.is_world_process_zero():
-        shutil.rmtree(context.scratch, ignore_errors=True)  # what an interrupted writing left
-        trainer.drop_old()  # and an interrupted removing
-        cut_lines(context.run / METRICS, context.stage, done)
-        # a rollout bears the step that it comes after: the one after the checkpoint is made again
+        shutil.rmtree(context.scratch, ignore_errors=True)  # left by an interrupted save
+        trainer.drop_old()  # and by an interrupted removal
+        cut_lines(context.run / METRICS, context.stage, step)
+        # a rollout has the number of the step before it: the one after the checkpoint is repeated
         completions = context.run / "completions" / f"{context.stage}.jsonl"
-        cut_lines(completions, context.stage, done - 1)
-    line, stop = ProgressLine(context.stage), StopOnSignal()
-    callbacks: list[TrainerCallback] = [MetricsWriter(context.run, context.stage), line, stop]
-    for callback in callbacks:
-        trainer.add_callback(callback)
+        cut_lines(completions, context.stage, step - 1)
+    progress, stop = ProgressLine(context.stage), StopOnSignal()
+    callbacks: list[TrainerCallback] = [MetricsWriter(context.run, context.stage), progress, stop]
     rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
-    beat = RankWatchdog(rank, world, reliability.stall_timeout)
-    if world > 1:
-        trainer.add_callback(beat)
+    watchdog = RankWatchdog(rank, world, context.config.reliability.stall_timeout)
+    for callback in [*callbacks, watchdog] if world > 1 else callbacks:
+        trainer.add_callback(callback)
     try:
-        trainer.train(resume_from_checkpoint=str(start) if start else None)
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     except RuntimeError as error:
-        # gloo's and nccl's name an address at best
+        # gloo and nccl name an address at best
         lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
-        silent = beat.silent() if lost else []
+        silent = watchdog.silent() if lost else []
         if not silent:
             raise
         raise Interrupted(f"stage {context.stage}: {'; '.join(silent)}") from error
-    finally:  # where training ends with an error nobody tells the callbacks
-        beat.over.set()
-        line.progress.stop()
+    finally:  # callbacks are not called after an error
+        watchdog.over.set()
+        progress.progress.stop()
         stop.restore()
+        if trainer.is_world_process_zero():
+            shutil.rmtree(context.scratch, ignore_errors=True)
     close_trackers(context.config.trackers)
-    step = trainer.state.global_step
-    if stop.stopped and step < trainer.state.max_steps:
-        raise Interrupted(
-            f"stopped in stage {context.stage} after step {step} of {trainer.state.max_steps}"
-        )
+    step, last = trainer.state.global_step, trainer.state.max_steps
+    if stop.stopped and step < last:
+        raise Interrupted(f"stopped in stage {context.stage} after step {step} of {last}")
     return checkpoint_path(context.run, context.stage, step)
 
 
-def _start(trainer: AtomicCheckpoints, context: StageContext) -> Path | None:
-    """The checkpoint to go on from, which the first process looks for; None: from the beginning.
+def _resume_checkpoint(trainer: NonFiniteGuard, context: StageContext) -> Path | None:
+    """The checkpoint to resume from, which the first process chooses; None: train from step 0.
 
     Raises UserError for one of another number of processes."""
-    found: list[Path | None] = [None]
+    run, stage, now = context.run, context.stage, trainer.accelerator.num_processes
+
+    def find_problem(path: Path) -> str | None:
+        return find_foreign_file(run, stage, path) if _processes(path) in (0, now) else None
+
+    chosen: list[Path | None] = [None]
     if trainer.is_world_process_zero():
-        found = [
-            latest_valid_checkpoint(
-                context.run, context.stage, log_line, lambda path: unusable(trainer, path)
-            )
-        ]
-    (start,) = broadcast_object_list(found)
-    if start is not None:
-        processes, now = len([*start.glob("rng_state*.pth")]), trainer.accelerator.num_processes
-        if processes != now:
+        chosen = [latest_valid_checkpoint(run, stage, log_line, find_problem)]
+    (checkpoint,) = broadcast_object_list(chosen)
+    if checkpoint is not None:
+        written = _processes(checkpoint)
+        if written != now:
             raise UserError(
-                f"{start}: was written by {processes} processes, and there are {now}; start as "
-                f"many, or a new run with model={start}"
+                f"{checkpoint}: was written by {written} processes, and there are {now}; start as "
+                f"many, or a new run with model={checkpoint}"
             )
-    return start
+    return checkpoint
+
+
+def _processes(checkpoint: Path) -> int:
+    """How many processes wrote a checkpoint."""
+    return len([*checkpoint.glob("rng_state*.pth")])
 
 
 def log_line(line: str) -> None:
-    """A line about something that went wrong and was seen to."""
+    """Print a line about a problem that was solved."""
     Console(stderr=True).print(one_line(line), soft_wrap=True)
 
 
 def leave_together() -> None:
-    """Wait for the other processes: one that leaves early breaks off their connections.
+    """Wait for the other processes: one that leaves early breaks their connections.
 
     Trainers must be out of scope: a DistributedDataParallel that outlives its process group closes
     it while it holds the interpreter's lock, which gloo's thread may be waiting for (torch 2.13).
@@ -201,18 +219,18 @@ def leave_together() -> None:
 
 
 def common_arguments(context: StageContext, seed: int) -> dict[str, Any]:
-    """Arguments that every stage's trainer shares."""
+    """Training arguments that all stages share."""
     if context.config.memory.mixed_precision == "no":
-        # a launcher's file has a word of its own, which transformers takes for bf16=False
+        # a launcher's file may set it, and transformers takes that for bf16=False
         os.environ[_MIXED_PRECISION] = "no"
     return {
         "output_dir": str(context.scratch),
         "use_cpu": context.device.type == "cpu",
         "seed": seed,
-        # that of collectives, after the one that names who stands still
+        # of collectives, after the watchdog, which names the stalled process
         "ddp_timeout": int(2 * context.config.reliability.stall_timeout),
         "bf16": context.autocasts,
-        RECOMPUTE: context.config.memory.gradient_checkpointing,
+        ACTIVATION_CHECKPOINTING: context.config.memory.gradient_checkpointing,
         "disable_tqdm": True,
         **tracker_arguments(context.config.trackers, context.run, context.stage),
         "save_strategy": "steps",

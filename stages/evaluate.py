@@ -29,23 +29,22 @@ from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.runs.atomic_io import write_json, write_text
 from weft_rl.runs.folder import DENOISING_REPLAY, EVAL, read_results
 from weft_rl.sampler.progress import progress_bar
-from weft_rl.stages.context import ModelFiles, StageContext
-from weft_rl.stages.left_out import print_left_out
+from weft_rl.stages.context import ModelFiles, StageContext, print_rejects
 
 # Records whose denoising the report replays.
 _REPLAYS = 2
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Score `context.start` under the name of the stage; returns the content of eval.json.
+    """Score `context.init_checkpoint` under the stage's name; returns the content of eval.json.
 
-    Completions are kept as they come: an interrupted evaluation goes on behind the last batch.
+    Completions are saved batch by batch: an interrupted evaluation resumes after the last one.
     Several processes (RANK, WORLD_SIZE) share the records. A later call for the same stage
-    replaces what an earlier one wrote."""
+    replaces the results of an earlier one."""
     config, settings = context.config, evaluation_settings(context.config)
     rejects = _rejects(config)
     records = _records(config, settings, rejects)
-    print_left_out(f"eval.data={settings.data}: {len(records)} records", rejects)
+    print_rejects(f"eval.data={settings.data}: {len(records)} records", rejects)
     ids = [record.id for record in records]
     dtype = _dtype(context, settings)
     shares = ShardedResults(
@@ -82,11 +81,11 @@ def run(context: StageContext) -> dict[str, Any]:
     return results
 
 
-def check(config: RunConfig, surface: ModelFiles) -> None:
-    """Raise UserError for what an evaluation would stumble over."""
+def check(config: RunConfig, files: ModelFiles) -> None:
+    """Raise UserError for what an evaluation would refuse."""
     settings = evaluation_settings(config)
     records = _records(config, settings, _rejects(config))
-    require_prompts_fit(surface.network, surface.tokenizer, records, settings, config.eval)
+    require_prompts_fit(files.network, files.tokenizer, records, settings, config.eval)
 
 
 def _rejects(config: RunConfig) -> Rejects:
@@ -98,8 +97,7 @@ def _records(config: RunConfig, settings: Settings, rejects: Rejects) -> list[Re
 
 
 def _dtype(context: StageContext, settings: Settings) -> torch.dtype:
-    """bfloat16 where memory.dtype says so, and on a GPU where the paper's numbers are to be met,
-    as d1 evaluates; else float32."""
+    """The run's dtype; bfloat16 on a GPU with the paper's settings, as d1 evaluates."""
     as_d1 = settings.style == "d1_eval" and context.device.type == "cuda"
     return torch.bfloat16 if as_d1 else context.dtype
 
@@ -107,11 +105,11 @@ def _dtype(context: StageContext, settings: Settings) -> torch.dtype:
 def _key(
     context: StageContext, settings: Settings, records: Sequence[Record], dtype: torch.dtype
 ) -> Mapping[str, Any]:
-    """Everything that completions depend on; a retrained model has a younger configuration file."""
-    model = Path(context.start) / "config.json"
+    """Everything that completions depend on; a retrained model has a newer config.json."""
+    model = Path(context.init_checkpoint) / "config.json"
     changed = model.stat().st_mtime_ns if model.exists() else None
     return {
-        "model": [context.start, changed, str(dtype)],
+        "model": [context.init_checkpoint, changed, str(dtype)],
         "settings": asdict(settings),
         "seed": context.config.seed,
         "records": [[record.id, record.fields] for record in records],
@@ -126,11 +124,11 @@ def _fill(
     dtype: torch.dtype,
     num_replays: int,
 ) -> None:
-    """Generate what this process still has to, a line per record as soon as it is there."""
-    # an adapter that 4-bit weights were under means something beside the same ones only
+    """Generate this process' pending completions, a line per record as soon as it is done."""
+    # an adapter trained on 4-bit weights is only valid on the same ones
     nf4 = context.config.memory.weights == "nf4"
-    model = load_model(context.start, context.device, dtype, nf4=nf4)
-    tokenizer = load_tokenizer(context.start)
+    model = load_model(context.init_checkpoint, context.device, dtype, nf4=nf4)
+    tokenizer = load_tokenizer(context.init_checkpoint)
     require_prompts_fit(model.config, tokenizer, records, settings, context.config.eval)
     # one bar for all processes: the first one's share is like the others'
     label = f"{context.stage}: evaluation"
@@ -172,7 +170,7 @@ def _row(stage: str, done: Completion) -> dict[str, Any]:
 
 
 def baseline_scores(task: str, records: Sequence[Record]) -> dict[str, dict[str, object]]:
-    """What policies without a model score on the same records, by name."""
+    """Scores of policies without a model on the same records, by name."""
     policies: dict[str, Callable[[Record], str]] = BASELINES.get(task, {})
     fields = [record.fields for record in records]
     found = {}

@@ -1,8 +1,13 @@
 """Pretraining of the tiny model, once per configuration; later runs copy it from the cache."""
 
+import ctypes
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import asdict
 from functools import cache, lru_cache
 from hashlib import blake2b
@@ -14,13 +19,14 @@ import transformers
 from transformers import TrainingArguments
 
 import weft_rl
+from weft_rl.config.overrides import options_of
 from weft_rl.config.schema import BaseConfig, RunConfig
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.sft_examples import Example, Examples
 from weft_rl.data.text import TextEncoder
 from weft_rl.data.toy.tiny import pretraining_texts
 from weft_rl.distributed import rank_and_world
-from weft_rl.errors import UserError
+from weft_rl.errors import Interrupted, UserError
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.memory import check_length
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
@@ -28,17 +34,27 @@ from weft_rl.runs.atomic_io import atomic_rename
 from weft_rl.runs.checksums import write_checksums
 from weft_rl.runs.folder import METRICS, checkpoint_path
 from weft_rl.runs.jsonl import append_line, cut_lines, read_lines
-from weft_rl.stages.alone import pretrain, wait_for
 from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, train
-from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import Recipe
+from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
 
 _tokenizer = cache(tiny_tokenizer)
 
-# So many texts stand for the whole pretraining set in the cache's key: a change of how they are
-# made shows in the first few already.
+# Texts in the cache's key: a change of how they are made shows in the first few.
 _KEY_TEXTS = 64
+_POLL_S = 0.5  # short compared with pretraining
+# Variables of a launcher, which a single process must not inherit.
+_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
+_LAUNCHER += ("ACCELERATE_USE_", "FSDP_", "PMI_", "OMPI_")
+# The child's run directory is removed, so it needs no report.
+_WITHOUT_REPORT = """
+import sys
+from functools import partial
+from weft_rl.cli import execute
+from weft_rl.pipeline.run import main
+sys.exit(execute("weft_rl.pipeline", partial(main, report=False), sys.argv[1:]))
+"""
+_PR_SET_PDEATHSIG = 1  # Linux, sys/prctl.h
 
 
 def cache_folder(context: StageContext) -> Path:
@@ -46,7 +62,7 @@ def cache_folder(context: StageContext) -> Path:
     options = context.config.base
     root = os.environ.get("WEFT_RL_CACHE") or Path.home() / ".cache" / "weft-rl"
     content = {
-        # checkpoints on the way change nothing of what is learnt
+        # save_steps does not change what is learned
         "base": {key: value for key, value in asdict(options).items() if key != "save_steps"},
         "network": tiny_config(options).to_dict(),
         "texts": pretraining_texts(_KEY_TEXTS, options.seed),
@@ -60,34 +76,38 @@ def cache_folder(context: StageContext) -> Path:
 
 
 def run(context: StageContext) -> Path:
-    """Train the base model, or copy it from the cache; returns its checkpoint in the run folder.
+    """Train the base model, or copy it from the cache; returns its checkpoint in the run directory.
 
-    Of several processes the first one does, and the others wait."""
+    The first process trains, and the others wait."""
     rank, processes = rank_and_world()
     if rank:
         final = checkpoint_path(context.run, context.stage, context.config.base.max_steps)
-        wait_for(context, final.exists)
+        parent = os.getppid()
+        while not final.exists():  # the launcher ends all processes if the first one fails
+            if os.getppid() != parent:
+                raise Interrupted("the launcher has ended")
+            time.sleep(_POLL_S)
         return final
-    kept = cache_folder(context)
-    if not kept.exists():
+    cached = cache_folder(context)
+    if not cached.exists():
         if processes > 1:
-            pretrain(context)
+            _pretrain_in_child(context)
         else:
-            _store(_pretrain(context), context, kept)
-    step = int((kept / "step").read_text(encoding="utf-8"))
+            _store(_pretrain(context), context, cached)
+    step = int((cached / "step").read_text(encoding="utf-8"))
     final = checkpoint_path(context.run, context.stage, step)
     if not final.exists():
-        _restore(kept, context, final)
+        _restore(cached, context, final)
     return final
 
 
-def world_of(config: RunConfig) -> ModelFiles:
+def toy_files(config: RunConfig) -> ModelFiles:
     """The tokenizer and the network that `base` makes."""
     return ModelFiles(_tokenizer(), tiny_config(config.base))
 
 
-def check(config: RunConfig, surface: ModelFiles) -> None:
-    """Raise UserError for what the stage would stumble over."""
+def check(config: RunConfig, files: ModelFiles) -> None:
+    """Raise UserError for what the stage would refuse."""
     if not cache_folder(StageContext(config, Path(), "base", "")).exists():
         _examples(config.base, config.sampler.gen_length)
 
@@ -116,7 +136,7 @@ def _examples(options: BaseConfig, canvas: int) -> Examples:
 def _pretrain(context: StageContext) -> Path:
     options = context.config.base
     model = fresh_model(tiny_config(options), options.seed)
-    trainer = ColdStartTrainer(
+    trainer = ResumableColdStart(
         model=model,
         args=TrainingArguments(
             **common_arguments(context, options.seed),
@@ -132,15 +152,45 @@ def _pretrain(context: StageContext) -> Path:
         train_dataset=_examples(options, context.config.sampler.gen_length),
         data_collator=AnswerCollator(model.config.pad_token_id),
         processing_class=_tokenizer(),
-        objective=Recipe("uniform"),
+        recipe="sft",
         seed=options.seed,
+        **context.trainer_arguments(),
     )
     return train(trainer, context)
 
 
-def _store(checkpoint: Path, context: StageContext, kept: Path) -> None:
-    """Put a trained base into the cache, complete or not at all, with its metric lines."""
-    scratch = kept.with_name(f".{kept.name}.{os.getpid()}")
+def _pretrain_in_child(context: StageContext) -> None:
+    """Run stage base with the same options in a single process, which fills the cache.
+
+    Raises Interrupted if it is stopped or fails, and UserError if it ends with status 2."""
+    folder, options = context.run / ".base", options_of(asdict(context.config))
+    command = [sys.executable, "-c", _WITHOUT_REPORT]
+    command += [word for word in options if not word.startswith("eval.")]
+    command += ["stages=[base]", "eval.after_each=false", f"out={folder}"]
+    env = {key: value for key, value in os.environ.items() if not key.startswith(_LAUNCHER)}
+    # a process group of its own: a signal to ours is passed on once
+    child = subprocess.Popen(command, env=env, process_group=0, preexec_fn=_die_with_parent)
+    try:
+        child.wait()
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            child.wait()
+    if child.returncode == 2:
+        raise UserError(f"model={context.config.model}: its base cannot be pretrained; see above")
+    if child.returncode:
+        raise Interrupted(f"pretraining the base ended with status {child.returncode}")
+    shutil.rmtree(folder)
+
+
+def _die_with_parent() -> None:
+    """In the child: SIGTERM when the parent dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _store(checkpoint: Path, context: StageContext, cached: Path) -> None:
+    """Put a trained base and its metric lines into the cache, atomically."""
+    scratch = cached.with_name(f".{cached.name}.{os.getpid()}")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
@@ -150,20 +200,20 @@ def _store(checkpoint: Path, context: StageContext, kept: Path) -> None:
         if row.get("stage") == context.stage:
             append_line(scratch / METRICS, row)
     (scratch / "step").write_text(checkpoint.name.removeprefix("step-"), encoding="utf-8")
-    atomic_rename(scratch, kept)
+    atomic_rename(scratch, cached)
 
 
-def _restore(kept: Path, context: StageContext, final: Path) -> None:
+def _restore(cached: Path, context: StageContext, final: Path) -> None:
     scratch = context.scratch
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    for path in kept.iterdir():
+    for path in cached.iterdir():
         if path.name not in (METRICS, "step"):
-            # one by one: copytree hides the system's number of an error, a full disk's too
+            # one by one: copytree hides the error number of a full disk
             shutil.copy(path, scratch)
-    # lines of an interrupted pretraining, or of a copy that did not come to its end
+    # lines of an interrupted pretraining or copy
     cut_lines(context.run / METRICS, context.stage, -1)
-    for row in read_lines(kept / METRICS):
+    for row in read_lines(cached / METRICS):
         append_line(context.run / METRICS, row)
     write_checksums(scratch)
     atomic_rename(scratch, final)

@@ -29,16 +29,22 @@ from weft_rl.models.loading import load_tokenizer
 from weft_rl.models.memory import check_length
 from weft_rl.rewards.registry import training
 from weft_rl.stages import evaluate
-from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, train
-from weft_rl.stages.left_out import print_left_out
+from weft_rl.stages.context import (
+    ModelFiles,
+    StageContext,
+    common_arguments,
+    print_rejects,
+    train,
+)
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
-from weft_rl.trainers.infra.fsdp import whole_weights
-from weft_rl.trainers.infra.watch import HeldOutEval, TrainingAlarms
+from weft_rl.trainers.fsdp import gathered_model
+from weft_rl.trainers.infra.callbacks import HeldOutEval, TrainingAlarms
+from weft_rl.trainers.infra.resumable_rollouts import ResumableRL
 from weft_rl.trainers.reward_adapter import CompletionLog, trl_rewards
 
 
 def prompts(config: RunConfig, rejects: Rejects) -> list[Record]:
-    """The records to train on: a data set's, a file's, or as many generated ones as are used."""
+    """Training records: of a data set, of a file, or as many generated ones as the run uses."""
     options = config.rl
     data = options.rollout.data
     if data is not None:
@@ -47,15 +53,15 @@ def prompts(config: RunConfig, rejects: Rejects) -> list[Record]:
     return training_records(config.task, rollouts * options.num_prompts, config.seed)
 
 
-def rows_of(config: RunConfig, surface: ModelFiles, rejects: Rejects) -> list[dict[str, Any]]:
-    """The trainer's rows: prompt, id and fields. Raises UserError for too few or too long ones."""
+def rows_of(config: RunConfig, files: ModelFiles, rejects: Rejects) -> list[dict[str, Any]]:
+    """The trainer's rows: prompt, id, fields. Raises UserError for too few or too long prompts."""
     options, records = config.rl, prompts(config, rejects)
-    ids = task_prompt_ids(surface.tokenizer, config.prompt_style, records)
+    ids = task_prompt_ids(files.tokenizer, config.prompt_style, records)
     lengths = {record.id: len(prompt) for record, prompt in zip(records, ids, strict=True)}
     length = config.sampler.gen_length
-    cure = "generate less, or leave such records out"
-    check_length(surface.network, lengths, length, f"sampler.gen_length={length}", cure)
-    rule = f"a rollout has so many prompts, and there are {len(records)} training records"
+    cure = "generate fewer tokens, or drop such records"
+    check_length(files.network, lengths, length, f"sampler.gen_length={length}", cure)
+    rule = f"a rollout has as many prompts, and there are {len(records)} training records"
     fits = len(records) >= options.num_prompts
     require(fits, "rl.num_prompts", options.num_prompts, rule, lambda: [len(records)])
     return [
@@ -72,26 +78,26 @@ def _rejects(config: RunConfig) -> Rejects:
     return Rejects(config.rl.rollout.bad_records, "rl.rollout.bad_records")
 
 
-def check(config: RunConfig, surface: ModelFiles) -> None:
-    """Raise UserError for what the stage would stumble over."""
-    rows_of(config, surface, _rejects(config))
+def check(config: RunConfig, files: ModelFiles) -> None:
+    """Raise UserError for what the stage would refuse."""
+    rows_of(config, files, _rejects(config))
     config.rl.micro_batch(rank_and_world()[1])
     if config.rl.watch.evaluate_steps is not None:
         watched = replace(config.eval, num_records=config.rl.watch.evaluate_records)
-        evaluate.check(replace(config, eval=watched), surface)
+        evaluate.check(replace(config, eval=watched), files)
 
 
 def run(context: StageContext) -> Path:
-    """Train from `context.start`; returns the last checkpoint."""
+    """Train from `context.init_checkpoint`; returns the last checkpoint."""
     config, options = context.config, context.config.rl
     terms = training(config.task, config.rewards)
     weights = options.rollout.reward_weights or [term.weight for term in terms.values()]
     model = context.model()
-    tokenizer = load_tokenizer(context.start)
+    tokenizer = load_tokenizer(context.init_checkpoint)
     rejects = _rejects(config)
     rows = rows_of(config, ModelFiles(tokenizer, model.config), rejects)
-    print_left_out(f"rl.rollout.data={options.rollout.data}: {len(rows)} records", rejects)
-    trainer = DiffuGRPOTrainer(
+    print_rejects(f"rl.rollout.data={options.rollout.data}: {len(rows)} records", rejects)
+    trainer = ResumableRL(
         model=context.adapted(model, options.lora),
         reward_funcs=trl_rewards(
             {name: term.reward for name, term in terms.items()},
@@ -109,6 +115,7 @@ def run(context: StageContext) -> Path:
         options=options,
         ref_model=_reference(context),
         on_rollout=CompletionLog(context.run, context.stage, config.task),
+        **context.trainer_arguments(),
     )
     trainer.add_callback(TrainingAlarms(context.stage))
     if options.watch.evaluate_steps is not None:
@@ -121,7 +128,7 @@ def run(context: StageContext) -> Path:
 def _held_out_score(
     context: StageContext, trainer: DiffuGRPOTrainer
 ) -> Callable[[], Mapping[str, float]]:
-    """Score and interval on the first held-out records, each process doing its share of them."""
+    """Score and interval on the first held-out records, shared by all processes."""
     config, watch = context.config, context.config.rl.watch
     settings = evaluation_settings(config)
     rejects = Rejects(config.eval.bad_records, "eval.bad_records")
@@ -129,7 +136,7 @@ def _held_out_score(
     rank, processes = rank_and_world()
 
     def score() -> Mapping[str, float]:
-        with whole_weights(trainer) as model:
+        with gathered_model(trainer) as model:
             batches = sample_completions(
                 model,
                 trainer.processing_class,
@@ -147,7 +154,7 @@ def _held_out_score(
 
 
 def _reference(context: StageContext) -> PreTrainedModel | None:
-    """A frozen copy of the start for the KL term; with LoRA it is the adapter switched off."""
+    """A frozen init checkpoint for the KL term; with LoRA the adapter is disabled instead."""
     options = context.config.rl
     if options.kl_coef == 0 or options.lora.r > 0:
         return None
@@ -155,7 +162,7 @@ def _reference(context: StageContext) -> PreTrainedModel | None:
 
 
 def _arguments(context: StageContext, weights: list[float]) -> GRPOConfig:
-    """Our options in TRL's terms: the only place where its names appear."""
+    """The options under TRL's names."""
     options = context.config.rl
     rows, (_, processes) = options.num_prompts * options.num_generations, rank_and_world()
     size = options.micro_batch(processes)
@@ -171,16 +178,16 @@ def _arguments(context: StageContext, weights: list[float]) -> GRPOConfig:
         weight_decay=options.optimizer.weight_decay,
         max_grad_norm=options.optimizer.max_grad_norm,
         per_device_train_batch_size=size,
-        # every optimizer step takes in the whole rollout
+        # every optimizer step uses the whole rollout
         gradient_accumulation_steps=rows // (size * processes),
         steps_per_generation=rows // (size * processes),
         num_generations=options.num_generations,
         reward_weights=weights,
         num_iterations=options.num_iterations,
         max_completion_length=context.config.sampler.gen_length,
-        beta=0.0,  # reference and loss are the trainer's own
-        scale_rewards="none",  # less the group's mean; the trainer makes other baselines of it
-        disable_dropout=True,  # the model's own as well: the first pass has a ratio of 1
+        beta=0.0,  # the trainer has its own reference and loss
+        scale_rewards="none",  # minus the group's mean; see DiffuGRPOTrainer._advantages
+        disable_dropout=True,  # so that the first pass has a ratio of 1
         logging_steps=options.watch.logging_steps,
         save_steps=options.save_steps,
     )

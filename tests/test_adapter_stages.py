@@ -25,6 +25,7 @@ def first_steps(out):
     return [(row["completion"], row["reward"]) for row in rows], [step[name] for name in names]
 
 
+@pytest.mark.slow
 def test_rl_starts_from_the_adapted_model_and_refers_to_it(tmp_path, monkeypatch):
     """As a stage, from the adapter's checkpoint, and from the same weights merged by convert."""
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))

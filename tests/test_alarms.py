@@ -2,7 +2,7 @@
 
 from transformers import TrainerControl, TrainerState
 
-from weft_rl.trainers.infra.watch import TrainingAlarms
+from weft_rl.trainers.infra.callbacks import TrainingAlarms
 
 GOOD = {"reward": 0.8, "frac_reward_zero_std": 0.2, "entropy": 0.5}
 
@@ -38,7 +38,7 @@ def test_groups_that_teach_nothing_and_a_policy_without_choice(capsys):
         *[GOOD] * 5,
         *[GOOD | {"frac_reward_zero_std": 0.95, "entropy": 0.01}] * 5,
     )
-    assert "step 10: all rewards are equal in 95 % of the groups" in lines[0]
+    assert "step 10: all rewards are equal in 95% of the groups" in lines[0]
     assert "step 10: the entropy has fallen to 0.01 from 0.5" in lines[1]
     assert len(lines) == 2
 

@@ -1,107 +1,110 @@
-"""The cold start's trainer against its formula assembled by hand, and against itself."""
+"""The cold start's trainer against its formulas by hand, and against itself."""
 
 from dataclasses import replace
 from itertools import permutations
 
 import pytest
 import torch
-from small_cold_start import arguments, small_model
+from small_cold_start import (
+    SEED,
+    arguments,
+    examples,
+    logs,
+    recipe,
+    small_model,
+    stop_after,
+    trainer,
+)
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from weft_rl.config.schema import COLD_STARTS
-from weft_rl.data.sft_examples import encode_traces
-from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.diffusion.noise import TIME_MARGIN
 from weft_rl.errors import UserError
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.cold_start import ColdStartTrainer
-from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import RECIPES, Recipe, recipe_of
+
+WEFT = "sqrt_entropy"
 
 
-def examples():
-    model = small_model()
-    end = model.config.eot_token_id
-    return encode_traces(cold_start_traces(8, 0), tiny_tokenizer(), "tiny", end, 200)[0]
-
-
-def trainer(
-    tmp_path,
-    rates="uniform",
-    *,
-    batch=4,
-    accumulate=1,
-    model=None,
-    slope=False,
-    optim="adamw_torch",
-    use_cpu=True,
-    **options,
-):
-    made = ColdStartTrainer(
-        model=model or small_model(),
-        args=arguments(
-            tmp_path,
-            optim=optim,
-            use_cpu=use_cpu,
-            per_device_train_batch_size=batch,
-            gradient_accumulation_steps=accumulate,
-        ),
-        train_dataset=examples(),
-        data_collator=AnswerCollator(1),
-        processing_class=tiny_tokenizer(),
-        objective=options.pop("objective", Recipe(rates, slope=slope)),
-        seed=7,
-        **options,
-    )
-    made.run, made.stage = tmp_path, "sft"
-    return made
-
-
-def logs(made):
-    names = ("loss", "grad_norm", "mask_fraction", "beta_ref")
-    rows = [row for row in made.state.log_history if "loss" in row]
-    return [[row[name] for name in names] for row in rows]
-
-
-def test_sft_is_lladas_loss(tmp_path):
-    """Sum over masked tokens of -log p / t, over the answer's length, mean over the batch."""
-    made = trainer(tmp_path)
-    chosen = examples()[:3]
-    batch = made.data_collator(chosen)
-    wanted = []
-    for example in chosen:
-        ids = torch.tensor(example.ids)
-        generator = torch.Generator().manual_seed(seed_for(7, "mask", 0, example.index))
+def by_hand(made, batch, weigh):
+    """The uniformly masked loss, row by row: mean over rows of the sum over masked tokens of
+    weight * -log p / t, over the answer's length. weigh(logits, x0, masked, xt, row): weights."""
+    total = []
+    for row in range(len(batch["input_ids"])):
+        x0, answer = batch["input_ids"][row], batch["labels"][row] != -100
+        ids = batch["example_ids"][row].tolist()
+        generator = torch.Generator().manual_seed(seed_for(SEED, "mask", *ids))
         t = TIME_MARGIN + (1 - 2 * TIME_MARGIN) * torch.rand(1, generator=generator)
-        masked = torch.zeros(len(ids), dtype=torch.bool)
-        length = len(ids) - example.prompt_length
-        masked[example.prompt_length :] = torch.rand(length, generator=generator) < t
-        logits = made.model(ids.masked_fill(masked, made.model.config.mask_token_id)[None]).logits
-        nll = F.cross_entropy(logits[0], ids, reduction="none")
-        wanted.append(nll[masked].sum() / t / length)
-    found = made.compute_loss(made.model, batch)
-    assert_close(found, torch.stack(wanted).mean().squeeze(), atol=1e-5, rtol=1e-5)
+        masked = torch.zeros(len(x0), dtype=torch.bool)
+        masked[answer] = torch.rand(int(answer.sum()), generator=generator) < t
+        xt = x0.masked_fill(masked, made.model.config.mask_token_id)
+        visible = batch["attention_mask"][row]
+        logits = made.model(xt[None], attention_mask=visible[None]).logits[0]
+        nll = F.cross_entropy(logits, x0, reduction="none")
+        weight = weigh(logits, x0, masked, xt, row)
+        total.append((weight * nll)[masked].sum() / t / answer.sum())
+    return torch.cat(total).mean()
 
 
-def test_with_slope_the_mean_over_masks_is_the_negative_elbo(tmp_path):
+@pytest.mark.parametrize(
+    "kind", ["none", "sqrt_entropy", "dream", "own_probability", "excess_loss"]
+)
+def test_losses_of_uniform_masks_by_hand(tmp_path, kind):
+    """LLaDA's loss, and the weights of WeFT (SW), Dream, DFT and Rho-1."""
+    reference = fresh_model(small_model().config, 5)
+    made = trainer(tmp_path, "uniform", kind, reference=reference)
+    batch = made.data_collator(examples()[:3])
+
+    def weigh(logits, x0, masked, xt, row):
+        visible, answer = batch["attention_mask"][row], batch["labels"][row] != -100
+        match kind:
+            case "sqrt_entropy":
+                hidden = x0.masked_fill(answer, made.model.config.mask_token_id)
+                p = made.model(hidden[None], attention_mask=visible[None]).logits[0].softmax(-1)
+                return (-(p * p.log()).sum(-1)).sqrt().detach()
+            case "dream":
+                known = [j for j in range(int(visible.sum())) if not masked[j]]
+                return torch.tensor(
+                    [
+                        sum(0.3 * 0.7 ** (abs(i - j) - 1) for j in known if j != i) / 2
+                        for i in range(len(x0))
+                    ]
+                )
+            case "own_probability":
+                return logits.softmax(-1).gather(-1, x0[:, None])[:, 0].detach()
+            case "excess_loss":
+                other = reference(xt[None], attention_mask=visible[None]).logits[0]
+                excess = F.cross_entropy(logits, x0, reduction="none") - F.cross_entropy(
+                    other, x0, reduction="none"
+                )
+                order = sorted(masked.nonzero()[:, 0].tolist(), key=lambda i: -float(excess[i]))
+                best = order[: max(1, round(0.6 * len(order)))]
+                return torch.tensor([float(i in best) for i in range(len(x0))])
+        return torch.ones(len(x0))
+
+    found, wanted = made.compute_loss(made.model, batch), by_hand(made, batch, weigh)
+    assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+    weight = made.model.get_output_embeddings().weight  # no gradient through the weights
+    one, other = (torch.autograd.grad(loss, weight)[0] for loss in (found, wanted))
+    assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_the_mean_of_the_exact_loss_is_the_negative_elbo(tmp_path):
     """The trainer's own draws of t and masks, against the orders of masking enumerated."""
     model = small_model()
-    with torch.no_grad():  # large weights: a prediction hangs on what else is masked
+    with torch.no_grad():  # large weights: a prediction depends on what else is masked
         for weight in model.parameters():
             weight.mul_(8 if weight.dim() > 1 else 1)
         model.get_output_embeddings().weight.mul_(5)
-    objective = Recipe("sqrt_entropy", normalizer="none", slope=True)
-    made = trainer(tmp_path, model=model, objective=objective)
-    whole = examples()[0]
-    row = made.data_collator([replace(whole, ids=whole.ids[: whole.prompt_length + 4])])
-    mask_id, places = model.config.mask_token_id, row["answer"][0].nonzero()[:, 0].tolist()
-    ids = row["x0"][0]
+    made = trainer(tmp_path, WEFT, "none", True, "none", model=model)
+    full = examples()[0]
+    row = made.data_collator([replace(full, ids=full.ids[: full.prompt_length + 4])])
+    mask_id, answer = model.config.mask_token_id, row["labels"] != -100
+    places, ids = answer[0].nonzero()[:, 0].tolist(), row["input_ids"][0]
     with torch.no_grad():
-        beta = made.rates(made.estimated(model, row), row["answer"])[0].double()
+        beta = made.rates(made.entropies(model, row), answer)[0].double()
         wanted = 0.0
         for order in permutations(places):
             chance, total = 1.0, 0.0
@@ -116,7 +119,7 @@ def test_with_slope_the_mean_over_masks_is_the_negative_elbo(tmp_path):
         for draw in range(200):
             epochs = torch.arange(64) + 64 * draw
             keys = torch.stack([epochs, torch.zeros_like(epochs)], dim=1)
-            losses.append(made.compute_loss(model, dict(batch, keys=keys)).item())
+            losses.append(made.compute_loss(model, batch | {"example_ids": keys}).item())
     found = torch.tensor(losses, dtype=torch.float64)
     error = float(found.std() / len(found) ** 0.5)
     assert beta[places].max() / beta[places].min() > 1.5
@@ -125,246 +128,117 @@ def test_with_slope_the_mean_over_masks_is_the_negative_elbo(tmp_path):
     assert abs(float(found.mean()) - wanted) < 3 * error + 0.005 * wanted
 
 
-@pytest.mark.parametrize("rates", ["uniform", "sqrt_entropy"])
-def test_accumulation_equals_the_larger_batch(tmp_path, rates):
-    # plain gradient descent: Adam turns rounding noise of tiny gradients into steps
-    whole = trainer(tmp_path / "a", rates, batch=4, accumulate=1, optim="sgd")
-    parts = trainer(tmp_path / "b", rates, batch=1, accumulate=4, optim="sgd")
-    whole.train()
-    parts.train()
-    assert_close(
-        torch.tensor([row[:2] for row in logs(whole)]),
-        torch.tensor([row[:2] for row in logs(parts)]),
-        atol=1e-4,  # the Trainer rounds what it logs
-        rtol=1e-4,
-    )
-    for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
-        assert_close(one, other, atol=1e-6, rtol=1e-5)
-
-
-@pytest.mark.parametrize(("batch", "accumulate"), [(1, 5), (2, 3), (3, 2), (4, 2)])
+@pytest.mark.parametrize(("batch", "accumulate"), [(1, 5), (2, 3), (4, 2)])
 def test_a_step_is_the_mean_over_its_records_however_it_is_cut(tmp_path, batch, accumulate):
     """A step an epoch of five records, in one batch or in several of different sizes."""
-    told = []
-    for folder, cut in (("a", (5, 1)), ("b", (batch, accumulate))):
-        size = {"batch": cut[0], "accumulate": cut[1]}
-        made = trainer(tmp_path / folder, "sqrt_entropy", optim="sgd", **size)
+    runs = []
+    # plain gradient descent: Adam turns rounding noise of tiny gradients into steps
+    for folder, size, parts in (("a", 5, 1), ("b", batch, accumulate)):
+        made = trainer(tmp_path / folder, WEFT, batch=size, accumulate=parts, optim="sgd")
         made.train_dataset = examples()[:5]
         made.train()
-        told.append(torch.tensor(logs(made)))
-    assert_close(told[1], told[0], atol=1e-4, rtol=1e-4)
+        runs.append(made)
+    rows = [torch.tensor(logs(made)) for made in runs]
+    assert_close(rows[1], rows[0], atol=1e-4, rtol=1e-4)  # the Trainer rounds what it logs
+    one, other = ([*made.model.parameters()] for made in runs)
+    assert_close(one, other, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("slope", [False, True])
-def test_equal_rates_are_sft(tmp_path, slope):
-    """A model that is equally unsure of every token gives all tokens one rate."""
-    flat = small_model()
-    with torch.no_grad():
-        flat.get_output_embeddings().weight.zero_()
-    batch = trainer(tmp_path, model=flat).data_collator(examples()[:4])
-    sft = trainer(tmp_path, "uniform", model=flat).compute_loss(flat, batch)
-    weft = trainer(tmp_path, "sqrt_entropy", model=flat, slope=slope).compute_loss(flat, batch)
-    assert_close(sft, weft, atol=1e-4, rtol=1e-4)
-
-
-def test_unequal_rates_are_not_sft(tmp_path):
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("scale", [0, 20])
+def test_equal_rates_are_sft_and_unequal_ones_are_not(tmp_path, exact, scale):
     model = small_model()
-    with torch.no_grad():  # sure of some tokens, unsure of others
-        model.get_output_embeddings().weight.mul_(20)
+    with torch.no_grad():  # 0: equally unsure of all tokens; 20: sure of some
+        model.get_output_embeddings().weight.mul_(scale)
     batch = trainer(tmp_path, model=model).data_collator(examples()[:4])
-    sft = trainer(tmp_path, "uniform", model=model).compute_loss(model, batch)
-    weft = trainer(tmp_path, "sqrt_entropy", model=model).compute_loss(model, batch)
-    assert abs(float(sft.detach() - weft.detach())) > 1e-3
+    sft = trainer(tmp_path, model=model).compute_loss(model, batch)
+    weft = trainer(tmp_path, WEFT, "none", exact, model=model).compute_loss(model, batch)
+    assert (abs(float(sft.detach() - weft.detach())) < 1e-3) == (scale == 0)
 
 
-def test_the_estimate_pass_sees_no_answer_and_leaves_the_mode(tmp_path):
-    made = trainer(tmp_path, "sqrt_entropy")
+def test_the_entropy_pass_sees_no_answer_and_restores_the_mode(tmp_path):
+    made = trainer(tmp_path, WEFT)
     made.model.train()
     batch = made.data_collator(examples()[:4])
-    other = dict(batch, x0=batch["x0"].masked_fill(batch["answer"], 20))
-    assert torch.equal(made.estimated(made.model, batch), made.estimated(made.model, other))
+    changed = batch["input_ids"].masked_fill(batch["labels"] != -100, 20)
+    other = batch | {"input_ids": changed}
+    assert torch.equal(made.entropies(made.model, batch), made.entropies(made.model, other))
     assert made.model.training
 
 
-def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path):
-    """8 examples in batches of 4 are 2 steps an epoch: step 3 lies in the middle of the second."""
-    whole = trainer(tmp_path / "whole", "sqrt_entropy")
-    whole.train()
-    first = trainer(tmp_path / "cut", "sqrt_entropy")
+@pytest.mark.parametrize("refresh", [1, 2])
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, refresh):
+    """8 examples in batches of 4 are 2 steps an epoch: step 3 is in the middle of the second."""
+    full = trainer(tmp_path / "full", WEFT, refresh_epochs=refresh)
+    passes = []
+    full.model.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    full.train()
+    # with a cache both batches of epochs 0 and 2
+    assert [passes.count(grad) for grad in (True, False)] == [6, 6 if refresh == 1 else 4]
+    first = trainer(tmp_path / "cut", WEFT, refresh_epochs=refresh)
     first.add_callback(stop_after(3))
     first.train()
-    kept = newest_checkpoint(tmp_path / "cut", "sft")
-    assert kept is not None
-    assert kept.name == "step-3"
-    second = trainer(tmp_path / "cut", "sqrt_entropy")
-    second.train(resume_from_checkpoint=str(kept))
-    assert logs(second) == logs(whole)
-    for one, other in zip(whole.model.parameters(), second.model.parameters(), strict=True):
-        assert torch.equal(one, other)
+    checkpoint = newest_checkpoint(tmp_path / "cut", "sft")
+    assert checkpoint.name == "step-3"
+    second = trainer(tmp_path / "cut", WEFT, refresh_epochs=refresh)
+    second.train(resume_from_checkpoint=str(checkpoint))
+    assert logs(second) == logs(full)
+    assert second.token_table.rows() == full.token_table.rows()
+    one, other = ([*made.model.parameters()] for made in (full, second))
+    assert all(map(torch.equal, one, other))
 
 
-def stop_after(step):
-    from transformers import TrainerCallback
-
-    class Stop(TrainerCallback):
-        def on_step_end(self, args, state, control, **_):
-            control.should_training_stop = state.global_step == step
-
-    return Stop()
-
-
-def by_hand(made, batch, weigh):
-    """The uniformly masked loss with `weigh(logits, x0, masked, xt)` as weights, row by row."""
-    total = []
-    for row in range(len(batch["x0"])):
-        x0, answer = batch["x0"][row], batch["answer"][row]
-        generator = torch.Generator().manual_seed(seed_for(7, "mask", *batch["keys"][row].tolist()))
-        t = TIME_MARGIN + (1 - 2 * TIME_MARGIN) * torch.rand(1, generator=generator)
-        masked = torch.zeros(len(x0), dtype=torch.bool)
-        masked[answer] = torch.rand(int(answer.sum()), generator=generator) < t
-        xt = x0.masked_fill(masked, made.model.config.mask_token_id)
-        visible = batch["attention_mask"][row]
-        logits = made.model(xt[None], attention_mask=visible[None]).logits[0]
-        nll = F.cross_entropy(logits, x0, reduction="none")
-        weight = weigh(logits, x0, masked, xt, row)
-        total.append((weight * nll)[masked].sum() / t / answer.sum())
-    return torch.cat(total).mean()
+def test_resumed_after_the_last_step_it_trains_no_other(tmp_path):
+    cut = {"batch": 3, "max_steps": 5, "save_steps": 5}  # three steps an epoch
+    full = trainer(tmp_path, WEFT, **cut)
+    full.train()
+    again = trainer(tmp_path, WEFT, **cut)
+    again.train(resume_from_checkpoint=str(newest_checkpoint(tmp_path, "sft")))
+    assert again.state.global_step == 5
+    one, other = ([*made.model.parameters()] for made in (full, again))
+    assert all(map(torch.equal, one, other))
+    assert again.token_table.rows() == full.token_table.rows()
 
 
-def test_sw_weighs_by_the_root_of_the_entropy(tmp_path):
-    made = trainer(tmp_path, objective=Recipe("uniform", "sqrt_entropy"))
-    batch = made.data_collator(examples()[:3])
-
-    def weigh(logits, x0, masked, xt, row):
-        hidden = x0.masked_fill(batch["answer"][row], made.model.config.mask_token_id)
-        visible = batch["attention_mask"][row][None]
-        p = made.model(hidden[None], attention_mask=visible).logits[0].softmax(-1)
-        return (-(p * p.log()).sum(-1)).sqrt().detach()
-
-    found = made.compute_loss(made.model, batch)
-    assert_close(found, by_hand(made, batch, weigh), atol=1e-5, rtol=1e-4)
-
-
-def test_dream_weighs_by_the_unmasked_around(tmp_path):
-    made = trainer(tmp_path, objective=Recipe("uniform", "dream"))
-    batch = made.data_collator(examples()[:3])
-
-    def weigh(logits, x0, masked, xt, row):
-        there = range(int(batch["attention_mask"][row].sum()))
-        return torch.tensor(
-            [
-                0.5 * sum(0.3 * 0.7 ** (abs(i - j) - 1) for j in there if j != i and not masked[j])
-                for i in range(len(x0))
-            ]
-        )
-
-    found = made.compute_loss(made.model, batch)
-    assert_close(found, by_hand(made, batch, weigh), atol=1e-5, rtol=1e-4)
-
-
-def test_dft_weighs_by_the_tokens_own_probability(tmp_path):
-    made = trainer(tmp_path, objective=Recipe("uniform", "own_probability"))
-    batch = made.data_collator(examples()[:3])
-
-    def weigh(logits, x0, masked, xt, row):
-        return logits.softmax(-1).gather(-1, x0[:, None])[:, 0].detach()
-
-    found, wanted = made.compute_loss(made.model, batch), by_hand(made, batch, weigh)
-    assert_close(found, wanted, atol=1e-5, rtol=1e-4)
-    # no gradient through the weight
-    one, other = (
-        torch.autograd.grad(loss, made.model.get_output_embeddings().weight)[0]
-        for loss in (found, wanted)
-    )
-    assert_close(one, other, atol=1e-5, rtol=1e-4)
-
-
-def test_rho1_keeps_the_highest_excess_over_the_reference(tmp_path):
-    reference = fresh_model(small_model().config, 5)
-    made = trainer(tmp_path, objective=Recipe("uniform", "excess_loss"), reference=reference)
-    batch = made.data_collator(examples()[:3])
-
-    def weigh(logits, x0, masked, xt, row):
-        visible = batch["attention_mask"][row][None]
-        other = reference(xt[None], attention_mask=visible).logits[0]
-        excess = F.cross_entropy(logits, x0, reduction="none") - F.cross_entropy(
-            other, x0, reduction="none"
-        )
-        count = max(1, round(0.6 * int(masked.sum())))
-        best = sorted(masked.nonzero()[:, 0].tolist(), key=lambda i: -float(excess[i].detach()))[
-            :count
-        ]
-        return torch.tensor([float(i in best) for i in range(len(x0))])
-
-    found = made.compute_loss(made.model, batch)
-    assert_close(found, by_hand(made, batch, weigh), atol=1e-5, rtol=1e-4)
-
-
-def test_weights_that_are_not_finite_are_told_with_step_and_records(tmp_path):
-    for rates in ("uniform", "sqrt_entropy"):
-        broken = small_model()
-        with torch.no_grad():
-            broken.get_output_embeddings().weight[0, 0] = torch.nan
-        made = trainer(tmp_path, rates, model=broken)
-        with pytest.raises(UserError, match=r"sft, step 1: .* not finite \(records \d, \d, \d, \d"):
-            made.train()
-
-
-def test_a_cached_run_estimates_once_in_the_epochs_it_keeps_and_resumes_to_the_bit(tmp_path):
-    """8 examples in batches of 4 are 2 steps an epoch; of the 3 epochs the third refreshes."""
-    whole = trainer(tmp_path / "whole", "sqrt_entropy", refresh_every=2)
-    calls = []
-    whole.model.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
-    whole.train()
-    assert calls.count(True) == 6
-    assert calls.count(False) == 4  # both batches of epochs 0 and 2
-    first = trainer(tmp_path / "cut", "sqrt_entropy", refresh_every=2)
-    first.add_callback(stop_after(3))
-    first.train()
-    kept = newest_checkpoint(tmp_path / "cut", "sft")
-    second = trainer(tmp_path / "cut", "sqrt_entropy", refresh_every=2)
-    second.train(resume_from_checkpoint=str(kept))
-    assert logs(second) == logs(whole)
-    assert second.token_table.rows() == whole.token_table.rows()
-    for one, other in zip(whole.model.parameters(), second.model.parameters(), strict=True):
-        assert torch.equal(one, other)
+@pytest.mark.parametrize("rates", ["uniform", WEFT])
+def test_weights_that_are_not_finite_are_named_with_step_and_records(tmp_path, rates):
+    broken = small_model()
+    with torch.no_grad():
+        broken.get_output_embeddings().weight[0, 0] = torch.nan
+    with pytest.raises(UserError, match=r"sft, step 1: .* not finite \(.*\d, \d, \d, \d\)"):
+        trainer(tmp_path, rates, model=broken).train()
 
 
 @pytest.mark.parametrize("times", ["stratified", "antithetic"])
 def test_times_of_a_batch(tmp_path, times):
-    made = trainer(tmp_path, times=times)
-    keys = torch.tensor([[0, i] for i in range(4)])
+    made = trainer(tmp_path, t_sampling=times)
+    ids = torch.tensor([[0, i] for i in range(4)])
 
-    def drawn(keys):
-        generators = [torch.Generator().manual_seed(i) for i in range(len(keys))]
-        return made._times(generators, keys)[:, 0].sort().values
+    def drawn(ids):
+        generators = [torch.Generator().manual_seed(i) for i in range(len(ids))]
+        return made.times(generators, ids)[:, 0].sort().values
 
-    found = drawn(keys)
-    assert torch.equal(found, drawn(keys))
-    assert not torch.equal(found, drawn(keys + 1))
+    found = drawn(ids)
+    assert torch.equal(found, drawn(ids))
+    assert not torch.equal(found, drawn(ids + 1))
     if times == "stratified":  # one in each quarter
         assert (found * 4).floor().tolist() == [0, 1, 2, 3]
     else:
         assert_close(found + found.flip(0), torch.ones(4))
 
 
-def test_presets_fix_what_their_names_promise():
-    assert recipe_of("weft_paper", "none", True) == Recipe("sqrt_entropy", "none", "masked")
-    exact = Recipe("sqrt_entropy", "none", "answer", slope=True)
-    assert recipe_of("weft_exact", "masked", False) == exact
-    assert recipe_of("weft", "masked", True) == Recipe("sqrt_entropy", "none", "masked", True)
-    assert {*RECIPES} == {*COLD_STARTS}
-
-
-def test_the_gradient_norms_of_all_steps_are_summed_up(tmp_path):
-    each, window = trainer(tmp_path / "a"), trainer(tmp_path / "b")
-    window.args.logging_steps = 3
-    each.train()
-    window.train()
-    norms = [row["grad_norm"] for row in each.state.log_history if "loss" in row]
-    found = [row for row in window.state.log_history if "loss" in row]
-    for row, part in zip(found, (norms[:3], norms[3:]), strict=True):
-        low, middle, high = sorted(part)
-        assert row["grad_norm_max"] == pytest.approx(high, rel=1e-4)
-        assert row["grad_norm_median"] == pytest.approx(middle, rel=1e-4)
-        assert row["grad_norm_mean"] == pytest.approx((low + middle + high) / 3, rel=1e-4)
+def test_the_public_trainer_works_in_a_users_script_and_removes_nothing(tmp_path):
+    """No run directory, transformers' own checkpoints, and a file of the user's in output_dir."""
+    args = arguments(tmp_path, per_device_train_batch_size=4)
+    mine = tmp_path / "scratch" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    made = ColdStartTrainer(small_model(), args, train_dataset=examples(), recipe="weft", seed=SEED)
+    made.train()
+    names = {path.name for path in mine.parent.iterdir()}
+    assert {"mine.txt", "checkpoint-3", "checkpoint-6"} <= names
+    pipeline = trainer(tmp_path / "run", WEFT)
+    pipeline.train()
+    one, other = ([*each.model.parameters()] for each in (made, pipeline))
+    assert all(map(torch.equal, one, other))
+    assert recipe(WEFT).needs_entropy

@@ -9,7 +9,8 @@ import yaml
 
 from weft_rl.config.fields import kinds
 from weft_rl.config.load import load_run_config, preset_names, to_yaml
-from weft_rl.config.rl import CLIPPED_TOKENS, RLConfig
+from weft_rl.config.rl import RLConfig
+from weft_rl.diffusion.rl_methods import PER_TOKEN_LOSSES
 from weft_rl.errors import UserError
 
 ESTIMATORS, OBJECTIVES = (get_args(kinds(RLConfig)[key]) for key in ("estimator", "loss_type"))
@@ -69,7 +70,7 @@ def test_unknown_method():
 def sensible(estimator, objective):
     if objective == "spg":
         return estimator == "elbo"
-    return estimator != "elbo" or objective not in CLIPPED_TOKENS
+    return estimator != "elbo" or objective not in PER_TOKEN_LOSSES
 
 
 @pytest.mark.parametrize(("estimator", "objective"), product(ESTIMATORS, OBJECTIVES))

@@ -8,7 +8,7 @@ from rl_trainer import G, disturb
 from rl_trainer import options as rl_options
 from rl_trainer import trainer as rl_trainer
 from sampler_models import llada, prompts
-from test_cold_start_trainer import logs, trainer
+from small_cold_start import logs, trainer
 from upstream_checkpoint import llada_folder
 
 from weft_rl.config.model import LoraConfig
@@ -16,7 +16,10 @@ from weft_rl.config.sampler import SamplerConfig
 from weft_rl.models.loading import load_model, with_lora
 from weft_rl.sampler import generate
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 CUDA = torch.device("cuda")
 
 
@@ -68,7 +71,7 @@ def test_a_rollout_and_its_loss_are_the_same(tmp_path, lora):
         (scored,) = made._buffered_inputs
         disturb(made.model)
         made._step = made.slices  # the second pass
-        loss = made._compute_loss(made.model, scored)
+        loss = made.compute_loss(made.model, scored)
         loss.backward()
         trained = [p for p in made.model.parameters() if p.requires_grad]
         gradients = [p.grad.cpu() for p in trained]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
@@ -20,6 +21,7 @@ def run(*command):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     run(SCRIPT, tmp_path / "one", "weft_exact", 4)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -29,7 +31,7 @@ def test_two_processes_equal_one(tmp_path):
     # five steps of 0.1 along a gradient of norm 1 have moved the weights some 1e-1
     for name, weight in one.items():
         assert_close(two[name], weight, atol=1e-5, rtol=0)
-    told = [json.loads((tmp_path / n / "told.json").read_text()) for n in ("one", "two")]
+    told = [json.loads((tmp_path / n / "log.json").read_text()) for n in ("one", "two")]
     assert {"token_entropy", "mask_fraction", "beta_ref"} <= told[0]["lines"][0].keys()
     assert_close(told[1]["lines"], told[0]["lines"], atol=1e-4, rtol=1e-4)
     # two epochs and the first step of a third, and no record twice in one

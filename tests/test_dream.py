@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from adapters import load
-from test_cold_start_trainer import trainer
+from small_cold_start import trainer
 from torch.testing import assert_close
 from transformers import AutoModelForMaskedLM, Qwen2ForCausalLM
 from upstream_checkpoint import dream_folder
@@ -23,7 +23,7 @@ from weft_rl.models.modeling_dream import source_positions
 from weft_rl.models.toy import SYMBOLS, tiny_tokenizer
 from weft_rl.pipeline.run import main
 from weft_rl.sampler import generate
-from weft_rl.trainers.entropy_pass import estimate
+from weft_rl.trainers.entropy_pass import entropy_pass
 
 CPU = torch.device("cpu")
 
@@ -143,14 +143,10 @@ def test_the_estimate_pass_sees_aligned_logits(folder):
     model, x0 = load(folder), some_ids()
     answer = torch.zeros_like(x0, dtype=torch.bool)
     answer[0, 3:6], answer[1, 2:] = True, True
-    batch = {"x0": x0, "attention_mask": torch.ones_like(x0), "answer": answer}
-
-    def mean_logit(logits, *_):
-        return logits.mean(-1)
-
-    found = estimate(model, batch, 0, mean_logit)
+    found = entropy_pass(model, x0, torch.ones_like(x0), answer, 0)
     with torch.no_grad():
-        wanted = model(x0.masked_fill(answer, 0)).logits.mean(-1) * answer
+        log_p = model(x0.masked_fill(answer, 0)).logits.log_softmax(-1)
+        wanted = -(log_p.exp() * log_p).sum(-1) * answer
     assert_close(found, wanted)
 
 

@@ -7,8 +7,7 @@ from rl_trainer import options
 from rl_trainer import rollout as rl_rollout
 from rl_trainer import step_loss as rl_loss
 from rl_trainer import trainer as rl_trainer
-from small_cold_start import small_model
-from test_cold_start_trainer import examples, trainer
+from small_cold_start import examples, small_model, trainer
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -21,7 +20,6 @@ from weft_rl.models.loading import fresh_model, with_lora
 from weft_rl.models.modeling_dream import DreamConfig
 from weft_rl.trainers.cold_start import masked_nll
 from weft_rl.trainers.masked_log_probs import RolloutBatch, view_log_probs
-from weft_rl.trainers.recipes import Recipe
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ def adapted():
 def naive(model, inputs, xt, masked):
     """The loss of each token from the logits of all."""
     logits = model(input_ids=xt, attention_mask=inputs["attention_mask"]).logits
-    nll = F.cross_entropy(logits.flatten(0, 1), inputs["x0"].flatten(), reduction="none")
+    nll = F.cross_entropy(logits.flatten(0, 1), inputs["input_ids"].flatten(), reduction="none")
     return nll.view(xt.shape).where(masked, 0.0)
 
 
@@ -68,16 +66,20 @@ def test_in_parts_the_loss_and_its_gradients_are_those_of_all_logits(make, tmp_p
     batch = trainer(tmp_path).data_collator(examples()[:3])
     assert not batch["attention_mask"].all()
     generator = torch.Generator().manual_seed(0)
-    masked = batch["answer"] & (torch.rand(batch["x0"].shape, generator=generator) < 0.5)
-    xt = batch["x0"].masked_fill(masked, 0)
+    masked = (batch["labels"] != -100) & (
+        torch.rand(batch["input_ids"].shape, generator=generator) < 0.5
+    )
+    xt = batch["input_ids"].masked_fill(masked, 0)
     probability = torch.full(xt.shape, 0.5)
     logits = model(input_ids=xt, attention_mask=batch["attention_mask"]).logits
-    wanted = denoising_loss(logits, batch["x0"], masked, probability, batch["answer"])
+    wanted = denoising_loss(
+        logits, batch["input_ids"], masked, probability, (batch["labels"] != -100)
+    )
     wanted.backward()
     wanted_gradients = gradients(model)
-    nll = masked_nll(model, batch, xt, masked)
+    nll = masked_nll(model, batch["input_ids"], xt, masked, batch["attention_mask"])
     assert_close(nll, naive(model, batch, xt, masked), atol=1e-6, rtol=1e-6)
-    found = torch.where(masked, nll / 0.5, 0.0).sum(-1) / batch["answer"].sum(-1)
+    found = torch.where(masked, nll / 0.5, 0.0).sum(-1) / (batch["labels"] != -100).sum(-1)
     found.mean().backward()
     assert_close(found.mean(), wanted, atol=1e-6, rtol=1e-6)
     assert_close(gradients(model), wanted_gradients, atol=1e-6, rtol=1e-5)
@@ -86,8 +88,8 @@ def test_in_parts_the_loss_and_its_gradients_are_those_of_all_logits(make, tmp_p
 @pytest.mark.usefixtures("few_together")
 def test_nothing_masked_has_a_loss_of_zero_and_gradients(tmp_path):
     model, batch = small_model(), trainer(tmp_path).data_collator(examples()[:2])
-    masked = torch.zeros_like(batch["answer"])
-    nll = masked_nll(model, batch, batch["x0"], masked)
+    masked = torch.zeros_like(batch["labels"] != -100)
+    nll = masked_nll(model, batch["input_ids"], batch["input_ids"], masked, batch["attention_mask"])
     nll.sum().backward()
     assert not nll.any()
     assert all(gradient.eq(0).all() for gradient in gradients(model))
@@ -105,10 +107,11 @@ def test_training_in_parts_is_training(tmp_path, monkeypatch, weights, accumulat
         other = fresh_model(small_model().config, 5) if weights == "excess_loss" else None
         run = trainer(
             tmp_path / str(together),
+            "uniform",
+            weights,
             batch=4 // accumulate,
             accumulate=accumulate,
             optim="sgd",
-            objective=Recipe("uniform", weights),
             reference=other,
         )
         run.train()
@@ -122,7 +125,7 @@ def test_rl_in_parts_is_rl(tmp_path, monkeypatch, lora, estimator):
     made = []
     given = {}
     if estimator == "elbo":
-        given = {"objective": "gspo", "loss": {"kl": "sequence"}}
+        given = {"loss_type": "gspo", "loss": {"kl_estimator": "k2_sequence"}}
     for together in (2**25, 300):
         monkeypatch.setattr(head, "LOGITS_TOGETHER", together)
         chosen = options(estimator=estimator, kl_coef=0.04, num_iterations=2, **given)
@@ -149,9 +152,10 @@ def test_the_loss_takes_the_memory_of_one_part(monkeypatch):
 
     def peak(length):
         x0 = torch.full((1, length), 5)
-        batch = {"x0": x0, "attention_mask": torch.ones_like(x0)}
         everything = torch.ones_like(x0).bool()
-        return allocated(lambda: masked_nll(model, batch, x0, everything).sum().backward())
+        return allocated(
+            lambda: masked_nll(model, x0, x0, everything, torch.ones_like(x0)).sum().backward()
+        )
 
     short, long = peak(128), peak(512)
     # logits, log-probabilities and their gradient

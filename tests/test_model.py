@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 
 from weft_rl.models import LLaDAConfig, LLaDAForMaskedLM
 from weft_rl.models.loading import fresh_model
-from weft_rl.trainers.infra.compat import RECOMPUTE
+from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
 
 SMALL = {
     "vocab_size": 40,
@@ -178,7 +178,7 @@ def test_gradient_checkpointing_changes_no_gradient():
     for checkpointing in (False, True):
         model = small().train()
         if checkpointing:
-            getattr(model, f"{RECOMPUTE}_enable")()
+            getattr(model, f"{ACTIVATION_CHECKPOINTING}_enable")()
         model(ids).logits.logsumexp(-1).sum().backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     assert all(map(torch.equal, *gradients))

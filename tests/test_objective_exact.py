@@ -13,7 +13,7 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from weft_rl.diffusion.exact_elbo import clock_probability, elbo_weights
+from weft_rl.diffusion.exact_elbo import elbo_weights, survival_mask_probability
 from weft_rl.diffusion.losses import denoising_loss
 from weft_rl.diffusion.noise import mask_probability
 from weft_rl.diffusion.rates import mean_rate
@@ -97,7 +97,7 @@ def expected_loss(table, x0, beta, method, normalizer="none"):
             factor = slope(time, beta / beta_ref)
         elif method == "clock":
             clock = -torch.log1p(-time)
-            probability = clock_probability(clock, beta, beta_ref)
+            probability = survival_mask_probability(clock, beta, beta_ref)
             factor = elbo_weights(clock, beta, beta_ref, answer)
             # each token with the same chance, its t_i uniform
             density = slope(time, beta / beta_ref)[0].mean()

@@ -13,10 +13,10 @@ from pipeline_runs import SMALL, cache, metrics, status  # noqa: F401 - a fixtur
 from safetensors.torch import load_file
 
 from weft_rl.cli import execute
-from weft_rl.config.schema import COLD_STARTS
+from weft_rl.diffusion.recipes import RECIPES
 from weft_rl.pipeline.run import main
 from weft_rl.runs.folder import newest_checkpoint
-from weft_rl.stages.registry import STAGE_RUNNERS
+from weft_rl.stages import STAGE_RUNNERS
 
 pytestmark = pytest.mark.slow
 COLD_START = {"loss", "grad_norm", "learning_rate", "token_entropy", "beta_ref", "mask_fraction"}
@@ -225,7 +225,7 @@ def test_countdown_and_published_problems(tmp_path):
 
 def test_every_cold_start_runs(tmp_path, first):
     out, reference = tmp_path / "all", first / "checkpoints" / "weft" / "step-6"
-    stages = [stage for stage in COLD_STARTS if stage != "weft"]
+    stages = [stage for stage in RECIPES if stage != "weft"]
     arguments = [
         *(f"stages=[{','.join(stages)}]", "eval.after_each=false"),
         *("cold_start.entropy_pass.rates=cached", "cold_start.entropy_pass.refresh_every=2"),
@@ -234,14 +234,14 @@ def test_every_cold_start_runs(tmp_path, first):
     assert status(*arguments, f"out={out}") == 0
     rows = metrics(out)
     assert [row["step"] for row in rows if row["stage"] == "rho1"] == [1, 2, 3, 4, 5, 6]
+    # the entropies of the recipes that have them
     for stage in stages:
-        # where there is an entropy pass
-        has_entropy = any("token_entropy" in row for row in rows if row["stage"] == stage)
-        assert has_entropy == (stage in ("weft_paper", "weft_exact", "weft_entropy", "weft_sw"))
-        assert (out / f"token_entropy-{stage}.csv").exists() == has_entropy
+        logged = any("token_entropy" in row for row in rows if row["stage"] == stage)
+        assert logged == (RECIPES[stage].statistic == "entropy")
+        assert (out / f"token_entropy-{stage}.csv").exists() == logged
         # rates that follow entropies are drawn along a few responses
-        is_drawn = stage in ("weft", "weft_paper", "weft_exact", "weft_entropy")
-        assert (out / f"entropy_heatmap-{stage}.json").exists() == is_drawn
+        has_heatmap = "entropy" in RECIPES[stage].rates
+        assert (out / f"entropy_heatmap-{stage}.json").exists() == has_heatmap
     lines = (out / "token_entropy-weft_sw.csv").read_text().splitlines()
     assert lines[0] == "id,token,count,mean_entropy"
     counts = [int(line.rsplit(",", 2)[1]) for line in lines[1:]]

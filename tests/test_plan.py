@@ -30,12 +30,11 @@ from weft_rl.plan import memory
 from weft_rl.plan.command import main
 from weft_rl.plan.compute import forward_flops, training_passes
 from weft_rl.plan.config import PlanConfig
-from weft_rl.plan.estimate import WITHOUT_ENTROPY_PASS, make_plan, make_plans
+from weft_rl.plan.estimate import make_plan, make_plans
 from weft_rl.plan.memory import Step
 from weft_rl.plan.suggestions import suggest
 from weft_rl.sampler import generate
-from weft_rl.trainers.infra.compat import RECOMPUTE
-from weft_rl.trainers.recipes import RECIPES
+from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
 
 QKV = ["q_proj", "k_proj", "v_proj"]
 ALL = [*QKV, "attn_out", "ff_proj", "up_proj", "ff_out"]
@@ -113,7 +112,7 @@ def test_memory_of_a_step(name, checkpointing, lora):
     sizes, rows, length = SHAPES[name]
     model = with_lora(built(sizes), lora, "x", Path("y")).train()
     if checkpointing:
-        getattr(model, f"{RECOMPUTE}_enable")()
+        getattr(model, f"{ACTIVATION_CHECKPOINTING}_enable")()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
     x0 = torch.randint(2, sizes.vocab_size, (rows, length))
     everything, probability = torch.ones_like(x0).bool(), torch.full(x0.shape, 0.5)
@@ -196,11 +195,6 @@ def test_memory_on_a_gpu():
     for stage, more, options, row in cases:
         plan = make_plan(config("preset=paper", *more), options, stage)
         assert plan.total_memory / GIB == pytest.approx(row["peak_gib"], rel=0.03), row["what"]
-
-
-def test_recipes_without_an_entropy_pass():
-    names = {stage for stage, recipe in RECIPES.items() if recipe.estimated is None}
-    assert set(WITHOUT_ENTROPY_PASS) == names
 
 
 def test_the_reference_model_of_a_full_fine_tune_is_a_second_copy():

@@ -52,36 +52,15 @@ def test_a_certain_prediction_has_rate_zero_and_no_nan():
     assert rates[0, :2].tolist() == [0, 0]
 
 
-def test_bfloat16_logits_are_reduced_in_float32():
-    logits = torch.randn(2, 5, 4000, generator=torch.Generator().manual_seed(0)).bfloat16()
-    x0 = torch.zeros(2, 5, dtype=torch.long)
-    answer = torch.ones(2, 5, dtype=torch.bool)
-    p = logits.double().softmax(-1)
-    expected = -(p * p.log()).sum(-1)
-    found = token_rates("entropy", logits, x0, answer)
-    assert found.dtype == torch.float32
-    assert (found - expected).abs().max() < 1e-3
-
-
-def test_an_unknown_kind_is_named_with_the_list():
-    with pytest.raises(ValueError, match=r"kind='cubic': .*uniform, sqrt_entropy, entropy, nll"):
-        token_rates("cubic", LOGITS, X0, ANSWER)
-
-
-def test_mean_is_over_the_answer_only():
+def test_means_and_floors_by_hand():
     beta = tensor([[9.0, 1.0, 3.0], [9.0, 9.0, 9.0]])
     answer = tensor([[False, True, True], [False, False, False]])
     assert_close(mean_rate(beta, answer), tensor([[2.0], [0.0]]))
-
-
-def test_all_zero_rates_become_uniform():
-    found = usable_rates(tensor([[0.0, 0.0, 0.0]]), ANSWER)
-    assert found.tolist() == [[0, 1, 1]]
-
-
-def test_a_small_rate_is_lifted_to_a_hundredth_of_the_mean():
-    # mean of (0, 2) is 1, so the floor is 0.01
+    # all zero: uniform; the mean of (0, 2) is 1, so the floor is 0.01
+    assert usable_rates(tensor([[0.0, 0.0, 0.0]]), ANSWER).tolist() == [[0, 1, 1]]
     assert_close(usable_rates(tensor([[5.0, 0.0, 2.0]]), ANSWER), tensor([[0.0, 0.01, 2.0]]))
+    with pytest.raises(ValueError, match="kind='cubic'"):
+        token_rates("cubic", LOGITS, X0, ANSWER)
 
 
 class LargestAllocation(TorchDispatchMode):

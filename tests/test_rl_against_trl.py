@@ -13,7 +13,7 @@ def test_the_loss_is_trls(tmp_path, monkeypatch, objective, kl):
     slices = rollout(made)
     disturb(made.model)
     ours, _ = step_loss(made, slices, 1)
-    log_p, entropy, _ = made._look(made.model, slices[0], 1)
+    log_p, entropy, _ = made.log_probs(made.model, slices[0], 1)
     monkeypatch.setattr(
         made,
         "_get_per_token_logps_and_entropies",

@@ -15,6 +15,8 @@ from torch.testing import assert_close
 
 from weft_rl.models.toy import tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 

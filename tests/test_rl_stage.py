@@ -32,9 +32,8 @@ def run(start, out, *words):
     return [{k: v for k, v in row.items() if k != "time_s"} for row in rows]
 
 
-@pytest.mark.parametrize("lora", [0, 2])
-@pytest.mark.parametrize("kl", [0, 0.04])
-@pytest.mark.parametrize("mu", [1, 2])
+@pytest.mark.slow
+@pytest.mark.parametrize(("mu", "kl", "lora"), [(1, 0, 0), (2, 0.04, 0), (1, 0.04, 2), (2, 0, 2)])
 def test_matrix_with_evaluation_on_and_off(start, tmp_path, mu, kl, lora):
     words = [f"rl.num_iterations={mu}", f"rl.kl_coef={kl}", f"rl.lora.r={lora}"]
     plain = run(start, tmp_path / "off", *words)
@@ -55,6 +54,7 @@ def test_matrix_with_evaluation_on_and_off(start, tmp_path, mu, kl, lora):
     assert all(("kl" in row) == (kl > 0) for row in plain)
 
 
+@pytest.mark.slow
 def test_every_method_runs_through_the_stage(start, tmp_path):
     for method in ("coupled", "d1_tiny", "spg", "wd1"):
         words = [f"rl.preset={method}", "rl.optimizer.micro_batch_size=2"]
@@ -64,8 +64,10 @@ def test_every_method_runs_through_the_stage(start, tmp_path):
         assert all(math.isfinite(row["loss"]) for row in rows)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one(start, tmp_path):
     words = ["rl.max_steps=5", "rl.num_iterations=3", "rl.save_steps=2", "rl.estimator=coupled"]
+    words.append("reliability.keep_checkpoints=null")
     whole = run(start, tmp_path / "whole", *words)
     folder = tmp_path / "part"
     run(start, folder, *words)
@@ -102,12 +104,9 @@ def test_bad_options_end_with_one_line(start, tmp_path, words, message, capsys):
 
 
 def test_fewer_prompts_than_a_rollout_has(tmp_path):
-    with pytest.raises(UserError, match=r"there are 1, a rollout has 2 prompts; lower rl\.num"):
+    with pytest.raises(ValueError, match="1 rows"):
         trainer(tmp_path, records=dataset(1))
-
-
-def test_records_without_the_column_rewards_read(tmp_path):
-    with pytest.raises(UserError, match="no column fields"):
+    with pytest.raises(ValueError, match="'fields'"):
         trainer(tmp_path, records=dataset(8).remove_columns("fields"))
 
 
@@ -230,7 +229,6 @@ def test_async_rewards_are_awaited_and_may_fail(tmp_path):
 
 def test_a_gradient_that_is_not_finite_stops_before_the_weights(tmp_path):
     made = trainer(tmp_path, options(optimizer={"micro_batch_size": 4}))
-    made.run, made.stage = tmp_path, "rl"
     made.model.model.transformer.ln_f.weight.register_hook(lambda grad: grad * torch.nan)
     before = state(made)
     rows = [made.train_dataset[i]["id"] for i in range(8)]

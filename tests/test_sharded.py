@@ -17,6 +17,8 @@ from torch.testing import assert_close
 from weft_rl.models import lm_head as head
 from weft_rl.models.loading import load_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):

@@ -6,8 +6,8 @@ import pytest
 
 from weft_rl.config.fields import leaves
 from weft_rl.config.load import load_run_config
-from weft_rl.config.rl import CLIPPED_TOKENS
 from weft_rl.config.schema import RunConfig
+from weft_rl.diffusion.rl_methods import PER_TOKEN_LOSSES
 from weft_rl.errors import UserError
 from weft_rl.pipeline.preflight import check_run
 
@@ -130,5 +130,5 @@ def test_the_cure_of_a_pair_passes_the_checks(method, estimator, preset):
     words = [f"{key}={value}" for key, value in cured.items()]
     assert refusal(*words) == ""
     check_run(load_run_config(words, command="it"))
-    if method == "spg" or (estimator == "elbo" and method in CLIPPED_TOKENS):
+    if method == "spg" or (estimator == "elbo" and method in PER_TOKEN_LOSSES):
         assert "rl.preset=spg" in message

@@ -14,7 +14,7 @@ from weft_rl.errors import UserError
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.modeling_dream import DreamConfig
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
-from weft_rl.stages.checks import check
+from weft_rl.stages import check
 
 FILES = {"sft": "data", "rl": "rl.rollout.data", "eval": "eval.data"}
 WORDS = [

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_estimators import MASK, V, seen, table
 from torch import nn
 from torch.testing import assert_close
+from toy_denoiser import MASK, V, table, view_log_probs
 
 from weft_rl.diffusion.logprob_estimators import token_estimate, trace
 from weft_rl.sampler import SamplerConfig, generate
@@ -57,7 +57,7 @@ def estimated(model, reached):
     found = []
     for x, order in reached:
         views = trace(answer, torch.tensor([order]), T)
-        found.append(token_estimate(seen(model, x, views), views.weight).sum())
+        found.append(token_estimate(view_log_probs(model, x, views), views.weight).sum())
     return torch.stack(found).exp()
 
 

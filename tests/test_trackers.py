@@ -39,6 +39,7 @@ def test_a_tracker_that_does_not_exist():
         pipeline.main(["trackers=[tensorbord]"])
 
 
+@pytest.mark.slow
 def test_tensorboard_is_told_what_the_metric_lines_say(tmp_path, monkeypatch):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     start, run = tmp_path / "start", tmp_path / "run"

@@ -20,7 +20,7 @@ import psutil
 
 # What the server imports: everything that a run of any stage needs, and this module's neighbours.
 _PRELOADED = [
-    "weft_rl.stages.registry",
+    "weft_rl.stages",
     "weft_rl.stages.evaluate",
     "weft_rl.compare.command",
     "weft_rl.reproduce.command",

@@ -14,6 +14,8 @@ from lives import live
 
 from weft_rl.runs.checksums import write_checksums
 
+pytestmark = pytest.mark.slow
+
 
 class Bomb:
     def __reduce__(self):

@@ -15,8 +15,8 @@ from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.tasks import task_prompt, training_records
 from weft_rl.models.loading import fresh_model, with_lora
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
-from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
-from weft_rl.trainers.infra.compat import RECOMPUTE
+from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
+from weft_rl.trainers.infra.resumable_rollouts import ResumableRL
 from weft_rl.trainers.reward_adapter import trl_rewards
 
 G, T, ROWS = 4, 12, 8
@@ -66,8 +66,8 @@ def dataset(count=8):
     )
 
 
-def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1, **more):
-    """more: sampler settings (sampler=...), TRL arguments."""
+def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1, run=None, **more):
+    """run: the run directory. more: sampler settings (sampler=...), TRL arguments."""
     chosen = chosen or options()
     assert chosen.num_prompts * chosen.num_generations == ROWS
     size = chosen.optimizer.micro_batch_size or ROWS // processes
@@ -100,10 +100,12 @@ def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1,
         beta=0.0,
         scale_rewards="none",
         disable_dropout=True,
-        **{RECOMPUTE: False},
+        **{ACTIVATION_CHECKPOINTING: False},
         **(arguments | more),
     )
-    return DiffuGRPOTrainer(
+    return ResumableRL(
+        run=run or tmp_path,
+        stage="rl",
         model=small_model(lora=lora),
         reward_funcs=trl_rewards(rewards),
         args=args,
@@ -128,7 +130,7 @@ def joined(slices):
     """The slices as one batch."""
     return {
         name: torch.cat([each[name] for each in slices])
-        if slices[0][name].dim() and name != "scored_tokens"
+        if slices[0][name].dim() and name != "loss_tokens"
         else slices[0][name]
         for name in slices[0]
     }

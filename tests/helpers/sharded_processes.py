@@ -19,20 +19,15 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from rl_trainer import dataset, options
 from rl_trainer import trainer as rl_trainer
 from safetensors.torch import save_file
-from small_cold_start import arguments, small_model
+from small_cold_start import examples, small_model
+from small_cold_start import trainer as cold_start_trainer
 from torch.distributed.tensor import DTensor
 
 from weft_rl.config.model import LoraConfig
-from weft_rl.data.sft_examples import encode_traces
-from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.models import lm_head as head
 from weft_rl.models.loading import with_lora
-from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.sampler import SamplerConfig
 from weft_rl.stages.context import leave_together
-from weft_rl.trainers.cold_start import ColdStartTrainer
-from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.recipes import Recipe
 
 LAUNCHERS = Path(__file__).parents[2] / "configs" / "accelerate"
 FEW = 300  # logits together: the head's positions are several parts
@@ -71,34 +66,25 @@ def cold_start(folder, processes, lora, optim="sgd", save_strategy="no", **chang
         with torch.random.fork_rng():  # the adapter's first matrix is drawn from the global state
             torch.random.default_generator.manual_seed(0)
             made = with_lora(made, LORA, "base", folder / "out")
-    end = made.config.eot_token_id
-    examples, *_ = encode_traces(cold_start_traces(12, 0), tiny_tokenizer(), "tiny", end, 200)
-    args = arguments(
+    return cold_start_trainer(
         folder,
+        "sqrt_entropy",
+        batch=4 // processes,
+        model=made,
+        train_dataset=examples(12),
+        refresh_epochs=2,
+        stage="weft",
         max_steps=5,
         optim=optim,  # Adam turns rounding noise of tiny gradients into steps
         save_strategy=save_strategy,
-        per_device_train_batch_size=4 // processes,
         learning_rate=1e-1,
         **changes,
     )
-    trainer = ColdStartTrainer(
-        model=made,
-        args=args,
-        train_dataset=examples,
-        data_collator=AnswerCollator(1),
-        processing_class=tiny_tokenizer(),
-        objective=Recipe("sqrt_entropy"),
-        seed=7,
-        refresh_every=2,
-    )
-    trainer.run, trainer.stage = folder, "weft"
-    return trainer
 
 
 def rl(folder, processes, lora, **changes):
     chosen = options(loss_type="dapo", num_iterations=2, kl_coef=0.04, rollout={"resample": 1})
-    # commits what it is sure of: the forwards of a rollout differ from process to process
+    # unmasks what it is sure of: the forward passes differ from process to process
     sampler = SamplerConfig(12, 12, 12, temperature=1.0, threshold=0.03)
     trainer = rl_trainer(
         folder / "scratch",
@@ -107,9 +93,9 @@ def rl(folder, processes, lora, **changes):
         lora=lora,
         records=dataset(4),
         sampler=sampler,
+        run=folder,
         **changes,
     )
-    trainer.run, trainer.stage = folder, "rl"
     return trainer
 
 

@@ -1,10 +1,17 @@
-"""A model and training arguments under which a cold start takes a moment."""
+"""A cold start that takes a moment: model, arguments, examples and trainer."""
 
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from weft_rl.config.schema import BaseConfig
+from weft_rl.data.sft_examples import encode_traces
+from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.diffusion.recipes import Recipe
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.toy import tiny_config
+from weft_rl.models.toy import tiny_config, tiny_tokenizer
+from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
+
+SEED = 7
 
 
 def small_model():
@@ -13,7 +20,7 @@ def small_model():
 
 
 def arguments(folder, **changes):
-    """Six steps, a line each, a checkpoint after three, on the CPU and without a word."""
+    """Six steps, a line each, a checkpoint after three, silent and on the CPU."""
     options = {
         "output_dir": str(folder / "scratch"),
         "use_cpu": True,
@@ -24,5 +31,48 @@ def arguments(folder, **changes):
         "logging_steps": 1,
         "save_steps": 3,
         "remove_unused_columns": False,
+        "logging_nan_inf_filter": False,
     }
     return TrainingArguments(**options | changes)
+
+
+def examples(count=8):
+    end = small_model().config.eot_token_id
+    return encode_traces(cold_start_traces(count, 0), tiny_tokenizer(), "tiny", end, 200)[0]
+
+
+def recipe(rates="uniform", token_weights="none", exact_elbo=False, loss_norm="answer"):
+    return Recipe("test", "test", rates, token_weights, loss_norm=loss_norm, exact_elbo=exact_elbo)
+
+
+def trainer(folder, *method, batch=4, accumulate=1, model=None, **options):
+    """method: as for recipe. options: the trainer's, and TrainingArguments."""
+    fields = TrainingArguments.__dataclass_fields__
+    named = {key: options.pop(key) for key in [*options] if key in fields and key != "seed"}
+    args = arguments(
+        folder, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulate, **named
+    )
+    given = {
+        "train_dataset": examples(),
+        "data_collator": AnswerCollator(1),
+        "processing_class": tiny_tokenizer(),
+        "recipe": recipe(*method),
+        "seed": SEED,
+        "run": folder,
+        "stage": "sft",
+    }
+    return ResumableColdStart(model=model or small_model(), args=args, **given | options)
+
+
+def logs(trainer):
+    names = ("loss", "grad_norm", "mask_fraction", "beta_ref")
+    rows = [row for row in trainer.state.log_history if "loss" in row]
+    return [[row[name] for name in names] for row in rows]
+
+
+def stop_after(step):
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            control.should_training_stop = state.global_step == step
+
+    return Stop()

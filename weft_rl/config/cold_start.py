@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from weft_rl.config.fields import Block, option, require
+from weft_rl.config.fields import Block, about, option, require
 from weft_rl.config.model import LoraConfig
+from weft_rl.diffusion.recipes import LossNorm
 
 # Help text shared by all stages that read records.
 BAD_RECORDS = (
@@ -84,8 +85,9 @@ class ColdStartConfig(Block):
     weight_decay: float = option(0.1, "AdamW weight decay", at_least=0)
     max_grad_norm: float = option(1.0, "gradient clipping: maximum norm", above=0)
     data: DataConfig = field(default_factory=DataConfig)
-    loss_norm: Literal["answer", "masked", "none"] = option(
-        "answer", "divisor of an example's loss: its answer tokens, its masked tokens, or 1"
+    loss_norm: LossNorm = field(
+        default="answer",
+        metadata=about("divisor of an example's loss: its answer tokens, its masked tokens, or 1"),
     )
     exact_elbo: bool = option(False, "weight tokens by dt_i/dt: the exact ELBO")
     t_sampling: Literal["independent", "stratified", "antithetic"] = option(

@@ -7,34 +7,13 @@ from weft_rl.config.cold_start import BAD_RECORDS
 from weft_rl.config.fields import Block, about, option, require
 from weft_rl.config.model import RLLoraConfig
 from weft_rl.config.near_values import nearest_whole
-
-# Loss types that sum clipped probability ratios over tokens, by normalizer.
-CLIPPED_TOKENS = ("bnpo", "grpo", "dr_grpo", "dapo")
-# Invalid pairs of loss type and estimator, with the error message.
-_SENSELESS = {
-    **{
-        (
-            loss_type,
-            "elbo",
-        ): "a bound has no probability of single tokens to clip the ratio of; use "
-        "rl.preset=spg rl.loss_type=spg, or rl.loss_type=gspo rl.loss.kl_estimator=k2_sequence, or "
-        "rl.loss_type=wd1 rl.loss.kl_estimator=k2_sequence"
-        for loss_type in CLIPPED_TOKENS
-    },
-    **{
-        ("spg", estimator): "needs a lower and an upper bound; use rl.preset=spg "
-        "rl.estimator=elbo, or rl.estimator=elbo rl.loss.kl_estimator=k2_sequence"
-        for estimator in ("one_step", "coupled", "random_mask", "trace")
-    },
-}
-
-# Estimators that use an option of rl.masks.
-_OWNERS = {
-    "num_mc_samples": ("random_mask", "elbo", "trace"),
-    "t_sampling": ("elbo",),
-    "complement": ("elbo",),
-    "blockwise": ("elbo",),
-}
+from weft_rl.diffusion.rl_methods import (
+    ESTIMATORS,
+    PER_TOKEN_LOSSES,
+    RL_LOSSES,
+    EstimatorName,
+    LossName,
+)
 
 
 @dataclass(frozen=True)
@@ -149,11 +128,14 @@ class RLConfig(Block):
     num_iterations: int = option(2, "mu, optimizer steps on each rollout", at_least=1)
     learning_rate: float = option(7e-4, "constant after the warm-up", above=0)
     kl_coef: float = option(0.01, "weight of the KL to the start; 0 keeps no reference", at_least=0)
-    estimator: Literal["one_step", "coupled", "random_mask", "elbo", "trace"] = option(
-        "one_step", "of a completion's log-probability; one_step: d1's"
+    estimator: EstimatorName = field(
+        default="one_step", metadata=about("of a completion's log-probability; one_step: d1's")
     )
-    loss_type: Literal["bnpo", "grpo", "dr_grpo", "dapo", "gspo", "wd1", "spg"] = option(
-        "bnpo", "PPO-clip by normalizer (bnpo: d1's; grpo, dr_grpo, dapo), or gspo, wd1, spg"
+    loss_type: LossName = field(
+        default="bnpo",
+        metadata=about(
+            "PPO-clip by normalizer (bnpo: d1's; grpo, dr_grpo, dapo), or gspo, wd1, spg"
+        ),
     )
     save_steps: int = option(20, "steps between checkpoints", at_least=1)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -200,15 +182,17 @@ class RLConfig(Block):
 def _check_pair(options: RLConfig) -> None:
     estimator, loss_type, loss = options.estimator, options.loss_type, options.loss
     kl_coef, masks = options.kl_coef, options.masks
-    rule = _SENSELESS.get((loss_type, estimator), "")
-    require(not rule, "rl.loss_type", loss_type, f"with rl.estimator={estimator}: {rule}")
-    fits = kl_coef == 0 or estimator != "elbo" or loss.kl_estimator == "k2_sequence"
+    method, is_bound = RL_LOSSES[loss_type], ESTIMATORS[estimator].is_bound
+    fits = estimator in method.estimators
+    require(fits, "rl.loss_type", loss_type, f"with rl.estimator={estimator}: {method.fix}")
+    fits = kl_coef == 0 or not is_bound or loss.kl_estimator == "k2_sequence"
     rule = (
         "a bound has no probability of single tokens; use rl.loss.kl_estimator=k2_sequence, or "
         f"rl.kl_coef=0 for no reference{', as rl.preset=spg has it' if loss_type == 'spg' else ''}"
     )
     require(fits, "rl.loss.kl_estimator", loss.kl_estimator, rule)
-    for name, owners in _OWNERS.items():
+    for name in ("num_mc_samples", "t_sampling", "complement", "blockwise"):
+        owners = [owner for owner, each in ESTIMATORS.items() if name in each.options]
         value, usual = getattr(masks, name), getattr(MasksConfig(), name)
         rule = f"only rl.estimator={', '.join(owners)} has it, not {estimator}; leave it out"
         require(value == usual or estimator in owners, f"rl.masks.{name}", value, rule)
@@ -217,8 +201,8 @@ def _check_pair(options: RLConfig) -> None:
         ("rl.loss.kl_cov_share", loss.kl_cov_share, loss.kl_cov_share == 0),
     ):
         rule = f"picks tokens, and rl.loss_type={loss_type} has no loss of single ones; use "
-        rule += ", ".join(CLIPPED_TOKENS)
-        require(is_off or loss_type in CLIPPED_TOKENS, key, value, rule)
+        rule += ", ".join(PER_TOKEN_LOSSES)
+        require(is_off or method.per_token, key, value, rule)
     rule = "holds tokens to the policy of the rollout, which is all there is with "
     rule += "rl.num_iterations=1; use 2 or more of them, or a share of 0"
     fits = loss.kl_cov_share == 0 or options.num_iterations > 1

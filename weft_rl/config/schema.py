@@ -10,11 +10,9 @@ from weft_rl.config.model import MemoryConfig
 from weft_rl.config.near_values import nearest_whole
 from weft_rl.config.rl import RLConfig
 from weft_rl.config.sampler import SamplerConfig
+from weft_rl.diffusion.recipes import RECIPES
 
-COLD_STARTS = (
-    *("sft", "weft", "weft_paper", "weft_exact", "weft_entropy", "nll", "weft_sw", "dream"),
-    *("dft", "rho1"),
-)
+COLD_STARTS = tuple(RECIPES)
 TASKS = ("sudoku", "countdown", "gsm8k", "math500")
 # Models that stage `base` pretrains, and the names of their cold-start data.
 TOY_MODELS = ("tiny",)
@@ -153,9 +151,17 @@ class RunConfig(Block):
         rule = f"base pretrains tiny, not model={shown(self.model)}; leave base out"
         fits = "base" not in self.stages or self.model in TOY_MODELS
         require(fits, "stages", self.stages, rule)
-        rule = "stage rho1 needs a reference model; name a checkpoint, for example of an sft run"
-        fits = "rho1" not in self.stages or self.cold_start.ref_model is not None
-        require(fits, "cold_start.ref_model", None, rule)
+        for stage in self.stages:
+            rule = (
+                f"stage {stage} needs a reference model; name a checkpoint, such as of an sft run"
+            )
+            needed = stage in RECIPES and RECIPES[stage].needs_reference
+            require(
+                not needed or self.cold_start.ref_model is not None,
+                "cold_start.ref_model",
+                None,
+                rule,
+            )
         rule = "training all weights needs float32; use memory.dtype=float32, or set {0}.r"
         for name, block in (("cold_start", self.cold_start), ("rl", self.rl)):
             used = {"rl" if stage == "rl" else "cold_start" for stage in self.trained}

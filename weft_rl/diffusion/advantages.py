@@ -1,6 +1,6 @@
-"""Advantages: how much better a completion was than others for its prompt.
+"""Advantages of completions over others for the same prompt.
 
-N completions, the G of a prompt next to each other."""
+N completions, the G of a prompt adjacent."""
 
 from typing import Literal
 
@@ -8,42 +8,42 @@ import torch
 from torch import Tensor
 
 Baseline = Literal["mean", "leave_one_out", "z_score"]
-# keeps a group of nearly equal rewards from being blown up; TRL's value
-_LEAST_DEVIATION = 1e-4
+# TRL's value: a floor for the deviation of nearly equal rewards
+_MIN_DEVIATION = 1e-4
 
 
 def group_advantages(rewards: Tensor, group: int, baseline: Baseline = "mean") -> Tensor:
-    """Rewards less what is expected of their group: (N,).
+    """Rewards minus their group's baseline: (N,).
 
-    rewards (N,), or rewards already less their group's mean; group: G >= 2. baseline: "mean"
-    subtracts the group's mean (d1); "leave_one_out" the mean of the others (coupled-GRPO, ESPO);
-    "z_score" divides by the group's standard deviation as well (GRPO).
-    Raises ValueError when G does not divide N."""
-    centred = _grouped(rewards, group)
-    centred = centred - centred.mean(1, keepdim=True)
+    rewards: (N,), or already minus their group's mean. group: G >= 2. baseline: "mean" subtracts
+    the group's mean (d1); "leave_one_out" the mean of the others (coupled-GRPO, ESPO); "z_score"
+    also divides by the group's standard deviation (GRPO).
+    Raises ValueError if G does not divide N."""
+    centered = _grouped(rewards, group)
+    centered = centered - centered.mean(1, keepdim=True)
     if baseline == "leave_one_out":
-        centred = centred * (group / (group - 1))
+        centered = centered * (group / (group - 1))
     elif baseline == "z_score":
-        centred = centred / (centred.std(1, keepdim=True) + _LEAST_DEVIATION)
-    return centred.flatten()
+        centered = centered / (centered.std(1, keepdim=True) + _MIN_DEVIATION)
+    return centered.flatten()
 
 
 def wd1_weights(advantages: Tensor, group: int, temperature: float = 1.0) -> Tensor:
-    """Softmax of the advantages less softmax of their opposites, within each group: (N,).
+    """softmax(A / temperature) - softmax(-A / temperature) within each group: (N,).
 
-    Sums to 0 in a group, and is 0 where all are equal. wd1's own code takes the softmax over the
-    local batch, which mixes prompts where a batch holds several. Source: wd1."""
+    Sums to 0 in a group, and is 0 where all are equal. wd1's code takes the softmax over the local
+    batch, which mixes prompts if a batch holds several. Source: wd1."""
     scaled = _grouped(advantages, group) / temperature
     return (scaled.softmax(1) - (-scaled).softmax(1)).flatten()
 
 
 def equal_groups(rewards: Tensor, group: int) -> Tensor:
-    """Whether all rewards of a group are the same, so that it teaches nothing: (N / G,) bool."""
+    """Whether all rewards of a group are equal, so that it has no gradient: (N / G,) bool."""
     grouped = _grouped(rewards, group)
     return torch.isclose(grouped, grouped[:, :1]).all(1)
 
 
 def _grouped(values: Tensor, group: int) -> Tensor:
     if values.dim() != 1 or len(values) % group:
-        raise ValueError(f"{tuple(values.shape)} values are no groups of {group}")
+        raise ValueError(f"values of shape {tuple(values.shape)} do not form groups of {group}")
     return values.view(-1, group)

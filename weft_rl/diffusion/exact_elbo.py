@@ -1,68 +1,69 @@
-"""The exact bound under unequal rates, with weights that stay bounded.
+"""The exact ELBO under unequal masking rates, with bounded weights.
 
-Each token's cross-entropy is to be integrated over its own masking probability t_i. One time t for
-all, uniform, with the slope dt_i/dt as weight is exact in the mean, but the slope's variance is
-infinite for a token below half the mean rate, and a margin at t = 1 loses most of a slow token's
-share: at a tenth of the mean rate, half of it at t <= 0.999. Here t comes instead from the answer's
-tokens in turn: one of them is chosen and its own t_i is uniform. Then the weights that keep the
-bound are slope_i over the mean of all slopes, and no weight exceeds the number of tokens.
+The ELBO integrates each token's cross-entropy over its own masking probability t_i. One uniform
+time t for all tokens with weight dt_i/dt is unbiased, but the weight of a token below half the mean
+rate has infinite variance, and a margin at t = 1 loses most of a slow token's share: half of it at
+t <= 0.999 for a tenth of the mean rate. Here t comes from one answer token, drawn evenly, whose own
+t_i is uniform. The weights that keep the ELBO are then dt_i/dt over the mean of all dt_j/dt, and
+none exceeds the number of tokens.
 
-clock = -log(1 - t) is t without its rounding near 1: slow tokens need clocks of 100 and more."""
+log_survival = -log(1 - t) is t without its rounding near 1: slow tokens need 100 and more."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.tensor_checks import require_shape
+from weft_rl.diffusion.tensor_checks import require_shape, widen
 
 
-def clock_probability(clock: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
-    """Chance that each token is masked: 1 - exp(-beta / beta_ref * clock), clock = -log(1 - t).
+def survival_mask_probability(log_survival: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
+    """Probability that each token is masked: 1 - exp(-beta / beta_ref * log_survival).
 
-    clock (B, 1) >= 0; beta (B, L) >= 0, any unit; beta_ref (B, 1) > 0, same unit. Returns (B, L)
-    in [0, 1]. Raises ValueError when the shapes do not fit. Source: WeFT Eq. 21."""
-    require_shape("clock", clock, (len(beta), 1))
+    log_survival: (B, 1) >= 0, -log(1 - t). beta: (B, L) >= 0, any unit. beta_ref: (B, 1) > 0, same
+    unit. Returns (B, L) in [0, 1]. Raises ValueError if the shapes do not match.
+    Source: WeFT Eq. 21."""
+    require_shape("log_survival", log_survival, (len(beta), 1))
     require_shape("beta_ref", beta_ref, (len(beta), 1))
     # expm1: in float32 1 - exp(-1e-8) is 0, and the loss divides by it
-    return -torch.expm1(-rate_ratio(beta, beta_ref) * widen(clock))
+    return -torch.expm1(-rate_ratio(beta, beta_ref) * widen(log_survival))
 
 
-def clock_of_one_token(
-    own: Tensor,
+def token_log_survival(
+    probability: Tensor,
     beta: Tensor,
     beta_ref: Tensor,
     answer: Tensor,
     generators: Sequence[torch.Generator],
 ) -> Tensor:
-    """The clock at which one answer token of each row, drawn evenly, has masking probability `own`.
+    """-log(1 - t) of each row at which one answer token, drawn evenly, has mask `probability`.
 
-    own (B, 1) in (0, 1), uniform; beta (B, L) > 0 in the answer; beta_ref (B, 1); answer (B, L)
-    bool, not empty; a generator for each row. Returns (B, 1): -log(1 - own) beta_ref / beta_k.
-    With equal rates it is -log(1 - own) whatever the token. Raises ValueError for other shapes."""
-    require_shape("own", own, (len(beta), 1))
+    -log(1 - probability) beta_ref / beta_k for token k. probability: (B, 1) in (0, 1), uniform.
+    beta: (B, L) > 0 in the answer. beta_ref: (B, 1). answer: (B, L) bool, not empty. One generator
+    a row. Returns (B, 1). Raises ValueError if the shapes do not match."""
+    require_shape("probability", probability, (len(beta), 1))
     require_shape("answer", answer, beta.shape)
     ratio = rate_ratio(beta, beta_ref)
-    chosen = torch.zeros_like(own, dtype=torch.long)
+    token = torch.zeros_like(probability, dtype=torch.long)
     for row, generator in enumerate(generators):
-        inside = answer[row].nonzero()[:, 0]
-        chosen[row, 0] = inside[int(torch.randint(len(inside), (1,), generator=generator))]
-    return -torch.log1p(-widen(own)) / ratio.gather(1, chosen)
+        positions = answer[row].nonzero()[:, 0]
+        token[row, 0] = positions[int(torch.randint(len(positions), (1,), generator=generator))]
+    return -torch.log1p(-widen(probability)) / ratio.gather(1, token)
 
 
-def elbo_weights(clock: Tensor, beta: Tensor, beta_ref: Tensor, answer: Tensor) -> Tensor:
-    """slope_i / mean over the answer of slope_j: what a draw of clock_of_one_token weighs (B, L).
+def elbo_weights(log_survival: Tensor, beta: Tensor, beta_ref: Tensor, answer: Tensor) -> Tensor:
+    """Weight of each token's loss for a draw of token_log_survival: slope_i / mean_j slope_j.
 
-    slope_i = r_i exp(-r_i clock) up to a common factor, r = beta / beta_ref. Shapes as above.
-    Weights are >= 0 and sum to the number of answer tokens; 0 outside the answer; 1 for equal
-    rates. As a token_weight with normalizer "none" the expected loss is the negative ELBO."""
-    require_shape("clock", clock, (len(beta), 1))
+    slope_i = dt_i/dt = r_i exp(-r_i log_survival) up to a common factor, r = beta / beta_ref.
+    Shapes as above. Returns (B, L) >= 0 that sums to the number of answer tokens; 0 outside the
+    answer; 1 for equal rates. As token_weight with normalizer "none" the expected loss is the
+    negative ELBO. Raises ValueError if the shapes do not match."""
+    require_shape("log_survival", log_survival, (len(beta), 1))
     require_shape("answer", answer, beta.shape)
     ratio = rate_ratio(beta, beta_ref)
-    # exp(-r clock) underflows for every token at large clocks; a softmax takes the largest out
-    score = (ratio.log() - ratio * widen(clock)).masked_fill(~answer, -torch.inf)
-    return score.softmax(-1) * answer.sum(-1, keepdim=True)
+    # exp(-r log_survival) underflows for every token at large values; softmax subtracts the largest
+    log_slope = (ratio.log() - ratio * widen(log_survival)).masked_fill(~answer, -torch.inf)
+    return log_slope.softmax(-1) * answer.sum(-1, keepdim=True)
 
 
 def rate_ratio(beta: Tensor, beta_ref: Tensor) -> Tensor:

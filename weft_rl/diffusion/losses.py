@@ -1,15 +1,13 @@
 """The weighted cross-entropy of masked tokens."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.tensor_checks import require_shape
-
-Normalizer = Literal["answer", "masked", "none"]
+from weft_rl.diffusion.recipes import LossNorm
+from weft_rl.diffusion.tensor_checks import require_shape, widen
 
 
 def denoising_loss(
@@ -19,17 +17,16 @@ def denoising_loss(
     probability: Tensor,
     answer: Tensor,
     token_weight: Tensor | None = None,
-    normalizer: Normalizer = "answer",
+    normalizer: LossNorm = "answer",
 ) -> Tensor:
     """Mean over sequences of sum over masked i of weight_i / probability_i * (-log p(x0_i)).
 
-    logits (B, L, V); x0 (B, L) long; masked (B, L) bool; probability (B, L), > 0 where masked;
-    answer (B, L) bool; token_weight (B, L) or None for 1. normalizer: each sequence's sum is
-    divided by its answer length ("answer", LLaDA's), by its number of masked tokens ("masked", as
-    WeFT's Algorithm 1 prints it, minus sign restored) or by 1 ("none", the bound itself).
-    Returns a scalar, float64 when the logits are, else float32; a sequence without masked tokens
-    adds 0.
-    Raises ValueError for an unknown normalizer and for shapes that do not fit.
+    logits: (B, L, V). x0: (B, L) long. masked: (B, L) bool. probability: (B, L), > 0 where masked.
+    answer: (B, L) bool. token_weight: (B, L), or None for 1. normalizer: divides each sequence's
+    sum by its answer length ("answer", LLaDA's), by its number of masked tokens ("masked", as
+    printed in WeFT's Algorithm 1) or by 1 ("none", the ELBO itself). Returns a scalar, float64 for
+    float64 logits, else float32; a sequence without masked tokens adds 0.
+    Raises ValueError for an unknown normalizer and for shapes that do not match.
     Source: WeFT Eq. 10 and Algorithm 1, with its indicator read as "is masked"."""
     require_shape("logits", logits, (*x0.shape, logits.shape[-1]))
     nll = F.cross_entropy(widen(logits).flatten(0, 1), x0.flatten(), reduction="none")
@@ -43,15 +40,15 @@ def sequence_losses(
     probability: Tensor,
     answer: Tensor,
     token_weight: Tensor | None = None,
-    normalizer: Normalizer = "answer",
+    normalizer: LossNorm = "answer",
 ) -> Tensor:
-    """Each sequence's part of denoising_loss (B,), from nll (B, L), -log p(x0_i) where masked.
+    """Each sequence's part of denoising_loss: (B,).
 
-    Elsewhere it may be anything finite. All else, and the errors, as there."""
+    nll: (B, L), -log p(x0_i) where masked, anything finite elsewhere. The rest as there."""
     for name, value in (("masked", masked), ("probability", probability), ("answer", answer)):
         require_shape(name, value, nll.shape)
-    if normalizer not in get_args(Normalizer):
-        raise ValueError(f"normalizer={normalizer!r}: one of {', '.join(get_args(Normalizer))}")
+    if normalizer not in get_args(LossNorm):
+        raise ValueError(f"normalizer={normalizer!r}: one of {', '.join(get_args(LossNorm))}")
     # the inner where keeps 1 / 0 of unmasked tokens out of the graph: 0 * inf would be NaN
     weight = 1 / torch.where(masked, widen(probability), 1.0)
     if token_weight is not None:

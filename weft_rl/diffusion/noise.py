@@ -1,49 +1,47 @@
-"""The forward process: how likely each token is masked, and masking it."""
+"""The forward process: times, mask probabilities and masks."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from weft_rl.diffusion.exact_elbo import clock_probability
-from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.tensor_checks import require_shape
+from weft_rl.diffusion.exact_elbo import survival_mask_probability
+from weft_rl.diffusion.tensor_checks import require_shape, widen
 
 # t stays this far from 0, where the loss divides by 0, and from 1, where the slope is 0 or infinite
 TIME_MARGIN = 1e-3
 
 
 def mask_probability(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
-    """Chance that each token is masked at time t: 1 - (1 - t)^(beta / beta_ref).
+    """Probability that each token is masked at time t: 1 - (1 - t)^(beta / beta_ref).
 
-    t (B, 1) in (0, 1); beta (B, L) >= 0, any unit; beta_ref (B, 1) > 0, same unit.
-    Returns (B, L) in [0, 1], 1 only by rounding; float64 when an argument is, else float32.
-    Raises ValueError when the shapes do not fit. Source: WeFT Eq. 21."""
+    t: (B, 1) in (0, 1). beta: (B, L) >= 0, any unit. beta_ref: (B, 1) > 0, same unit. Returns
+    (B, L) in [0, 1], 1 only by rounding; float64 if an argument is, else float32.
+    Raises ValueError if the shapes do not match. Source: WeFT Eq. 21."""
     require_shape("t", t, (len(beta), 1))
     # log1p: in float32 1 - t is 1 at t = 1e-8
-    return clock_probability(-torch.log1p(-widen(t)), beta, beta_ref)
+    return survival_mask_probability(-torch.log1p(-widen(t)), beta, beta_ref)
 
 
 def sample_time(generators: Sequence[torch.Generator]) -> Tensor:
-    """One uniform time for each sequence from its own generator: (B, 1) in [margin, 1 - margin]."""
-    return _within_margin(torch.cat([torch.rand(1, generator=own) for own in generators]))
+    """A uniform time for each sequence from its own generator: (B, 1) in [margin, 1 - margin]."""
+    return _within_margin(torch.cat([torch.rand(1, generator=each) for each in generators]))
 
 
 def stratified_times(count: int, generator: torch.Generator) -> Tensor:
-    """Times for a batch, one from each of `count` equal parts of (0, 1), in random order.
+    """Times of a batch, one from each of `count` equal strata of (0, 1), in random order.
 
-    Each row by itself is uniform, as from sample_time, but their mean of a smooth function has a
-    variance of order 1/count^3 instead of 1/count. Jittered within each part: one shift shared by
-    all parts keeps 1/count^2. Returns (count, 1) float32 in [margin, 1 - margin]."""
+    Each time by itself is uniform, but their mean of a smooth function has a variance of order
+    1/count^3 instead of 1/count. Returns (count, 1) float32 in [margin, 1 - margin]."""
     part = torch.randperm(count, generator=generator)
     return _within_margin((part + torch.rand(count, generator=generator)) / count)
 
 
 def antithetic_times(count: int, generator: torch.Generator) -> Tensor:
-    """Times for a batch in pairs t, 1 - t, next to each other; an odd last row has no partner.
+    """Times of a batch in adjacent pairs t, 1 - t; an odd last row has no partner.
 
-    Each row by itself is uniform; a pair's mean of a monotone function varies less than that of
-    two draws, that of one with equal values at t and 1 - t has twice its variance. Returns
+    Each time by itself is uniform. A pair's mean of a monotone function has a lower variance than
+    that of two draws; of a function symmetric around 1/2 it has twice the variance. Returns
     (count, 1) float32 in [margin, 1 - margin]."""
     t = torch.rand((count + 1) // 2, generator=generator)
     return _within_margin(torch.stack([t, 1 - t], dim=1).flatten()[:count])
@@ -61,12 +59,12 @@ def mask_tokens(
     mask_id: int,
     generator: torch.Generator | Sequence[torch.Generator],
 ) -> tuple[Tensor, Tensor]:
-    """Replace tokens by the mask token, each by itself with its probability.
+    """Replace each maskable token by the mask token with its probability, independently.
 
-    x0 (B, L) long; probability (B, L) in [0, 1]; maskable (B, L) bool; generator: one for the
-    batch, or one for each row, which makes a row's draw independent of its neighbours and of
-    padding: draws are made for its maskable tokens only, in order.
-    Returns xt (B, L) long and masked (B, L) bool. Raises ValueError when the shapes do not fit."""
+    x0: (B, L) long. probability: (B, L) in [0, 1]. maskable: (B, L) bool. generator: one for the
+    batch, or one for each row, which makes a row's draws independent of other rows and of padding:
+    they are made for its maskable tokens only, in order. Returns xt (B, L) long and masked (B, L)
+    bool. Raises ValueError if the shapes do not match."""
     require_shape("probability", probability, x0.shape)
     require_shape("maskable", maskable, x0.shape)
     if isinstance(generator, torch.Generator):
@@ -75,8 +73,8 @@ def mask_tokens(
         if len(generator) != len(x0):
             raise ValueError(f"{len(generator)} generators for {len(x0)} rows")
         draw = torch.ones(x0.shape, device=x0.device)
-        for row, own in enumerate(generator):
+        for row, row_generator in enumerate(generator):
             count = int(maskable[row].sum())
-            draw[row, maskable[row]] = torch.rand(count, generator=own).to(x0.device)
+            draw[row, maskable[row]] = torch.rand(count, generator=row_generator).to(x0.device)
     masked = maskable & (draw < probability)
     return x0.masked_fill(masked, mask_id), masked

@@ -1,40 +1,31 @@
-"""Token masking rates: how fast each answer token is noised."""
+"""Token masking rates beta: how fast each answer token is noised."""
 
-from collections.abc import Iterator, Mapping
-from typing import Literal, get_args
+from collections.abc import Iterator
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.tensor_checks import require_everywhere, require_shape
+from weft_rl.diffusion.recipes import RATE_STATISTIC, RateKind, Statistic
+from weft_rl.diffusion.tensor_checks import NonFiniteError, require_everywhere, require_shape, widen
 
-RateKind = Literal["uniform", "sqrt_entropy", "entropy", "nll"]
-# What the estimate pass must tell of each answer token for the rates of a kind
-ESTIMATED: Mapping[RateKind, Literal["entropy", "nll"] | None] = {
-    "uniform": None,
-    "sqrt_entropy": "entropy",
-    "entropy": "entropy",
-    "nll": "nll",
-}
-
-# Smallest share of the sequence's mean rate. Below it a token's masking probability underflows
-# and its weight explodes: at 1/100 and t = 0.001 the weight is already 100,000.
+# Floor of a rate, as a share of the sequence's mean. Below it a token's masking probability
+# underflows and its weight explodes: at 1/100 and t = 0.001 the weight is already 100,000.
 _FLOOR = 0.01
 
-# Logits reduced at a time; a whole 4,096-token sequence of LLaDA's would take 2 GB beside them. On
-# a CPU 2 MiB in float32, which stay in the cache (a fifth faster than 16 MiB); on others 64 MiB,
-# 132 rows of 126,464: fewer leave a GPU waiting for launches.
+# Logits reduced at a time; a 4,096-token sequence of LLaDA would need 2 GB more. On a CPU 2 MiB in
+# float32, which stay in the cache (a fifth faster than 16 MiB); on a GPU 64 MiB, 132 rows of
+# 126,464: with fewer it waits for launches.
 _CPU_CHUNK, _CHUNK = 2**19, 2**24
 
 
 @torch.no_grad()
 def token_entropy(logits: Tensor) -> Tensor:
-    """Entropy of each prediction in nats: (..., V) -> (...), >= 0, without gradient.
+    """Entropy -sum_v p_v log p_v of each prediction in nats: (..., V) -> (...), without gradient.
 
-    float64 for float64 logits, else float32; never a wide copy of all the logits. A logit of -inf
-    is a token of probability 0. Raises ValueError, with the place, for logits that are no
-    distribution: NaN or +inf among them, or nothing but -inf. Source: WeFT Eq. 12."""
+    float64 for float64 logits, else float32; never a float32 copy of all logits. A logit of -inf is
+    a token of probability 0. Raises NonFiniteError with the index for logits with NaN or +inf, or
+    only -inf. Source: WeFT Eq. 12."""
     entropy = widen(logits.new_empty(logits.shape[:-1]))
     for rows, out in _row_chunks(logits, entropy):
         log_p = widen(rows).log_softmax(-1)
@@ -49,7 +40,7 @@ def token_entropy(logits: Tensor) -> Tensor:
 def token_nll(logits: Tensor, x0: Tensor) -> Tensor:
     """-log p(x0) of each prediction in nats: (..., V), (...) long -> (...), without gradient.
 
-    Precision, memory and errors as for token_entropy; inf where x0 has probability 0."""
+    Dtype, memory and errors as for token_entropy; inf where x0 has probability 0."""
     require_shape("x0", x0, logits.shape[:-1])
     nll = widen(logits.new_empty(x0.shape))
     for rows, ids, out in _row_chunks(logits, x0, nll):
@@ -58,77 +49,76 @@ def token_nll(logits: Tensor, x0: Tensor) -> Tensor:
     return nll
 
 
-def _row_chunks(logits: Tensor, *beside: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """A few rows of logits (..., V) at a time, with theirs of `beside` (...): views, no copies."""
+def _row_chunks(logits: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """A few rows of logits (..., V) and of `others` (...) at a time: views, no copies."""
     if logits.dim() == 1:
-        yield from _row_chunks(logits[None], *(part[None] for part in beside))
+        yield from _row_chunks(logits[None], *(part[None] for part in others))
     elif logits.dim() > 2:
-        for parts in zip(logits, *beside, strict=True):
+        for parts in zip(logits, *others, strict=True):
             yield from _row_chunks(*parts)
     else:
         chunk = _CPU_CHUNK if logits.device.type == "cpu" else _CHUNK
         rows = max(1, chunk // logits.shape[-1])
-        yield from zip(*(part.split(rows) for part in (logits, *beside)), strict=True)
+        yield from zip(*(part.split(rows) for part in (logits, *others)), strict=True)
 
 
 def _require_distributions(reduced: Tensor) -> None:
     # log_softmax spreads one bad logit over its row, so its reduction shows it
-    require_everywhere("logits", ~reduced.isnan(), "NaN or +inf among them, or nothing but -inf")
+    rule = "NaN or +inf among them, or nothing but -inf"
+    require_everywhere("logits", ~reduced.isnan(), rule, NonFiniteError)
 
 
 def token_rates(kind: RateKind, logits: Tensor, x0: Tensor, answer: Tensor) -> Tensor:
-    """Masking rate of each answer token from a prediction with the whole answer masked.
+    """Masking rate of each answer token from a prediction with the full answer masked.
 
     kind: "uniform" 1; "sqrt_entropy" root of the entropy in nats (WeFT); "entropy" the entropy
-    (WeFT, Table 5); "nll" -log p(x0_i) (WeFT Eq. 14). logits (B, L, V); x0 (B, L) long;
-    answer (B, L) bool. Returns (B, L) >= 0, 0 outside the answer, without gradient; float64 for
-    float64 logits, else float32.
-    As the token_weight of a uniformly masked loss, "sqrt_entropy" is WeFT (SW), Eq. 15-16.
-    Raises ValueError for an unknown kind, for shapes that do not fit and, naming row and position,
-    for logits that are no distribution; "uniform" does not look at them."""
+    (WeFT, Table 5); "nll" -log p(x0_i) (WeFT Eq. 14). logits: (B, L, V). x0: (B, L) long. answer:
+    (B, L) bool. Returns (B, L) >= 0, 0 outside the answer, without gradient; float64 for float64
+    logits, else float32. As token_weight of a uniformly masked loss "sqrt_entropy" is WeFT (SW),
+    Eq. 15-16. Raises ValueError for an unknown kind and for shapes that do not match, and
+    NonFiniteError with row and position for non-finite logits, which "uniform" does not read."""
     require_shape("logits", logits, (*x0.shape, logits.shape[-1]))
     require_shape("answer", answer, x0.shape)
     if kind not in get_args(RateKind):
         raise ValueError(f"kind={kind!r}: must be one of {', '.join(get_args(RateKind))}")
-    if ESTIMATED[kind] is None:
-        estimated = widen(logits.new_ones(x0.shape))
+    statistic = RATE_STATISTIC[kind]
+    if statistic is None:
+        values = widen(logits.new_ones(x0.shape))
     else:
-        estimated = token_nll(logits, x0) if ESTIMATED[kind] == "nll" else token_entropy(logits)
-    return torch.where(answer, rates_of(kind, estimated), 0.0)
+        values = token_statistic(statistic, logits, x0)
+    return torch.where(answer, rates_of(kind, values), 0.0)
 
 
-def rates_of(kind: RateKind, estimated: Tensor) -> Tensor:
-    """Masking rates from what ESTIMATED names for their kind, of any shape; as token_rates has
-    them. "uniform" has none, and its rates are 1. Raises ValueError for an unknown kind."""
-    match kind:
-        case "uniform":
-            return torch.ones_like(estimated)
-        case "sqrt_entropy":
-            return estimated.sqrt()
-        case "entropy" | "nll":
-            return estimated
-    raise ValueError(f"kind={kind!r}: must be one of {', '.join(get_args(RateKind))}")
+def token_statistic(statistic: Statistic, logits: Tensor, x0: Tensor) -> Tensor:
+    """Entropy or -log p(x0) of each prediction: (..., V), (...) long -> (...)."""
+    return token_nll(logits, x0) if statistic == "nll" else token_entropy(logits)
+
+
+def rates_of(kind: RateKind, values: Tensor) -> Tensor:
+    """Masking rates from the kind's statistic, of any shape; 1 for "uniform", which has none."""
+    if kind == "uniform":
+        return torch.ones_like(values)
+    return values.sqrt() if kind == "sqrt_entropy" else values
 
 
 def mean_rate(beta: Tensor, answer: Tensor) -> Tensor:
     """beta_ref, the mean rate over each sequence's answer: (B, L), (B, L) bool -> (B, 1).
 
-    Source: WeFT, Section 4. An empty answer gives 0."""
+    0 for an empty answer. Source: WeFT, Section 4."""
     require_shape("answer", answer, beta.shape)
     count = answer.sum(-1, keepdim=True).clamp(min=1)
     return torch.where(answer, beta, 0.0).sum(-1, keepdim=True) / count
 
 
 def usable_rates(beta: Tensor, answer: Tensor) -> Tensor:
-    """The rates with what would break the loss mended: (B, L), (B, L) bool -> (B, L).
+    """The rates with a floor at 1/100 of the answer's mean: (B, L), (B, L) bool -> (B, L).
 
-    A sequence whose rates are all zero falls back to uniform; within a sequence no answer token is
-    below 1/100 of the mean, where 1 / t_i would explode. Outside the answer the rate is 0.
-    Raises ValueError, with row and position, for an answer token's rate that is NaN, infinite (the
-    nll of an impossible token) or negative."""
+    Below the floor 1 / t_i would explode. A sequence whose rates are all 0 gets uniform ones.
+    Outside the answer the rate is 0. Raises NonFiniteError with row and position for an answer
+    token's rate that is NaN, infinite (the nll of an impossible token) or negative."""
     require_shape("answer", answer, beta.shape)
     good = ~answer | ((beta >= 0) & beta.isfinite())
-    require_everywhere("beta", good, "a rate must be finite and >= 0")
+    require_everywhere("beta", good, "a rate must be finite and >= 0", NonFiniteError)
     mean = mean_rate(beta, answer)
     floored = torch.where(mean > 0, torch.maximum(beta, _FLOOR * mean), torch.ones_like(beta))
     return torch.where(answer, floored, 0.0)

@@ -1,8 +1,13 @@
-"""Checks for the first lines of a formula, and for what it must not let pass."""
+"""Checks for the first lines of a formula, and the dtype that sums are made in."""
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
+
+
+class NonFiniteError(ValueError):
+    """NaN, infinity, or a negative rate, from which no loss can be computed."""
 
 
 def require_shape(name: str, value: Tensor, shape: Sequence[int]) -> None:
@@ -13,10 +18,19 @@ def require_shape(name: str, value: Tensor, shape: Sequence[int]) -> None:
         raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(value.shape)}")
 
 
-def require_everywhere(name: str, holds: Tensor, rule: str) -> None:
-    """Raise ValueError with the place where `holds` (bool, any shape) is first False.
+def require_everywhere(
+    name: str, holds: Tensor, rule: str, error: type[ValueError] = ValueError
+) -> None:
+    """Raise `error` with the index where `holds` (bool, any shape) is first False.
 
-    The place's first number is the row, from which a caller knows the record."""
+    The first number of the index is the row."""
     if not holds.all():
-        place = (~holds).nonzero()[0].tolist()
-        raise ValueError(f"{name}{place}: {rule}")
+        index = (~holds).nonzero()[0].tolist()
+        raise error(f"{name}{index}: {rule}")
+
+
+def widen(value: Tensor) -> Tensor:
+    """Return float64 as it is, anything narrower as float32.
+
+    A bfloat16 model's logits are too coarse to sum over a vocabulary."""
+    return value if value.dtype == torch.float64 else value.float()

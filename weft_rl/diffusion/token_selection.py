@@ -1,5 +1,6 @@
-"""Which tokens a loss is made of, or held back at: from their entropies and covariances."""
+"""Selection of the tokens of a rollout that are trained on or held to the sampling policy."""
 
+from collections.abc import Callable
 from math import ceil
 
 import torch
@@ -9,18 +10,45 @@ from weft_rl.diffusion.tensor_checks import require_shape
 
 
 def top_threshold(values: Tensor, share: float) -> Tensor:
-    """The value that a `share` of `values` (M,) reaches, at least one of them: ().
+    """Value that a `share` of `values` (M,) reaches, at least one of them: ().
 
-    Infinite when there are none. Ties may bring in more."""
+    Infinite if there are none. Ties may select more."""
     if not len(values):
         return values.new_tensor(torch.inf)
     return values.topk(max(ceil(share * len(values)), 1)).values[-1]
 
 
 def covariances(log_p: Tensor, advantages: Tensor, mean_log_p: float, mean_a: float) -> Tensor:
-    """Each token's part of the covariance of log-probability and advantage: (B, C).
+    """(log p - mean log p) (A - mean A) of each token: (B, C).
 
-    log_p (B, C); advantages (B,); the means over all scored tokens. Where it is large an update
-    lowers the policy's entropy most. Source: the entropy mechanism paper (Clip-Cov, KL-Cov)."""
+    log_p: (B, C). advantages: (B,). The means are over all tokens of the loss. Where it is large an
+    update lowers the policy's entropy most. Source: Clip-Cov and KL-Cov."""
     require_shape("advantages", advantages, (len(log_p),))
     return (log_p - mean_log_p) * (advantages[:, None] - mean_a)
+
+
+def entropy_mask(
+    entropy: Tensor, loss_mask: Tensor, share: float, gather: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The `share` of the rollout's tokens with the highest entropy: (N, C) bool.
+
+    entropy, loss_mask (bool): (N, C). gather: the values (M,) of all processes, so that the
+    threshold does not depend on their number. Source: the 80/20 paper."""
+    return loss_mask & (entropy >= top_threshold(gather(entropy[loss_mask]), share))
+
+
+def kl_cov_mask(
+    log_p: Tensor,
+    advantages: Tensor,
+    loss_mask: Tensor,
+    share: float,
+    gather: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """The `share` of the rollout's tokens with the highest covariance: (N, C) bool.
+
+    log_p, loss_mask (bool): (N, C), of the sampling policy. advantages: (N,). gather: as for
+    entropy_mask. Source: KL-Cov."""
+    mean_log_p = float(gather(log_p[loss_mask]).mean())
+    mean_a = float(gather(advantages[:, None].expand_as(log_p)[loss_mask]).mean())
+    values = covariances(log_p, advantages, mean_log_p, mean_a)
+    return loss_mask & (values >= top_threshold(gather(values[loss_mask]), share))

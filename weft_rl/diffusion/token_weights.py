@@ -1,40 +1,37 @@
-"""Weights and selections of masked tokens: other cold starts than a masking rate.
+"""Weights of masked tokens' losses for cold starts with uniform masking rates.
 
-WeFT (SW), Eq. 15-16, needs nothing here: its weight is token_rates("sqrt_entropy", ...)."""
+The weight of WeFT (SW), Eq. 15-16, is token_rates("sqrt_entropy", ...)."""
 
 import torch
 from torch import Tensor
 
-from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.tensor_checks import require_everywhere, require_shape
+from weft_rl.diffusion.tensor_checks import require_everywhere, require_shape, widen
 
 
 def dream_weights(masked: Tensor, visible: Tensor, p: float = 0.3) -> Tensor:
     """Half the sum over unmasked j of Geo(p, |j - i| - 1), where Geo(p, k) = p (1 - p)^k.
 
-    A token deep inside a masked stretch weighs little, one between known neighbours up to p.
-    masked (B, L) bool; visible (B, L) bool: the sequence's own tokens, prompt and answer, masked
-    or not, without padding, so that neither padding nor its length changes a weight; p in (0, 1].
-    Returns (B, L) float32 in [0, 1], 0 where not masked: Eq. 17 leaves Geo(p, -1) open there, and
-    the loss has no use for it. Raises ValueError for shapes that do not fit and for another p.
+    A token deep inside a masked stretch has a small weight, one between known neighbors up to p.
+    masked: (B, L) bool. visible: (B, L) bool, the sequence's tokens, masked or not, without
+    padding. p: in (0, 1]. Returns (B, L) float32 in [0, 1], 0 where not masked, where Eq. 17 leaves
+    Geo(p, -1) open. Raises ValueError for shapes that do not match and for another p.
     Source: WeFT Eq. 17, after Dream (arXiv 2508.15487); p = 0.3 is WeFT's choice."""
     require_shape("visible", visible, masked.shape)
     if not 0 < p <= 1:
         raise ValueError(f"p={p}: must be in (0, 1]")
     position = torch.arange(masked.shape[-1], device=masked.device)
     gap = (position[:, None] - position[None, :]).abs() - 1  # (L, L)
-    # a token is no neighbour of itself; clamped because (1 - p)^-1 is inf at p = 1
+    # a token is not its own neighbor; clamped because (1 - p)^-1 is inf at p = 1
     kernel = torch.where(gap < 0, 0.0, p * (1 - p) ** gap.clamp(min=0).float())
     weight = (visible & ~masked).float() @ kernel / 2
     return torch.where(masked, weight, 0.0)
 
 
 def own_probability(nll: Tensor) -> Tensor:
-    """Each token's own probability, as a weight without gradient: nll (B, L) in nats -> (B, L).
+    """Each token's probability exp(-nll) as a weight without gradient: (B, L) nats -> (B, L).
 
-    The loss p * (-log p) with p held fixed has the gradient -grad p: a token that the model finds
-    unlikely no longer pulls with 1 / p. In nll's dtype, in [0, 1].
-    Source: DFT (arXiv 2508.05629), there on the next token."""
+    The loss p * (-log p) with fixed p has the gradient -grad p instead of -grad p / p. In nll's
+    dtype, in [0, 1]. Source: DFT (arXiv 2508.05629), there for the next token."""
     return torch.exp(-nll.detach())
 
 
@@ -43,13 +40,12 @@ def excess_loss_selection(
 ) -> Tensor:
     """The top share of each sequence's candidates by nll - reference_nll: (B, L) bool.
 
-    nll, reference_nll (B, L) in nats, of one masked input under the model and under a fixed
-    reference; candidates (B, L) bool, its masked tokens; share in (0, 1]. Of n candidates
-    round(share n) are kept, at least one; among equals the lowest index. It is a token weight of
-    1 or 0.
-    Raises ValueError for shapes that do not fit, another share, and a candidate without a finite
-    excess. Source: Rho-1 (arXiv 2404.07965); there over a batch, here within a sequence,
-    so that its neighbours do not change what it trains."""
+    nll, reference_nll: (B, L) in nats, of one masked input under the model and a fixed reference.
+    candidates: (B, L) bool, its masked tokens. share: in (0, 1]. Of n candidates round(share n) are
+    kept, at least one; of equal ones those of the lowest index. A token weight of 1 or 0.
+    Raises ValueError for shapes that do not match, another share, and a candidate without a finite
+    excess. Source: Rho-1 (arXiv 2404.07965), there over a batch, here within a sequence, so that
+    other sequences of the batch do not change the loss."""
     require_shape("reference_nll", reference_nll, nll.shape)
     require_shape("candidates", candidates, nll.shape)
     if not 0 < share <= 1:

@@ -57,7 +57,7 @@ def main(argv: Sequence[str], *, report: bool = True) -> int:
 def check_stages(config: RunConfig) -> None:
     """Raise UserError for problems of any unfinished stage, before anything is written."""
     # imported here: --help and option errors must not import torch
-    from weft_rl.stages.checks import check
+    from weft_rl.stages import check
 
     check(config, finished_stages(Path(config.out)) if config.out else {})
 
@@ -68,9 +68,9 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     argv: the arguments that gave `config`. Raises OutOfMemory, and after a signal Interrupted with
     the command that resumes the run."""
     point_trackers(config.trackers, run)
+    from weft_rl.stages import STAGE_RUNNERS
     from weft_rl.stages.context import StageContext, leave_together, quiet_libraries
     from weft_rl.stages.evaluate import run as evaluate
-    from weft_rl.stages.registry import STAGE_RUNNERS
 
     quiet_libraries()
     is_first = rank_and_world()[0] == 0

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from weft_rl.config.rl import RLConfig
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.config.schema import RunConfig
+from weft_rl.diffusion.rl_methods import ESTIMATORS, views_of
 from weft_rl.evaluation.settings import evaluation_settings, most_records
 from weft_rl.families.shape import ModelShape
 from weft_rl.plan.config import PlanConfig
@@ -53,15 +54,8 @@ def rows_per_pass(rl: RLConfig, completions: int, steps: int) -> float:
     steps: the sampler's. Each completion has one row per masked view of its estimator. With shared
     masks, a fully masked view is one row for its group."""
     masks = rl.masks
-    views = {
-        "one_step": 1,
-        "coupled": 3,
-        "random_mask": masks.num_mc_samples,
-        "elbo": masks.num_mc_samples * (1 + masks.complement),
-        "trace": min(masks.num_mc_samples, steps),
-    }[rl.estimator]
-    # the first view of these estimators is fully masked
-    shared = rl.masks.share_group_masks and rl.estimator in ("one_step", "coupled", "trace")
+    views = views_of(rl.estimator, masks.num_mc_samples, masks.complement, steps)
+    shared = masks.share_group_masks and ESTIMATORS[rl.estimator].shared_view
     if not shared:
         return completions * views
     size = rl.num_generations

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.config.model import LoraConfig
-from weft_rl.config.rl import CLIPPED_TOKENS, RLConfig
+from weft_rl.config.rl import RLConfig
 from weft_rl.config.schema import TOY_MODELS, RunConfig
 from weft_rl.data.toy.vocabulary import POSITIONS, SYMBOLS
+from weft_rl.diffusion.recipes import RECIPES
+from weft_rl.diffusion.rl_methods import RL_LOSSES
 from weft_rl.families import FAMILIES, family_of, read_config
 from weft_rl.families.base import Family, Sizes
 from weft_rl.families.llada import LLADA
@@ -25,9 +27,6 @@ from weft_rl.plan.compute import (
 )
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.memory import Step
-
-WITHOUT_ENTROPY_PASS = ("sft", "dream", "dft", "rho1")
-
 
 # Memory and forward passes of an optimizer step, its tokens on all devices, number of steps.
 _Work = tuple[Step, list[Forwards], int, int]
@@ -124,9 +123,9 @@ def _cold_start(config: RunConfig, options: PlanConfig, stage: str, model: Model
     # on average half of the tokens are masked and need logits; the entropy pass needs all logits
     flops = rows * forward_flops(model, length, length // 2)
     passes = [Forwards("training", times * training_passes(model), rows, flops)]
-    if stage == "rho1":
+    if RECIPES[stage].needs_reference:
         passes.append(Forwards("reference model", times, rows, flops))
-    if stage not in WITHOUT_ENTROPY_PASS:
+    if RECIPES[stage].needs_entropy:
         entropy_pass = cold.entropy_pass
         kept = entropy_pass.refresh_every if entropy_pass.rates == "cached" else 1
         flops = rows * forward_flops(model, length, length)
@@ -178,5 +177,5 @@ def _old_passes(rl: RLConfig) -> float:
     if rl.loss.top_entropy_share < 1 or rl.loss.kl_cov_share > 0:
         return 1.0
     # in the first step of a rollout, the trained policy is the old policy
-    with_ratio = rl.loss_type in (*CLIPPED_TOKENS, "gspo")
+    with_ratio = RL_LOSSES[rl.loss_type].has_ratio
     return (1 - 1 / rl.num_iterations) if with_ratio else 0.0

@@ -4,34 +4,20 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from weft_rl.diffusion.recipes import RECIPES
+
 STAGE_LABELS = {"base": "base", "cold_start": "cold start", "rl": "then RL"}
-# By cold start: label, masking rates, loss weight of a masked token.
-_LABELS = {
-    "sft": ("SFT", "uniform", "1 / t"),
-    "weft": ("WeFT", "root of the entropy", "1 / t_i"),
-    "weft_paper": (
-        "WeFT (as printed)",
-        "root of the entropy",
-        "1 / t_i, by the number of masked tokens",
-    ),
-    "weft_exact": ("WeFT (exact bound)", "root of the entropy", "the exact bound's"),
-    "weft_entropy": ("WeFT (entropy)", "entropy", "1 / t_i"),
-    "nll": ("NLL", "-log p of the token", "1 / t_i"),
-    "weft_sw": ("WeFT (SW)", "uniform", "root of the entropy / t"),
-    "dream": ("Dream", "uniform", "unmasked neighbors / t"),
-    "dft": ("DFT", "uniform", "the token's own probability / t"),
-    "rho1": ("Rho-1", "uniform", "1 / t of the 60% of highest excess loss"),
-}
 
 
 def label(arm: str) -> str:
     """Return the display name of an arm."""
-    return _LABELS[arm][0] if arm in _LABELS else arm
+    return RECIPES[arm].label if arm in RECIPES else arm
 
 
 def recipe_rows(arms: Sequence[str]) -> list[list[str]]:
     """Return the table of cold-start recipes; the first row is the header."""
-    rows = [[*_LABELS.get(arm, (arm, "", ""))] for arm in arms]
+    recipes = [RECIPES[arm] for arm in arms if arm in RECIPES]
+    rows = [[each.label, each.rate_words, each.weight] for each in recipes]
     return [["arm", "masking rate", "weight"], *rows]
 
 

@@ -13,6 +13,7 @@ from weft_rl.config.fields import Block, about, shown
 from weft_rl.config.load import parse_options
 from weft_rl.config.overrides import argument, options_of
 from weft_rl.config.schema import TOY_MODELS
+from weft_rl.diffusion.recipes import RECIPES
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.evaluation.paired_runs import RESULT
@@ -34,8 +35,7 @@ _MAIN_SCORES = {
 }
 _STAGES = {
     "base": "pretrained model",
-    "sft": "cold start: plain fine-tuning",
-    "weft": "cold start: WeFT",
+    **{name: f"cold start: {recipe.label}" for name, recipe in RECIPES.items()},
     "rl": "reinforcement learning",
 }
 

@@ -1,57 +1,66 @@
-"""Supervised fine-tuning of a masked diffusion model on answers: SFT, WeFT and relatives."""
+"""Supervised fine-tuning of a masked diffusion model on answers: SFT, WeFT and relatives.
+
+B batch, L sequence."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from statistics import fmean, median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState
 
-from weft_rl.diffusion.exact_elbo import clock_of_one_token, clock_probability, elbo_weights
+from weft_rl.diffusion.exact_elbo import (
+    elbo_weights,
+    survival_mask_probability,
+    token_log_survival,
+)
 from weft_rl.diffusion.losses import sequence_losses
 from weft_rl.diffusion.noise import antithetic_times, mask_tokens, sample_time, stratified_times
-from weft_rl.diffusion.precision import widen
-from weft_rl.diffusion.rates import mean_rate, rates_of, token_entropy, token_nll, usable_rates
+from weft_rl.diffusion.rates import mean_rate, rates_of, usable_rates
+from weft_rl.diffusion.recipes import RECIPES, Recipe
+from weft_rl.diffusion.tensor_checks import widen
 from weft_rl.diffusion.token_weights import dream_weights, excess_loss_selection, own_probability
-from weft_rl.errors import UserError
 from weft_rl.seeding import seed_for
-from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.entropy_pass import EntropyCache, estimate
-from weft_rl.trainers.infra.atomic_checkpoints import AtomicCheckpoints
-from weft_rl.trainers.infra.length_sampler import GroupedByLength
-from weft_rl.trainers.infra.step_metrics import StepMeans, count_rows
-from weft_rl.trainers.infra.token_entropy_log import TokenTable
-from weft_rl.trainers.recipes import Recipe, Times
+from weft_rl.trainers.collator import IGNORED, AnswerCollator, count_sequences
+from weft_rl.trainers.entropy_pass import EntropyCache, entropy_pass
 
-# Rho-1 trains on the tokens with the highest excess loss; its authors keep 60 % of them.
+# A forward pass' times: each by itself, one from each of B strata, or in pairs t, 1 - t.
+TimeSampling = Literal["independent", "stratified", "antithetic"]
+# Rho-1 trains on the tokens with the highest excess loss; its authors keep 60% of them.
 _SELECTED_SHARE = 0.6
 
 
-def masked_nll(model: nn.Module, inputs: dict[str, Tensor], xt: Tensor, masked: Tensor) -> Tensor:
+def masked_nll(
+    model: nn.Module, x0: Tensor, xt: Tensor, masked: Tensor, attention_mask: Tensor
+) -> Tensor:
     """-log p(x0) of the masked tokens of xt, 0 elsewhere: (B, L) float32.
 
-    Only they have logits, and a few of them at a time: LLaDA's of 4,096 tokens take 2 GB."""
-    x0 = inputs["x0"]
-    hidden = x0[masked]  # (M,)
+    x0, xt, attention_mask: (B, L) long. masked: (B, L) bool. Only masked tokens have logits, a few
+    at a time: those of 4,096 tokens of LLaDA take 2 GB."""
+    targets = x0[masked]  # (M,)
 
-    def of_part(logits: Tensor, begin: int) -> Tensor:
-        ids = hidden[begin : begin + len(logits)]
+    def token_nll(logits: Tensor, begin: int) -> Tensor:
+        ids = targets[begin : begin + len(logits)]
         return F.cross_entropy(widen(logits), ids, reduction="none")
 
-    found = model(
+    nll = model(
         input_ids=xt,
-        attention_mask=inputs["attention_mask"],
+        attention_mask=attention_mask,
         logits_to_keep=masked.nonzero(as_tuple=True),
-        logits_fn=of_part,
+        logits_fn=token_nll,
     ).logits
-    return found.new_zeros(x0.shape).masked_scatter(masked, found)
+    return nll.new_zeros(x0.shape).masked_scatter(masked, nll)
 
 
-class ColdStartTrainer(AtomicCheckpoints):
-    """One loss method; the mathematics is in weft_rl.diffusion."""
+class ColdStartTrainer(Trainer):
+    """transformers' Trainer with the loss of a cold start; the formulas are in weft_rl.diffusion.
+
+    recipe: a Recipe or the name of one; loss_norm and exact_elbo default to "answer" and False.
+    seed: of masks and times, which depend on (seed, epoch, example) only; None: args.seed.
+    t_sampling: of a forward pass' times. refresh_epochs: epochs between two entropy passes over an
+    example. entropy_dropout, entropy_bf16: how that pass runs. reference: rho1's model.
+    data_collator: an AnswerCollator; None: one with the model's pad token."""
 
     # the loss of a micro-batch is its share of the step's: the Trainer only adds them up
     loss_is_scaled_for_ga = True
@@ -59,77 +68,28 @@ class ColdStartTrainer(AtomicCheckpoints):
 
     def __init__(
         self,
+        model: PreTrainedModel,
         *args: Any,
-        objective: Recipe,
-        seed: int,
-        times: Times = "independent",
-        refresh_every: int = 1,
-        estimate_dropout: bool = False,
-        estimate_bf16: bool = False,
+        recipe: Recipe | str = "weft",
+        seed: int | None = None,
+        t_sampling: TimeSampling = "independent",
+        refresh_epochs: int = 1,
+        entropy_dropout: bool = False,
+        entropy_bf16: bool = False,
         reference: PreTrainedModel | None = None,
-        order: GroupedByLength | None = None,
+        data_collator: AnswerCollator | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
-        # not `objective`: the Trainer keeps a number of its own under that name
-        self.method, self.seed, self.times = objective, seed, times
-        self.estimates = EntropyCache(refresh_every)
-        self.estimate_dropout, self.estimate_bf16 = estimate_dropout, estimate_bf16
+        collator = data_collator or AnswerCollator(int(model.config.pad_token_id))
+        super().__init__(model, *args, data_collator=collator, **kwargs)
+        named = RECIPES[recipe] if isinstance(recipe, str) else recipe
+        self.recipe = named.resolved("answer", False)
+        self.seed = self.args.seed if seed is None else seed
+        self.t_sampling: TimeSampling = t_sampling
+        self.entropy_cache = EntropyCache(refresh_epochs)
+        self.entropy_dropout, self.entropy_bf16 = entropy_dropout, entropy_bf16
         self.reference = None if reference is None else reference.to(self.args.device).eval()
-        self.token_table = TokenTable(
-            int(self.accelerator.unwrap_model(self.model).config.vocab_size)
-        )
-        self.order = order
-        self.means = StepMeans(self.accelerator)
-        self._norms: list[float] = []
-
-    def estimated(self, model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor | None:
-        """What the estimate pass says of each token (B, L); None for an objective without one."""
-        wanted = self.method.estimated
-        if wanted is None:
-            return None
-        mask_id = self._config(model).mask_token_id
-
-        def fresh() -> Tensor:
-            return estimate(
-                model,
-                batch,
-                mask_id,
-                lambda logits, x0, _: (
-                    token_nll(logits, x0) if wanted == "nll" else token_entropy(logits)
-                ),
-                train_mode=self.estimate_dropout,
-                bf16=self.estimate_bf16,
-            )
-
-        return self.estimates.get(batch["keys"], batch["answer"], fresh)
-
-    def rates(self, estimated: Tensor | None, answer: Tensor) -> Tensor:
-        """Masking rates (B, L) from the estimates, mended where they would break the loss."""
-        known = answer.float() if estimated is None else estimated
-        return usable_rates(torch.where(answer, rates_of(self.method.rates, known), 0.0), answer)
-
-    def token_weights(
-        self,
-        inputs: dict[str, Tensor],
-        xt: Tensor,
-        masked: Tensor,
-        nll: Tensor,
-        estimated: Tensor | None,
-    ) -> Tensor | None:
-        """Weights (B, L) of the masked tokens' losses, which are nll (B, L); None is 1 for all."""
-        match self.method.weights:
-            case "sqrt_entropy" if estimated is not None:
-                return estimated.sqrt()
-            case "dream":
-                return dream_weights(masked, inputs["attention_mask"].bool())
-            case "own_probability":
-                return own_probability(nll)
-            case "excess_loss" if self.reference is not None:
-                with torch.no_grad():
-                    other = masked_nll(self.reference, inputs, xt, masked)
-                return excess_loss_selection(nll.detach(), other, masked, _SELECTED_SHARE)
-        return None
+        self.add_callback(SetEpoch(self.data_collator))
 
     def compute_loss(  # ty: ignore[incompatible-method-override] - never asked for outputs here
         self,
@@ -138,149 +98,151 @@ class ColdStartTrainer(AtomicCheckpoints):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor:
-        """The Trainer passes a collated batch and the rows of the step, as get_batch_samples counts
-        them, and gets the batch's share of their mean loss; without a number, the batch's own mean.
+        """Loss of a collated batch: its share of the mean over the step's sequences, or its mean.
 
-        Raises UserError naming step and records when the estimate is not finite."""
-        x0, answer = inputs["x0"], inputs["answer"]
-        generators = [
-            torch.Generator().manual_seed(seed_for(self.seed, "mask", *key))
-            for key in inputs["keys"].tolist()
-        ]
-        try:
-            estimated = self.estimated(model, inputs)
-        except ValueError as error:
-            raise self._unusable(f"the estimate ({error})", inputs["keys"]) from error
-        beta = self.rates(estimated, answer)
-        beta_ref = mean_rate(beta, answer)
-        clock = self._clock(generators, inputs, beta, beta_ref)
-        probability = clock_probability(clock, beta, beta_ref)
-        xt, masked = mask_tokens(
-            x0, probability, answer, self._config(model).mask_token_id, generators
+        num_items_in_batch: (), the step's sequences as get_batch_samples counts them; None: the
+        batch's own. Raises NonFiniteError if the entropies are not finite."""
+        # 1. the clean tokens, and a generator for each sequence
+        x0, visible, example_ids = (
+            inputs[k] for k in ("input_ids", "attention_mask", "example_ids")
         )
-        nll = masked_nll(model, inputs, xt, masked)
-        weight = self.token_weights(inputs, xt, masked, nll, estimated)
-        if self.method.slope:
-            slope = elbo_weights(clock, beta, beta_ref, answer)
+        answer = inputs["labels"] != IGNORED
+        generators = self._generators("mask", example_ids)
+        # 2. entropies of the fully masked answer, and the masking rates from them
+        entropy = self.entropies(model, inputs)
+        beta = self.rates(entropy, answer)
+        beta_ref = mean_rate(beta, answer)
+        # 3. a time for each sequence, and the probability that each token is masked then
+        log_survival = self._log_survival(generators, example_ids, beta, beta_ref, answer)
+        probability = survival_mask_probability(log_survival, beta, beta_ref)
+        # 4. the noised tokens, and the loss of those that are masked
+        xt, masked = mask_tokens(x0, probability, answer, mask_id_of(model), generators)
+        nll = masked_nll(model, x0, xt, masked, visible)
+        # 5. token weights, and the weights of the exact ELBO
+        weight = self.token_weights(model, x0, xt, masked, visible, nll, entropy)
+        if self.recipe.exact_elbo:
+            slope = elbo_weights(log_survival, beta, beta_ref, answer)
             weight = slope if weight is None else weight * slope
-        each = sequence_losses(nll, masked, probability, answer, weight, self.method.normalizer)
+        # 6. one loss for each sequence, and their share of the step's mean
+        norm = self.recipe.loss_norm or "answer"
+        losses = sequence_losses(nll, masked, probability, answer, weight, norm)
         counted = inputs.get("counted", torch.ones_like(x0[:, 0], dtype=torch.bool))  # (B,)
-        loss = each.where(counted, 0.0).mean()
+        loss = losses.where(counted, 0.0).mean()
         if num_items_in_batch is not None:
             # gradients are averaged over processes
-            loss = loss / (num_items_in_batch / (len(each) * self.accelerator.num_processes))
-        self._measure(x0, answer & counted[:, None], masked, beta_ref, estimated)
-        return self.checked(loss, inputs["keys"][:, 1].tolist())
+            loss = loss / (num_items_in_batch / (len(losses) * self.accelerator.num_processes))
+        self.record(x0, answer & counted[:, None], masked, beta_ref, entropy)
+        return loss
 
-    def _measure(
+    def entropies(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor | None:
+        """The recipe's statistic of each answer token (B, L), cached or new; None without one."""
+        statistic, answer = self.recipe.statistic, inputs["labels"] != IGNORED
+        if statistic is None:
+            return None
+
+        def compute() -> Tensor:
+            return entropy_pass(
+                model,
+                inputs["input_ids"],
+                inputs["attention_mask"],
+                answer,
+                mask_id_of(model),
+                statistic,
+                train_mode=self.entropy_dropout,
+                bf16=self.entropy_bf16,
+            )
+
+        return self.entropy_cache.get(inputs["example_ids"], answer, compute)
+
+    def rates(self, entropy: Tensor | None, answer: Tensor) -> Tensor:
+        """Masking rates (B, L), with a floor where they would break the loss."""
+        values = answer.float() if entropy is None else entropy
+        return usable_rates(torch.where(answer, rates_of(self.recipe.rates, values), 0.0), answer)
+
+    def token_weights(
+        self,
+        model: nn.Module,
+        x0: Tensor,
+        xt: Tensor,
+        masked: Tensor,
+        visible: Tensor,
+        nll: Tensor,
+        entropy: Tensor | None,
+    ) -> Tensor | None:
+        """Weights (B, L) of the masked tokens' losses nll (B, L); None: 1 for all."""
+        match self.recipe.token_weights:
+            case "sqrt_entropy" if entropy is not None:
+                return entropy.sqrt()
+            case "dream":
+                return dream_weights(masked, visible.bool())
+            case "own_probability":
+                return own_probability(nll)
+            case "excess_loss" if self.reference is not None:
+                with torch.no_grad():
+                    other = masked_nll(self.reference, x0, xt, masked, visible)
+                return excess_loss_selection(nll.detach(), other, masked, _SELECTED_SHARE)
+        return None
+
+    def record(
         self,
         x0: Tensor,
         answer: Tensor,
         masked: Tensor,
         beta_ref: Tensor,
-        estimated: Tensor | None,
+        entropy: Tensor | None,
     ) -> None:
-        """Take in what metric lines and the token table say of a batch; answer of counted rows."""
-        tokens, counted = answer.sum(), answer.any(-1, keepdim=True)
-        rows = torch.where(counted, beta_ref, 0.0).sum(), counted.sum()
-        parts = {"beta_ref": rows, "mask_fraction": ((masked & answer).sum(), tokens)}
-        if self.method.estimated == "entropy" and estimated is not None:
-            parts["token_entropy"] = torch.where(answer, estimated, 0.0).sum(), tokens
-            self.token_table.add(x0, answer, estimated)
-        self.means.add(**parts)
+        """Hook for metrics of a batch; nothing here. answer: of counted sequences."""
 
-    @staticmethod
-    def _config(model: Any) -> Any:
-        """The configuration of a model that may be wrapped for several processes."""
-        return getattr(model, "module", model).config
-
-    def _clock(
-        self,
-        generators: Sequence[torch.Generator],
-        inputs: dict[str, Tensor],
-        beta: Tensor,
-        beta_ref: Tensor,
-    ) -> Tensor:
-        """-log(1 - t) of each row (B, 1): one t for all its tokens, or for the exact bound such
-        that the t_i of one of them is what was drawn."""
-        drawn = self._times(generators, inputs["keys"]).to(beta.device)
-        if not self.method.slope:
-            return -torch.log1p(-drawn)
-        tokens = [
-            torch.Generator().manual_seed(seed_for(self.seed, "token", *key))
-            for key in inputs["keys"].tolist()
-        ]
-        return clock_of_one_token(drawn, beta, beta_ref, inputs["answer"], tokens)
-
-    def _times(self, generators: Sequence[torch.Generator], keys: Tensor) -> Tensor:
-        """One time a row (B, 1). Each row's own generator is drawn from whatever the option, so
-        that the masks of two runs that differ in it are still the same draws."""
-        own = sample_time(generators)
-        if self.times == "independent":
-            return own
-        shared = torch.Generator().manual_seed(seed_for(self.seed, "times", *keys[0].tolist()))
-        draw = stratified_times if self.times == "stratified" else antithetic_times
-        return draw(len(keys), shared)
-
-    def _unusable(self, what: str, keys: Tensor) -> UserError:
-        records = ", ".join(str(index) for _, index in keys.tolist())
-        return UserError(
-            f"{self.stage}, step {self.state.global_step + 1}: {what} is not finite (records "
-            f"{records}, counted from 0); lower cold_start.learning_rate, or look at these records"
-        )
-
-    def _since_line(self) -> list[Any]:
-        """What the next metric line is of."""
-        return [self.means.steps, self._norms]
-
-    def _restore_line(self, kept: list[Any]) -> None:
-        """Go on with the metric line that a checkpoint fell in the middle of."""
-        self.means.steps, self._norms = kept
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means of what was recorded since the last line."""
-        if "loss" in logs:
-            logs |= {name: fmean(values) for name, values in self.means.steps.items()}
-            if self._norms:
-                logs["grad_norm_max"], logs["grad_norm_mean"] = max(self._norms), fmean(self._norms)
-                logs["grad_norm_median"] = median(self._norms)
-            self.means.steps, self._norms = {}, []
-        super().log(logs, start_time)
-
-    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
-        """Transformers asks for each step's gradient norm here, before clipping, and logs one."""
-        norm = super()._get_grad_norm(*args, **kwargs)
-        self._norms.append(float(norm))
-        return norm
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """Transformers asks for the order of the records here."""
-        return super()._get_train_sampler(train_dataset) if self.order is None else self.order
-
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Tensor]:
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Tensor | None]:
         """Transformers reads an optimizer step's batches here, and their number of items."""
         batches, _ = super().get_batch_samples(*args, **kwargs)
-        return count_rows(batches, self.accelerator)
+        return count_sequences(batches, self.accelerator)
 
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
-        """Transformers runs one epoch here; collator and order must know which beforehand."""
-        self.data_collator.epoch = int(kwargs["epoch"])
-        if self.order is not None:
-            self.order.epoch = int(kwargs["epoch"])
-        return super()._run_epoch(*args, **kwargs)
+    def _log_survival(
+        self,
+        generators: Sequence[torch.Generator],
+        example_ids: Tensor,
+        beta: Tensor,
+        beta_ref: Tensor,
+        answer: Tensor,
+    ) -> Tensor:
+        """-log(1 - t) of each row (B, 1): t uniform, or for the exact ELBO t_i of one token."""
+        t = self.times(generators, example_ids).to(beta.device)
+        if not self.recipe.exact_elbo:
+            return -torch.log1p(-t)
+        token_generators = self._generators("token", example_ids)
+        return token_log_survival(t, beta, beta_ref, answer, token_generators)
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        """Transformers saves random states here, on every rank: the estimates go along."""
-        super()._save_rng_state(output_dir)
-        rank = self.accelerator.process_index
-        if rank == 0:
-            self.estimates.save(Path(output_dir))
-        if self.method.estimated == "entropy":
-            self.token_table.save(Path(output_dir), rank)
+    def times(self, generators: Sequence[torch.Generator], example_ids: Tensor) -> Tensor:
+        """One time a row (B, 1). Each row's generator is always drawn from, so that masks are the
+        same draws with any t_sampling."""
+        t = sample_time(generators)
+        if self.t_sampling == "independent":
+            return t
+        seed = seed_for(self.seed, "times", *example_ids[0].tolist())
+        draw = stratified_times if self.t_sampling == "stratified" else antithetic_times
+        return draw(len(example_ids), torch.Generator().manual_seed(seed))
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Transformers restores the optimizer here: the estimates are taken up as well."""
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self.estimates.load(Path(checkpoint))
-            self.token_table.load(Path(checkpoint), self.accelerator.process_index)
+    def _generators(self, name: str, example_ids: Tensor) -> list[torch.Generator]:
+        """A generator for each row, seeded by its epoch and example."""
+        return [
+            torch.Generator().manual_seed(seed_for(self.seed, name, *row))
+            for row in example_ids.tolist()
+        ]
+
+
+class SetEpoch(TrainerCallback):
+    """Sets `epoch` of collators and samplers before each epoch."""
+
+    def __init__(self, *targets: Any) -> None:
+        self.targets = targets
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Set the number of the epoch that begins or is resumed."""
+        for target in self.targets:
+            target.epoch = int(state.epoch or 0)
+
+
+def mask_id_of(model: Any) -> int:
+    """The mask token of a model that may be wrapped for several processes."""
+    return getattr(model, "module", model).config.mask_token_id

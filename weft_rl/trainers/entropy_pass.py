@@ -1,8 +1,8 @@
-"""What a model expects of a wholly masked answer: one forward without gradient, fresh or kept.
+"""A model's uncertainty about a fully masked answer: one forward pass without gradient, or cached.
 
 B batch, L sequence, K longest answer of the batch, V vocabulary."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,122 +12,117 @@ from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-# Estimates of an answer's tokens from logits (B, K, V), x0 (B, K) and answer (B, K): (B, K). It is
-# given a few of the K at a time.
-Reduce = Callable[[Tensor, Tensor, Tensor], Tensor]
-_FILE = "estimates.safetensors"
+from weft_rl.diffusion.rates import token_statistic
+from weft_rl.diffusion.recipes import Statistic
+
+_FILE = "entropies.safetensors"
 
 
 def answer_positions(answer: Tensor) -> Tensor:
-    """Where each row's answer tokens are, in order: (B, L) bool -> (B, K) long.
+    """Positions of each row's answer tokens, in order: (B, L) bool -> (B, K) long.
 
-    Rows with a shorter answer are filled up with positions outside of it."""
+    Rows with a shorter answer end with positions outside of it."""
     longest = int(answer.sum(-1).max())
     # a stable sort of "not in the answer" puts the answer's positions first, in order
     return (~answer).long().argsort(dim=-1, stable=True)[:, :longest]
 
 
 @torch.no_grad()
-def estimate(
+def entropy_pass(
     model: nn.Module,
-    batch: Mapping[str, Tensor],
+    x0: Tensor,
+    attention_mask: Tensor,
+    answer: Tensor,
     mask_id: int,
-    reduce: Reduce,
+    statistic: Statistic = "entropy",
     *,
     train_mode: bool = False,
     bf16: bool = False,
 ) -> Tensor:
-    """`reduce` of one forward with the whole answer masked: (B, L) float32, 0 outside the answer.
+    """Entropy or -log p(x0) of each answer token with the whole answer masked: (B, L) float32.
 
-    batch: x0, attention_mask (B, L) long, answer (B, L) bool. The head is computed on the answer's
-    rows only. train_mode: whether dropout is on; bf16: whether products are taken in bfloat16.
-    The model's mode is left as it was."""
-    x0, answer = batch["x0"], batch["answer"]
-    where, training = answer_positions(answer), model.training
+    0 outside the answer. x0, attention_mask: (B, L) long. answer: (B, L) bool. The head runs on
+    answer positions only, a few at a time. train_mode: dropout is on. bf16: bfloat16 autocast. The
+    model's mode is restored. Raises NonFiniteError for logits with NaN."""
+    positions, training = answer_positions(answer), model.training
+    ids, inside = x0.gather(1, positions), answer.gather(1, positions)
+
+    def logits_fn(logits: Tensor, begin: int) -> Tensor:
+        return token_statistic(statistic, logits, ids[:, begin : begin + logits.shape[1]])
+
     model.train(train_mode)
-    ids, there = x0.gather(1, where), answer.gather(1, where)
-
-    def of_part(logits: Tensor, begin: int) -> Tensor:
-        part = slice(begin, begin + logits.shape[1])
-        return reduce(logits, ids[:, part], there[:, part])
-
-    precision = torch.autocast(x0.device.type, torch.bfloat16) if bf16 else nullcontext()
     try:
-        with precision:
-            found = model(
+        with torch.autocast(x0.device.type, torch.bfloat16) if bf16 else nullcontext():
+            values = model(
                 input_ids=x0.masked_fill(answer, mask_id),
-                attention_mask=batch["attention_mask"],
-                logits_to_keep=where,
-                logits_fn=of_part,
+                attention_mask=attention_mask,
+                logits_to_keep=positions,
+                logits_fn=logits_fn,
             ).logits.float()
     finally:
         model.train(training)
-    spread = torch.zeros(x0.shape, dtype=torch.float32, device=x0.device)
-    return spread.scatter(1, where, torch.where(there, found, 0.0))
+    output = torch.zeros(x0.shape, dtype=torch.float32, device=x0.device)
+    return output.scatter(1, positions, torch.where(inside, values, 0.0))
 
 
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether the processor has bfloat16 products of its own; without, they are slower than wide
-    ones."""
+def has_bf16_matmul(device: torch.device) -> bool:
+    """Whether the processor has bfloat16 matmuls; emulated ones are slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # torch 2.11 does not tell of a CPU's
-    able = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    # missing for CPUs in torch 2.11
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 class EntropyCache:
-    """Estimates of each example's answer, kept for some epochs and with the checkpoint.
+    """Values of each example's answer, kept for some epochs and saved with the checkpoint.
 
-    Every process keeps what any of them has estimated, and all estimate when one has to: an example
-    comes to another process in the next epoch, and a forward of sharded weights takes them all.
-    refresh_every: epochs between estimates of an example; 1 keeps none."""
+    Every process keeps the values of all, and all compute when one has to: an example moves to
+    another process in the next epoch, and a forward pass of sharded weights needs all processes.
+    refresh_epochs: epochs between two passes over an example; 1 keeps nothing."""
 
-    def __init__(self, refresh_every: int) -> None:
-        self.refresh_every = refresh_every
-        self.kept: dict[int, Tensor] = {}  # example -> (its answer's length,) float32
-        self.since: dict[int, int] = {}  # example -> the epoch of its estimate
+    def __init__(self, refresh_epochs: int) -> None:
+        self.refresh_epochs = refresh_epochs
+        self.values: dict[int, Tensor] = {}  # example -> (its answer's length,) float32
+        self.epochs: dict[int, int] = {}  # example -> the epoch of its values
 
-    def get(self, keys: Tensor, answer: Tensor, fresh: Callable[[], Tensor]) -> Tensor:
-        """Estimates (B, L) of a batch: the kept ones, or where one of them is due, new ones of all.
+    def get(self, example_ids: Tensor, answer: Tensor, compute: Callable[[], Tensor]) -> Tensor:
+        """Values (B, L) of a batch: the kept ones, or new ones of all if one of them is due.
 
-        keys (B, 2): epoch and example of each row; answer (B, L) bool; fresh: makes (B, L)."""
-        if self.refresh_every == 1:
-            return fresh()
-        rows = keys.tolist()
-        due = not all(self._holds(epoch, index) for epoch, index in rows)
-        if any(gather_object([due])):
-            values = fresh()
-            own = [
-                (index, self._due(epoch), row[inside].cpu())
+        example_ids: (B, 2), epoch and example of each row. answer: (B, L) bool."""
+        if self.refresh_epochs == 1:
+            return compute()
+        rows = example_ids.tolist()
+        is_due = any(self.epochs.get(index, -1) != self._period(epoch) for epoch, index in rows)
+        if any(gather_object([is_due])):
+            values = compute()
+            new = [
+                (index, self._period(epoch), row[inside].cpu())
                 for (epoch, index), row, inside in zip(rows, values, answer, strict=True)
             ]
-            for index, since, row in gather_object(own):
-                self.kept[index], self.since[index] = row, since
+            for index, epoch, row in gather_object(new):
+                self.values[index], self.epochs[index] = row, epoch
             return values
         values = torch.zeros(answer.shape, dtype=torch.float32, device=answer.device)
         for row, inside, (_, index) in zip(values, answer, rows, strict=True):
-            row[inside] = self.kept[index].to(answer.device)
+            row[inside] = self.values[index].to(answer.device)
         return values
 
-    def _due(self, epoch: int) -> int:
-        """The newest epoch up to this one in which everything is estimated anew."""
-        return epoch - epoch % self.refresh_every
-
-    def _holds(self, epoch: int, index: int) -> bool:
-        return self.since.get(index, -1) == self._due(epoch)
+    def _period(self, epoch: int) -> int:
+        """The last epoch up to this one in which all values are computed."""
+        return epoch - epoch % self.refresh_epochs
 
     def save(self, folder: Path) -> None:
-        """Write the kept estimates into a checkpoint's folder; nothing when there are none."""
-        if self.kept:
+        """Write the kept values into a checkpoint, if there are any."""
+        if self.values:
             named: dict[str, Any] = {
-                f"{index}.{self.since[index]}": value for index, value in self.kept.items()
+                f"{index}.{self.epochs[index]}": value for index, value in self.values.items()
             }
             save_file(named, folder / _FILE)
 
     def load(self, folder: Path) -> None:
-        """Take up what a checkpoint has kept, if anything."""
+        """Restore a checkpoint's values, if it has any."""
         if (folder / _FILE).exists():
             for name, value in load_file(folder / _FILE).items():
-                index, since = map(int, name.split("."))
-                self.kept[index], self.since[index] = value, since
+                index, epoch = map(int, name.split("."))
+                self.values[index], self.epochs[index] = value, epoch

@@ -1,4 +1,4 @@
-"""From a rollout's rows to the log-probabilities of their masked views.
+"""Log-probabilities of the masked views of a rollout's completions.
 
 N completions, D views of each, P prompt tokens, T canvas tokens, C of the longest completion."""
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from weft_rl.config.rl import MasksConfig
@@ -26,20 +27,20 @@ class RolloutBatch:
     completion_ids: Tensor  # (N, C) long
     answer: Tensor  # (N, T) bool, a completion's tokens up to its end
     canvas: Tensor  # (N, T) long, the completion and, after its end, what the sampler left there
-    order: Tensor | None  # (N, T) long, the sampler's step of each token, if it was kept
+    unmask_step: Tensor | None  # (N, T) long, the sampler's step of each token, if traced
 
     @classmethod
     def of(cls, inputs: Mapping[str, Any], gen_length: int) -> "RolloutBatch":
-        """From TRL's dictionary of a slice, with `canvas` and `order` where a trace was kept."""
-        ids, shown = inputs["completion_ids"], inputs["completion_mask"].bool()
-        after = (0, gen_length - ids.shape[1])
+        """From TRL's dictionary of a slice, with `canvas` and `unmask_step` if traced."""
+        ids, mask = inputs["completion_ids"], inputs["completion_mask"].bool()
+        padding = (0, gen_length - ids.shape[1])
         return cls(
             inputs["prompt_ids"],
             inputs["prompt_mask"],
             ids,
-            nn.functional.pad(shown, after),
-            inputs.get("canvas", nn.functional.pad(ids, after)),
-            inputs.get("order"),
+            nn.functional.pad(mask, padding),
+            inputs.get("canvas", nn.functional.pad(ids, padding)),
+            inputs.get("unmask_step"),
         )
 
 
@@ -48,26 +49,27 @@ def draw_views(
 ) -> MaskedViews:
     """The estimator's views of each completion, from its seed (N,) alone."""
     answer = rows.answer
-    if estimator == "one_step":
-        return estimators.one_step(answer)
-    if estimator == "trace":
-        if rows.order is None:
-            raise ValueError("the trace estimator needs the sampler's order")
-        return estimators.trace(answer, rows.order, masks.num_mc_samples)
-    # not the prompt mask's generator: a longer prompt must not move the completion's masks
-    generators = [torch.Generator().manual_seed(seed_for(own, "views")) for own in seeds.tolist()]
-    if estimator == "coupled":
-        return estimators.coupled(answer, generators)
-    if estimator == "random_mask":
-        return estimators.random_mask(answer, generators, masks.num_mc_samples)
-    return estimators.elbo(
-        answer,
-        generators,
-        masks.num_mc_samples,
-        times=masks.t_sampling,
-        complement=masks.complement,
-        block_length=block_length if masks.blockwise else None,
-    )
+    # not the prompt mask's generator: a longer prompt must not change the completion's masks
+    generators = [torch.Generator().manual_seed(seed_for(seed, "views")) for seed in seeds.tolist()]
+    match estimator:
+        case "one_step":
+            return estimators.one_step(answer)
+        case "coupled":
+            return estimators.coupled(answer, generators)
+        case "random_mask":
+            return estimators.random_mask(answer, generators, masks.num_mc_samples)
+        case "elbo":
+            return estimators.elbo(
+                answer,
+                generators,
+                masks.num_mc_samples,
+                times=masks.t_sampling,
+                complement=masks.complement,
+                block_length=block_length if masks.blockwise else None,
+            )
+        case "trace" if rows.unmask_step is not None:
+            return estimators.trace(answer, rows.unmask_step, masks.num_mc_samples)
+    raise ValueError(f"estimator={estimator!r}: unknown, or without the sampler's trace")
 
 
 def view_log_probs(
@@ -81,33 +83,41 @@ def view_log_probs(
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each token in each view, and the entropy of its prediction: (N, D, C).
 
-    seeds (N,) long: of the prompt's mask. Equal inputs go through the model once, whichever rows
-    they belong to: with everything hidden and a group's seed in common, one row serves G."""
+    seeds: (N,) long, of the prompt's mask. Equal inputs go through the model once: fully masked and
+    with one seed for a group, one row serves its G completions."""
     count, draws, _ = views.masked.shape
     width, keep = rows.prompt_ids.shape[1], rows.completion_ids.shape[1]
     seeds = seeds.to(rows.prompt_ids.device)
-    hidden = rows.canvas[:, None].where(~views.masked, mask_id)  # (N, D, T)
+    canvas = rows.canvas[:, None].where(~views.masked, mask_id)  # (N, D, T)
     # the seed comes first: it orders the batch, and stands for the prompt's mask
-    beside = torch.cat([seeds[:, None], rows.prompt_ids], dim=1)
-    keys = torch.cat([beside[:, None].expand(-1, draws, -1), hidden], dim=2).flatten(0, 1)
-    first, places = distinct_rows(keys)
-    own = first // draws
-    prompt, shown = rows.prompt_ids[own], rows.prompt_mask[own]
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds[own].tolist()]
+    seeded = torch.cat([seeds[:, None], rows.prompt_ids], dim=1)
+    keys = torch.cat([seeded[:, None].expand(-1, draws, -1), canvas], dim=2).flatten(0, 1)
+    first, kind = distinct_rows(keys)
+    row = first // draws
+    prompt, prompt_mask = rows.prompt_ids[row], rows.prompt_mask[row]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds[row].tolist()]
     probability = torch.full_like(prompt, prompt_probability, dtype=torch.float32)
-    prompt, _ = mask_tokens(prompt, probability, shown.bool(), mask_id, generators)
-    completion = hidden.flatten(0, 1)[first]
+    prompt, _ = mask_tokens(prompt, probability, prompt_mask.bool(), mask_id, generators)
+    completion = canvas.flatten(0, 1)[first]
     tokens = rows.completion_ids.repeat_interleave(draws, 0)
 
-    def of_part(logits: Tensor, begin: int) -> Tensor:
+    def log_p_and_entropy(logits: Tensor, begin: int) -> Tensor:
         part = tokens[:, begin : begin + logits.shape[1]]
-        return torch.stack(token_log_probs(logits, part, places), dim=2)
+        return torch.stack(token_log_probs(logits, part, kind), dim=2)
 
-    found = model(
+    reduced = model(
         input_ids=torch.cat([prompt, completion], dim=1),
-        attention_mask=torch.cat([shown, torch.ones_like(completion)], dim=1),
+        attention_mask=torch.cat([prompt_mask, torch.ones_like(completion)], dim=1),
         logits_to_keep=torch.arange(width, width + keep, device=prompt.device),
-        logits_fn=of_part,
+        logits_fn=log_p_and_entropy,
     ).logits  # (N * D, C, 2)
-    log_p, entropy = found.view(count, draws, keep, 2).unbind(-1)
+    log_p, entropy = reduced.view(count, draws, keep, 2).unbind(-1)
     return log_p, entropy.detach()
+
+
+def gather_ragged(accelerator: Accelerator, values: Tensor) -> Tensor:
+    """Values (M,) of all processes, whose number differs, one after another; collective."""
+    count = accelerator.gather(torch.tensor([len(values)], device=values.device))
+    padded = accelerator.pad_across_processes(values, dim=0)
+    rows = accelerator.gather(padded).view(len(count), -1)
+    return torch.cat([row[:n] for row, n in zip(rows, count.tolist(), strict=True)])

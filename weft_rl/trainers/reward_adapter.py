@@ -1,4 +1,4 @@
-"""The one adapter between reward functions over texts and TRL's form over batches."""
+"""The adapter from reward functions of a text to TRL's reward functions of a batch."""
 
 import inspect
 import warnings
@@ -16,22 +16,22 @@ from weft_rl.rewards.registry import COMPARING
 from weft_rl.runs.jsonl import append_line
 
 Reward = Callable[..., Any]
-# Completions written per rollout: enough to read along, small beside the checkpoints.
-_SAMPLED = 4
-# float32's, in which TRL keeps rewards: a larger one would be an infinity there.
-_LARGEST = 3.4028234663852886e38
-# Of what a function gives, in a message.
-_QUOTED = 200
+# Completions logged per rollout: enough to follow a run, small compared with checkpoints.
+_NUM_LOGGED = 4
+# TRL keeps rewards in float32, where a larger one would be infinite.
+_MAX_FLOAT32 = 3.4028234663852886e38
+# Characters of a value in a message.
+_MAX_QUOTED = 200
 
 
 class TrlReward:
-    """A function over texts in TRL's form: called with N completions, it gives N floats.
+    """A function f(completion, **fields) -> float in TRL's form: N completions -> N floats.
 
-    completions: N conversations of one assistant message; fields: N dicts, a record's columns. What
-    raises, or gives None, NaN, or more than float32 holds, earns the completion 0 and is counted in
-    the metric reward_failures; what could not be compared in time is in undecided_answers. Of the
-    last call `failures` keeps those, `outside` the values of a bounded function that are not in
-    [0, 1], and `calls` how many completions it had: `refuse_failing` reads them."""
+    completions: N conversations of one assistant message. fields: N records' columns. A completion
+    gets 0 if the function raises or returns None, NaN or more than float32 holds; the metric
+    reward_failures counts these, undecided_answers those that could not be compared in time. Of
+    the last call `failures` has the failed values, `outside` those of a bounded function that are
+    not in [0, 1], and `calls` the number of completions; `refuse_failing` reads them."""
 
     def __init__(self, name: str, function: Reward, counts_answers: bool, bounded: bool) -> None:
         self.__name__ = name  # TRL logs it as rewards/<name>
@@ -47,23 +47,23 @@ class TrlReward:
         log_metric: Callable[..., None] | None = None,
         **_: Any,
     ) -> Any:
-        """N floats; from a subclass something that is awaited for them."""
+        """N floats; an async function's subclass returns an awaitable of them."""
         texts = [messages[0]["content"] for messages in completions]
         pairs = [*zip(texts, fields, strict=True)]
 
-        def ask_all() -> list[Any]:
-            return [_tried(self.function, text, record) for text, record in pairs]
+        def call_all() -> list[Any]:
+            return [_result(self.function, text, record) for text, record in pairs]
 
         undecided, values = 0, []
         with judging(len(texts)) as batch:
             if self.function in COMPARING:
                 try:
-                    judge_ahead(batch, ask_all)
+                    judge_ahead(batch, call_all)
                 except (RuntimeError, OSError) as error:  # no process for it: each would fail
                     return self.finish([error] * len(texts), texts, log_metric, 0)
             for text, record in pairs:
                 before = batch.undecided
-                values.append(_tried(self.function, text, record))
+                values.append(_result(self.function, text, record))
                 undecided += batch.undecided > before
         return self.finish(values, texts, log_metric, undecided)
 
@@ -74,33 +74,37 @@ class TrlReward:
         log_metric: Callable[..., None] | None,
         undecided: int,
     ) -> list[float]:
-        """What the function gave as rewards, with what failed counted."""
-        self.calls = len(values)
-        numbers = [_number(value) for value in values]
-        pairs = [*zip(values, numbers, strict=True)]
-        self.failures = [shown(value, _QUOTED) for value, number in pairs if number is None]
+        """The rewards from the function's values; counts and logs failures."""
+        self.calls, numbers = len(values), [_number(value) for value in values]
+        self.failures = [
+            shown(value, _MAX_QUOTED)
+            for value, number in zip(values, numbers, strict=True)
+            if number is None
+        ]
+        low, high = -ROUNDING, 1 + ROUNDING
         self.outside = [
-            shown(value, _QUOTED)
-            for value, number in pairs
-            if self.bounded and number is not None and not -ROUNDING <= number <= 1 + ROUNDING
+            shown(value, _MAX_QUOTED)
+            for value, number in zip(values, numbers, strict=True)
+            if self.bounded and number is not None and not low <= number <= high
         ]
         if self.failures:
             warnings.warn(
-                f"reward {self.__name__}: {self.failures[0]} counts as 0, as all that is no finite "
-                "number of 32 bits",
+                f"reward {self.__name__}: {self.failures[0]} is not a finite float32; it counts as "
+                "0, like all such values",
                 stacklevel=2,
             )
         if log_metric is not None:
-            log_metric("reward_failures", len(self.failures) / max(len(values), 1))
+            count = max(len(values), 1)
+            log_metric("reward_failures", len(self.failures) / count)
             if self.function in COMPARING or undecided:
-                log_metric("undecided_answers", undecided / max(len(values), 1))
+                log_metric("undecided_answers", undecided / count)
             if self.counts_answers:
-                found = sum(answer_text(text) is not None for text in texts)
-                log_metric("parsable_share", found / max(len(texts), 1))
+                parsable = sum(answer_text(text) is not None for text in texts)
+                log_metric("parsable_share", parsable / count)
         return [0.0 if number is None else number for number in numbers]
 
 
-class _Awaited(TrlReward):
+class _AsyncReward(TrlReward):
     """The same of an `async def` function."""
 
     async def __call__(
@@ -114,7 +118,7 @@ class _Awaited(TrlReward):
         undecided, values = 0, []
         with judging(len(texts)) as batch:
             for text, record in zip(texts, fields, strict=True):
-                before, value = batch.undecided, _tried(self.function, text, record)
+                before, value = batch.undecided, _result(self.function, text, record)
                 try:
                     values.append(await value if inspect.isawaitable(value) else value)
                 except Exception as error:  # noqa: BLE001 - a user's function may raise anything
@@ -126,12 +130,12 @@ class _Awaited(TrlReward):
 def trl_rewards(
     functions: Mapping[str, Reward], bounded: Container[str] = frozenset()
 ) -> list[TrlReward]:
-    """The functions in TRL's form; the first also counts the completions that hold an answer.
+    """The functions in TRL's form; the first one also counts completions with an answer.
 
     bounded: the names of those whose values must be in [0, 1]."""
     first = next(iter(functions), None)
     return [
-        (_Awaited if inspect.iscoroutinefunction(function) else TrlReward)(
+        (_AsyncReward if inspect.iscoroutinefunction(function) else TrlReward)(
             name, function, name == first, name in bounded
         )
         for name, function in functions.items()
@@ -139,11 +143,13 @@ def trl_rewards(
 
 
 def refuse_failing(rewards: Iterable[Any]) -> None:
-    """Raise UserError for a function that has just failed on the whole rollout, and for a bounded
-    one that has left [0, 1] on any completion.
+    """Raise UserError for a function that failed on the entire rollout, or for a bounded one that
+    left [0, 1] on any completion; collective. Other functions are not checked.
 
-    Every process calls it, and all raise or none: a process's own part may fail by chance."""
+    All processes raise or none: a single process' part may fail by chance."""
     for reward in rewards:
+        if not isinstance(reward, TrlReward):
+            continue
         counts = (reward.failures[:1], len(reward.failures), reward.calls, reward.outside[:1])
         parts = gather_object([counts])
         calls = sum(part[2] for part in parts)
@@ -151,17 +157,17 @@ def refuse_failing(rewards: Iterable[Any]) -> None:
         if outside:
             raise UserError(
                 f"reward {reward.__name__}: is {outside[0]}; a task's rewards must be in [0, 1], "
-                "and rl.rollout.reward_weights says what each is worth"
+                "set their weights with rl.rollout.reward_weights"
             )
         if calls and sum(part[1] for part in parts) == calls:
             raise UserError(
                 f"reward {reward.__name__}: failed on all {calls} completions, first with "
-                f"{parts[0][0][0]}; look at the function and at the records' fields"
+                f"{parts[0][0][0]}; check the function and the records' fields"
             )
 
 
-def _tried(function: Reward, text: str, record: Mapping[str, Any]) -> Any:
-    """What the function gives, or what it raises: a run must not die of one completion."""
+def _result(function: Reward, text: str, record: Mapping[str, Any]) -> Any:
+    """The function's value, or what it raised: one completion must not end a run."""
     try:
         return function(text, **record)
     except Exception as error:  # noqa: BLE001 - a user's function may raise anything
@@ -169,9 +175,9 @@ def _tried(function: Reward, text: str, record: Mapping[str, Any]) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """A number that float32 holds; None for all else, texts included."""
+    """A number that float32 holds; None for anything else, text included."""
     number = as_number(value)
-    return number if number is not None and abs(number) <= _LARGEST else None
+    return number if number is not None and abs(number) <= _MAX_FLOAT32 else None
 
 
 class CompletionLog:
@@ -187,9 +193,9 @@ class CompletionLog:
         completions: Sequence[Sequence[Mapping[str, str]]],
         rewards: Sequence[float],
     ) -> None:
-        """rows: N prompts as given to the trainer; completions, rewards: what became of them."""
-        apart = max(len(rows) // _SAMPLED, 1)  # from different prompts: a group's rows are adjacent
-        for i in range(0, min(apart * _SAMPLED, len(rows)), apart):
+        """rows: N rows of the data set, with their completions and rewards."""
+        stride = max(len(rows) // _NUM_LOGGED, 1)  # of different prompts: groups are adjacent
+        for i in range(0, min(stride * _NUM_LOGGED, len(rows)), stride):
             append_line(
                 self.path,
                 {

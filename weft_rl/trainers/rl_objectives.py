@@ -1,4 +1,4 @@
-"""An objective's loss per token from what the policies say of a micro-batch's views.
+"""The loss per token of an RL method, from the log-probabilities of a micro-batch's views.
 
 B completions, D views, C tokens."""
 
@@ -10,7 +10,6 @@ from torch import Tensor
 from weft_rl.config.rl import LossConfig
 from weft_rl.diffusion.logprob_estimators import MaskedViews, token_estimate
 from weft_rl.diffusion.policy_losses import (
-    Normalizer,
     eubo,
     kl_k2_sequence,
     kl_k3,
@@ -19,77 +18,62 @@ from weft_rl.diffusion.policy_losses import (
     sequence_ratio,
     spg_loss,
 )
-
-# How an objective that is not named after its normaliser adds up; see surrogates.aggregate.
-_NORMALIZERS: dict[str, Normalizer] = {
-    "bnpo": "bnpo",
-    "grpo": "grpo",
-    "dr_grpo": "dr_grpo",
-    "dapo": "dapo",
-    "gspo": "grpo",
-    "wd1": "group",
-    "spg": "bnpo",
-}
-# Objectives with a ratio to the policy that sampled.
-WITH_RATIO = ("bnpo", "grpo", "dr_grpo", "dapo", "gspo")
+from weft_rl.diffusion.rl_methods import RL_LOSSES
 
 
 @dataclass(frozen=True)
 class LossInputs:
-    """What is known of a micro-batch in one pass over it."""
+    """What a loss needs besides the log-probabilities of the trained policy."""
 
     advantages: Tensor  # (B,), or wd1's weights
-    old: Tensor | None = None  # (B, C) log-probabilities of the sampling policy; None: today's
+    old: Tensor | None = None  # (B, C) log-probabilities of the sampling policy; None: the same
     reference: Tensor | None = None  # (B, C)
-    chosen: Tensor | None = None  # (B, C) bool, tokens trained on; None: all
-    held: Tensor | None = None  # (B, C) bool, tokens held to the sampling policy
+    entropy_mask: Tensor | None = None  # (B, C) bool, tokens trained on; None: all
+    kl_cov_mask: Tensor | None = None  # (B, C) bool, tokens with a KL to the sampling policy
 
 
 @dataclass(frozen=True)
 class TokenLoss:
-    """A loss per token and what to report beside it; (B, C), or (B, 1) for whole completions."""
+    """A loss per token and its metrics; (B, C), or (B, 1) for a value of the completion."""
 
     loss: Tensor
-    scored: Tensor  # (B, C) bool
-    clip_ratio: Tensor | None  # bool, where a clip holds the gradient back
+    loss_mask: Tensor  # (B, C) bool
+    clipped: Tensor | None  # bool, where the clip is active
     kl: Tensor | None
 
 
-def normalizer_of(objective: str) -> Normalizer:
-    """How the objective's token losses become one number."""
-    return _NORMALIZERS[objective]
-
-
 def token_loss(
-    objective: str,
+    loss_type: str,
     log_p: Tensor,
     views: MaskedViews,
-    evidence: LossInputs,
+    inputs: LossInputs,
     options: LossConfig,
     kl_coef: float,
 ) -> TokenLoss:
-    """The objective's loss; log_p (B, D, C) of the views, by the policy that is trained."""
-    weight, scored = views.weight, views.scored
+    """The loss of an entry of RL_LOSSES. log_p: (B, D, C) of the views, by the trained policy."""
+    weight, loss_mask, a = views.weight, views.loss_mask, inputs.advantages
     new = token_estimate(log_p, weight)
-    old = new.detach() if evidence.old is None else evidence.old
-    a, kept, divergence = evidence.advantages, None, None
-    if objective == "wd1":
-        loss = reinforce_loss(new, a)
-    elif objective == "spg":
-        upper = eubo(log_p, weight, options.spg_exponent, scored)
-        loss = spg_loss(new, upper, a, options.spg_mixture)
-    elif objective == "gspo":
-        loss, kept = ppo_clip_loss(sequence_ratio(new, old, scored), a, options.clip_coef)
-    else:
-        loss, kept = ppo_clip_loss(torch.exp(new - old), a, options.clip_coef)
-        if evidence.chosen is not None:
-            loss = loss * evidence.chosen
-        if evidence.held is not None:
-            loss = loss + options.kl_cov_coef * (new - old).abs() * evidence.held
-    if kl_coef and evidence.reference is not None:
+    old = new.detach() if inputs.old is None else inputs.old
+    clipped, kl = None, None
+    match RL_LOSSES[loss_type].formula:
+        case "reinforce":
+            loss = reinforce_loss(new, a)
+        case "spg":
+            upper = eubo(log_p, weight, options.spg_exponent, loss_mask)
+            loss = spg_loss(new, upper, a, options.spg_mixture)
+        case "sequence_clip":
+            ratio = sequence_ratio(new, old, loss_mask)
+            loss, clipped = ppo_clip_loss(ratio, a, options.clip_coef)
+        case "ppo_clip":
+            loss, clipped = ppo_clip_loss(torch.exp(new - old), a, options.clip_coef)
+            if inputs.entropy_mask is not None:
+                loss = loss * inputs.entropy_mask
+            if inputs.kl_cov_mask is not None:
+                loss = loss + options.kl_cov_coef * (new - old).abs() * inputs.kl_cov_mask
+    if kl_coef and inputs.reference is not None:
         if options.kl_estimator == "k2_sequence":
-            divergence = kl_k2_sequence(new, evidence.reference, scored)
+            kl = kl_k2_sequence(new, inputs.reference, loss_mask)
         else:
-            divergence = kl_k3(new, evidence.reference)
-        loss = loss + kl_coef * divergence
-    return TokenLoss(loss, scored, kept, divergence)
+            kl = kl_k3(new, inputs.reference)
+        loss = loss + kl_coef * kl
+    return TokenLoss(loss, loss_mask, clipped, kl)

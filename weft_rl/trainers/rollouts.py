@@ -1,6 +1,8 @@
-"""A rollout's completions by denoising, and further attempts at groups that would teach nothing."""
+"""A rollout: completions by denoising, resampled groups, mask seeds and advantages.
 
-from collections.abc import Sequence
+N rows of a rollout on this process, G of them per prompt, T generated tokens."""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,35 +12,37 @@ from trl import GRPOTrainer
 
 from weft_rl.config.rl import RLConfig
 from weft_rl.data.text import TextEncoder, decode_completion
-from weft_rl.diffusion.advantages import equal_groups
+from weft_rl.diffusion.advantages import equal_groups, group_advantages, wd1_weights
 from weft_rl.diffusion.logprob_estimators import NEVER
 from weft_rl.sampler import SamplerConfig, generate
 from weft_rl.sampler.validation import special_ids
 from weft_rl.seeding import seed_for
-from weft_rl.trainers.infra.fsdp import whole_weights
+from weft_rl.trainers.fsdp import gathered_model
 from weft_rl.trainers.reward_adapter import refuse_failing
+
+# Called after each rollout with the step, its rows, completions and rewards.
+RolloutHook = Callable[[int, list[dict[str, Any]], list[Any], list[float]], None]
 
 
 class DenoisedRollouts(GRPOTrainer):
-    """Puts our sampler where TRL would generate token by token.
+    """GRPOTrainer that generates with our sampler.
 
-    A row's draw depends on the seed, the step and its place in the rollout, not on the process."""
+    The draws of a row depend on the seed, the step and its place in the rollout, not on the
+    process."""
 
     processing_class: PreTrainedTokenizerBase
     sampler: SamplerConfig
     options: RLConfig
     seed: int
     group: int
-    _rollout: tuple[int | str, ...]  # which rollout it is
-    _rows: list[dict[str, Any]]  # its N rows
-    _extra: dict[str, Tensor]  # what the loss needs of the sampler beside the completions
-
-    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        """TRL passes N conversations and wants their ids, no images and no other fields."""
-        return TextEncoder(self.processing_class).chats(prompts), None, {}
+    rollout_rows: int
+    on_rollout: RolloutHook | None
+    rows: list[dict[str, Any]]  # the N rows of the rollout
+    rollout_key: tuple[int | str, ...]  # seeds the rollout
+    sampler_tensors: dict[str, Tensor]  # what the loss needs of the sampler besides the completions
 
     def _generate(self, prompts: list[Any]) -> Any:
-        """TRL wants prompt ids, completion ids, a mask, then the completions that it rewards."""
+        """TRL decodes completions here; ours are decoded as an evaluation decodes them."""
         ids, completion_ids, mask, _, *others = super()._generate(prompts)
         return ids, completion_ids, mask, self._messages(completion_ids), *others
 
@@ -48,70 +52,100 @@ class DenoisedRollouts(GRPOTrainer):
         texts = [decode_completion(self.processing_class, ids, ends) for ids in completions]
         return [[{"role": "assistant", "content": text}] for text in texts]
 
-    def _generate_single_turn(
-        self, prompt_ids: list[list[int]], *_: Any, **__: Any
-    ) -> tuple[list[list[int]], None]:
-        """TRL passes N prompts, each repeated G times; it wants completions without pads."""
-        every = [*range(len(prompt_ids))]
+    def generate_rollout(self, prompts: list[Any], _: GRPOTrainer) -> dict[str, Any]:
+        """TRL's rollout_func: ids of N conversations, and of their completions without padding."""
+        prompt_ids = TextEncoder(self.processing_class).chats(prompts)
         resampled = 0
-        with whole_weights(self) as model:
-            completions, canvas, order = self._sample(model, prompt_ids, every, ())
+        with gathered_model(self) as model:
+            completions, canvas, steps = self._sample(model, prompt_ids, range(len(prompt_ids)))
             for attempt in range(self.options.rollout.resample):
-                dead, mine = self._equal_rows(completions)
-                if not dead:
+                groups, rows = self._equal_rows(completions)
+                if not groups:
                     break
-                resampled += dead
-                if mine:
-                    own = [prompt_ids[i] for i in mine]
-                    again = self._sample(model, own, mine, ("attempt", attempt))
-                    canvas[mine], order[mine] = again[1], again[2]
-                    for i, completion in zip(mine, again[0], strict=True):
+                resampled += groups
+                if rows:
+                    ids = [prompt_ids[i] for i in rows]
+                    sampled = self._sample(model, ids, rows, "attempt", attempt)
+                    canvas[rows], steps[rows] = sampled[1], sampled[2]
+                    for i, completion in zip(rows, sampled[0], strict=True):
                         completions[i] = completion
         if self.options.rollout.resample:
             self._metrics["train"]["resampled_groups"].append(resampled)
         if self.options.estimator == "trace":
-            self._extra = {"canvas": canvas, "order": order}
-        return completions, None
-
-    def _calculate_rewards(self, *args: Any) -> Tensor:
-        """TRL passes our rows and wants the rewards of all processes' rows: (N, functions)."""
-        scores = super()._calculate_rewards(*args)
-        refuse_failing(self.reward_funcs)
-        return scores
+            self.sampler_tensors = {"canvas": canvas, "unmask_step": steps}
+        return {"prompt_ids": prompt_ids, "completion_ids": completions, "logprobs": None}
 
     def _sample(
         self,
         model: PreTrainedModel,
         prompt_ids: list[list[int]],
         rows: Sequence[int],
-        attempt: tuple[int | str, ...],
+        *attempt: int | str,
     ) -> tuple[list[list[int]], Tensor, Tensor]:
-        """Completions with their end token, the whole canvas and the steps that filled it (T)."""
+        """Completions with their end token, the full canvas and the steps that unmasked it (T)."""
         padded = self.processing_class.pad(
             {"input_ids": prompt_ids}, padding_side="left", return_tensors="pt"
         ).to(self.accelerator.device)
-        first = self.accelerator.process_index * len(self._rows)
+        first = self.accelerator.process_index * len(self.rows)
         seeds = [
-            seed_for(self.seed, "rollout", *self._rollout, first + row, *attempt) for row in rows
+            seed_for(self.seed, "rollout", *self.rollout_key, first + row, *attempt) for row in rows
         ]
-        ids, shown = padded["input_ids"], padded["attention_mask"]
-        out = generate(model, ids, self.sampler, shown, seeds)
-        order = torch.full_like(out.completions, NEVER)
+        out = generate(model, padded["input_ids"], self.sampler, padded["attention_mask"], seeds)
+        steps = torch.full_like(out.completions, NEVER)
         for row, entries in enumerate(out.trace or []):
             for entry in entries:
-                order[row, entry["position"]] = entry["step"]
+                steps[row, entry["position"]] = entry["step"]
         lengths = (out.lengths + 1).clamp(max=self.sampler.gen_length)  # with the end token
-        cut = zip(out.completions.tolist(), lengths.tolist(), strict=True)
-        return [row[:length] for row, length in cut], out.completions, order
+        pairs = zip(out.completions.tolist(), lengths.tolist(), strict=True)
+        return [row[:length] for row, length in pairs], out.completions, steps
 
     def _equal_rows(self, completions: list[list[int]]) -> tuple[int, list[int]]:
-        """How many groups have equal rewards, on all processes, and our rows that are in one."""
-        messages = self._messages(completions)
-        prompts = [row["prompt"] for row in self._rows]
-        scores = self._calculate_rewards(self._rows, prompts, messages, completions)
+        """Number of groups with equal rewards, on all processes, and our rows in such groups."""
+        prompts = [row["prompt"] for row in self.rows]
+        scores = self._calculate_rewards(
+            self.rows, prompts, self._messages(completions), completions
+        )
+        refuse_failing(self.reward_funcs)
         self._pending_metrics.clear()  # counted when the final completions are scored
-        rewards = (scores * self.reward_weights.to(scores.device)).sum(1)
-        equal = equal_groups(rewards, self.group)
+        equal = equal_groups((scores * self.reward_weights.to(scores.device)).sum(1), self.group)
         first = self.accelerator.process_index * len(completions)
         groups = [(first + row) // self.group for row in range(len(completions))]
-        return int(equal.sum()), [row for row, own in enumerate(groups) if equal[own]]
+        return int(equal.sum()), [row for row, group in enumerate(groups) if equal[group]]
+
+    def _mask_seeds(self, rows: int) -> Tensor:
+        """A seed for each row and pass, shared by a group or not: (N, mu) long."""
+        first = self.accelerator.process_index * rows
+        shared = self.group if self.options.masks.share_group_masks else 1
+        seeds = [
+            [
+                seed_for(self.seed, "prompt mask", *self.rollout_key, (first + row) // shared, k)
+                for k in range(self.num_iterations)
+            ]
+            for row in range(rows)
+        ]
+        return torch.tensor(seeds, device=self.accelerator.device)
+
+    def _log_rollout(self, rows: list[dict[str, Any]]) -> None:
+        # TRL keeps the newest rollout of all ranks here, this rank's rows first
+        scores: Any = self._logs["rewards"]
+        weights = self.reward_weights.tolist()
+        rewards = [
+            sum(weight * (score or 0.0) for weight, score in zip(weights, row, strict=True))
+            for row in zip(*scores.values(), strict=True)
+        ]
+        equal = equal_groups(torch.tensor(rewards[-self.rollout_rows :]), self.group)
+        self._metrics["train"]["zero_std_groups"].append(int(equal.sum()))
+        if self.on_rollout is not None and self.accelerator.is_main_process:
+            self.on_rollout(self.state.global_step, rows, [*self._logs["completion"]], rewards)
+
+    def _advantages(self, centered: Tensor) -> Tensor:
+        """From TRL's rewards minus their groups' means to the loss's advantages: (N,)."""
+        options, is_wd1 = self.options.loss, self.options.loss_type == "wd1"
+        if options.baseline == "mean" and not is_wd1:
+            return centered
+        gathered = self.accelerator.gather(centered)  # a group may be split over processes
+        advantages = group_advantages(gathered, self.group, options.baseline)
+        if is_wd1:
+            advantages = wd1_weights(advantages, self.group, options.wd1_temperature)
+        first = self.accelerator.process_index * len(centered)
+        return advantages[first : first + len(centered)]

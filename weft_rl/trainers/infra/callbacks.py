@@ -1,7 +1,9 @@
-"""What every training stage does beside its loss: metric lines, progress, stopping on a signal."""
+"""Callbacks of every training stage: metric lines, progress, stopping, evaluation, warnings."""
 
 import signal
+import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
@@ -16,7 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 from weft_rl.ema import SMOOTHING, time_weighted_ema
 from weft_rl.io.log_lines import LogLines, time_left
@@ -25,21 +27,19 @@ from weft_rl.io.terminal import Console
 from weft_rl.runs.folder import METRICS
 from weft_rl.runs.jsonl import append_line, read_lines
 
-# What TRL calls a metric, and what the run folder does.
+# TRL's names of metrics, and the run directory's.
 _RENAMED = {"completions/mean_length": "completion_length", "clip_ratio/region_mean": "clip_ratio"}
 _KEPT = (
     *("loss", "grad_norm", "learning_rate", "epoch", "token_entropy", "beta_ref", "mask_fraction"),
     *("reward", "reward_std", "kl", "clip_ratio", "entropy", "completion_length"),
-    *("frac_reward_zero_std", "finished_share"),
-    *("grad_norm_max", "grad_norm_median", "grad_norm_mean"),
+    *("grad_norm_max", "grad_norm_median", "grad_norm_mean", "skipped_steps"),
     *("frac_reward_zero_std", "zero_std_groups", "resampled_groups"),
-    "skipped_steps",
     *("parsable_share", "reward_failures", "finished_share"),
 )
 
 
 def metric_row(logs: Mapping[str, float]) -> dict[str, float]:
-    """The run folder's metrics from a trainer's logs, under the run folder's names."""
+    """The run directory's metrics from a trainer's logs."""
     row: dict[str, float] = {}
     for key, value in logs.items():
         name = _RENAMED.get(key, key)
@@ -50,11 +50,25 @@ def metric_row(logs: Mapping[str, float]) -> dict[str, float]:
     return row
 
 
-class MetricsWriter(TrainerCallback):
-    """Appends the trainer's logs to metrics.jsonl, with the smoothed reward beside the raw one."""
+class _Lines(TrainerCallback):
+    """Appends lines with stage, step and time to metrics.jsonl."""
 
     def __init__(self, run: Path, stage: str) -> None:
-        self.path, self.stage, self.start = run / METRICS, stage, time.monotonic()
+        self.path, self.stage, self.begin = run / METRICS, stage, time.monotonic()
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Append a line."""
+        seconds = round(time.monotonic() - self.begin, 3)
+        append_line(
+            self.path, {"stage": self.stage, "step": step, "time_s": seconds} | dict(values)
+        )
+
+
+class MetricsWriter(_Lines):
+    """Writes the trainer's logs, with the smoothed reward beside the raw one."""
+
+    def __init__(self, run: Path, stage: str) -> None:
+        super().__init__(run, stage)
         self.steps: list[float] = []
         self.rewards: list[float] = []
         for row in read_lines(self.path):
@@ -64,28 +78,19 @@ class MetricsWriter(TrainerCallback):
                 self.steps.append(step)
                 self.rewards.append(reward)
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Take a resumed run's own intervals: transformers has those of its checkpoint."""
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Use the run's own intervals: transformers restores those of the checkpoint."""
         state.logging_steps, state.save_steps = int(args.logging_steps), int(args.save_steps)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Ask for a line of the last step too, whatever is left for it after the one before."""
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Log the last step too, whatever the interval."""
         if state.global_step >= state.max_steps:
             control.should_log = True
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
+        self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any
     ) -> None:
-        """Write one line; the summary after the last step has no loss and is passed over."""
+        """Write one line; skip the summary after the last step, which has no loss."""
         if not state.is_world_process_zero or logs is None or "loss" not in logs:
             return
         row = metric_row(logs)
@@ -94,18 +99,36 @@ class MetricsWriter(TrainerCallback):
             self.rewards.append(row["reward"])
             ema = time_weighted_ema(self.steps, self.rewards, SMOOTHING)
             row["reward_ema"] = float(ema[-1])
-        seconds = round(time.monotonic() - self.start, 3)
-        head = {"stage": self.stage, "step": state.global_step, "time_s": seconds}
-        append_line(self.path, head | row)
+        self.write(state.global_step, row)
+
+
+class HeldOutEval(_Lines):
+    """Writes scores on held-out records every `every` steps, without an effect on training.
+
+    score: metrics by name of the model in training; called on every process, it draws from
+    generators of its own and restores the model's modes."""
+
+    def __init__(
+        self, run: Path, stage: str, every: int, score: Callable[[], Mapping[str, float]]
+    ) -> None:
+        super().__init__(run, stage)
+        self.every, self.score = every, score
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Evaluate after every `every` steps."""
+        if state.global_step % self.every == 0:
+            scores = self.score()
+            if state.is_world_process_zero:
+                self.write(state.global_step, {f"held_out/{k}": v for k, v in scores.items()})
 
 
 class ProgressLine(TrainerCallback):
-    """Stage, step, the last reward or loss, rate, time left: one live line on a terminal, and
-    elsewhere a line of a log now and then."""
+    """Stage, step, last reward or loss, speed, time left: a live line on a terminal, and elsewhere
+    a line of a log now and then."""
 
     def __init__(self, stage: str) -> None:
-        self.stage, self.begun_at, self.shown = stage, 0, ""
-        self.begun = time.monotonic()
+        self.stage, self.first_step, self.shown = stage, 0, ""
+        self.begin = time.monotonic()
         console = Console()
         self.log = None if console.is_terminal else LogLines(stage)
         self.progress = Progress(
@@ -121,11 +144,9 @@ class ProgressLine(TrainerCallback):
             disable=not console.is_terminal,
         )
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Show the bar, already advanced where the run is resumed."""
-        self.begun_at, self.begun = state.global_step, time.monotonic()
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Show the bar, already advanced if the run is resumed."""
+        self.first_step, self.begin = state.global_step, time.monotonic()
         if self.log is not None:
             self.log = LogLines(self.stage, state.global_step / state.max_steps)
         self.task = self.progress.add_task(
@@ -136,47 +157,36 @@ class ProgressLine(TrainerCallback):
         else:
             self.log = None
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Advance."""
         self.progress.update(self.task, completed=state.global_step, rate=self._rate(state))
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Log the step before, whose loss is known by now."""
         self._log(state)
 
     def _log(self, state: TrainerState) -> None:
-        if self.log is not None and state.global_step > self.begun_at:
+        if self.log is not None and state.global_step > self.first_step:
             step, last = state.global_step, state.max_steps
-            left = time_left(time.monotonic() - self.begun, step - self.begun_at, last - step)
+            left = time_left(time.monotonic() - self.begin, step - self.first_step, last - step)
             parts = [f"step {step} of {last}", self.shown, self._rate(state), f"{left} left"]
             self.log.update(step / last, ", ".join(filter(None, parts)))
 
     def _rate(self, state: TrainerState) -> str:
-        elapsed, done = time.monotonic() - self.begun, state.global_step - self.begun_at
-        return f"{done / elapsed:.2f} steps/s" if elapsed > 0 else ""
+        elapsed, steps = time.monotonic() - self.begin, state.global_step - self.first_step
+        return f"{steps / elapsed:.2f} steps/s" if elapsed > 0 else ""
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
+        self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any
     ) -> None:
-        """Show the newest reward, or the loss where there is no reward."""
+        """Show the newest reward, or the loss if there is no reward."""
         for name in ("reward", "loss"):
             if logs is not None and logs.get(name) is not None:
                 self.shown = f"{name} {logs[name]:.3f}"
                 self.progress.update(self.task, shown=self.shown)
                 break
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Leave the finished line on the screen."""
         self._log(state)
         self.progress.stop()
@@ -187,7 +197,7 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 
 class StopOnSignal(TrainerCallback):
     """SIGINT, SIGTERM or SIGUSR1: finish the step, save a checkpoint, stop; a second one ends at
-    once. One process that is told suffices: all stop after the same step."""
+    once. A signal to one process stops all after the same step."""
 
     def __init__(self) -> None:
         self.stopped = False
@@ -198,32 +208,86 @@ class StopOnSignal(TrainerCallback):
         self.restore()
 
     def restore(self) -> None:
-        """Stop listening."""
+        """Restore the former handlers."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Listen."""
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Install the handlers."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self.before[number] = signal.signal(number, self._on_signal)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Ask for a checkpoint and the end of training once a signal has come to any process."""
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Save and stop after a signal to any process."""
         if torch.distributed.is_initialized():
-            told = torch.tensor(float(self.stopped), device=args.device)
-            torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
-            self.stopped = bool(told)
+            stopped = torch.tensor(float(self.stopped), device=args.device)
+            torch.distributed.all_reduce(stopped, torch.distributed.ReduceOp.MAX)
+            self.stopped = bool(stopped)
         if self.stopped:
             control.should_save = True
             control.should_training_stop = True
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Stop listening."""
+    def on_train_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Restore the former handlers."""
         self.restore()
+
+
+# Rollouts that a warning is about: the reward of a single one goes up and down by itself.
+_ROLLOUTS = 5
+_MIN_REWARD_SHARE, _MAX_EQUAL_GROUPS, _MIN_ENTROPY_SHARE = 0.5, 0.9, 0.1
+
+
+class TrainingAlarms(TrainerCallback):
+    """Warnings on standard error if a run's metrics show that it goes wrong.
+
+    Of means over five rollouts: a reward below half of its best, 90% of the groups with equal
+    rewards, an entropy below a tenth of the first. Each is printed once, and again if it returns. A
+    resumed run compares with what it has seen since."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.recent: deque[Mapping[str, float]] = deque(maxlen=_ROLLOUTS)
+        self.best_reward, self.first_entropy = 0.0, 0.0
+        self.active: set[str] = set()
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any
+    ) -> None:
+        """Check the lines of rollouts."""
+        if not state.is_world_process_zero or logs is None or "reward" not in logs:
+            return
+        self.recent.append(logs)
+        if len(self.recent) < _ROLLOUTS:
+            return
+        alarms = self._alarms()
+        for name, message in alarms.items():
+            if name not in self.active:
+                sys.stderr.write(f"{self.stage}, step {state.global_step}: {message}\n")
+        self.active = {*alarms}
+
+    def _alarms(self) -> dict[str, str]:
+        """A message for each metric that goes wrong."""
+        names = ("reward", "entropy", "frac_reward_zero_std")
+        reward, entropy, equal = (
+            sum(row.get(name, 0.0) for row in self.recent) / len(self.recent) for name in names
+        )
+        self.best_reward = max(self.best_reward, reward)
+        self.first_entropy = self.first_entropy or entropy
+        alarms = {}
+        if reward < _MIN_REWARD_SHARE * self.best_reward:
+            alarms["reward"] = (
+                f"the reward has fallen to {reward:.3g} from {self.best_reward:.3g}; lower "
+                "rl.learning_rate or rl.loss.clip_coef, or raise rl.kl_coef"
+            )
+        if equal >= _MAX_EQUAL_GROUPS:
+            alarms["groups"] = (
+                f"all rewards are equal in {100 * equal:.0f}% of the groups, which have no "
+                "gradient; use rl.rollout.resample, more rl.num_generations or other records"
+            )
+        if entropy < _MIN_ENTROPY_SHARE * self.first_entropy:
+            alarms["entropy"] = (
+                f"the entropy has fallen to {entropy:.3g} from {self.first_entropy:.3g}; lower "
+                "rl.learning_rate or raise rl.kl_coef"
+            )
+        return alarms

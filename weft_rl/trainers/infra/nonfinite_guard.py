@@ -1,82 +1,101 @@
-"""Steps whose loss or gradient is no number: stopped at, or passed over a few times."""
+"""A guard against NaN and infinity: it stops the run, or skips a few steps."""
 
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from transformers import Trainer
 
+from weft_rl.diffusion.tensor_checks import NonFiniteError
 from weft_rl.errors import UserError
 from weft_rl.runs.folder import newest_checkpoint
+from weft_rl.trainers.infra.atomic_checkpoints import ResumableTrainer
 
 # Records named in a message; a rollout has hundreds.
-_NAMED = 8
+_MAX_NAMED = 8
+_SKIPPED = "skipped_steps"
 
 
-class FiniteSteps(Trainer):
-    """Looks at each optimizer step before it turns all weights into NaN.
+class NonFiniteGuard(ResumableTrainer):
+    """A mixin that checks loss and gradient of each optimizer step before it is taken.
 
-    run folder and stage are set after building. skip_steps: so many steps of the stage are passed
-    over, their gradients dropped; one more raises UserError with step, records and the newest
-    checkpoint. The check costs no communication: a loss that is no number makes the gradients NaN,
-    which reach every process with them."""
+    skip_steps: steps of the stage that are skipped, their gradients dropped; one more raises
+    UserError with step, records and the newest checkpoint. The check needs no communication: a NaN
+    loss makes the gradients NaN, which reach every process with them."""
 
-    run: Path
-    stage: str
-    skip_steps: int = 0
-    skipped: int = 0
-    # of this step so far: the records of each micro-batch, and whether its loss is finite
-    _seen: tuple[tuple[Sequence[Any], Tensor], ...] = ()
+    def __init__(self, *args: Any, skip_steps: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.skip_steps, self.skipped = skip_steps, 0
+        # of this step: the records of each micro-batch, and whether its loss is finite
+        self._micro_batches: list[tuple[Sequence[Any], Tensor]] = []
 
-    def checked(self, loss: Tensor, records: Sequence[Any]) -> Tensor:
-        """The loss () of a micro-batch, and remembered with its records until the step's end."""
+    def records_of(self, inputs: dict[str, Any]) -> Sequence[Any]:
+        """The records of a micro-batch, as a message names them."""
+        raise NotImplementedError
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The loss () of a micro-batch; NaN if it is infinite, whose gradient may be finite."""
+        records = self.records_of(inputs)
+        try:
+            loss: Any = super().compute_loss(model, inputs, *args, **kwargs)
+        except NonFiniteError as error:
+            step = self.state.global_step + 1
+            raise UserError(
+                f"{self.stage}, step {step}: the entropies are not finite ({error}; records "
+                f"{', '.join(map(str, records))}); lower the learning rate, or check these records"
+            ) from error
         finite = loss.detach().isfinite()
-        self._seen = (*self._seen, (records, finite))
-        # an infinite loss may have a finite gradient; a constant factor of 1 changes no bit
-        return loss * torch.where(finite, 1.0, math.nan)
+        self._micro_batches.append((records, finite))
+        return loss * torch.where(finite, 1.0, math.nan)  # a factor of 1 changes no bit
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """Transformers asks for each step's gradient norm here, after clipping, before the step."""
         norm = super()._get_grad_norm(model, grad_norm)
         if not math.isfinite(norm):
-            self._not_finite(model)
-        self._seen = ()
+            self._stop_or_skip(model)
+        self._micro_batches.clear()
         return norm
 
-    def _not_finite(self, model: nn.Module) -> None:
-        bad = [records for records, finite in self._seen if not finite]
-        every = [records for records, _ in self._seen]
-        mine = [str(record) for records in bad or every for record in records]
-        told = gather_object([(bool(bad), mine)])
-        what = "the loss" if any(loss for loss, _ in told) else "the gradient"
-        # where the loss of one process is at fault, the records of the others are not
-        names = [name for loss, own in told if loss or what == "the gradient" for name in own]
-        listed = ", ".join(names[:_NAMED]) + (" ..." if len(names) > _NAMED else "")
-        step = self.state.global_step + 1
+    def _stop_or_skip(self, model: nn.Module) -> None:
+        bad = [records for records, finite in self._micro_batches if not finite]
+        chosen = bad or [records for records, _ in self._micro_batches]
+        parts = gather_object([(bool(bad), [str(each) for records in chosen for each in records])])
+        in_loss = any(has_bad for has_bad, _ in parts)
+        # if the loss of one process is at fault, the records of the others are not
+        names = [name for has_bad, part in parts if has_bad == in_loss for name in part]
+        listed = ", ".join(names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
+        what, step = "the loss" if in_loss else "the gradient", self.state.global_step + 1
         line = f"{self.stage}, step {step}: {what} is not finite (records {listed})"
         if self.skipped == self.skip_steps:
             last = newest_checkpoint(self.run, self.stage)
             raise UserError(
-                f"{line}; the last good checkpoint is {last or 'the start'}; lower the learning "
-                f"rate ({self.args.learning_rate}), look at these records, or pass over such steps "
-                f"with reliability.skip_steps={self.skip_steps + 1}"
+                f"{line}; the last good checkpoint is {last or 'the initial one'}; lower the "
+                f"learning rate ({self.args.learning_rate}), check these records, or skip such "
+                f"steps with reliability.skip_steps={self.skip_steps + 1}"
             )
         self.skipped += 1
         for parameter in model.parameters():
-            parameter.grad = None  # an optimizer leaves alone what has none
+            parameter.grad = None  # the optimizer skips parameters without a gradient
         if self.is_world_process_zero():
             left = self.skip_steps - self.skipped
-            sys.stderr.write(f"{line}; passed over, {left} more may be\n")
+            sys.stderr.write(f"{line}; skipped, {left} more allowed\n")
+
+    def metric_sums(self) -> dict[str, list[float]]:
+        """With the number of skipped steps."""
+        return super().metric_sums() | {_SKIPPED: [self.skipped]}
+
+    def restore_metric_sums(self, sums: dict[str, list[float]]) -> None:
+        """With the number of skipped steps."""
+        self.skipped = int(sums.pop(_SKIPPED)[0])
+        super().restore_metric_sums(sums)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Transformers logs here, and goes on adding to the loss that it has logged."""
+        """Transformers logs here, and keeps adding to the loss that it has logged."""
         if not math.isfinite(logs.get("loss", 0.0)):
             self._tr_loss.zero_()
         if self.skipped and "loss" in logs:
-            logs["skipped_steps"] = self.skipped
+            logs[_SKIPPED] = self.skipped
         super().log(logs, start_time)

@@ -1,4 +1,7 @@
-"""Processes that tell each other they live: one that is gone, or stands still, is named."""
+"""Heartbeats between processes: one that is gone or stalled is named.
+
+torchrun and ddp_timeout end a run whose process died or stalled, but do not say which one, nor
+where it was."""
 
 import os
 import socket
@@ -11,89 +14,78 @@ from types import FrameType
 from typing import Any
 
 from torch.distributed import PrefixStore, distributed_c10d
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
-# Beats that are missed before a process counts as gone: one may be late on a busy machine.
+# Missed beats after which a process counts as gone: one may be late on a busy machine.
 _BEATS = 5
-# Longer ones would tell late of a death whatever time a step may take.
-_LONGEST_BEAT_S = 10.0
-_STANDING = 3  # the exit status of what can be resumed
+# A longer interval would report a death late if steps may take long.
+_MAX_INTERVAL_S = 10.0
+_RESUMABLE = 3  # the exit status of an interrupted run
 
 
 class RankWatchdog(TrainerCallback):
-    """A thread that says on the processes' common store where this one is, and reads the others.
+    """A thread that writes this process' position to the common store and reads the others'.
 
-    It works the same over gloo and nccl: it needs no collective. When no step has ended for
-    `timeout` seconds, every process says in a line where it stands, names those that have not given
-    a sign, and ends with status 3. `silent` names them to a process that lost its connection."""
+    It works over gloo and nccl alike, without collectives. If no step ends for `timeout` seconds,
+    every process prints its position, names silent processes and exits with status 3. `silent`
+    names them to a process that lost its connection."""
 
     def __init__(self, rank: int, world: int, timeout: float) -> None:
         self.rank, self.world, self.timeout = rank, world, timeout
-        self.every = min(timeout / (2 * _BEATS), _LONGEST_BEAT_S)
+        self.interval = min(timeout / (2 * _BEATS), _MAX_INTERVAL_S)
         self.main = threading.get_ident()
         self.over = threading.Event()
         self.moved, self.step = time.monotonic(), 0
-        # of each other process: what it said last, and when that changed
-        self.heard = {other: ("|nothing", time.monotonic()) for other in range(world)}
+        # of each other process: its last message, and when it changed
+        self.heard = {r: ("|nothing", time.monotonic()) for r in range(world) if r != rank}
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Begin to beat."""
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Start the thread."""
         # a connection of the thread's own; the stubs lack the method
         store = distributed_c10d._get_default_store().clone()  # ty: ignore[missing-attribute]
         self.store = PrefixStore("weft_rl/heartbeat", store)
-        self.moved, self.step = time.monotonic(), state.global_step
-        self.store.set(str(self.rank), f"0|{self._place()}")
-        threading.Thread(target=self._beat, daemon=True).start()
+        self.on_step_end(args, state, control)
+        self.store.set(str(self.rank), f"0|{self._position()}")
+        threading.Thread(target=self._run, daemon=True).start()
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Note that this process moves."""
         self.moved, self.step = time.monotonic(), state.global_step
 
     def silent(self) -> list[str]:
-        """Who gives no sign of life, watched for as long as that takes to tell."""
-        self.over.wait(self._gone_after + 2 * self.every)
+        """Wait until a missing heartbeat is certain, and name the processes that are gone."""
+        self.over.wait((_BEATS + 2) * self.interval)
         return self._silent()
 
-    @property
-    def _gone_after(self) -> float:
-        return _BEATS * self.every
-
     def _silent(self) -> list[str]:
-        now = time.monotonic()
-        gone = {
-            other: word.partition("|")[2]
-            for other, (word, when) in self.heard.items()
-            if other != self.rank and now - when > self._gone_after
-        }
+        oldest = time.monotonic() - _BEATS * self.interval
         return [
-            f"process {other} of {self.world} gives no sign of life (last: {last})"
-            for other, last in gone.items()
+            f"process {rank} of {self.world} gives no sign of life "
+            f"(last: {message.partition('|')[2]})"
+            for rank, (message, when) in self.heard.items()
+            if when < oldest
         ]
 
-    def _beat(self) -> None:
+    def _run(self) -> None:
         beats = 0
-        while not self.over.wait(self.every):
+        while not self.over.wait(self.interval):
             beats += 1
-            # without the process that keeps the store all are silent, that one among them
+            # without the process that has the store all are silent, that one among them
             with suppress(RuntimeError):
-                self._exchange(f"{beats}|{self._place()}")
+                self._exchange(f"{beats}|{self._position()}")
             if time.monotonic() - self.moved > self.timeout:
-                self._stand_still()
+                self._exit()
 
-    def _exchange(self, word: str) -> None:
-        self.store.set(str(self.rank), word)
-        for other, (last, _) in self.heard.items():
-            if other != self.rank and self.store.check([str(other)]):
-                new = self.store.get(str(other)).decode()
+    def _exchange(self, message: str) -> None:
+        self.store.set(str(self.rank), message)
+        for rank, (last, _) in self.heard.items():
+            if self.store.check([str(rank)]):
+                new = self.store.get(str(rank)).decode()
                 if new != last:
-                    self.heard[other] = (new, time.monotonic())
+                    self.heard[rank] = (new, time.monotonic())
 
-    def _place(self) -> str:
-        """This process, its step, and the line that its main thread is at outside of torch."""
+    def _position(self) -> str:
+        """This process, its step, and the line of its main thread outside of torch."""
         who = f"pid {os.getpid()} on {socket.gethostname()}, after step {self.step}"
         frame: FrameType | None = sys._current_frames().get(self.main)
         while frame is not None and f"{os.sep}torch{os.sep}" in frame.f_code.co_filename:
@@ -103,9 +95,9 @@ class RankWatchdog(TrainerCallback):
         file = Path(*Path(frame.f_code.co_filename).parts[-2:])
         return f"{who}, at {file}:{frame.f_lineno} in {frame.f_code.co_name}"
 
-    def _stand_still(self) -> None:
+    def _exit(self) -> None:
         lines = [f"no step has ended for {self.timeout:.0f} s", *self._silent()]
-        lines.append(f"process {self.rank} of {self.world} stands still: {self._place()}")
-        sys.stderr.write(f"weft_rl.pipeline: {'; '.join(lines)}; repeat the command to go on\n")
+        lines.append(f"process {self.rank} of {self.world} stands still: {self._position()}")
+        sys.stderr.write(f"weft_rl.pipeline: {'; '.join(lines)}; repeat the command to resume\n")
         sys.stderr.flush()
-        os._exit(_STANDING)  # the main thread may never come back to be told
+        os._exit(_RESUMABLE)  # the main thread may never return

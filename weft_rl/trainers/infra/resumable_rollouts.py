@@ -1,17 +1,20 @@
-"""Rollouts whose order and state survive an interruption, bit by bit."""
+"""RL whose prompt order and rollout survive an interruption bit for bit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from weft_rl.seeding import seed_for
+from weft_rl.trainers.cold_start import SetEpoch
+from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
+from weft_rl.trainers.infra.nonfinite_guard import NonFiniteGuard
 
 
 class EpochSampler(RepeatSampler):
-    """TRL's prompt order, seeded anew for each epoch, so that a resumed run finds its place."""
+    """TRL's prompt order, seeded by `epoch`, so that a resumed run continues it."""
 
     epoch = 0
 
@@ -20,18 +23,19 @@ class EpochSampler(RepeatSampler):
         return super().__iter__()
 
 
-class ResumableRollouts(GRPOTrainer):
-    """Saves the rollout in use with a checkpoint, and takes the prompts up where they were."""
+class ResumableRL(NonFiniteGuard, DiffuGRPOTrainer):
+    """RL with atomic checkpoints that hold the rollout in use, and a guard against NaN."""
 
-    slices: int
-    group: int
-    rollout_rows: int
-    _ids: list[str]  # the records of the rollout in use, this process's rows
+    def records_of(self, inputs: dict[str, Any]) -> Sequence[str]:
+        """The ids of a micro-batch's records."""
+        size = self.args.per_device_train_batch_size
+        first = self._step % self.slices * size
+        return self.rollout_ids[first : first + size]
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         """TRL's sampler, its order seeded by epoch."""
         source: Any = self.train_dataset if dataset is None else dataset
-        self._order = EpochSampler(
+        sampler = EpochSampler(
             data_source=source,
             mini_repeat_count=self.group,
             batch_size=self.rollout_rows // self.group,
@@ -39,35 +43,30 @@ class ResumableRollouts(GRPOTrainer):
             shuffle=bool(self.shuffle_dataset),
             seed=self.args.seed,
         )
-        return self._order
+        self.add_callback(SetEpoch(sampler))
+        return sampler
 
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
-        """Transformers runs one epoch here; the order must be set before it is iterated."""
-        self._order.epoch = int(kwargs["epoch"])
-        return super()._run_epoch(*args, **kwargs)
+    def metric_sums(self) -> dict[str, list[float]]:
+        """TRL's metrics since the last line."""
+        return super().metric_sums() | self._metrics["train"]
 
-    def _since_line(self) -> dict[str, list[float]]:
-        """What the next metric line is of."""
-        return dict(self._metrics["train"])
+    def restore_metric_sums(self, sums: dict[str, list[float]]) -> None:
+        """Restore them."""
+        super().restore_metric_sums(sums)
+        self._metrics["train"].update(sums)
 
-    def _restore_line(self, kept: dict[str, list[float]]) -> None:
-        """Go on with the metric line that a checkpoint fell in the middle of."""
-        self._metrics["train"].update(kept)
+    def save_resume_state(self, folder: Path) -> None:
+        """With the rollout in use."""
+        super().save_resume_state(folder)
+        state = {"step": self._step, "buffer": self._buffered_inputs, "ids": self.rollout_ids}
+        torch.save(state, folder / f"rollout_{self.rank}.pt")
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        """Transformers saves random states here, on every rank: the rollout in use goes along."""
-        super()._save_rng_state(output_dir)
-        rank = self.accelerator.process_index
-        state = {"step": self._step, "buffer": self._buffered_inputs, "ids": self._ids}
-        torch.save(state, f"{output_dir}/rollout_{rank}.pt")
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Transformers restores the optimizer here: the rollout in use is restored as well."""
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            rank, device = self.accelerator.process_index, self.accelerator.device
-            path = f"{checkpoint}/rollout_{rank}.pt"
-            # one of several processes' CPUs is called cpu:0, which torch.load does not know
-            state = torch.load(path, map_location=device.type, weights_only=True)
-            self._step, self._buffered_inputs = state["step"], state["buffer"]
-            self._ids = state["ids"]
+    def load_resume_state(self, folder: Path) -> None:
+        """Restore it too."""
+        super().load_resume_state(folder)
+        # several processes' CPUs are called cpu:0, which torch.load does not know
+        device = self.accelerator.device.type
+        path = folder / f"rollout_{self.rank}.pt"
+        state = torch.load(path, map_location=device, weights_only=True)
+        self._step, self._buffered_inputs = state["step"], state["buffer"]
+        self.rollout_ids = state["ids"]

@@ -1,4 +1,4 @@
-"""How sure a model is of each token, on average over training: the data of the paper's Figure 2."""
+"""Entropies by token and along responses: the data of the paper's Figure 2 and of a heat map."""
 
 import csv
 import io
@@ -10,15 +10,18 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from weft_rl.runs.atomic_io import write_text
+from weft_rl.diffusion.rates import mean_rate
+from weft_rl.runs.atomic_io import write_json, write_text
 
 _FILE = "token_entropy_{rank}.safetensors"
-# The paper draws the 100 most frequent; ten times as many leave room to choose.
-_LISTED = 1000
+# The paper draws the 100 most frequent; ten times as many leave a choice.
+_MAX_TOKENS = 1000
+# Responses of the heat map and their tokens: enough to see a pattern, short enough to read.
+HEATMAP_EXAMPLES, _HEATMAP_TOKENS = 3, 400
 
 
 class TokenTable:
-    """Count and summed entropy of each token of a vocabulary, as it stood in answers."""
+    """Count and summed entropy of each token of a vocabulary in answers."""
 
     def __init__(self, vocab_size: int) -> None:
         self.count = torch.zeros(vocab_size, dtype=torch.int64)
@@ -30,17 +33,17 @@ class TokenTable:
         self.count.index_add_(0, tokens, torch.ones_like(tokens))
         self.total.index_add_(0, tokens, entropy[answer].double().cpu())
 
-    def of_all(self, accelerator: Accelerator) -> "TokenTable":
-        """The sums over all processes, each of which must ask for them."""
-        whole = TokenTable(len(self.count))
+    def reduced(self, accelerator: Accelerator) -> "TokenTable":
+        """The sums over all processes; collective."""
+        table = TokenTable(len(self.count))
         for name in ("count", "total"):
-            own = getattr(self, name).to(accelerator.device)
-            setattr(whole, name, accelerator.reduce(own, reduction="sum").cpu())
-        return whole
+            sums = getattr(self, name).to(accelerator.device)
+            setattr(table, name, accelerator.reduce(sums, reduction="sum").cpu())
+        return table
 
     def rows(self) -> list[tuple[int, int, float]]:
-        """Token, count and mean entropy in nats of the frequent tokens, most frequent first."""
-        order = self.count.argsort(descending=True, stable=True)[:_LISTED]
+        """Token, count and mean entropy in nats of frequent tokens, the most frequent first."""
+        order = self.count.argsort(descending=True, stable=True)[:_MAX_TOKENS]
         order = order[self.count[order] > 0]
         mean = self.total[order] / self.count[order]
         return [*zip(order.tolist(), self.count[order].tolist(), mean.tolist(), strict=True)]
@@ -55,12 +58,38 @@ class TokenTable:
         write_text(path, text.getvalue())
 
     def save(self, folder: Path, rank: int) -> None:
-        """Keep the sums in a checkpoint's folder."""
+        """Write a process' sums into a checkpoint."""
         save_file({"count": self.count, "total": self.total}, folder / _FILE.format(rank=rank))
 
     def load(self, folder: Path, rank: int) -> None:
-        """Take up this rank's sums; a checkpoint of fewer ranks has none for the new ones."""
+        """Restore a process' sums, if the checkpoint has them."""
         path = folder / _FILE.format(rank=rank)
         if path.exists():
-            kept = load_file(path)
-            self.count, self.total = kept["count"], kept["total"]
+            sums = load_file(path)
+            self.count, self.total = sums["count"], sums["total"]
+
+
+def write_heatmap(
+    path: Path,
+    x0: Tensor,
+    answer: Tensor,
+    entropy: Tensor,
+    beta: Tensor,
+    spelling: Callable[[int], str],
+) -> None:
+    """Write each row's answer tokens with entropy (nats), rate and rate over its mean as JSON.
+
+    x0: (B, L) long. answer: (B, L) bool. entropy, beta: (B, L). Long answers are cut; the mean rate
+    is that of the full answer."""
+    ratio = beta / mean_rate(beta, answer)
+    examples = []
+    for row in range(len(x0)):
+        inside = answer[row].nonzero()[:_HEATMAP_TOKENS, 0]
+        examples.append(
+            {"tokens": [spelling(token) for token in x0[row, inside].tolist()]}
+            | {
+                name: [round(value, 4) for value in values[row, inside].tolist()]
+                for name, values in (("entropy", entropy), ("beta", beta), ("ratio", ratio))
+            }
+        )
+    write_json(path, {"examples": examples})

@@ -1,11 +1,12 @@
-"""Dashboards beside metrics.jsonl: whether they are installed, and that they write into the run.
+"""Trackers beside metrics.jsonl: transformers' own callbacks, writing into the run directory.
 
-An API key is the tracker's own matter, taken from its environment; no option holds one, so none is
-written."""
+The trackers take API keys from their own environment variables; no option holds one."""
 
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from weft_rl.cli import require_extra
 from weft_rl.config.fields import shown
@@ -21,17 +22,38 @@ def check_trackers(trackers: Sequence[str]) -> None:
 
 
 def tracker_folder(run: Path) -> Path:
-    """Where in a run folder the trackers write."""
+    """Folder of a run directory that the trackers write to."""
     return run.resolve() / TRACKERS
 
 
 def point_trackers(trackers: Sequence[str], run: Path) -> None:
-    """Set in the environment, the only way there is, where the trackers write.
+    """Set the trackers' folders in the environment, the only way there is.
 
-    Trackio reads it when it is imported, which trl does, so call this first."""
+    Call it before importing trl, which imports trackio, which reads it."""
     if trackers:
         folder = tracker_folder(run)
-        folder.mkdir(parents=True, exist_ok=True)  # wandb goes elsewhere if it is not there
+        folder.mkdir(parents=True, exist_ok=True)  # wandb writes elsewhere if it is missing
         os.environ["TRACKIO_DIR"] = str(folder / "trackio")
         os.environ["WANDB_DIR"] = str(folder)
         os.environ.setdefault("WANDB_PROJECT", PROJECT)
+
+
+def tracker_arguments(trackers: Sequence[str], run: Path, stage: str) -> dict[str, Any]:
+    """Training arguments of a stage for these trackers.
+
+    TensorBoard's folder is set in the environment, which its callback reads."""
+    if not trackers:
+        return {"report_to": "none"}
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(tracker_folder(run) / "tensorboard" / stage)
+    return {
+        "report_to": [*trackers],
+        "run_name": f"{run.resolve().name}-{stage}",
+        "project": PROJECT,
+        "trackio_static_space_id": False,  # nothing is published
+    }
+
+
+def close_trackers(trackers: Sequence[str]) -> None:
+    """End a stage's wandb run, so that the next stage gets one of its own."""
+    if "wandb" in trackers:
+        import_module("wandb").finish()

@@ -6,42 +6,23 @@ from math import comb
 import pytest
 import torch
 from torch.testing import assert_close
+from toy_denoiser import MASK, table, view_log_probs
 
 from weft_rl.diffusion.logprob_estimators import (
     NEVER,
     MaskedViews,
     coupled,
     elbo,
+    gauss_legendre,
     one_step,
     random_mask,
     token_estimate,
     trace,
 )
-from weft_rl.diffusion.quadrature import gauss_legendre
-
-V, MASK = 3, 3
 
 
 def generators(count, first=0):
     return [torch.Generator().manual_seed(first + i) for i in range(count)]
-
-
-def table(length, seed=0):
-    """log p(token at i | what is visible), any function of the canvas: {canvas: (T, V)}."""
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        canvas: torch.randn(length, V, generator=generator, dtype=torch.float64).log_softmax(-1)
-        for canvas in product(range(V + 1), repeat=length)
-    }
-
-
-def seen(model, tokens, views):
-    """log p of the true tokens in each view: (N, D, T)."""
-    rows = []
-    for masked in views.masked.flatten(0, 1):
-        canvas = tuple(MASK if hide else token for hide, token in zip(masked, tokens, strict=True))
-        rows.append(model[canvas][torch.arange(len(tokens)), torch.tensor(tokens)])
-    return torch.stack(rows).view(views.masked.shape)
 
 
 def exact_elbo(model, tokens):
@@ -57,7 +38,7 @@ def exact_elbo(model, tokens):
 
 
 def estimates(model, tokens, views):
-    return token_estimate(seen(model, tokens, views), views.weight.double()).sum(-1)
+    return token_estimate(view_log_probs(model, tokens, views), views.weight.double()).sum(-1)
 
 
 def test_everything_hidden_at_once():
@@ -65,7 +46,7 @@ def test_everything_hidden_at_once():
     views = one_step(answer)
     assert views.masked.all()
     assert_close(views.weight[:, 0], answer.float())
-    assert torch.equal(views.scored, answer)
+    assert torch.equal(views.loss_mask, answer)
 
 
 def test_coupled_masks_partition_the_answer():
@@ -91,9 +72,9 @@ def test_coupled_masks_partition_the_answer():
 def test_random_masks_weigh_each_hidden_token_once():
     answer = torch.tensor([[True] * 6 + [False] * 2]).repeat(40, 1)
     views = random_mask(answer, generators(40), 3)
-    assert_close(views.weight.sum(1), views.scored.float())
-    assert not views.scored.all()
-    assert not views.scored[:, 6:].any()
+    assert_close(views.weight.sum(1), views.loss_mask.float())
+    assert not views.loss_mask.all()
+    assert not views.loss_mask[:, 6:].any()
     assert torch.equal(views.weight > 0, views.masked & answer[:, None])
 
 
@@ -117,7 +98,9 @@ def estimates_fast(model, tokens, views):
     bits = 2 ** torch.arange(len(tokens))
     by_mask = torch.stack(
         [
-            seen(model, tokens, MaskedViews(hidden[None, None], hidden[None, None].float()))[0, 0]
+            view_log_probs(
+                model, tokens, MaskedViews(hidden[None, None], hidden[None, None].float())
+            )[0, 0]
             for hidden in (torch.arange(2 ** len(tokens))[:, None] // bits % 2).bool()
         ]
     )
@@ -238,7 +221,7 @@ def test_a_row_is_cut_by_the_steps_that_it_took():
 
 
 def test_a_token_of_the_answer_without_a_step_is_refused():
-    with pytest.raises(ValueError, match=r"order\[1, 2\]: a token of the answer has no step"):
+    with pytest.raises(ValueError, match=r"unmask_step\[1, 2\]"):
         trace(torch.ones(2, 3, dtype=torch.bool), torch.tensor([[0, 1, 2], [0, 1, NEVER]]), 3)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import tensor
 from torch.testing import assert_close
 
-from weft_rl.diffusion.exact_elbo import clock_of_one_token, clock_probability, elbo_weights
+from weft_rl.diffusion.exact_elbo import elbo_weights, survival_mask_probability, token_log_survival
 from weft_rl.diffusion.noise import mask_probability
 from weft_rl.diffusion.rates import mean_rate, usable_rates
 
@@ -22,14 +22,14 @@ def generators(count, seed=0):
 
 def test_probability_by_hand():
     # 1 - exp(-ln 2) = 1/2 and 1 - exp(-3 ln 2) = 7/8
-    found = clock_probability(tensor([[2 * LN2]]), TWO, REF)
+    found = survival_mask_probability(tensor([[2 * LN2]]), TWO, REF)
     assert_close(found, tensor([[0.5, 0.875]]))
 
 
 def test_a_clock_is_a_time():
     t = tensor([[0.2], [0.9]])
     beta, beta_ref = TWO.expand(2, -1), REF.expand(2, -1)
-    found = clock_probability(-torch.log1p(-t), beta, beta_ref)
+    found = survival_mask_probability(-torch.log1p(-t), beta, beta_ref)
     assert_close(found, mask_probability(t, beta, beta_ref))
 
 
@@ -44,7 +44,7 @@ def test_the_clock_by_hand_and_only_of_answer_tokens():
     rows = 400
     beta = tensor([[9.0, 1.0, 3.0]]).expand(rows, -1)
     answer = tensor([[False, True, True]]).expand(rows, -1)
-    found = clock_of_one_token(
+    found = token_log_survival(
         torch.full((rows, 1), 0.5), beta, REF.expand(rows, -1), answer, generators(rows)
     )
     slow = torch.isclose(found, tensor(2 * LN2))
@@ -77,27 +77,27 @@ def test_weights_are_bounded_by_the_number_of_tokens(rates, own, seed):
     answer = torch.ones(1, len(rates), dtype=torch.bool)
     beta = usable_rates(tensor([rates]), answer)
     beta_ref = mean_rate(beta, answer)
-    clock = clock_of_one_token(tensor([[own]]), beta, beta_ref, answer, generators(1, seed))
+    clock = token_log_survival(tensor([[own]]), beta, beta_ref, answer, generators(1, seed))
     weights = elbo_weights(clock, beta, beta_ref, answer)
     assert clock.isfinite().all()
     assert (weights >= 0).all()
     assert_close(weights.sum(), tensor(float(len(rates))), rtol=1e-4, atol=1e-4)
     # what the loss divides by
-    assert (clock_probability(clock, beta, beta_ref) > 0).all()
+    assert (survival_mask_probability(clock, beta, beta_ref) > 0).all()
 
 
 def test_equal_rates_leave_the_time_as_drawn_and_weigh_one():
     beta, answer = torch.full((3, 4), 0.7), torch.ones(3, 4, dtype=torch.bool)
     beta_ref, own = mean_rate(beta, answer), tensor([[0.1], [0.5], [0.99]])
-    clock = clock_of_one_token(own, beta, beta_ref, answer, generators(3))
+    clock = token_log_survival(own, beta, beta_ref, answer, generators(3))
     assert_close(clock, -torch.log1p(-own))
     assert_close(elbo_weights(clock, beta, beta_ref, answer), torch.ones(3, 4))
 
 
 def test_wrong_shapes_are_named():
-    with pytest.raises(ValueError, match="clock"):
-        clock_probability(tensor([0.5]), TWO, REF)
+    with pytest.raises(ValueError, match="log_survival"):
+        survival_mask_probability(tensor([0.5]), TWO, REF)
     with pytest.raises(ValueError, match="answer"):
         elbo_weights(REF, TWO, REF, tensor([[True]]))
-    with pytest.raises(ValueError, match="own"):
-        clock_of_one_token(tensor([0.5]), TWO, REF, ALL, generators(1))
+    with pytest.raises(ValueError, match="probability"):
+        token_log_survival(tensor([0.5]), TWO, REF, ALL, generators(1))

@@ -1,4 +1,4 @@
-"""Models whose weights are spread over processes: one to generate with, one to refer to."""
+"""Sharded models (FSDP2, DeepSpeed): one to generate with, one as reference."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,16 +13,16 @@ from trl.models import prepare_deepspeed, prepare_fsdp, unwrap_model_for_generat
 
 
 @contextmanager
-def whole_weights(trainer: Trainer) -> Generator[PreTrainedModel]:
+def gathered_model(trainer: Trainer) -> Generator[PreTrainedModel]:
     """The trainer's model with all weights on every process, without gradients.
 
-    Sharded weights are gathered once: forwards inside are nobody else's business, and their number
-    may differ from process to process. Entering and leaving are every process's."""
+    Sharded weights are gathered once, so the number of forward passes inside may differ between
+    processes. All processes must enter and leave."""
     with (
         torch.no_grad(),
         unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
     ):
-        if not isinstance(model, FSDPModule):  # DeepSpeed's are gathered by TRL
+        if not isinstance(model, FSDPModule):  # TRL gathers DeepSpeed's
             yield model
             return
         sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
@@ -34,15 +34,15 @@ def whole_weights(trainer: Trainer) -> Generator[PreTrainedModel]:
         finally:
             plugin: Any = trainer.accelerator.state.fsdp_plugin
             model.set_reshard_after_forward(bool(plugin.reshard_after_forward))
-            # what the way back begins with stays, as accelerate has set it up
+            # what the backward pass begins with stays gathered, as accelerate has set it up
             for module in (model, model.get_output_embeddings()):
                 module.set_reshard_after_forward(False, recurse=False)
             for module in sharded:
                 module.reshard()
 
 
-def spread(reference: PreTrainedModel, accelerator: Accelerator) -> Any:
-    """A model that is not trained, over the processes as the one that is."""
+def prepare_reference(reference: PreTrainedModel, accelerator: Accelerator) -> Any:
+    """Distribute a frozen model over the processes like the trained one."""
     kind = accelerator.distributed_type
     if kind == DistributedType.DEEPSPEED:
         return prepare_deepspeed(reference, accelerator)

@@ -1,0 +1,120 @@
+"""A cold start with metrics, atomic checkpoints and a guard against NaN.
+
+B batch, L sequence."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from weft_rl.trainers.cold_start import ColdStartTrainer, SetEpoch
+from weft_rl.trainers.infra.length_sampler import LengthGroupedOrder
+from weft_rl.trainers.infra.nonfinite_guard import NonFiniteGuard
+from weft_rl.trainers.infra.token_entropy_log import TokenTable
+
+
+class StepMeans:
+    """Means over each step's sequences or tokens, of all processes, for each step of a line."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self._sums: dict[str, Tensor] = {}  # of this step: total and count
+        self.steps: dict[str, list[float]] = {}  # the means of the steps since the last line
+
+    def add(self, **parts: tuple[Tensor, Tensor]) -> None:
+        """Add a batch's total () and count () of each name; collective."""
+        for name, part in parts.items():
+            sums = torch.stack([each.detach().float() for each in part])
+            self._sums[name] = self._sums[name] + sums if name in self._sums else sums
+        if self.accelerator.sync_gradients:  # the step's last batch
+            for name, sums in self._sums.items():
+                total, count = self.accelerator.reduce(sums, reduction="sum")
+                self.steps.setdefault(name, []).append((total / count).item())
+            self._sums = {}
+
+
+class ResumableColdStart(NonFiniteGuard, ColdStartTrainer):
+    """A cold start with metrics, atomic checkpoints, a guard against NaN and batches by length.
+
+    order: of the examples; None: transformers' random order."""
+
+    def __init__(self, *args: Any, order: LengthGroupedOrder | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.order = order
+        if order is not None:
+            self.add_callback(SetEpoch(order))
+        self.means, self.norms = StepMeans(self.accelerator), list[float]()
+        vocab_size = int(self.accelerator.unwrap_model(self.model).config.vocab_size)
+        self.token_table = TokenTable(vocab_size)
+
+    def records_of(self, inputs: dict[str, Any]) -> Sequence[int]:
+        """The numbers of the examples, from 0."""
+        return inputs["example_ids"][:, 1].tolist()
+
+    def record(
+        self,
+        x0: Tensor,
+        answer: Tensor,
+        masked: Tensor,
+        beta_ref: Tensor,
+        entropy: Tensor | None,
+    ) -> None:
+        """Add a batch to the metrics and to the table of tokens."""
+        tokens, counted = answer.sum(), answer.any(-1, keepdim=True)
+        total = torch.where(counted, beta_ref, 0.0).sum()
+        parts = {
+            "beta_ref": (total, counted.sum()),
+            "mask_fraction": ((masked & answer).sum(), tokens),
+        }
+        if self.recipe.statistic == "entropy" and entropy is not None:
+            parts["token_entropy"] = torch.where(answer, entropy, 0.0).sum(), tokens
+            self.token_table.add(x0, answer, entropy)
+        self.means.add(**parts)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Transformers logs here: add the means since the last line."""
+        if "loss" in logs:
+            logs |= {name: fmean(values) for name, values in self.means.steps.items()}
+            if self.norms:
+                logs["grad_norm_max"], logs["grad_norm_mean"] = max(self.norms), fmean(self.norms)
+                logs["grad_norm_median"] = median(self.norms)
+            self.means.steps, self.norms = {}, []
+        super().log(logs, start_time)
+
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        """Transformers asks for each step's gradient norm here and logs one of them."""
+        norm = super()._get_grad_norm(*args, **kwargs)
+        self.norms.append(float(norm))
+        return norm
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Transformers asks for the order of the examples here."""
+        return super()._get_train_sampler(train_dataset) if self.order is None else self.order
+
+    def metric_sums(self) -> dict[str, list[float]]:
+        """The means and gradient norms since the last line."""
+        return super().metric_sums() | self.means.steps | {"grad_norm": self.norms}
+
+    def restore_metric_sums(self, sums: dict[str, list[float]]) -> None:
+        """Restore them."""
+        super().restore_metric_sums(sums)
+        self.norms = sums.pop("grad_norm")
+        self.means.steps = sums
+
+    def save_resume_state(self, folder: Path) -> None:
+        """With the cached entropies and this process' table of tokens."""
+        super().save_resume_state(folder)
+        if self.rank == 0:
+            self.entropy_cache.save(folder)
+        if self.recipe.statistic == "entropy":
+            self.token_table.save(folder, self.rank)
+
+    def load_resume_state(self, folder: Path) -> None:
+        """Restore them too."""
+        super().load_resume_state(folder)
+        self.entropy_cache.load(folder)
+        self.token_table.load(folder, self.rank)
