@@ -377,7 +377,7 @@ def test_mistakes(argv, message):
 
 
 def test_remarks(capsys):
-    words = ["model=tiny", "hardware=cpu", "stages=[rl]", "utilisation=0.25"]
+    words = ["model=tiny", "hardware=cpu", "stages=[rl]", "utilization=0.25"]
     assert main([*words, "sampler.threshold=0.9", "rl.rollout.resample=2"]) == 0
     printed = capsys.readouterr().out
     for word in ("25%", "sampler.threshold=0.9", "rl.rollout.resample=2", "sampler.early_stop"):

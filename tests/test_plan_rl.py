@@ -241,7 +241,7 @@ def test_an_rl_step_by_hand():
 def test_small_batches_take_as_long_as_reading_the_weights():
     words = ("rl.num_prompts=1", "rl.num_generations=2", "sampler.cache=dual")
     run = config("model=llada_8b", *words, "rl.optimizer.micro_batch_size=1", "rl.kl_coef=0")
-    fast, slow = (make_plan(run, PlanConfig(utilisation=u), "rl") for u in (1.0, 0.9999))
+    fast, slow = (make_plan(run, PlanConfig(utilization=u), "rl") for u in (1.0, 0.9999))
     windows = [each for each in fast.passes if each.kind == "cached rollout"]
     reading = sum(each.number for each in windows) * 2 * 8_015_581_184 / 3.35e12
     rest = [each for each in fast.passes if each.kind != "cached rollout"]

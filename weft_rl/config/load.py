@@ -60,12 +60,12 @@ def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) ->
         layers += _layers(f"rl/{method}")
     if wanted == "--help":
         names = ", ".join(preset_names())
-        first = f"{source}: where the defaults below come from; preset= takes one of {names};"
+        first = f"Defaults below: {source}. Presets (preset=NAME): {names};"
         chosen = (
-            "without it the preset called like the model, for a checkpoint of a run that run's\n"
-            "options, for any other model llada_8b"
+            "without it, the preset named like the model; for a checkpoint of a run, the options\n"
+            "of that run; for any other model, llada_8b."
         )
-        over = f"{_METHOD}=...: a method's values over it, one of {', '.join(preset_names('rl'))}"
+        over = f"RL methods ({_METHOD}=NAME): {', '.join(preset_names('rl'))}."
         about = f"{RunConfig.__doc__}\n\n{first}\n{chosen}\n{over}"
         _leave(help_text(RunConfig, command, about, None, layers))
     pairs = pairs_of(RunConfig, words, None, extra=("preset", _METHOD))

@@ -18,35 +18,37 @@ from weft_rl.diffusion.rl_methods import (
 
 @dataclass(frozen=True)
 class RolloutConfig(Block):
-    """The completions an update learns from."""
+    """Rollouts: sampling, records, rewards."""
 
     prefix: ClassVar[str] = "rl.rollout."
 
-    temperature: float = option(1.0, "of the sampler; the loss is at temperature 1", above=0)
-    data: str | None = option(None, "file of training records; null: generated")
+    temperature: float = option(
+        1.0, "sampling temperature of rollouts; the loss uses temperature 1", above=0
+    )
+    data: str | None = option(None, "file with training records; null: generated records")
     bad_records: Literal["error", "skip", "strict"] = option("error", BAD_RECORDS)
     reward_weights: list[float] = field(
-        default_factory=list, metadata=about("one for each of the task's rewards; []: 1 each")
+        default_factory=list, metadata=about("weight of each reward of the task; []: 1 each")
     )
     resample: int = option(
-        0, "further attempts at groups whose rewards are all equal, which teach nothing", at_least=0
+        0, "number of times to resample groups whose rewards are all equal", at_least=0
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         weights = self.reward_weights
-        rule = "nothing would be learned; give one that is not 0, or [] for 1 each"
+        rule = "all weights are 0; give a nonzero one, or [] for 1 each"
         require(not weights or any(weights), "rl.rollout.reward_weights", weights, rule)
 
 
 @dataclass(frozen=True)
 class MasksConfig(Block):
-    """What the log-probability estimators hide from the model."""
+    """Masks of the log-probability estimators."""
 
     prefix: ClassVar[str] = "rl.masks."
 
     prompt_probability: float = option(
-        0.15, "share of prompt tokens hidden in a log-probability", at_least=0, below=1
+        0.15, "probability that a prompt token is masked", at_least=0, below=1
     )
     share_group_masks: bool = option(
         True, "completions of a prompt share their masks: faster; false: d1's"
@@ -57,79 +59,82 @@ class MasksConfig(Block):
     t_sampling: Literal["random", "quadrature"] = option(
         "random", "elbo: how mask ratios are drawn"
     )
-    complement: bool = option(False, "elbo: also the opposite of each mask, twice the forwards")
+    complement: bool = option(False, "elbo: also use the complement of each mask")
     blockwise: bool = option(True, "elbo of blockwise sampling; false: of any order")
 
 
 @dataclass(frozen=True)
 class LossConfig(Block):
-    """The objectives' numbers."""
+    """Loss coefficients."""
 
     prefix: ClassVar[str] = "rl.loss."
 
-    clip_coef: float = option(0.5, "probability ratios are clipped to 1 -/+ this", above=0)
+    clip_coef: float = option(0.5, "PPO clip range of probability ratios: 1 -/+ clip_coef", above=0)
     baseline: Literal["mean", "leave_one_out", "z_score"] = option(
-        "mean", "subtracted from a reward: the group's mean, the others', and divided by deviation"
+        "mean", "advantage: reward minus group mean, minus mean of the others, or z-score"
     )
     kl_estimator: Literal["k3", "k2_sequence"] = option(
         "k3", "KL to the reference model: k3 per token, or k2 per sequence"
     )
-    wd1_temperature: float = option(1.0, "of wd1's softmax over advantages", above=0)
-    spg_exponent: float = option(1.5, "b of SPG's upper bound", above=0)
+    wd1_temperature: float = option(1.0, "wd1: temperature of the softmax over advantages", above=0)
+    spg_exponent: float = option(1.5, "SPG: exponent b of the upper bound", above=0)
     spg_mixture: float = option(
-        0.5, "omega, share of SPG's upper bound for bad completions", at_least=0, at_most=1
+        0.5, "SPG: weight omega of the upper bound for negative advantages", at_least=0, at_most=1
     )
     top_entropy_share: float = option(
-        1.0, "share of tokens trained on, those of highest entropy", above=0, at_most=1
+        1.0, "share of tokens with the highest entropy to train on", above=0, at_most=1
     )
     kl_cov_share: float = option(
-        0.0, "share of tokens, of highest covariance, held to the old policy", at_least=0, at_most=1
+        0.0,
+        "KL-Cov: share of tokens with the highest covariance to penalize",
+        at_least=0,
+        at_most=1,
     )
-    kl_cov_coef: float = option(1.0, "how strongly they are held", above=0)
+    kl_cov_coef: float = option(1.0, "KL-Cov: weight of the penalty", above=0)
 
 
 @dataclass(frozen=True)
 class OptimizerConfig(Block):
-    """AdamW and how a step is cut up."""
+    """AdamW and micro-batches."""
 
     prefix: ClassVar[str] = "rl.optimizer."
 
-    warmup_steps: int = option(0, "steps of linear warm-up", at_least=0)
-    weight_decay: float = option(0.0, "AdamW's", at_least=0)
-    max_grad_norm: float = option(0.2, "longer gradients are scaled down to it", above=0)
-    adam_epsilon: float = option(1e-8, "AdamW's, beside the root of the squared gradients", above=0)
+    warmup_steps: int = option(0, "steps of linear warmup", at_least=0)
+    weight_decay: float = option(0.0, "AdamW weight decay", at_least=0)
+    max_grad_norm: float = option(0.2, "gradient clipping: maximum norm", above=0)
+    adam_epsilon: float = option(1e-8, "AdamW epsilon", above=0)
     micro_batch_size: int | None = option(
-        None, "completions per forward pass and process; null: all of a process", at_least=1
+        None, "completions per forward pass and process; null: all", at_least=1
     )
 
 
 @dataclass(frozen=True)
 class WatchConfig(Block):
-    """What is written while training."""
+    """Logging and evaluation during training."""
 
     prefix: ClassVar[str] = "rl.watch."
 
-    logging_steps: int = option(1, "steps between metric lines", at_least=1)
+    logging_steps: int = option(1, "steps between logged metrics", at_least=1)
     evaluate_steps: int | None = option(
         None, "steps between evaluations on held-out records; null: none", at_least=1
     )
-    evaluate_records: int = option(64, "held-out records of such an evaluation", at_least=1)
+    evaluate_records: int = option(64, "held-out records per evaluation", at_least=1)
 
 
 @dataclass(frozen=True)
 class RLConfig(Block):
-    """Reinforcement learning on a task's rewards: diffu-GRPO and what came after it."""
+    """Reinforcement learning on a task's rewards: diffu-GRPO and later methods."""
 
     prefix: ClassVar[str] = "rl."
 
     max_steps: int = option(80, "optimizer steps", at_least=1)
-    num_prompts: int = option(32, "prompts of a rollout, over all processes", at_least=1)
-    num_generations: int = option(8, "G, completions per prompt, compared", at_least=2)
-    num_iterations: int = option(2, "mu, optimizer steps on each rollout", at_least=1)
-    learning_rate: float = option(7e-4, "constant after the warm-up", above=0)
-    kl_coef: float = option(0.01, "weight of the KL to the start; 0 keeps no reference", at_least=0)
+    num_prompts: int = option(32, "prompts per rollout, over all processes", at_least=1)
+    num_generations: int = option(8, "G: completions per prompt", at_least=2)
+    num_iterations: int = option(2, "mu: optimizer steps per rollout", at_least=1)
+    learning_rate: float = option(7e-4, "learning rate, constant after warmup", above=0)
+    kl_coef: float = option(0.01, "KL weight; 0: no reference model", at_least=0)
     estimator: EstimatorName = field(
-        default="one_step", metadata=about("of a completion's log-probability; one_step: d1's")
+        default="one_step", metadata=about("log-probability estimator; one_step: d1's")
     )
     loss_type: LossName = field(
         default="bnpo",
@@ -166,10 +171,7 @@ class RLConfig(Block):
         rows = self.num_prompts * self.num_generations
         size = self.optimizer.micro_batch_size or rows // processes
         fits = size > 0 and rows % (size * processes) == 0
-        rule = (
-            f"{processes} processes cannot share the {rows} completions of a rollout in such "
-            "parts; its multiple by the number of processes must divide them"
-        )
+        rule = f"times {processes} processes must divide the {rows} completions of a rollout"
         share = rows // processes if rows % processes == 0 else 0
 
         def parts() -> list[int]:
@@ -187,23 +189,22 @@ def _check_pair(options: RLConfig) -> None:
     require(fits, "rl.loss_type", loss_type, f"with rl.estimator={estimator}: {method.fix}")
     fits = kl_coef == 0 or not is_bound or loss.kl_estimator == "k2_sequence"
     rule = (
-        "a bound has no probability of single tokens; use rl.loss.kl_estimator=k2_sequence, or "
+        f"rl.estimator={estimator} has no token probabilities; use k2_sequence, or "
         f"rl.kl_coef=0 for no reference{', as rl.preset=spg has it' if loss_type == 'spg' else ''}"
     )
     require(fits, "rl.loss.kl_estimator", loss.kl_estimator, rule)
     for name in ("num_mc_samples", "t_sampling", "complement", "blockwise"):
         owners = [owner for owner, each in ESTIMATORS.items() if name in each.options]
         value, usual = getattr(masks, name), getattr(MasksConfig(), name)
-        rule = f"only rl.estimator={', '.join(owners)} has it, not {estimator}; leave it out"
+        rule = f"only for rl.estimator={', '.join(owners)}, not {estimator}; leave it out"
         require(value == usual or estimator in owners, f"rl.masks.{name}", value, rule)
     for key, value, is_off in (
         ("rl.loss.top_entropy_share", loss.top_entropy_share, loss.top_entropy_share == 1),
         ("rl.loss.kl_cov_share", loss.kl_cov_share, loss.kl_cov_share == 0),
     ):
-        rule = f"picks tokens, and rl.loss_type={loss_type} has no loss of single ones; use "
+        rule = f"needs a per-token loss, not rl.loss_type={loss_type}; use "
         rule += ", ".join(PER_TOKEN_LOSSES)
         require(is_off or method.per_token, key, value, rule)
-    rule = "holds tokens to the policy of the rollout, which is all there is with "
-    rule += "rl.num_iterations=1; use 2 or more of them, or a share of 0"
+    rule = "has no effect with rl.num_iterations=1; use 2 or more, or a share of 0"
     fits = loss.kl_cov_share == 0 or options.num_iterations > 1
     require(fits, "rl.loss.kl_cov_share", loss.kl_cov_share, rule)

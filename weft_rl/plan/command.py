@@ -82,7 +82,7 @@ def _table(plans: Sequence[StagePlan], room: float, options: PlanConfig) -> Tabl
 def _remarks(config: RunConfig, options: PlanConfig, plans: Sequence[StagePlan]) -> list[str]:
     settings = evaluation_settings(config)
     lines = [
-        f"times: {options.utilisation:.0%} of the peak FLOP/s (utilisation), or reading the weights"
+        f"times: {options.utilization:.0%} of the peak FLOP/s (utilization), or reading the weights"
         " once per forward; small batches take longer (launch overhead is not counted)"
     ]
     samplers = [config.sampler] if "rl" in config.trained else []

@@ -113,7 +113,7 @@ def seconds_of(passes: list[Forwards], model: ModelShape, options: PlanConfig) -
     return sum(
         each.number
         * max(
-            each.flops / (device.tera_flops * _TERA * options.utilisation),
+            each.flops / (device.tera_flops * _TERA * options.utilization),
             model.weight_bytes() / (device.tera_bytes * _TERA),
         )
         for each in passes

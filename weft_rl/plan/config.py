@@ -15,7 +15,7 @@ class PlanConfig(Block):
     )
     memory_gib: float | None = option(None, "memory per device; null: the hardware's", above=0)
     # PaLM (2022), Table 3: large transformers train at 21% to 46% of peak FLOP/s
-    utilisation: float = option(0.4, "share of the peak FLOP/s that is reached", above=0, at_most=1)
+    utilization: float = option(0.4, "share of the peak FLOP/s that is reached", above=0, at_most=1)
     devices: int = option(1, "number of devices", at_least=1)
     sharding: Literal["none", "zero2", "zero3", "fsdp2"] = option(
         "none", "zero2 shards optimizer state and gradients, zero3 and fsdp2 also weights"

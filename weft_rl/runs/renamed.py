@@ -19,6 +19,7 @@ RENAMED = {
     "rl.masks.per": "rl.masks.share_group_masks",
     "rl.masks.times": "rl.masks.t_sampling",
     "rl.objective": "rl.loss_type",
+    "utilisation": "utilization",
 }
 # Old key -> old value -> new value; other values are unchanged.
 _VALUES: dict[str, dict[Any, Any]] = {
