@@ -1,8 +1,8 @@
-r"""Rewards for how an answer is presented, right or wrong.
+r"""Format rewards, independent of correctness.
 
 Example: "<reasoning>\nTwo and two.\n</reasoning>\n<answer>\n4\n</answer>" gets 1 from each. They
-reward what d1's were meant to: reasoning may have many lines, text behind an end token is not
-there, nothing is paid for or taken off by the length of a text, and none leaves [0, 1]."""
+implement the intent of d1's rewards: multi-line reasoning counts, text after an end token is
+ignored, length has no effect, and values stay in [0, 1]."""
 
 import re
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ _INTEGER = re.compile(r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.0+)?")
 
 
 def tags(completion: str, prefill: str = "", **_: Any) -> float:
-    """A quarter for each of the four tags that occurs once, all those before it in their order.
+    """Return 0.25 for each of the four tags that occurs once and in order.
 
-    prefill: what the prompt already wrote of the completion, such as d1's "<reasoning>"."""
+    prefill: beginning of the completion that the prompt contains, such as d1's "<reasoning>"."""
     text = before_end(prefill + completion)
     at, right = -1, 0
     for tag in TAGS:
@@ -29,9 +29,9 @@ def tags(completion: str, prefill: str = "", **_: Any) -> float:
 
 
 def soft(completion: str, prefill: str = "", **_: Any) -> float:
-    """1 for reasoning, then an answer that is not blank, each in its tags once; else 0.
+    """Return 1 for reasoning followed by a non-blank answer, each tag once, else 0.
 
-    Blanks may stand around the tags, nothing else."""
+    Only white space may surround the tags."""
     parts = _parts(before_end(prefill + completion))
     if parts is None:
         return 0.0
@@ -40,9 +40,9 @@ def soft(completion: str, prefill: str = "", **_: Any) -> float:
 
 
 def strict(completion: str, prefill: str = "", **_: Any) -> float:
-    """1 for soft's form with each tag on a line of its own, as the prompt shows it; else 0.
+    """Return 1 for soft's format with each tag on its own line, else 0.
 
-    White space at either end does not matter: d1 wanted exactly one line break there."""
+    Surrounding white space is ignored; d1 required exactly one line break."""
     parts = _parts(before_end(prefill + completion).strip())
     if parts is None or not parts[3].strip():
         return 0.0
@@ -52,15 +52,15 @@ def strict(completion: str, prefill: str = "", **_: Any) -> float:
 
 
 def integer(completion: str, **_: Any) -> float:
-    """1 if the answer is nothing but a whole number: "-5", "1,000" and "12.0" are; else 0."""
+    """Return 1 if the answer is only an integer ("-5", "1,000" and "12.0" count), else 0."""
     answer = answer_text(completion)
     return float(answer is not None and _INTEGER.fullmatch(answer.strip()) is not None)
 
 
 def boxed_answer(completion: str, **_: Any) -> float:
-    r"""Half for an answer tag that is not blank, and half for a \boxed{} inside of it.
+    r"""Return 0.5 for a non-blank answer tag plus 0.5 for a \boxed{} inside it.
 
-    d1 looks for the box by a misspelt name and pays everyone a quarter of its maximum."""
+    d1 misspells \boxed and gives every completion a quarter of the maximum."""
     inside = tagged_answer(before_end(completion))
     if inside is None or not inside.strip():
         return 0.0
@@ -68,7 +68,7 @@ def boxed_answer(completion: str, **_: Any) -> float:
 
 
 def _parts(text: str) -> Sequence[str] | None:
-    """The five texts around and between the tags, if each tag occurs once and in order."""
+    """Split at the tags into five texts if each tag occurs once and in order."""
     parts = []
     for tag in TAGS:
         before, found, text = text.partition(tag)
