@@ -1,4 +1,4 @@
-"""`python -m weft_rl.sample`: a completion for a prompt, and how it was denoised."""
+"""`python -m weft_rl.sample`: generate a completion and show its denoising steps."""
 
 import sys
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ class SampleConfig(Block):
         require(self.trace or self.out is None, "out", self.out, rule)
 
 
-# Options of the sampler; null: what the checkpoint's run was evaluated with.
+# Sampler options; null: the evaluation settings of the checkpoint's run.
 _SAMPLER_OPTIONS = [
     (item.name, kinds(SamplerConfig)[item.name] | None, field(default=None, metadata=item.metadata))
     for item in fields(SamplerConfig)
@@ -121,7 +121,7 @@ class Origin(NamedTuple):
 
 
 def find_checkpoint(place: Path) -> Origin:
-    """Return the checkpoint that a folder is, or the newest one of a run.
+    """Return a checkpoint folder, or the newest checkpoint of a run.
 
     Raises UserError for any other folder."""
     if not place.is_dir():
@@ -149,22 +149,24 @@ def find_checkpoint(place: Path) -> Origin:
 
 
 def sampler_config(config: SampleConfig, defaults: SamplerConfig) -> SamplerConfig:
-    """Return the sampler's options: those given in the arguments, else the defaults.
+    """Return the sampler's options: arguments override defaults.
 
-    Raises UserError for options that do not go together."""
+    Raises UserError for incompatible options."""
     given = {name: getattr(config, name) for name, *_ in _SAMPLER_OPTIONS}
     chosen = {name: value for name, value in given.items() if value is not None}
     try:
         return replace(defaults, **chosen, trace=config.trace)
     except UserError as error:
-        raise UserError(str(error).replace("sampler.", "")) from error  # as the arguments have it
+        raise UserError(
+            str(error).replace("sampler.", "")
+        ) from error  # option names as in the arguments
 
 
 def _generate(
     config: SampleConfig, folder: Path, sampler: SamplerConfig, prompt: str
 ) -> "tuple[PreTrainedTokenizerBase, list[int], SamplerOutput]":
     """Return the tokenizer, the prompt's tokens and the sample."""
-    # imported here: --help and wrong options must not wait for torch
+    # keeps --help and option errors fast
     import torch
     from transformers.utils import logging
 
@@ -183,7 +185,7 @@ def _generate(
             f"prompt={shown(config.prompt)}: the model has no tokens for parts of it; the tiny "
             "model reads its own puzzles, like prompt=4320004330100004"
         )
-    # float32 weights of 8 billion parameters would not fit a GPU that trained them
+    # float32 weights of an 8B model do not fit the GPU that trained it
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     model = load_model(str(folder), device, dtype)
     longest = getattr(model.config, "max_position_embeddings", None)
@@ -202,7 +204,7 @@ def _generate(
 
 
 def draw_grid(puzzle: str, completion: str) -> Table:
-    """Draw the answer of a completion: clues bold, other cells green if right, red if wrong.
+    """Draw the answer of a completion: clues bold, correct cells green, wrong cells red.
 
     Cells without a digit are dots; without an answer only the clues are drawn."""
     answer = answer_digits(completion)

@@ -1,6 +1,6 @@
-"""LoRA adapters: their base, their forms, and their sum with one tensor at a time.
+"""LoRA adapters: their base, their supported forms, and merging one tensor at a time.
 
-PEFT's merge_and_unload needs the whole model in memory; here a matrix is merged as it is read."""
+PEFT's merge_and_unload needs the full model in memory."""
 
 import math
 import re
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 ADAPTER, _WEIGHTS, _PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _PREFIX = "base_model.model."
-# Initializations that leave the base unchanged. Others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) move
+# Initializations that keep the base unchanged. Others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) move
 # part of the base into the adapter.
 _PLAIN_INITS = (None, True, False, "eva", "gaussian", "orthogonal")
-# PEFT's options that do not change base + scale * B A, and those read here. Any other option makes
-# an adapter of another form.
+# PEFT options that keep base + scale * B A, and those read here. Any other option changes the form
+# of the adapter.
 _SAME_SUM = (
     *("auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying"),
     *("eva_config", "exclude_modules", "inference_mode", "layers_pattern", "layers_to_transform"),
@@ -54,7 +54,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
 
 
 def adapter_base(folder: Path) -> str:
-    """Return the folder or hub id that an adapter was trained on; paths may be relative to it.
+    """Return the folder or Hub id that an adapter was trained on; paths may be relative to it.
 
     Raises UserError for an adapter_config.json that is damaged or names no base."""
     base = read_adapter_config(folder).get("base_model_name_or_path")
@@ -65,22 +65,22 @@ def adapter_base(folder: Path) -> str:
 
 
 def base_of(place: str) -> str:
-    """Return the folder or hub id below the adapters of `place`, without a download.
+    """Return the folder or Hub id below the adapters of `place`, without a download.
 
-    Raises UserError as adapter_base, and for an adapter on itself."""
+    Raises UserError as adapter_base, and for a cyclic adapter."""
     return _descend(place, str)[0]
 
 
 def chain(folder: Path) -> tuple[Path, list[Path]]:
-    """Return the model below an adapter, and the adapters on it, first to last.
+    """Return the base model of an adapter, and the stacked adapters from first to last.
 
-    Downloads a base from the hub. Raises UserError if it is not available."""
+    Downloads a base from the Hub. Raises UserError if it is unavailable."""
     base, adapters = _descend(str(folder), lambda place: str(resolve_checkpoint(place)))
     return Path(base), [Path(adapter) for adapter in reversed(adapters)]
 
 
 def _descend(place: str, resolve: Callable[[str], str]) -> tuple[str, list[str]]:
-    """Follow the bases of adapters down to a model: the model, and the adapters from the last."""
+    """Follow the bases of adapters: the model, and the adapters from the last."""
     adapters: list[str] = []
     while (Path(place) / ADAPTER).exists():
         if place in adapters:
@@ -97,10 +97,10 @@ def _descend(place: str, resolve: Callable[[str], str]) -> tuple[str, list[str]]
 def read_updates(
     adapters: Sequence[Path], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, list[Update]]:
-    """Return the updates of stacked adapters, in order, by the name of the tensor.
+    """Return the updates of stacked adapters in order, by tensor name.
 
-    shapes: of the model's tensors. Raises UserError for adapters that are more than such sums, for
-    damaged ones, and for adapters of another model."""
+    shapes: of the model's tensors. Raises UserError for unsupported or damaged adapters, and for
+    those of another model."""
     updates: dict[str, list[Update]] = {}
     for folder in adapters:
         for name, update in _updates(folder).items():
@@ -144,7 +144,7 @@ def _updates(folder: Path) -> dict[str, Update]:
 
 
 def _check_form(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise UserError for an adapter that is not plain LoRA, naming the options."""
+    """Raise UserError naming the options unless the adapter is plain LoRA."""
     changed = {
         name: value
         for name, value in config.items()
@@ -170,7 +170,7 @@ def _positive(folder: Path, config: Mapping[str, Any], name: str) -> float:
 
 
 def _rank(folder: Path, config: Mapping[str, Any], module: str) -> float:
-    """Return the rank of a module by PEFT's rule: the first pattern that matches its name."""
+    """Rank of a module by PEFT's rule: the first pattern that matches its name."""
     pattern = config.get("rank_pattern") or {}
     try:
         for key in pattern:
@@ -193,6 +193,6 @@ def merge(tensor: "torch.Tensor", updates: Sequence[Update]) -> "torch.Tensor":
 
 
 def read_tensor(item: Stored) -> "torch.Tensor":
-    """Load one tensor of a file, on the CPU."""
+    """Load one tensor of a file on the CPU."""
     with safe_open(item.file, "pt") as file:
         return file.get_tensor(item.name)

@@ -1,7 +1,7 @@
-"""Untrusted text made safe for a terminal: names, values and completions in any output.
+"""Escaping of untrusted text for terminals: names, values and completions in any output.
 
-Text is escaped only where it leaves the program: `guarded` wraps standard output and standard
-error of a command, and `Console` is rich's with the same rule."""
+Text is escaped only at output: `guarded` wraps stdout and stderr of a command, and `Console` is
+rich's console with the same rule."""
 
 import re
 import sys
@@ -13,17 +13,17 @@ import rich.console
 from rich.segment import Segment
 from rich.text import Text
 
-# Control characters except line feed and tab, the line separators of Unicode, bidirectional
-# controls, and halves of surrogate pairs, which cannot be encoded.
+# Control characters except line feed and tab, Unicode line separators, bidirectional controls, and
+# lone surrogates, which cannot be encoded.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-# How tqdm begins a write: back to the start of the line, or lines up.
+# Beginning of a tqdm write: carriage return, or lines up.
 _PROGRESS = re.compile(r"\r(?!\n)|\n*(?:\x1b\[A)+\Z")
 
 
 def escape(text: str) -> str:
-    """Replace every character that could act on a terminal by its escape, such as \\x1b.
+    """Escape every character that could control a terminal, such as \\x1b.
 
     Line feeds, tabs and the printable characters of all scripts stay."""
     return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], text)
@@ -64,9 +64,9 @@ def _encodable(text: str, stream: Any) -> str:
 
 @contextmanager
 def guarded() -> Generator[None]:
-    """Escape everything written to standard output and standard error, warnings and logs included.
+    """Escape everything written to stdout and stderr, including warnings and logs.
 
-    After an exception the streams stay guarded, since the interpreter prints its traceback."""
+    After an exception the streams stay guarded, because the interpreter prints its traceback."""
     before = sys.stdout, sys.stderr
     sys.stdout = cast(TextIO, _Guarded(sys.stdout, None))
     sys.stderr = cast(TextIO, _Guarded(sys.stderr, _PROGRESS))
@@ -85,7 +85,7 @@ class Console(rich.console.Console):  # noqa: TID251
 
     @property
     def file(self) -> IO[str]:
-        """The stream below every wrapper of standard output or standard error."""
+        """The stream below every wrapper of stdout or stderr."""
         stream: Any = super().file
         while hasattr(stream, "rich_proxied_file"):
             stream = stream.rich_proxied_file
@@ -96,7 +96,7 @@ class Console(rich.console.Console):  # noqa: TID251
         self._file = stream
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Render a string after escaping it, so that its width is right."""
+        """Render a string after escaping it, so that its width is correct."""
         return super().render_str(self._safe(text), **options)
 
     def render(

@@ -1,4 +1,4 @@
-"""Dream's network: Qwen2's layers without a causal mask, and logits shifted to their own positions.
+"""Dream's network: Qwen2 without a causal mask, with logits shifted to their own positions.
 
 B batch, L sequence, D hidden, K kept positions, M single positions, V vocabulary."""
 
@@ -16,7 +16,7 @@ from weft_rl.models.lm_head import LogitsFn, LogitsToKeep, VocabularyHead
 
 
 class DreamConfig(Qwen2Config):
-    """Architecture of a masked diffusion language model of Dream's family, under Qwen2's names.
+    """Architecture of the Dream family under Qwen2's names.
 
     The special ids are Dream-7B's. Source: the published configuration."""
 
@@ -30,7 +30,7 @@ class DreamConfig(Qwen2Config):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Read the content of a config.json of either layout; fields without effect are dropped.
+        """Read a config.json of either layout; fields without effect are dropped.
 
         Raises UserError as `families.dream.fields` does."""
         return super().from_dict(metadata(config_dict) | fields(config_dict), **kwargs)
@@ -51,8 +51,8 @@ class DreamConfig(Qwen2Config):
 def source_positions(length: int, attention_mask: Tensor | None, device: torch.device) -> Tensor:
     """Return the position whose output predicts each position: (B or 1, L) long.
 
-    The network descends from a next-token predictor: position i is predicted at i - 1, and the
-    first visible position of a row at itself.
+    The base is a next-token predictor: the output at i - 1 predicts position i, and the first
+    visible position of a row predicts itself.
     attention_mask (B, L) or None. Source: Dream's published sampler."""
     positions = torch.arange(length, device=device)
     before = (positions - 1).clamp(min=0)[None]
@@ -62,7 +62,7 @@ def source_positions(length: int, attention_mask: Tensor | None, device: torch.d
 
 
 def rotary_positions(attention_mask: Tensor | None) -> Tensor | None:
-    """Return positions that count visible tokens only, hidden ones at 1: (B, L) long, or None.
+    """Return positions that count only visible tokens, masked ones at 1: (B, L) long, or None.
 
     attention_mask (B, L) or None. Source: Dream's published sampler."""
     if attention_mask is None:
@@ -74,15 +74,15 @@ def rotary_positions(attention_mask: Tensor | None) -> Tensor | None:
 class DreamForMaskedLM(Qwen2PreTrainedModel):
     """Bidirectional predictor of every token: the logits at position i are for token i.
 
-    The only place of the family's shift: samplers, estimators and losses see aligned logits.
-    Source: Dream (architecture); the tensor names are those of the published checkpoint."""
+    Only this class handles the family's shift: samplers, estimators and losses see aligned logits.
+    Source: Dream (architecture, tensor names)."""
 
     config_class = DreamConfig
 
     def __init__(self, config: DreamConfig) -> None:
         super().__init__(config)
         self.model = Qwen2Model(config)
-        # attention without a mask reads the layers' own flag
+        # without a mask, attention reads the flag of each layer
         for module in self.model.modules():
             if hasattr(module, "is_causal"):
                 module.is_causal = False  # ty: ignore[invalid-assignment] - no parameter
@@ -101,9 +101,8 @@ class DreamForMaskedLM(Qwen2PreTrainedModel):
         """Return the logits of every position, or of `logits_to_keep` only.
 
         input_ids (B, L) long; attention_mask (B, L), 0 hides a position from all others;
-        logits_to_keep: positions, (K,) or (B, K) long, or (rows, positions), (M,) each.
-        Returns an output with logits (B, L, V), (B, K, V) or (M, V); with `logits_fn`, its values,
-        computed for a few positions at a time.
+        logits_to_keep: positions, (K,) or (B, K) long, or (rows, positions), (M,) each. Returns
+        logits (B, L, V), (B, K, V) or (M, V), or chunked values of `logits_fn`.
         Raises ValueError for an attention_mask of another shape and L > max_position_embeddings."""
         batch, length = input_ids.shape
         check_inputs(self.config, attention_mask, batch, length)
