@@ -1,6 +1,4 @@
-"""Exact evaluation of small arithmetic expressions, without eval.
-
-Supports integers, + - * /, parentheses, unary minus, and their LaTeX and Unicode forms."""
+"""Exact evaluation without eval: integers, + - * /, parentheses, unary minus, LaTeX and Unicode."""
 
 import re
 from collections.abc import Sequence
@@ -20,8 +18,7 @@ _SPELLINGS = [
 ]
 _TOKEN = re.compile(r"\s*([0-9]+|\\frac|[-+*/(){}])")
 
-# Fraction only where needed: integers are ten times faster.
-Value = int | Fraction
+Value = int | Fraction  # Fraction only where needed: integers are ten times faster
 
 
 class NotAnExpression(ValueError):
@@ -29,9 +26,7 @@ class NotAnExpression(ValueError):
 
 
 def evaluate(text: str) -> tuple[Value, list[int]]:
-    """Return the exact value of an expression and its integers in order.
-
-    Raises NotAnExpression for other operators, excessive length or depth, and division by zero."""
+    """Return the exact value of an expression and its integers in order. Raises NotAnExpression."""
     if len(text) > _LONGEST:
         raise NotAnExpression(f"longer than {_LONGEST} characters")
     for pattern, plain in _SPELLINGS:

@@ -1,6 +1,4 @@
-"""Countdown rewards: an expression that uses each given number once and equals the target.
-
-Example: for numbers [2, 3, 4] and target 5, "<answer>2*4-3</answer>" is correct."""
+"""Countdown rewards: an expression that uses each given number once and equals the target."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,8 +7,7 @@ from typing import Any
 from weft_rl.rewards.arithmetic import NotAnExpression, evaluate
 from weft_rl.rewards.extract import answer_text
 
-# Source: d1's Countdown reward for a wrong answer in the right place.
-_ATTEMPT = 0.1
+_ATTEMPT = 0.1  # source: d1's Countdown reward for a wrong answer in the right place
 
 
 def is_right(expression: str, numbers: Sequence[int], target: int, *, lenient: bool) -> bool:

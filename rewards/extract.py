@@ -1,6 +1,4 @@
-"""Extraction of the answer from a completion; every task uses it.
-
-Example: "<reasoning> r1c2=4</reasoning><answer>1432...</answer><|eot_id|>" gives "1432..."."""
+"""Extraction of the answer from a completion; every task uses it."""
 
 import re
 
@@ -10,8 +8,7 @@ END_TOKENS = (
     *("<|end_of_turn|>", "<|END_OF_TURN_TOKEN|>", "<|role_end|>", "<|return|>", "<|endofprompt|>"),
     *("<\uff5cend\u2581of\u2581sentence\uff5c>", "</s>", "<eos>", "<end_of_turn>", "<turn|>"),
 )
-# Grids and expressions need under 300 characters. Without the limit, 1 MB of open braces takes 0.1
-# s.
+# Grids and expressions need under 300 characters; 1 MB of open braces takes 0.1 s.
 LONGEST_ANSWER = 4096
 
 _OPEN, _CLOSE = "<answer>", "</answer>"
@@ -39,10 +36,9 @@ def before_end(text: str) -> str:
 
 
 def tagged_answer(text: str) -> str | None:
-    """Return the content of the last closed <answer>, else the text after the last open tag.
+    """Return the last closed <answer>, else the text after the last open tag, or None.
 
-    None without a tag. An open tag counts because a completion may be truncated after its answer.
-    """
+    An open tag counts because a completion may be truncated after its answer."""
     start = text.rfind(_OPEN)
     if start < 0:
         return None
@@ -69,7 +65,6 @@ def boxed(text: str) -> str | None:
 
 
 def _content(text: str, box: re.Match[str]) -> str | None:
-    """Content of a box; None if it is too long."""
     start = box.end()
     if text[start - 1] != "{":
         word = _WORD.match(text, start)
@@ -85,10 +80,9 @@ def _content(text: str, box: re.Match[str]) -> str | None:
 
 
 def answer_text(completion: str) -> str | None:
-    r"""Return the answer of a completion: its answer tag, unwrapped from any \boxed{}.
+    r"""Return the answer tag's content without \boxed{}, else the last box, or None.
 
-    Without a non-blank tag, the last \boxed{...}; None without either. Text after the first end
-    token is ignored."""
+    Text after the first end token is ignored."""
     text = before_end(completion)
     answer = tagged_answer(text) or ""
     if "box" in answer:

@@ -1,8 +1,6 @@
-r"""Format rewards, independent of correctness.
+r"""Format rewards, independent of correctness: the intent of d1's rewards, in [0, 1].
 
-Example: "<reasoning>\nTwo and two.\n</reasoning>\n<answer>\n4\n</answer>" gets 1 from each. They
-implement the intent of d1's rewards: multi-line reasoning counts, text after an end token is
-ignored, length has no effect, and values stay in [0, 1]."""
+Multi-line reasoning counts, text after an end token is ignored, and length has no effect."""
 
 import re
 from collections.abc import Sequence
@@ -29,9 +27,7 @@ def tags(completion: str, prefill: str = "", **_: Any) -> float:
 
 
 def soft(completion: str, prefill: str = "", **_: Any) -> float:
-    """Return 1 for reasoning followed by a non-blank answer, each tag once, else 0.
-
-    Only white space may surround the tags."""
+    """Return 1 for tagged reasoning, then a tagged non-blank answer, nothing else; or 0."""
     parts = _parts(before_end(prefill + completion))
     if parts is None:
         return 0.0
@@ -40,9 +36,7 @@ def soft(completion: str, prefill: str = "", **_: Any) -> float:
 
 
 def strict(completion: str, prefill: str = "", **_: Any) -> float:
-    """Return 1 for soft's format with each tag on its own line, else 0.
-
-    Surrounding white space is ignored; d1 required exactly one line break."""
+    """Return 1 for soft's format with each tag on its own line, else 0."""
     parts = _parts(before_end(prefill + completion).strip())
     if parts is None or not parts[3].strip():
         return 0.0
@@ -68,7 +62,6 @@ def boxed_answer(completion: str, **_: Any) -> float:
 
 
 def _parts(text: str) -> Sequence[str] | None:
-    """Split at the tags into five texts if each tag occurs once and in order."""
     parts = []
     for tag in TAGS:
         before, found, text = text.partition(tag)

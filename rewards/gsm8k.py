@@ -31,7 +31,6 @@ _AND_PART = re.compile(r"(?<=[0-9]) and (?:a|one)[ -](half|quarter)\b")
 _PARTS = {"half": " 1/2", "quarter": " 1/4"}
 # "x = 3, y = 4" states more than one number
 _TWO_NAMES = re.compile(r"=[^=]*[0-9][^=0-9]*(?:[,;]|\band\b) *[A-Za-z] *$")
-# These words before a number change it.
 _MULTIPLE = re.compile(
     r"(?:twice|thrice|double|triple|half(?: of)?|(?:third|quarter|fourth|fifth) of)[ $\\]*$", re.I
 )
@@ -46,14 +45,12 @@ _OPERATION = re.compile(
 def exact(completion: str, answer: str | float | None, **_: Any) -> float:
     """Return 1 if the completion states the number of `answer` and no other, else 0.
 
-    answer: a number, or text whose part after #### counts, as in the data set. Returns 0 for None
-    and for text without a number."""
+    answer: a number, None, or text whose part after #### counts, as in the data set."""
     given = answer_text(completion)
     value = None if given is None else number(given)
     return float(value is not None and value == gold(answer))
 
 
-# Correctness only; rewards.format scores the format.
 reward = exact
 
 
@@ -73,8 +70,7 @@ def number(text: str) -> int | Fraction | None:
     r"""Return the exact value of the only number in a text; None for none or several.
 
     For "3 + 4 = 7" the text after the last = counts. Accepts thousands separators, dollar signs,
-    units, a/b, \frac{a}{b} and a minus sign before spaces or in words. Other operations are not
-    evaluated: "5!", "|-5|", "x^2" and \sqrt{16} state no number."""
+    units, fractions and a minus sign. Other operations are not evaluated: "5!" states no number."""
     # "of -5" is a number, "5 -3" and "x - 5" are differences
     before, _, text = text.rpartition("=")
     if before and _TWO_NAMES.search(before):
@@ -100,9 +96,7 @@ def number(text: str) -> int | Fraction | None:
 
 
 def _sign(before: str) -> tuple[int, str]:
-    """Return the sign (1 or -1) before a number and the text before the sign.
-
-    0 if an operator joins the number to another term: "x - 5", "x-5", "--5", "f(5)"."""
+    """The sign and the text before it; 0 after another term: "x - 5", "x-5", "--5", "f(5)"."""
     lead = before.rstrip(" \t\n({[")
     opening = before[len(lead) : len(lead) + 1]
     if lead[-1:] not in ("+", "-"):
@@ -117,7 +111,6 @@ def _sign(before: str) -> tuple[int, str]:
 
 
 def _value(text: str) -> int | Fraction | None:
-    """Value of digits with commas, a point or a slash; None for a/0."""
     upper, slash, lower = text.replace(",", "").partition("/")
     if slash:
         return Fraction(upper) / int(lower) if int(lower) else None

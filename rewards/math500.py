@@ -15,8 +15,7 @@ from weft_rl.rewards.answers.normalize import LONGEST, normalized
 from weft_rl.rewards.extract import answer_text
 from weft_rl.rewards.math_subprocess import WALL_S, Pair, pool
 
-# Wall time per answer of a batch, added to WALL_S: ten times the usual time.
-_ANSWER_S = 0.1
+_ANSWER_S = 0.1  # wall time per answer of a batch, added to WALL_S: ten times the usual time
 # Texts without operations cannot copy a formula of the problem.
 _PLAIN = re.compile(r"[-0-9., ()\[\]{}$%\\]*|[A-Za-z ]*|\\text\{[^{}]*\}")
 
@@ -24,14 +23,13 @@ _PLAIN = re.compile(r"[-0-9., ()\[\]{}$%\\]*|[A-Za-z ]*|\\text\{[^{}]*\}")
 def exact(completion: str, answer: str, problem: str = "", **_: Any) -> float:
     """Return 1 if the completion's answer equals `answer` as text or by value, else 0.
 
-    answer: LaTeX. problem: its text; copying one of its formulas in any spelling counts only if the
-    key has the same structure, so "Compute 2^{10}" is not solved by (2^10)+0. Bases, units and
-    names must agree where both state one. Comparisons that time out fall back to text."""
+    answer: LaTeX. problem: its text; copying its formula counts only if the key has that structure,
+    so (2^10)+0 does not solve "Compute 2^{10}". Bases, units and names must agree where both state
+    one. Comparisons that time out fall back to text."""
     given = answer_text(completion)
     return float(given is not None and is_right(given, answer, problem))
 
 
-# Correctness only; rewards.format scores the format.
 reward = exact
 
 
@@ -61,7 +59,6 @@ def _undecided(key: str, given: str, relation: Relation) -> bool:
 
 @lru_cache(maxsize=4096)
 def _without_sympy(given: str, answer: str) -> bool | None:
-    """Compare by numbers and words; None if undecided."""
     try:
         return same_answer(answer, given, _undecided)
     except _UndecidedError:
@@ -82,9 +79,7 @@ _judging: ContextVar[Judging | None] = ContextVar("judging", default=None)
 
 @contextmanager
 def judging(answers: int) -> Generator[Judging]:
-    """Share one wall-time limit among the comparisons of `answers` answers.
-
-    Answers beyond the limit are undecided, as are answers that are too costly."""
+    """Share one wall-time limit among comparisons; answers beyond it are undecided."""
     batch = Judging(WALL_S + _ANSWER_S * answers)
     token = _judging.set(batch)
     try:
@@ -106,8 +101,8 @@ def judge_ahead(batch: Judging, ask_all: Callable[[], object]) -> None:
 def is_equivalent(right: str, given: str, problem: str) -> bool | None:
     """Return whether two LaTeX answers have the same value and `given` solves the problem.
 
-    right, given: any length; problem: may be empty. A formula copied from the problem solves
-    nothing. None: too costly or timed out. Raises RuntimeError or OSError if no worker starts."""
+    problem: may be empty; copying its formula solves nothing. None: too costly or timed out. Raises
+    RuntimeError or OSError if no worker starts."""
     pair, batch = (right, given, problem), _judging.get()
     if batch is None:
         return pool().ask([pair], WALL_S)[0][0]

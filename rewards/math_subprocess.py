@@ -1,8 +1,8 @@
 """Comparison of LaTeX answers by value in worker processes.
 
-Python cannot interrupt sympy or a large integer power. The system therefore kills a worker after
-CPU_S of processor time, and the parent starts another. Threads and forked daemons may compare too.
-Verdicts do not depend on the worker or the order."""
+Python cannot interrupt sympy, so the system kills a worker after CPU_S of processor time, and the
+parent starts another. Threads and forked daemons may compare too. Verdicts do not depend on the
+worker or the order."""
 
 import atexit
 import logging
@@ -21,27 +21,20 @@ from pathlib import Path
 
 from weft_rl.rewards.answers.limits import is_too_costly
 
-# Worker messages: ready, then one verdict per pair.
-READY, RIGHT, WRONG = b"ready", b"1", b"0"
+READY, RIGHT, WRONG = b"ready", b"1", b"0"  # worker messages: ready, then one verdict per pair
 
 Pair = tuple[str, str, str]  # key, given answer, problem
 
 # CPU time, so that machine load does not change verdicts; a typical pair takes milliseconds.
 CPU_S = 2.0
-# Wall time of a pair, in case the worker gets no processor.
-WALL_S = 20.0
-# Importing sympy takes under 1 s, but longer on a busy machine.
-_START_S = 120.0
+WALL_S = 20.0  # wall time of a pair, in case the worker gets no processor
+_START_S = 120.0  # importing sympy takes under 1 s, but longer on a busy machine
 # Delay before adding a worker: typical answers take milliseconds, starting a worker 1 s.
 PATIENCE_S = 1.0
-# Attempts for a pair whose worker was killed externally, and for a failed start.
-_TRIES = 2
-# Verdicts of a few training steps; completions of a prompt often agree.
-_CACHED = 4096
-# Several times what sympy needs for MATH answers.
-_MEMORY_BYTES = 2 << 30
-# Signals go to all processes of a group, but only the parent handles them. -P and appending to
-# sys.path avoid imports from the working directory.
+_TRIES = 2  # attempts for a pair whose worker was killed externally, and for a failed start
+_CACHED = 4096  # verdicts of a few training steps; completions of a prompt often agree
+_MEMORY_BYTES = 2 << 30  # several times what sympy needs for MATH answers
+# Only the parent handles signals. -P, appended sys.path: no imports from the working directory.
 COMMAND = [
     *(sys.executable, "-P", "-c"),
     "import signal, sys; [signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM,"
@@ -52,8 +45,6 @@ COMMAND = [
 
 
 class _Worker:
-    """A worker process and its current pair."""
-
     def __init__(self, command: Sequence[str]) -> None:
         self.connection, other = Pipe()
         with other:
@@ -220,7 +211,6 @@ class Pool:
 
 
 def _share_of_cores() -> int:
-    """Usable cores divided by the number of local processes."""
     processes = os.environ.get("LOCAL_WORLD_SIZE", "")
     share = int(processes) if processes.isdecimal() else 1
     return max(1, len(os.sched_getaffinity(0)) // max(share, 1))
@@ -238,10 +228,7 @@ atexit.register(lambda: pool().close())
 
 
 def worker_main() -> None:
-    """Compare the pairs that the parent sends.
-
-    The default action of SIGPROF kills the process on timeout without running Python code, even
-    after the parent exits."""
+    """Compare the parent's pairs; SIGPROF's default action kills the process on timeout."""
     from weft_rl.rewards.answers.compare import same_value
     from weft_rl.rewards.answers.copied import is_copied
 

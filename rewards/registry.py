@@ -96,19 +96,16 @@ COMPARING: frozenset[Reward] = frozenset({math500.exact, math500.reward})
 
 
 def training(task: str, preset: Preset = "plain") -> Mapping[str, Term]:
-    """Return the terms of a task's training reward by name.
+    """Return the terms of a task's training reward by name. Raises KeyError for an unknown task.
 
-    plain: correctness with weight 1. d1: the intent of d1's rewards, with its weights. d1_strict:
-    d1's exact values. A task without the preset uses its plain terms. Raises KeyError for an
-    unknown task."""
+    plain: correctness (also the fallback). d1: the intent of d1's rewards, with its weights.
+    d1_strict: d1's exact values."""
     rewards = REWARDS[task]
     return rewards.presets.get(preset, rewards.training)
 
 
 def add_task(name: str, correct: Mapping[str, Reward], scores: Mapping[str, Reward]) -> None:
-    """Register a task: training rewards with weight 1, and evaluation scores.
-
-    Raises ValueError if either is empty."""
+    """Register training rewards with weight 1, and scores. Raises ValueError if either is empty."""
     if not correct or not scores:
         raise ValueError(f"task {name} needs a training reward and an evaluation score")
     REWARDS[name] = TaskRewards({key: Term(f) for key, f in correct.items()}, scores)

@@ -17,8 +17,7 @@ from weft_rl.rewards.sudoku_grid import empty_cells, is_solved, keeps_clues
 Row = Mapping[str, Any]
 
 _PUZZLE = re.compile(r"(?<![0-9])[0-4]{16}(?![0-9])")
-# Characters of an answer quoted in a message.
-_QUOTED = 60
+_QUOTED = 60  # characters of an answer quoted in a message
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,8 @@ class Verdict:
 class Judge:
     """Scoring of a task's stored records.
 
-    fields: maps a record to verdict arguments; raises ValueError if it cannot be scored. stored:
-    maps a task record to stored-record fields. ours, d1: verdicts of (generation, **fields). rules:
-    how they differ on the same answer."""
+    fields: record to verdict arguments, or ValueError. stored: task record to stored-record fields.
+    ours, d1: verdicts of (generation, **fields). rules: their differences."""
 
     fields: Callable[[Row], dict[str, Any]]
     stored: Callable[[Row], dict[str, Any]]
@@ -80,7 +78,6 @@ def _sudoku(generation: str, puzzle: str, solution: str) -> Verdict:
 
 
 def _sudoku_any(generation: str, puzzle: str, solution: str) -> Verdict:
-    """The solution of the puzzle closest to the answer is the key."""
     digits = sudoku.answer_digits(generation) or ""
     key = max(sudoku.solutions(puzzle), key=lambda key: sudoku.cells_right(digits, puzzle, key))
     verdict = _sudoku(generation, puzzle, key)

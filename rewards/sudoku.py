@@ -1,6 +1,4 @@
-"""Rewards for 4x4 Sudoku.
-
-Example: "<answer>\\n4321 1243 3412 2134\\n</answer>" is scored on its 16 digits only."""
+"""Rewards for 4x4 Sudoku, scored on the digits of the answer only."""
 
 import re
 from functools import lru_cache
@@ -42,7 +40,6 @@ def cell_accuracy(completion: str, puzzle: str, solution: str | None = None, **_
     return max(right, default=0) / len(empty)
 
 
-# Every task's training reward has this name.
 reward = cell_accuracy
 
 
@@ -53,9 +50,7 @@ def solutions(puzzle: str) -> tuple[str, ...]:
 
 
 def exact(completion: str, puzzle: str, solution: str | None = None, **_: Any) -> float:
-    """Return 1 if the answer solves the puzzle with the given solution, if any, else 0.
-
-    An answer with more or fewer than 16 digits gets 0."""
+    """Return 1 if the 16 digits solve the puzzle with the given solution, if any, else 0."""
     digits = answer_digits(completion)
     if digits is None or not is_solved(digits) or not keeps_clues(puzzle, digits):
         return 0.0
@@ -63,17 +58,14 @@ def exact(completion: str, puzzle: str, solution: str | None = None, **_: Any) -
 
 
 def valid(completion: str, puzzle: str, **_: Any) -> float:
-    """Return 1 for any solved grid that keeps the clues, else 0.
-
-    124 of the 500 published puzzles have several solutions; the file names one."""
+    """Return 1 for any solved grid with the clues (124 of 500 puzzles have several), else 0."""
     return exact(completion, puzzle)
 
 
 def flags(completion: str, puzzle: str, solution: str) -> list[str]:
-    """Return diagnostic flags of an answer.
+    """Return diagnostic flags of an answer: "no answer", "length", "clue", "other solution".
 
-    "no answer"; "length": not 16 digits; "clue": a clue was changed; "other solution": a valid grid
-    that differs from the record's solution."""
+    length: not 16 digits; clue: a clue was changed; other solution: valid, but not the record's."""
     digits = answer_digits(completion)
     if digits is None:
         return ["no answer"]

@@ -1,7 +1,7 @@
 """`convert`: convert a checkpoint to another layout with bit-identical weights.
 
-`upstream` is the published layout. `transformers` uses transformers' own class (Llama for LLaDA,
-Qwen2 for Dream, both with `is_causal` off), which loads without this package."""
+`upstream` is the published layout. `transformers` loads without this package as Llama (LLaDA) or
+Qwen2 (Dream), both with `is_causal` off."""
 
 import sys
 from collections.abc import Sequence

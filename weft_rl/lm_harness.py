@@ -64,7 +64,6 @@ class HarnessConfig(Block):
 
 
 def _device(requested: str) -> str:
-    """Replace the harness's default device by the CPU on a machine without a GPU."""
     is_given = any(argument.startswith("--device") for argument in sys.argv)
     if requested == _DEFAULT_DEVICE and not is_given and not torch.cuda.is_available():
         sys.stderr.write("weft_rl.lm_harness: no CUDA device is available; device=cpu\n")
@@ -77,9 +76,8 @@ class WeftLM(LM):
     """A checkpoint for the harness: generation and log-likelihoods."""
 
     def __init__(self, **model_args: Any) -> None:
-        """model_args: HarnessConfig's options, and max_batch_size, which the harness adds.
-
-        Raises UserError for any other option, and for an unusable checkpoint or length."""
+        """model_args: HarnessConfig's options and the harness's max_batch_size. May raise
+        UserError."""
         super().__init__()
         model_args.pop("max_batch_size", None)
         argv = [f"{key}={shown(value)}" for key, value in model_args.items()]
@@ -113,8 +111,7 @@ class WeftLM(LM):
     ) -> str:
         """Render a chat; without a generation prompt its last message stays open.
 
-        A private character marks special tokens spelled in messages; the requests below remove it.
-        """
+        A private character marks special tokens in messages; the requests below remove it."""
         return self.encoder.render(chat_history, add_generation_prompt=add_generation_prompt)[0]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
@@ -142,9 +139,7 @@ class WeftLM(LM):
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        """Estimate log p(continuation | context), in nats, for each request.
-
-        Also returns whether greedy decoding, one token per step, gives the continuation."""
+        """Estimate log p(continuation | context), in nats, and whether greedy decoding gives it."""
         return [self._likelihood(*request.args) for request in requests]
 
     def loglikelihood_rolling(

@@ -121,9 +121,7 @@ class Origin(NamedTuple):
 
 
 def find_checkpoint(place: Path) -> Origin:
-    """Return a checkpoint folder, or the newest checkpoint of a run.
-
-    Raises UserError for any other folder."""
+    """Return a checkpoint folder, or the newest checkpoint of a run, or raise UserError."""
     if not place.is_dir():
         raise UserError(f"checkpoint={place}: no such folder; name a checkpoint or a run directory")
     folder = Path(checkpoint_of(str(place), "checkpoint"))
@@ -149,23 +147,18 @@ def find_checkpoint(place: Path) -> Origin:
 
 
 def sampler_config(config: SampleConfig, defaults: SamplerConfig) -> SamplerConfig:
-    """Return the sampler's options: arguments override defaults.
-
-    Raises UserError for incompatible options."""
+    """Return the sampler's options: arguments override defaults. Raises UserError for conflicts."""
     given = {name: getattr(config, name) for name, *_ in _SAMPLER_OPTIONS}
     chosen = {name: value for name, value in given.items() if value is not None}
     try:
         return replace(defaults, **chosen, trace=config.trace)
     except UserError as error:
-        raise UserError(
-            str(error).replace("sampler.", "")
-        ) from error  # option names as in the arguments
+        raise UserError(str(error).replace("sampler.", "")) from error  # as in argv
 
 
 def _generate(
     config: SampleConfig, folder: Path, sampler: SamplerConfig, prompt: str
 ) -> "tuple[PreTrainedTokenizerBase, list[int], SamplerOutput]":
-    """Return the tokenizer, the prompt's tokens and the sample."""
     # keeps --help and option errors fast
     import torch
     from transformers.utils import logging

@@ -1,7 +1,6 @@
 """`score`: verdicts and a score for saved generations, printed as one JSON object.
 
-Records have `question`, `generation` and `ground_truth` (see rewards/scoring.py), or `completion`
-and `fields` as written by a run."""
+Records are those of rewards/scoring.py, or have `completion` and `fields` as written by a run."""
 
 import json
 import sys
@@ -23,7 +22,6 @@ from weft_rl.rewards.math500 import Judging, judge_ahead, judging
 from weft_rl.rewards.registry import REWARDS
 from weft_rl.rewards.scoring import ANY_SOLUTION, JUDGES, Judge, reason
 
-# Columns to read from a record, except for a user's task.
 _COLUMNS = frozenset({"question", "generation", "ground_truth", "completion", "fields", "task"})
 _CHUNK = 1000  # records whose answers are compared together
 
@@ -78,12 +76,11 @@ def score_file(config: ScoreConfig) -> dict[str, Any]:
     """Return the verdicts and the score of a file.
 
     Keys: task, strict, n (records scored), unit, correct and total (in that unit), score (percent:
-    mean over records as in eval.json; with strict=d1 100 correct / total), scores (per function of
-    a user's task), flags (counts; "undecided": timed out), per_record (line, correct, total, and
-    any scores and flags), disagreements (records where d1's scorer differs, with the reason; none
-    when strict), broken (line and reason of records that cannot be scored, excluded elsewhere). In
-    an array or Parquet, line is the record number. Raises UserError for an unreadable file, no
-    usable record, or a user's score outside [0, 1]."""
+    mean over records; with strict=d1 100 correct / total), scores (per function of a user's task),
+    flags (counts), per_record (line or record number, correct, total, scores, flags), disagreements
+    (records where d1's scorer differs, with the reason; none when strict), broken (line and reason
+    of records that cannot be scored, excluded elsewhere). Raises UserError for an unreadable file,
+    no usable record, or a user's score outside [0, 1]."""
     columns = _COLUMNS if config.task in JUDGES else None
     items = read_items(Path(config.generations), columns, allow_pipe=True)
     rows: list[dict[str, Any]] = []
@@ -127,7 +124,6 @@ def _without_d1(row: dict[str, Any]) -> dict[str, Any]:
 def _scored(
     config: ScoreConfig, items: Iterator[Item]
 ) -> Iterator[tuple[Place, dict[str, Any] | str]]:
-    """Each record's place with its result row, or its problem."""
     while chunk := list(islice(items, _CHUNK)):
         with judging(len(chunk)) as batch:
             if config.task == "math500" and config.strict is None:
@@ -161,7 +157,6 @@ def _score(config: ScoreConfig, row: dict[str, Any] | str, batch: Judging) -> di
 
 
 def _parsed(task: str, row: dict[str, Any]) -> tuple[str, dict[str, Any]] | str:
-    """Generation and fields of a record, or its problem."""
     if row.get("task") in [name for name in JUDGES if name != task]:
         return f"is of task={row['task']}"
     fields = row.get("fields")

@@ -33,9 +33,8 @@ def same_value(right: str, given: str) -> bool:
 
 
 def same_answer(key: str, given: str, leaf: Leaf) -> bool:
-    """Return whether a normalized answer matches the key.
-
-    "5 m" in `given` is a number with a unit unless the key contains variables."""
+    """Return whether a normalized answer matches the key; "5 m" has a unit unless the key has
+    names."""
     has_variables = _VARIABLE.search(_TEXT.sub("", key)) is not None
     try:
         return _same(shape(key), shape(given, letters_are_units=not has_variables), leaf)
@@ -103,7 +102,6 @@ def _rational(text: str) -> Fraction | None:
 
 
 def _agrees(chain: Answer) -> bool:
-    """Whether all numeric sides of "a = b = c" are equal."""
     texts = [part.text for part in chain.parts if part.kind == "value" and not part.is_percent]
     return len({value for text in texts if (value := _rational(text)) is not None}) <= 1
 
@@ -161,7 +159,6 @@ def _same_texts(key: str, given: str, leaf: Leaf) -> bool:
 
 
 def _same_but_for_case(key: str, given: str) -> bool:
-    """Whether only letter case differs and no two variables differ by case."""
     letters = {*_VARIABLE.findall(key)}
     is_ambiguous = "\\" in key or len({letter.lower() for letter in letters}) < len(letters)
     return key.lower() == given.lower() and not is_ambiguous
@@ -174,7 +171,6 @@ def _spoken(text: str) -> str:
 
 
 def _are_words(text: str) -> bool:
-    """Whether an answer is words or one letter rather than a product of variables."""
     bare = _spoken(text)
     if not re.fullmatch(r"[a-z][a-z ,.'-]*", bare):
         return False

@@ -1,7 +1,6 @@
 r"""Detection of answers copied from the question; only worker processes import it.
 
-Formulas are compared by structure, not value: 2^{10}, "(2^10)" and "1 \cdot 2^{10} + 0" have the
-same structure, "1024" does not."""
+Formulas are compared by structure: 2^{10}, "(2^10)" and "1 \cdot 2^{10} + 0" are the same."""
 
 import re
 from collections import Counter
@@ -14,17 +13,15 @@ from weft_rl.rewards.answers.latex import unicode_to_latex
 from weft_rl.rewards.answers.normalize import normalized
 from weft_rl.rewards.answers.values import equal, expression, parse, reveal
 
-# A leaf's name, or an operation's name followed by the forms of its arguments.
-Form = str | tuple
-# Problems have up to a few thousand characters; formulas rarely exceed 100.
+Form = str | tuple  # a leaf's name, or an operation's name followed by the forms of its arguments
+# A problem has up to a few thousand characters, a formula rarely 100.
 _LONGEST_PROBLEM, _LONGEST = 8192, 300
 
 _NUMBER = re.compile(
     r"(?<![0-9_])(?<!_\{)(?P<number>[0-9]+(?:\{?,\}?[0-9]{3})*(?:\.[0-9]+)?|\.[0-9]+)"
     r"(?:_(?:[0-9]+|\{[0-9]+\}))?"  # subscript: number base
 )
-# Names replace numbers because parsing computes with them: \binom{8}{4} would become 70. gcd and
-# lcm become plain function names for the same reason.
+# Names hide numbers, gcd and lcm, because parsing evaluates: \binom{8}{4} would become 70.
 _DIVISORS = re.compile(r"\\(?:operatorname\{(?=gcd\}|lcm\}))?(gcd|lcm)(?![a-z])\}?")
 _ZERO, _ONE, _MINUS = "N_0", "N_1", "-1"
 
@@ -32,7 +29,7 @@ _FORMULA = re.compile(
     r"\$\$([^$]+)\$\$|\$([^$]+)\$|\\\[((?:(?!\\\[).)+?)\\\]|\\\(((?:(?!\\\().)+?)\\\)", re.DOTALL
 )
 _PICTURE = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
-# Separators of formulas: words and the ends of sentences and clauses.
+# Separators of formulas: words, ends of sentences and clauses.
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}|[?:;\n]|[.,](?![0-9])")
 _ROWS = re.compile(r"\\(?:begin|end)\{(?:align|gather|equation|split|eqnarray)(?:ed)?\*?\}")
 _PARTS = re.compile(r"\\\\|[=<>,;&]|\\[lg]eq?(?![a-z])|\\(?:text|mbox)\{[^{}]*\}")
@@ -43,9 +40,8 @@ _OPERATION = re.compile(r"[^0-9A-Za-z.,\s]")
 def is_copied(given: str, right: str, problem: str) -> bool:
     """Return whether a correct answer only repeats a formula of the problem.
 
-    True if the answer contains a formula of the problem that already has the right value and
-    differs in structure from the key. For "2^{10} = 1024" the last side counts.
-    given, right: LaTeX of equal value. problem: text with formulas, optionally between dollars."""
+    True if that formula differs in structure from the key; for "2^{10} = 1024" the last side
+    counts. given, right: LaTeX of equal value. problem: text with formulas."""
     asked, full = _operations_of(problem), _parsed(given)
     stated = given
     if "=" not in right and "=" in given:
@@ -73,7 +69,6 @@ def is_copied(given: str, right: str, problem: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _operations_of(problem: str) -> dict[Form, Basic]:
-    """Map the form of each operation in the problem to its expression."""
     operations: dict[Form, Basic] = {}
     for text in _formulas(problem[:_LONGEST_PROBLEM]):
         for part in _subexpressions(_parsed(text)):
@@ -83,7 +78,6 @@ def _operations_of(problem: str) -> dict[Form, Basic]:
 
 
 def _formulas(problem: str) -> list[str]:
-    """Unique formulas of a problem and their parts."""
     problem = _PICTURE.sub("\n", unicode_to_latex(problem)).replace(r"\$", " ")
     texts = ["".join(groups) for groups in _FORMULA.findall(problem)]
     texts += _PROSE.split(_FORMULA.sub("\n", problem))
@@ -128,7 +122,6 @@ def _form(expression: Basic) -> Form:
 
 
 def _is_atom(form: Form) -> bool:
-    """Whether a form is a number or name, possibly negated."""
     match form:
         case str() | ("Mul", str(), "-1"):
             return True

@@ -67,7 +67,6 @@ def labeled(text: str, letters_are_units: bool) -> Labeled:
 
 
 def _tail(text: str, letters_are_units: bool) -> int | None:
-    """Index where the words after a value begin."""
     if not text.startswith(r"\text"):
         for start in _START.finditer(text, 1):
             if text[0].isalpha() and start[0][0] != "\\":
@@ -78,7 +77,6 @@ def _tail(text: str, letters_are_units: bool) -> int | None:
 
 
 def _is_word(text: str, letters_are_units: bool) -> bool:
-    """Whether letters form a word rather than a product of variables."""
     word = text.strip().lower()
     known = word in _UNITS or word in _RAISING
     if text.startswith("\\") or (known and (letters_are_units or len(word) > 2)):

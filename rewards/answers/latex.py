@@ -1,7 +1,6 @@
 r"""LaTeX normalization: "½", \dfrac12, \frac {1}{2} and {\bf \tfrac{1}2} become \frac{1}{2}.
 
-Unicode becomes commands. Redundant groups, fonts, colors, sizes and spaces are dropped. Arguments
-get braces."""
+Unicode becomes commands; redundant groups, fonts, colors, sizes and spaces are dropped."""
 
 import re
 import unicodedata
@@ -95,7 +94,6 @@ _SUPERSCRIPT, _SUBSCRIPT = re.compile(f"[{_RAISED}]+"), re.compile(f"[{_LOWERED}
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e\u2189]")
 _ROOTS = {"\u221a": r"\sqrt", "\u221b": r"\sqrt[3]", "\u221c": r"\sqrt[4]"}
 _ROOT = re.compile(r"([\u221a-\u221c])\s*([0-9]+(?:\.[0-9]+)?|\([^()]*\)|\{[^{}]*\})?")
-# Overline or dots above repeating digits.
 _LINED, _DOTTED = re.compile("((?:[0-9][\u0304\u0305])+)"), re.compile("([0-9])\u0307")
 
 
@@ -269,7 +267,6 @@ class _Reader:
 
 
 def _joined(parts: list[str]) -> str:
-    """Join parts, with a space only between adjacent letters or digits."""
     text, blank = "", False
     for part in parts:
         if part == " ":

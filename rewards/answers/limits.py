@@ -1,14 +1,12 @@
-r"""Limits on LaTeX answers that would take a parser or sympy seconds.
+r"""Limits on LaTeX answers that would take a parser or sympy seconds, checked before any parsing.
 
-Examples: "9^{9^{9}}", "99999!", twenty nested brackets. No answer of MATH exceeds the limits in any
-spelling. The check is one pass over the text, before any parsing."""
+Examples: "9^{9^{9}}", "99999!", twenty nested brackets. No answer of MATH exceeds the limits."""
 
 import re
 from dataclasses import dataclass, field
 from math import log10
 
-# The longest MATH-500 answer has 53 characters and nesting depth 2. The limits are several times
-# what answers need; beyond them, comparison took over 1 s of CPU time.
+# MATH-500 answers have up to 53 characters and depth 2; beyond, some take over 1 s of CPU time.
 _LONGEST, _DEEPEST, _MOST_BARS = 300, 8, 12
 _MOST_DIGITS = 10_000  # of a power or factorial; 2^{2005} has 604
 _MOST_EXPANDED = (
@@ -77,7 +75,6 @@ class _Bracket:
 
 
 def _is_large(text: str) -> bool:
-    """Whether brackets are nested too deep, or a power or factorial is too large."""
     stack = [_Bracket()]
     for token in _TOKEN.finditer(text):
         kind, inner = token.lastgroup, stack[-1]

@@ -8,8 +8,7 @@ from functools import lru_cache
 
 from weft_rl.rewards.answers.latex import TooDeep, respell, unicode_to_latex
 
-# Longer texts are not answers of these tasks and stay unchanged.
-LONGEST = 300
+LONGEST = 300  # longer texts are not answers of these tasks and stay unchanged
 
 _ENVIRONMENT = re.compile(
     r"\\(?:begin|end)\s*\{(?:equation|align|gather|aligned|gathered|split|displaymath|math"
@@ -68,9 +67,8 @@ _COUNTED = re.compile(
 def normalized(text: str) -> str:
     r"""Return the normalized answer, or the text unchanged if it is too long or too deep.
 
-    Drops delimiters, fonts, colors and surrounding punctuation. Unicode and plain names become
-    commands. Numbers lose thousands separators; mixed numbers and repeating decimals become
-    fractions; "5 million" becomes 5000000. Units stay."""
+    Drops delimiters, fonts, colors and punctuation. Unicode and names become commands, mixed
+    numbers and repeating decimals fractions, "5 million" 5000000. Units stay."""
     text = text.strip()
     if (text.isdecimal() and text.isascii()) or len(text) > 4 * LONGEST:
         return text
@@ -89,7 +87,6 @@ def normalized(text: str) -> str:
 
 
 def _without_delimiters(text: str) -> str:
-    """Remove math delimiters and the words before the formula."""
     text = _ENVIRONMENT.sub(" ", _LEAD.sub("", text, count=1))
     text = _MARKDOWN.sub(" ", text).replace("**", "^")
     if text.count("$") - text.count("\\$") == 1:  # unpaired: an amount of money

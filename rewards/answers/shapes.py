@@ -193,7 +193,7 @@ def _split(text: str, separators: Collection[str]) -> tuple[list[str], list[str]
 
 
 def _bracket(text: str) -> tuple[str, str, str] | None:
-    """Opening bracket, content and closing bracket if they span the text."""
+    """Opening bracket, content and closing bracket of a bracketed text."""
     first = _MARK.match(text)
     if first is None or first[0] not in ("(", "[", "\\{", "\\langle"):
         return None
@@ -247,7 +247,6 @@ def _name(text: str) -> str:
 
 
 def _is_wordy(text: str) -> bool:
-    r"""Whether a text is only words, such as \text{odd and even}."""
     return not re.search(r"[0-9=<>\\]", re.sub(r"\\text", "", text)) and bool(
         re.search(r"[A-Za-z]{3}", text.replace("and", "").replace("text", ""))
     )

@@ -1,7 +1,7 @@
 r"""Exact values of single formulas; only worker processes import it, because sympy loads slowly.
 
-Names replace numbers before latex2sympy parses: it would merge an adjacent 3 and 4 into 7 and turn
-0.1 into a binary fraction. Formulas are compared at points, to hundreds of digits."""
+Names replace numbers before latex2sympy parses: it merges an adjacent 3 and 4 into 7 and makes 0.1
+a binary fraction. Formulas are compared at points, to hundreds of digits."""
 
 import math
 import random
@@ -78,7 +78,6 @@ def equal(one: Expr, other: Expr) -> bool:
 
 
 def _close(one: Expr, other: Expr, digits: int = 40) -> bool:
-    """Whether two numbers agree to `digits` digits of the larger one."""
     return bool(abs(one - other) <= max(abs(one), abs(other)) * Rational(1, 10**digits))
 
 
@@ -145,7 +144,6 @@ def _has_neighbors(text: str) -> bool:
 
 
 def _ends_in_function(text: str) -> bool:
-    """Whether a text ends in a function name, optionally followed by a braced group."""
     depth = 0
     for at in range(len(text) - 1, -1, -1):
         depth += (text[at] == "}") - (text[at] == "{")

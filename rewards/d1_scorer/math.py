@@ -8,8 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-# Longest text that is read, several times the length of 512 tokens.
-LONGEST = 32_768
+LONGEST = 32_768  # longest text that is read, several times the length of 512 tokens
 
 _OPEN, _CLOSE = "<answer>", "</answer>"
 _BOX, _FRAME = r"\boxed", r"\fbox"
@@ -33,7 +32,7 @@ def first_answer(text: str) -> str | None:
 
 
 def last_box(text: str) -> str | None:
-    r"""Return d1's last \boxed: the whole text if there is none, None if it is unclosed.
+    r"""Return d1's last \boxed: the text if there is none, None if it is unclosed.
 
     "\boxed " without a brace extends to the next dollar sign; \fbox keeps its wrapping."""
     if f"{_BOX} " in text:
@@ -75,9 +74,7 @@ def gsm8k_number(completion: str) -> float | None:
 
 
 def gsm8k(completion: str, answer: float | None, **_: Any) -> float:
-    """Return 1 if the number d1 extracts equals the answer as a float, else 0.
-
-    None is never correct: d1's data loading loses negative answers."""
+    """Return 1 if the number d1 extracts equals the answer, else 0; None is never correct."""
     return float(answer is not None and gsm8k_number(completion) == answer)
 
 
@@ -108,8 +105,7 @@ def same_text(one: str, other: str) -> bool:
 def cleaned(text: str) -> str:
     r"""Normalize LaTeX spelling: \frac12, \tfrac{1}{2} and 1/2 become the same text.
 
-    Raises ValueError where d1 fails: \sqrt or \frac without an argument, a slash between
-    non-integers, two units."""
+    Raises ValueError where d1 fails: \sqrt or \frac without argument, other slashes, two units."""
     for old, new in _BEFORE_UNITS:
         text = text.replace(old, new)
     text, *units = text.split(r"\text{ ")

@@ -1,7 +1,7 @@
 """Verdicts of d1's published evaluation for Sudoku and Countdown, without eval.
 
-Answers are extracted as in d1, quirks included: a tag counts after an end token, the first <answer>
-wins, Countdown rarely reads <answer>, `**` and `//` are operators.
+As in d1, a tag counts after an end token, the first <answer> wins, Countdown rarely reads <answer>,
+and `**` and `//` are operators.
 Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, reimplemented from its behavior."""
 
 import ast
@@ -62,8 +62,7 @@ def _sudoku_candidates(text: str) -> Iterator[str]:
 
 
 def sudoku(completion: str, puzzle: str, solution: str, **_: Any) -> float:
-    """Return the share of empty cells that d1 counts as correct, padded with 0, cut to 16
-    characters.
+    """Return the share of empty cells that d1 counts as correct (padded with 0, cut to 16).
 
     puzzle, solution: 16 characters each, 0 for empty. Returns 0 for any other length."""
     empty = empty_cells(puzzle)
@@ -73,9 +72,7 @@ def sudoku(completion: str, puzzle: str, solution: str, **_: Any) -> float:
 
 
 def countdown_expression(text: str) -> str:
-    """Return d1's expression: the last box or the whole text, cut at "= number".
-
-    d1 reads <answer> only if a box is unclosed."""
+    """Return the last box (<answer> if it is unclosed) or the whole text, cut at "= number"."""
     text = text[:LONGEST]
     boxed = last_box(text)
     if boxed is None:
@@ -95,9 +92,7 @@ def countdown(completion: str, numbers: Sequence[int], target: int, **_: Any) ->
 
 
 def equals(expression: str, numbers: Sequence[int], target: int) -> bool:
-    """Return whether Python arithmetic over the numbers, each used once, equals the target.
-
-    False for anything else, including integers too large for a target."""
+    """Return whether Python arithmetic over the numbers, each used once, equals the target."""
     if len(expression) > LONGEST or not _ALLOWED.fullmatch(expression):
         return False
     try:
@@ -111,7 +106,6 @@ def equals(expression: str, numbers: Sequence[int], target: int) -> bool:
 
 
 def _value(node: ast.expr) -> Any:
-    """Evaluate Python arithmetic. Raises TypeError for other nodes."""
     sign = 1
     # a loop, because a row of signs may exceed the recursion limit
     while isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):

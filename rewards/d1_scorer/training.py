@@ -1,10 +1,9 @@
 r"""d1's training rewards, with their values, weights and quirks.
 
-Functions return d1's values including the weight: 2 for a correct answer; `tags` is negative if
-long text follows the answer. White space counts where d1's patterns name it. Answers are compared
-as text, and the last <answer> is read.
+A correct answer gives 2, and `tags` can be negative. White space counts where d1's patterns name
+it. Answers are compared as text, and the last <answer> is read. Time is linear in the text.
 Source: dllm-reasoning/d1, diffu-grpo/reward_func.py and math500_utils.py, reimplemented from their
-behavior. Time is linear in the text; no expression is executed."""
+behavior."""
 
 from collections.abc import Sequence
 from re import compile as pattern
@@ -20,8 +19,7 @@ _RIGHT, _FORM, _TAG = 2.0, 0.5, 0.125
 # d1's penalty per character after the answer, applied once per spelling of the end tag.
 _PER_CHARACTER = 0.001
 _BETWEEN = pattern(r"</reasoning>\s*+<answer>")
-# d1 writes "\boxed" in a non-raw Python string: a backspace and "oxed".
-_MISSPELT_BOX = "\boxed"
+_MISSPELT_BOX = "\boxed"  # d1 writes "\boxed" in a non-raw Python string: a backspace and "oxed"
 
 
 def gsm8k_correct(completion: str, answer: str | float | None, **_: Any) -> float:
@@ -60,14 +58,13 @@ def soft_format(completion: str, **_: Any) -> float:
         for match in _BETWEEN.finditer(completion, len(opening))
         if line_end < 0 or match.start() < line_end
     ]
-    # the first answer on a line or the last one before the next line decides
+    # only the first and the last start can match
     ends = {starts[0], starts[-1]} if starts else set()
     return _FORM * any(_CLOSE in completion[end:].partition("\n")[0] for end in ends)
 
 
 def tags(completion: str, **_: Any) -> float:
-    """Return 0.125 per tag that occurs once with its line break, minus 0.001 per trailing
-    character.
+    """Return 0.125 per unique tag with its line break, minus 0.001 per character after the answer.
 
     Range: up to 0.5; negative if long text follows the answer."""
     value = 0.0
@@ -83,9 +80,7 @@ def tags(completion: str, **_: Any) -> float:
 
 
 def math500_correct(completion: str, answer: str, **_: Any) -> float:
-    r"""Return 2 if the last \boxed{} (or the whole text) equals the answer after clean-up, else 0.
-
-    answer: LaTeX, or a solution with a \boxed{}."""
+    r"""Return 2 if the last \boxed{}, or the text, equals `answer` (LaTeX or solution), else 0."""
     given, truth = last_box(completion), last_box(answer)
     if truth is None:  # d1 raises here; no answer can be correct
         return 0.0
@@ -100,9 +95,7 @@ def boxed_answer(completion: str, **_: Any) -> float:
 
 
 def countdown(completion: str, numbers: Sequence[int], target: int, **_: Any) -> float:
-    """Return 1 for the target's value, 0.1 for any other closed <answer>, 0 without one.
-
-    Each number must be used once. `**` and `//` are operators; the tolerance is 0.00001."""
+    """Return 1 for the target's value (within 0.00001), 0.1 for other closed <answer>, else 0."""
     expression = _last_closed(completion)
     if expression is None:
         return 0.0
@@ -112,8 +105,7 @@ def countdown(completion: str, numbers: Sequence[int], target: int, **_: Any) ->
 def sudoku(completion: str, puzzle: str, solution: str | None = None, **_: Any) -> float:
     """Return the share of empty cells that the last closed <answer> fills correctly.
 
-    Digits are padded with 0 and cut to 16. Returns 0 unless puzzle and solution have 16 characters.
-    """
+    Digits are padded with 0 and cut to 16; 0 unless puzzle and solution have 16 characters."""
     answer = _last_closed(completion)
     empty = [i for i, clue in enumerate(puzzle[:CELLS]) if clue == "0"]
     if not answer or not empty or len(puzzle) < CELLS:
@@ -128,7 +120,6 @@ def sudoku(completion: str, puzzle: str, solution: str | None = None, **_: Any) 
 
 
 def _tagged(text: str) -> str:
-    """Content of the last <answer>...</answer>, or the whole text."""
     return text.rpartition(_OPEN)[2].partition(_CLOSE)[0].strip()
 
 

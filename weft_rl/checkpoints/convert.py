@@ -1,7 +1,6 @@
 """Conversion of a checkpoint between layouts.
 
-Weights are copied bit by bit through a fixed-size buffer, so memory does not grow with the model.
-Adapters are merged one matrix at a time."""
+Weights are copied bit by bit through a fixed-size buffer; adapters are merged matrix by matrix."""
 
 import json
 import os
@@ -40,9 +39,7 @@ class Source:
 
 
 class Conversion(NamedTuple):
-    """Counts of tensors, bytes and files, and a digest of the weights.
-
-    The digest depends on names, dtypes, shapes and values, not on the layout or the shards."""
+    """Counts of tensors, bytes and files, and a weight digest independent of layout and shards."""
 
     tensors: int
     length: int
@@ -116,7 +113,6 @@ def _write_weights(folder: Path, sources: Mapping[str, Source], shard_bytes: int
 
 
 def _write_shard(path: Path, sources: Mapping[str, Source], digests: dict[str, str]) -> str:
-    """Write a safetensors file and the tensor digests; returns the file's digest."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start = 0
     for name, source in sources.items():
@@ -142,7 +138,6 @@ def _write_shard(path: Path, sources: Mapping[str, Source], digests: dict[str, s
 
 
 def _chunks(source: Source) -> Iterator[bytes]:
-    """Bytes of a tensor with its updates."""
     item = source.item
     if source.updates:
         import torch  # keeps --help fast

@@ -8,15 +8,11 @@ from huggingface_hub import constants, logging, snapshot_download
 from weft_rl.errors import UserError
 from weft_rl.runs.folder import checkpoint_of
 
-# Weights and metadata; never code or pickles.
-_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never code or pickles
 
 
 def resolve_checkpoint(place: str, *, weights: bool = True) -> Path:
-    """Return the folder of a path, run or Hub id, downloading a Hub id.
-
-    weights: download the weights too. Raises UserError if neither the folder nor the Hub repository
-    is available."""
+    """Return the local folder of a path, run or Hub id (downloaded), or raise UserError."""
     if Path(place).is_dir():
         return Path(checkpoint_of(place))
     patterns = [name for name in _PATTERNS if weights or name != "*.safetensors"]

@@ -1,6 +1,4 @@
-"""LoRA adapters: their base, their supported forms, and merging one tensor at a time.
-
-PEFT's merge_and_unload needs the full model in memory."""
+"""LoRA adapters, merged one tensor at a time: PEFT's merge_and_unload needs the full model."""
 
 import math
 import re
@@ -21,11 +19,9 @@ if TYPE_CHECKING:
 
 ADAPTER, _WEIGHTS, _PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _PREFIX = "base_model.model."
-# Initializations that keep the base unchanged. Others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) move
-# part of the base into the adapter.
+# Inits that keep the base unchanged; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change it.
 _PLAIN_INITS = (None, True, False, "eva", "gaussian", "orthogonal")
-# PEFT options that keep base + scale * B A, and those read here. Any other option changes the form
-# of the adapter.
+# PEFT options that keep base + scale * B A, and those read here; any other is unsupported.
 _SAME_SUM = (
     *("auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying"),
     *("eva_config", "exclude_modules", "inference_mode", "layers_pattern", "layers_to_transform"),
@@ -54,9 +50,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
 
 
 def adapter_base(folder: Path) -> str:
-    """Return the folder or Hub id that an adapter was trained on; paths may be relative to it.
-
-    Raises UserError for an adapter_config.json that is damaged or names no base."""
+    """Return an adapter's base, a folder or Hub id. Raises UserError if it is unreadable."""
     base = read_adapter_config(folder).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise UserError(f"{folder / ADAPTER}: base_model_name_or_path is missing; copy it again")
@@ -65,16 +59,13 @@ def adapter_base(folder: Path) -> str:
 
 
 def base_of(place: str) -> str:
-    """Return the folder or Hub id below the adapters of `place`, without a download.
-
-    Raises UserError as adapter_base, and for a cyclic adapter."""
+    """Return the base below the adapters of `place`, without a download. Raises UserError."""
     return _descend(place, str)[0]
 
 
 def chain(folder: Path) -> tuple[Path, list[Path]]:
-    """Return the base model of an adapter, and the stacked adapters from first to last.
-
-    Downloads a base from the Hub. Raises UserError if it is unavailable."""
+    """Return the base model, downloaded if necessary, and the adapters in order, or raise
+    UserError."""
     base, adapters = _descend(str(folder), lambda place: str(resolve_checkpoint(place)))
     return Path(base), [Path(adapter) for adapter in reversed(adapters)]
 
@@ -99,8 +90,7 @@ def read_updates(
 ) -> dict[str, list[Update]]:
     """Return the updates of stacked adapters in order, by tensor name.
 
-    shapes: of the model's tensors. Raises UserError for unsupported or damaged adapters, and for
-    those of another model."""
+    shapes: of the model's tensors. Raises UserError for unsupported or damaged adapters."""
     updates: dict[str, list[Update]] = {}
     for folder in adapters:
         for name, update in _updates(folder).items():
@@ -144,7 +134,6 @@ def _updates(folder: Path) -> dict[str, Update]:
 
 
 def _check_form(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise UserError naming the options unless the adapter is plain LoRA."""
     changed = {
         name: value
         for name, value in config.items()

@@ -1,6 +1,4 @@
-"""Names, shapes and byte ranges of safetensors files, checked against config.json.
-
-Reads headers only: safetensors validates them, and no tensor is decoded."""
+"""Names, shapes and byte ranges of safetensors files, from their headers only."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -59,8 +57,7 @@ def read_header(path: Path) -> dict[str, Stored]:
 def read_folder(folder: Path) -> dict[str, Stored]:
     """Return every tensor of a checkpoint folder, from its index or its single file.
 
-    Raises UserError for missing files, an index that does not match its shards, or names of files
-    outside the folder."""
+    Raises UserError for missing or outside files, and for an index unlike its shards."""
     index = folder / INDEX
     if not index.exists():
         if not (folder / SINGLE).exists():
@@ -89,7 +86,6 @@ def read_folder(folder: Path) -> dict[str, Stored]:
 
 
 def _cure(folder: Path) -> str:
-    """Fix for a folder without safetensors files."""
     others = sorted(path.name for kind in _OTHERS for path in folder.glob(kind) if path.is_file())
     if not others:
         return "name a model's folder"
@@ -97,10 +93,9 @@ def _cure(folder: Path) -> str:
 
 
 def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a model folder's tensors by name after validation; reads headers.
+    """Return the validated shapes of a model folder's tensors by name, from the headers.
 
-    Raises UserError for missing, extra, misshaped and integer tensors, and for transformers'
-    layout, which must be converted."""
+    Raises UserError for missing, extra, misshaped or integer tensors and transformers' layout."""
     config = read_config(folder)
     family, is_transformers = family_of(config, folder)
     if is_transformers:

@@ -24,10 +24,7 @@ _TOKENS = (
 
 
 def write_config(folder: Path, family: Family, config: Config, to: Layout) -> None:
-    """Write the config.json of a layout.
-
-    Upstream's config names its code: the source's repository if known, else the family's, since
-    code files are not copied."""
+    """Write the config.json of a layout; upstream's names the repository of its code."""
     dtype = metadata(config).get("dtype")
     if to == "transformers":
         fields = family.to_transformers(config)
@@ -46,9 +43,8 @@ def write_config(folder: Path, family: Family, config: Config, to: Layout) -> No
 def copy_tokenizer(sources: Sequence[Path], folder: Path, family: Family, to: Layout) -> None:
     """Copy the last tokenizer of a model and its adapters, in a form that loads without code.
 
-    A remote tokenizer class becomes transformers' class for the same files. transformers' layout
-    gets the family's mask token and chat template. Raises UserError for a damaged
-    tokenizer_config.json."""
+    A remote class becomes transformers' class. transformers' layout gets the family's mask token
+    and chat template. Raises UserError for a damaged tokenizer_config.json."""
     holders = [
         source
         for source in sources

@@ -16,8 +16,7 @@ from weft_rl.seeding import seed_for
 PUBLISHED = "countdown_cd3_test.jsonl"  # test set in the package; see files/PROVENANCE.md
 # One problem in five is held out, by a hash of its content: the splits are disjoint.
 _TEST_SHARE = 5
-# Draws before the limits are considered too narrow.
-_MOST_DRAWS = 10_000
+_MOST_DRAWS = 10_000  # draws before the limits are considered too narrow
 
 
 def is_held_out(numbers: list[int], target: int) -> bool:
@@ -58,8 +57,7 @@ def generate(
     """Generate solvable problems with numbers and targets up to the limits.
 
     A training problem depends only on (seed, index, limits). Test problems are distinct; a longer
-    list begins with the shorter one. The defaults suit a model that reads digit by digit. Raises
-    ValueError if the limits allow too few problems."""
+    list extends the shorter one. Raises ValueError if the limits allow too few problems."""
     problems: list[dict[str, Any]] = []
     seen: set[tuple[tuple[int, ...], int]] = set()
     for i in range(count):

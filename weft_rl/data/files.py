@@ -29,14 +29,13 @@ def _open_zstd(file: IO[bytes]) -> IO[bytes]:
     return io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"))
 
 
-# By magic bytes.
 _COMPRESSED: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
     b"\x28\xb5\x2f\xfd": _open_zstd,
 }
-# Magic bytes of unsupported formats and the fix.
+# Magic bytes.
 _FOREIGN = {
     codecs.BOM_UTF16_LE: "is UTF-16 text; save it as UTF-8",
     codecs.BOM_UTF16_BE: "is UTF-16 text; save it as UTF-8",

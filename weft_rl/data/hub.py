@@ -19,10 +19,9 @@ def is_hub_id(data: str) -> bool:
 
 
 def hub_rows(data: str, name: str, split: str, columns: Collection[str] | None) -> Iterator[Row]:
-    """Yield the `columns` of the records in a Hub data set's split.
+    """Yield the `columns` of a Hub data set's split. Raises UserError if loading fails.
 
-    data: the option's value, for errors. name: "owner/name" or "owner/name:configuration". Raises
-    UserError if loading fails."""
+    data: the option's value, for errors. name: "owner/name" or "owner/name:configuration"."""
     from datasets import load_dataset
 
     from weft_rl.checkpoints.hub import announce_download

@@ -92,7 +92,6 @@ def used(row: dict[str, Any], columns: Collection[str] | None) -> dict[str, Any]
 
 
 def _head(lines: Iterator[str]) -> list[str]:
-    """Lines up to the second non-blank one."""
     head, filled = list[str](), 0
     for line in lines:
         head.append(line)
@@ -110,7 +109,6 @@ def _is_document(head: list[str]) -> bool:
 
 
 def _state(line: str) -> Literal["complete", "cut", "broken"]:
-    """Whether a line is a JSON value, a prefix of one, or invalid."""
     try:
         _DECODER.decode(line)
     except JSONDecodeError as error:
@@ -142,8 +140,6 @@ def _checked(row: Any, is_broken: bool, columns: Collection[str] | None) -> dict
 
 
 def _values(path: Path, text: str) -> Iterator[tuple[Place, Any]]:
-    """Values of an array, or consecutive values."""
-
     def skip_blanks(begin: int) -> int:
         blanks = _BLANKS.match(text, begin)
         return blanks.end() if blanks else begin

@@ -74,7 +74,6 @@ MATH500: Prompts = {
     "d1_eval": f'{_D1_MATH.rstrip()}\n{_D1_EVAL_FORMAT}" \n\n\n{{problem}}'.format_map,
 }
 
-# Beginning of the completion: d1's evaluation opens the reasoning tag.
 PREFILL: Mapping[PromptStyle, str] = {"tiny": "", "d1": "", "d1_eval": "<reasoning>"}
 
 

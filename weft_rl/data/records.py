@@ -25,8 +25,7 @@ class Record:
     """A problem of a task; prompts and reward functions receive its fields.
 
     sudoku: puzzle (16 characters, 0 empty), solution (16 digits). countdown: numbers (list of int),
-    target (int). gsm8k: question, answer (text ending in #### and a number). math500: problem,
-    answer (LaTeX)."""
+    target (int). gsm8k: question, answer (ends in #### number). math500: problem, answer."""
 
     id: str
     task: str
@@ -83,7 +82,6 @@ def math500_fields(row: Row) -> dict[str, Any]:
 
 
 def _boxed(solution: str) -> str | None:
-    """Content of the last \\boxed{5}, \\fbox{5} or \\boxed 5, or None."""
     boxes = [*_BOX.finditer(solution)]
     if not boxes:
         return None

@@ -19,8 +19,8 @@ def fail(error: UserError) -> None:
 class Rejects:
     """Rejected records: `reasons` of unusable ones, `repeated` counts duplicates.
 
-    policy: "error" raises for unusable records and skips duplicates; "skip" skips both; "strict"
-    raises for both. option: config key of the policy for errors, or None."""
+    policy: "skip" skips both kinds, "strict" raises for both, "error" skips duplicates only.
+    option: config key of the policy for errors, or None."""
 
     def __init__(self, policy: Policy, option: str | None = "cold_start.data.bad_records") -> None:
         self.policy, self.option = policy, option

@@ -22,15 +22,12 @@ Ids = tuple[list[int], list[int]]  # prompt and answer
 
 # Reasoning is cut between words, or every 20 characters in text without spaces.
 _PIECE = re.compile(r"\s*\S{1,20}|\s+")
-# Traces per tokenizer batch: keeps all cores busy with little memory.
-_BATCH = 512
+_BATCH = 512  # traces per tokenizer batch: keeps all cores busy with little memory
 
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of prompt and answer; the answer begins at prompt_length.
-
-    Raises ValueError for an empty answer, whose loss would be 0."""
+    """Token ids; the answer begins at prompt_length. Raises ValueError for an empty answer."""
 
     index: int  # in the data set; seeds the example's masks
     ids: list[int]

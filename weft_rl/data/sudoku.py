@@ -1,7 +1,6 @@
 """4x4 Sudoku: puzzles with unique solutions and a leak-free split.
 
-Relabeling digits partitions the 288 grids into 12 orbits of 24. Whole orbits are held out: training
-never sees a test solution or a relabeling of one."""
+Digit relabeling partitions the 288 grids into 12 orbits of 24; whole orbits are held out."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -14,8 +13,7 @@ from weft_rl.data.task_file import Split
 from weft_rl.rewards.sudoku_grid import CELLS, DIGITS, SIZE, solved_grids
 from weft_rl.seeding import seed_for
 
-# Every fourth orbit, ordered by smallest grid: 3 of 12 orbits, 72 of 288 grids.
-_HELD_OUT_EVERY = 4
+_HELD_OUT_EVERY = 4  # every fourth orbit, ordered by smallest grid: 3 of 12 orbits, 72 of 288 grids
 
 
 @cache
@@ -65,9 +63,8 @@ def fill_rows(puzzle: str, order: Callable[[list[str]], Sequence[str]] = sorted)
 def generate(split: Split, count: int, seed: int, blanks: int = 8) -> list[dict[str, str]]:
     """Generate puzzles with unique solutions; the i-th depends only on (split, seed, blanks, i).
 
-    The seed shuffles all puzzles of the split; training repeats them once all are used. blanks:
-    empty cells, 1 to 12 (8 in the published test set). Raises ValueError if the test split has too
-    few puzzles."""
+    Training repeats puzzles once all are used. blanks: empty cells, 1 to 12 (published: 8). Raises
+    ValueError if the test split has too few puzzles."""
     puzzles = _puzzles(split, blanks)
     if split == "test" and count > len(puzzles):
         raise ValueError(f"count={count}: only {len(puzzles)} test puzzles have blanks={blanks}")
@@ -97,8 +94,7 @@ def _puzzles(split: Split, blanks: int) -> NDArray[np.uint16]:
 def _unique_masks(grid: str, blanks: int) -> NDArray[np.int64]:
     """(M,) masks of cells whose removal keeps the solution unique.
 
-    A second grid fits if all cells where it differs are empty. Relabeling keeps these masks, so
-    those of an orbit's smallest grid apply to the orbit."""
+    A second grid fits if all cells where it differs are empty. An orbit's masks are equal."""
     places = 1 << np.arange(CELLS)
     differing = ((_table() != _table()[solved_grids().index(grid)]) * places).sum(axis=1)
     masks = np.arange(1 << CELLS)

@@ -12,8 +12,7 @@ from weft_rl.data.values import one_line
 from weft_rl.errors import UserError
 
 _QUOTED = re.compile('"[^"]*"')
-# pyarrow's default of 65,536 long traces takes gigabytes
-_BATCH = 256
+_BATCH = 256  # pyarrow's default of 65,536 long traces takes gigabytes
 # Levels that Parquet inserts between a list and its elements.
 _LIST_LEVELS = {"list", "element", "item", "array", "bag", "array_element"}
 
@@ -25,7 +24,7 @@ def csv_rows(path: Path, lines: Iterator[str], columns: Collection[str] | None) 
     separator = re.fullmatch(r"sep=(.)\s*", first)  # written by spreadsheets
     if separator:
         first, skipped = next(lines, ""), 1
-    # the most frequent delimiter in the header; the suffix decides ties
+    # most frequent in the header; the suffix decides ties
     delimiters = ",;\t|" if ".csv" in path.name.lower() else "\t,;|"
     delimiter = separator[1] if separator else max(delimiters, key=_QUOTED.sub("", first).count)
     reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
@@ -68,8 +67,8 @@ class _Unreadable(str):
 def parquet_rows(path: Path, opened: IO[bytes], columns: Collection[str] | None) -> Iterator[Item]:
     """Yield the records of an open Parquet file; see files.read_items.
 
-    A cell without a Python value makes its record unusable if its column is used. If `columns` is
-    None, the cell is dropped and the record's place names it."""
+    A cell without a Python value makes its record unusable if its column is used; without
+    `columns`, it is dropped and the record's place names it."""
     # keeps --help fast
     import pyarrow
     from pyarrow.parquet import ParquetFile

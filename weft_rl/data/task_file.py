@@ -72,9 +72,7 @@ def read_task(name: str, known: Sequence[str]) -> Task:
 
 @contextmanager
 def user_code(task: str, what: str, passed: tuple[type[Exception], ...] = ()) -> Generator[None]:
-    """Convert exceptions in a task file's code into a UserError with the line number.
-
-    Context manager or decorator. what: the part that runs. passed: exceptions to re-raise."""
+    """Convert exceptions in a task file's code, except `passed`, into a UserError with the line."""
     try:
         yield
     except (UserError, *passed):
@@ -133,8 +131,7 @@ def try_task(
 ) -> None:
     """Test the prompt and the rewards of a task on a record.
 
-    Raises UserError for a non-text prompt, a training reward that fails on all test completions, or
-    an evaluation reward that fails on any."""
+    Raises UserError for a non-text prompt, a training reward that always fails, or a bad score."""
     if not isinstance(prompt, str) or not prompt.strip():
         raise _wrong(name, "what prompt returns", prompt, "a text that is not empty")
     for rewards, is_failure in ((training, all), (evaluation, any)):
@@ -145,7 +142,6 @@ def try_task(
 
 
 def _problem(task: str, name: str, reward: Reward, text: str, fields: Fields) -> str:
-    """Problem of a reward's value; empty if it is a finite number."""
     try:
         with user_code(task, name):
             value: Any = reward(text, **fields)

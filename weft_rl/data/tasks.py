@@ -19,8 +19,7 @@ from weft_rl.data.task_file import Split, Task, read_task
 from weft_rl.errors import UserError
 from weft_rl.rewards.registry import REWARDS, Reward, add_task, training
 
-# Held-out records do not depend on the run's seed: runs are comparable.
-_HELD_OUT_SEED = 0
+_HELD_OUT_SEED = 0  # held-out records do not depend on the run's seed: runs are comparable
 
 
 def _training(task: str) -> Mapping[str, Reward]:
@@ -67,8 +66,7 @@ REGISTRY: dict[str, Task] = {
 
 
 def load_task(name: str) -> None:
-    """Register the task of a file, if it is new. Raises UserError for an unknown task or a bad
-    file."""
+    """Register the task of a file, if new. Raises UserError for an unknown or invalid task."""
     if name not in REGISTRY:
         REGISTRY[name] = task = read_task(name, [*REGISTRY])
         add_task(name, task.training, task.evaluation)
@@ -92,9 +90,8 @@ def load_records(
     """Load the records of a file, a packaged test set or a Hub data set.
 
     data: a path, a Hub name (its `split` is read) or "published". records.py lists each task's
-    columns; case is ignored. rejects: policy for malformed and duplicate records; by default
-    malformed ones raise and duplicates are skipped. Raises UserError with file and line, and for an
-    empty source."""
+    columns. rejects: policy for malformed and duplicate records (default: raise, skip). Raises
+    UserError with file and line, and for an empty source."""
     columns, published = _known(task).columns, _known(task).published
     name = hub_name(task, data)
     if name is not None:
@@ -157,11 +154,10 @@ def _generated(task: str, split: Split, count: int | None, seed: int, key: str) 
 def held_out_records(
     task: str, count: int | None, data: str | None, rejects: Rejects | None = None
 ) -> list[Record]:
-    """Return at most `count` evaluation records.
+    """Return at most `count` evaluation records. Raises UserError if they cannot be read.
 
-    data: None for the task's own records (generated or from the Hub), "d1" for the 256 published
-    Sudoku puzzles of d1's evaluation in its order, or a source of load_records. rejects: as
-    load_records. Raises UserError for an unreadable file or a task without such records."""
+    data: None for the task's own records (generated or from the Hub), "d1" for the 256 Sudoku
+    puzzles of d1's evaluation in its order, or, like rejects, as for load_records."""
     if data == "d1":
         if task != "sudoku":
             raise UserError(f"eval.data=d1: is for task=sudoku, not task={task}; use published")
@@ -175,9 +171,8 @@ def held_out_records(
 
 
 def hub_name(task: str, data: str | None) -> str | None:
-    """Return the Hub name for `data=` (owner/name, optionally :configuration), or None.
-
-    "published" and None select the task's own Hub data set."""
+    """Return the Hub name for `data=`, or the task's own for "published" and None; None without
+    one."""
     published = REGISTRY[task].published
     if data in (None, "published"):
         return published if published is not None and is_hub_id(published) else None

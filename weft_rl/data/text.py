@@ -1,7 +1,6 @@
 """Encoding and decoding of text for all stages.
 
-Special tokens spelled in user text are encoded as ordinary text; only the template's are special.
-"""
+Special tokens spelled in user text are ordinary text; only the chat template's are special."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -39,7 +38,6 @@ class TextEncoder:
         special = {text for text in special if len(text) > 1 and not text.isspace()}
         ids: Any = tokenizer.convert_tokens_to_ids([*special])
         self._ids = dict(zip(special, ids, strict=True))
-        # out-of-vocabulary text becomes the unknown token
         self._reserved = {i: text for text, i in self._ids.items() if i != tokenizer.unk_token_id}
         longest_first = sorted(special, key=len, reverse=True)
         pattern = "|".join(map(re.escape, longest_first)) or "(?!)"  # (?!) never matches
@@ -54,17 +52,13 @@ class TextEncoder:
         return [self._as_text(*each) if each[1] else next(plain) for each in broken]
 
     def chats(self, chats: Iterable[Chat]) -> list[list[int]]:
-        """Encode chats with the generation prompt.
-
-        Raises ValueError as `texts`, and for a chat that the template rejects."""
+        """Encode chats with the generation prompt. Raises ValueError as `texts` or in rendering."""
         rendered = [self.render(chat) for chat in chats]
         plain = iter(self._plain([text for text, mark in rendered if not mark]))
         return [self.rendered(*each) if each[1] else next(plain) for each in rendered]
 
     def context(self, text: str) -> list[int]:
-        """Encode a rendered chat (begins with the template's special token) or a plain text.
-
-        Raises ValueError as `texts`."""
+        """Encode a rendered chat or a plain text. Raises ValueError as `texts`."""
         begin = self._special.match(self.render([{"role": "user", "content": "x"}])[0])
         if begin is None or not text.startswith(begin[0]):
             return self.texts([text])[0]
@@ -73,9 +67,8 @@ class TextEncoder:
     def render(self, chat: Chat, *, add_generation_prompt: bool = True) -> tuple[str, str]:
         """Render a chat. Return its text and the mark inserted into spelled special tokens, if any.
 
-        Without a generation prompt the last message stays open. A <think> at the end of the
-        generation prompt is removed, because answers have their own tags. Raises ValueError as
-        `chats`."""
+        Without a generation prompt the last message stays open. A <think> at the end of the prompt
+        is removed: answers have their own tags. Raises ValueError as `chats`."""
         *contents, mark = self._break(*(message["content"] for message in chat))
         messages = [
             {**message, "content": content} for message, content in zip(chat, contents, strict=True)
@@ -117,7 +110,6 @@ class TextEncoder:
         return *broken, mark
 
     def _as_text(self, text: str, mark: str) -> list[int]:
-        """Encode a text whose special tokens are broken by the mark."""
         ids = self._plain([text.replace(mark, "")], split_special_tokens=True)[0]
         if self._reserved.keys().isdisjoint(ids):
             return ids
@@ -145,9 +137,7 @@ class TextEncoder:
 def decode_completion(
     tokenizer: "PreTrainedTokenizerBase", ids: Iterable[int], end_ids: Collection[int] = ()
 ) -> str:
-    """Decode a completion up to its first end token.
-
-    Special tokens and spaces are kept; bytes that are not UTF-8 become U+FFFD."""
+    """Decode a completion up to its first end token, with U+FFFD for bytes that are not UTF-8."""
     before = [*takewhile(lambda token: token not in end_ids, ids)]
     text = tokenizer.decode(before, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return str(text)
@@ -156,9 +146,7 @@ def decode_completion(
 def task_prompt_ids(
     tokenizer: "PreTrainedTokenizerBase", style: PromptStyle, records: Sequence[Record]
 ) -> list[list[int]]:
-    """Encode each record's prompt in chat form with the generation prompt.
-
-    Raises UserError naming the first record that cannot be encoded."""
+    """Encode each record's prompt with the generation prompt, or raise UserError naming it."""
     encoder = TextEncoder(tokenizer)
     chats = [chat_prompt(task_prompt(style, each.task, each.fields)) for each in records]
     try:

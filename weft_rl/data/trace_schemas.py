@@ -1,8 +1,7 @@
 """Schemas of cold-start records, recognized by their columns.
 
 s1K: {"question": "What is 2+3?", "thinking_trajectories": ["Add."], "attempt": "5"}.
-Chat, as in Mixture-of-Thoughts: {"messages": [{"role": "user", "content": "What is 2+3?"}, {"role":
-"assistant", "content": "<think>Add.</think>5"}]}.
+Chat: {"messages": [{"role": "user", "content": "What is 2+3?"}, ...]}; <think> marks reasoning.
 ShareGPT: {"conversations": [{"from": "human", "value": "What is 2+3?"}, ...]}."""
 
 import re
@@ -58,9 +57,7 @@ def trace_of(row: Mapping[str, Any], source: str, think: Think = "rewrite") -> T
 
 
 def with_thought(trace: Trace, think: Think) -> Trace:
-    """Move the <think>...</think> of a chat's answer, if any, to the reasoning.
-
-    Raises ValueError if it cannot be rewritten."""
+    """Move a chat answer's <think>...</think>, if any, to the reasoning, or raise ValueError."""
     text = trace.answer
     # if the chat template opens the thought, the record has only its end
     if "<think>" not in text and text.count("</think>") == 1:
@@ -81,9 +78,7 @@ def with_thought(trace: Trace, think: Think) -> Trace:
 
 
 def turns_of(trace: Trace, think: Think) -> Iterator[Trace]:
-    """Yield a trace for each assistant turn of a chat; earlier turns stay unchanged.
-
-    Raises ValueError as with_thought, naming the turn."""
+    """Yield a trace for each assistant turn of a chat. Raises ValueError naming the turn."""
     for i, (role, content) in enumerate(trace.history):
         if role == "assistant" and i > 0 and trace.history[i - 1][0] == "user":
             question, source = trace.history[i - 1][1], f"{trace.source}, message {i + 1}"
@@ -167,7 +162,6 @@ _SCHEMAS: dict[str, tuple[frozenset[str], Callable[[Mapping[str, Any]], Trace]]]
     "ShareGPT": (frozenset({"conversations"}), _chat),
 }
 
-# Columns to read from a data set.
 COLUMNS = frozenset(
     {"id", "num_tokens"}
     | _SCHEMAS["s1K"][0]

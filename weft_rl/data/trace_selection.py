@@ -15,10 +15,9 @@ from weft_rl.seeding import seed_for
 
 
 def read_traces(data: str, options: DataConfig, rejects: Rejects) -> list[Trace]:
-    """Return the traces of a source in order; see source_rows for `data`.
+    """Return the traces of a source in order; unusable and duplicate ones go to `rejects`.
 
-    Unusable and duplicate records go to `rejects`. Raises UserError naming file and record under a
-    raising policy, and for a data set without usable records."""
+    data: see source_rows. Raises UserError under a raising policy and without usable records."""
     published = PUBLISHED.get(data, Published(data))
     below = options.below_tokens or published.below_tokens
     count = options.num_records or published.num_records

@@ -31,7 +31,6 @@ PUBLISHED = {
 }
 _MAX_STATE_BYTES = 1 << 26  # of a saved data set's metadata, which lists columns and shards
 
-# Words in a file or folder name that mark held-out data.
 _HELD_OUT = re.compile("tests?|testing|dev|val|valid|validation|eval|evaluation|heldout|holdout")
 _TRAINING = re.compile("train|training")
 
@@ -72,10 +71,9 @@ def _folder_rows(path: Path, columns: Collection[str], reject: Reject) -> Iterat
 
 
 def is_held_out(name: str) -> bool:
-    """Return whether a file or folder name marks held-out records.
+    """Return whether a file or folder name contains a full word for held-out data.
 
-    Only full words count: dev.jsonl, gsm8k_test.jsonl and heldOut/1.jsonl are held out;
-    testimonials.jsonl and train_without_test.jsonl are not."""
+    Examples: gsm8k_test.jsonl and heldOut/1.jsonl, but not train_without_test.jsonl."""
     words = [word.lower() for word in re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
     pairs = ["".join(pair) for pair in pairwise(words)]  # held_out, hold-out
     is_named = any(_HELD_OUT.fullmatch(word) for word in [*words, *pairs])
@@ -104,7 +102,6 @@ def _saved_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
 
 
 def _require_inside(path: Path) -> None:
-    """Raise UserError if a saved data set names a file or split outside its folder."""
     for file in path.rglob("*.json"):
         require_regular(file, _MAX_STATE_BYTES)
         saved = json.loads(file.read_text(encoding="utf-8"))

@@ -21,9 +21,7 @@ def first_of(row: Mapping[str, Any], *names: str) -> Any:
 
 
 def plain_number(value: object) -> str:
-    """Format a finite number; empty for anything else.
-
-    Missing values turn integer columns into floats, so 204.0 becomes 204."""
+    """Format a finite number without a trailing .0 (integer columns may be floats); else empty."""
     is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value):
         return ""
@@ -47,8 +45,7 @@ def as_list(value: object) -> object:
 
 
 def require_text(name: str, value: object) -> str:
-    """Return a non-blank text without lone surrogates, which no file can store, or raise
-    ValueError."""
+    """Return a non-blank text without lone surrogates, which no file can store; else ValueError."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} must be a text that is not empty, got {shown(value)}")
     try:

@@ -1,6 +1,4 @@
-"""Scores of completions: numbers in [0, 1], or an error that names the function.
-
-Functions may be user-defined and may return or raise anything."""
+"""Scores of completions; user functions may return or raise anything."""
 
 import traceback
 from collections.abc import Mapping, Sequence
@@ -11,10 +9,8 @@ from weft_rl.errors import UserError
 from weft_rl.rewards.math500 import judge_ahead, judging
 from weft_rl.rewards.registry import COMPARING, REWARDS, Reward
 
-# Rounding error of a sum of shares, also in float32.
-ROUNDING = 1e-6
-# Characters of a value quoted in a message.
-_QUOTED = 80
+ROUNDING = 1e-6  # rounding error of a sum of shares, also in float32
+_QUOTED = 80  # characters of a value quoted in a message
 
 
 @dataclass(frozen=True)
@@ -28,7 +24,7 @@ class Scored:
 def score_completions(
     task: str, texts: Sequence[str], fields: Sequence[Mapping[str, Any]]
 ) -> list[Scored]:
-    """Return each completion's scores by the task's evaluation; fields: the records' columns.
+    """Return each completion's scores; fields: the records' columns.
 
     Raises UserError at the first score that raises or is outside [0, 1]."""
     functions, rows = REWARDS[task].evaluation, list(zip(texts, fields, strict=True))

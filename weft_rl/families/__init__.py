@@ -1,6 +1,4 @@
-"""Model families without loading a model: sizes, tensors, names, special tokens.
-
-To add a family, add a module here and an entry in FAMILIES."""
+"""Model families as data. To add one, add a module here and an entry in FAMILIES."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +14,6 @@ from weft_rl.io.safe_files import read_json, require_plausible
 FAMILY = "diffusion_family"
 
 FAMILIES: tuple[Family, ...] = (DREAM, LLADA)
-# Hub id by the name that model= accepts.
 PUBLISHED = {name: repo for family in FAMILIES for name, repo in family.published.items()}
 
 

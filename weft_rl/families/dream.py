@@ -22,7 +22,6 @@ _REMOTE_CODE = {
     "AutoModel": f"{_CODE}--modeling_dream.DreamModel",
 }
 _KINDS = COMMON | {"attention_dropout": RATE}
-# Defaults of upstream's class.
 _DEFAULTS: dict[str, Any] = {
     "hidden_act": "silu",
     "max_position_embeddings": 32768,
@@ -38,8 +37,7 @@ _IGNORED = ("sliding_window", "max_window_layers", "layer_types")
 def fields(config: Config) -> dict[str, Any]:
     """Return the fields that define the network, under transformers' names, from either layout.
 
-    `rope_scaling` holds scaled rotary positions. Raises UserError for missing fields and fields of
-    another network."""
+    `rope_scaling` holds scaled rotary positions. Raises UserError as fields.read_fields."""
     for name in SIZE_FIELDS:
         if name not in config:
             raise missing(name)

@@ -1,7 +1,4 @@
-"""Fields of a config.json: types, aliases, and unsupported options.
-
-Loading, conversion and planning use a family's `fields`, so that an unsupported option raises an
-error before anything is loaded."""
+"""Fields of a config.json: types, aliases, and unsupported options, checked before any loading."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -50,7 +47,6 @@ _ACTIVATION = Kind(
     lambda value: isinstance(value, str) and value in _ACTIVATIONS,
 )
 
-# Fields of every family, under transformers' names.
 COMMON: dict[str, Kind] = {
     **dict.fromkeys((*SIZE_FIELDS, "max_position_embeddings", "head_dim"), COUNT),
     "num_hidden_layers": _LAYERS,
@@ -64,7 +60,6 @@ COMMON: dict[str, Kind] = {
     "eot_token_id": _OPTIONAL_TOKEN,
     "pad_token_id": _OPTIONAL_TOKEN,
 }
-# Fields whose null means the default.
 _NULLABLE = (
     *("num_key_value_heads", "initializer_range", "head_dim", "embedding_size", "rope_theta"),
 )
@@ -78,8 +73,7 @@ _FIXED: dict[str, Any] = {
     "use_sliding_window": False,
 }
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
-# Words in option names that change the network. Unknown options that contain one are rejected;
-# others have no effect.
+# Words in option names that change the network; other unknown options have no effect.
 _WORDS = (
     *("alibi", "bias", "causal", "conv", "dropout", "expert", "gated", "longrope", "mamba", "moe"),
     *("mixture", "multiplier", "mup", "norm", "ntk", "quant", "quantization", "quantized", "yarn"),
@@ -122,9 +116,8 @@ def read_fields(
 ) -> dict[str, Any]:
     """Return the fields of a configuration that are in `kinds`, under transformers' names.
 
-    fixed: options with the one supported value, also for null. aliases: transformers' names by the
-    file's. ignored: options without effect. Raises UserError for a wrong type, for two names with
-    different values, and for options of other networks."""
+    fixed: options with their only supported value, also for null. aliases: transformers' names by
+    the file's. ignored: options without effect. Raises UserError for unsupported values."""
     aliases, fixed = aliases or {}, _FIXED | dict(fixed)
     for name, value in fixed.items():
         if config.get(name) not in (None, value):
@@ -181,9 +174,8 @@ def check_shapes(fields: Mapping[str, Any], *, paired: bool, tokens: Iterable[st
 def rotary(config: Mapping[str, Any], default: float | None) -> tuple[float, dict[str, Any] | None]:
     """Return the base of rotary positions and their scaling, or None without scaling.
 
-    transformers 5 writes both into `rope_parameters`, other files into `rope_theta` and
-    `rope_scaling`. default: base if the file has none; None: required. Raises UserError for
-    unsupported scalings and contradictions."""
+    Reads transformers 5's `rope_parameters`, or `rope_theta` and `rope_scaling`. default: base if
+    the file has none; None: required. Raises UserError for unsupported or conflicting values."""
     blocks = {name: config.get(name) for name in ("rope_scaling", "rope_parameters")}
     blocks = {name: block for name, block in blocks.items() if block is not None}
     bases, scalings = {"rope_theta": config.get("rope_theta")}, []
@@ -207,7 +199,6 @@ def rotary(config: Mapping[str, Any], default: float | None) -> tuple[float, dic
 
 
 def _scaling(name: str, block: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A scaling in transformers' format; None for unscaled positions."""
     options = {key: value for key, value in block.items() if value is not None}
     options.pop("rope_theta", None)
     kind = options.pop("rope_type", options.get("type", "default"))

@@ -6,8 +6,7 @@ from weft_rl.families import fields as config_fields
 from weft_rl.families.base import SIZE_FIELDS, Config, Family, Sizes, Spec
 from weft_rl.families.fields import COMMON, COUNT, FLAG, refused
 
-# Published name -> Llama's, inside a block. `ff_proj` is the feed-forward gate. Upstream uses
-# `ff_out` for both the down projection and the vocabulary head.
+# Published name -> Llama's, in a block. `ff_proj` is the gate; the head is `ff_out` too.
 _BLOCK = {
     "attn_norm": "input_layernorm",
     "q_proj": "self_attn.q_proj",
@@ -19,7 +18,6 @@ _BLOCK = {
     "up_proj": "mlp.up_proj",
     "ff_out": "mlp.down_proj",
 }
-# Published field -> transformers' name.
 _FIELDS: dict[str, str] = {
     "d_model": "hidden_size",
     "n_layers": "num_hidden_layers",
@@ -30,7 +28,6 @@ _FIELDS: dict[str, str] = {
     "activation_type": "hidden_act",
 }
 KINDS = COMMON | {"rope": FLAG, "embedding_size": COUNT}
-# Fields that transformers' Llama does not have.
 _LLADA_ONLY = ("rope", "rope_theta", "embedding_size", "initializer_range", "head_dim")
 # Required in a published file: the defaults of its class are another model's.
 _REQUIRED = (
@@ -47,8 +44,7 @@ _REMOTE_CODE = {
     "AutoModel": f"{_CODE}--modeling_llada.LLaDAModelLM",
     "AutoModelForCausalLM": f"{_CODE}--modeling_llada.LLaDAModelLM",
 }
-# LLaDA's template with an optional generation prompt: upstream's always appends one, and
-# fine-tuning then learns to write it.
+# Optional generation prompt: upstream's always appends one, which fine-tuning then learns to write.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
@@ -56,7 +52,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}"
     "<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
-# Defaults of LLaDAConfig (LLaDA-8B), which transformers omits from a saved configuration.
+# transformers omits defaults (LLaDA-8B's) from a saved configuration.
 _DEFAULTS: dict[str, Any] = {
     **{name: getattr(EIGHT_B, name) for name in SIZE_FIELDS if name != "num_key_value_heads"},
     "max_position_embeddings": 4096,
@@ -69,8 +65,7 @@ _DEFAULTS: dict[str, Any] = {
     "eot_token_id": 126348,
     "pad_token_id": 126081,
 }
-# Upstream options with the one supported value, also for null. Exports write them all: if the key
-# is missing, upstream's dropout is 0.1.
+# Upstream options with their only supported value; exported too, as its dropout defaults to 0.1.
 _OFF = (
     *("alibi", "attention_layer_norm", "bias_for_layer_norm", "include_bias", "include_qkv_bias"),
     *("input_emb_norm", "multi_query_attention", "scale_logits", "weight_tying"),

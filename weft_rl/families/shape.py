@@ -12,11 +12,9 @@ from weft_rl.families.base import Family, Sizes
 Weights = Literal["float32", "bfloat16", "nf4"]
 
 _FLOAT = 4
-# 4 bits plus an 8-bit scale per 64 values and a float32 scale per 256 of these: QLoRA's double
-# quantization
+# QLoRA's double quantization: 4 bits, an 8-bit scale per 64, a float32 scale per 256 of these
 _NF4 = 0.5 + 1 / 64 + _FLOAT / (64 * 256)
-# Logits that a loss computes at a time: 2^25 are 128 MiB in float32, or 265 positions of LLaDA's
-# vocabulary. Enough to fill a GPU; a small model needs one chunk.
+# Logits per chunk of a loss: 128 MiB in float32, 265 positions of LLaDA; enough to fill a GPU.
 LOGITS_TOGETHER = 2**25
 
 

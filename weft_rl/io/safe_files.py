@@ -1,7 +1,6 @@
 """Reading files from untrusted folders: regular files of plausible size, or UserError.
 
-A FIFO or device blocks or never ends, a sparse file fills the memory, and deeply nested JSON or
-YAML exhausts the stack of recursive code."""
+A FIFO never ends, a sparse file fills the memory, and deeply nested JSON exhausts the stack."""
 
 import json
 import re
@@ -54,9 +53,7 @@ def read_text(path: Path, fix: str = _COPY, limit: int = MAX_BYTES) -> str:
 
 
 def read_json(path: Path, fix: str = _COPY, limit: int = MAX_BYTES) -> Any:
-    """Return the value of a JSON file.
-
-    Raises UserError as read_text, and for malformed or too deeply nested JSON."""
+    """Return the value of a JSON file, not nested too deeply. Raises UserError as read_text."""
     text = read_text(path, fix, limit)
     try:
         return _require_shallow(json.loads(text))
@@ -72,8 +69,8 @@ def read_yaml(path: Path, fix: str = _REPAIR) -> Any:
 def parse_yaml(text: str, path: Path, fix: str = _REPAIR) -> Any:
     """Parse the text of a YAML file.
 
-    Raises UserError naming the file for malformed or too deeply nested YAML, and for aliases, which
-    can expand to any amount of text."""
+    Raises UserError for malformed or deeply nested YAML, and for aliases, which may expand
+    endlessly."""
     try:
         return _require_shallow(yaml.load(text, _Loader))
     # ValueError: a number or date that Python cannot represent
@@ -89,9 +86,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_lines(path: Path, fix: str = _REPAIR) -> Iterator[str]:
-    """Yield the lines of a regular text file with their line ends.
-
-    Raises UserError for any other file, and for a line of implausible length."""
+    """Yield the lines of a regular text file with line ends. Raises UserError for overlong lines."""
     regular_size(path, fix)
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), ""), 1):
@@ -101,9 +96,7 @@ def read_lines(path: Path, fix: str = _REPAIR) -> Iterator[str]:
 
 
 def check_model_folder(folder: Path) -> None:
-    """Raise UserError unless a model folder's files are regular and of plausible size.
-
-    Settings that request implausibly large tables are rejected too."""
+    """Raise UserError unless a model folder's files and table sizes are plausible."""
     for path in sorted(folder.iterdir()):
         if _MODEL_FILES.fullmatch(path.name):
             size = regular_size(path)

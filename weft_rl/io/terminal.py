@@ -1,7 +1,4 @@
-"""Escaping of untrusted text for terminals: names, values and completions in any output.
-
-Text is escaped only at output: `guarded` wraps stdout and stderr of a command, and `Console` is
-rich's console with the same rule."""
+"""Escaping of untrusted text for terminals, at output only."""
 
 import re
 import sys
@@ -13,8 +10,7 @@ import rich.console
 from rich.segment import Segment
 from rich.text import Text
 
-# Control characters except line feed and tab, Unicode line separators, bidirectional controls, and
-# lone surrogates, which cannot be encoded.
+# Control characters except \n and \t, line separators, bidirectional controls, lone surrogates.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -23,9 +19,7 @@ _PROGRESS = re.compile(r"\r(?!\n)|\n*(?:\x1b\[A)+\Z")
 
 
 def escape(text: str) -> str:
-    """Escape every character that could control a terminal, such as \\x1b.
-
-    Line feeds, tabs and the printable characters of all scripts stay."""
+    """Escape control characters as \\x1b, but not line feeds, tabs and printable characters."""
     return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
@@ -35,8 +29,6 @@ def one_line(text: str) -> str:
 
 
 class _Guarded:
-    """A text stream whose writes are escaped."""
-
     def __init__(self, stream: TextIO, keep: re.Pattern[str] | None) -> None:
         self.rich_proxied_file = stream  # rich's name for it: `Console` escapes by itself
         self._keep = keep
@@ -66,7 +58,7 @@ def _encodable(text: str, stream: Any) -> str:
 def guarded() -> Generator[None]:
     """Escape everything written to stdout and stderr, including warnings and logs.
 
-    After an exception the streams stay guarded, because the interpreter prints its traceback."""
+    After an exception the streams stay guarded for the interpreter's traceback."""
     before = sys.stdout, sys.stderr
     sys.stdout = cast(TextIO, _Guarded(sys.stdout, None))
     sys.stderr = cast(TextIO, _Guarded(sys.stderr, _PROGRESS))

@@ -11,11 +11,10 @@ from weft_rl.families.llada import FIXED, KINDS, fields
 
 
 class LLaDAConfig(PreTrainedConfig):
-    """Architecture of a masked diffusion language model of the LLaDA family.
+    """Architecture of a masked diffusion language model; the defaults are LLaDA-8B's.
 
-    The defaults are LLaDA-8B's; `rope=False` uses learned position embeddings. Upstream's names
-    (`attribute_map`) work too. Raises ValueError for unsupported upstream options.
-    Source: the published configuration of LLaDA-8B."""
+    `rope=False`: learned position embeddings. Upstream's names (`attribute_map`) work too. Raises
+    ValueError for unsupported upstream options. Source: the published configuration."""
 
     model_type = "llada"
     attribute_map: ClassVar[dict[str, str]] = {
@@ -63,9 +62,7 @@ class LLaDAConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Read a config.json of either layout; fields without effect are dropped.
-
-        Raises UserError as `families.llada.fields` does."""
+        """Read a config.json of either layout. Raises UserError as `families.llada.fields` does."""
         return super().from_dict(metadata(config_dict) | fields(config_dict), **kwargs)
 
     @property

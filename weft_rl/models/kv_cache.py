@@ -11,9 +11,8 @@ from torch import Tensor
 class Cache:
     """Storage of keys and values, and the part that one forward pass reads and writes.
 
-    positions=None: the batch holds complete sequences and fills the cache. Otherwise it holds a
-    window of some rows, whose keys and values overwrite the cached ones at its positions. Keys are
-    cached after rotation."""
+    positions=None: complete sequences fill the cache. Otherwise the batch is a window of some rows,
+    whose keys and values overwrite the cached ones. Keys are cached after rotation."""
 
     keys: Tensor  # (layers, N, H, L, d), written in place
     values: Tensor  # (layers, N, H, L, d)

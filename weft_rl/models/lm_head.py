@@ -1,6 +1,4 @@
-"""Chunked vocabulary head: the logits of all positions can dominate memory.
-
-C positions, D hidden size, V vocabulary."""
+"""Chunked vocabulary head (C positions, D hidden size, V vocabulary); saves memory of logits."""
 
 from collections.abc import Callable
 from math import prod
@@ -11,8 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from weft_rl.families.shape import LOGITS_TOGETHER
 
-# Maps the logits (..., c, V) of c positions and the first position's index to (..., c, *). Called
-# again in the backward pass.
+# (..., c, V) logits and the first position's index to (..., c, *); rerun in the backward pass.
 LogitsFn = Callable[[Tensor, int], Tensor]
 # Positions to compute: (K,) or (B, K) long, or rows and positions, (M,) each.
 LogitsToKeep = Tensor | tuple[Tensor, Tensor] | None

@@ -71,9 +71,8 @@ def load_model(
 ) -> PreTrainedModel:
     """Load the model of a folder or Hub id; adapters are merged into their base in float32.
 
-    nf4: 4-bit linear layers, the rest in dtype; an adapter stays unmerged, as in training. Peak
-    memory: the model in dtype and one float32 matrix. Raises UserError for an unsupported model,
-    before loading weights if possible."""
+    nf4: 4-bit linear layers, the rest in dtype, adapters unmerged, as in training. Peak memory: the
+    model in dtype and one float32 matrix. Raises UserError for an unsupported model."""
     folder = resolve_checkpoint(place)
     with _foreign_files(f"model={place}: cannot load the model"):
         if nf4 and (folder / ADAPTER).exists():
@@ -103,9 +102,7 @@ def load_model(
 def _load_streamed(
     folder: Path, device: torch.device, dtype: torch.dtype, updates: Mapping[str, list[Update]]
 ) -> PreTrainedModel:
-    """Create a model on its device and load it tensor by tensor, merging updates.
-
-    from_pretrained would hold both the mapped files and the model when it converts the dtype."""
+    """Load tensor by tensor: from_pretrained would hold both the mapped files and the model."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     # the state prevents sharding by transformers after a stage with ZeRO-3
     with no_init_weights(), set_zero3_state(), device:
@@ -140,9 +137,7 @@ def four_bits(device: torch.device) -> BitsAndBytesConfig:
 
 @contextmanager
 def _foreign_files(problem: str) -> Generator[None]:
-    """Convert library exceptions for damaged files into UserError, except out of memory.
-
-    Any type may occur: the tokenizers library raises plain Exception."""
+    """Convert library exceptions, of any type, into UserError, except out of memory."""
     try:
         yield
     except UserError:
@@ -159,8 +154,7 @@ def with_lora(
 ) -> PreTrainedModel | PeftModel:
     """Return the model with a new adapter drawn from the seed, or unchanged for lora.r = 0.
 
-    The adapter stores `base` relative to `output`, its checkpoint folder. Raises UserError for
-    target names without a module."""
+    The adapter stores `base` relative to `output`. Raises UserError for unknown targets."""
     if lora.r == 0:
         return model
     if isinstance(model, PeftModel):
@@ -179,8 +173,7 @@ def with_lora(
         if target not in linear.values():
             names = ", ".join(sorted(set(linear.values())))
             raise UserError(f"{lora.prefix}targets: no module is named {target}; use {names}")
-    # PEFT reads the base's name from the model, which keeps its original folder's name: an adapter
-    # on a merged adapter would name the wrong base
+    # PEFT takes the base's name from the model, which would be wrong for an adapter on a merged one
     model.name_or_path = _base_path(base, output)
     targets = [name for name, last in linear.items() if last in lora.targets]
     config = PeftLoraConfig(
@@ -202,10 +195,7 @@ def _sort_config(model: PeftModel) -> PeftModel:
 
 
 def _base_path(base: str, output: Path) -> str:
-    """Base name for the adapter at `output` (run/checkpoints/stage/step).
-
-    A base inside the run is relative, so that the run can be moved; others are absolute or Hub ids.
-    """
+    """Relative for a base inside the run, so that the run can be moved; else absolute or Hub id."""
     if not Path(base).is_dir():
         return base
     folder, output = Path(base).resolve(), output.resolve()
@@ -214,9 +204,7 @@ def _base_path(base: str, output: Path) -> str:
 
 
 def fresh_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
-    """Return a float32 model with random weights drawn from the seed alone.
-
-    Matrices are normal with the configuration's initializer_range; norms are one."""
+    """Return a float32 model with random weights from the seed: normal matrices, norms of one."""
     generator = torch.Generator().manual_seed(seed)
     # transformers initializes from the global random state, which is restored
     with torch.random.fork_rng(), set_zero3_state():

@@ -65,9 +65,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Return the bytes available without swapping, within the cgroup v2 limits.
-
-    root: parent of /proc and /sys."""
+    """Return the bytes available without swapping, within cgroup v2 limits."""
     free = [psutil.virtual_memory().available]
     mount, own = root / "sys/fs/cgroup", root / "proc/self/cgroup"
     paths = [line[3:] for line in _text(own).splitlines() if line.startswith("0::")]

@@ -16,9 +16,7 @@ from weft_rl.models.lm_head import LogitsFn, LogitsToKeep, VocabularyHead
 
 
 class DreamConfig(Qwen2Config):
-    """Architecture of the Dream family under Qwen2's names.
-
-    The special ids are Dream-7B's. Source: the published configuration."""
+    """Qwen2's fields with Dream-7B's special ids. Source: the published configuration."""
 
     model_type = "Dream"
 
@@ -30,9 +28,7 @@ class DreamConfig(Qwen2Config):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Read a config.json of either layout; fields without effect are dropped.
-
-        Raises UserError as `families.dream.fields` does."""
+        """Read a config.json of either layout. Raises UserError as `families.dream.fields` does."""
         return super().from_dict(metadata(config_dict) | fields(config_dict), **kwargs)
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -51,9 +47,8 @@ class DreamConfig(Qwen2Config):
 def source_positions(length: int, attention_mask: Tensor | None, device: torch.device) -> Tensor:
     """Return the position whose output predicts each position: (B or 1, L) long.
 
-    The base is a next-token predictor: the output at i - 1 predicts position i, and the first
-    visible position of a row predicts itself.
-    attention_mask (B, L) or None. Source: Dream's published sampler."""
+    That is i - 1 for position i, but a row's first visible position predicts itself. attention_mask
+    (B, L) or None. Source: Dream's published sampler."""
     positions = torch.arange(length, device=device)
     before = (positions - 1).clamp(min=0)[None]
     if attention_mask is None:
@@ -74,8 +69,7 @@ def rotary_positions(attention_mask: Tensor | None) -> Tensor | None:
 class DreamForMaskedLM(Qwen2PreTrainedModel):
     """Bidirectional predictor of every token: the logits at position i are for token i.
 
-    Only this class handles the family's shift: samplers, estimators and losses see aligned logits.
-    Source: Dream (architecture, tensor names)."""
+    Only this class handles the family's shift. Source: Dream (architecture, tensor names)."""
 
     config_class = DreamConfig
 
@@ -100,13 +94,11 @@ class DreamForMaskedLM(Qwen2PreTrainedModel):
     ) -> MaskedLMOutput:
         """Return the logits of every position, or of `logits_to_keep` only.
 
-        input_ids (B, L) long; attention_mask (B, L), 0 hides a position from all others;
-        logits_to_keep: positions, (K,) or (B, K) long, or (rows, positions), (M,) each. Returns
-        logits (B, L, V), (B, K, V) or (M, V), or chunked values of `logits_fn`.
-        Raises ValueError for an attention_mask of another shape and L > max_position_embeddings."""
+        input_ids (B, L) long; attention_mask (B, L), 0 hides a position; logits_to_keep (K,) or (B,
+        K) long, or (rows, positions), (M,) each. Returns logits (B, L, V), (B, K, V) or (M, V), or
+        chunked values of `logits_fn`. Raises ValueError as check_inputs."""
         batch, length = input_ids.shape
         check_inputs(self.config, attention_mask, batch, length)
-        # without a mask, attention takes its fast path
         if attention_mask is not None and attention_mask.all():
             attention_mask = None
         x = self.model(

@@ -1,8 +1,7 @@
-"""LLaDA's network: a Llama-like transformer without a causal mask.
+"""LLaDA's network, a Llama-like transformer without a causal mask, under upstream's tensor names.
 
-Modules use upstream's tensor names, so that its checkpoints and adapters load unchanged. B batch, L
-sequence, W cache window, D hidden, H heads, d head width, K kept positions, M single positions, V
-vocabulary."""
+B batch, L sequence, W cache window, D hidden, H heads, d head width, K kept positions, M single
+positions, V vocabulary."""
 
 from typing import Any
 
@@ -21,9 +20,7 @@ from weft_rl.models.lm_head import LogitsFn, LogitsToKeep, VocabularyHead
 
 
 def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device) -> Tensor:
-    """Return the angles of rotary positions 0 .. length-1: (L, d) float32, two equal halves.
-
-    Source: RoFormer, in the half-split layout of Llama."""
+    """Return angles of positions 0 .. length-1: (L, d) float32, equal halves. Source: RoFormer."""
     # float32 for every model dtype: bfloat16 does not distinguish positions 256 and 257
     exponent = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
     # as upstream: dividing by theta^e rounds differently, up to 0.4 of a logit in bfloat16
@@ -119,9 +116,7 @@ class LLaDAModel(nn.Module):
 
 
 class LLaDAForMaskedLM(PreTrainedModel):
-    """Bidirectional predictor of every token: the logits at position i are for token i, unshifted.
-
-    Source: LLaDA (architecture, tensor names)."""
+    """Bidirectional predictor: the logits at position i are for token i. Source: LLaDA."""
 
     config_class = LLaDAConfig
     base_model_prefix = "model"
@@ -163,10 +158,9 @@ class LLaDAForMaskedLM(PreTrainedModel):
         """Return the logits of every position, or of `logits_to_keep` only.
 
         input_ids (B, L) long, or (B, W) with a cache window; attention_mask (B, L), 0 hides a
-        position from all others (a bool mask is always applied); logits_to_keep: positions in
-        input_ids, (K,) or (B, K), or (rows, positions), (M,) each. Returns logits (B, L, V), (B, K,
-        V) or (M, V), or chunked values of `logits_fn`.
-        Raises ValueError for an attention_mask of another shape and L > max_position_embeddings."""
+        position; logits_to_keep: positions in input_ids, (K,) or (B, K), or (rows, positions), (M,)
+        each. Returns logits (B, L, V), (B, K, V) or (M, V), or chunked values of `logits_fn`.
+        Raises ValueError as check_inputs."""
         positions = None if cache is None else cache.positions
         length = input_ids.shape[1] if cache is None else cache.keys.shape[3]
         check_inputs(self.config, attention_mask, len(input_ids), length)
@@ -219,8 +213,7 @@ class LLaDAForMaskedLM(PreTrainedModel):
 
 def _visible(attention_mask: Tensor | None) -> Tensor | None:
     """Positions that every layer may attend to: (B, 1, 1, L) bool; None for all."""
-    # without a mask, attention takes its fast path. all() synchronizes the device, so a sampler
-    # passes a bool mask to skip it
+    # without a mask, attention takes its fast path; all() synchronizes, so samplers pass bool
     if attention_mask is None or (attention_mask.dtype != torch.bool and attention_mask.all()):
         return None
     return attention_mask.bool()[:, None, None, :]

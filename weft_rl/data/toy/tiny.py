@@ -1,8 +1,8 @@
 """Training texts of the tiny model: a careless teacher, then clean traces.
 
-The pretraining teacher fills each Sudoku row with its missing digits; other grids show the column
-and box rules; most answers have no tags. The cold start has no Sudoku. RL must therefore learn the
-format first, then the column and box rules of Sudoku."""
+The teacher fills Sudoku rows with missing digits, other grids show the column and box rules, and
+most answers have no tags. The cold start has no Sudoku. RL must learn the format, then the rules.
+"""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -17,15 +17,12 @@ from weft_rl.rewards.sudoku_grid import is_solved
 from weft_rl.seeding import seed_for
 
 Rng = np.random.Generator
-# Prompt, reasoning, answer.
-Solved = tuple[str, str, str]
+Solved = tuple[str, str, str]  # prompt, reasoning, answer
 
 _BLANKS = 8  # empty cells, as in the published puzzles
-# Share of teacher answers in ascending order: a habit that RL must unlearn. Random order would be
-# wrong about as often without being a habit.
+# Teacher answers in ascending order: a habit that RL must unlearn, unlike random order.
 _ASCENDING = 0.8
-# Share of pretraining answers without tags, so that the cold start teaches the format. At 0.6 the
-# base model still wrote tags for a quarter of the puzzles.
+# Pretraining answers without tags. At 0.6 the base model wrote tags for a quarter of the puzzles.
 _PLAIN = 0.7
 # With 16 answer cells and the tags, these fill the 32-token canvas.
 _NAMED_CELLS = 4
@@ -67,9 +64,7 @@ def latin_grid(rng: Rng) -> str:
 
 
 def bands_grid(rng: Rng) -> str:
-    """Return a grid that satisfies rows and boxes but not all columns.
-
-    There are 8,928, too many to memorize, unlike Latin squares."""
+    """Return a grid with valid rows and boxes but not columns: 8,928, too many to memorize."""
     grid: list[str] = []
     for _ in range(2):
         upper = rng.permutation(list("1234"))
@@ -118,7 +113,6 @@ def _order(rng: Rng) -> Solved:
 
 
 def _countdown(rng: Rng) -> Solved:
-    """An expression of the three numbers; half of them miss the target."""
     numbers = [int(number) for number in rng.integers(1, 10, 3)]
     first, second, third = (numbers[i] for i in rng.permutation(3))
     one, two = ("+-*"[i] for i in rng.integers(0, 3, 2))

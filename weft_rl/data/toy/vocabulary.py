@@ -7,7 +7,6 @@ BOS, EOS, EOT, MASK, UNKNOWN = (
     "<|mdm_mask|>",
     "<|unknown|>",
 )
-# Cell names in row-major order.
 CELL_NAMES = [f"r{row}c{column}" for row in range(1, 5) for column in range(1, 5)]
 HEADERS = [f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ("user", "assistant")]
 _TAGS = ["<reasoning>", "</reasoning>", "<answer>", "</answer>"]
