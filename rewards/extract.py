@@ -36,9 +36,7 @@ def before_end(text: str) -> str:
 
 
 def tagged_answer(text: str) -> str | None:
-    """Return the last closed <answer>, else the text after the last open tag, or None.
-
-    An open tag counts because a completion may be truncated after its answer."""
+    """Return the last closed <answer>, else the text after an open tag (truncation), or None."""
     start = text.rfind(_OPEN)
     if start < 0:
         return None
@@ -80,9 +78,7 @@ def _content(text: str, box: re.Match[str]) -> str | None:
 
 
 def answer_text(completion: str) -> str | None:
-    r"""Return the answer tag's content without \boxed{}, else the last box, or None.
-
-    Text after the first end token is ignored."""
+    r"""Return the answer tag's content without \boxed{}, else the last box; None without either."""
     text = before_end(completion)
     answer = tagged_answer(text) or ""
     if "box" in answer:

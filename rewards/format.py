@@ -52,9 +52,7 @@ def integer(completion: str, **_: Any) -> float:
 
 
 def boxed_answer(completion: str, **_: Any) -> float:
-    r"""Return 0.5 for a non-blank answer tag plus 0.5 for a \boxed{} inside it.
-
-    d1 misspells \boxed and gives every completion a quarter of the maximum."""
+    r"""Return 0.5 for a non-blank answer tag plus 0.5 for a \boxed{} inside it."""
     inside = tagged_answer(before_end(completion))
     if inside is None or not inside.strip():
         return 0.0

@@ -1,6 +1,4 @@
-r"""GSM8K rewards: one number, compared by exact value.
-
-Example: for "#### 1,000", "\boxed{\$1{,}000}", "1000.0" and "= 1000 dollars" are correct."""
+r"""GSM8K rewards: one number, compared by exact value: "1000.0" matches "#### 1,000"."""
 
 import re
 from fractions import Fraction
@@ -43,9 +41,7 @@ _OPERATION = re.compile(
 
 
 def exact(completion: str, answer: str | float | None, **_: Any) -> float:
-    """Return 1 if the completion states the number of `answer` and no other, else 0.
-
-    answer: a number, None, or text whose part after #### counts, as in the data set."""
+    """Return 1 if the completion states only the number of `answer` (after any ####), else 0."""
     given = answer_text(completion)
     value = None if given is None else number(given)
     return float(value is not None and value == gold(answer))

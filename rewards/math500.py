@@ -1,6 +1,4 @@
-r"""MATH rewards: the answer in \boxed{}, compared as text, then by value.
-
-Example: "1.5", "3/2" and "\dfrac32" are correct for \frac{3}{2}."""
+r"""MATH rewards: \boxed{} compared as text, then by value: "1.5" and "3/2" match \frac{3}{2}."""
 
 import re
 from collections.abc import Callable, Generator

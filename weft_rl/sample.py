@@ -197,9 +197,7 @@ def _generate(
 
 
 def draw_grid(puzzle: str, completion: str) -> Table:
-    """Draw the answer of a completion: clues bold, correct cells green, wrong cells red.
-
-    Cells without a digit are dots; without an answer only the clues are drawn."""
+    """Draw an answer: clues bold, correct cells green, wrong cells red, missing digits as dots."""
     answer = answer_digits(completion)
     digits = answer[:CELLS].ljust(CELLS, "·") if answer else puzzle.replace("0", "·")
     keys = completions(puzzle)

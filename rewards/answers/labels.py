@@ -1,6 +1,4 @@
-r"""Labels of an answer besides its value: unit, percent sign, number base.
-
-Example: 7\text{ m} differs from 7\text{ cm} and 7\text{ m}^2; a missing unit matches any unit."""
+r"""Labels of an answer: unit, percent sign, number base; a missing unit matches any unit."""
 
 import re
 from collections import Counter

@@ -1,6 +1,4 @@
-r"""LaTeX normalization: "½", \dfrac12, \frac {1}{2} and {\bf \tfrac{1}2} become \frac{1}{2}.
-
-Unicode becomes commands; redundant groups, fonts, colors, sizes and spaces are dropped."""
+r"""LaTeX normalization: "½", \dfrac12, \frac {1}{2} and {\bf \tfrac{1}2} become \frac{1}{2}."""
 
 import re
 import unicodedata
@@ -8,7 +6,6 @@ import unicodedata
 # Deeper than any answer; keeps nested braces below Python's recursion limit.
 _DEEPEST = 40
 _TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|[0-9]+|\s+|.", re.DOTALL)
-# Plain text in a formula font: letters without digits or commands.
 _TEXTUAL = re.compile(r"[^0-9\\]*[A-Za-z][^0-9\\]*")
 _ENDS_IN_COMMAND = re.compile(r"\\[A-Za-z]+$")
 

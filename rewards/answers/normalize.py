@@ -1,6 +1,4 @@
-r"""Normalization of final answers; every task uses it.
-
-Example: "$\mathbf{3\tfrac12}$.", "3½" and "3 1/2" all become "\frac{7}{2}"."""
+r"""Normalization of answers: "$\mathbf{3\tfrac12}$.", "3½" and "3 1/2" all become "\frac{7}{2}"."""
 
 import re
 from fractions import Fraction
@@ -25,7 +23,6 @@ _PUNCTUATION_BEFORE = re.compile(
     r"^(?:[\s=:;,]|\\(?:approx|therefore|implies|Rightarrow|to)(?![a-z]))+"
 )
 _PUNCTUATION_AFTER = re.compile(r"(?:[\s.,;:?]|(?<![0-9a-zA-Z)}\]])!)+$")
-# Command names without a backslash.
 _NAMES = re.compile(
     r"(?<![A-Za-z\\{])(pi|theta|alpha|beta|gamma|delta|lambda|sigma|omega|phi|infty|sqrt|sin|cos|tan"
     r"|cot|sec|csc|arcsin|arccos|arctan|log|ln|pm|cdot|cup|cap|emptyset)(?![A-Za-z])"

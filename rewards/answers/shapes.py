@@ -1,6 +1,4 @@
-r"""Structure of a normalized answer: list, tuple, interval, set, matrix, equation, inequality.
-
-Elements stay text. Example: "x<3 or x\ge 5" is the union of (-\infty,3) and [5,\infty) for x."""
+r"""Structure of a normalized answer: "x<3 or x\ge 5" is a union of two intervals of x."""
 
 import re
 from collections.abc import Collection
@@ -9,7 +7,6 @@ from typing import Literal
 
 from weft_rl.rewards.answers.labels import Unit, labeled
 
-# Brackets and separators outside command names.
 _MARK = re.compile(
     r"\\[{}]|\\(?:langle|rangle|lfloor|rfloor|lceil|rceil)(?![a-z])|\\(?:cup|pm|mp|le|ge|ne|in|approx)"
     r"(?![a-zA-Z])|\\text\{ ?(?:and|or) ?\}|\\text\{[^{}]*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"

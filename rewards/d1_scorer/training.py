@@ -23,9 +23,7 @@ _MISSPELT_BOX = "\boxed"  # d1 writes "\boxed" in a non-raw Python string: a bac
 
 
 def gsm8k_correct(completion: str, answer: str | float | None, **_: Any) -> float:
-    """Return 2 if the answer text equals the part of `answer` after ####, else 0.
-
-    answer: the data set's text, or the number as text or number. None is never correct."""
+    """Return 2 if the answer text equals `answer` (the part after any ####), else 0."""
     if answer is None:
         return 0.0
     truth = answer if isinstance(answer, str) else f"{answer:.15g}"

@@ -1,6 +1,4 @@
-"""Conversion of a checkpoint between layouts.
-
-Weights are copied bit by bit through a fixed-size buffer; adapters are merged matrix by matrix."""
+"""Bit-exact conversion of a checkpoint between layouts, through a fixed-size buffer."""
 
 import json
 import os

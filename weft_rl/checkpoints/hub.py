@@ -12,7 +12,9 @@ _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never 
 
 
 def resolve_checkpoint(place: str, *, weights: bool = True) -> Path:
-    """Return the local folder of a path, run or Hub id (downloaded), or raise UserError."""
+    """Return the folder of a path, run or Hub id (downloaded, optionally without weights).
+
+    Raises UserError if it is unavailable."""
     if Path(place).is_dir():
         return Path(checkpoint_of(place))
     patterns = [name for name in _PATTERNS if weights or name != "*.safetensors"]

@@ -67,9 +67,7 @@ def json_rows(path: Path, file: Any, columns: Collection[str] | None) -> Iterato
 
 
 def text_lines(path: Path, file: IO[bytes]) -> Iterator[str]:
-    """Yield the lines of an open file, with bytes that are not UTF-8 as surrogates.
-
-    Raises UserError for a line longer than LONGEST."""
+    """Yield lines with non-UTF-8 bytes as surrogates. Raises UserError for one over LONGEST."""
     for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), 1):
         if len(line) == LONGEST:
             raise UserError(

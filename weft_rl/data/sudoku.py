@@ -1,6 +1,4 @@
-"""4x4 Sudoku: puzzles with unique solutions and a leak-free split.
-
-Digit relabeling partitions the 288 grids into 12 orbits of 24; whole orbits are held out."""
+"""4x4 Sudoku with unique solutions; the split holds out whole orbits under digit relabeling."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -49,9 +47,7 @@ def is_held_out(grid: str) -> bool:
 
 
 def fill_rows(puzzle: str, order: Callable[[list[str]], Sequence[str]] = sorted) -> str:
-    """Fill each row's empty cells with its missing digits, ignoring columns and boxes.
-
-    order: reorders the ascending missing digits, which fill the row from left to right."""
+    """Fill each row's empty cells with its missing digits in `order`, from left to right."""
     grid = ""
     for start in range(0, CELLS, SIZE):
         row = puzzle[start : start + SIZE]
@@ -92,9 +88,7 @@ def _puzzles(split: Split, blanks: int) -> NDArray[np.uint16]:
 
 @cache
 def _unique_masks(grid: str, blanks: int) -> NDArray[np.int64]:
-    """(M,) masks of cells whose removal keeps the solution unique.
-
-    A second grid fits if all cells where it differs are empty. An orbit's masks are equal."""
+    """(M,) masks of cells whose removal keeps the solution unique; equal within an orbit."""
     places = 1 << np.arange(CELLS)
     differing = ((_table() != _table()[solved_grids().index(grid)]) * places).sum(axis=1)
     masks = np.arange(1 << CELLS)

@@ -19,7 +19,6 @@ Split = Literal["train", "test"]
 Fields = Mapping[str, Any]
 Prompt = Callable[[Fields], str]
 
-# Completions for testing a task's rewards before a run.
 _TRIED = ("", "<answer>1</answer>", "no answer")
 
 

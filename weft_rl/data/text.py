@@ -1,6 +1,4 @@
-"""Encoding and decoding of text for all stages.
-
-Special tokens spelled in user text are ordinary text; only the chat template's are special."""
+"""Encoding and decoding; special tokens spelled in user text are encoded as ordinary text."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -28,9 +28,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def family_of(config: Mapping[str, Any], place: Path) -> tuple[Family, bool]:
-    """Return the family of a config.json, and whether it is in transformers' layout.
-
-    Raises UserError for an unknown model_type, or a shared one without the family's name."""
+    """Return a config.json's family and whether its layout is transformers'. Raises UserError."""
     model_type, name = config.get("model_type"), config.get(FAMILY)
     # a causal Llama or Qwen2 has the same names but is another model
     transformers_type = model_type if config.get("is_causal") is False else None

@@ -35,9 +35,8 @@ _IGNORED = ("sliding_window", "max_window_layers", "layer_types")
 
 
 def fields(config: Config) -> dict[str, Any]:
-    """Return the fields that define the network, under transformers' names, from either layout.
-
-    `rope_scaling` holds scaled rotary positions. Raises UserError as fields.read_fields."""
+    """Return the network's fields under transformers' names, from either layout, or raise
+    UserError."""
     for name in SIZE_FIELDS:
         if name not in config:
             raise missing(name)

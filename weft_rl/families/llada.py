@@ -76,14 +76,12 @@ FIXED: dict[str, Any] = {
     **{"block_group_size": 1, "block_type": "llama", "layer_norm_type": "rms"},
     **{"layer_norm_with_affine": True, "rope_full_precision": True},
 }
-# Upstream options of unsupported variants.
 _IGNORED = ("alibi_bias_max", "attention_layer_norm_with_affine", "tie_word_embeddings")
 
 
 def fields(config: Config) -> dict[str, Any]:
-    """Return the fields that define the network, under transformers' names, from either layout.
-
-    Raises UserError for fields of another network, and for missing fields of a published file."""
+    """Return the network's fields under transformers' names, from either layout, or raise
+    UserError."""
     is_published, is_llama = "d_model" in config, config.get("model_type") == "llama"
     required = _REQUIRED if is_published else ()
     if is_llama:

@@ -21,7 +21,6 @@ _MAX_DEPTH = 64  # config.yaml and eval.json nest 6 deep, tokenizer.json 8
 _TABLES = ("num_labels", "extra_ids", "num_hidden_layers", "n_layers", "num_experts")
 _MAX_TABLE = 100_000
 _HUGE = 1e100  # sums and squares of smaller numbers are finite
-# Files in a model folder that libraries open.
 _MODEL_FILES = re.compile(r".*\.(json|safetensors|txt|model|jinja)")
 _COPY, _REPAIR = "copy it again", "repair or remove it"
 
@@ -86,7 +85,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_lines(path: Path, fix: str = _REPAIR) -> Iterator[str]:
-    """Yield the lines of a regular text file with line ends. Raises UserError for overlong lines."""
+    """Yield the lines of a regular text file with line ends. Raises UserError for long lines."""
     regular_size(path, fix)
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), ""), 1):

@@ -56,9 +56,7 @@ def _encodable(text: str, stream: Any) -> str:
 
 @contextmanager
 def guarded() -> Generator[None]:
-    """Escape everything written to stdout and stderr, including warnings and logs.
-
-    After an exception the streams stay guarded for the interpreter's traceback."""
+    """Escape everything written to stdout and stderr, including a final traceback."""
     before = sys.stdout, sys.stderr
     sys.stdout = cast(TextIO, _Guarded(sys.stdout, None))
     sys.stderr = cast(TextIO, _Guarded(sys.stderr, _PROGRESS))

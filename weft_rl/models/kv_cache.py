@@ -20,7 +20,7 @@ class Cache:
     positions: Tensor | None  # (B, W) long, positions of the batch's tokens
 
     def exchange(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the keys and values that a layer attends to: (B, H, L, d) each.
+        """Return a layer's keys and values, (B, H, L, d) each.
 
         keys, values: the layer's new ones, (B, H, W, d), or (B, H, L, d) of complete sequences."""
         return (

@@ -1,4 +1,4 @@
-"""Chunked vocabulary head (C positions, D hidden size, V vocabulary); saves memory of logits."""
+"""Vocabulary head in chunks, to save memory (C positions, D hidden size, V vocabulary)."""
 
 from collections.abc import Callable
 from math import prod

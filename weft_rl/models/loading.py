@@ -44,9 +44,7 @@ from weft_rl.runs.checksums import verify_weights
 
 
 def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a folder or Hub id, with the family's chat template.
-
-    Raises UserError if it is missing or does not match the model's vocabulary."""
+    """Load a tokenizer with the family's chat template, or raise UserError if it does not fit."""
     folder = resolve_checkpoint(place)
     check_model_folder(folder)
     is_model = (folder / "config.json").exists()  # an adapter folder has only a tokenizer

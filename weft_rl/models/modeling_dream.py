@@ -57,7 +57,7 @@ def source_positions(length: int, attention_mask: Tensor | None, device: torch.d
 
 
 def rotary_positions(attention_mask: Tensor | None) -> Tensor | None:
-    """Return positions that count only visible tokens, masked ones at 1: (B, L) long, or None.
+    """Return positions that count visible tokens, 1 where masked: (B, L) long or None.
 
     attention_mask (B, L) or None. Source: Dream's published sampler."""
     if attention_mask is None:

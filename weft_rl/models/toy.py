@@ -15,9 +15,7 @@ _INITIALIZER_RANGE = 0.1
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer with one token per symbol, and LLaDA's special tokens and chat template.
-
-    Text outside the vocabulary becomes one unknown token per character."""
+    """Return a tokenizer with a token per symbol, LLaDA's special tokens and chat template."""
     backend = Tokenizer(
         models.WordLevel({text: i for i, text in enumerate(SYMBOLS)}, unk_token=UNKNOWN)
     )
