@@ -47,8 +47,6 @@ def evaluate(text: str) -> tuple[Value, list[int]]:
 
 
 class _Parser:
-    """Recursive descent: sum of products of signed atoms."""
-
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens, self.at = tokens, 0
         self.numbers: list[int] = []

@@ -228,7 +228,10 @@ atexit.register(lambda: pool().close())
 
 
 def worker_main() -> None:
-    """Compare the parent's pairs; SIGPROF's default action kills the process on timeout."""
+    """Compare the pairs that the parent sends.
+
+    SIGPROF's default action kills the process on timeout, without Python code or a living parent.
+    """
     from weft_rl.rewards.answers.compare import same_value
     from weft_rl.rewards.answers.copied import is_copied
 

@@ -45,7 +45,7 @@ _STYLES: dict[str, PromptStyle] = {style: style for style in get_args(PromptStyl
 
 @dataclass(frozen=True)
 class SampleConfig(Block):
-    """Options of `sample` beside the sampler's."""
+    """Options of `sample` besides those of the sampler."""
 
     checkpoint: str = field(metadata=about("folder of a checkpoint, or of a run: its newest one"))
     prompt: str = field(metadata=about("text of the user, or the 16 digits of a puzzle, 0 empty"))

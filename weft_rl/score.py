@@ -75,12 +75,12 @@ def main(argv: Sequence[str]) -> int:
 def score_file(config: ScoreConfig) -> dict[str, Any]:
     """Return the verdicts and the score of a file.
 
-    Keys: task, strict, n (records scored), unit, correct and total (in that unit), score (percent:
-    mean over records; with strict=d1 100 correct / total), scores (per function of a user's task),
-    flags (counts), per_record (line or record number, correct, total, scores, flags), disagreements
-    (records where d1's scorer differs, with the reason; none when strict), broken (line and reason
-    of records that cannot be scored, excluded elsewhere). Raises UserError for an unreadable file,
-    no usable record, or a user's score outside [0, 1]."""
+    Keys: task, strict, n (records scored), unit, correct and total (in that unit). score: percent,
+    mean over records; with strict=d1 100 correct / total. scores: per function of a user's task.
+    flags: counts. per_record: line or record number, correct, total, scores, flags. disagreements:
+    records where d1's scorer differs, with the reason; none when strict. broken: line and reason of
+    records that cannot be scored, excluded elsewhere. Raises UserError for an unreadable file, no
+    usable record, or a user's score outside [0, 1]."""
     columns = _COLUMNS if config.task in JUDGES else None
     items = read_items(Path(config.generations), columns, allow_pipe=True)
     rows: list[dict[str, Any]] = []

@@ -29,7 +29,6 @@ _FORMULA = re.compile(
     r"\$\$([^$]+)\$\$|\$([^$]+)\$|\\\[((?:(?!\\\[).)+?)\\\]|\\\(((?:(?!\\\().)+?)\\\)", re.DOTALL
 )
 _PICTURE = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
-# Separators of formulas: words, ends of sentences and clauses.
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}|[?:;\n]|[.,](?![0-9])")
 _ROWS = re.compile(r"\\(?:begin|end)\{(?:align|gather|equation|split|eqnarray)(?:ed)?\*?\}")
 _PARTS = re.compile(r"\\\\|[=<>,;&]|\\[lg]eq?(?![a-z])|\\(?:text|mbox)\{[^{}]*\}")

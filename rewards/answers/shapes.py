@@ -15,7 +15,6 @@ _MARK = re.compile(
 _PAIRS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "\\langle": "\\rangle"}
 _PAIRS |= {"\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
 _SEPARATORS = (",", ";", "and", "or", r"\text{and}", r"\text{or}")
-# Direction of a sign and whether it allows equality.
 _SIGNS = {"<": ("<", False), ">": (">", False), r"\le": ("<", True), r"\ge": (">", True)}
 _RELATIONS = ("=", *_SIGNS, r"\ne", r"\in", r"\approx")
 _MATRIX = re.compile(r"\[?\(?\\begin\{(v?)matrix\}(.*)\\end\{v?matrix\}\)?\]?", re.DOTALL)
@@ -174,7 +173,6 @@ class _Shaper:
 
 
 def _split(text: str, separators: Collection[str]) -> tuple[list[str], list[str]]:
-    """Split at separators outside brackets; return the pieces and the separators."""
     pieces, marks, depth, start = [], [], 0, 0
     for match in _MARK.finditer(text):
         mark = match[0]

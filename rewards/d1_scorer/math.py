@@ -79,7 +79,7 @@ def gsm8k(completion: str, answer: float | None, **_: Any) -> float:
 
 
 def math_answer(completion: str) -> str | None:
-    r"""Return the text d1 compares: the last \boxed, else the whole text, else <answer>."""
+    r"""Return the text d1 compares: the last \boxed, else all of the text, else <answer>."""
     text = completion[:LONGEST]
     boxed = last_box(text)
     if boxed:
@@ -163,7 +163,7 @@ def _braced_fractions(text: str) -> str:
 
 
 def _slash_as_fraction(text: str) -> str:
-    """Rewrite a/b as a fraction. Raises ValueError if a side of a single slash is no integer."""
+    """Rewrite a/b as a fraction. Raises ValueError unless both sides are integers."""
     if text.count("/") != 1:
         return text
     upper, lower = map(int, text.split("/"))

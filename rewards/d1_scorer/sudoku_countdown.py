@@ -23,7 +23,7 @@ _END_OR_CLOSE = re.compile(rf"{_END.pattern}|{_CLOSE}")
 _FENCED = re.compile(r"```([\d\s]++)```")
 _BEFORE_CLOSE = re.compile(rf"(\d{{16}})\s*+{_CLOSE}")
 _SIXTEEN = re.compile(r"\b(\d{16})\b")
-# The look-behind avoids quadratic time on long digit rows.
+# Lookbehind avoids quadratic time on long digit rows.
 _EQUATION = re.compile(r"(?<![0-9+\-*/() ])([0-9+\-*/() ]++)=[0-9. ]")
 _ALLOWED = re.compile(r"[\d+\-*/().\s]+")
 
@@ -72,7 +72,7 @@ def sudoku(completion: str, puzzle: str, solution: str, **_: Any) -> float:
 
 
 def countdown_expression(text: str) -> str:
-    """Return the last box (<answer> if it is unclosed) or the whole text, cut at "= number"."""
+    """Return the last box (<answer> if it is unclosed) or the text, cut at "= number"."""
     text = text[:LONGEST]
     boxed = last_box(text)
     if boxed is None:

@@ -14,7 +14,6 @@ from weft_rl.io.safe_files import read_json, regular_size
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Floating dtypes of published weights. Integers would be quantized weights with separate scales.
 _FLOATING = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
-# Other weight formats, for messages.
 _OTHERS = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.h5", "*.msgpack")
 _MAX_NAMES = 4  # in a message
 

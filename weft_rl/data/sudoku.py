@@ -1,4 +1,4 @@
-"""4x4 Sudoku with unique solutions; the split holds out whole orbits under digit relabeling."""
+"""4x4 Sudoku with unique solutions; the split holds out entire orbits under digit relabeling."""
 
 from collections.abc import Callable, Sequence
 from functools import cache

@@ -45,8 +45,8 @@ class Task:
 def read_task(name: str, known: Sequence[str]) -> Task:
     """Return the TASK of a Python file; errors of its functions name the file and line.
 
-    Training rewards are not wrapped: a run tolerates some failures. known: built-in task names.
-    Raises UserError for a missing TASK or parts of the wrong type."""
+    Training rewards are not wrapped, because a run survives some failures. known: built-in task
+    names. Raises UserError for a missing TASK or parts of the wrong type."""
     path = Path(name)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if path.suffix != ".py" or not path.is_file() or spec is None or spec.loader is None:

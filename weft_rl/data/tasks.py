@@ -156,8 +156,8 @@ def held_out_records(
 ) -> list[Record]:
     """Return at most `count` evaluation records. Raises UserError if they cannot be read.
 
-    data: None for the task's own records (generated or from the Hub), "d1" for the 256 Sudoku
-    puzzles of d1's evaluation in its order, or, like rejects, as for load_records."""
+    data: None for the task's own records, generated or from the Hub. "d1" selects the 256 Sudoku
+    puzzles of d1's evaluation in its order. Other values and rejects: as for load_records."""
     if data == "d1":
         if task != "sudoku":
             raise UserError(f"eval.data=d1: is for task=sudoku, not task={task}; use published")

@@ -40,8 +40,9 @@ class Trace:
 def trace_of(row: Mapping[str, Any], source: str, think: Think = "rewrite") -> Trace:
     """Convert a record of any schema to a trace; the target of a chat is its last answer.
 
-    Raises ValueError for unknown columns, missing, empty or non-Unicode text, a chat that does not
-    end with an answer, and a <think> to rewrite that is unclosed, empty or without an answer."""
+    Raises ValueError for unknown columns, for missing, empty or non-Unicode text, and for a chat
+    without a final answer. Also for a <think> to rewrite that is unclosed, empty or without an
+    answer."""
     fitting = [(columns, parse) for columns, parse in _SCHEMAS.values() if row.keys() >= columns]
     if not fitting:
         known = "; ".join(f"{name}: {', '.join(sorted(c))}" for name, (c, _) in _SCHEMAS.items())

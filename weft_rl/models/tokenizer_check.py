@@ -32,7 +32,6 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def _mismatch(tokenizer: PreTrainedTokenizerBase, config: Config, family: Family) -> str | None:
-    """First difference between a tokenizer and a model, or None."""
     tokens, rows = tokenizer.get_vocab(), family.sizes(config).vocab_size
     count = max(tokens.values(), default=-1) + 1
     # embeddings are padded: LLaDA-8B has 115 more rows than tokens
@@ -44,7 +43,7 @@ def _mismatch(tokenizer: PreTrainedTokenizerBase, config: Config, family: Family
     candidates = {
         "mask_token_id": (family.mask_token,),
         "eos_token_id": (end,),
-        # published files store the end of text here, whatever their tokenizer has
+        # published files store the end of text here
         "bos_token_id": (tokenizer.bos_token, end),
         "pad_token_id": (tokenizer.pad_token, end),
     }
