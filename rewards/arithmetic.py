@@ -1,37 +1,32 @@
-"""Exact evaluation of small arithmetic expressions, without eval.
-
-Integers, + - * /, parentheses, a minus sign, and the LaTeX and Unicode forms of these."""
+"""Exact evaluation without eval: integers, + - * /, parentheses, unary minus, LaTeX and Unicode."""
 
 import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-# An expression over a handful of numbers is far below these bounds on time, memory and stack.
+# Bounds on time, memory and stack, far above a Countdown expression.
 _LONGEST, _DEEPEST, _MOST_DIGITS = 256, 32, 9
 
 _SPELLINGS = [
-    # cross, dots, star; obelus, division slash; minus sign, en dash
+    # multiplication; division; minus and en dash
     (re.compile("\\\\(?:times|cdot|ast)|[\u00d7\u00b7\u2219\u22c5\u2217]"), "*"),
     (re.compile("\\\\div|[\u00f7\u2215]"), "/"),
     (re.compile("[\u2212\u2013]"), "-"),
-    # sized parentheses, thin spaces, and the delimiters of a formula
+    # sized parentheses, thin spaces, math delimiters
     (re.compile(r"\\left|\\right|\\[,;!()\[\] ]|\$"), ""),
     (re.compile(r"\\[dt]frac"), r"\\frac"),
 ]
 _TOKEN = re.compile(r"\s*([0-9]+|\\frac|[-+*/(){}])")
 
-# A fraction only where one is: integers are ten times as fast.
-Value = int | Fraction
+Value = int | Fraction  # Fraction only where needed: integers are ten times faster
 
 
 class NotAnExpression(ValueError):
-    """The text is not an expression of the accepted form."""
+    """The text is not a supported expression."""
 
 
 def evaluate(text: str) -> tuple[Value, list[int]]:
-    """Return the exact value of an expression and the integers in it, in order.
-
-    Raises NotAnExpression for anything else: other operators, too long, too deep, division by 0."""
+    """Return the exact value of an expression and its integers in order. Raises NotAnExpression."""
     if len(text) > _LONGEST:
         raise NotAnExpression(f"longer than {_LONGEST} characters")
     for pattern, plain in _SPELLINGS:
@@ -52,8 +47,6 @@ def evaluate(text: str) -> tuple[Value, list[int]]:
 
 
 class _Parser:
-    """Recursive descent over the tokens: sum of products of signed atoms."""
-
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens, self.at = tokens, 0
         self.numbers: list[int] = []

@@ -1,6 +1,4 @@
-"""Reward for Countdown: an expression of given numbers, each used once, with a given value.
-
-Example: numbers [2, 3, 4], target 5: "<answer>2*4-3</answer>" is right."""
+"""Countdown rewards: an expression that uses each given number once and equals the target."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,14 +7,13 @@ from typing import Any
 from weft_rl.rewards.arithmetic import NotAnExpression, evaluate
 from weft_rl.rewards.extract import answer_text
 
-# Source: d1's Countdown reward, for an answer in the right place that is wrong.
-_ATTEMPT = 0.1
+_ATTEMPT = 0.1  # source: d1's Countdown reward for a wrong answer in the right place
 
 
 def is_right(expression: str, numbers: Sequence[int], target: int, *, lenient: bool) -> bool:
-    """Return whether the expression uses each number once and has exactly the target's value.
+    """Return whether the expression uses each number once and equals the target exactly.
 
-    lenient: one "= target" may follow, as d1's evaluation allows; the prompt forbids it."""
+    lenient: allow one trailing "= target", as in d1's evaluation; the prompt forbids it."""
     left, equals, right = expression.partition("=")
     try:
         value, used = evaluate(left)
@@ -28,7 +25,7 @@ def is_right(expression: str, numbers: Sequence[int], target: int, *, lenient: b
 
 
 def reward(completion: str, numbers: Sequence[int], target: int, **_: Any) -> float:
-    """Return 1 for a right expression alone, 0.1 for any other answer, 0 without an answer."""
+    """Return 1 for a correct expression alone, 0.1 for any other answer, 0 without an answer."""
     answer = answer_text(completion)
     if answer is None:
         return 0.0
@@ -36,6 +33,6 @@ def reward(completion: str, numbers: Sequence[int], target: int, **_: Any) -> fl
 
 
 def exact(completion: str, numbers: Sequence[int], target: int, **_: Any) -> float:
-    """Return 1 for a right expression, with or without "= target" behind it, else 0."""
+    """Return 1 for a correct expression, optionally followed by "= target", else 0."""
     answer = answer_text(completion)
     return float(answer is not None and is_right(answer, numbers, target, lenient=True))

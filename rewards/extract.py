@@ -1,22 +1,19 @@
-"""Extraction of the answer from a completion; every task uses it.
-
-Example: "<reasoning> r1c2=4</reasoning><answer>1432...</answer><|eot_id|>" answers "1432..."."""
+"""Extraction of the answer from a completion; every task uses it."""
 
 import re
 
-# What ends a turn in the families of models that people train; text behind it does not count.
+# End-of-turn tokens of common model families; text after one is ignored.
 END_TOKENS = (
     *("<|endoftext|>", "<|eot_id|>", "<|im_end|>", "<|end|>", "<|end_of_text|>", "<|eom_id|>"),
     *("<|end_of_turn|>", "<|END_OF_TURN_TOKEN|>", "<|role_end|>", "<|return|>", "<|endofprompt|>"),
     *("<\uff5cend\u2581of\u2581sentence\uff5c>", "</s>", "<eos>", "<end_of_turn>", "<turn|>"),
 )
-# Longest answer that is read: a grid or an expression needs under 300 characters. Without it a
-# megabyte of open braces costs a tenth of a second.
+# Grids and expressions need under 300 characters; 1 MB of open braces takes 0.1 s.
 LONGEST_ANSWER = 4096
 
 _OPEN, _CLOSE = "<answer>", "</answer>"
 _BRACE = re.compile(r"[{}]")
-# Few tags have the second letter of an end token: the others are skipped at once.
+# Prefilter: few tags share the second character of an end token.
 _SECOND = "".join({token[1] for token in END_TOKENS})
 _END = re.compile(rf"<(?=[{_SECOND}])(?:{'|'.join(re.escape(t[1:]) for t in END_TOKENS)})")
 # \boxed{5}, \fbox{5}, \boxed 5, and boxed{5} without its backslash.
@@ -25,10 +22,10 @@ _ANY_BOX = re.compile(
     r"|(?:(?<=\\box)ed|(?<=\\fbox))(?![A-Za-z])\s*(?=[^\s{}$<]))"
 )
 _WORD = re.compile(r"[^\s{}$<]{1,100}")
-# A box that is never closed holds its line, up to the beginning of a tag.
+# An unclosed box extends to the end of its line or the next tag.
 _OPEN_BOX = re.compile(r"[^\n<]*")
 _EMPTY_BOX = re.compile(r"\\?(?:boxed|fbox)\s*\{\s*\}?")
-# Bounds on time: of more blank boxes at the end, and of more words "box", none is looked at.
+# Bounds on time: number of trailing blank boxes and of "box" words.
 _MOST_BOXES, _MOST_WORDS = 8, 1000
 
 
@@ -39,25 +36,23 @@ def before_end(text: str) -> str:
 
 
 def tagged_answer(text: str) -> str | None:
-    """Return the content of the last closed <answer> tag, else what follows the last open one.
-
-    None without a tag. An open tag counts: a completion may be cut short after its answer."""
+    """Return the last closed <answer>, else the text after an open tag (truncation), or None."""
     start = text.rfind(_OPEN)
     if start < 0:
         return None
     end = text.find(_CLOSE, start)
     if end < 0 and (end := text.rfind(_CLOSE, 0, start)) >= 0:
-        # an answer that was closed before; none when that tag only closes something else
+        # the previous closed answer; none if this tag closes something else
         earlier = text.rfind(_OPEN, 0, end)
         start, end = (earlier, text.find(_CLOSE, earlier)) if earlier >= 0 else (start, -1)
     return text[start + len(_OPEN) : end if end >= 0 else None]
 
 
 def boxed(text: str) -> str | None:
-    r"""Return the content of the last \boxed{...} that is not blank, braces balanced, or None.
+    r"""Return the content of the last non-blank \boxed{...} with balanced braces, or None.
 
-    \fbox{5}, \boxed 5 and boxed{5} are boxes too. One that is never closed holds the rest of its
-    line, as a completion may be cut short or its brace mistyped: 18 of "\boxed{18>"."""
+    \fbox{5}, \boxed 5 and boxed{5} count too. An unclosed box holds the rest of its line, because a
+    completion may be truncated or its brace mistyped: "\boxed{18>" gives 18."""
     at = len(text)
     for _ in range(_MOST_WORDS):
         if (at := text.rfind("box", 0, at)) < 0:
@@ -68,7 +63,6 @@ def boxed(text: str) -> str | None:
 
 
 def _content(text: str, box: re.Match[str]) -> str | None:
-    """What a box holds; None if that is too long."""
     start = box.end()
     if text[start - 1] != "{":
         word = _WORD.match(text, start)
@@ -84,10 +78,7 @@ def _content(text: str, box: re.Match[str]) -> str | None:
 
 
 def answer_text(completion: str) -> str | None:
-    r"""Return the answer of a completion: the content of its answer tag, and of that of a \boxed{}.
-
-    Without a tag, or with a blank one, the last \boxed{...} of the text; None without either.
-    Text after the first end token does not count."""
+    r"""Return the answer tag's content without \boxed{}, else the last box; None without either."""
     text = before_end(completion)
     answer = tagged_answer(text) or ""
     if "box" in answer:

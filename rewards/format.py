@@ -1,8 +1,6 @@
-r"""Rewards for how an answer is presented, right or wrong.
+r"""Format rewards, independent of correctness: the intent of d1's rewards, in [0, 1].
 
-Example: "<reasoning>\nTwo and two.\n</reasoning>\n<answer>\n4\n</answer>" gets 1 from each. They
-reward what d1's were meant to: reasoning may have many lines, text behind an end token is not
-there, nothing is paid for or taken off by the length of a text, and none leaves [0, 1]."""
+Multi-line reasoning counts, text after an end token is ignored, and length has no effect."""
 
 import re
 from collections.abc import Sequence
@@ -15,9 +13,9 @@ _INTEGER = re.compile(r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.0+)?")
 
 
 def tags(completion: str, prefill: str = "", **_: Any) -> float:
-    """A quarter for each of the four tags that occurs once, all those before it in their order.
+    """Return 0.25 for each of the four tags that occurs once and in order.
 
-    prefill: what the prompt already wrote of the completion, such as d1's "<reasoning>"."""
+    prefill: beginning of the completion that the prompt contains, such as d1's "<reasoning>"."""
     text = before_end(prefill + completion)
     at, right = -1, 0
     for tag in TAGS:
@@ -29,9 +27,7 @@ def tags(completion: str, prefill: str = "", **_: Any) -> float:
 
 
 def soft(completion: str, prefill: str = "", **_: Any) -> float:
-    """1 for reasoning, then an answer that is not blank, each in its tags once; else 0.
-
-    Blanks may stand around the tags, nothing else."""
+    """Return 1 for tagged reasoning, then a tagged non-blank answer, nothing else; or 0."""
     parts = _parts(before_end(prefill + completion))
     if parts is None:
         return 0.0
@@ -40,9 +36,7 @@ def soft(completion: str, prefill: str = "", **_: Any) -> float:
 
 
 def strict(completion: str, prefill: str = "", **_: Any) -> float:
-    """1 for soft's form with each tag on a line of its own, as the prompt shows it; else 0.
-
-    White space at either end does not matter: d1 wanted exactly one line break there."""
+    """Return 1 for soft's format with each tag on its own line, else 0."""
     parts = _parts(before_end(prefill + completion).strip())
     if parts is None or not parts[3].strip():
         return 0.0
@@ -52,15 +46,13 @@ def strict(completion: str, prefill: str = "", **_: Any) -> float:
 
 
 def integer(completion: str, **_: Any) -> float:
-    """1 if the answer is nothing but a whole number: "-5", "1,000" and "12.0" are; else 0."""
+    """Return 1 if the answer is only an integer ("-5", "1,000" and "12.0" count), else 0."""
     answer = answer_text(completion)
     return float(answer is not None and _INTEGER.fullmatch(answer.strip()) is not None)
 
 
 def boxed_answer(completion: str, **_: Any) -> float:
-    r"""Half for an answer tag that is not blank, and half for a \boxed{} inside of it.
-
-    d1 looks for the box by a misspelt name and pays everyone a quarter of its maximum."""
+    r"""Return 0.5 for a non-blank answer tag plus 0.5 for a \boxed{} inside it."""
     inside = tagged_answer(before_end(completion))
     if inside is None or not inside.strip():
         return 0.0
@@ -68,7 +60,6 @@ def boxed_answer(completion: str, **_: Any) -> float:
 
 
 def _parts(text: str) -> Sequence[str] | None:
-    """The five texts around and between the tags, if each tag occurs once and in order."""
     parts = []
     for tag in TAGS:
         before, found, text = text.partition(tag)

@@ -1,6 +1,4 @@
-r"""Rewards for GSM8K: one number, compared by its exact value.
-
-Example: the answer "#### 1,000" is right as "\boxed{\$1{,}000}", "1000.0" or "= 1000 dollars"."""
+r"""GSM8K rewards: one number, compared by exact value: "1000.0" matches "#### 1,000"."""
 
 import re
 from fractions import Fraction
@@ -10,14 +8,14 @@ from typing import Any
 from weft_rl.rewards.answers.normalize import normalized
 from weft_rl.rewards.extract import answer_text
 
-# Beyond any quantity of a school problem; keeps fractions small.
+# Above any quantity in a school problem; bounds the size of fractions.
 _MOST_DIGITS, _LARGEST = 30, 1e30
 
 _INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}")
 _DECIMAL = rf"(?:{_INTEGER}(?:\.[0-9]+)?|\.[0-9]+)"
 _NUMBER = re.compile(rf"{_DECIMAL}(?:\s*/\s*[0-9]+)?")
-# Beside a number these change nothing: money, degrees, the power of a unit.
+# Ignored next to a number: money, degrees, the power of a unit.
 _AROUND = re.compile(
     r"\\\$|\^\{\\circ\}"
     r"|((?:\\text\{[^{}]*[A-Za-z]\}|(?<![A-Za-z\\])[A-Za-z]{2,}|[0-9] ?m))"
@@ -29,13 +27,12 @@ _TIMES = {"k": 1000, "K": 1000, "M": 1_000_000}
 _MINUS = re.compile(r"\b(?:[Mm]inus|[Nn]egative)\s+(?=[0-9.])")
 _AND_PART = re.compile(r"(?<=[0-9]) and (?:a|one)[ -](half|quarter)\b")
 _PARTS = {"half": " 1/2", "quarter": " 1/4"}
-# of "x = 3, y = 4" the last number is not the only one
+# "x = 3, y = 4" states more than one number
 _TWO_NAMES = re.compile(r"=[^=]*[0-9][^=0-9]*(?:[,;]|\band\b) *[A-Za-z] *$")
-# Before a number these mean another one.
 _MULTIPLE = re.compile(
     r"(?:twice|thrice|double|triple|half(?: of)?|(?:third|quarter|fourth|fifth) of)[ $\\]*$", re.I
 )
-# Beside a number these mean another one: x^2, |-5|, 5 + x, \sqrt{16}, 5 - x.
+# Operators next to a number change it: x^2, |-5|, 5 + x, \sqrt{16}, 5 - x.
 _OPERATION = re.compile(
     r"[|^_+*\u221a-\u221c\u00b1\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079]"
     r"|\\(?:sqrt|frac|binom|log|ln|exp|sin|cos|tan|pi|cdot|pm|mp"
@@ -44,37 +41,32 @@ _OPERATION = re.compile(
 
 
 def exact(completion: str, answer: str | float | None, **_: Any) -> float:
-    """Return 1 if the completion's answer states the number of `answer` and no other; else 0.
-
-    answer: a number, or text of which the part after #### counts, as in the data set. Nothing is
-    right for None and for text without a number."""
+    """Return 1 if the completion states only the number of `answer` (after any ####), else 0."""
     given = answer_text(completion)
     value = None if given is None else number(given)
     return float(value is not None and value == gold(answer))
 
 
-# The whole of the correctness reward; how an answer is presented is for rewards.format.
 reward = exact
 
 
-@lru_cache(maxsize=4096)  # a run scores a problem many times
+@lru_cache(maxsize=4096)  # problems repeat during a run
 def gold(answer: str | float | None) -> int | Fraction | None:
-    """Return the right number of a record: a number, or the one after a text's last ####."""
+    """Return the number of a record: a number, or the one after the last ####."""
     if isinstance(answer, str):
         return number(answer.rpartition("####")[2])
     if answer is None or not abs(answer) < _LARGEST:  # NaN too
         return None
-    value = Fraction(str(answer))  # through text: the float 0.1 means a tenth
+    value = Fraction(str(answer))  # via text: the float 0.1 means one tenth
     return value.numerator if value.denominator == 1 else value
 
 
 @lru_cache(maxsize=4096)  # completions of a prompt often agree
 def number(text: str) -> int | Fraction | None:
-    r"""Return the one number that a text states, exactly; None if it states none or several.
+    r"""Return the exact value of the only number in a text; None for none or several.
 
-    Of "3 + 4 = 7" what follows the last = counts. Commas between thousands, dollar signs, units,
-    a/b, \frac{a}{b} and a minus before blanks or in words are understood. Other operations are not
-    carried out: "5!", "|-5|", "x^2" and \sqrt{16} state no number."""
+    For "3 + 4 = 7" the text after the last = counts. Accepts thousands separators, dollar signs,
+    units, fractions and a minus sign. Other operations are not evaluated: "5!" states no number."""
     # "of -5" is a number, "5 -3" and "x - 5" are differences
     before, _, text = text.rpartition("=")
     if before and _TWO_NAMES.search(before):
@@ -100,9 +92,7 @@ def number(text: str) -> int | Fraction | None:
 
 
 def _sign(before: str) -> tuple[int, str]:
-    """Return 1 or -1 by what stands before a number, and what stands before its sign.
-
-    0 where that joins the number to something else, as in "x - 5", "x-5", "--5" and "f(5)"."""
+    """The sign and the text before it; 0 after another term: "x - 5", "x-5", "--5", "f(5)"."""
     lead = before.rstrip(" \t\n({[")
     opening = before[len(lead) : len(lead) + 1]
     if lead[-1:] not in ("+", "-"):
@@ -117,7 +107,6 @@ def _sign(before: str) -> tuple[int, str]:
 
 
 def _value(text: str) -> int | Fraction | None:
-    """Return the value of digits, with commas, a point or a slash between them; None for a/0."""
     upper, slash, lower = text.replace(",", "").partition("/")
     if slash:
         return Fraction(upper) / int(lower) if int(lower) else None

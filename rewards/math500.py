@@ -1,6 +1,4 @@
-r"""Rewards for MATH problems: the answer in \boxed{}, compared by its letters, then by its value.
-
-Example: the answer \frac{3}{2} is also right as "1.5", "3/2" and "\dfrac32"."""
+r"""MATH rewards: \boxed{} compared as text, then by value: "1.5" and "3/2" match \frac{3}{2}."""
 
 import re
 from collections.abc import Callable, Generator
@@ -15,28 +13,26 @@ from weft_rl.rewards.answers.normalize import LONGEST, normalized
 from weft_rl.rewards.extract import answer_text
 from weft_rl.rewards.math_subprocess import WALL_S, Pair, pool
 
-# Wall time of a batch, besides WALL_S: ten times what a usual answer takes.
-_ANSWER_S = 0.1
-# Nothing is computed in these, so that no formula of the problem is repeated.
+_ANSWER_S = 0.1  # wall time per answer of a batch, added to WALL_S: ten times the usual time
+# Texts without operations cannot copy a formula of the problem.
 _PLAIN = re.compile(r"[-0-9., ()\[\]{}$%\\]*|[A-Za-z ]*|\\text\{[^{}]*\}")
 
 
 def exact(completion: str, answer: str, problem: str = "", **_: Any) -> float:
-    """Return 1 if the completion's answer equals the given one, as text or by value; else 0.
+    """Return 1 if the completion's answer equals `answer` as text or by value, else 0.
 
-    answer: LaTeX. problem: its text; one of its formulas, in whatever spelling, is an answer only
-    if the right answer is built like it: "Compute 2^{10}" is not solved by (2^10)+0. Bases, units
-    and names must agree where both state one. Answers that are undecided in time count as text."""
+    answer: LaTeX. problem: its text; copying its formula counts only if the key has that structure,
+    so (2^10)+0 does not solve "Compute 2^{10}". Bases, units and names must agree where both state
+    one. Comparisons that time out fall back to text."""
     given = answer_text(completion)
     return float(given is not None and is_right(given, answer, problem))
 
 
-# The whole of the correctness reward; how an answer is presented is for rewards.format.
 reward = exact
 
 
 def is_right(given: str, answer: str, problem: str = "") -> bool:
-    """Return whether a LaTeX answer is the right one: after clean-up, or else in value, solved."""
+    """Return whether a LaTeX answer is correct: after clean-up, or by value."""
     given, answer = given.strip(), answer.strip()
     if not given or not answer:
         return False
@@ -52,7 +48,7 @@ def is_right(given: str, answer: str, problem: str = "") -> bool:
 
 
 class _UndecidedError(Exception):
-    """A formula has to be parsed."""
+    """A formula must be parsed."""
 
 
 def _undecided(key: str, given: str, relation: Relation) -> bool:
@@ -61,7 +57,6 @@ def _undecided(key: str, given: str, relation: Relation) -> bool:
 
 @lru_cache(maxsize=4096)
 def _without_sympy(given: str, answer: str) -> bool | None:
-    """Return whether two answers are equal, by their numbers and words; None if undecided."""
     try:
         return same_answer(answer, given, _undecided)
     except _UndecidedError:
@@ -70,11 +65,11 @@ def _without_sympy(given: str, answer: str) -> bool | None:
 
 @dataclass
 class Judging:
-    """A batch of answers: how many have no verdict so far, and the wall time that is left."""
+    """State of a batch: number of undecided answers and remaining wall time."""
 
     left_s: float
     undecided: int = 0
-    collected: list[Pair] | None = None  # while pairs are only collected
+    collected: list[Pair] | None = None  # pairs to compare, while collecting
 
 
 _judging: ContextVar[Judging | None] = ContextVar("judging", default=None)
@@ -82,9 +77,7 @@ _judging: ContextVar[Judging | None] = ContextVar("judging", default=None)
 
 @contextmanager
 def judging(answers: int) -> Generator[Judging]:
-    """Share one limit of wall time among the comparisons of so many answers.
-
-    Answers beyond the limit are undecided, as are those that take too long or are too costly."""
+    """Share one wall-time limit among comparisons; answers beyond it are undecided."""
     batch = Judging(WALL_S + _ANSWER_S * answers)
     token = _judging.set(batch)
     try:
@@ -104,11 +97,10 @@ def judge_ahead(batch: Judging, ask_all: Callable[[], object]) -> None:
 
 
 def is_equivalent(right: str, given: str, problem: str) -> bool | None:
-    """Return whether two LaTeX answers have the same value and the given one solves the problem.
+    """Return whether two LaTeX answers have the same value and `given` solves the problem.
 
-    right, given: any length; problem: may be empty. A formula copied from the problem solves
-    nothing. None: too costly to read, or undecided in time. Raises RuntimeError or OSError if no
-    worker starts."""
+    problem: may be empty; copying its formula solves nothing. None: too costly or timed out. Raises
+    RuntimeError or OSError if no worker starts."""
     pair, batch = (right, given, problem), _judging.get()
     if batch is None:
         return pool().ask([pair], WALL_S)[0][0]

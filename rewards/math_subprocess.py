@@ -1,8 +1,8 @@
-"""Comparison of LaTeX answers by value, in worker processes that can be killed at any time.
+"""Comparison of LaTeX answers by value in worker processes.
 
-Python cannot interrupt sympy or a power of large integers, so each comparison runs in a worker that
-the system kills after CPU_S of processor time; the parent starts another. Threads and forked
-daemons may compare too. Which worker compares a pair, and in what order, changes no verdict."""
+Python cannot interrupt sympy, so the system kills a worker after CPU_S of processor time, and the
+parent starts another. Threads and forked daemons may compare too. Verdicts do not depend on the
+worker or the order."""
 
 import atexit
 import logging
@@ -21,27 +21,20 @@ from pathlib import Path
 
 from weft_rl.rewards.answers.limits import is_too_costly
 
-# What a worker sends: when it has loaded, and for each pair.
-READY, RIGHT, WRONG = b"ready", b"1", b"0"
+READY, RIGHT, WRONG = b"ready", b"1", b"0"  # worker messages: ready, then one verdict per pair
 
-Pair = tuple[str, str, str]  # the right answer, the given one, the problem
+Pair = tuple[str, str, str]  # key, given answer, problem
 
-# Processor time, so that a loaded machine does not change verdicts; a usual pair takes some ms.
+# CPU time, so that machine load does not change verdicts; a typical pair takes milliseconds.
 CPU_S = 2.0
-# Wall time of a pair, for a machine that gives its worker no processor.
-WALL_S = 20.0
-# Loading sympy takes under a second; a busy disk and processor may take long.
-_START_S = 120.0
-# Usual answers take milliseconds; a further worker, a second of work, is for batches with others.
+WALL_S = 20.0  # wall time of a pair, in case the worker gets no processor
+_START_S = 120.0  # importing sympy takes under 1 s, but longer on a busy machine
+# Delay before adding a worker: typical answers take milliseconds, starting a worker 1 s.
 PATIENCE_S = 1.0
-# Of a pair whose worker is killed from outside, and of a start that fails.
-_TRIES = 2
-# As many verdicts as some training steps need: completions of a prompt often agree.
-_CACHED = 4096
-# Enough for sympy and its caches, several times what the answers of MATH need.
-_MEMORY_BYTES = 2 << 30
-# A terminal and a scheduler signal all processes; the parent answers. -P and the package's place at
-# the end of the path: nothing in the working directory is imported.
+_TRIES = 2  # attempts for a pair whose worker was killed externally, and for a failed start
+_CACHED = 4096  # verdicts of a few training steps; completions of a prompt often agree
+_MEMORY_BYTES = 2 << 30  # several times what sympy needs for MATH answers
+# Only the parent handles signals. -P, appended sys.path: no imports from the working directory.
 COMMAND = [
     *(sys.executable, "-P", "-c"),
     "import signal, sys; [signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM,"
@@ -52,8 +45,6 @@ COMMAND = [
 
 
 class _Worker:
-    """A running process, and the pair that it is comparing."""
-
     def __init__(self, command: Sequence[str]) -> None:
         self.connection, other = Pipe()
         with other:
@@ -63,7 +54,7 @@ class _Worker:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=[other.fileno()],
-                # sets in one order everywhere, and so what sympy makes of them
+                # fixed set order makes sympy deterministic
                 env=os.environ | {"PYTHONHASHSEED": "0"},
             )
         self.pair: Pair | None = None
@@ -71,27 +62,27 @@ class _Worker:
         self.deadline = time.monotonic() + _START_S
 
     def give(self, pair: Pair, limit_s: float) -> None:
-        """Send a pair; a process that has ended shows when its answer is read."""
+        """Send a pair; if the process has exited, reading its answer shows it."""
         self.pair, self.deadline = pair, time.monotonic() + limit_s
         with suppress(OSError):
             self.connection.send(pair)
 
     def answer(self) -> bytes:
-        """Read READY, RIGHT or WRONG; b"" if the process has ended."""
+        """Read READY, RIGHT or WRONG; b"" if the process has exited."""
         try:
             return self.connection.recv_bytes(64)
         except (EOFError, OSError):
             return b""
 
     def stop(self) -> str:
-        """Kill the process and return what it wrote on its standard error."""
+        """Kill the process and return its stderr."""
         self.process.kill()
         self.connection.close()
         return self.process.communicate()[1].decode("utf-8", "replace").strip()
 
 
 class Pool:
-    """Workers, started when they are needed, and a cache of verdicts."""
+    """Lazily started workers and a cache of verdicts."""
 
     def __init__(
         self,
@@ -108,22 +99,22 @@ class Pool:
         self.verdicts: dict[Pair, bool | None] = {}
 
     def ask(self, pairs: Sequence[Pair], limit_s: float) -> tuple[list[bool | None], float]:
-        """Return the verdicts and the seconds of the limit that they took, the first start aside.
+        """Return the verdicts and the seconds used, without the first worker start.
 
-        One thread asks at a time; another waits no longer than its own limit."""
+        One thread asks at a time; the others wait at most their own limit."""
         begun = time.monotonic()
         verdicts: dict[Pair, bool | None] = {}
         try:
-            # within the try: a signal's handler may raise between taking the lock and noting it
+            # inside try: a signal handler may raise right after the lock is acquired
             if any(pair not in self.verdicts for pair in pairs) and self.lock.acquire(
                 timeout=max(limit_s, 0)
             ):
                 new = [pair for pair in dict.fromkeys(pairs) if pair not in self.verdicts]
                 verdicts = dict.fromkeys(pair for pair in new if is_too_costly(pair[1]))
-                # short ones first: they are decided even if others use up the time
+                # short pairs first, so that slow ones cannot use up their time
                 waiting = sorted({*new} - {*verdicts}, key=lambda pair: (len(pair[1]), pair))
                 if waiting and limit_s > 0:
-                    if not self.has_started:  # a cold disk is no fault of the answers
+                    if not self.has_started:  # a cold disk does not count against the answers
                         self._start_first(begun + _TRIES * _START_S)
                         begun, self.has_started = time.monotonic(), True
                     self._compare(deque(waiting), verdicts, begun + limit_s)
@@ -132,7 +123,7 @@ class Pool:
                 return [known.get(pair) for pair in pairs], time.monotonic() - begun
             return [self.verdicts.get(pair) for pair in pairs], time.monotonic() - begun
         except BaseException:
-            self.close()  # the answer to an interrupted pair must not be taken for the next one's
+            self.close()  # a stale answer must not be read as the next pair's
             raise
         finally:
             with suppress(RuntimeError):  # this thread does not hold it
@@ -158,7 +149,7 @@ class Pool:
         raise RuntimeError(f"the process that compares answers did not start: {message[-1000:]}")
 
     def _compare(self, waiting: deque[Pair], verdicts: dict[Pair, bool | None], end: float) -> None:
-        """Fill `verdicts` until nothing waits or time is up; the rest stays undecided."""
+        """Fill `verdicts` until all pairs are done or time is up; the others stay undecided."""
         tries: Counter[Pair] = Counter()
         grow_at, may_grow = time.monotonic() + self.patience_s, True
         try:
@@ -178,21 +169,21 @@ class Pool:
                         verdicts[pair] = answer == RIGHT
                     else:
                         self._dismiss(worker)
-                        if pair is None:  # it did not start; the others go on
+                        if pair is None:  # failed to start; the other workers continue
                             may_grow = False
                             continue
                         tries[pair] += 1
                         timed_out = answer is None or worker.process.returncode == -signal.SIGPROF
                         if timed_out or tries[pair] >= _TRIES:
                             verdicts[pair] = None
-                        else:  # killed from outside, which says nothing about the pair
+                        else:  # killed externally: no verdict
                             waiting.append(pair)
-        finally:  # nobody will read the answers of these
+        finally:  # nobody reads these answers
             for worker in [worker for worker in self.workers if worker.pair]:
                 self._dismiss(worker)
 
     def _grow(self, waiting: int) -> bool:
-        """Start a further worker where there is work and room; False if the system has no room."""
+        """Start another worker if there is work and capacity; False if the system refuses."""
         loading = sum(not worker.is_ready for worker in self.workers)
         if len(self.workers) < self.size and loading < waiting:
             try:
@@ -202,7 +193,7 @@ class Pool:
         return True
 
     def _listen(self, end: float) -> list[tuple[_Worker, bytes | None]]:
-        """Wait for workers; return those with an answer, b"" if ended, and None for late ones."""
+        """Wait for workers. Return answers, b"" for exited workers and None for late ones."""
         active = [worker for worker in self.workers if worker.pair or not worker.is_ready]
         now = time.monotonic()
         until = min([end, now + self.patience_s, *(worker.deadline for worker in active)])
@@ -220,7 +211,6 @@ class Pool:
 
 
 def _share_of_cores() -> int:
-    """The cores that this process may use, divided among the processes of one machine."""
     processes = os.environ.get("LOCAL_WORLD_SIZE", "")
     share = int(processes) if processes.isdecimal() else 1
     return max(1, len(os.sched_getaffinity(0)) // max(share, 1))
@@ -230,7 +220,7 @@ _pools: dict[int, Pool] = {}
 
 
 def pool() -> Pool:
-    """This process's workers: a forked process must not talk over its parent's pipes."""
+    """Return the pool of this process; forked processes must not share their parent's pipes."""
     return _pools.setdefault(os.getpid(), Pool())
 
 
@@ -240,24 +230,24 @@ atexit.register(lambda: pool().close())
 def worker_main() -> None:
     """Compare the pairs that the parent sends.
 
-    SIGPROF's default action kills the process when a comparison takes too long. It needs no Python
-    code to run, and works when the parent is gone too."""
+    SIGPROF's default action kills the process on timeout, without Python code or a living parent.
+    """
     from weft_rl.rewards.answers.compare import same_value
     from weft_rl.rewards.answers.copied import is_copied
 
     logging.disable(logging.CRITICAL)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    same_value("x+1", "x+2")  # the first parse builds tables for most of a second
+    same_value("x+1", "x+2")  # warm-up: the first parse builds tables for almost 1 s
     connection = Connection(int(sys.argv[2]))
     connection.send_bytes(READY)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # nobody reads it from here on
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # stderr is unread from here on
     with suppress(EOFError):
         while True:
             right, given, problem = connection.recv()
             signal.setitimer(signal.ITIMER_PROF, CPU_S)
             verdict = same_value(right, given)
-            if verdict and problem:  # reading a long problem takes up to a second, once
+            if verdict and problem:  # parsing a long problem takes up to 1 s, once
                 signal.setitimer(signal.ITIMER_PROF, CPU_S)
                 verdict = not is_copied(given, right, problem)
             signal.setitimer(signal.ITIMER_PROF, 0)

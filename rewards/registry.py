@@ -1,4 +1,4 @@
-"""Rewards of each task: those that train it, those that evaluate it, and its judge."""
+"""Training rewards, evaluation scores and judge of each task."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,19 +14,19 @@ Preset = Literal["plain", "d1", "d1_strict"]
 
 @dataclass(frozen=True)
 class Term:
-    """A summand of the training reward: weight times a function with values in [0, 1]."""
+    """A term of the training reward: weight times a function with values in [0, 1]."""
 
     reward: Reward
     weight: float = 1.0
-    bounded: bool = True  # False for d1's own values, of which one may be negative
+    bounded: bool = True  # False for d1's values, some of which can be negative
 
 
 @dataclass(frozen=True)
 class TaskRewards:
-    """The rewards of a task, by the names under which they are logged.
+    """Rewards of a task, keyed by logged name.
 
-    training: correctness alone; evaluation: reported scores, of which the first is the task's;
-    presets: training rewards of other publications; judge: scores stored records."""
+    training: correctness only. evaluation: reported scores, the main one first. presets: training
+    rewards of other publications. judge: scores stored records."""
 
     training: Mapping[str, Term]
     evaluation: Mapping[str, Reward]
@@ -35,12 +35,12 @@ class TaskRewards:
 
 
 def _d1_strict(**rewards: Reward) -> dict[Preset, dict[str, Term]]:
-    """d1's exact values, oddities included, under the names of `d1` to compare curves."""
+    """d1's exact values under the names of preset `d1`, for comparing curves."""
     return {"d1_strict": {name: Term(reward, bounded=False) for name, reward in rewards.items()}}
 
 
-# d1: 2 for a right answer and 2 for its form; in Sudoku and Countdown the task's own reward alone.
-# Source: dllm-reasoning/d1, diffu-grpo/reward_func.py, as described by its behavior.
+# d1 gives 2 for correctness and 2 for format; Sudoku and Countdown use the task reward alone.
+# Source: dllm-reasoning/d1, diffu-grpo/reward_func.py, reimplemented from its behavior.
 REWARDS: dict[str, TaskRewards] = {
     "sudoku": TaskRewards(
         training={"cell_accuracy": Term(sudoku.reward)},
@@ -91,24 +91,21 @@ REWARDS: dict[str, TaskRewards] = {
         judge=JUDGES["math500"],
     ),
 }
-# Rewards that compare by value in other processes: called twice for a batch, see judge_ahead.
+# Rewards that compare in worker processes, called twice per batch; see judge_ahead.
 COMPARING: frozenset[Reward] = frozenset({math500.exact, math500.reward})
 
 
 def training(task: str, preset: Preset = "plain") -> Mapping[str, Term]:
-    """Return the terms of a task's training reward, by name.
+    """Return the terms of a task's training reward by name. Raises KeyError for an unknown task.
 
-    plain: correctness, with weight 1; d1: what d1 means to reward, with its weights; d1_strict:
-    d1's own values. A task without a preset has its plain terms. Raises KeyError for an unknown
-    task."""
+    plain: correctness (also the fallback). d1: the intent of d1's rewards, with its weights.
+    d1_strict: d1's exact values."""
     rewards = REWARDS[task]
     return rewards.presets.get(preset, rewards.training)
 
 
 def add_task(name: str, correct: Mapping[str, Reward], scores: Mapping[str, Reward]) -> None:
-    """Register a task's rewards: those that train it, each with weight 1, and its scores.
-
-    Raises ValueError if either is empty."""
+    """Register training rewards with weight 1, and scores. Raises ValueError if either is empty."""
     if not correct or not scores:
         raise ValueError(f"task {name} needs a training reward and an evaluation score")
     REWARDS[name] = TaskRewards({key: Term(f) for key, f in correct.items()}, scores)

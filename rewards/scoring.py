@@ -1,7 +1,7 @@
-"""Verdicts on stored records: the package's beside that of d1's published scorer, per task.
+"""Verdicts on stored records, next to those of d1's published scorer.
 
-A record has `question`, `generation` and `ground_truth`: the solution for sudoku, whose puzzle
-stands in the question, [[numbers], target] for countdown, a number for gsm8k, LaTeX for math500."""
+A record has `question`, `generation` and `ground_truth`: for sudoku the solution (the puzzle is in
+the question), for countdown [[numbers], target], for gsm8k a number, for math500 LaTeX."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -17,27 +17,25 @@ from weft_rl.rewards.sudoku_grid import empty_cells, is_solved, keeps_clues
 Row = Mapping[str, Any]
 
 _PUZZLE = re.compile(r"(?<![0-9])[0-4]{16}(?![0-9])")
-# Characters of an answer that a message quotes.
-_QUOTED = 60
+_QUOTED = 60  # characters of an answer quoted in a message
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The score of a record: `correct` of `total` (cells for sudoku, else 1)."""
+    """Score of a record: `correct` of `total` (cells for sudoku, else 1)."""
 
     correct: int
     total: int
-    answer: str | None  # as it was extracted
+    answer: str | None  # as extracted
     flags: tuple[str, ...] = ()  # remarks on the answer
 
 
 @dataclass(frozen=True)
 class Judge:
-    """How a task's stored records are scored.
+    """Scoring of a task's stored records.
 
-    fields: a record to the arguments of the verdicts, raising ValueError if it cannot be scored;
-    stored: a task record's fields to those of a stored record; ours, d1: verdicts of (generation,
-    **fields); rules: how they differ on the same answer."""
+    fields: record to verdict arguments, or ValueError. stored: task record to stored-record fields.
+    ours, d1: verdicts of (generation, **fields). rules: their differences."""
 
     fields: Callable[[Row], dict[str, Any]]
     stored: Callable[[Row], dict[str, Any]]
@@ -48,7 +46,7 @@ class Judge:
 
 
 def reason(judge: Judge, verdict: Verdict, published: Verdict) -> str:
-    """Say why d1's verdict differs."""
+    """Explain why d1's verdict differs."""
     ours, d1 = _quoted(verdict.answer), _quoted(published.answer)
     if verdict.answer is None:
         return f"no answer in a tag or box before the end; d1 reads {d1}"
@@ -80,7 +78,6 @@ def _sudoku(generation: str, puzzle: str, solution: str) -> Verdict:
 
 
 def _sudoku_any(generation: str, puzzle: str, solution: str) -> Verdict:
-    """The solution of the puzzle that agrees best with the answer is the key."""
     digits = sudoku.answer_digits(generation) or ""
     key = max(sudoku.solutions(puzzle), key=lambda key: sudoku.cells_right(digits, puzzle, key))
     verdict = _sudoku(generation, puzzle, key)
@@ -128,10 +125,8 @@ def _math500_fields(row: Row) -> dict[str, Any]:
 def _verdict(
     score: Callable[..., float], read: Callable[[str], str | None]
 ) -> Callable[..., Verdict]:
-    """A verdict of right or wrong."""
-
     def verdict(generation: str, **fields: Any) -> Verdict:
-        # d1's files have null where the answer of the data set is negative
+        # d1's files have null where the data set's answer is negative
         flags = ("no ground truth",) if fields.get("answer", "") is None else ()
         return Verdict(int(score(generation, **fields)), 1, read(generation), flags)
 

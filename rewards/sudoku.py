@@ -1,7 +1,4 @@
-"""Rewards for 4x4 Sudoku.
-
-Example: puzzle 4320004330100004 with "<answer>\\n4321 1243 3412 2134\\n</answer>" is judged on the
-16 digits, whatever stands between them."""
+"""Rewards for 4x4 Sudoku, scored on the digits of the answer only."""
 
 import re
 from functools import lru_cache
@@ -23,18 +20,17 @@ def answer_digits(completion: str) -> str | None:
 
 
 def cells_right(digits: str, puzzle: str, solution: str) -> int:
-    """Count the puzzle's empty cells that hold the solution's digit; missing digits are wrong."""
+    """Count empty cells filled with the solution's digit; missing digits are wrong."""
     filled = digits[:CELLS].ljust(CELLS, "0")
     return sum(filled[i] == solution[i] for i in empty_cells(puzzle))
 
 
 def cell_accuracy(completion: str, puzzle: str, solution: str | None = None, **_: Any) -> float:
-    """Return the share of the empty cells that the answer fills with the solution's digits.
+    """Return the share of empty cells filled with the solution's digits.
 
-    puzzle: 16 characters, 0 empty; solution: 16 digits, or None for the puzzle's own: with several
-    the one that agrees best with the answer, so that no right answer loses. Digits after the 16th
-    are ignored, missing ones are wrong, clue cells do not count. 0 without an answer, for a puzzle
-    without empty cells and for one without a solution. Source: d1's Sudoku reward."""
+    puzzle: 16 characters, 0 for empty. solution: 16 digits, or None for the puzzle's solution
+    closest to the answer. Digits after the 16th are ignored, missing ones are wrong, clues do not
+    count. Returns 0 without an answer, empty cells or a solution. Source: d1's Sudoku reward."""
     digits = answer_digits(completion)
     empty = empty_cells(puzzle)
     if digits is None or not empty or len(puzzle) != CELLS:
@@ -44,20 +40,17 @@ def cell_accuracy(completion: str, puzzle: str, solution: str | None = None, **_
     return max(right, default=0) / len(empty)
 
 
-# The name that every task's training reward has.
 reward = cell_accuracy
 
 
 @lru_cache(maxsize=4096)
 def solutions(puzzle: str) -> tuple[str, ...]:
-    """Return every solution of a puzzle, in order; cached, as a run scores a puzzle many times."""
+    """Return every solution of a puzzle in order. Cached, because puzzles repeat during a run."""
     return tuple(completions(puzzle))
 
 
 def exact(completion: str, puzzle: str, solution: str | None = None, **_: Any) -> float:
-    """Return 1 if the answer solves the puzzle, with the given solution if there is one; else 0.
-
-    An answer of more or fewer than 16 digits gets 0."""
+    """Return 1 if the 16 digits solve the puzzle with the given solution, if any, else 0."""
     digits = answer_digits(completion)
     if digits is None or not is_solved(digits) or not keeps_clues(puzzle, digits):
         return 0.0
@@ -65,17 +58,14 @@ def exact(completion: str, puzzle: str, solution: str | None = None, **_: Any) -
 
 
 def valid(completion: str, puzzle: str, **_: Any) -> float:
-    """Return 1 if the answer is any full grid that keeps the rules and the puzzle's clues, else 0.
-
-    Of the 500 published puzzles 124 have several solutions, of which the file names one."""
+    """Return 1 for any solved grid with the clues (124 of 500 puzzles have several), else 0."""
     return exact(completion, puzzle)
 
 
 def flags(completion: str, puzzle: str, solution: str) -> list[str]:
-    """Return what the share of right cells does not show.
+    """Return diagnostic flags of an answer: "no answer", "length", "clue", "other solution".
 
-    "no answer"; "length": not 16 digits; "clue": a clue was changed; "other solution": a solved
-    grid that keeps the clues, but not the solution of the record."""
+    length: not 16 digits; clue: a clue was changed; other solution: valid, but not the record's."""
     digits = answer_digits(completion)
     if digits is None:
         return ["no answer"]

@@ -9,7 +9,7 @@ DIGITS = "1234"
 
 
 def is_solved(grid: str) -> bool:
-    """Return whether 16 characters are a solved grid: 1 to 4 once in each row, column and box."""
+    """Return whether 16 characters are a solved grid: 1 to 4 once per row, column and box."""
     if len(grid) != CELLS:
         return False
     rows = [grid[i : i + SIZE] for i in range(0, CELLS, SIZE)]
@@ -19,15 +19,15 @@ def is_solved(grid: str) -> bool:
 
 
 def keeps_clues(puzzle: str, grid: str) -> bool:
-    """Return whether the grid has the puzzle's digit wherever the puzzle has one."""
+    """Return whether the grid keeps every clue of the puzzle."""
     return len(puzzle) == len(grid) and all(
         clue not in DIGITS or clue == digit for clue, digit in zip(puzzle, grid, strict=True)
     )
 
 
-@lru_cache(maxsize=4096)  # a run scores a puzzle many times
+@lru_cache(maxsize=4096)  # puzzles repeat during a run
 def empty_cells(puzzle: str) -> tuple[int, ...]:
-    """Return the cells, row by row, that hold anything but a digit from 1 to 4."""
+    """Return the indices, row by row, of cells without a digit from 1 to 4."""
     return tuple(i for i, clue in enumerate(puzzle) if clue not in DIGITS)
 
 
@@ -40,6 +40,6 @@ def completions(puzzle: str) -> list[str]:
 def solved_grids() -> tuple[str, ...]:
     """Return all 288 solved grids, in order."""
     rows = ["".join(row) for row in permutations(DIGITS)]
-    # two rows: their boxes hold each digit once
+    # two rows: each box holds each digit once
     bands = [a + b for a, b in product(rows, rows) if not {*a[:2]} & {*b[:2]}]
     return tuple(a + b for a, b in product(bands, bands) if is_solved(a + b))

@@ -1,7 +1,7 @@
-"""`convert`: a checkpoint in another layout, with the same weights bit by bit.
+"""`convert`: convert a checkpoint to another layout with bit-identical weights.
 
-`upstream` is the published layout; `transformers` is transformers' own class (Llama for LLaDA,
-Qwen2 for Dream, both with `is_causal` off), which loads without this package."""
+`upstream` is the published layout. `transformers` loads without this package as Llama (LLaDA) or
+Qwen2 (Dream), both with `is_causal` off."""
 
 import sys
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
         f"{out}: {conversion.tensors} tensors, {conversion.length} bytes in {conversion.files} "
         f"files, sha256 of the weights {conversion.digest}\n"
     )
-    from weft_rl.models.loading import load_tokenizer  # a help text does not wait for torch
+    from weft_rl.models.loading import load_tokenizer  # keeps --help fast
 
     try:
         load_tokenizer(str(out))

@@ -41,7 +41,7 @@ from weft_rl.sampler.validation import special_ids
 from weft_rl.seeding import seed_for
 
 _BATCH = 8
-_DEFAULT_DEVICE = "cuda:0"  # of the harness, which passes it on as if it were given
+_DEFAULT_DEVICE = "cuda:0"  # of the harness, which passes it as if the user had set it
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,6 @@ class HarnessConfig(Block):
 
 
 def _device(requested: str) -> str:
-    """Replace the harness's default device by the CPU on a machine without a GPU."""
     is_given = any(argument.startswith("--device") for argument in sys.argv)
     if requested == _DEFAULT_DEVICE and not is_given and not torch.cuda.is_available():
         sys.stderr.write("weft_rl.lm_harness: no CUDA device is available; device=cpu\n")
@@ -74,12 +73,11 @@ def _device(requested: str) -> str:
 
 @register_model("weft_rl")
 class WeftLM(LM):
-    """A checkpoint for the harness: text in, text and log-likelihoods out."""
+    """A checkpoint for the harness: generation and log-likelihoods."""
 
     def __init__(self, **model_args: Any) -> None:
-        """model_args: HarnessConfig's options, and max_batch_size, which the harness adds.
-
-        Raises UserError for another option, and for a checkpoint or length that cannot be used."""
+        """model_args: HarnessConfig's options and the harness's max_batch_size. May raise
+        UserError."""
         super().__init__()
         model_args.pop("max_batch_size", None)
         argv = [f"{key}={shown(value)}" for key, value in model_args.items()]
@@ -105,16 +103,15 @@ class WeftLM(LM):
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """The template that --apply_chat_template uses."""
+        """Return the template for --apply_chat_template."""
         return str(self.tokenizer.chat_template) if chat_template else None
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """Render a conversation; without a generation prompt its last message stays open.
+        """Render a chat; without a generation prompt its last message stays open.
 
-        A private character marks special tokens spelled in messages; the requests below remove it.
-        """
+        A private character marks special tokens in messages; the requests below remove it."""
         return self.encoder.render(chat_history, add_generation_prompt=add_generation_prompt)[0]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
@@ -142,15 +139,13 @@ class WeftLM(LM):
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        """Estimate log p(continuation | context), in nats, for each request.
-
-        Returns with it whether greedy decoding, one token per step, gives the continuation."""
+        """Estimate log p(continuation | context), in nats, and whether greedy decoding gives it."""
         return [self._likelihood(*request.args) for request in requests]
 
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[float]:
-        """Estimate log p(text), in nats, for each text, which is not cut into windows."""
+        """Estimate log p(text), in nats, for each text, without windows."""
         return [self._likelihood("", request.args[0])[0] for request in requests]
 
     def _likelihood(self, context: str, continuation: str) -> tuple[float, bool]:

@@ -1,4 +1,4 @@
-"""`python -m weft_rl.sample`: a completion for a prompt, and how it was denoised."""
+"""`python -m weft_rl.sample`: generate a completion and show its denoising steps."""
 
 import sys
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ _STYLES: dict[str, PromptStyle] = {style: style for style in get_args(PromptStyl
 
 @dataclass(frozen=True)
 class SampleConfig(Block):
-    """Options of `sample` beside the sampler's."""
+    """Options of `sample` besides those of the sampler."""
 
     checkpoint: str = field(metadata=about("folder of a checkpoint, or of a run: its newest one"))
     prompt: str = field(metadata=about("text of the user, or the 16 digits of a puzzle, 0 empty"))
@@ -63,7 +63,7 @@ class SampleConfig(Block):
         require(self.trace or self.out is None, "out", self.out, rule)
 
 
-# Options of the sampler; null: what the checkpoint's run was evaluated with.
+# Sampler options; null: the evaluation settings of the checkpoint's run.
 _SAMPLER_OPTIONS = [
     (item.name, kinds(SamplerConfig)[item.name] | None, field(default=None, metadata=item.metadata))
     for item in fields(SamplerConfig)
@@ -121,9 +121,7 @@ class Origin(NamedTuple):
 
 
 def find_checkpoint(place: Path) -> Origin:
-    """Return the checkpoint that a folder is, or the newest one of a run.
-
-    Raises UserError for any other folder."""
+    """Return a checkpoint folder, or the newest checkpoint of a run, or raise UserError."""
     if not place.is_dir():
         raise UserError(f"checkpoint={place}: no such folder; name a checkpoint or a run directory")
     folder = Path(checkpoint_of(str(place), "checkpoint"))
@@ -149,22 +147,19 @@ def find_checkpoint(place: Path) -> Origin:
 
 
 def sampler_config(config: SampleConfig, defaults: SamplerConfig) -> SamplerConfig:
-    """Return the sampler's options: those given in the arguments, else the defaults.
-
-    Raises UserError for options that do not go together."""
+    """Return the sampler's options: arguments override defaults. Raises UserError for conflicts."""
     given = {name: getattr(config, name) for name, *_ in _SAMPLER_OPTIONS}
     chosen = {name: value for name, value in given.items() if value is not None}
     try:
         return replace(defaults, **chosen, trace=config.trace)
     except UserError as error:
-        raise UserError(str(error).replace("sampler.", "")) from error  # as the arguments have it
+        raise UserError(str(error).replace("sampler.", "")) from error  # as in argv
 
 
 def _generate(
     config: SampleConfig, folder: Path, sampler: SamplerConfig, prompt: str
 ) -> "tuple[PreTrainedTokenizerBase, list[int], SamplerOutput]":
-    """Return the tokenizer, the prompt's tokens and the sample."""
-    # imported here: --help and wrong options must not wait for torch
+    # keeps --help and option errors fast
     import torch
     from transformers.utils import logging
 
@@ -183,7 +178,7 @@ def _generate(
             f"prompt={shown(config.prompt)}: the model has no tokens for parts of it; the tiny "
             "model reads its own puzzles, like prompt=4320004330100004"
         )
-    # float32 weights of 8 billion parameters would not fit a GPU that trained them
+    # float32 weights of an 8B model do not fit the GPU that trained it
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     model = load_model(str(folder), device, dtype)
     longest = getattr(model.config, "max_position_embeddings", None)
@@ -202,9 +197,7 @@ def _generate(
 
 
 def draw_grid(puzzle: str, completion: str) -> Table:
-    """Draw the answer of a completion: clues bold, other cells green if right, red if wrong.
-
-    Cells without a digit are dots; without an answer only the clues are drawn."""
+    """Draw an answer: clues bold, correct cells green, wrong cells red, missing digits as dots."""
     answer = answer_digits(completion)
     digits = answer[:CELLS].ljust(CELLS, "·") if answer else puzzle.replace("0", "·")
     keys = completions(puzzle)

@@ -1,7 +1,6 @@
-"""`score`: saved generations -> verdicts and a score, printed as one JSON object.
+"""`score`: verdicts and a score for saved generations, printed as one JSON object.
 
-A generations file has records with `question`, `generation` and `ground_truth`, described in
-rewards/scoring.py, or a run's completions with `completion` and `fields`."""
+Records are those of rewards/scoring.py, or have `completion` and `fields` as written by a run."""
 
 import json
 import sys
@@ -23,14 +22,13 @@ from weft_rl.rewards.math500 import Judging, judge_ahead, judging
 from weft_rl.rewards.registry import REWARDS
 from weft_rl.rewards.scoring import ANY_SOLUTION, JUDGES, Judge, reason
 
-# Columns that are read of a record, except for a user's own task.
 _COLUMNS = frozenset({"question", "generation", "ground_truth", "completion", "fields", "task"})
 _CHUNK = 1000  # records whose answers are compared together
 
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """Options of `score`. Raises UserError for a value that is none of the choices."""
+    """Options of `score`. Raises UserError for an invalid choice."""
 
     task: str = field(
         metadata={"help": "sudoku, countdown, gsm8k, math500, or a Python file (docs/tasks.md)"}
@@ -62,7 +60,7 @@ class ScoreConfig:
 
     @property
     def judge(self) -> Judge | None:
-        """How the records are scored; None for a user's own task, which has its functions."""
+        """Scoring of the records; None for a user's task, which has its own functions."""
         return ANY_SOLUTION if self.solutions == "any" else REWARDS[self.task].judge
 
 
@@ -77,14 +75,12 @@ def main(argv: Sequence[str]) -> int:
 def score_file(config: ScoreConfig) -> dict[str, Any]:
     """Return the verdicts and the score of a file.
 
-    Keys: task, strict, n (records scored), unit, correct and total (in that unit), score (percent:
-    the mean over records as in eval.json; with strict=d1 100 correct / total), scores (of a user's
-    own task: each of its functions), flags (how often each occurs; "undecided": no verdict in
-    time), per_record (line, correct, total, and scores and flags if there are any), disagreements
-    (records on which d1's scorer differs, each with the reason; none when strict) and broken (line
-    and reason of records that cannot be scored: these count nowhere else). In an array or in
-    Parquet, line is the number of the record. Raises UserError for a file that cannot be read or
-    has no usable record, and for a user's score outside [0, 1]."""
+    Keys: task, strict, n (records scored), unit, correct and total (in that unit). score: percent,
+    mean over records; with strict=d1 100 correct / total. scores: per function of a user's task.
+    flags: counts. per_record: line or record number, correct, total, scores, flags. disagreements:
+    records where d1's scorer differs, with the reason; none when strict. broken: line and reason of
+    records that cannot be scored, excluded elsewhere. Raises UserError for an unreadable file, no
+    usable record, or a user's score outside [0, 1]."""
     columns = _COLUMNS if config.task in JUDGES else None
     items = read_items(Path(config.generations), columns, allow_pipe=True)
     rows: list[dict[str, Any]] = []
@@ -128,7 +124,6 @@ def _without_d1(row: dict[str, Any]) -> dict[str, Any]:
 def _scored(
     config: ScoreConfig, items: Iterator[Item]
 ) -> Iterator[tuple[Place, dict[str, Any] | str]]:
-    """Each record's place with its row of the result, or with what is wrong with it."""
     while chunk := list(islice(items, _CHUNK)):
         with judging(len(chunk)) as batch:
             if config.task == "math500" and config.strict is None:
@@ -162,7 +157,6 @@ def _score(config: ScoreConfig, row: dict[str, Any] | str, batch: Judging) -> di
 
 
 def _parsed(task: str, row: dict[str, Any]) -> tuple[str, dict[str, Any]] | str:
-    """The generation and the fields of a record, or what is wrong with it."""
     if row.get("task") in [name for name in JUDGES if name != task]:
         return f"is of task={row['task']}"
     fields = row.get("fields")

@@ -1,1 +1,1 @@
-"""Equality of mathematical answers: one normal form, then values."""
+"""Equality of mathematical answers: normal form first, then value."""

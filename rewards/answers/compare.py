@@ -1,4 +1,4 @@
-r"""Equality of two answers; docs/tasks.md has the rules as a table."""
+r"""Equality of two answers. docs/tasks.md lists the rules."""
 
 import re
 from collections.abc import Callable
@@ -18,24 +18,23 @@ _LONGEST_NUMBER = 300
 _TEXT = re.compile(r"\\text\{[^{}]*\}")
 _VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
 _SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
-# Collections whose elements have an order; the others are equal in any order.
+# Collections with an order; the others are compared as multisets.
 _ORDERED = ("tuple", "row", "matrix")
 
-# Decides about two texts that are neither the same text nor both rational numbers.
+# Compares two texts that are neither identical nor both rational.
 Leaf = Callable[[str, str, Relation], bool]
 
 
 def same_value(right: str, given: str) -> bool:
-    """Return whether two LaTeX answers are equal; loads sympy, and may take forever."""
+    """Return whether two LaTeX answers are equal. Imports sympy; time is unbounded."""
     from weft_rl.rewards.answers.values import related
 
     return same_answer(normalized(right), normalized(given), related)
 
 
 def same_answer(key: str, given: str, leaf: Leaf) -> bool:
-    """Return whether a normalized answer is the right one.
-
-    "5 m" of the given one has a unit unless the right one has variables."""
+    """Return whether a normalized answer matches the key; "5 m" has a unit unless the key has
+    names."""
     has_variables = _VARIABLE.search(_TEXT.sub("", key)) is not None
     try:
         return _same(shape(key), shape(given, letters_are_units=not has_variables), leaf)
@@ -44,7 +43,7 @@ def same_answer(key: str, given: str, leaf: Leaf) -> bool:
 
 
 def compact(text: str) -> str:
-    """Drop the blanks that keep nothing apart."""
+    """Remove insignificant spaces."""
     return _SPACE.sub("", text)
 
 
@@ -62,7 +61,7 @@ def _same(key: Answer, given: Answer, leaf: Leaf) -> bool:
         return _same(key.parts[0], given, leaf)
     if given.kind == "named":
         return _same(key, given.parts[0], leaf)
-    if given.kind == "equation":  # the last side of "2^{10} = 1024"
+    if given.kind == "equation":  # last side of "2^{10} = 1024"
         return _same(key, given.parts[1], leaf)
     if key.kind == given.kind == "value":
         return _same_values(key, given, leaf)
@@ -72,7 +71,7 @@ def _same(key: Answer, given: Answer, leaf: Leaf) -> bool:
 
 
 def _as_inequality(bound: Answer) -> Answer:
-    """The two sides of "x<3", which is read as an interval of x."""
+    """Both sides of "x<3", which is parsed as an interval of x."""
     if bound.kind != "named" or bound.parts[0].kind != "interval":
         return bound
     name, interval = Answer("value", bound.text), bound.parts[0]
@@ -85,7 +84,6 @@ def _as_inequality(bound: Answer) -> Answer:
 
 
 def _rational(text: str) -> Fraction | None:
-    """The value of an integer, decimal, fraction or a number in scientific notation, exactly."""
     if len(text) > _LONGEST_NUMBER:
         return None
     while text[:1] == "(" and text.endswith(")") and text.find(")") == len(text) - 1:
@@ -104,7 +102,6 @@ def _rational(text: str) -> Fraction | None:
 
 
 def _agrees(chain: Answer) -> bool:
-    """Return whether the sides of "a = b = c" that are numbers are equal."""
     texts = [part.text for part in chain.parts if part.kind == "value" and not part.is_percent]
     return len({value for text in texts if (value := _rational(text)) is not None}) <= 1
 
@@ -113,7 +110,7 @@ def _same_equations(key: Answer, given: Answer, leaf: Leaf) -> bool:
     if key.kind == given.kind == "named":
         if key.text.lower() == given.text.lower():
             return _same(key.parts[0], given.parts[0], leaf)
-        if "(" in key.text and "(" in given.text:  # of f(x) and g(x)
+        if "(" in key.text and "(" in given.text:  # f(x) and g(x)
             return False
         if any(name.startswith(r"\text") or len(name) > 3 for name in (key.text, given.text)):
             return _same(key.parts[0], given.parts[0], leaf)
@@ -123,7 +120,6 @@ def _same_equations(key: Answer, given: Answer, leaf: Leaf) -> bool:
 
 
 def _is_multiple(key: Answer, given: Answer, leaf: Leaf, relation: Relation) -> bool:
-    """Return whether one equation or inequality is a multiple of the other one."""
     texts = []
     for sides in (key, given):
         right = sides.parts[0].text if sides.kind == "named" else sides.parts[1].text
@@ -141,7 +137,7 @@ def _same_values(key: Answer, given: Answer, leaf: Leaf) -> bool:
         return _same_texts(key.text, given.text, leaf)
     if plain is None:
         return leaf(percent.text, other.text, "equal")
-    # "50%" is 50 of what is asked in percent, and the number 1/2
+    # "50%" matches both 50 (a question about percent) and 1/2
     return plain in (value, value / 100)
 
 
@@ -163,20 +159,18 @@ def _same_texts(key: str, given: str, leaf: Leaf) -> bool:
 
 
 def _same_but_for_case(key: str, given: str) -> bool:
-    """Return whether only the case of letters differs, and tells no two variables apart."""
     letters = {*_VARIABLE.findall(key)}
     is_ambiguous = "\\" in key or len({letter.lower() for letter in letters}) < len(letters)
     return key.lower() == given.lower() and not is_ambiguous
 
 
 def _spoken(text: str) -> str:
-    r"""The words of an answer that is nothing else; of \text{(C)} and "C" the letter."""
+    r"""Text of an answer that is only words; \text{(C)} and "C" give the letter."""
     bare = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip(" .!?()'\"")
     return " ".join(bare.lower().split())
 
 
 def _are_words(text: str) -> bool:
-    """Return whether an answer is words or one letter rather than a product of variables."""
     bare = _spoken(text)
     if not re.fullmatch(r"[a-z][a-z ,.'-]*", bare):
         return False

@@ -1,7 +1,6 @@
-r"""Detection of answers copied from the question; imported by the worker process only.
+r"""Detection of answers copied from the question; only worker processes import it.
 
-Formulas are compared by how they are built, whatever their value: 2^{10}, "(2^10)" and
-"1 \cdot 2^{10} + 0" are built alike, and "1024" is not."""
+Formulas are compared by structure: 2^{10}, "(2^10)" and "1 \cdot 2^{10} + 0" are the same."""
 
 import re
 from collections import Counter
@@ -14,17 +13,15 @@ from weft_rl.rewards.answers.latex import unicode_to_latex
 from weft_rl.rewards.answers.normalize import normalized
 from weft_rl.rewards.answers.values import equal, expression, parse, reveal
 
-# A form is a leaf's name, or an operation's name and the forms of its arguments.
-Form = str | tuple
-# Problems have up to some thousand characters, their formulas seldom a hundred.
+Form = str | tuple  # a leaf's name, or an operation's name followed by the forms of its arguments
+# A problem has up to a few thousand characters, a formula rarely 100.
 _LONGEST_PROBLEM, _LONGEST = 8192, 300
 
 _NUMBER = re.compile(
     r"(?<![0-9_])(?<!_\{)(?P<number>[0-9]+(?:\{?,\}?[0-9]{3})*(?:\.[0-9]+)?|\.[0-9]+)"
-    r"(?:_(?:[0-9]+|\{[0-9]+\}))?"  # the base it is written in
+    r"(?:_(?:[0-9]+|\{[0-9]+\}))?"  # subscript: number base
 )
-# Numbers are hidden behind names, as parsing computes with them: \binom{8}{4} would be 70.
-# gcd and lcm would be computed; as words they are functions of no further meaning.
+# Names hide numbers, gcd and lcm, because parsing evaluates: \binom{8}{4} would become 70.
 _DIVISORS = re.compile(r"\\(?:operatorname\{(?=gcd\}|lcm\}))?(gcd|lcm)(?![a-z])\}?")
 _ZERO, _ONE, _MINUS = "N_0", "N_1", "-1"
 
@@ -32,7 +29,6 @@ _FORMULA = re.compile(
     r"\$\$([^$]+)\$\$|\$([^$]+)\$|\\\[((?:(?!\\\[).)+?)\\\]|\\\(((?:(?!\\\().)+?)\\\)", re.DOTALL
 )
 _PICTURE = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
-# Between formulas: words, and the ends of sentences and clauses.
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}|[?:;\n]|[.,](?![0-9])")
 _ROWS = re.compile(r"\\(?:begin|end)\{(?:align|gather|equation|split|eqnarray)(?:ed)?\*?\}")
 _PARTS = re.compile(r"\\\\|[=<>,;&]|\\[lg]eq?(?![a-z])|\\(?:text|mbox)\{[^{}]*\}")
@@ -41,16 +37,15 @@ _OPERATION = re.compile(r"[^0-9A-Za-z.,\s]")
 
 
 def is_copied(given: str, right: str, problem: str) -> bool:
-    """Return whether a right answer only repeats the problem.
+    """Return whether a correct answer only repeats a formula of the problem.
 
-    It does if it contains one of the problem's formulas that has the right value already and is not
-    built as the right answer is. Of "2^{10} = 1024" the last side counts.
-    given, right: LaTeX of the same value; problem: its text, formulas perhaps between dollars."""
+    True if that formula differs in structure from the key; for "2^{10} = 1024" the last side
+    counts. given, right: LaTeX of equal value. problem: text with formulas."""
     asked, full = _operations_of(problem), _parsed(given)
     stated = given
     if "=" not in right and "=" in given:
         equations = _operations(_form(full)) if full is not None else ()
-        # "x + y = 5" states 5, but not if it is an equation of the problem
+        # "x + y = 5" states 5, unless it is an equation of the problem
         if any(e in asked and e[0] == "Equality" and isinstance(e[1], tuple) for e in equations):
             return True
         stated = given.rpartition("=")[2]
@@ -73,7 +68,6 @@ def is_copied(given: str, right: str, problem: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _operations_of(problem: str) -> dict[Form, Basic]:
-    """Every operation within the formulas of a problem: its form and an expression of it."""
     operations: dict[Form, Basic] = {}
     for text in _formulas(problem[:_LONGEST_PROBLEM]):
         for part in _subexpressions(_parsed(text)):
@@ -83,7 +77,6 @@ def _operations_of(problem: str) -> dict[Form, Basic]:
 
 
 def _formulas(problem: str) -> list[str]:
-    """The formulas of a problem and their parts, each once."""
     problem = _PICTURE.sub("\n", unicode_to_latex(problem)).replace(r"\$", " ")
     texts = ["".join(groups) for groups in _FORMULA.findall(problem)]
     texts += _PROSE.split(_FORMULA.sub("\n", problem))
@@ -94,10 +87,10 @@ def _formulas(problem: str) -> list[str]:
 
 
 def _parsed(text: str) -> Basic | None:
-    """A formula in sympy, nothing computed; None if it cannot be read."""
+    """Parse a formula with sympy without evaluation; None if parsing fails."""
     text = _DIVISORS.sub(r"\\text{\1}", re.sub(r"\\\$|%", " ", normalized(text)))
     parsed = parse(_NUMBER.sub(lambda number: f" N_{{{number['number']}}} ", text))
-    return None if parsed is None else sympify(parsed)  # immutable: a matrix too has arguments
+    return None if parsed is None else sympify(parsed)  # immutable: matrices have arguments too
 
 
 def _subexpressions(expression: Basic | None) -> Iterator[Basic]:
@@ -108,7 +101,7 @@ def _subexpressions(expression: Basic | None) -> Iterator[Basic]:
 
 
 def _form(expression: Basic) -> Form:
-    """How an expression is built: sums and products flat and in order, + 0 and the like dropped."""
+    """Structure of an expression: sums and products flattened and sorted, neutral terms dropped."""
     name, parts = type(expression).__name__, [_form(e) for e in expression.args]
     if not parts:
         return str(expression)
@@ -128,7 +121,6 @@ def _form(expression: Basic) -> Form:
 
 
 def _is_atom(form: Form) -> bool:
-    """Return whether a form is a number or name, perhaps negative: nothing to be computed."""
     match form:
         case str() | ("Mul", str(), "-1"):
             return True
@@ -143,14 +135,13 @@ def _operations(form: Form) -> Iterator[Form]:
 
 
 def _contains(part: Form, operation: Form) -> bool:
-    """Return whether a form is the operation, or a sum or product with it among its terms."""
+    """Whether `part` is the operation, or a sum or product with it among its terms."""
     if part[0] != operation[0] or part[0] not in ("Add", "Mul"):
         return part == operation
     return Counter(operation[1:]) <= Counter(part[1:])
 
 
 def _has_value(parsed: Basic, right: str) -> bool:
-    """Return whether an expression with hidden numbers has the right answer's value."""
     wanted, revealed = expression(normalized(right)), reveal(parsed)
     if wanted is None or revealed is None or revealed.is_Matrix:
         return False
@@ -158,5 +149,5 @@ def _has_value(parsed: Basic, right: str) -> bool:
 
 
 def _bare(text: str) -> str:
-    """A text for searching in it: without blanks and brackets, its fractions under one name."""
+    """Text without spaces and brackets, with one name for fractions, for substring search."""
     return _SPACING.sub("", text).replace("dfrac", "frac").replace("tfrac", "frac")

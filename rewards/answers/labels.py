@@ -1,12 +1,10 @@
-r"""What an answer states beside its value: a unit, a percent sign, the base of a number.
-
-Example: 7\text{ m} is not 7\text{ cm} nor 7\text{ m}^2; a unit left out contradicts nothing."""
+r"""Labels of an answer: unit, percent sign, number base; a missing unit matches any unit."""
 
 import re
 from collections import Counter
 from typing import NamedTuple
 
-# Units that must agree, each with its spellings; a unit that is not listed contradicts nothing.
+# Units that must match, each with its spellings; unlisted units are ignored.
 _TABLE = """
     mm millimeter millimetre; cm centimeter centimetre; m meter metre; km kilometer kilometre;
     in inch inches; ft foot feet; yd yard; mi mile; acre; mg milligram; g gram; kg kilogram;
@@ -25,7 +23,7 @@ _RAISED = {"squared": 2, "cubed": 3}
 _RATES = {"mph": {"mi": 1, "h": -1}, "kph": {"km": 1, "h": -1}}
 
 _EXPONENT = r"(?:\^\{-?[0-9]\}|(?<=[A-Za-z])[23])"
-# Possessive: a long sentence has too many ways to be cut into words.
+# Possessive quantifiers avoid exponential backtracking on long sentences.
 _WORD = rf"(?:\\text\{{[^{{}}]*\}}|[A-Za-z]++\.?+){_EXPONENT}?+"
 _TAIL = re.compile(rf" ?{_WORD}(?:[ ,./()]*+{_WORD})*+[ .()]*")
 _START = re.compile(r"\\text\{| ?(?<![A-Za-z\\{])[A-Za-z]+")
@@ -40,7 +38,7 @@ Unit = frozenset[tuple[str, int]]
 
 
 class Labeled(NamedTuple):
-    """A value's text and what stands beside it."""
+    """A value's text and its labels."""
 
     value: str
     unit: Unit
@@ -50,7 +48,7 @@ class Labeled(NamedTuple):
 def labeled(text: str, letters_are_units: bool) -> Labeled:
     r"""Split a normalized answer into its value and its labels.
 
-    letters_are_units: whether "5 m" in a formula's letters has a unit, not a variable m."""
+    letters_are_units: read "5 m" as a number with a unit, not as 5 times a variable m."""
     powers: Counter[str] = Counter()
     if r"\$" in text:
         powers["dollar"] = 1
@@ -67,18 +65,16 @@ def labeled(text: str, letters_are_units: bool) -> Labeled:
 
 
 def _tail(text: str, letters_are_units: bool) -> int | None:
-    """The place at which the words behind a value begin."""
     if not text.startswith(r"\text"):
         for start in _START.finditer(text, 1):
             if text[0].isalpha() and start[0][0] != "\\":
-                continue  # a product of variables
+                continue  # product of variables
             if _TAIL.fullmatch(text, start.start()) and _is_word(start[0], letters_are_units):
                 return start.start()
     return None
 
 
 def _is_word(text: str, letters_are_units: bool) -> bool:
-    """Return whether letters are a word rather than a product of variables."""
     word = text.strip().lower()
     known = word in _UNITS or word in _RAISING
     if text.startswith("\\") or (known and (letters_are_units or len(word) > 2)):
@@ -87,7 +83,6 @@ def _is_word(text: str, letters_are_units: bool) -> bool:
 
 
 def _unit_powers(text: str) -> Counter[str]:
-    """The listed units that words name, with their powers."""
     text = text.replace(r"\text", " ").replace("(s)", "s").replace("{", " {").replace("^ {", "^{")
     powers: Counter[str] = Counter()
     power, sign, unit = 1, 1, ""
@@ -114,7 +109,7 @@ def _unit_powers(text: str) -> Counter[str]:
 
 
 def based(text: str) -> tuple[str, str | None]:
-    """Split a number into its digits and the base below them, None without one."""
+    """Split a number into its digits and its base (None if absent)."""
     if spoken := _IN_BASE.search(text):
         return text[: spoken.start()].strip(), spoken[1]
     match = _BASE.fullmatch(text) if "_" in text else None

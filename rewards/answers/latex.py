@@ -1,15 +1,11 @@
-r"""One spelling of LaTeX: "½", \dfrac12, \frac {1}{2} and {\bf \tfrac{1}2} become \frac{1}{2}.
-
-Unicode becomes commands; groups without an effect, fonts, colors, sizes and spaces are dropped;
-arguments get their braces."""
+r"""LaTeX normalization: "½", \dfrac12, \frac {1}{2} and {\bf \tfrac{1}2} become \frac{1}{2}."""
 
 import re
 import unicodedata
 
-# Deeper than any answer; a text of open braces must not reach the interpreter's limit.
+# Deeper than any answer; keeps nested braces below Python's recursion limit.
 _DEEPEST = 40
 _TOKEN = re.compile(r"\\[A-Za-z]+\*?|\\.|[0-9]+|\s+|.", re.DOTALL)
-# Text that is no formula in a formula's font: letters, and no digit or command.
 _TEXTUAL = re.compile(r"[^0-9\\]*[A-Za-z][^0-9\\]*")
 _ENDS_IN_COMMAND = re.compile(r"\\[A-Za-z]+$")
 
@@ -19,7 +15,7 @@ def _names(text: str) -> frozenset[str]:
 
 
 def _synonyms(table: str) -> dict[str, str]:
-    """Each name of an entry to its last one; entries end in a semicolon."""
+    """Map each name of an entry to the last one; a semicolon ends an entry."""
     entries = [entry.split() for entry in table.split(";")]
     return {name: target for *names, target in entries for name in names}
 
@@ -33,7 +29,7 @@ _DROPPED = _names(
 _SPACES = _names(", ; : > quad qquad enspace thinspace medspace thickspace space ( ) [ ] \\") | {
     *("\\ ", "~", "&", "$")
 }
-# Commands that are dropped with their argument, and those that leave nothing but it.
+# Commands dropped together with their argument, and commands replaced by it.
 _SKIPPED = _names(
     "color hspace hspace* vspace phantom hphantom vphantom label tag tag* textcolor colorbox "
     "definecolor"
@@ -75,12 +71,12 @@ _CHARACTERS = {
 }
 _CHARACTERS |= dict.fromkeys("\u2212\u2013\u2014\u2012\u2010\u2011\u2015\ufe63\uff0d", "-")
 _CHARACTERS |= dict.fromkeys("\u201c\u201d\u2018\u2019\u00ab\u00bb", " ")
-_CHARACTERS |= dict.fromkeys("\u2009\u202f\u2008\u200a", r"\,")  # between groups of digits
-# Without a width: joiners, marks of direction, soft hyphen.
+_CHARACTERS |= dict.fromkeys("\u2009\u202f\u2008\u200a", r"\,")  # between digit groups
+# Zero-width characters: joiners, direction marks, soft hyphen.
 _CHARACTERS |= dict.fromkeys(
     "\u200b\u200c\u200d\u2060\ufeff\u00ad\u200e\u200f\u202a\u202c\u202d\u202e", ""
 )
-for _code in range(0x391, 0x3CA):  # from capital alpha to small omega
+for _code in range(0x391, 0x3CA):  # capital alpha to small omega
     _name = unicodedata.name(chr(_code), "").replace("LAMDA", "LAMBDA").split()
     if len(_name) == 4:
         _CHARACTERS[chr(_code)] = (
@@ -95,12 +91,11 @@ _SUPERSCRIPT, _SUBSCRIPT = re.compile(f"[{_RAISED}]+"), re.compile(f"[{_LOWERED}
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e\u2189]")
 _ROOTS = {"\u221a": r"\sqrt", "\u221b": r"\sqrt[3]", "\u221c": r"\sqrt[4]"}
 _ROOT = re.compile(r"([\u221a-\u221c])\s*([0-9]+(?:\.[0-9]+)?|\([^()]*\)|\{[^{}]*\})?")
-# A line or dots above repeating digits.
 _LINED, _DOTTED = re.compile("((?:[0-9][\u0304\u0305])+)"), re.compile("([0-9])\u0307")
 
 
 def unicode_to_latex(text: str) -> str:
-    """Replace the characters of formulas that ASCII lacks by commands; others stay."""
+    """Replace non-ASCII math characters by commands; keep all others."""
     if text.isascii():
         return text
     text = _VULGAR.sub(_vulgar, text)
@@ -109,7 +104,7 @@ def unicode_to_latex(text: str) -> str:
     text = _LINED.sub(lambda m: rf"\overline{{{re.sub('[^0-9]', '', m[1])}}}", text)
     text = _DOTTED.sub(r"\\dot{\1}", text)
     text = _ROOT.sub(_root, text.translate(_TABLE))
-    # full-width and mathematical alphabets; a second time, as these hold signs and Greek too
+    # full-width and mathematical alphabets; translated again because they contain signs and Greek
     return unicodedata.normalize("NFKC", text).translate(_TABLE)
 
 
@@ -130,12 +125,12 @@ class TooDeep(ValueError):
 
 
 def respell(latex: str) -> str:
-    """Return a formula in one spelling. Raises TooDeep."""
+    """Return a formula in normalized spelling. Raises TooDeep."""
     return _Reader(_TOKEN.findall(latex)).until(None)
 
 
 class _Reader:
-    """Reads tokens from the end of a list, so that some can be put back."""
+    """Token stack; the next token is last, so that tokens can be pushed back."""
 
     def __init__(self, tokens: list[str]) -> None:
         self.tokens = tokens[::-1]
@@ -143,7 +138,7 @@ class _Reader:
         self.in_matrix = False
 
     def until(self, stop: str | None) -> str:
-        """What stands before the closing token, or all."""
+        """Parse up to the closing token, or to the end."""
         self.depth += 1
         if self.depth > _DEEPEST:
             raise TooDeep(f"nested deeper than {_DEEPEST}")
@@ -157,7 +152,6 @@ class _Reader:
         return _joined(parts)
 
     def item(self, token: str) -> str:
-        """A token with its arguments."""
         token = _COMMANDS.get(token, token)
         if token in ("&", "\\\\") and self.in_matrix:
             return token
@@ -195,7 +189,7 @@ class _Reader:
             self.tokens.pop()
 
     def argument(self, opening: str = "") -> str:
-        """One argument: a group, a digit, or a token with arguments."""
+        """Parse one argument: a group, a digit, or a token with its arguments."""
         self.blanks()
         if not self.tokens:
             return ""
@@ -205,13 +199,13 @@ class _Reader:
         if token.isdecimal() and len(token) > 1:
             self.tokens.append(token[1:])
             return token[0]
-        if token == "}":  # no argument: the group around it ends
+        if token == "}":  # no argument: the enclosing group ends
             self.tokens.append(token)
             return ""
         return self.item(token).strip()
 
     def script(self, token: str) -> str:
-        """A sub- or superscript, whose number may have a sign and any length."""
+        """Parse a sub- or superscript; a number may have a sign and any length."""
         self.blanks()
         if not self.tokens:
             return ""
@@ -227,7 +221,7 @@ class _Reader:
         return f"{token}{{{sign}{inside}}}" if inside else ""
 
     def raw(self) -> str:
-        """The tokens of a group as they stand."""
+        """Return the tokens of a group unparsed."""
         self.blanks()
         if not self.tokens or self.tokens[-1] != "{":
             return ""
@@ -241,7 +235,7 @@ class _Reader:
         return "".join(parts[1:])
 
     def words(self, token: str) -> str:
-        """Text: words stay text, numbers and single letters in a formula's font are a formula."""
+        """Parse text; numbers and single letters in a formula font become a formula."""
         inside = self.raw().replace("$", " ")
         plain = inside.strip()
         if f"\\{plain}" in _FUNCTIONS:
@@ -254,11 +248,11 @@ class _Reader:
         return f"\\text{{{' '.join(inside.split())}}}"
 
     def environment(self) -> str:
-        """A matrix with its cells; of another environment its inside."""
+        """Parse an environment: a matrix by cells, the content of any other."""
         name = self.raw()
         matrix = _MATRICES.fullmatch(name)
         if name == "array" or name.endswith("at"):
-            self.raw()  # the columns' alignment
+            self.raw()  # column alignment
         outside, self.in_matrix = self.in_matrix, bool(matrix)
         inside = self.until("\\end")
         self.in_matrix = outside
@@ -270,7 +264,6 @@ class _Reader:
 
 
 def _joined(parts: list[str]) -> str:
-    """The parts in a row; a blank only where two letters or digits would meet."""
     text, blank = "", False
     for part in parts:
         if part == " ":

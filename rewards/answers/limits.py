@@ -1,19 +1,15 @@
-r"""Limits on LaTeX answers, which would keep a parser or sympy busy for seconds beyond them.
-
-Example: "9^{9^{9}}", "99999!" and twenty nested brackets. No answer of MATH is beyond them, however
-it is spelled. One pass over the text, before anything else reads it."""
+r"""Limits on LaTeX answers that would take a parser or sympy seconds, such as "9^{9^{9}}"."""
 
 import re
 from dataclasses import dataclass, field
 from math import log10
 
-# The longest answer of MATH-500 has 53 characters and brackets two deep. Each limit leaves an
-# answer several times what it needs; what lies beyond took over a second of processor time.
+# MATH-500 answers have up to 53 characters and depth 2; beyond, some take over 1 s of CPU time.
 _LONGEST, _DEEPEST, _MOST_BARS = 300, 8, 12
-_MOST_DIGITS = 10_000  # that a power or a factorial is worth; 2^{2005} has 604
-_MOST_EXPANDED = 60  # names in a bracket times its exponent, all added: what multiplying out makes
+_MOST_DIGITS = 10_000  # of a power or factorial; 2^{2005} has 604
+_MOST_EXPANDED = 60  # names in a bracket times its exponent, summed
 _MOST_SUMS = 2
-_LARGEST_LOG = 9.0  # beyond it an exponent is too large whatever its base
+_LARGEST_LOG = 9.0  # larger exponents are rejected for any base
 
 _TOKEN = re.compile(
     r"(?P<skip>\\(?:left|right|displaystyle)(?![A-Za-z])|\\[,;:! %$]|\s+)"
@@ -27,7 +23,7 @@ _LARGE_BINOMIAL = re.compile(r"\\[dt]?binom(?=.*[0-9]{6})", re.DOTALL)
 
 
 def is_too_costly(text: str) -> bool:
-    """Return whether reading or computing the value of a text may take seconds."""
+    """Return whether parsing or evaluating a text may take seconds."""
     return (
         len(text) > _LONGEST
         or text.count("|") > _MOST_BARS
@@ -40,7 +36,7 @@ def is_too_costly(text: str) -> bool:
 
 @dataclass
 class _Item:
-    """A number, name or bracket: the logarithm of its estimated value, and its number of names."""
+    """A number, name or bracket: log10 of its estimated value and its number of names."""
 
     log: float = 0.0
     names: int = 0
@@ -49,13 +45,13 @@ class _Item:
 
 @dataclass
 class _Bracket:
-    """The sums of an open bracket's closed chains; the open chain is a base and its exponents."""
+    """Sums over the closed chains of a bracket; the open chain is a base and its exponents."""
 
     log: float = 0.0
     names: int = 0
     expanded: float = 0.0
     chain: list[_Item] = field(default_factory=list)
-    is_exponent: bool = False  # whether a ^ stands before the next item
+    is_exponent: bool = False  # whether ^ precedes the next item
 
     def add(self, item: _Item) -> None:
         if not self.is_exponent:
@@ -64,7 +60,7 @@ class _Bracket:
         self.is_exponent = False
 
     def close_chain(self) -> None:
-        """Add the open chain, evaluated from the right."""
+        """Close the open chain, evaluated from the right."""
         item = self.chain.pop() if self.chain else _Item()
         while self.chain:
             base, exponent = self.chain.pop(), 10 ** min(item.log, _LARGEST_LOG)
@@ -75,7 +71,6 @@ class _Bracket:
 
 
 def _is_large(text: str) -> bool:
-    """Return whether brackets are nested too deep, or a power or factorial is too large."""
     stack = [_Bracket()]
     for token in _TOKEN.finditer(text):
         kind, inner = token.lastgroup, stack[-1]
@@ -93,7 +88,7 @@ def _is_large(text: str) -> bool:
             inner.chain[-1].log = value * log10(max(value, 1))
         elif kind == "number":
             inner.add(_Item(log10(max(int(token[0]), 1))))
-        elif kind == "name":  # half a digit is about what a variable stands for
+        elif kind == "name":  # a variable counts as half a digit
             inner.add(_Item(0.5, 0 if token[0].startswith("\\") else 1))
         if len(stack) - 1 > _DEEPEST:
             return True

@@ -1,6 +1,4 @@
-r"""Normalization of final answers; every task reads answers through it.
-
-Example: "$\mathbf{3\tfrac12}$.", "3½" and "3 1/2" are all "\frac{7}{2}"."""
+r"""Normalization of answers: "$\mathbf{3\tfrac12}$.", "3½" and "3 1/2" all become "\frac{7}{2}"."""
 
 import re
 from fractions import Fraction
@@ -8,14 +6,13 @@ from functools import lru_cache
 
 from weft_rl.rewards.answers.latex import TooDeep, respell, unicode_to_latex
 
-# Longer texts are not answers of these tasks; they are compared as they stand.
-LONGEST = 300
+LONGEST = 300  # longer texts are not answers of these tasks and stay unchanged
 
 _ENVIRONMENT = re.compile(
     r"\\(?:begin|end)\s*\{(?:equation|align|gather|aligned|gathered|split|displaymath|math"
     r"|multline|eqnarray|center|alignat|flalign)\*?\}"
 )
-# Bold type and code of Markdown; between digits two stars are Python's power.
+# Markdown bold and code; ** between digits is Python's power operator.
 _MARKDOWN = re.compile(r"(?<![0-9a-zA-Z)}\]])\*\*|\*\*(?![0-9a-zA-Z(\\])|`+|^#+\s|^\*\s+")
 _LEAD = re.compile(
     r"\s*(?:(?:so|thus|hence|therefore),?\s+)?(?:the\s+)?(?:(?:final|correct)\s+)?answer\s*"
@@ -26,7 +23,6 @@ _PUNCTUATION_BEFORE = re.compile(
     r"^(?:[\s=:;,]|\\(?:approx|therefore|implies|Rightarrow|to)(?![a-z]))+"
 )
 _PUNCTUATION_AFTER = re.compile(r"(?:[\s.,;:?]|(?<![0-9a-zA-Z)}\]])!)+$")
-# Names without their backslash.
 _NAMES = re.compile(
     r"(?<![A-Za-z\\{])(pi|theta|alpha|beta|gamma|delta|lambda|sigma|omega|phi|infty|sqrt|sin|cos|tan"
     r"|cot|sec|csc|arcsin|arccos|arctan|log|ln|pm|cdot|cup|cap|emptyset)(?![A-Za-z])"
@@ -34,13 +30,13 @@ _NAMES = re.compile(
 _INFINITY = re.compile(r"(?<![A-Za-z\\])(?:infinity|inf|oo)(?![A-Za-z])", re.IGNORECASE)
 _SIGNS = (("<=", r"\le "), (">=", r"\ge "), ("!=", r"\ne "), ("+/-", r"\pm "), ("+-", r"\pm "))
 
-# Groups of digits: a comma, which LaTeX writes without a space as {,}, or thin spaces.
+# Thousands separators: a comma, {,} in LaTeX, or thin spaces.
 _THIN = r"(?:\{,\}\\?!?|,\\!|\\[,!:;]|~)\s*"
 _THIN_GROUPS = re.compile(rf"(?<![0-9.])[0-9]{{1,3}}(?:{_THIN}[0-9]{{3}})+(?![0-9])")
 _COMMA_GROUPS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])")
 
 _DIGITS = r"(?<![0-9.])([0-9]*)\.([0-9]*)"
-# Each has the digits before the point, those that do not repeat, and those that do.
+# Groups: integer digits, non-repeating decimals, repeating decimals.
 _REPEATING = [
     re.compile(rf"{_DIGITS}\\(?:overline|bar)\{{([0-9]+)\}}"),
     re.compile(rf"{_DIGITS}\\dot\{{([0-9])\}}(?:([0-9]*)\\dot\{{([0-9])\}})?"),
@@ -64,13 +60,12 @@ _COUNTED = re.compile(
 )
 
 
-@lru_cache(maxsize=8192)  # answers repeat: the key in every completion, and common answers
+@lru_cache(maxsize=8192)  # the key recurs in every completion
 def normalized(text: str) -> str:
-    r"""Return an answer in one spelling of LaTeX, or as it stands if it is too long or too deep.
+    r"""Return the normalized answer, or the text unchanged if it is too long or too deep.
 
-    Delimiters, fonts, colors and punctuation around it are dropped, Unicode and plain names become
-    commands. Numbers lose the marks between thousands; mixed numbers and repeating decimals become
-    fractions, "5 million" becomes 5000000. Units stay."""
+    Drops delimiters, fonts, colors and punctuation. Unicode and names become commands, mixed
+    numbers and repeating decimals fractions, "5 million" 5000000. Units stay."""
     text = text.strip()
     if (text.isdecimal() and text.isascii()) or len(text) > 4 * LONGEST:
         return text
@@ -89,27 +84,25 @@ def normalized(text: str) -> str:
 
 
 def _without_delimiters(text: str) -> str:
-    """Drop the marks of a formula, and words before it."""
     text = _ENVIRONMENT.sub(" ", _LEAD.sub("", text, count=1))
     text = _MARKDOWN.sub(" ", text).replace("**", "^")
-    if text.count("$") - text.count("\\$") == 1:  # no pair: an amount of money
+    if text.count("$") - text.count("\\$") == 1:  # unpaired: an amount of money
         text = re.sub(r"(?<!\\)\$(?=\s*[0-9.])|(?<=[0-9])\$", r"\\$", text)
     return re.sub(r"(?<!\\)\$", " ", text)
 
 
 def _normalized_numbers(text: str) -> str:
-    """Write numbers as integers, decimals and fractions of one form."""
     if not any(bracket in text for bracket in "([") and "\\{" not in text:
         text = _COMMA_GROUPS.sub(lambda m: m[0].replace(",", ""), text)
     if "." in text:
         for decimal in _REPEATING:
             text = decimal.sub(_repeating, text)
     text = _MIXED.sub(_improper, _PERCENT.sub("%", text))
-    return _COUNTED.sub(_multiplied, _COUNTED.sub(_multiplied, text))  # 5 hundred thousand
+    return _COUNTED.sub(_multiplied, _COUNTED.sub(_multiplied, text))  # twice: 5 hundred thousand
 
 
 def _repeating(decimal: re.Match[str]) -> str:
-    """A repeating decimal as a fraction: of 0.1(6) the digits 0, 1 and 6."""
+    """Convert a repeating decimal to a fraction: 0.1(6) has digits 0, 1 and 6."""
     whole, once, *groups = (group or "" for group in decimal.groups())
     again = "".join(groups)
     if set(again) <= {"0"}:

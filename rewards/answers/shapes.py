@@ -1,7 +1,4 @@
-r"""The shape of a normalized answer: lists, tuples, intervals, sets, matrices, equations and
-inequalities; their elements stay text.
-
-Example: "x<3 or x\ge 5" is the union of (-\infty,3) and [5,\infty), of x."""
+r"""Structure of a normalized answer: "x<3 or x\ge 5" is a union of two intervals of x."""
 
 import re
 from collections.abc import Collection
@@ -10,7 +7,6 @@ from typing import Literal
 
 from weft_rl.rewards.answers.labels import Unit, labeled
 
-# brackets and separators, which a command's letters are not to be searched for
 _MARK = re.compile(
     r"\\[{}]|\\(?:langle|rangle|lfloor|rfloor|lceil|rceil)(?![a-z])|\\(?:cup|pm|mp|le|ge|ne|in|approx)"
     r"(?![a-zA-Z])|\\text\{ ?(?:and|or) ?\}|\\text\{[^{}]*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])"
@@ -19,7 +15,6 @@ _MARK = re.compile(
 _PAIRS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "\\langle": "\\rangle"}
 _PAIRS |= {"\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
 _SEPARATORS = (",", ";", "and", "or", r"\text{and}", r"\text{or}")
-# The direction of a sign, and whether it allows equality.
 _SIGNS = {"<": ("<", False), ">": (">", False), r"\le": ("<", True), r"\ge": (">", True)}
 _RELATIONS = ("=", *_SIGNS, r"\ne", r"\in", r"\approx")
 _MATRIX = re.compile(r"\[?\(?\\begin\{(v?)matrix\}(.*)\\end\{v?matrix\}\)?\]?", re.DOTALL)
@@ -27,22 +22,21 @@ _NAME = re.compile(
     r"(?:\\text\{[^{}]*\}|\\(?!frac|sqrt|binom|pm|cdot)[A-Za-z]+|[A-Za-z]|_\{[^{}]*\}"
     r"|'|[ (),]|\^\{-1\}|\|)+"
 )
-# An interval with its open ends as outward brackets: "]a,b)".
+# Interval with outward brackets as open ends: "]a,b)".
 _TURNED = re.compile(r"([\[\]])([^\[\](),]+),([^\[\](),]+)([\[\]])")
 _ALL = re.compile(r"\\mathbb\{R\}|(?:all )?real numbers", re.IGNORECASE)
 _INFINITE = re.compile(r"[-+]?\\infty")
-# Relation of two formulas: equal values, or (for the sides of equations) one is a multiple of the
-# other, by any factor or by a positive one.
+# Relation of two formulas: equal values, or one a multiple (any factor, or a positive one).
 Relation = Literal["equal", "multiple", "positive"]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer's kind and parts.
+    """Kind and parts of an answer.
 
-    value: `text` with `unit` and `is_percent`; list, set, tuple, row, matrix, union: `parts`;
-    interval: two parts, `closed` for each end; named: `text` is the name of the first part;
-    equation and inequality: both sides as parts, the sign as `text`; nothing: no answer."""
+    value: `text` with `unit` and `is_percent`. list, set, tuple, row, matrix, union: `parts`.
+    interval: two parts, `closed` per end. named: `text` names the first part. equation, inequality:
+    both sides as parts, the sign as `text`. nothing: no answer."""
 
     kind: str
     text: str = ""
@@ -57,7 +51,7 @@ LOW, HIGH = Answer("value", r"-\infty"), Answer("value", r"\infty")
 
 
 def shape(text: str, letters_are_units: bool = False) -> Answer:
-    """Read an answer; `letters_are_units` as for labels.labeled."""
+    """Parse an answer; see labels.labeled for `letters_are_units`."""
     return _Shaper(letters_are_units).any(text)
 
 
@@ -78,7 +72,7 @@ class _Shaper:
         return self.one(text)
 
     def one(self, text: str) -> Answer:
-        """An answer without separators outside of brackets."""
+        """Parse an answer without separators outside brackets."""
         if _ALL.fullmatch(text):
             return _interval(LOW, HIGH, False, False)
         pieces, marks = _split(text, _RELATIONS)
@@ -112,7 +106,7 @@ class _Shaper:
         return Answer("value", value, unit=unit, is_percent=is_percent)
 
     def bracketed(self, text: str) -> Answer | None:
-        """A tuple, interval, set, or what stands in brackets alone; None for anything else."""
+        """Parse a tuple, interval, set or bracketed value; None for anything else."""
         bracket = _bracket(text)
         if bracket is None:
             return None
@@ -122,7 +116,7 @@ class _Shaper:
             members = tuple(member for part in parts for member in _elements(part))
             return Answer("set", parts=members if inside else ())
         if len(parts) == 1:
-            # brackets around one value change nothing, but an index at the end or a set's do
+            # brackets around one value are redundant unless it is a set or a final index
             return parts[0] if left + right in ("()", "[]") and parts[0].kind != "named" else None
         if left + right in ("()", "\\langle\\rangle"):
             return Answer("tuple", parts=parts)
@@ -131,8 +125,8 @@ class _Shaper:
         return Answer("tuple", left + right, parts) if left + right == "[]" else None
 
     def relation(self, pieces: list[str], marks: list[str]) -> Answer:
-        """Equations, inequalities and their chains."""
-        if r"\approx" in marks:  # what stands before it is exact, but for a name
+        """Parse equations, inequalities and their chains."""
+        if r"\approx" in marks:  # the exact value precedes \approx, unless it is a name
             at = marks.index(r"\approx")
             if at == 0 and _is_name(pieces[0]):
                 return Answer("named", _name(pieces[0]), (self.one(pieces[1].strip()),))
@@ -146,7 +140,7 @@ class _Shaper:
             return Answer("named", _name(sides[0]), (Answer("union", parts=parts),))
         if set(marks) <= set(_SIGNS):
             signs = [_SIGNS[mark] for mark in marks]
-            if signs[0][0] == ">":  # from the smaller to the larger side
+            if signs[0][0] == ">":  # order from smaller to larger
                 sides, signs = sides[::-1], signs[::-1]
             if inequality := self.inequality(sides, signs):
                 return inequality
@@ -179,7 +173,6 @@ class _Shaper:
 
 
 def _split(text: str, separators: Collection[str]) -> tuple[list[str], list[str]]:
-    """The pieces between separators outside of brackets, and these separators."""
     pieces, marks, depth, start = [], [], 0, 0
     for match in _MARK.finditer(text):
         mark = match[0]
@@ -195,7 +188,7 @@ def _split(text: str, separators: Collection[str]) -> tuple[list[str], list[str]
 
 
 def _bracket(text: str) -> tuple[str, str, str] | None:
-    """The bracket that a text begins with, what it holds, and its closing one that ends it."""
+    """Opening bracket, content and closing bracket of a bracketed text."""
     first = _MARK.match(text)
     if first is None or first[0] not in ("(", "[", "\\{", "\\langle"):
         return None
@@ -225,7 +218,7 @@ def _elements(part: Answer) -> tuple[Answer, ...]:
 
 
 def _listed(parts: list[Answer], has_and: bool) -> Answer:
-    """The parts as a list; intervals of one name between "or" are a union."""
+    """Build a list; intervals of one name joined by "or" become a union."""
     if len(parts) < 2:
         return parts[0] if parts else NOTHING
     names = {p.text.lower() for p in parts if p.kind == "named"}
@@ -249,7 +242,6 @@ def _name(text: str) -> str:
 
 
 def _is_wordy(text: str) -> bool:
-    r"""Return whether a text is words alone, such as \text{odd and even}."""
     return not re.search(r"[0-9=<>\\]", re.sub(r"\\text", "", text)) and bool(
         re.search(r"[A-Za-z]{3}", text.replace("and", "").replace("text", ""))
     )

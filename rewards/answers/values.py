@@ -1,7 +1,7 @@
-r"""Exact values of single formulas; imported by the worker process only, as sympy loads slowly.
+r"""Exact values of single formulas; only worker processes import it, because sympy loads slowly.
 
-latex2sympy reads a formula with every number hidden behind a name: it would make 7 of 3 and 4 side
-by side, and a binary fraction of 0.1. Formulas are compared at points, to hundreds of digits."""
+Names replace numbers before latex2sympy parses: it merges an adjacent 3 and 4 into 7 and makes 0.1
+a binary fraction. Formulas are compared at points, to hundreds of digits."""
 
 import math
 import random
@@ -17,7 +17,7 @@ from weft_rl.rewards.answers.shapes import Relation
 _CONFIG = ConversionConfig(interpret_as_mixed_fractions=False, lowercase_symbols=False)
 _DIGITS, _MANY_DIGITS, _TINY = 50, 400, Rational(1, 10**200)
 _POINTS = 2
-# A power or factorial beyond these has more digits than any answer.
+# Results of larger powers or factorials have more digits than any answer.
 _LARGEST_EXPONENT, _LARGEST_FACTORIAL = 10_000, 2_000
 
 _FUNCTION_BEFORE = re.compile(
@@ -26,7 +26,7 @@ _FUNCTION_BEFORE = re.compile(
 )
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 _LITERAL = r"-?[0-9.]+"
-# A number, or a fraction of numbers, right behind something that has ended.
+# A number or fraction directly after a complete term.
 _NEIGHBOR = re.compile(
     rf"(?:[0-9] (?=[0-9.])|[)!a-zA-Z'|}}] ?(?=[0-9.])"
     rf"|[0-9)}}!] ?(?=\\frac\{{{_LITERAL}\}}\{{{_LITERAL}\}}))"
@@ -41,7 +41,7 @@ _HIDDEN = re.compile(r"N_\{?([0-9.,{}]+?)\}?")
 
 
 def related(key: str, given: str, relation: Relation) -> bool:
-    """Return whether two formulas are equal, or one a multiple of the other."""
+    """Return whether two formulas are equal, or one is a multiple of the other."""
     one, other = expression(key), expression(given)
     if one is None or other is None:
         return False
@@ -78,7 +78,6 @@ def equal(one: Expr, other: Expr) -> bool:
 
 
 def _close(one: Expr, other: Expr, digits: int = 40) -> bool:
-    """Return whether two numbers agree to so many digits of the larger one."""
     return bool(abs(one - other) <= max(abs(one), abs(other)) * Rational(1, 10**digits))
 
 
@@ -90,7 +89,7 @@ def _ratio(one: Expr | None, other: Expr | None) -> Expr | None:
 
 @lru_cache(maxsize=1024)
 def _values(formula: Expr, digits: int = _DIGITS) -> list[Expr | None]:
-    """The formula's values at fixed values of its variables; None for no finite number."""
+    """Formula values at fixed variable values; None if not finite."""
     values: list[Expr | None] = []
     for point in range(_POINTS):
         variables = {name: _coordinate(str(name), point) for name in formula.free_symbols}
@@ -110,10 +109,10 @@ def _coordinate(name: str, point: int) -> Rational:
 
 @lru_cache(maxsize=1024)
 def expression(text: str) -> Expr | None:
-    """Parse a formula; None for what cannot be read, and for neighboring numbers."""
+    """Parse a formula; None if unreadable or if numbers are adjacent."""
     if _UNREADABLE.search(text) or _has_neighbors(text):
         return None
-    if text.count(":") == 1:  # a ratio
+    if text.count(":") == 1:  # ratio
         text = text.replace(":", "/")
     text = _DIVISOR.sub(lambda m: str(getattr(math, m[1])(*map(int, m[2].split(",")))), text)
     text = re.sub(
@@ -126,7 +125,7 @@ def expression(text: str) -> Expr | None:
 
 
 def parse(text: str) -> Basic | None:
-    """What latex2sympy reads in a formula; None for what it cannot read."""
+    """Parse a formula with latex2sympy; None on failure."""
     try:
         return latex2sympy(text, normalization_config=None, conversion_config=_CONFIG)
     except Exception:  # noqa: BLE001 - a parser may raise anything on a model's text
@@ -145,7 +144,6 @@ def _has_neighbors(text: str) -> bool:
 
 
 def _ends_in_function(text: str) -> bool:
-    """Return whether a text ends in a function's name, and perhaps a group in braces."""
     depth = 0
     for at in range(len(text) - 1, -1, -1):
         depth += (text[at] == "}") - (text[at] == "{")
@@ -163,7 +161,7 @@ def _hidden(match: re.Match[str]) -> str:
 
 
 def reveal(formula: Basic) -> Expr | None:
-    """Put the numbers in place. None for a power or factorial of too many digits."""
+    """Substitute the numbers. Returns None if a power or factorial is too large."""
     values: dict[Basic, Basic] = {}
     for symbol in formula.free_symbols:
         if hidden := _HIDDEN.fullmatch(str(symbol)):

@@ -1,1 +1,1 @@
-"""Verdicts of d1's published scorer."""
+"""Reimplementation of d1's published scorer."""

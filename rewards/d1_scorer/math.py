@@ -1,24 +1,23 @@
-r"""The verdicts of d1's published evaluation for GSM8K and MATH, item by item.
+r"""Verdicts of d1's published evaluation for GSM8K and MATH.
 
-Both read past the end token. GSM8K takes the first \boxed{} that holds a number, MATH the last
-\boxed{} as text, which is then compared letter by letter after some clean-up.
-Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behavior."""
+Both read past the end token. GSM8K takes the first \boxed{} that holds a number. MATH compares the
+text of the last \boxed{} after clean-up.
+Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, reimplemented from its behavior."""
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
-# Longest text that is read, several times what 512 tokens can spell.
-LONGEST = 32_768
+LONGEST = 32_768  # longest text that is read, several times the length of 512 tokens
 
 _OPEN, _CLOSE = "<answer>", "</answer>"
 _BOX, _FRAME = r"\boxed", r"\fbox"
-# \d takes in the digits of every script, as d1's does, and float() reads them
+# \d matches digits of every script, as in d1; float() accepts them
 _NUMBER = re.compile(r"-?\d+\.?\d*")
 _FLAT_BOX = re.compile(r"\\boxed\{([^}]*)\}")
 _ONLY_DOTS = re.compile(r"\.+")
 
-# In this order: what comes later sees what came earlier.
+# Order matters: later rules see the output of earlier ones.
 _BEFORE_UNITS = (
     *(("\n", ""), (r"\!", ""), ("\\\\", "\\"), ("tfrac", "frac"), ("dfrac", "frac")),
     *((r"\left", ""), (r"\right", ""), (r"^{\circ}", ""), (r"^\circ", ""), (r"\$", "")),
@@ -27,15 +26,15 @@ _AFTER_UNITS = ((r"\%", ""), (" .", " 0."), ("{.", "{0."))
 
 
 def first_answer(text: str) -> str | None:
-    """What stands between the first <answer> and the </answer> behind it, blanks cut off."""
+    """Content of the first <answer>...</answer>, stripped."""
     inside, closed, _ = text.partition(_OPEN)[2].partition(_CLOSE)
     return inside.strip() if closed else None
 
 
 def last_box(text: str) -> str | None:
-    r"""What d1 takes for the last \boxed: the whole text without one, None for one left open.
+    r"""Return d1's last \boxed: the text if there is none, None if it is unclosed.
 
-    "\boxed " without a brace reaches up to the next dollar sign, and \fbox keeps its wrapping."""
+    "\boxed " without a brace extends to the next dollar sign; \fbox keeps its wrapping."""
     if f"{_BOX} " in text:
         return text.rpartition(f"{_BOX} ")[2].partition("$")[0]
     start = text.rfind(_BOX)
@@ -54,7 +53,7 @@ def last_box(text: str) -> str | None:
 
 
 def gsm8k_number(completion: str) -> float | None:
-    r"""The number that d1 reads: of the first \boxed{} with one, else the last of <answer>."""
+    r"""Return the number d1 extracts: the first numeric \boxed{}, else the last in <answer>."""
     text = completion[:LONGEST]
     for content in _flat_boxes(text):
         content = content.strip()
@@ -75,14 +74,12 @@ def gsm8k_number(completion: str) -> float | None:
 
 
 def gsm8k(completion: str, answer: float | None, **_: Any) -> float:
-    """1 if the number that d1 reads equals the answer as a float, else 0.
-
-    None is never right: d1's reading of the data set loses negative answers."""
+    """Return 1 if the number d1 extracts equals the answer, else 0; None is never correct."""
     return float(answer is not None and gsm8k_number(completion) == answer)
 
 
 def math_answer(completion: str) -> str | None:
-    r"""The text that d1 compares: the last \boxed, or the whole text; <answer> if that is empty."""
+    r"""Return the text d1 compares: the last \boxed, else all of the text, else <answer>."""
     text = completion[:LONGEST]
     boxed = last_box(text)
     if boxed:
@@ -92,13 +89,13 @@ def math_answer(completion: str) -> str | None:
 
 
 def math500(completion: str, answer: str, **_: Any) -> float:
-    """1 if d1's clean-up makes its answer and the given one the same text, else 0."""
+    """Return 1 if both answers are the same text after d1's clean-up, else 0."""
     given = math_answer(completion)
     return float(given is not None and same_text(given, answer))
 
 
 def same_text(one: str, other: str) -> bool:
-    """Return whether two LaTeX answers are the same after clean-up, or as texts if that fails."""
+    """Return whether two LaTeX answers match after clean-up, or as raw text if clean-up fails."""
     try:
         return cleaned(one) == cleaned(other)
     except ValueError:
@@ -106,10 +103,9 @@ def same_text(one: str, other: str) -> bool:
 
 
 def cleaned(text: str) -> str:
-    r"""A LaTeX answer with its spelling normalized: \frac12, \tfrac{1}{2} and 1/2 become one.
+    r"""Normalize LaTeX spelling: \frac12, \tfrac{1}{2} and 1/2 become the same text.
 
-    Raises ValueError for text that d1 fails on: a \sqrt or \frac without an argument, a slash
-    between other things than integers, two units."""
+    Raises ValueError where d1 fails: \sqrt or \frac without argument, other slashes, two units."""
     for old, new in _BEFORE_UNITS:
         text = text.replace(old, new)
     text, *units = text.split(r"\text{ ")
@@ -130,7 +126,7 @@ def cleaned(text: str) -> str:
 
 
 def _flat_boxes(text: str) -> Iterator[str]:
-    r"""What each \boxed{ holds up to the next brace, on one line; linear in the text."""
+    r"""Content of each \boxed{ up to the next brace, on one line; linear time."""
     for line in text.split("\n"):
         yield from _FLAT_BOX.findall(line[: line.rfind("}") + 1])
 
@@ -167,7 +163,7 @@ def _braced_fractions(text: str) -> str:
 
 
 def _slash_as_fraction(text: str) -> str:
-    """a/b as a fraction. Raises ValueError when one side of a single slash is no integer."""
+    """Rewrite a/b as a fraction. Raises ValueError unless both sides are integers."""
     if text.count("/") != 1:
         return text
     upper, lower = map(int, text.split("/"))

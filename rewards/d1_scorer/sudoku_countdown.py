@@ -1,8 +1,8 @@
-"""The verdicts of d1's published evaluation for Sudoku and Countdown, item by item, without eval.
+"""Verdicts of d1's published evaluation for Sudoku and Countdown, without eval.
 
-Each reads an answer as d1 does, oddities included: a tag counts after an end token, the first
-<answer> wins, Countdown hardly ever looks into <answer>, and `**` and `//` are operators.
-Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, as described by its behavior."""
+As in d1, a tag counts after an end token, the first <answer> wins, Countdown rarely reads <answer>,
+and `**` and `//` are operators.
+Source: dllm-reasoning/d1, eval/parse_and_get_acc.py, reimplemented from its behavior."""
 
 import ast
 import operator
@@ -14,7 +14,7 @@ from weft_rl.rewards.d1_scorer.math import LONGEST, first_answer, last_box
 from weft_rl.rewards.sudoku import cells_right
 from weft_rl.rewards.sudoku_grid import CELLS, empty_cells
 
-# d1 compares floats; a power of more bits than (99 ** 99) ** 99 is no target and may take forever.
+# d1's float tolerance. Powers with more bits than (99 ** 99) ** 99 cannot be targets.
 _TOLERANCE, _MOST_BITS = 1e-5, 1 << 17
 
 _OPEN, _CLOSE = "<answer>", "</answer>"
@@ -23,7 +23,7 @@ _END_OR_CLOSE = re.compile(rf"{_END.pattern}|{_CLOSE}")
 _FENCED = re.compile(r"```([\d\s]++)```")
 _BEFORE_CLOSE = re.compile(rf"(\d{{16}})\s*+{_CLOSE}")
 _SIXTEEN = re.compile(r"\b(\d{16})\b")
-# Without the look-behind a long row of digits is searched anew from each of its digits.
+# Lookbehind avoids quadratic time on long digit rows.
 _EQUATION = re.compile(r"(?<![0-9+\-*/() ])([0-9+\-*/() ]++)=[0-9. ]")
 _ALLOWED = re.compile(r"[\d+\-*/().\s]+")
 
@@ -37,10 +37,10 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 
 def sudoku_answer(text: str) -> str:
-    """The characters that d1 lays over the grid, white space removed; "" where it finds none.
+    """Return the characters that d1 compares with the grid, without white space; "" if none.
 
-    The first that is not blank of: digits in a code fence after <answer>; the first <answer> up to
-    its end; what follows the first </answer>; 16 digits before a </answer>; any 16-digit word."""
+    The first non-blank of: digits in a code fence after <answer>; the first <answer>; the text
+    after the first </answer>; 16 digits before a </answer>; any 16-digit word."""
     text = text[:LONGEST]
     digits = ("".join(candidate.split()) for candidate in _sudoku_candidates(text))
     return next(filter(None, digits), "")
@@ -62,9 +62,9 @@ def _sudoku_candidates(text: str) -> Iterator[str]:
 
 
 def sudoku(completion: str, puzzle: str, solution: str, **_: Any) -> float:
-    """Share of empty cells that d1 counts as right: its answer padded with 0, cut to 16 characters.
+    """Return the share of empty cells that d1 counts as correct (padded with 0, cut to 16).
 
-    puzzle, solution: 16 characters each, 0 empty; 0 for any other length."""
+    puzzle, solution: 16 characters each, 0 for empty. Returns 0 for any other length."""
     empty = empty_cells(puzzle)
     if not empty or len(puzzle) != CELLS or len(solution) != CELLS:
         return 0.0
@@ -72,9 +72,7 @@ def sudoku(completion: str, puzzle: str, solution: str, **_: Any) -> float:
 
 
 def countdown_expression(text: str) -> str:
-    """What d1 takes for the expression: the last box or the whole text, cut at "= number".
-
-    Only a box that is never closed makes d1 look into <answer>."""
+    """Return the last box (<answer> if it is unclosed) or the text, cut at "= number"."""
     text = text[:LONGEST]
     boxed = last_box(text)
     if boxed is None:
@@ -89,14 +87,12 @@ def countdown_expression(text: str) -> str:
 
 
 def countdown(completion: str, numbers: Sequence[int], target: int, **_: Any) -> float:
-    """1 if d1 counts the expression as right, else 0: the numbers as a multiset, then the value."""
+    """Return 1 if d1 accepts the expression (numbers as a multiset, then value), else 0."""
     return float(equals(countdown_expression(completion), numbers, target))
 
 
 def equals(expression: str, numbers: Sequence[int], target: int) -> bool:
-    """Return whether Python arithmetic over the numbers, each once, has the target's value.
-
-    False for everything else, and for integers beyond what a target can be made of."""
+    """Return whether Python arithmetic over the numbers, each used once, equals the target."""
     if len(expression) > LONGEST or not _ALLOWED.fullmatch(expression):
         return False
     try:
@@ -104,15 +100,14 @@ def equals(expression: str, numbers: Sequence[int], target: int) -> bool:
             return False
         value = _value(ast.parse(expression.strip(), mode="eval").body)
         return bool(abs(value - target) < _TOLERANCE)
-    # everything that a malformed expression makes Python raise, as in d1, is a wrong answer
+    # as in d1, every exception from a malformed expression is a wrong answer
     except (ArithmeticError, SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
         return False
 
 
 def _value(node: ast.expr) -> Any:
-    """The value of Python arithmetic. Raises TypeError for anything but numbers and operators."""
     sign = 1
-    # in a loop: a row of signs may be longer than Python's stack is deep
+    # a loop, because a row of signs may exceed the recursion limit
     while isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         sign = -sign if isinstance(node.op, ast.USub) else sign
         node = node.operand
@@ -127,7 +122,7 @@ def _value(node: ast.expr) -> Any:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    """base ** exponent. Raises OverflowError for an integer of more than _MOST_BITS bits."""
+    """base ** exponent. Raises OverflowError above _MOST_BITS bits."""
     integers = isinstance(base, int) and isinstance(exponent, int)
     grows = integers and abs(base) > 1 and exponent > 1
     if grows and base.bit_length() * exponent > _MOST_BITS:

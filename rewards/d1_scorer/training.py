@@ -1,10 +1,9 @@
-r"""d1's training rewards, item by item: values, weights and oddities.
+r"""d1's training rewards, with their values, weights and quirks.
 
-Each function gives d1's own value, weight included: 2 for a right answer, and for `tags` a number
-that falls below 0 where text follows the answer. White space counts where d1's patterns name it, an
-answer is right letter by letter, and the last <answer> is read.
-Source: dllm-reasoning/d1, diffu-grpo/reward_func.py and math500_utils.py, described by their
-behavior. Time is linear in the text, and no expression is run as code."""
+A correct answer gives 2, and `tags` can be negative. White space counts where d1's patterns name
+it. Answers are compared as text, and the last <answer> is read. Time is linear in the text.
+Source: dllm-reasoning/d1, diffu-grpo/reward_func.py and math500_utils.py, reimplemented from their
+behavior."""
 
 from collections.abc import Sequence
 from re import compile as pattern
@@ -17,17 +16,14 @@ from weft_rl.rewards.sudoku_grid import CELLS
 
 _OPEN, _CLOSE = "<answer>", "</answer>"
 _RIGHT, _FORM, _TAG = 2.0, 0.5, 0.125
-# d1 takes this off for each character behind the answer, once for either spelling of its end
+# d1's penalty per character after the answer, applied once per spelling of the end tag.
 _PER_CHARACTER = 0.001
 _BETWEEN = pattern(r"</reasoning>\s*+<answer>")
-# d1 writes "\boxed" in a plain Python string, which is a backspace and "oxed"
-_MISSPELT_BOX = "\boxed"
+_MISSPELT_BOX = "\boxed"  # d1 writes "\boxed" in a non-raw Python string: a backspace and "oxed"
 
 
 def gsm8k_correct(completion: str, answer: str | float | None, **_: Any) -> float:
-    """2 if the answer is letter by letter what follows #### in `answer`, else 0.
-
-    answer: the data set's text, or the number alone as a text or a number; None is never right."""
+    """Return 2 if the answer text equals `answer` (the part after any ####), else 0."""
     if answer is None:
         return 0.0
     truth = answer if isinstance(answer, str) else f"{answer:.15g}"
@@ -37,12 +33,12 @@ def gsm8k_correct(completion: str, answer: str | float | None, **_: Any) -> floa
 
 
 def integer(completion: str, **_: Any) -> float:
-    """0.5 if the answer is nothing but digits, else 0: neither "-5" nor "1,000" counts."""
+    """Return 0.5 if the answer is only digits, else 0: "-5" and "1,000" do not count."""
     return _FORM * _tagged(completion).isdigit()
 
 
 def strict_format(completion: str, **_: Any) -> float:
-    """0.5 for four tags on lines of their own, with one line of reasoning and one of answer."""
+    """Return 0.5 for four tags on separate lines with one line each of reasoning and answer."""
     match completion.split("\n", 8):
         case ["<reasoning>", _, "</reasoning>", "<answer>", _, "</answer>", "", *more]:
             return _FORM * (more in ([], [""]))
@@ -50,7 +46,7 @@ def strict_format(completion: str, **_: Any) -> float:
 
 
 def soft_format(completion: str, **_: Any) -> float:
-    """0.5 for a text that begins with one line of <reasoning>, before an answer on one line."""
+    """Return 0.5 if the text begins with one-line <reasoning> followed by a one-line answer."""
     opening = "<reasoning>"
     if not completion.startswith(opening):
         return 0.0
@@ -60,14 +56,15 @@ def soft_format(completion: str, **_: Any) -> float:
         for match in _BETWEEN.finditer(completion, len(opening))
         if line_end < 0 or match.start() < line_end
     ]
-    # most text follows the first on its line; the last may stand before the next line's answer
+    # only the first and the last start can match
     ends = {starts[0], starts[-1]} if starts else set()
     return _FORM * any(_CLOSE in completion[end:].partition("\n")[0] for end in ends)
 
 
 def tags(completion: str, **_: Any) -> float:
-    """Up to 0.5, an eighth for each tag that occurs once beside its line break, less 0.001 for each
-    character behind the answer; negative where much follows."""
+    """Return 0.125 per unique tag with its line break, minus 0.001 per character after the answer.
+
+    Range: up to 0.5; negative if long text follows the answer."""
     value = 0.0
     for tag in ("<reasoning>\n", "\n</reasoning>\n"):
         value += _TAG * (completion.count(tag) == 1)
@@ -81,24 +78,22 @@ def tags(completion: str, **_: Any) -> float:
 
 
 def math500_correct(completion: str, answer: str, **_: Any) -> float:
-    r"""2 if the last \boxed{}, or without a closed one the whole text, is the answer after d1's
-    clean-up, else 0. answer: LaTeX, or a solution with a \boxed{}."""
+    r"""Return 2 if the last \boxed{}, or the text, equals `answer` (LaTeX or solution), else 0."""
     given, truth = last_box(completion), last_box(answer)
-    if truth is None:  # d1 stops here; nothing can be right
+    if truth is None:  # d1 raises here; no answer can be correct
         return 0.0
     return _RIGHT * same_text(completion if given is None else given, truth)
 
 
 def boxed_answer(completion: str, **_: Any) -> float:
-    r"""0.75 for an <answer> and 0.25 without: \boxed{} earns nothing, as d1 misspells it."""
+    r"""Return 0.75 with an <answer>, else 0.25: d1 misspells \boxed{}, so it earns nothing."""
     parts = completion.split(_OPEN, 2)
     inside = parts[1].partition(_CLOSE)[0] if len(parts) > 1 else completion
     return _FORM * ((len(parts) > 1) + (1.0 if _MISSPELT_BOX in inside else 0.5))
 
 
 def countdown(completion: str, numbers: Sequence[int], target: int, **_: Any) -> float:
-    """1 for the target's value from the numbers, each once, 0.1 for any other closed <answer>, 0
-    without one. `**` and `//` are operators, and a value within 0.00001 is right."""
+    """Return 1 for the target's value (within 0.00001), 0.1 for other closed <answer>, else 0."""
     expression = _last_closed(completion)
     if expression is None:
         return 0.0
@@ -106,8 +101,9 @@ def countdown(completion: str, numbers: Sequence[int], target: int, **_: Any) ->
 
 
 def sudoku(completion: str, puzzle: str, solution: str | None = None, **_: Any) -> float:
-    """Share of empty cells that the digits of the last closed <answer> fill with the solution's,
-    padded with 0, cut to 16; 0 where puzzle or solution has not 16 characters."""
+    """Return the share of empty cells that the last closed <answer> fills correctly.
+
+    Digits are padded with 0 and cut to 16; 0 unless puzzle and solution have 16 characters."""
     answer = _last_closed(completion)
     empty = [i for i, clue in enumerate(puzzle[:CELLS]) if clue == "0"]
     if not answer or not empty or len(puzzle) < CELLS:
@@ -122,12 +118,11 @@ def sudoku(completion: str, puzzle: str, solution: str | None = None, **_: Any) 
 
 
 def _tagged(text: str) -> str:
-    """What stands between the last <answer> and the </answer> behind it; the whole text without."""
     return text.rpartition(_OPEN)[2].partition(_CLOSE)[0].strip()
 
 
 def _last_closed(text: str) -> str | None:
-    """The last of the <answer>...</answer> of a text, read from its beginning; None without one."""
+    """Content of the last closed <answer>, scanned from the beginning; None without one."""
     answer, at = None, 0
     while (start := text.find(_OPEN, at)) >= 0:
         end = text.find(_CLOSE, start + len(_OPEN))

@@ -1,1 +1,1 @@
-"""Checkpoint files: safetensors indexes, adapters, tokenizer files, checksums, hub folders."""
+"""Checkpoint files: safetensors, adapters, tokenizer files, Hub downloads."""

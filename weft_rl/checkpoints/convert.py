@@ -1,7 +1,4 @@
-"""Conversion of a checkpoint between layouts.
-
-Weights are copied through a buffer of fixed size: memory does not grow with the model, and no bit
-changes. Adapters are merged one matrix at a time."""
+"""Bit-exact conversion of a checkpoint between layouts, through a fixed-size buffer."""
 
 import json
 import os
@@ -32,7 +29,7 @@ _BUFFER = 4 * 2**20  # bytes
 
 @dataclass(frozen=True)
 class Source:
-    """A tensor to write: its stored bytes, the updates to add, and its name in any layout."""
+    """A tensor to write: stored bytes, updates to add, and layout-independent name."""
 
     name: str  # upstream's
     item: Stored
@@ -40,9 +37,7 @@ class Source:
 
 
 class Conversion(NamedTuple):
-    """Counts of tensors, bytes and files, and a digest of the weights.
-
-    The digest depends on names, dtypes, shapes and values, not on the layout or the shards."""
+    """Counts of tensors, bytes and files, and a weight digest independent of layout and shards."""
 
     tensors: int
     length: int
@@ -53,10 +48,10 @@ class Conversion(NamedTuple):
 def convert(
     source: Path, out: Path, to: Layout, shard_bytes: int, *, verify: bool = True
 ) -> Conversion:
-    """Write `source` to the new folder `out` in another layout, completely or not at all.
+    """Write `source` atomically to the new folder `out` in another layout.
 
-    shard_bytes: largest file, unless one tensor is larger. Raises UserError for a source that is
-    incomplete, damaged or of an unknown family, and for an existing `out`."""
+    shard_bytes: largest file, unless one tensor is larger. Raises UserError for an incomplete,
+    damaged or unknown source, and for an existing `out`."""
     base, adapters = chain(source)
     config = read_config(base)
     family, is_transformers = family_of(config, base)
@@ -116,7 +111,6 @@ def _write_weights(folder: Path, sources: Mapping[str, Source], shard_bytes: int
 
 
 def _write_shard(path: Path, sources: Mapping[str, Source], digests: dict[str, str]) -> str:
-    """Write a safetensors file and the digest of each tensor; returns the file's digest."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start = 0
     for name, source in sources.items():
@@ -142,10 +136,9 @@ def _write_shard(path: Path, sources: Mapping[str, Source], digests: dict[str, s
 
 
 def _chunks(source: Source) -> Iterator[bytes]:
-    """Yield the bytes of a tensor with its updates."""
     item = source.item
     if source.updates:
-        import torch  # a help text does not wait for it
+        import torch  # keeps --help fast
 
         tensor = read_tensor(item)
         merged = merge(tensor, source.updates).to(tensor.dtype)

@@ -1,4 +1,4 @@
-"""Model and data set names resolved to local folders, with downloads from the Hugging Face Hub."""
+"""Resolution of model and data set names to local folders, with Hub downloads."""
 
 import sys
 from pathlib import Path
@@ -8,14 +8,13 @@ from huggingface_hub import constants, logging, snapshot_download
 from weft_rl.errors import UserError
 from weft_rl.runs.folder import checkpoint_of
 
-# Weights and descriptions; never code or pickles.
-_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never code or pickles
 
 
 def resolve_checkpoint(place: str, *, weights: bool = True) -> Path:
-    """Return the folder of a path, run or hub id; downloads a hub id, without weights if not asked.
+    """Return the folder of a path, run or Hub id (downloaded, optionally without weights).
 
-    Raises UserError if neither the folder nor the hub's repository is available."""
+    Raises UserError if it is unavailable."""
     if Path(place).is_dir():
         return Path(checkpoint_of(place))
     patterns = [name for name in _PATTERNS if weights or name != "*.safetensors"]
@@ -30,7 +29,7 @@ def resolve_checkpoint(place: str, *, weights: bool = True) -> Path:
 
 def announce_download(name: str) -> None:
     """Announce on a terminal that `datasets` asks the Hub: offline it retries silently for 20 s."""
-    logging.set_verbosity_error()  # otherwise two lines for each retry
+    logging.set_verbosity_error()  # avoids two lines per retry
     if sys.stderr.isatty() and not constants.HF_HUB_OFFLINE:
         sys.stderr.write(
             f"asking the Hub for {name} (HF_HUB_OFFLINE=1 uses cached files only) ...\n"

@@ -1,6 +1,4 @@
-"""LoRA adapters: their base, their forms, and their sum with one tensor at a time.
-
-PEFT's merge_and_unload needs the whole model in memory; here a matrix is merged as it is read."""
+"""LoRA adapters, merged one tensor at a time: PEFT's merge_and_unload needs the full model."""
 
 import math
 import re
@@ -21,11 +19,9 @@ if TYPE_CHECKING:
 
 ADAPTER, _WEIGHTS, _PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _PREFIX = "base_model.model."
-# Initializations that leave the base unchanged. Others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) move
-# part of the base into the adapter.
+# Inits that keep the base unchanged; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change it.
 _PLAIN_INITS = (None, True, False, "eva", "gaussian", "orthogonal")
-# PEFT's options that do not change base + scale * B A, and those read here. Any other option makes
-# an adapter of another form.
+# PEFT options that keep base + scale * B A, and those read here; any other is unsupported.
 _SAME_SUM = (
     *("auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying"),
     *("eva_config", "exclude_modules", "inference_mode", "layers_pattern", "layers_to_transform"),
@@ -54,9 +50,7 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
 
 
 def adapter_base(folder: Path) -> str:
-    """Return the folder or hub id that an adapter was trained on; paths may be relative to it.
-
-    Raises UserError for an adapter_config.json that is damaged or names no base."""
+    """Return an adapter's base, a folder or Hub id. Raises UserError if it is unreadable."""
     base = read_adapter_config(folder).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise UserError(f"{folder / ADAPTER}: base_model_name_or_path is missing; copy it again")
@@ -65,22 +59,19 @@ def adapter_base(folder: Path) -> str:
 
 
 def base_of(place: str) -> str:
-    """Return the folder or hub id below the adapters of `place`, without a download.
-
-    Raises UserError as adapter_base, and for an adapter on itself."""
+    """Return the base below the adapters of `place`, without a download. Raises UserError."""
     return _descend(place, str)[0]
 
 
 def chain(folder: Path) -> tuple[Path, list[Path]]:
-    """Return the model below an adapter, and the adapters on it, first to last.
-
-    Downloads a base from the hub. Raises UserError if it is not available."""
+    """Return the base model, downloaded if necessary, and the adapters in order, or raise
+    UserError."""
     base, adapters = _descend(str(folder), lambda place: str(resolve_checkpoint(place)))
     return Path(base), [Path(adapter) for adapter in reversed(adapters)]
 
 
 def _descend(place: str, resolve: Callable[[str], str]) -> tuple[str, list[str]]:
-    """Follow the bases of adapters down to a model: the model, and the adapters from the last."""
+    """Follow the bases of adapters: the model, and the adapters from the last."""
     adapters: list[str] = []
     while (Path(place) / ADAPTER).exists():
         if place in adapters:
@@ -97,10 +88,9 @@ def _descend(place: str, resolve: Callable[[str], str]) -> tuple[str, list[str]]
 def read_updates(
     adapters: Sequence[Path], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, list[Update]]:
-    """Return the updates of stacked adapters, in order, by the name of the tensor.
+    """Return the updates of stacked adapters in order, by tensor name.
 
-    shapes: of the model's tensors. Raises UserError for adapters that are more than such sums, for
-    damaged ones, and for adapters of another model."""
+    shapes: of the model's tensors. Raises UserError for unsupported or damaged adapters."""
     updates: dict[str, list[Update]] = {}
     for folder in adapters:
         for name, update in _updates(folder).items():
@@ -144,7 +134,6 @@ def _updates(folder: Path) -> dict[str, Update]:
 
 
 def _check_form(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise UserError for an adapter that is not plain LoRA, naming the options."""
     changed = {
         name: value
         for name, value in config.items()
@@ -170,7 +159,7 @@ def _positive(folder: Path, config: Mapping[str, Any], name: str) -> float:
 
 
 def _rank(folder: Path, config: Mapping[str, Any], module: str) -> float:
-    """Return the rank of a module by PEFT's rule: the first pattern that matches its name."""
+    """Rank of a module by PEFT's rule: the first pattern that matches its name."""
     pattern = config.get("rank_pattern") or {}
     try:
         for key in pattern:
@@ -193,6 +182,6 @@ def merge(tensor: "torch.Tensor", updates: Sequence[Update]) -> "torch.Tensor":
 
 
 def read_tensor(item: Stored) -> "torch.Tensor":
-    """Load one tensor of a file, on the CPU."""
+    """Load one tensor of a file on the CPU."""
     with safe_open(item.file, "pt") as file:
         return file.get_tensor(item.name)

@@ -1,6 +1,4 @@
-"""Safetensors files as names, shapes and byte ranges, and a folder's tensors against its config.
-
-Reads headers only: safetensors validates them, and no tensor is decoded."""
+"""Names, shapes and byte ranges of safetensors files, from their headers only."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -14,9 +12,8 @@ from weft_rl.families import family_of, read_config
 from weft_rl.io.safe_files import read_json, regular_size
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-# dtypes of published weights. Integers would be quantized weights, with scales elsewhere.
+# Floating dtypes of published weights. Integers would be quantized weights with separate scales.
 _FLOATING = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
-# Other formats of weights, for messages.
 _OTHERS = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.h5", "*.msgpack")
 _MAX_NAMES = 4  # in a message
 
@@ -59,8 +56,7 @@ def read_header(path: Path) -> dict[str, Stored]:
 def read_folder(folder: Path) -> dict[str, Stored]:
     """Return every tensor of a checkpoint folder, from its index or its single file.
 
-    Raises UserError for missing files, an index that names a file outside the folder, and an index
-    that does not match its shards."""
+    Raises UserError for missing or outside files, and for an index unlike its shards."""
     index = folder / INDEX
     if not index.exists():
         if not (folder / SINGLE).exists():
@@ -71,7 +67,7 @@ def read_folder(folder: Path) -> dict[str, Stored]:
     if not isinstance(weight_map, dict):
         raise UserError(f"{index}: weight_map is missing; download it again")
     for name in weight_map.values():
-        # `..` or an absolute path would read any file
+        # `..` and absolute paths could read any file
         if not isinstance(name, str) or Path(name).name != name or name in (".", ".."):
             raise UserError(f"{index}: file {name!r} is not in the folder; download it again")
     tensors = [
@@ -89,7 +85,6 @@ def read_folder(folder: Path) -> dict[str, Stored]:
 
 
 def _cure(folder: Path) -> str:
-    """Return how to proceed with a folder that lacks safetensors files."""
     others = sorted(path.name for kind in _OTHERS for path in folder.glob(kind) if path.is_file())
     if not others:
         return "name a model's folder"
@@ -97,10 +92,9 @@ def _cure(folder: Path) -> str:
 
 
 def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a model folder's tensors by name, after checking them; reads headers.
+    """Return the validated shapes of a model folder's tensors by name, from the headers.
 
-    Raises UserError for missing, extra, misshaped and integer tensors, and for transformers'
-    layout, which must be converted."""
+    Raises UserError for missing, extra, misshaped or integer tensors and transformers' layout."""
     config = read_config(folder)
     family, is_transformers = family_of(config, folder)
     if is_transformers:
@@ -116,7 +110,7 @@ def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
 def check_tensors(
     folder: Path, tensors: Mapping[str, Stored], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Raise UserError for tensors that are missing, extra, of another shape, or integers."""
+    """Raise UserError for missing, extra, misshaped or integer tensors."""
     if lacking := shapes.keys() - tensors.keys():
         raise UserError(f"{folder}: missing tensors: {_join(lacking)}; copy all shards")
     if extra := tensors.keys() - shapes.keys():

@@ -1,4 +1,4 @@
-"""Files beside converted weights: configuration, generation settings, tokenizer."""
+"""Files next to converted weights: configuration, generation settings, tokenizer."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ Layout = Literal["upstream", "transformers"]
 _GENERATION = "generation_config.json"
 _TOKENIZER = "tokenizer_config.json"
 _TEMPLATE = "chat_template.jinja"
-# All other tokenizer files. The rest of a folder belongs to a run, or is code.
+# All other tokenizer files; the remaining files belong to a run or are code.
 _TOKENS = (
     *("tokenizer.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "vocab.txt", "merges.txt"),
@@ -24,10 +24,7 @@ _TOKENS = (
 
 
 def write_config(folder: Path, family: Family, config: Config, to: Layout) -> None:
-    """Write the config.json of a layout.
-
-    Upstream's names its code: the source's if it names a repository, otherwise the family's, since
-    code files are not copied."""
+    """Write the config.json of a layout; upstream's names the repository of its code."""
     dtype = metadata(config).get("dtype")
     if to == "transformers":
         fields = family.to_transformers(config)
@@ -46,9 +43,8 @@ def write_config(folder: Path, family: Family, config: Config, to: Layout) -> No
 def copy_tokenizer(sources: Sequence[Path], folder: Path, family: Family, to: Layout) -> None:
     """Copy the last tokenizer of a model and its adapters, in a form that loads without code.
 
-    A remote tokenizer class becomes transformers' class for the same files. In transformers' layout
-    it has the family's mask token and chat template. Raises UserError for a damaged
-    tokenizer_config.json."""
+    A remote class becomes transformers' class. transformers' layout gets the family's mask token
+    and chat template. Raises UserError for a damaged tokenizer_config.json."""
     holders = [
         source
         for source in sources
@@ -77,7 +73,7 @@ def copy_tokenizer(sources: Sequence[Path], folder: Path, family: Family, to: La
 
 
 def _for_transformers_4(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace the class and the list of special tokens that only transformers 5 reads."""
+    """Replace the class and the special token list that only transformers 5 reads."""
     options = {name: value for name, value in options.items() if name != "backend"}
     if options.get("tokenizer_class") == "TokenizersBackend":
         options["tokenizer_class"] = "PreTrainedTokenizerFast"

@@ -1,1 +1,1 @@
-"""Records: puzzles, problems and reasoning traces."""
+"""Task records, problems and reasoning traces."""

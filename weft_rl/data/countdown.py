@@ -1,4 +1,4 @@
-"""Countdown: reach a target with three numbers, each used once; generated with a split."""
+"""Countdown: reach a target with three numbers, each used once; generator and split."""
 
 from fractions import Fraction
 from functools import cache, lru_cache
@@ -13,17 +13,14 @@ from weft_rl.data.records import countdown_fields
 from weft_rl.data.task_file import Split
 from weft_rl.seeding import seed_for
 
-PUBLISHED = "countdown_cd3_test.jsonl"  # the test set of the package; see files/PROVENANCE.md
-# One problem in five is held out, by a hash of its content: no problem is in both splits.
+PUBLISHED = "countdown_cd3_test.jsonl"  # test set in the package; see files/PROVENANCE.md
+# One problem in five is held out, by a hash of its content: the splits are disjoint.
 _TEST_SHARE = 5
-# Draws before giving up on another problem: limits this narrow have too few for the count.
-_MOST_DRAWS = 10_000
+_MOST_DRAWS = 10_000  # draws before the limits are considered too narrow
 
 
 def is_held_out(numbers: list[int], target: int) -> bool:
-    """Whether a problem belongs to the test split, as the published ones do.
-
-    The order of its numbers does not matter."""
+    """Return whether a problem belongs to the test split; number order is irrelevant."""
     key = (tuple(sorted(numbers)), target)
     if key in _published():
         return True
@@ -33,7 +30,6 @@ def is_held_out(numbers: list[int], target: int) -> bool:
 
 @cache
 def _published() -> frozenset[tuple[tuple[int, ...], int]]:
-    """The published test problems: sorted numbers and target."""
     file = resources.files("weft_rl.data") / "files" / PUBLISHED
     with resources.as_file(file) as path:
         fields = [countdown_fields(row) for _, row in read_rows(path)]
@@ -42,7 +38,7 @@ def _published() -> frozenset[tuple[tuple[int, ...], int]]:
 
 @lru_cache(maxsize=4096)
 def reachable(a: int, b: int, c: int) -> tuple[int, ...]:
-    """Every positive integer that + - * / and parentheses make of three numbers, each used once."""
+    """Return every positive integer that + - * / make of three numbers, each used once."""
     values = set()
     for one, two, last in ((a, b, c), (a, c, b), (b, c, a)):
         for pair in _combined(Fraction(one), Fraction(two)):
@@ -58,12 +54,10 @@ def _combined(left: Fraction, right: Fraction) -> set[Fraction]:
 def generate(
     split: Split, count: int, seed: int, max_number: int = 9, max_target: int = 99
 ) -> list[dict[str, Any]]:
-    """Fields of solvable problems: three numbers up to max_number, targets up to max_target.
+    """Generate solvable problems with numbers and targets up to the limits.
 
-    A training problem depends on (seed, its index, the limits) only; test problems are distinct, so
-    one depends on those before it too, and a longer list starts with the shorter one. The defaults
-    suit a model that reads digit by digit. Raises ValueError for limits that leave too few problems
-    for the count."""
+    A training problem depends only on (seed, index, limits). Test problems are distinct; a longer
+    list extends the shorter one. Raises ValueError if the limits allow too few problems."""
     problems: list[dict[str, Any]] = []
     seen: set[tuple[tuple[int, ...], int]] = set()
     for i in range(count):
@@ -81,7 +75,6 @@ def _draw(
     limits: tuple[int, int],
     seen: set[tuple[tuple[int, ...], int]],
 ) -> tuple[list[int], int]:
-    """Numbers and target of a problem of the split that has not been seen."""
     max_number, max_target = limits
     rng = np.random.default_rng(seed_for(seed, "countdown", split, index))
     for _ in range(_MOST_DRAWS):

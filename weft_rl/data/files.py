@@ -1,4 +1,4 @@
-"""Reader of record files: JSON, CSV or Parquet, compressed or not."""
+"""Reader of JSON, CSV and Parquet record files, optionally compressed."""
 
 import bz2
 import codecs
@@ -24,19 +24,17 @@ _PARQUET = b"PAR1"
 
 
 def _open_zstd(file: IO[bytes]) -> IO[bytes]:
-    import pyarrow  # --help must not wait for it
+    import pyarrow  # keeps --help fast
 
     return io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"))
 
 
-# Openers by a file's first bytes.
 _COMPRESSED: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
     b"\x28\xb5\x2f\xfd": _open_zstd,
 }
-# First bytes of files that are not text, and the fix.
 _FOREIGN = {
     codecs.BOM_UTF16_LE: "is UTF-16 text; save it as UTF-8",
     codecs.BOM_UTF16_BE: "is UTF-16 text; save it as UTF-8",
@@ -46,27 +44,25 @@ _FOREIGN = {
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a record file in lower case, without that of its compression."""
+    """Return the lower-case suffix of a record file without its compression suffix."""
     path = PurePath(name.lower())
     return (path.with_suffix("") if path.suffix in _COMPRESSIONS else path).suffix
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a text ends like the name of a record file."""
+    """Return whether a text ends like the name of a record file."""
     return suffix_of(name) in _FORMATS
 
 
 def is_record_file(path: Path) -> bool:
-    """Whether a file of a folder counts as one of its record files, by its name."""
+    """Return whether a file in a folder is a record file, by its name."""
     return suffix_of(path.name) in _LINES
 
 
 def read_rows(
     path: Path, columns: Collection[str] | None = None, reject: Reject = fail
 ) -> Iterator[Row]:
-    """The records of a file and their places, as read_items gives them.
-
-    A record that cannot be read goes to `reject`, and is skipped if that returns."""
+    """Yield the records of a file with their places; unreadable ones go to `reject`."""
     for where, row in read_items(path, columns):
         if isinstance(row, str):
             reject(UserError(f"{where}: {row}"))
@@ -77,17 +73,15 @@ def read_rows(
 def read_items(
     path: Path, columns: Collection[str] | None = None, allow_pipe: bool = False
 ) -> Iterator[Item]:
-    """The records of a file and their places, in its order; the problem of one that cannot be read.
+    """Yield each record of a file in order with its place, or the problem of an unreadable record.
 
-    Parquet is recognized by its content, CSV by its suffix (.csv, .tsv; commas, semicolons or
-    tabs); everything else is JSON: an object per line, one array, objects over several lines, or
-    one object with a list under data, records, rows or examples. gzip, bz2, xz and zstd are
-    unpacked. JSON lines, CSV and Parquet are read piece by piece.
-
-    columns: the names that are used, in lower case, those within a structure as "messages.role";
-    others are never looked at, and not read from Parquet, where their values are None. None: all
-    are used. allow_pipe: read a named pipe as well. Raises UserError for a file that cannot be
-    read."""
+    Content identifies Parquet, the suffix CSV (.csv, .tsv; commas, semicolons or tabs). Anything
+    else is JSON: one object per line, an array, multi-line objects, or an object with a list under
+    data, records, rows or examples. gzip, bz2, xz and zstd are unpacked. JSON lines, CSV and
+    Parquet are streamed.
+    columns: lower-case names to read, nested ones as "messages.role"; None reads all. Other Parquet
+    columns are None. allow_pipe: also read a named pipe. Raises UserError for an unreadable file.
+    """
     require_regular(path, allow_pipe=allow_pipe)
     number = 0
     try:
@@ -109,9 +103,7 @@ def read_items(
 
 
 def require_regular(path: Path, largest: int | None = None, allow_pipe: bool = False) -> None:
-    """Raise UserError for what is not a regular file, or larger than `largest` bytes.
-
-    allow_pipe: accept a named pipe as well."""
+    """Raise UserError unless the path is a regular file (or pipe) of at most `largest` bytes."""
     try:
         status = path.stat()
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Rows of data sets of the hub, and of tables of `datasets`."""
+"""Rows of Hub data sets and of `datasets` tables."""
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,16 +13,15 @@ if TYPE_CHECKING:
 
 
 def is_hub_id(data: str) -> bool:
-    """Whether a text has the form of a hub's owner/name, and not of a path or a file's name."""
+    """Return whether a text has the form owner/name and is not a path or file name."""
     is_path = data.startswith((".", "/", "~")) or is_file_name(data)
     return not is_path and data.count("/") == 1
 
 
 def hub_rows(data: str, name: str, split: str, columns: Collection[str] | None) -> Iterator[Row]:
-    """The records of a data set's split; only `columns` are read.
+    """Yield the `columns` of a Hub data set's split. Raises UserError if loading fails.
 
-    data: the option's value, for errors; name: "owner/name" or "owner/name:configuration". Raises
-    UserError if it cannot be loaded."""
+    data: the option's value, for errors. name: "owner/name" or "owner/name:configuration"."""
     from datasets import load_dataset
 
     from weft_rl.checkpoints.hub import announce_download
@@ -31,7 +30,7 @@ def hub_rows(data: str, name: str, split: str, columns: Collection[str] | None) 
     announce_download(place)
     try:
         table = load_dataset(place, configuration or None, split=split)
-    # a broken network, a missing data set or split makes the library raise almost anything
+    # network errors and missing data sets raise many types
     except Exception as error:
         raise UserError(
             f"data={data}: split {split} cannot be loaded from the hub ({one_line(error)[:300]}); "
@@ -41,17 +40,17 @@ def hub_rows(data: str, name: str, split: str, columns: Collection[str] | None) 
 
 
 def table_rows(name: str, table: "Dataset", columns: Collection[str] | None) -> Iterator[Row]:
-    """The records of a data set of `datasets` and their places; only `columns` are read."""
+    """Yield the `columns` of the records in a `datasets` table, with their places."""
     names = table.column_names
     read = [*used(dict.fromkeys(names), columns)]
-    table = table.with_format(None)  # it may be set up for tensors
+    table = table.with_format(None)  # the format may be tensors
     rows: Iterable[dict[str, Any]] = table.select_columns(read) if read else [{}] * len(table)
     number = 0
     try:
         for row in rows:
             number += 1
             yield f"{name}: record {number}", dict.fromkeys(names) | row
-    # a damaged file of a saved data set makes the library raise almost anything
+    # damaged files raise many types
     except Exception as error:
         raise UserError(
             f"data={name}: cannot be read after record {number} ({one_line(error)}); save it again"

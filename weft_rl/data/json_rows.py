@@ -1,4 +1,4 @@
-"""Records of a JSON file: an object per line, an array, or objects over several lines."""
+"""Records of a JSON file: an object per line, an array, or multi-line objects."""
 
 import json
 import re
@@ -10,13 +10,13 @@ from typing import IO, Any, Literal
 
 from weft_rl.errors import UserError
 
-LONGEST = 1 << 28  # bytes of a line, far above real ones: a broken file takes bounded memory
-_LARGEST = 1 << 31  # bytes of an array or of objects over several lines, which are read at once
-# Keys of the list of records in files that hold one object: {"version": "1.0", "data": [...]}.
+LONGEST = 1 << 28  # bytes of a line, far above real ones; bounds memory for a broken file
+_LARGEST = 1 << 31  # bytes of an array or of multi-line objects, which are read at once
+# Keys of the record list in single-object files: {"version": "1.0", "data": [...]}.
 _WRAPPERS = ("data", "records", "rows", "examples")
-_ESCAPED = re.compile("[\udc80-\udcff]")  # surrogateescape's spelling of bytes that are not UTF-8
+_ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as surrogateescape spells them
 _BLANKS = re.compile(r"[ \t\r\n]*")
-_MAX_DIGITS = 4300  # of a text that int() accepts; a longer number is kept as text
+_MAX_DIGITS = 4300  # limit of int(); longer numbers stay text
 _DECODER = json.JSONDecoder(
     parse_int=lambda digits: int(digits) if len(digits) < _MAX_DIGITS else digits
 )
@@ -24,29 +24,29 @@ _NOT_UTF8 = "is not UTF-8 text; convert it"
 
 
 class Place(str):
-    """The place of a record in error messages: "file:line", "file: record N" or both.
+    """Place of a record in errors: "file:line", "file: record N" or both.
 
-    number: from 1, the record's if it has one (arrays, Parquet), else that of its line."""
+    number: from 1; the record number if known (arrays, Parquet), else the line number."""
 
     number: int
 
     def __new__(
         cls, path: Path, line: int | None = None, record: int | None = None, note: str = ""
     ) -> "Place":
-        """One of line and record is given, or both."""
+        """Create a place from a line number, a record number or both."""
         parts = [f":{line}" if line else "", f": record {record}" if record else ""]
         place = super().__new__(cls, f"{path}{''.join(parts)}{note and f' ({note})'}")
         place.number = record or line or 0
         return place
 
 
-Row = tuple[str, dict[str, Any]]  # a record and its place
-# In place of a record that cannot be read: the problem and its fix.
+Row = tuple[str, dict[str, Any]]  # place and record
+# The string is the problem and fix of an unreadable record.
 Item = tuple[Place, dict[str, Any] | str]
 
 
 def json_rows(path: Path, file: Any, columns: Collection[str] | None) -> Iterator[Item]:
-    """The objects of an open file, as files.read_items yields them."""
+    """Yield the objects of an open file; see files.read_items."""
     lines, head = text_lines(path, file), list[str]()
     is_document = file.peek(1).lstrip().startswith(b"[")
     if not is_document:
@@ -67,9 +67,7 @@ def json_rows(path: Path, file: Any, columns: Collection[str] | None) -> Iterato
 
 
 def text_lines(path: Path, file: IO[bytes]) -> Iterator[str]:
-    """The lines of an open file, bytes that are not UTF-8 as surrogates.
-
-    Raises UserError for a line longer than LONGEST."""
+    """Yield lines with non-UTF-8 bytes as surrogates. Raises UserError for one over LONGEST."""
     for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), 1):
         if len(line) == LONGEST:
             raise UserError(
@@ -79,12 +77,12 @@ def text_lines(path: Path, file: IO[bytes]) -> Iterator[str]:
 
 
 def is_escaped(text: str) -> bool:
-    """Whether text that was decoded with surrogateescape holds bytes that are not UTF-8."""
+    """Return whether surrogateescape-decoded text holds bytes that are not UTF-8."""
     return not text.isascii() and _ESCAPED.search(text) is not None
 
 
 def used(row: dict[str, Any], columns: Collection[str] | None) -> dict[str, Any]:
-    """The part of a row that is in `columns`, in any case; all of it for None."""
+    """Return the entries of a row in `columns`, ignoring case; None selects all."""
     if columns is None:
         return row
     roots = {column.partition(".")[0] for column in columns}
@@ -92,7 +90,6 @@ def used(row: dict[str, Any], columns: Collection[str] | None) -> dict[str, Any]
 
 
 def _head(lines: Iterator[str]) -> list[str]:
-    """The lines up to the second one that is not blank."""
     head, filled = list[str](), 0
     for line in lines:
         head.append(line)
@@ -103,14 +100,13 @@ def _head(lines: Iterator[str]) -> list[str]:
 
 
 def _is_document(head: list[str]) -> bool:
-    """Whether a file that begins with these lines, two at most, is one JSON text and not lines."""
+    """Whether a file is one JSON text rather than JSON lines, by its first two lines."""
     states = [_state(line) for line in head]
     is_cut = states[:1] == ["cut"] and states[1:] in (["cut"], ["broken"])
     return is_cut or states == ["complete"] or (bool(head) and head[0].startswith("["))
 
 
 def _state(line: str) -> Literal["complete", "cut", "broken"]:
-    """Whether a line is a JSON value, the beginning of one, or neither."""
     try:
         _DECODER.decode(line)
     except JSONDecodeError as error:
@@ -121,7 +117,6 @@ def _state(line: str) -> Literal["complete", "cut", "broken"]:
 
 
 def _object(line: str, columns: Collection[str] | None) -> dict[str, Any] | str:
-    """The object of a line, or what is wrong with it."""
     try:
         row = _DECODER.decode(line)
     except JSONDecodeError as error:
@@ -134,7 +129,7 @@ def _object(line: str, columns: Collection[str] | None) -> dict[str, Any] | str:
 
 
 def _checked(row: Any, is_broken: bool, columns: Collection[str] | None) -> dict[str, Any] | str:
-    """The row, or what is wrong with it; is_broken: whether any text beside it is not UTF-8."""
+    """The row or its problem; is_broken: text outside the row is not UTF-8."""
     if not isinstance(row, dict):
         return "must be a JSON object like {...}; fix or remove it"
     if is_broken and is_escaped(json.dumps(used(row, columns), ensure_ascii=False)):
@@ -143,8 +138,6 @@ def _checked(row: Any, is_broken: bool, columns: Collection[str] | None) -> dict
 
 
 def _values(path: Path, text: str) -> Iterator[tuple[Place, Any]]:
-    """The values of an array, or values one after the other."""
-
     def skip_blanks(begin: int) -> int:
         blanks = _BLANKS.match(text, begin)
         return blanks.end() if blanks else begin
@@ -186,8 +179,7 @@ def _values(path: Path, text: str) -> Iterator[tuple[Place, Any]]:
 
 
 def _unwrapped(path: Path, line: int, value: Any) -> Iterator[tuple[Place, Any]]:
-    """The records of a file's only value: a list in it, the rows of columns by pandas' default
-    orientation ({"question": {"0": ..., "1": ...}}), or itself."""
+    """Records of one value: its list, pandas columns ({"a": {"0": ...}}), or itself."""
     rows: list[Any] = []
     if isinstance(value, dict):
         lists = [value[key] for key in _WRAPPERS if isinstance(value.get(key), list)]

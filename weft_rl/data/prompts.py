@@ -1,15 +1,14 @@
-"""Prompt texts and answer tags: the one place that spells them."""
+"""Prompt texts and answer tags."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 PromptStyle = Literal["tiny", "d1", "d1_eval"]
-# The wording of a task by style: a record's fields to what the user says.
+# Per style, a function from a record's fields to the user message.
 Prompts = Mapping[PromptStyle, Callable[[Mapping[str, Any]], str]]
 
-# Templates of str.format. Wording kept verbatim from d1 (dllm-reasoning/d1, Apache-2.0), so that
-# scores compare with the literature's: d1's diffu-grpo/data_utils.py and SFT/sft_train.py, and
-# eval/*.py for d1_eval.
+# str.format templates, verbatim from d1 so that scores are comparable (dllm-reasoning/d1,
+# Apache-2.0): diffu-grpo/data_utils.py, SFT/sft_train.py, and eval/*.py for d1_eval.
 _D1_FORMAT = (
     "\nRespond in the following format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n"
 )
@@ -71,25 +70,24 @@ GSM8K: Prompts = {
 }
 MATH500: Prompts = {
     "d1": f"{_D1_FORMAT}\n\n{_D1_MATH}\n\n{{problem}}".format_map,
-    # no blank before the line break, and an unmatched quotation mark: as published
+    # missing space and unmatched quotation mark as published
     "d1_eval": f'{_D1_MATH.rstrip()}\n{_D1_EVAL_FORMAT}" \n\n\n{{problem}}'.format_map,
 }
 
-# The beginning of the answer that the prompt holds: d1's evaluation opens the reasoning itself.
 PREFILL: Mapping[PromptStyle, str] = {"tiny": "", "d1": "", "d1_eval": "<reasoning>"}
 
 
 def trace_prompt(style: PromptStyle, question: str) -> str:
-    """The user's text before a reasoning trace."""
+    """Return the user message before a reasoning trace."""
     return question if style == "tiny" else f"{_D1_SFT_FORMAT}\n\n{question}"
 
 
 def tagged_answer(style: PromptStyle, reasoning: str, answer: str) -> str:
-    """The assistant's text: the reasoning and the answer between their tags."""
+    """Return the assistant message: reasoning and answer between their tags."""
     between = "" if style == "tiny" else "\n"  # the tiny vocabulary has no line break
     return f"<reasoning>{reasoning}</reasoning>{between}<answer>{answer}</answer>"
 
 
 def chat_prompt(user: str, history: Iterable[tuple[str, str]] = ()) -> list[dict[str, str]]:
-    """A conversation that ends with the user; history: role and content of earlier turns."""
+    """Return a chat that ends with the user; history: (role, content) of earlier turns."""
     return [{"role": role, "content": content} for role, content in (*history, ("user", user))]

@@ -1,4 +1,4 @@
-"""Task records, and how a row of a file becomes the fields of each task's record."""
+"""Task records and their construction from file rows."""
 
 import re
 from collections.abc import Mapping
@@ -11,22 +11,21 @@ from weft_rl.rewards import gsm8k
 from weft_rl.rewards.extract import boxed
 from weft_rl.rewards.sudoku_grid import is_solved, keeps_clues
 
-Row = Mapping[str, Any]  # by column in lower case
+Row = Mapping[str, Any]  # keyed by lower-case column
 
-# ASCII only, unlike int(); nine digits, as many as the reward reads.
+# ASCII digits, unlike int(); at most nine, the limit of the reward.
 _INTEGER = re.compile(r"[0-9]{1,9}")
-# Before an answer in braces or the next token; MATH has all of \boxed{5}, \boxed 5 and \fbox{5}.
+# MATH writes \boxed{5}, \boxed 5 and \fbox{5}.
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _FORMULA_END = re.compile(r"\$|\\\)|\\\]|\\end(?![A-Za-z])|\n")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One problem of a task; prompts and reward functions are given its fields.
+    """A problem of a task; prompts and reward functions receive its fields.
 
-    sudoku: puzzle (16 characters, 0 empty) and solution (16 digits); countdown: numbers (list of
-    int) and target (int); gsm8k: question and answer (text that ends in #### and a number);
-    math500: problem and answer (LaTeX)."""
+    sudoku: puzzle (16 characters, 0 empty), solution (16 digits). countdown: numbers (list of int),
+    target (int). gsm8k: question, answer (ends in #### number). math500: problem, answer."""
 
     id: str
     task: str
@@ -34,7 +33,7 @@ class Record:
 
 
 def sudoku_fields(row: Row) -> dict[str, Any]:
-    """Columns puzzle and solution. Raises ValueError for a row that is wrong, as do the others."""
+    """Return fields from puzzle and solution. All *_fields raise ValueError for a bad row."""
     puzzle, solution = row.get("puzzle"), row.get("solution")
     if not isinstance(puzzle, str) or not re.fullmatch("[0-4]{16}", puzzle):
         raise ValueError(f"Puzzle must be 16 digits from 0 to 4, got {shown(puzzle)}")
@@ -46,9 +45,9 @@ def sudoku_fields(row: Row) -> dict[str, Any]:
 
 
 def countdown_fields(row: Row) -> dict[str, Any]:
-    """Columns numbers (or nums) and target, or input ("30,100,93") and output."""
+    """Return fields from numbers (or nums) and target, or input ("30,100,93") and output."""
     numbers = first_of(row, "numbers", "nums", "input")
-    if isinstance(numbers, str):  # of a CSV file, whose array may be numpy's: [30 100 93]
+    if isinstance(numbers, str):  # CSV; numpy writes [30 100 93]
         numbers = re.split(r"\s*,\s*|\s+", numbers.strip("[]() \n"))
     if not isinstance(numbers, list) or not numbers:
         raise ValueError(f"numbers (or input) must list integers, got {shown(numbers)}")
@@ -64,7 +63,7 @@ def _integer(name: str, value: object) -> int:
 
 
 def gsm8k_fields(row: Row) -> dict[str, Any]:
-    """Columns question and answer."""
+    """Return fields from question and answer."""
     question, answer = require_text("question", row.get("question")), row.get("answer")
     text = answer if isinstance(answer, str) else plain_number(answer)
     if gsm8k.gold(text) is None:
@@ -73,7 +72,7 @@ def gsm8k_fields(row: Row) -> dict[str, Any]:
 
 
 def math500_fields(row: Row) -> dict[str, Any]:
-    """Columns problem and answer, or a solution with a \\boxed{} for the answer."""
+    """Return fields from problem and answer, or a solution with a \\boxed{} answer."""
     problem, answer = require_text("problem", row.get("problem")), row.get("answer")
     if is_missing(answer):
         answer = row.get("solution")
@@ -83,19 +82,18 @@ def math500_fields(row: Row) -> dict[str, Any]:
 
 
 def _boxed(solution: str) -> str | None:
-    """The answer of a solution, in its last \\boxed{5}, \\fbox{5} or \\boxed 5, or None."""
     boxes = [*_BOX.finditer(solution)]
     if not boxes:
         return None
     tail = solution[boxes[-1].end() :]
     if tail.startswith("{"):
         answer = boxed(rf"\boxed{tail}") or ""
-        if not tail.startswith(f"{{{answer}}}"):  # never closed: the answer is cut off
+        if not tail.startswith(f"{{{answer}}}"):  # unclosed: truncated answer
             return None
     else:
         end = _FORMULA_END.search(tail)
         answer = tail[: end.start()] if end else tail
-        if not end or end[0] == "\n":  # not within a formula: the next word
+        if not end or end[0] == "\n":  # a word outside a formula
             answer = answer.partition(" ")[0]
         answer = answer.rstrip(" .,;:!")
     answer = answer.strip()

@@ -1,4 +1,4 @@
-"""Reasoning traces as token ids with the answer marked."""
+"""Tokenized reasoning traces with prompt and answer lengths."""
 
 import re
 from array import array
@@ -18,21 +18,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Truncation = Literal["drop", "cut_trace", "right"]
-Ids = tuple[list[int], list[int]]  # of prompt and answer
+Ids = tuple[list[int], list[int]]  # prompt and answer
 
-# A reasoning is cut between words; 20 characters, so that a text without blanks can be cut as well.
+# Reasoning is cut between words, or every 20 characters in text without spaces.
 _PIECE = re.compile(r"\s*\S{1,20}|\s+")
-# Traces tokenized together, on all cores: enough to keep them busy, few beside a data set.
-_BATCH = 512
+_BATCH = 512  # traces per tokenizer batch: keeps all cores busy with little memory
 
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of prompt and answer, which begins at prompt_length.
+    """Token ids; the answer begins at prompt_length. Raises ValueError for an empty answer."""
 
-    Raises ValueError for an answer of no tokens: its loss would be 0 and train nothing."""
-
-    index: int  # in the data set: seeds the example's masks
+    index: int  # in the data set; seeds the example's masks
     ids: list[int]
     prompt_length: int
 
@@ -45,7 +42,7 @@ class Example:
 
 
 class Examples(Sequence[Example]):
-    """Examples in arrays: 4 bytes a token and 20 an example; lists take 36 a token."""
+    """Examples in arrays: 4 bytes per token and 20 per example; lists take 36 per token."""
 
     def __init__(self, examples: Iterable[Example] = ()) -> None:
         self._ids, self._ends = array("i"), array("q", [0])
@@ -54,14 +51,14 @@ class Examples(Sequence[Example]):
             self.append(example)
 
     def append(self, example: Example) -> None:
-        """Add an example at the end."""
+        """Append an example."""
         self._ids.extend(example.ids)
         self._ends.append(len(self._ids))
         self._prompt_lengths.append(example.prompt_length)
         self._indices.append(example.index)
 
     def lengths(self) -> list[int]:
-        """Tokens of each example."""
+        """Return the number of tokens of each example."""
         return [end - start for start, end in zip(self._ends, self._ends[1:], strict=False)]
 
     def __len__(self) -> int:
@@ -83,13 +80,13 @@ class Examples(Sequence[Example]):
 
 
 class Encoded(NamedTuple):
-    """Examples, and what became of the traces that were too long."""
+    """Encoded examples and statistics of traces over the length limit."""
 
     examples: Examples
     dropped: int = 0
     cut: int = 0
-    dropped_tokens: int = 0  # of traces left out, and those cut off the others
-    without_reasoning: int = 0  # left out by "cut_trace", which cuts reasoning only
+    dropped_tokens: int = 0  # of skipped traces, and those cut from the others
+    without_reasoning: int = 0  # skipped by "cut_trace", which cuts reasoning only
 
 
 def encode_traces(
@@ -101,14 +98,13 @@ def encode_traces(
     truncation: Truncation = "drop",
     reject: Reject = fail,
 ) -> Encoded:
-    """Token ids of each trace, at most max_length.
+    """Tokenize each trace to at most max_length tokens.
 
-    The rendered prompt is a token prefix of the example by construction, and the one end token is
-    the last token of the answer: no padding, and no header after it. A longer trace is left out
-    ("drop"), loses words from the middle of its reasoning ("cut_trace"), or its last tokens, the
-    end token among them ("right", as d1 does). It is left out as well if that leaves no answer, if
-    cutting all of the reasoning is not enough, and if there is no reasoning. A trace without answer
-    tokens, or that the chat template or the tokenizer has no tokens for, goes to `reject`."""
+    The rendered prompt is a token prefix of the example; the only end token is the last answer
+    token. Longer traces: "drop" skips them, "cut_trace" removes words from the middle of the
+    reasoning, "right" truncates as d1 does, including the end token. Traces that still do not fit,
+    have no reasoning or keep no answer are skipped. Traces without answer tokens, or that the
+    template or tokenizer cannot encode, go to `reject`."""
     encoder, examples = TextEncoder(tokenizer), Examples()
     dropped = cut = lost = without_reasoning = 0
     for index, (trace, ids) in enumerate(_tokenized(traces, encoder, style)):
@@ -131,12 +127,11 @@ def encode_traces(
 def _tokenized(
     traces: Iterable[Trace], encoder: TextEncoder, style: PromptStyle
 ) -> Iterator[tuple[Trace, Ids | ValueError]]:
-    """Each trace with its ids, or with what is wrong with it."""
     remaining = iter(traces)
     while batch := [*islice(remaining, _BATCH)]:
         try:
             ids: list[Ids | ValueError] = [*_ids(batch, encoder, style)]
-        except ValueError:  # of one of them
+        except ValueError:  # one trace of the batch
             ids = [_ids_or_error(trace, encoder, style) for trace in batch]
         yield from zip(batch, ids, strict=True)
 
@@ -164,14 +159,14 @@ def _shortened(
     style: PromptStyle,
     trace: Trace,
 ) -> list[int]:
-    """What the policy leaves of an answer that is too long, at most `room` tokens; may be empty."""
+    """Apply the length policy to an answer; at most `room` tokens, may be empty."""
     if truncation == "right":
         return answer[: max(room, 0)]
     if truncation == "drop" or trace.reasoning is None:
         return []
     pieces = _PIECE.findall(trace.reasoning)
 
-    # text is cut, not tokens, so that the seam is tokenized as any text is
+    # cut before tokenization, so that the seam has regular tokens
     def ids_of(kept: int) -> list[int]:
         left = pieces[: (kept + 1) // 2] + pieces[len(pieces) - kept // 2 :]
         return encoder.texts([_answer(style, replace(trace, reasoning="".join(left)))])[0]
@@ -181,7 +176,7 @@ def _shortened(
 
 
 def _prompt(style: PromptStyle, trace: Trace) -> str:
-    # a chat says itself how it is to be answered
+    # a chat contains its own answer format
     is_chat = trace.reasoning is None or trace.think == "keep"
     return trace.question if is_chat else trace_prompt(style, trace.question)
 

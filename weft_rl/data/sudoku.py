@@ -1,7 +1,4 @@
-"""4x4 Sudoku: puzzles with one solution, and a split that leaks no solution.
-
-There are only 288 grids. Relabeling the digits sorts them into 12 orbits of 24, and full orbits
-are held out: no test solution, nor a relabeling of one, is ever trained on."""
+"""4x4 Sudoku with unique solutions; the split holds out entire orbits under digit relabeling."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -14,13 +11,12 @@ from weft_rl.data.task_file import Split
 from weft_rl.rewards.sudoku_grid import CELLS, DIGITS, SIZE, solved_grids
 from weft_rl.seeding import seed_for
 
-# Every fourth orbit in the order of their smallest grids: 3 of 12, 72 of 288 grids.
-_HELD_OUT_EVERY = 4
+_HELD_OUT_EVERY = 4  # every fourth orbit, ordered by smallest grid: 3 of 12 orbits, 72 of 288 grids
 
 
 @cache
 def latin_squares() -> tuple[str, ...]:
-    """All 576 4x4 Latin squares, row by row, in order."""
+    """Return all 576 4x4 Latin squares in order, row by row."""
     squares = [""]
     rows = ["".join(row) for row in permutations("1234")]
     for _ in range(SIZE):
@@ -34,25 +30,24 @@ def latin_squares() -> tuple[str, ...]:
 
 
 def orbit(grid: str) -> str:
-    """The smallest relabeling of a grid: digits renamed in order of appearance."""
+    """Return the smallest relabeling of a grid: digits renamed in order of appearance."""
     names: dict[str, str] = {}
     return "".join(names.setdefault(digit, str(len(names) + 1)) for digit in grid)
 
 
 @cache
 def held_out_orbits() -> frozenset[str]:
-    """The three orbits, each by its smallest grid, whose puzzles are for testing only."""
+    """Return the three test orbits, each by its smallest grid."""
     return frozenset(sorted({orbit(grid) for grid in solved_grids()})[::_HELD_OUT_EVERY])
 
 
 def is_held_out(grid: str) -> bool:
-    """Whether a solved grid belongs to the test split."""
+    """Return whether a solved grid belongs to the test split."""
     return orbit(grid) in held_out_orbits()
 
 
 def fill_rows(puzzle: str, order: Callable[[list[str]], Sequence[str]] = sorted) -> str:
-    """Each row's empty cells filled with the digits that the row lacks, whatever columns and boxes
-    hold; order: what becomes of the ascending list of them, which is then dealt left to right."""
+    """Fill each row's empty cells with its missing digits in `order`, from left to right."""
     grid = ""
     for start in range(0, CELLS, SIZE):
         row = puzzle[start : start + SIZE]
@@ -62,11 +57,10 @@ def fill_rows(puzzle: str, order: Callable[[list[str]], Sequence[str]] = sorted)
 
 
 def generate(split: Split, count: int, seed: int, blanks: int = 8) -> list[dict[str, str]]:
-    """Fields of puzzles with one solution; the i-th depends on (split, seed, blanks, i) only.
+    """Generate puzzles with unique solutions; the i-th depends only on (split, seed, blanks, i).
 
-    All puzzles of the split are shuffled by the seed and dealt one after the other: they are
-    distinct until all are dealt; training then deals them again. blanks: empty cells, 1 to 12; the
-    published test puzzles have 8. Raises ValueError for more test puzzles than there are."""
+    Training repeats puzzles once all are used. blanks: empty cells, 1 to 12 (published: 8). Raises
+    ValueError if the test split has too few puzzles."""
     puzzles = _puzzles(split, blanks)
     if split == "test" and count > len(puzzles):
         raise ValueError(f"count={count}: only {len(puzzles)} test puzzles have blanks={blanks}")
@@ -83,7 +77,7 @@ def generate(split: Split, count: int, seed: int, blanks: int = 8) -> list[dict[
 
 @cache
 def _puzzles(split: Split, blanks: int) -> NDArray[np.uint16]:
-    """(N, 2) puzzles with one solution: index of the grid, and its empty cells as a 16-bit mask."""
+    """(N, 2) puzzles with unique solutions: grid index and 16-bit mask of empty cells."""
     rows = []
     for i, grid in enumerate(solved_grids()):
         if is_held_out(grid) == (split == "test"):
@@ -94,10 +88,7 @@ def _puzzles(split: Split, blanks: int) -> NDArray[np.uint16]:
 
 @cache
 def _unique_masks(grid: str, blanks: int) -> NDArray[np.int64]:
-    """(M,) which sets of cells may be emptied without letting in a second solution.
-
-    A second grid fits when all cells in which it differs are empty. Renaming digits changes no such
-    set, so the sets of an orbit's smallest grid serve all of the orbit."""
+    """(M,) masks of cells whose removal keeps the solution unique; equal within an orbit."""
     places = 1 << np.arange(CELLS)
     differing = ((_table() != _table()[solved_grids().index(grid)]) * places).sum(axis=1)
     masks = np.arange(1 << CELLS)
@@ -109,5 +100,5 @@ def _unique_masks(grid: str, blanks: int) -> NDArray[np.int64]:
 
 @cache
 def _table() -> NDArray[np.int8]:
-    """(288, 16) the digits of all solved grids."""
+    """(288, 16) digits of all solved grids."""
     return np.array([[int(digit) for digit in grid] for grid in solved_grids()], dtype=np.int8)

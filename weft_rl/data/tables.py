@@ -12,20 +12,19 @@ from weft_rl.data.values import one_line
 from weft_rl.errors import UserError
 
 _QUOTED = re.compile('"[^"]*"')
-# Parquet records decoded at a time: pyarrow's default, 65,536 long traces, is gigabytes
-_BATCH = 256
-# Levels that Parquet has between a list and its elements.
+_BATCH = 256  # pyarrow's default of 65,536 long traces takes gigabytes
+# Levels that Parquet inserts between a list and its elements.
 _LIST_LEVELS = {"list", "element", "item", "array", "bag", "array_element"}
 
 
 def csv_rows(path: Path, lines: Iterator[str], columns: Collection[str] | None) -> Iterator[Item]:
-    """The rows of a CSV file with a header, as files.read_items yields them."""
-    csv.field_size_limit(LONGEST)  # its default of 128 KiB is less than a long trace
+    """Yield the rows of a CSV file with a header; see files.read_items."""
+    csv.field_size_limit(LONGEST)  # the default, 128 KiB, is less than a long trace
     first, skipped = next(lines, ""), 0
     separator = re.fullmatch(r"sep=(.)\s*", first)  # written by spreadsheets
     if separator:
         first, skipped = next(lines, ""), 1
-    # the most frequent one of the header; in a header of one name, the suffix decides
+    # most frequent in the header; the suffix decides ties
     delimiters = ",;\t|" if ".csv" in path.name.lower() else "\t,;|"
     delimiter = separator[1] if separator else max(delimiters, key=_QUOTED.sub("", first).count)
     reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
@@ -62,15 +61,15 @@ def _check_header(where: str, header: list[str], names: list[str]) -> None:
 
 
 class _Unreadable(str):
-    """Why a cell has no value in Python, like a time beyond the year 9999."""
+    """Reason why a cell has no Python value, such as a time beyond the year 9999."""
 
 
 def parquet_rows(path: Path, opened: IO[bytes], columns: Collection[str] | None) -> Iterator[Item]:
-    """The records of an open Parquet file, as files.read_items yields them.
+    """Yield the records of an open Parquet file; see files.read_items.
 
-    A cell without a value in Python makes its record unusable if it is known to be used; without
-    `columns` it is left out, and the record's place names it."""
-    # imported here: --help must not wait for it
+    A cell without a Python value makes its record unusable if its column is used; without
+    `columns`, it is dropped and the record's place names it."""
+    # keeps --help fast
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
@@ -82,7 +81,7 @@ def parquet_rows(path: Path, opened: IO[bytes], columns: Collection[str] | None)
             leaves = [leaf for leaf in leaves if columns is None or _is_used(leaf, columns)]
             for batch in file.iter_batches(_BATCH, columns=leaves):
                 cells = [_cells(column) for column in batch.columns]
-                # without a used column there is still a record for each row
+                # one record per row even if no column is used
                 for values in zip(*cells, strict=True) if cells else [()] * batch.num_rows:
                     number += 1
                     row = dict.fromkeys(names) | dict(zip(batch.schema.names, values, strict=True))
@@ -106,11 +105,11 @@ def parquet_rows(path: Path, opened: IO[bytes], columns: Collection[str] | None)
 
 
 def _is_used(leaf: str, columns: Collection[str]) -> bool:
-    """Whether a column's path, like messages.list.element.role, is one of `columns` or below it."""
+    """Whether a path such as messages.list.element.role is in `columns` or below one."""
     root, *levels = leaf.lower().split(".")
     below = [root, *(level for level in levels if level not in _LIST_LEVELS)]
     named = {".".join(below[:depth]) for depth in range(1, len(below) + 1)}
-    # a structure may be stored as text as well
+    # a structure may also be stored as text
     is_text = len(below) == 1 and any(column.startswith(f"{root}.") for column in columns)
     return is_text or not named.isdisjoint(columns)
 
@@ -118,7 +117,7 @@ def _is_used(leaf: str, columns: Collection[str]) -> bool:
 def _cells(column: Any) -> list[Any]:
     import pyarrow
 
-    # LookupError: an unknown time zone
+    # LookupError: unknown time zone
     failures = (ValueError, ArithmeticError, LookupError, pyarrow.ArrowException)
     try:
         return column.to_pylist()

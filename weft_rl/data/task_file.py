@@ -1,4 +1,4 @@
-"""A user's task file: loading it, checking its parts, and its errors in one line with its line."""
+"""Loading, validation and error reporting of a user's task file."""
 
 import asyncio
 import importlib.util
@@ -19,21 +19,19 @@ Split = Literal["train", "test"]
 Fields = Mapping[str, Any]
 Prompt = Callable[[Fields], str]
 
-# Completions that a task's rewards are tried on before a run.
 _TRIED = ("", "<answer>1</answer>", "no answer")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task: the value of `TASK` in the file that `task=` names, or an entry of tasks.REGISTRY.
+    """A task: `TASK` of the file in `task=`, or an entry of tasks.REGISTRY.
 
-    prompt: fields to what the user says; by prompt style if they differ. fields: a row of a file,
-    its columns in lower case, to the record's fields; raises ValueError for a row that is wrong.
-    training, evaluation: rewards by name, f(completion, **fields) in [0, 1]; the first of
-    evaluation is the score. generate: (split, count, seed) to fields of distinct records, the
-    splits without overlap; None: records come from files only. columns: the columns that `fields`
-    reads, in lower case; None: any. published: what data=published stands for: a file of the
-    package or a data set of the hub."""
+    prompt: fields to user message, optionally per prompt style. fields: a row (lower-case columns)
+    to record fields; raises ValueError for a bad row. training, evaluation: rewards by name,
+    f(completion, **fields) in [0, 1]; the first evaluation entry is the score. generate: (split,
+    count, seed) to fields of distinct records with disjoint splits, or None. columns: lower-case
+    columns that `fields` reads; None: any. published: target of data=published, a package file or a
+    Hub data set."""
 
     prompt: Prompt | Mapping[PromptStyle, Prompt]
     fields: Callable[[Fields], dict[str, Any]]
@@ -45,10 +43,10 @@ class Task:
 
 
 def read_task(name: str, known: Sequence[str]) -> Task:
-    """The TASK of a Python file; what its functions raise names the file and the line.
+    """Return the TASK of a Python file; errors of its functions name the file and line.
 
-    Training rewards are left as they are: a run tolerates some failures. known: the tasks that are
-    not files. Raises UserError for a file without a TASK, or with parts of the wrong type."""
+    Training rewards are not wrapped, because a run survives some failures. known: built-in task
+    names. Raises UserError for a missing TASK or parts of the wrong type."""
     path = Path(name)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if path.suffix != ".py" or not path.is_file() or spec is None or spec.loader is None:
@@ -73,15 +71,12 @@ def read_task(name: str, known: Sequence[str]) -> Task:
 
 @contextmanager
 def user_code(task: str, what: str, passed: tuple[type[Exception], ...] = ()) -> Generator[None]:
-    """Turn what the code of a task's file raises into a UserError with the file's line.
-
-    A context manager or a decorator. what: the part that runs; passed: exceptions left as they
-    are."""
+    """Convert exceptions in a task file's code, except `passed`, into a UserError with the line."""
     try:
         yield
     except (UserError, *passed):
         raise
-    # the file may end the process as well
+    # the file may call exit()
     except (Exception, SystemExit) as error:
         kind, text = type(error).__name__, " ".join(str(error).split())[:200]
         frames = traceback.extract_tb(error.__traceback__)
@@ -133,10 +128,9 @@ def try_task(
     evaluation: Mapping[str, Reward],
     fields: Fields,
 ) -> None:
-    """Try the prompt and the rewards of a task on a record.
+    """Test the prompt and the rewards of a task on a record.
 
-    Raises UserError for a prompt that is not text, a training reward that fails on every completion
-    tried, and an evaluation that fails on any."""
+    Raises UserError for a non-text prompt, a training reward that always fails, or a bad score."""
     if not isinstance(prompt, str) or not prompt.strip():
         raise _wrong(name, "what prompt returns", prompt, "a text that is not empty")
     for rewards, is_failure in ((training, all), (evaluation, any)):
@@ -147,7 +141,6 @@ def try_task(
 
 
 def _problem(task: str, name: str, reward: Reward, text: str, fields: Fields) -> str:
-    """What is wrong with the value of a reward; empty if it is a finite number."""
     try:
         with user_code(task, name):
             value: Any = reward(text, **fields)

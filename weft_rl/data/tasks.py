@@ -1,4 +1,4 @@
-"""The table of tasks, and where their records come from: generators, files, the hub."""
+"""Task registry, and records from generators, files and the Hub."""
 
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -19,15 +19,14 @@ from weft_rl.data.task_file import Split, Task, read_task
 from weft_rl.errors import UserError
 from weft_rl.rewards.registry import REWARDS, Reward, add_task, training
 
-# Held-out records are the same in every run, whatever its seed: runs are compared on them.
-_HELD_OUT_SEED = 0
+_HELD_OUT_SEED = 0  # held-out records do not depend on the run's seed: runs are comparable
 
 
 def _training(task: str) -> Mapping[str, Reward]:
     return {name: term.reward for name, term in training(task).items()}
 
 
-# By the name that task= takes; load_task adds those of files.
+# Keyed by the value of task=; load_task adds entries from files.
 REGISTRY: dict[str, Task] = {
     "sudoku": Task(
         prompt=prompts.SUDOKU,
@@ -67,18 +66,14 @@ REGISTRY: dict[str, Task] = {
 
 
 def load_task(name: str) -> None:
-    """Add the task of a file to the registry; nothing to do for one that is known.
-
-    Raises UserError for an unknown task, and as read_task for a file that is wrong."""
+    """Register the task of a file, if new. Raises UserError for an unknown or invalid task."""
     if name not in REGISTRY:
         REGISTRY[name] = task = read_task(name, [*REGISTRY])
         add_task(name, task.training, task.evaluation)
 
 
 def task_prompt(style: PromptStyle, task: str, fields: Mapping[str, Any]) -> str:
-    """What the user says to pose a problem, from the fields of its record.
-
-    Raises UserError for a task that the style has no wording for."""
+    """Return the user message. Raises UserError if the style has no prompt for the task."""
     prompt = _known(task).prompt
     if not isinstance(prompt, Mapping):
         return prompt(fields)
@@ -92,12 +87,11 @@ def task_prompt(style: PromptStyle, task: str, fields: Mapping[str, Any]) -> str
 def load_records(
     task: str, data: str, rejects: Rejects | None = None, split: Split = "test"
 ) -> list[Record]:
-    """The records of a file, of a test set of the package, or of a data set of the hub.
+    """Load the records of a file, a packaged test set or a Hub data set.
 
-    data: a path, whose file is read by read_rows; a name of the hub, whose `split` is read; or
-    "published". Columns, in any case, are those that records.py names for each task. rejects: what
-    happens to records that are not of the task's form, or occur twice; None: those raise UserError,
-    these are skipped. Raises UserError naming file and line, and for a source without records."""
+    data: a path, a Hub name (its `split` is read) or "published". records.py lists each task's
+    columns. rejects: policy for malformed and duplicate records (default: raise, skip). Raises
+    UserError with file and line, and for an empty source."""
     columns, published = _known(task).columns, _known(task).published
     name = hub_name(task, data)
     if name is not None:
@@ -119,7 +113,7 @@ def _known(task: str) -> Task:
 def _records(
     task: str, rows: Iterable[Row], place: str, name: str, rejects: Rejects | None
 ) -> list[Record]:
-    """Records of rows, each content once; place: their source in errors; name: begins their ids."""
+    """Unique records of rows; place: source in errors; name: prefix of their ids."""
     rejects = rejects or Rejects("error", None)
     kept: list[Record] = []
     places: dict[str, str] = {}
@@ -145,7 +139,7 @@ def _records(
 
 
 def training_records(task: str, count: int, seed: int) -> list[Record]:
-    """Generated records of the training split. Raises UserError for a task that has none."""
+    """Generate training records. Raises UserError if the task has no generator."""
     return _generated(task, "train", count, seed, "rl.rollout.data")
 
 
@@ -160,18 +154,15 @@ def _generated(task: str, split: Split, count: int | None, seed: int, key: str) 
 def held_out_records(
     task: str, count: int | None, data: str | None, rejects: Rejects | None = None
 ) -> list[Record]:
-    """At most `count` records to evaluate on, or all: the task's own (data=None), generated or from
-    the hub,
-    "d1" (the 256 of the published Sudoku puzzles that d1 evaluates, in its order), or those of
-    load_records.
+    """Return at most `count` evaluation records. Raises UserError if they cannot be read.
 
-    rejects: as load_records. Raises UserError for a file that cannot be read, and for a task that
-    has no such records."""
+    data: None for the task's own records, generated or from the Hub. "d1" selects the 256 Sudoku
+    puzzles of d1's evaluation in its order. Other values and rejects: as for load_records."""
     if data == "d1":
         if task != "sudoku":
             raise UserError(f"eval.data=d1: is for task=sudoku, not task={task}; use published")
         published = load_records(task, "published")
-        # d1's subset is defined by the draw of numpy's legacy generator
+        # d1 draws its subset with numpy's legacy generator
         drawn = np.random.RandomState(42).choice(len(published), 256, replace=False)
         return [published[i] for i in drawn][:count]
     if data is not None or hub_name(task, None) is not None:
@@ -180,9 +171,8 @@ def held_out_records(
 
 
 def hub_name(task: str, data: str | None) -> str | None:
-    """The hub's name for `data=`, "owner/name" or "owner/name:configuration"; None if it has none.
-
-    "published" and None stand for the task's own data set of the hub."""
+    """Return the Hub name for `data=`, or the task's own for "published" and None; None without
+    one."""
     published = REGISTRY[task].published
     if data in (None, "published"):
         return published if published is not None and is_hub_id(published) else None

@@ -1,7 +1,4 @@
-"""Text to token ids and back, for all stages.
-
-Text of the user stays text: special tokens that it spells are encoded as ordinary ones. Only those
-of the chat template are special."""
+"""Encoding and decoding; special tokens spelled in user text are encoded as ordinary text."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,14 +16,14 @@ from weft_rl.families import FAMILIES
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Chat = Sequence[Mapping[str, str]]  # messages of role and content
+Chat = Sequence[Mapping[str, str]]  # messages with role and content
 
-# The first of Unicode's supplementary private characters, which no keyboard or tokenizer has.
+# First supplementary private-use character, absent from keyboards and tokenizers.
 _FIRST_PRIVATE = 0xF0000
 
 
 class TextEncoder:
-    """Token ids of texts and conversations; the tokenizer must not change afterwards."""
+    """Encoder of texts and chats; the tokenizer must not change afterwards."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._tokenizer = tokenizer
@@ -35,45 +32,41 @@ class TextEncoder:
         # published files do not flag all of a family's tokens as special
         special = {token.content for token in added if token.special or token.content in families}
         special |= {*tokenizer.all_special_tokens}
-        # one character, or whitespace, is text even if flagged as special
+        # single characters and whitespace are text even if flagged as special
         special = {text for text in special if len(text) > 1 and not text.isspace()}
         ids: Any = tokenizer.convert_tokens_to_ids([*special])
         self._ids = dict(zip(special, ids, strict=True))
-        # text outside of the vocabulary becomes the unknown token
         self._reserved = {i: text for text, i in self._ids.items() if i != tokenizer.unk_token_id}
         longest_first = sorted(special, key=len, reverse=True)
-        pattern = "|".join(map(re.escape, longest_first)) or "(?!)"  # (?!) matches nothing
+        pattern = "|".join(map(re.escape, longest_first)) or "(?!)"  # (?!) never matches
         self._special = re.compile(f"({pattern})")
 
     def texts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of a user's texts, without begin or end token.
+        """Encode user texts without begin or end token.
 
-        Raises ValueError naming a special token that the tokenizer cannot spell otherwise."""
+        Raises ValueError naming a special token that cannot be encoded as text."""
         broken = [self._break(text) for text in texts]
         plain = iter(self._plain([text for text, mark in broken if not mark]))
         return [self._as_text(*each) if each[1] else next(plain) for each in broken]
 
     def chats(self, chats: Iterable[Chat]) -> list[list[int]]:
-        """Ids of conversations, with the assistant's header at their end.
-
-        Raises ValueError as `texts`, and for a conversation that the template refuses."""
+        """Encode chats with the generation prompt. Raises ValueError as `texts` or in rendering."""
         rendered = [self.render(chat) for chat in chats]
         plain = iter(self._plain([text for text, mark in rendered if not mark]))
         return [self.rendered(*each) if each[1] else next(plain) for each in rendered]
 
     def context(self, text: str) -> list[int]:
-        """Ids of a rendered conversation, recognized by the special token that the template begins
-        with, or of any other text as `texts`. Raises ValueError as `texts`."""
+        """Encode a rendered chat or a plain text. Raises ValueError as `texts`."""
         begin = self._special.match(self.render([{"role": "user", "content": "x"}])[0])
         if begin is None or not text.startswith(begin[0]):
             return self.texts([text])[0]
         return self.rendered(text, next((c for c in text if ord(c) >= _FIRST_PRIVATE), ""))
 
     def render(self, chat: Chat, *, add_generation_prompt: bool = True) -> tuple[str, str]:
-        """A conversation as text, and the character inserted into each special token that its
-        messages spell, empty if they spell none. Without a generation prompt the last message
-        stays open. A generation prompt that opens <think> ends before it: an answer has its own
-        tags. Raises ValueError as `chats`."""
+        """Render a chat. Return its text and the mark inserted into spelled special tokens, if any.
+
+        Without a generation prompt the last message stays open. A <think> at the end of the prompt
+        is removed: answers have their own tags. Raises ValueError as `chats`."""
         *contents, mark = self._break(*(message["content"] for message in chat))
         messages = [
             {**message, "content": content} for message, content in zip(chat, contents, strict=True)
@@ -82,7 +75,7 @@ class TextEncoder:
             return self._template(messages, continue_final_message=True), mark
         text = self._template(messages, add_generation_prompt=True)
         unopened = text.rstrip().removesuffix("<think>")
-        # a <think> of the last message itself, where the template adds nothing after it, is text
+        # a trailing <think> that the template did not add is text
         is_opened = unopened != text.rstrip() and unopened.startswith(self._template(messages))
         return (unopened if is_opened else text), mark
 
@@ -94,32 +87,31 @@ class TextEncoder:
         return str(text)
 
     def rendered(self, text: str, mark: str) -> list[int]:
-        """Ids of a rendered conversation. Raises ValueError as `texts`."""
+        """Encode a rendered chat. Raises ValueError as `texts`."""
         ids: list[int] = []
         for piece in self._special.split(text):
             ids += [self._ids[piece]] if piece in self._ids else self._as_text(piece, mark)
         return ids
 
     def _break(self, *texts: str) -> tuple[str, ...]:
-        """The texts with a character inserted into each special token they spell, and it."""
+        """Insert a mark into each spelled special token; return the texts and the mark."""
         if not any(map(self._special.search, texts)):
             return *texts, ""
         used = {*"".join(texts)}
         mark = next(c for c in map(chr, range(_FIRST_PRIVATE, 0x10FFFE)) if c not in used)
         broken = []
         for text in texts:
-            # tokens may overlap: the others are broken in the next round
+            # tokens may overlap: the next iteration breaks the others
             while self._special.search(text):
                 text = self._special.sub(lambda match: f"{match[0][0]}{mark}{match[0][1:]}", text)
             broken.append(text)
         return *broken, mark
 
     def _as_text(self, text: str, mark: str) -> list[int]:
-        """Ids of a text whose special tokens are broken."""
         ids = self._plain([text.replace(mark, "")], split_special_tokens=True)[0]
         if self._reserved.keys().isdisjoint(ids):
             return ids
-        # a model with special tokens among its words: their two halves are not
+        # special tokens may be vocabulary words too, but their halves are not
         parts = self._plain(text.split(mark) if mark else [text], split_special_tokens=True)
         ids = [token for part in parts for token in part]
         for token in self._reserved.keys() & ids:
@@ -143,10 +135,7 @@ class TextEncoder:
 def decode_completion(
     tokenizer: "PreTrainedTokenizerBase", ids: Iterable[int], end_ids: Collection[int] = ()
 ) -> str:
-    """The text of a completion up to its first end token, for rewards, scores and files.
-
-    Special tokens stay visible, blanks are those of the tokens, and bytes that are not UTF-8 become
-    U+FFFD."""
+    """Decode a completion up to its first end token, with U+FFFD for bytes that are not UTF-8."""
     before = [*takewhile(lambda token: token not in end_ids, ids)]
     text = tokenizer.decode(before, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return str(text)
@@ -155,9 +144,7 @@ def decode_completion(
 def task_prompt_ids(
     tokenizer: "PreTrainedTokenizerBase", style: PromptStyle, records: Sequence[Record]
 ) -> list[list[int]]:
-    """Ids of each record's prompt in the chat form, with the assistant's header at its end.
-
-    Raises UserError naming the first record whose text has no ordinary tokens."""
+    """Encode each record's prompt with the generation prompt, or raise UserError naming it."""
     encoder = TextEncoder(tokenizer)
     chats = [chat_prompt(task_prompt(style, each.task, each.fields)) for each in records]
     try:

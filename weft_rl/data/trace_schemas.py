@@ -1,8 +1,7 @@
-"""The schemas of cold-start records, recognized by their columns.
+"""Schemas of cold-start records, recognized by their columns.
 
-An s1K record: {"question": "What is 2+3?", "thinking_trajectories": ["Add."], "attempt": "5"}.
-A chat: {"messages": [{"role": "user", "content": "What is 2+3?"},
-{"role": "assistant", "content": "<think>Add.</think>5"}]}; Mixture-of-Thoughts has chats as well.
+s1K: {"question": "What is 2+3?", "thinking_trajectories": ["Add."], "attempt": "5"}.
+Chat: {"messages": [{"role": "user", "content": "What is 2+3?"}, ...]}; <think> marks reasoning.
 ShareGPT: {"conversations": [{"from": "human", "value": "What is 2+3?"}, ...]}."""
 
 import re
@@ -13,12 +12,12 @@ from typing import Any, Literal
 from weft_rl.config.fields import shown
 from weft_rl.data.values import as_list, first_of, is_missing, require_text
 
-# What becomes of <think>...</think> at the start of an answer: our tags, or text like any other.
+# Treatment of a leading <think>...</think>: our tags, or plain text.
 Think = Literal["rewrite", "keep"]
 
 _ROLES = ("system", "user", "assistant")
-_ALIASES = {"human": "user", "gpt": "assistant"}  # ShareGPT's
-# The columns of a message, a chat's before ShareGPT's; thoughts that stand beside the content.
+_ALIASES = {"human": "user", "gpt": "assistant"}  # ShareGPT roles
+# Message columns, chat before ShareGPT, and columns with separate thoughts.
 _ROLE, _CONTENT = ("role", "from"), ("content", "value")
 _THOUGHTS = ("reasoning_content", "thinking")
 _CALLS = ("tool_calls", "function_call")
@@ -27,28 +26,28 @@ _THINK = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Trace:
-    """One question with its reasoning and answer."""
+    """A question with its reasoning and answer."""
 
     question: str
-    reasoning: str | None  # None: a chat, whose answer has no tags
+    reasoning: str | None  # None for a chat, whose answer has no tags
     answer: str
-    source: str  # file:line, or how it was generated; for error messages
-    history: tuple[tuple[str, str], ...] = ()  # role and content of the turns before the question
-    num_tokens: int | None = None  # by the data set's count, with its own tokenizer
-    think: Think | None = None  # what became of the <think>...</think> that the answer had
+    source: str  # file:line or generator, for error messages
+    history: tuple[tuple[str, str], ...] = ()  # (role, content) of the turns before the question
+    num_tokens: int | None = None  # as counted by the data set, with its tokenizer
+    think: Think | None = None  # how <think>...</think> of the answer was treated
 
 
 def trace_of(row: Mapping[str, Any], source: str, think: Think = "rewrite") -> Trace:
-    """A record of any schema as a trace; a chat's last answer is what is trained on.
+    """Convert a record of any schema to a trace; the target of a chat is its last answer.
 
-    Raises ValueError for columns of no schema (which are named), a text that is missing, empty or
-    not Unicode, a conversation that does not end with an answer, and a <think> to rewrite that is
-    not closed, empty, or without an answer after it."""
+    Raises ValueError for unknown columns, for missing, empty or non-Unicode text, and for a chat
+    without a final answer. Also for a <think> to rewrite that is unclosed, empty or without an
+    answer."""
     fitting = [(columns, parse) for columns, parse in _SCHEMAS.values() if row.keys() >= columns]
     if not fitting:
         known = "; ".join(f"{name}: {', '.join(sorted(c))}" for name, (c, _) in _SCHEMAS.items())
         raise ValueError(f"columns {shown([*row])} fit no schema ({known})")
-    # in concatenated data sets, rows have the columns of all, empty where another's
+    # concatenated data sets have all columns, some empty
     filled = [
         parse
         for columns, parse in fitting
@@ -59,9 +58,7 @@ def trace_of(row: Mapping[str, Any], source: str, think: Think = "rewrite") -> T
 
 
 def with_thought(trace: Trace, think: Think) -> Trace:
-    """A chat's trace with the <think>...</think> of its answer, if any, as its reasoning.
-
-    Raises ValueError for one that cannot be rewritten."""
+    """Move a chat answer's <think>...</think>, if any, to the reasoning, or raise ValueError."""
     text = trace.answer
     # if the chat template opens the thought, the record has only its end
     if "<think>" not in text and text.count("</think>") == 1:
@@ -70,7 +67,7 @@ def with_thought(trace: Trace, think: Think) -> Trace:
         return trace
     parts = _THINK.fullmatch(text)
     if think == "keep":
-        # not closed, or without an answer: text like any other
+        # unclosed or without an answer: plain text
         if parts is None or not parts[2].strip():
             return trace
         return replace(trace, reasoning=parts[1], answer=parts[2], think=think)
@@ -82,9 +79,7 @@ def with_thought(trace: Trace, think: Think) -> Trace:
 
 
 def turns_of(trace: Trace, think: Think) -> Iterator[Trace]:
-    """A trace for each answer to the user in a chat; the turns before it stay as written.
-
-    Raises ValueError as with_thought, naming the turn."""
+    """Yield a trace for each assistant turn of a chat. Raises ValueError naming the turn."""
     for i, (role, content) in enumerate(trace.history):
         if role == "assistant" and i > 0 and trace.history[i - 1][0] == "user":
             question, source = trace.history[i - 1][1], f"{trace.source}, message {i + 1}"
@@ -98,7 +93,7 @@ def turns_of(trace: Trace, think: Think) -> Iterator[Trace]:
 
 def _s1k(row: Mapping[str, Any]) -> Trace:
     texts = as_list(row["thinking_trajectories"])
-    # the first, as d1 does; every record of s1K has one
+    # the first, as in d1; every s1K record has one
     first = texts[0] if isinstance(texts, list) and texts else None
     return Trace(
         require_text("question", row["question"]),
@@ -128,10 +123,10 @@ def _chat(row: Mapping[str, Any]) -> Trace:
             "answer to train on"
         )
     count = row.get("num_tokens")
-    # missing values turn a column of integers into floats
+    # missing values turn an integer column into floats
     is_count = isinstance(count, int | float) and not isinstance(count, bool) and count % 1 == 0
     num_tokens = int(count) if is_count and count is not None else None
-    # content is stripped as the chat template strips that of the other turns
+    # chat templates strip the other turns
     answer = turns[-1][1].strip()
     return Trace(turns[-2][1], None, answer, "", tuple(turns[:-2]), num_tokens)
 
@@ -146,7 +141,7 @@ def _turn(message: object) -> tuple[str, str]:
     if first_of(message, *_CALLS):
         raise ValueError(f"a message of the {role} calls a tool, which is not text to train on")
     name = f"content of a message of the {role}"
-    if isinstance(content, list):  # of parts, which chat templates join
+    if isinstance(content, list):  # a list of parts, joined as in chat templates
         for part in content:
             kind = part.get("type") if isinstance(part, Mapping) else part
             if kind != "text" or not isinstance(part.get("text"), str):
@@ -168,7 +163,6 @@ _SCHEMAS: dict[str, tuple[frozenset[str], Callable[[Mapping[str, Any]], Trace]]]
     "ShareGPT": (frozenset({"conversations"}), _chat),
 }
 
-# The columns of a data set that are read.
 COLUMNS = frozenset(
     {"id", "num_tokens"}
     | _SCHEMAS["s1K"][0]

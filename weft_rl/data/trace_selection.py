@@ -1,4 +1,4 @@
-"""Reading, checking and drawing the cold start's records."""
+"""Reading, checking and sampling of cold-start records."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -15,11 +15,9 @@ from weft_rl.seeding import seed_for
 
 
 def read_traces(data: str, options: DataConfig, rejects: Rejects) -> list[Trace]:
-    """The traces of a file, folder or data set, in its order.
+    """Return the traces of a source in order; unusable and duplicate ones go to `rejects`.
 
-    data: as source_rows takes it. Unusable and repeated records go to `rejects`. Raises UserError
-    naming file and record for those that its policy does not skip, and for a data set without
-    records to train on."""
+    data: see source_rows. Raises UserError under a raising policy and without usable records."""
     published = PUBLISHED.get(data, Published(data))
     below = options.below_tokens or published.below_tokens
     count = options.num_records or published.num_records
@@ -41,18 +39,17 @@ def read_traces(data: str, options: DataConfig, rejects: Rejects) -> list[Trace]
 
 
 def _usable(data: str, options: DataConfig, rejects: Rejects) -> Iterator[Trace]:
-    """The traces of the rows, each content once."""
     places: dict[int, str] = {}
     ids: dict[str, str] = {}
     for where, row in source_rows(data, COLUMNS, rejects):
         try:
             trace = trace_of(row, where, options.think)
             if options.chat_turns == "all":
-                deque(turns_of(trace, options.think), maxlen=0)  # raises what is wrong with one
+                deque(turns_of(trace, options.think), maxlen=0)  # validates every turn
         except ValueError as error:
             rejects(UserError(f"{where}: {error}; fix or remove the record"))
             continue
-        # hashes, so that hundreds of thousands of long texts need not be kept
+        # hashes bound the memory for large data sets
         content = hash((trace.history, trace.question, trace.reasoning, trace.answer))
         if content in places:
             rejects.repeat(where, places[content])
@@ -78,9 +75,7 @@ def _num_tokens(trace: Trace) -> int:
 
 
 def _drawn(traces: Iterator[Trace], count: int, seed: int) -> list[Trace]:
-    """`count` traces in their order, each with equal probability; the others are not kept.
-
-    The i-th one's lot depends on (seed, i) only."""
+    """Sample `count` traces uniformly, in order; the i-th key depends only on (seed, i)."""
     lots = ((seed_for(seed, "record", i), i, trace) for i, trace in enumerate(traces))
     drawn = nsmallest(count, lots, key=lambda lot: lot[:2])
     return [trace for _, _, trace in sorted(drawn, key=lambda lot: lot[1])]

@@ -1,4 +1,4 @@
-"""Sources of cold-start records: files, folders, saved data sets and the hub."""
+"""Sources of cold-start records: files, folders, saved data sets and the Hub."""
 
 import json
 import re
@@ -16,33 +16,31 @@ from weft_rl.errors import UserError
 
 
 class Published(NamedTuple):
-    """A data set of the hub by its name here, and how much of it is taken."""
+    """A named Hub data set and the number of records to use."""
 
     hub: str
     num_records: int | None = None
     below_tokens: int | None = None
 
 
-# The WeFT paper's cold-start sets. It names neither tokenizer nor seed of the third.
+# Cold-start sets of the WeFT paper, which gives neither tokenizer nor seed for the third.
 PUBLISHED = {
     "s1k": Published("simplescaling/s1K"),
     "s1k-1.1": Published("simplescaling/s1K-1.1"),
     "openr1-3k": Published("open-r1/Mixture-of-Thoughts:all", 3000, 2500),
 }
-_MAX_STATE_BYTES = 1 << 26  # of a saved data set's description, which lists columns and shards
+_MAX_STATE_BYTES = 1 << 26  # of a saved data set's metadata, which lists columns and shards
 
-# Words of a file's or folder's name that say what it holds.
 _HELD_OUT = re.compile("tests?|testing|dev|val|valid|validation|eval|evaluation|heldout|holdout")
 _TRAINING = re.compile("train|training")
 
 
 def source_rows(data: str, columns: Collection[str], reject: Reject) -> Iterator[Row]:
-    """The records of a file, a folder of JSONL and Parquet files or made by save_to_disk, a name in
-    PUBLISHED, or a hub id (owner/name, or owner/name:configuration; split train).
+    """Yield the records of a source; invalid lines go to `reject`.
 
-    columns: those that are used, as read_rows takes them. Lines that are not records go to
-    `reject`, which raises them or returns. Raises UserError for a path that does not exist or
-    cannot be read."""
+    data: a file, a folder of JSONL and Parquet files, a save_to_disk folder, a name in PUBLISHED,
+    or a Hub id (owner/name or owner/name:configuration; split train). columns: as for read_rows.
+    Raises UserError for a missing or unreadable path."""
     path = Path(data)
     if path.is_dir():
         yield from _folder_rows(path, columns, reject)
@@ -73,10 +71,9 @@ def _folder_rows(path: Path, columns: Collection[str], reject: Reject) -> Iterat
 
 
 def is_held_out(name: str) -> bool:
-    """Whether a file's name, or a folder's in its path, says that its records are held out.
+    """Return whether a file or folder name contains a full word for held-out data.
 
-    Only full words count: dev.jsonl, gsm8k_test.jsonl and heldOut/1.jsonl are held out,
-    testimonials.jsonl is not, and train_without_test.jsonl is for training."""
+    Examples: gsm8k_test.jsonl and heldOut/1.jsonl, but not train_without_test.jsonl."""
     words = [word.lower() for word in re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
     pairs = ["".join(pair) for pair in pairwise(words)]  # held_out, hold-out
     is_named = any(_HELD_OUT.fullmatch(word) for word in [*words, *pairs])
@@ -91,7 +88,7 @@ def _saved_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
         saved = load_from_disk(str(path))
     except UserError:
         raise
-    # a damaged file of a saved data set makes the library raise almost anything
+    # damaged files raise many types
     except Exception as error:
         raise UserError(
             f"data={path}: cannot be read ({one_line(error)}); save it again"
@@ -105,13 +102,12 @@ def _saved_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
 
 
 def _require_inside(path: Path) -> None:
-    """Raise UserError for a saved data set that names a file or split outside of its folder."""
     for file in path.rglob("*.json"):
         require_regular(file, _MAX_STATE_BYTES)
         saved = json.loads(file.read_text(encoding="utf-8"))
         names = [entry["filename"] for entry in saved.get("_data_files", [])]
         for name in [*names, *saved.get("splits", [])]:
-            # `..` or an absolute path would read anything
+            # `..` and absolute paths could read any file
             if Path(name).name != name or name == "..":
                 raise UserError(f"{file}: names {name!r} outside of its folder; save it again")
         for name in names:

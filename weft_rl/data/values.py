@@ -1,4 +1,4 @@
-"""Values of records as files store them: missing ones, numbers, lists spelled as text."""
+"""Values in record files: missing values, numbers, lists stored as text."""
 
 import ast
 import json
@@ -11,18 +11,17 @@ from weft_rl.config.fields import shown
 
 
 def is_missing(value: object) -> bool:
-    """Whether a column has no value in a row: null, NaN, or blank text as in a CSV file."""
+    """Return whether a value is missing: null, NaN or blank text."""
     return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
 def first_of(row: Mapping[str, Any], *names: str) -> Any:
-    """The first of some columns that has a value; None without one."""
+    """Return the first non-missing value among the columns, or None."""
     return next((row[name] for name in names if not is_missing(row.get(name))), None)
 
 
 def plain_number(value: object) -> str:
-    """A finite number in digits, 204.0 as 204: missing values turn a column of integers into
-    floats. Empty for everything else."""
+    """Format a finite number without a trailing .0 (integer columns may be floats); else empty."""
     is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value):
         return ""
@@ -32,7 +31,7 @@ def plain_number(value: object) -> str:
 
 
 def as_list(value: object) -> object:
-    """A list; the text of one, in JSON or Python, as the list. Everything else unchanged."""
+    """Return a list, parsing JSON or Python text; other values are unchanged."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     for parse in (json.loads, ast.literal_eval):
@@ -46,8 +45,7 @@ def as_list(value: object) -> object:
 
 
 def require_text(name: str, value: object) -> str:
-    """A text that is neither blank nor holds half of a surrogate pair, which JSON can spell but no
-    file can hold. Raises ValueError for everything else."""
+    """Return a non-blank text without lone surrogates, which no file can store; else ValueError."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} must be a text that is not empty, got {shown(value)}")
     try:
@@ -58,5 +56,5 @@ def require_text(name: str, value: object) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """An exception's text on one line; its type's name where it has none."""
+    """Return an exception's text on one line, or its type name if empty."""
     return " ".join(str(error).split()) or type(error).__name__

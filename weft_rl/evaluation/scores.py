@@ -1,6 +1,4 @@
-"""Scores of completions: numbers in [0, 1], or an error that names the function.
-
-The functions may be a user's own: whatever they return or raise, a result has nothing else."""
+"""Scores of completions; user functions may return or raise anything."""
 
 import traceback
 from collections.abc import Mapping, Sequence
@@ -11,15 +9,13 @@ from weft_rl.errors import UserError
 from weft_rl.rewards.math500 import judge_ahead, judging
 from weft_rl.rewards.registry import COMPARING, REWARDS, Reward
 
-# Rounding error of a sum of shares, in float32 too.
-ROUNDING = 1e-6
-# Characters of a value that a message quotes.
-_QUOTED = 80
+ROUNDING = 1e-6  # rounding error of a sum of shares, also in float32
+_QUOTED = 80  # characters of a value quoted in a message
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of a completion by name, and whether a comparison had no verdict in time."""
+    """Scores of a completion by name, and whether a comparison timed out."""
 
     scores: dict[str, float]
     undecided: bool = False
@@ -28,9 +24,9 @@ class Scored:
 def score_completions(
     task: str, texts: Sequence[str], fields: Sequence[Mapping[str, Any]]
 ) -> list[Scored]:
-    """Return each completion's scores by the task's evaluation; fields: the records' columns.
+    """Return each completion's scores; fields: the records' columns.
 
-    Raises UserError, at the first one, for a score that raises or is not in [0, 1]."""
+    Raises UserError at the first score that raises or is outside [0, 1]."""
     functions, rows = REWARDS[task].evaluation, list(zip(texts, fields, strict=True))
     results = []
     with judging(len(texts)) as batch:
@@ -62,7 +58,7 @@ def score(task: str, name: str, function: Reward, text: str, fields: Mapping[str
 
 
 def as_number(value: Any) -> float | None:
-    """Return a number of Python, numpy or torch as a float; None for all else, texts included."""
+    """Return a Python, numpy or torch number as a float; None for anything else, including text."""
     if isinstance(value, str | bytes | bytearray):
         return None
     try:
@@ -72,7 +68,7 @@ def as_number(value: Any) -> float | None:
 
 
 def shown(value: Any, length: int = _QUOTED) -> str:
-    """Return the start of a value's repr, on one line."""
+    """Return the beginning of a value's repr, on one line."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - ints of over 4300 digits refuse, and a user's value may

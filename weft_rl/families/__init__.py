@@ -1,6 +1,4 @@
-"""Model families, described without loading a model: sizes, tensors, names, special tokens.
-
-To add a family, add a file beside this one and an entry in FAMILIES."""
+"""Model families as data. To add one, add a module here and an entry in FAMILIES."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +10,10 @@ from weft_rl.families.dream import DREAM
 from weft_rl.families.llada import LLADA
 from weft_rl.io.safe_files import read_json, require_plausible
 
-# Field of a config.json in transformers' layout that names the family: families can share a class.
+# Family field in config.json of transformers' layout, where families can share a class.
 FAMILY = "diffusion_family"
 
 FAMILIES: tuple[Family, ...] = (DREAM, LLADA)
-# Hub id by the name that model= accepts.
 PUBLISHED = {name: repo for family in FAMILIES for name, repo in family.published.items()}
 
 
@@ -31,12 +28,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def family_of(config: Mapping[str, Any], place: Path) -> tuple[Family, bool]:
-    """Return the family of a config.json, and whether it is in transformers' layout.
-
-    Raises UserError for an unknown model_type, and for one of several families if the configuration
-    does not name the family."""
+    """Return a config.json's family and whether its layout is transformers'. Raises UserError."""
     model_type, name = config.get("model_type"), config.get(FAMILY)
-    # a causal Llama or Qwen2 has the same names and is another model
+    # a causal Llama or Qwen2 has the same names but is another model
     transformers_type = model_type if config.get("is_causal") is False else None
     candidates = [
         family

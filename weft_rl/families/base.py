@@ -31,7 +31,7 @@ class Sizes:
 
     @property
     def key_width(self) -> int:
-        """Width of the keys of a token, and of its values."""
+        """Width of a token's keys, and of its values."""
         return self.head_dim * self.num_key_value_heads
 
 
@@ -48,7 +48,7 @@ class Family:
     """A family of checkpoints; weft_rl.families.FAMILIES lists them."""
 
     name: str
-    model_types: tuple[str, ...]  # in a published config.json; ours writes the first
+    model_types: tuple[str, ...]  # in a published config.json; exports use the first
     transformers_type: str  # model_type in transformers' layout
     network: str  # "module:Class" of the model; its module imports torch
     sizes: Callable[[Config], Sizes]
@@ -56,7 +56,7 @@ class Family:
     # config.json of each layout, without the fields that name the family
     to_transformers: Callable[[Config], dict[str, Any]]
     to_upstream: Callable[[Config], dict[str, Any]]
-    published: Mapping[str, str]  # hub id by the name that model= accepts
+    published: Mapping[str, str]  # Hub id by the name that model= accepts
     published_sizes: Sizes
     mask_token: str
     end_of_turn: str

@@ -1,4 +1,4 @@
-"""Dream: Qwen2's network without a causal mask, whose output at a position is for the next one."""
+"""Dream: Qwen2 without a causal mask, whose output at a position predicts the next one."""
 
 from typing import Any
 
@@ -15,15 +15,13 @@ from weft_rl.families.fields import (
 
 # Dream-7B and Qwen2.5-7B. Source: the published configuration.
 SEVEN_B = Sizes(152064, 3584, 28, 28, 4, 18944)
-# Upstream's classes, in transformers' form for code of another repository. Source: the published
-# configuration.
+# Upstream's classes in transformers' auto_map syntax. Source: the published configuration.
 _CODE = "Dream-org/Dream-v0-Instruct-7B"
 _REMOTE_CODE = {
     "AutoConfig": f"{_CODE}--configuration_dream.DreamConfig",
     "AutoModel": f"{_CODE}--modeling_dream.DreamModel",
 }
 _KINDS = COMMON | {"attention_dropout": RATE}
-# Defaults of upstream's class.
 _DEFAULTS: dict[str, Any] = {
     "hidden_act": "silu",
     "max_position_embeddings": 32768,
@@ -32,15 +30,13 @@ _DEFAULTS: dict[str, Any] = {
     "mask_token_id": 151666,
     "pad_token_id": 151643,
 }
-# Options of Qwen2's class for windows, which upstream's code does not read.
+# Qwen2's sliding-window options, which upstream's code does not read.
 _IGNORED = ("sliding_window", "max_window_layers", "layer_types")
 
 
 def fields(config: Config) -> dict[str, Any]:
-    """Return the fields that shape the network, under transformers' names, from either layout.
-
-    `rope_scaling` holds scaled rotary positions. Raises UserError for fields of another network and
-    for missing ones."""
+    """Return the network's fields under transformers' names, from either layout, or raise
+    UserError."""
     for name in SIZE_FIELDS:
         if name not in config:
             raise missing(name)
@@ -63,7 +59,7 @@ def sizes(config: Config) -> Sizes:
 
 
 def tensors(sizes: Sizes) -> list[Spec]:
-    """List the tensors of a checkpoint, 3 + 12 a layer, under Qwen2's names in both layouts."""
+    """List the tensors of a checkpoint, 3 + 12 per layer, under Qwen2's names in both layouts."""
     width, inner, keys = sizes.hidden_size, sizes.intermediate_size, sizes.key_width
     block: dict[str, tuple[int, ...]] = {
         "input_layernorm.weight": (width,),

@@ -1,7 +1,4 @@
-"""Fields of a config.json: types, aliases, and options of networks that are not implemented.
-
-Loading, conversion and planning read a configuration through a family's `fields`, so that an
-unsupported option is named before anything is loaded."""
+"""Fields of a config.json: types, aliases, and unsupported options, checked before any loading."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -13,7 +10,7 @@ from weft_rl.io.safe_files import is_number
 
 
 class Kind(NamedTuple):
-    """A type of values: its rule for messages, and its test."""
+    """A value type: its description for messages, and its test."""
 
     rule: str
     fits: Callable[[Any], bool]
@@ -50,7 +47,6 @@ _ACTIVATION = Kind(
     lambda value: isinstance(value, str) and value in _ACTIVATIONS,
 )
 
-# Fields of every family, under transformers' names.
 COMMON: dict[str, Kind] = {
     **dict.fromkeys((*SIZE_FIELDS, "max_position_embeddings", "head_dim"), COUNT),
     "num_hidden_layers": _LAYERS,
@@ -64,11 +60,10 @@ COMMON: dict[str, Kind] = {
     "eot_token_id": _OPTIONAL_TOKEN,
     "pad_token_id": _OPTIONAL_TOKEN,
 }
-# Fields whose null means the default.
 _NULLABLE = (
     *("num_key_value_heads", "initializer_range", "head_dim", "embedding_size", "rope_theta"),
 )
-# Options of every family with the one value that is implemented.
+# Options of every family with the one supported value.
 _FIXED: dict[str, Any] = {
     "attention_bias": False,
     "is_causal": False,
@@ -78,8 +73,7 @@ _FIXED: dict[str, Any] = {
     "use_sliding_window": False,
 }
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
-# Words in the names of options that change the network. An unknown option with one of them is
-# refused; any other has no effect here.
+# Words in option names that change the network; other unknown options have no effect.
 _WORDS = (
     *("alibi", "bias", "causal", "conv", "dropout", "expert", "gated", "longrope", "mamba", "moe"),
     *("mixture", "multiplier", "mup", "norm", "ntk", "quant", "quantization", "quantized", "yarn"),
@@ -92,7 +86,7 @@ _HARMLESS = re.compile(
     r"flash|sdpa|xformers|kernel|fused|triton|liger|backend|impl|checkpoint|init|loss|label|_eps",
     re.IGNORECASE,
 )
-# Scaled rotary positions that transformers computes as upstream does: required and optional keys.
+# Supported rotary scalings: required and optional keys.
 _LENGTH = "original_max_position_embeddings"
 _SCALINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "default": ((), ()),
@@ -109,7 +103,7 @@ def refused(name: str, value: Any, rule: str) -> UserError:
 
 
 def missing(name: str) -> UserError:
-    """Return the error for a field that a config.json must have."""
+    """Return the error for a missing field of a config.json."""
     return UserError(f"config.json: {name} is missing; copy the published file")
 
 
@@ -122,9 +116,8 @@ def read_fields(
 ) -> dict[str, Any]:
     """Return the fields of a configuration that are in `kinds`, under transformers' names.
 
-    fixed: options with the one value that is implemented, also for null. aliases: transformers'
-    names by the file's. ignored: options without effect. Raises UserError for a field of another
-    kind, for two names with different values, and for options of other networks."""
+    fixed: options with their only supported value, also for null. aliases: transformers' names by
+    the file's. ignored: options without effect. Raises UserError for unsupported values."""
     aliases, fixed = aliases or {}, _FIXED | dict(fixed)
     for name, value in fixed.items():
         if config.get(name) not in (None, value):
@@ -148,7 +141,7 @@ def read_fields(
 
 
 def metadata(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the readable fields of a configuration that do not shape the network."""
+    """Return the readable fields of a configuration that do not define the network."""
     types = {"architectures": list, "auto_map": dict, "transformers_version": str}
     fields = {
         name: config[name] for name, kind in types.items() if isinstance(config.get(name), kind)
@@ -161,7 +154,7 @@ def metadata(config: Mapping[str, Any]) -> dict[str, Any]:
 def check_shapes(fields: Mapping[str, Any], *, paired: bool, tokens: Iterable[str]) -> None:
     """Raise UserError for heads that do not divide the width, and for tokens >= vocab_size.
 
-    paired: rotary positions, which need an even head width; tokens: names of token fields."""
+    paired: rotary positions, which need an even head width. tokens: names of token fields."""
     width, heads = fields["hidden_size"], fields["num_attention_heads"]
     unit = heads * (2 if paired else 1)
     if width % unit:
@@ -181,9 +174,8 @@ def check_shapes(fields: Mapping[str, Any], *, paired: bool, tokens: Iterable[st
 def rotary(config: Mapping[str, Any], default: float | None) -> tuple[float, dict[str, Any] | None]:
     """Return the base of rotary positions and their scaling, or None without scaling.
 
-    transformers 5 writes both into `rope_parameters`, other files have `rope_theta` and
-    `rope_scaling`. default: the base of a file without one; None: the file must have one. Raises
-    UserError for unsupported scalings and for contradictions."""
+    Reads transformers 5's `rope_parameters`, or `rope_theta` and `rope_scaling`. default: base if
+    the file has none; None: required. Raises UserError for unsupported or conflicting values."""
     blocks = {name: config.get(name) for name in ("rope_scaling", "rope_parameters")}
     blocks = {name: block for name, block in blocks.items() if block is not None}
     bases, scalings = {"rope_theta": config.get("rope_theta")}, []
@@ -207,7 +199,6 @@ def rotary(config: Mapping[str, Any], default: float | None) -> tuple[float, dic
 
 
 def _scaling(name: str, block: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a scaling as transformers reads it; None for unscaled positions."""
     options = {key: value for key, value in block.items() if value is not None}
     options.pop("rope_theta", None)
     kind = options.pop("rope_type", options.get("type", "default"))

@@ -1,4 +1,4 @@
-"""LLaDA and LLaDA-1.5: a Llama-shaped network without a causal mask, with its own names."""
+"""LLaDA and LLaDA-1.5: Llama without a causal mask, under different names."""
 
 from typing import Any
 
@@ -6,8 +6,7 @@ from weft_rl.families import fields as config_fields
 from weft_rl.families.base import SIZE_FIELDS, Config, Family, Sizes, Spec
 from weft_rl.families.fields import COMMON, COUNT, FLAG, refused
 
-# Published name -> Llama's, inside a block. The feed-forward layer's `ff_proj` is the gate.
-# Upstream uses `ff_out` twice: here for the down projection, at the top for the vocabulary head.
+# Published name -> Llama's, in a block. `ff_proj` is the gate; the head is `ff_out` too.
 _BLOCK = {
     "attn_norm": "input_layernorm",
     "q_proj": "self_attn.q_proj",
@@ -19,7 +18,6 @@ _BLOCK = {
     "up_proj": "mlp.up_proj",
     "ff_out": "mlp.down_proj",
 }
-# Published field -> transformers' name.
 _FIELDS: dict[str, str] = {
     "d_model": "hidden_size",
     "n_layers": "num_hidden_layers",
@@ -30,7 +28,6 @@ _FIELDS: dict[str, str] = {
     "activation_type": "hidden_act",
 }
 KINDS = COMMON | {"rope": FLAG, "embedding_size": COUNT}
-# Fields that transformers' Llama does not have.
 _LLADA_ONLY = ("rope", "rope_theta", "embedding_size", "initializer_range", "head_dim")
 # Required in a published file: the defaults of its class are another model's.
 _REQUIRED = (
@@ -40,16 +37,14 @@ _REQUIRED = (
 
 # LLaDA-8B and LLaDA-1.5. Source: the published configuration.
 EIGHT_B = Sizes(126464, 4096, 32, 32, 32, 12288)
-# Upstream's classes, in transformers' form for code of another repository. Source: the published
-# configuration.
+# Upstream's classes in transformers' auto_map syntax. Source: the published configuration.
 _CODE = "GSAI-ML/LLaDA-8B-Instruct"
 _REMOTE_CODE = {
     "AutoConfig": f"{_CODE}--configuration_llada.LLaDAConfig",
     "AutoModel": f"{_CODE}--modeling_llada.LLaDAModelLM",
     "AutoModelForCausalLM": f"{_CODE}--modeling_llada.LLaDAModelLM",
 }
-# LLaDA's form, with the assistant header on request only: upstream's template appends one to every
-# conversation, and fine-tuning then learns to write it.
+# Optional generation prompt: upstream's always appends one, which fine-tuning then learns to write.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
     "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
@@ -57,7 +52,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}"
     "<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
-# Defaults of LLaDAConfig, which transformers leaves out of a saved configuration: LLaDA-8B.
+# transformers omits defaults (LLaDA-8B's) from a saved configuration.
 _DEFAULTS: dict[str, Any] = {
     **{name: getattr(EIGHT_B, name) for name in SIZE_FIELDS if name != "num_key_value_heads"},
     "max_position_embeddings": 4096,
@@ -70,8 +65,7 @@ _DEFAULTS: dict[str, Any] = {
     "eot_token_id": 126348,
     "pad_token_id": 126081,
 }
-# Options of upstream's class with the one value that is implemented, also for null. Exports write
-# them all: without its key, upstream's dropout is 0.1.
+# Upstream options with their only supported value; exported too, as its dropout defaults to 0.1.
 _OFF = (
     *("alibi", "attention_layer_norm", "bias_for_layer_norm", "include_bias", "include_qkv_bias"),
     *("input_emb_norm", "multi_query_attention", "scale_logits", "weight_tying"),
@@ -82,18 +76,16 @@ FIXED: dict[str, Any] = {
     **{"block_group_size": 1, "block_type": "llama", "layer_norm_type": "rms"},
     **{"layer_norm_with_affine": True, "rope_full_precision": True},
 }
-# Options of upstream's class for forms that are not implemented.
 _IGNORED = ("alibi_bias_max", "attention_layer_norm_with_affine", "tie_word_embeddings")
 
 
 def fields(config: Config) -> dict[str, Any]:
-    """Return the fields that shape the network, under transformers' names, from either layout.
-
-    Raises UserError for fields of another network, and for missing ones of a published file."""
+    """Return the network's fields under transformers' names, from either layout, or raise
+    UserError."""
     is_published, is_llama = "d_model" in config, config.get("model_type") == "llama"
     required = _REQUIRED if is_published else ()
     if is_llama:
-        # Llama's class has another default than upstream's for rms_norm_eps
+        # Llama's class and upstream's have different rms_norm_eps defaults
         required = (*(_FIELDS.get(name, name) for name in _REQUIRED), "rms_norm_eps")
     for name in required:
         if config.get(name) is None:
@@ -127,7 +119,7 @@ def sizes(config: Config) -> Sizes:
 
 
 def tensors(sizes: Sizes) -> list[Spec]:
-    """List the tensors of a checkpoint: 3 + 9 a layer, and a table of learned positions."""
+    """List the tensors of a checkpoint: 3 + 9 per layer, and any learned position table."""
     width, inner = sizes.hidden_size, sizes.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {
         "attn_norm": (width,),

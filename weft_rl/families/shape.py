@@ -1,4 +1,4 @@
-"""Parameters of a model, and the memory of its weights and activations."""
+"""Parameter counts of a model, and memory of its weights and activations."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +12,15 @@ from weft_rl.families.base import Family, Sizes
 Weights = Literal["float32", "bfloat16", "nf4"]
 
 _FLOAT = 4
-# 4 bits, and an 8-bit scale for 64 of them, themselves scaled by 256: QLoRA's double quantization
+# QLoRA's double quantization: 4 bits, an 8-bit scale per 64, a float32 scale per 256 of these
 _NF4 = 0.5 + 1 / 64 + _FLOAT / (64 * 256)
-# Logits that a loss computes at a time. 2^25 are 128 MiB in float32, and 265 positions of LLaDA's
-# vocabulary: enough to fill a GPU, too many for a small model to need two parts.
+# Logits per chunk of a loss: 128 MiB in float32, 265 positions of LLaDA; enough to fill a GPU.
 LOGITS_TOGETHER = 2**25
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A model as a stage trains it: which parameters, and how the base weights are stored."""
+    """Trained parameters and storage of the base weights in a stage."""
 
     family: Family
     sizes: Sizes
@@ -32,7 +31,7 @@ class ModelShape:
 
     @property
     def num_params(self) -> int:
-        """Parameters without adapters."""
+        """Number of parameters without adapters."""
         return self.family.count(self.sizes)
 
     @property
@@ -42,7 +41,7 @@ class ModelShape:
 
     @property
     def num_trained(self) -> int:
-        """Parameters that a step changes: all, or the adapters'."""
+        """Trainable parameters: all, or those of the adapters."""
         if self.lora.r == 0:
             return self.num_params
         return sum(self.lora.r * (rows + columns) for _, rows, columns in self.adapted())
@@ -83,12 +82,12 @@ class ModelShape:
     def saved_per_layer(self) -> float:
         """Bytes per token that a layer saves for the backward pass."""
         d, i = self.sizes.hidden_size, self.sizes.intermediate_size
-        # queries, attention output, keys and values; gate before and after its activation, and up
+        # queries, attention output, keys and values; gate before and after activation, and up
         saved = self._width * (2 * d + 2 * self.sizes.key_width + 3 * i)
-        # the float32 input of both norms, and their and attention's statistics
+        # float32 inputs of both norms; statistics of norms and attention
         saved += _FLOAT * (2 * d + self.sizes.num_attention_heads + 2)
         if self.bf16:
-            saved += self._width * 2 * d  # the residual itself, beside its float32 copies
+            saved += self._width * 2 * d  # the residual, in addition to its float32 copies
         if self.lora.r == 0:  # inputs of each norm's weight and of each matrix
             return saved + self._width * (4 * d + i)
         targets = {name for name, _, _ in self.adapted()}
@@ -98,8 +97,7 @@ class ModelShape:
         return saved + self._width * inputs + self._adapters_per_layer()
 
     def _adapters_per_layer(self) -> float:
-        """Bytes per token that a layer's adapters save: their rank-r activations and, with
-        dropout, each input after it and its mask."""
+        """Per token: rank-r activations and, with dropout, each input after it and its mask."""
         columns = [columns for _, _, columns in self.adapted()]
         dropped = sum(columns) * (self._width + 1) if self.lora.dropout else 0
         saved = self._width * self.lora.r * len(columns) + dropped
@@ -117,13 +115,13 @@ class ModelShape:
         return self.checkpoint_bytes(tokens) + tokens * backward
 
     def checkpoint_bytes(self, tokens: int) -> float:
-        """Bytes of the layers' inputs, which checkpointing saves."""
+        """Bytes of the layers' inputs, which gradient checkpointing saves."""
         layers = self.sizes.num_hidden_layers + 3
         return tokens * self._width * layers * self.sizes.hidden_size
 
 
 def shape_of(folder: Path, lora: LoraConfig) -> ModelShape:
-    """The shape of a folder's model, by its config.json. Raises UserError for an unknown one."""
+    """Return the shape of a folder's model. Raises UserError for an unknown config.json."""
     config = read_config(folder)
     family, _ = family_of(config, folder)
     return ModelShape(family, family.sizes(config), lora, "float32", False, bf16=False)

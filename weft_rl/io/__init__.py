@@ -1,1 +1,1 @@
-"""Files and terminals: untrusted input, atomic output, escaped text, progress in logs."""
+"""Files and terminals: untrusted input, atomic output, escaped text, progress logs."""

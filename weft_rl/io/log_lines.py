@@ -1,4 +1,4 @@
-"""Progress in a log, where there is no terminal."""
+"""Progress lines for logs, without a terminal."""
 
 import sys
 import time
@@ -8,14 +8,14 @@ EVERY_S = 30.0  # between lines of slow work
 
 
 class LogLines:
-    """Prints a line at each tenth of some work, and every 30 seconds in between."""
+    """Prints a line every 10% and at least every 30 seconds."""
 
     def __init__(self, label: str, done: float = 0.0) -> None:
-        """done: the fraction that is complete already."""
+        """done: fraction already complete."""
         self.label, self.tenths, self.printed = label, int(10 * done), time.monotonic()
 
     def update(self, done: float, text: str) -> None:
-        """Print the text if it is time for a line. done: the fraction that is complete."""
+        """Print the text if a line is due. done: the fraction that is complete."""
         now, tenths = time.monotonic(), int(10 * done + 1e-9)
         if tenths > self.tenths or now - self.printed >= EVERY_S:
             self.tenths, self.printed = max(tenths, self.tenths), now
@@ -24,5 +24,5 @@ class LogLines:
 
 
 def time_left(seconds: float, done: float, remaining: float) -> str:
-    """Extrapolate the time left, like `0:00:12`; `?` before anything is done."""
+    """Extrapolate the remaining time, like `0:00:12`; `?` without progress."""
     return str(timedelta(seconds=round(seconds * remaining / done))) if done else "?"

@@ -1,7 +1,6 @@
 """Reading files from untrusted folders: regular files of plausible size, or UserError.
 
-A FIFO or device blocks or never ends, a sparse file fills the memory, and deeply nested JSON or
-YAML exhausts the stack of recursive code."""
+A FIFO never ends, a sparse file fills the memory, and deeply nested JSON exhausts the stack."""
 
 import json
 import re
@@ -22,13 +21,12 @@ _MAX_DEPTH = 64  # config.yaml and eval.json nest 6 deep, tokenizer.json 8
 _TABLES = ("num_labels", "extra_ids", "num_hidden_layers", "n_layers", "num_experts")
 _MAX_TABLE = 100_000
 _HUGE = 1e100  # sums and squares of smaller numbers are finite
-# Files of a model's folder that libraries open.
 _MODEL_FILES = re.compile(r".*\.(json|safetensors|txt|model|jinja)")
 _COPY, _REPAIR = "copy it again", "repair or remove it"
 
 
 def regular_size(path: Path, fix: str = _COPY) -> int:
-    """Return the size in bytes of a regular file, links followed. Raises UserError for others."""
+    """Return the size in bytes of a regular file or a link to one. Raises UserError for others."""
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
@@ -39,9 +37,7 @@ def regular_size(path: Path, fix: str = _COPY) -> int:
 
 
 def read_text(path: Path, fix: str = _COPY, limit: int = MAX_BYTES) -> str:
-    """Return the text of a regular UTF-8 file of at most `limit` bytes.
-
-    Raises UserError naming any other file."""
+    """Return the text of a regular UTF-8 file of at most `limit` bytes, or raise UserError."""
     content = b""
     size = regular_size(path, fix)
     try:
@@ -56,8 +52,7 @@ def read_text(path: Path, fix: str = _COPY, limit: int = MAX_BYTES) -> str:
 
 
 def read_json(path: Path, fix: str = _COPY, limit: int = MAX_BYTES) -> Any:
-    """Return the value of a JSON file. Raises UserError as read_text does, and for JSON that is
-    malformed or nested too deep."""
+    """Return the value of a JSON file, not nested too deeply. Raises UserError as read_text."""
     text = read_text(path, fix, limit)
     try:
         return _require_shallow(json.loads(text))
@@ -71,13 +66,13 @@ def read_yaml(path: Path, fix: str = _REPAIR) -> Any:
 
 
 def parse_yaml(text: str, path: Path, fix: str = _REPAIR) -> Any:
-    """Return the value of the text of a YAML file.
+    """Parse the text of a YAML file.
 
-    Raises UserError naming the file for YAML that is malformed, nested too deep, or has an alias,
-    which can expand to any amount of text."""
+    Raises UserError for malformed or deeply nested YAML, and for aliases, which may expand
+    endlessly."""
     try:
         return _require_shallow(yaml.load(text, _Loader))
-    # ValueError: a number or date that Python does not have
+    # ValueError: a number or date that Python cannot represent
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _unreadable(path, error, fix) from error
 
@@ -90,9 +85,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_lines(path: Path, fix: str = _REPAIR) -> Iterator[str]:
-    """Yield the lines of a regular text file with their ends.
-
-    Raises UserError for any other file, and for a line of implausible length."""
+    """Yield the lines of a regular text file with line ends. Raises UserError for long lines."""
     regular_size(path, fix)
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
         for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), ""), 1):
@@ -102,8 +95,7 @@ def read_lines(path: Path, fix: str = _REPAIR) -> Iterator[str]:
 
 
 def check_model_folder(folder: Path) -> None:
-    """Raise UserError unless the files that libraries open in a model's folder are regular, of
-    plausible size, and ask for tables of plausible size."""
+    """Raise UserError unless a model folder's files and table sizes are plausible."""
     for path in sorted(folder.iterdir()):
         if _MODEL_FILES.fullmatch(path.name):
             size = regular_size(path)
@@ -114,7 +106,7 @@ def check_model_folder(folder: Path) -> None:
 
 
 def require_plausible(settings: Any, path: Path) -> None:
-    """Raise UserError for a field of a model's settings that asks for an implausible table."""
+    """Raise UserError for a model setting that requests an implausibly large table."""
     for name in _TABLES if isinstance(settings, Mapping) else ():
         value = settings.get(name)
         if isinstance(value, int | float) and not abs(value) <= _MAX_TABLE:
@@ -123,7 +115,7 @@ def require_plausible(settings: Any, path: Path) -> None:
 
 @contextmanager
 def parsing(path: Path) -> Generator[None]:
-    """Turn errors from missing or wrong values of a damaged file into a UserError naming it."""
+    """Convert missing-key and wrong-type errors in a file into a UserError naming it."""
     try:
         yield
     except UserError:
@@ -134,12 +126,12 @@ def parsing(path: Path) -> Generator[None]:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a number that can be plotted and averaged: not NaN, infinite or huge."""
+    """Return whether a value can be plotted and averaged: not NaN, infinite or huge."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -_HUGE < value < _HUGE
 
 
 def is_shallow(value: Any) -> bool:
-    """Whether a JSON or YAML value is nested so little that recursive code is safe."""
+    """Return whether a JSON or YAML value is shallow enough for recursive code."""
     level = [[value]]
     for _ in range(_MAX_DEPTH + 2):
         nested = (each.values() if isinstance(each, dict) else each for each in level)

@@ -1,7 +1,4 @@
-"""Untrusted text made safe for a terminal: names, values and completions in any output.
-
-Text is escaped only where it leaves the program: `guarded` wraps standard output and standard
-error of a command, and `Console` is rich's with the same rule."""
+"""Escaping of untrusted text for terminals, at output only."""
 
 import re
 import sys
@@ -13,19 +10,16 @@ import rich.console
 from rich.segment import Segment
 from rich.text import Text
 
-# Control characters except line feed and tab, the line separators of Unicode, bidirectional
-# controls, and halves of surrogate pairs, which cannot be encoded.
+# Control characters except \n and \t, line separators, bidirectional controls, lone surrogates.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-# How tqdm begins a write: back to the start of the line, or lines up.
+# Beginning of a tqdm write: carriage return, or lines up.
 _PROGRESS = re.compile(r"\r(?!\n)|\n*(?:\x1b\[A)+\Z")
 
 
 def escape(text: str) -> str:
-    """Replace every character that could act on a terminal by its escape, such as \\x1b.
-
-    Line feeds, tabs and the printable characters of all scripts stay."""
+    """Escape control characters as \\x1b, but not line feeds, tabs and printable characters."""
     return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
@@ -35,8 +29,6 @@ def one_line(text: str) -> str:
 
 
 class _Guarded:
-    """A text stream whose writes are escaped."""
-
     def __init__(self, stream: TextIO, keep: re.Pattern[str] | None) -> None:
         self.rich_proxied_file = stream  # rich's name for it: `Console` escapes by itself
         self._keep = keep
@@ -64,9 +56,7 @@ def _encodable(text: str, stream: Any) -> str:
 
 @contextmanager
 def guarded() -> Generator[None]:
-    """Escape everything written to standard output and standard error, warnings and logs included.
-
-    After an exception the streams stay guarded, since the interpreter prints its traceback."""
+    """Escape everything written to stdout and stderr, including a final traceback."""
     before = sys.stdout, sys.stderr
     sys.stdout = cast(TextIO, _Guarded(sys.stdout, None))
     sys.stderr = cast(TextIO, _Guarded(sys.stderr, _PROGRESS))
@@ -85,7 +75,7 @@ class Console(rich.console.Console):  # noqa: TID251
 
     @property
     def file(self) -> IO[str]:
-        """The stream below every wrapper of standard output or standard error."""
+        """The stream below every wrapper of stdout or stderr."""
         stream: Any = super().file
         while hasattr(stream, "rich_proxied_file"):
             stream = stream.rich_proxied_file
@@ -96,7 +86,7 @@ class Console(rich.console.Console):  # noqa: TID251
         self._file = stream
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Render a string after escaping it, so that its width is right."""
+        """Render a string after escaping it, so that its width is correct."""
         return super().render_str(self._safe(text), **options)
 
     def render(

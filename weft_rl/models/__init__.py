@@ -1,4 +1,4 @@
-"""The model families as transformers classes, registered with the Auto* factories."""
+"""Model families as transformers classes, registered with the Auto* factories."""
 
 from pkgutil import resolve_name
 
@@ -17,10 +17,10 @@ def register(family: Family) -> None:
     for model_type in family.model_types:
         config = model.config_class
         if config.model_type != model_type:
-            # the factories look up the class, and a saved configuration has its class's model_type
+            # the factories look up the class; a saved configuration has its class's model_type
             config = type(config.__name__, (config,), {"model_type": model_type})
         AutoConfig.register(model_type, config, exist_ok=True)
-        # TRL loads reference models through AutoModelForCausalLM, whatever the attention
+        # TRL loads reference models through AutoModelForCausalLM regardless of the attention
         for factory in (AutoModelForMaskedLM, AutoModelForCausalLM):
             factory.register(config, model, exist_ok=True)
 

@@ -11,12 +11,10 @@ from weft_rl.families.llada import FIXED, KINDS, fields
 
 
 class LLaDAConfig(PreTrainedConfig):
-    """Architecture of a masked diffusion language model of LLaDA's family.
+    """Architecture of a masked diffusion language model; the defaults are LLaDA-8B's.
 
-    The defaults are LLaDA-8B's; `rope=False` adds learned position vectors to the tokens instead.
-    Upstream's names (`attribute_map`) can be read and set as well.
-    Raises ValueError for upstream options of other architectures.
-    Source: the published configuration of LLaDA-8B."""
+    `rope=False`: learned position embeddings. Upstream's names (`attribute_map`) work too. Raises
+    ValueError for unsupported upstream options. Source: the published configuration."""
 
     model_type = "llada"
     attribute_map: ClassVar[dict[str, str]] = {
@@ -64,9 +62,7 @@ class LLaDAConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Read the content of a config.json of either layout; fields without effect are dropped.
-
-        Raises UserError as `families.llada.fields` does."""
+        """Read a config.json of either layout. Raises UserError as `families.llada.fields` does."""
         return super().from_dict(metadata(config_dict) | fields(config_dict), **kwargs)
 
     @property
@@ -92,8 +88,7 @@ def generation_config(config: Any) -> GenerationConfig:
 
 
 def check_inputs(config: Any, attention_mask: Tensor | None, batch: int, length: int) -> None:
-    """Raise ValueError for an attention_mask that is not (batch, length), and for a length over
-    max_position_embeddings."""
+    """Raise ValueError for a mask that is not (batch, length) or a length over the maximum."""
     if length > config.max_position_embeddings:
         raise ValueError(
             f"{length} tokens exceed the model's "

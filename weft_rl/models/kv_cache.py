@@ -1,4 +1,4 @@
-"""KV cache: keys and values of positions outside the window that a forward computes.
+"""KV cache: keys and values of positions outside the window of a forward pass.
 
 N cached rows, B batch, W window positions, H heads, L sequence, d head width."""
 
@@ -9,11 +9,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Cache:
-    """Storage of keys and values, and the part that one forward reads and writes.
+    """Storage of keys and values, and the part that one forward pass reads and writes.
 
-    With positions=None the batch holds complete sequences, in order, and fills the cache. Otherwise
-    it holds a window of some rows: its keys and values replace the cached ones at its positions for
-    this forward. Keys are cached after rotation."""
+    positions=None: complete sequences fill the cache. Otherwise the batch is a window of some rows,
+    whose keys and values overwrite the cached ones. Keys are cached after rotation."""
 
     keys: Tensor  # (layers, N, H, L, d), written in place
     values: Tensor  # (layers, N, H, L, d)
@@ -21,7 +20,7 @@ class Cache:
     positions: Tensor | None  # (B, W) long, positions of the batch's tokens
 
     def exchange(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the keys and values that a layer attends to: (B, H, L, d) each.
+        """Return a layer's keys and values, (B, H, L, d) each.
 
         keys, values: the layer's new ones, (B, H, W, d), or (B, H, L, d) of complete sequences."""
         return (
@@ -33,7 +32,7 @@ class Cache:
         if self.positions is None:
             cached.copy_(new)
             return new
-        # every forward of a window computes its positions: overwriting their slots loses nothing
+        # overwriting is safe: each forward pass of a window recomputes its positions
         rows = cached if self.rows is None else cached[self.rows]
         index = self.positions[:, None, :, None].expand(-1, rows.shape[1], -1, rows.shape[3])
         return rows.scatter_(2, index, new.to(cached.dtype))

@@ -1,6 +1,4 @@
-"""Vocabulary head in chunks: the logits of all positions at once can be most of the memory.
-
-C positions, D hidden size, V vocabulary."""
+"""Vocabulary head in chunks, to save memory (C positions, D hidden size, V vocabulary)."""
 
 from collections.abc import Callable
 from math import prod
@@ -11,10 +9,9 @@ from torch.utils.checkpoint import checkpoint
 
 from weft_rl.families.shape import LOGITS_TOGETHER
 
-# Maps the logits (..., c, V) of c positions, and the index of the first of them, to (..., c, *).
-# Called again in the backward pass.
+# (..., c, V) logits and the first position's index to (..., c, *); rerun in the backward pass.
 LogitsFn = Callable[[Tensor, int], Tensor]
-# Positions whose logits a model computes: (K,) or (B, K) long, or rows and positions, (M,) each.
+# Positions to compute: (K,) or (B, K) long, or rows and positions, (M,) each.
 LogitsToKeep = Tensor | tuple[Tensor, Tensor] | None
 
 
@@ -28,7 +25,7 @@ class VocabularyHead(nn.Linear):
         """Return the logits (..., C, V) of hidden states (..., C, D), or `logits_fn` of them.
 
         With `logits_fn`, at most LOGITS_TOGETHER logits exist at a time, and the backward pass
-        computes the logits of each chunk again. A single chunk is computed once."""
+        recomputes the logits of each chunk. A single chunk is computed once."""
         if logits_fn is None:
             return super().forward(input)
         positions = input.dim() - 2
@@ -37,7 +34,7 @@ class VocabularyHead(nn.Linear):
         if size >= input.shape[positions]:
             return logits_fn(super().forward(input), 0)
 
-        # not self(...): with sharded weights every call of a module needs all processes
+        # not self(...): with sharded weights, every module call is a collective
         def chunk_fn(chunk: Tensor, begin: int) -> Tensor:
             return logits_fn(nn.functional.linear(chunk, self.weight), begin)
 

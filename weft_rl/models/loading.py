@@ -1,4 +1,4 @@
-"""Models and tokenizers from `model=`, a checkpoint folder or a hub id."""
+"""Models and tokenizers from `model=`, a checkpoint folder or a Hub id."""
 
 import os
 from collections.abc import Generator, Mapping
@@ -44,12 +44,10 @@ from weft_rl.runs.checksums import verify_weights
 
 
 def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a folder or hub id, with the family's chat template.
-
-    Raises UserError if there is none, and if it does not match the model's vocabulary."""
+    """Load a tokenizer with the family's chat template, or raise UserError if it does not fit."""
     folder = resolve_checkpoint(place)
     check_model_folder(folder)
-    is_model = (folder / "config.json").exists()  # an adapter's folder has a tokenizer only
+    is_model = (folder / "config.json").exists()  # an adapter folder has only a tokenizer
     family = family_of(read_config(folder), folder)[0] if is_model else None
     with _foreign_files(f"model={place}: cannot load the tokenizer"):
         if family is not None and family.tokenizer is not None:
@@ -69,12 +67,10 @@ def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
 def load_model(
     place: str, device: torch.device, dtype: torch.dtype, *, nf4: bool = False
 ) -> PreTrainedModel:
-    """Load the model of a folder or hub id; adapters are merged into their base in float32.
+    """Load the model of a folder or Hub id; adapters are merged into their base in float32.
 
-    nf4: linear layers in 4 bits, the rest in dtype; an adapter stays beside its base, as it was
-    trained. Peak memory is the model in dtype and one matrix in float32.
-    Raises UserError naming the place if the files do not hold a supported model, before any weight
-    is loaded if possible."""
+    nf4: 4-bit linear layers, the rest in dtype, adapters unmerged, as in training. Peak memory: the
+    model in dtype and one float32 matrix. Raises UserError for an unsupported model."""
     folder = resolve_checkpoint(place)
     with _foreign_files(f"model={place}: cannot load the model"):
         if nf4 and (folder / ADAPTER).exists():
@@ -104,11 +100,9 @@ def load_model(
 def _load_streamed(
     folder: Path, device: torch.device, dtype: torch.dtype, updates: Mapping[str, list[Update]]
 ) -> PreTrainedModel:
-    """Create a model on its device and fill it tensor by tensor, with updates merged.
-
-    from_pretrained would hold the mapped files and the model at once when it converts the dtype."""
+    """Load tensor by tensor: from_pretrained would hold both the mapped files and the model."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    # the state keeps transformers from sharding the model after a stage under ZeRO-3
+    # the state prevents sharding by transformers after a stage with ZeRO-3
     with no_init_weights(), set_zero3_state(), device:
         model = AutoModelForMaskedLM.from_config(config, dtype=dtype).eval()
     weights = model.state_dict()
@@ -123,7 +117,7 @@ def _load_streamed(
 
 
 def four_bits(device: torch.device) -> BitsAndBytesConfig:
-    """Return the 4-bit weights of QLoRA and d1. Raises UserError if they are not available."""
+    """Return the 4-bit settings of QLoRA and d1. Raises UserError if they are unavailable."""
     fix = "use memory.quantization=none"
     if device.type != "cuda":
         raise UserError(f"memory.quantization=nf4: needs a CUDA device, not {device}; {fix}")
@@ -141,9 +135,7 @@ def four_bits(device: torch.device) -> BitsAndBytesConfig:
 
 @contextmanager
 def _foreign_files(problem: str) -> Generator[None]:
-    """Turn what libraries raise for damaged files into UserError, except for lack of memory.
-
-    It may be any exception: the tokenizers library raises plain Exception."""
+    """Convert library exceptions, of any type, into UserError, except out of memory."""
     try:
         yield
     except UserError:
@@ -158,10 +150,9 @@ def _foreign_files(problem: str) -> Generator[None]:
 def with_lora(
     model: PreTrainedModel, lora: LoraConfig, base: str, output: Path, seed: int = 0
 ) -> PreTrainedModel | PeftModel:
-    """Return the model with a new adapter drawn from the seed alone, or unchanged for lora.r = 0.
+    """Return the model with a new adapter drawn from the seed, or unchanged for lora.r = 0.
 
-    The adapter stores `base` as a path relative to `output`, the folder of its checkpoints.
-    Raises UserError for target names without a module."""
+    The adapter stores `base` relative to `output`. Raises UserError for unknown targets."""
     if lora.r == 0:
         return model
     if isinstance(model, PeftModel):
@@ -169,7 +160,7 @@ def with_lora(
             f"memory.quantization=nf4: {base} is an adapter, which cannot be merged into 4-bit "
             f"weights; merge it with weft-rl convert {base} out=... to=upstream, then use that"
         )
-    # excluded by identity: upstream calls the head ff_out, like the feed-forward layer
+    # excluded by identity: upstream names the head ff_out, like the feed-forward layer
     head = model.get_output_embeddings()
     linear = {
         name: name.rsplit(".", 1)[-1]
@@ -180,21 +171,20 @@ def with_lora(
         if target not in linear.values():
             names = ", ".join(sorted(set(linear.values())))
             raise UserError(f"{lora.prefix}targets: no module is named {target}; use {names}")
-    # PEFT reads the base's name from the model, which keeps that of its first folder: an adapter on
-    # a merged adapter would name the wrong base
+    # PEFT takes the base's name from the model, which would be wrong for an adapter on a merged one
     model.name_or_path = _base_path(base, output)
     targets = [name for name, last in linear.items() if last in lora.targets]
     config = PeftLoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
     )
-    # PEFT draws an adapter's first matrices from the global random state, which is restored
+    # PEFT draws the initial matrices from the global random state, which is restored
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # noqa: TID251 - PEFT takes no generator
         return _sort_config(get_peft_model(model, config))
 
 
 def _sort_config(model: PeftModel) -> PeftModel:
-    """Make adapter_config.json reproducible: PEFT writes its sets in the order of their hashes."""
+    """Make adapter_config.json reproducible: PEFT writes sets in hash order."""
     for config in model.peft_config.values():
         for name, value in vars(config).items():
             if isinstance(value, set):
@@ -203,10 +193,7 @@ def _sort_config(model: PeftModel) -> PeftModel:
 
 
 def _base_path(base: str, output: Path) -> str:
-    """Return the name of a base in the adapter at `output`, run/checkpoints/stage/step.
-
-    A base inside the run is relative, so that the run can be moved; any other is absolute, or a hub
-    id."""
+    """Relative for a base inside the run, so that the run can be moved; else absolute or Hub id."""
     if not Path(base).is_dir():
         return base
     folder, output = Path(base).resolve(), output.resolve()
@@ -215,9 +202,7 @@ def _base_path(base: str, output: Path) -> str:
 
 
 def fresh_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
-    """Return a float32 model with random weights drawn from the seed alone.
-
-    Matrices are normal with the configuration's initializer_range, norms are one."""
+    """Return a float32 model with random weights from the seed: normal matrices, norms of one."""
     generator = torch.Generator().manual_seed(seed)
     # transformers initializes from the global random state, which is restored
     with torch.random.fork_rng(), set_zero3_state():

@@ -1,4 +1,4 @@
-"""Checks of memory and of sequence lengths, before weights are loaded or anything is generated."""
+"""Checks of memory and sequence length before loading weights or generating."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from weft_rl.families import family_of, read_config
 from weft_rl.families.shape import ModelShape
 
 _GIB = 2**30
-# In messages of errors without a class of their own: CUDA, cuBLAS, the CPU allocator, the system.
+# Messages of untyped errors: CUDA, cuBLAS, CPU allocator, operating system.
 _ALLOCATION_ERRORS = ("out of memory", "ALLOC_FAILED", "allocate memory")
 # In memory.stat: page cache and kernel tables, which the kernel reclaims on demand.
 _RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
@@ -42,9 +42,9 @@ def require_memory(
 def check_length(
     model_config: Any, lengths: Mapping[str, int], gen_length: int, option: str, fix: str
 ) -> None:
-    """Raise UserError if the longest prompt and a completion exceed the model's positions.
+    """Raise UserError if the longest prompt plus a completion exceeds the model's positions.
 
-    lengths: tokens of each record's prompt; option: the `key=value` of the completion length."""
+    lengths: tokens per prompt. option: the `key=value` of the completion length."""
     positions = getattr(model_config, "max_position_embeddings", None)
     if positions is None or not lengths:
         return
@@ -57,7 +57,7 @@ def check_length(
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the free bytes of a device, PyTorch's own reserve included."""
+    """Return the free bytes of a device, including PyTorch's reserved memory."""
     if device.type == "cuda":
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserve
@@ -65,15 +65,13 @@ def free_memory(device: torch.device) -> int:
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Return the bytes available without swapping, on the machine and within the cgroup v2 limits.
-
-    root: where /proc and /sys are."""
+    """Return the bytes available without swapping, within cgroup v2 limits."""
     free = [psutil.virtual_memory().available]
     mount, own = root / "sys/fs/cgroup", root / "proc/self/cgroup"
     paths = [line[3:] for line in _text(own).splitlines() if line.startswith("0::")]
     for path in paths:
         folder = mount / path.lstrip("/")
-        # a limit holds for all cgroups below it
+        # a limit applies to all cgroups below it
         for group in (folder, *folder.parents):
             limit, used = (_text(group / f"memory.{name}").strip() for name in ("max", "current"))
             if limit.isdigit() and used.isdigit():  # neither "max" nor the root
@@ -93,7 +91,7 @@ def _text(path: Path) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a device or on the machine."""
+    """Return whether an allocation failed, on a device or on the host."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     is_system = isinstance(error, OSError | RuntimeError)

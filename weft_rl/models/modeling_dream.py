@@ -1,4 +1,4 @@
-"""Dream's network: Qwen2's layers without a causal mask, and logits shifted to their own positions.
+"""Dream's network: Qwen2 without a causal mask, with logits shifted to their own positions.
 
 B batch, L sequence, D hidden, K kept positions, M single positions, V vocabulary."""
 
@@ -16,9 +16,7 @@ from weft_rl.models.lm_head import LogitsFn, LogitsToKeep, VocabularyHead
 
 
 class DreamConfig(Qwen2Config):
-    """Architecture of a masked diffusion language model of Dream's family, under Qwen2's names.
-
-    The special ids are Dream-7B's. Source: the published configuration."""
+    """Qwen2's fields with Dream-7B's special ids. Source: the published configuration."""
 
     model_type = "Dream"
 
@@ -30,9 +28,7 @@ class DreamConfig(Qwen2Config):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Read the content of a config.json of either layout; fields without effect are dropped.
-
-        Raises UserError as `families.dream.fields` does."""
+        """Read a config.json of either layout. Raises UserError as `families.dream.fields` does."""
         return super().from_dict(metadata(config_dict) | fields(config_dict), **kwargs)
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -51,9 +47,8 @@ class DreamConfig(Qwen2Config):
 def source_positions(length: int, attention_mask: Tensor | None, device: torch.device) -> Tensor:
     """Return the position whose output predicts each position: (B or 1, L) long.
 
-    The network descends from a next-token predictor: position i is predicted at i - 1, and the
-    first visible position of a row at itself.
-    attention_mask (B, L) or None. Source: Dream's published sampler."""
+    That is i - 1 for position i, but a row's first visible position predicts itself. attention_mask
+    (B, L) or None. Source: Dream's published sampler."""
     positions = torch.arange(length, device=device)
     before = (positions - 1).clamp(min=0)[None]
     if attention_mask is None:
@@ -62,7 +57,7 @@ def source_positions(length: int, attention_mask: Tensor | None, device: torch.d
 
 
 def rotary_positions(attention_mask: Tensor | None) -> Tensor | None:
-    """Return positions that count visible tokens only, hidden ones at 1: (B, L) long, or None.
+    """Return positions that count visible tokens, 1 where masked: (B, L) long or None.
 
     attention_mask (B, L) or None. Source: Dream's published sampler."""
     if attention_mask is None:
@@ -74,15 +69,14 @@ def rotary_positions(attention_mask: Tensor | None) -> Tensor | None:
 class DreamForMaskedLM(Qwen2PreTrainedModel):
     """Bidirectional predictor of every token: the logits at position i are for token i.
 
-    The only place of the family's shift: samplers, estimators and losses see aligned logits.
-    Source: Dream (architecture); the tensor names are those of the published checkpoint."""
+    Only this class handles the family's shift. Source: Dream (architecture, tensor names)."""
 
     config_class = DreamConfig
 
     def __init__(self, config: DreamConfig) -> None:
         super().__init__(config)
         self.model = Qwen2Model(config)
-        # attention without a mask reads the layers' own flag
+        # without a mask, attention reads the flag of each layer
         for module in self.model.modules():
             if hasattr(module, "is_causal"):
                 module.is_causal = False  # ty: ignore[invalid-assignment] - no parameter
@@ -100,14 +94,11 @@ class DreamForMaskedLM(Qwen2PreTrainedModel):
     ) -> MaskedLMOutput:
         """Return the logits of every position, or of `logits_to_keep` only.
 
-        input_ids (B, L) long; attention_mask (B, L), 0 hides a position from all others;
-        logits_to_keep: positions, (K,) or (B, K) long, or (rows, positions), (M,) each.
-        Returns an output with logits (B, L, V), (B, K, V) or (M, V); with `logits_fn`, its values,
-        computed for a few positions at a time.
-        Raises ValueError for an attention_mask of another shape and L > max_position_embeddings."""
+        input_ids (B, L) long; attention_mask (B, L), 0 hides a position; logits_to_keep (K,) or (B,
+        K) long, or (rows, positions), (M,) each. Returns logits (B, L, V), (B, K, V) or (M, V), or
+        chunked values of `logits_fn`. Raises ValueError as check_inputs."""
         batch, length = input_ids.shape
         check_inputs(self.config, attention_mask, batch, length)
-        # without a mask, attention takes its fast path
         if attention_mask is not None and attention_mask.all():
             attention_mask = None
         x = self.model(

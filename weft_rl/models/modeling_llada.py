@@ -1,6 +1,5 @@
-"""LLaDA's network: a Llama-shaped transformer without a causal mask.
+"""LLaDA's network, a Llama-like transformer without a causal mask, under upstream's tensor names.
 
-Modules carry upstream's tensor names, so that its checkpoints and adapters load unchanged.
 B batch, L sequence, W cache window, D hidden, H heads, d head width, K kept positions, M single
 positions, V vocabulary."""
 
@@ -21,9 +20,7 @@ from weft_rl.models.lm_head import LogitsFn, LogitsToKeep, VocabularyHead
 
 
 def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device) -> Tensor:
-    """Return the angles of rotary positions 0 .. length-1: (L, d) float32, two equal halves.
-
-    Source: RoFormer, in the half-split layout of Llama."""
+    """Return angles of positions 0 .. length-1: (L, d) float32, equal halves. Source: RoFormer."""
     # float32 for every model dtype: bfloat16 does not distinguish positions 256 and 257
     exponent = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
     # as upstream: dividing by theta^e rounds differently, up to 0.4 of a logit in bfloat16
@@ -33,8 +30,7 @@ def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device
 
 
 def rotation_of(angles: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the factors of `rotate` for angles (..., d): cosines, and sines with a negative first
-    half."""
+    """Return cosines, and sines with a negated first half, for angles (..., d)."""
     first, second = angles.sin().chunk(2, dim=-1)
     return angles.cos(), torch.cat([-first, second], dim=-1)
 
@@ -44,7 +40,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     cos, sin (L, d) or (B, 1, L, d) float32, from `rotation_of`."""
     wide = x.float()
-    # roll swaps the halves: few operations, since launches dominate on a GPU at batch 1
+    # roll swaps the halves in few kernels: launches dominate on a GPU at batch size 1
     return (wide * cos + wide.roll(wide.shape[-1] // 2, -1) * sin).to(x.dtype)
 
 
@@ -75,10 +71,10 @@ class LLaDABlock(GradientCheckpointingLayer):
         cache: Cache | None = None,
         keep: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Return (B, W, D), or (*keep, D) at the rows and positions `keep`, which have one shape.
+        """Return (B, W, D), or (*keep, D) at the rows and positions `keep` of equal shape.
 
-        x (B, W, D), W = L without a cache window; rotation: cosines and sines (L, d) or
-        (B, 1, W, d), None with learned positions; visible (B, 1, 1, L) bool or None."""
+        x (B, W, D), W = L without a cache window; rotation: cosines and sines (L, d) or (B, 1, W,
+        d), None with learned positions; visible (B, 1, 1, L) bool or None."""
         n = self.attn_norm(x)
         q, k, v = (
             projection(n).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H, L, d)
@@ -91,7 +87,7 @@ class LLaDABlock(GradientCheckpointingLayer):
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
         attended = attended.transpose(1, 2)  # (B, W, H, d)
         if keep is not None:
-            # all that follows is per position
+            # the remaining operations are per position
             x, attended = x[keep], attended[keep]
         x = x + self.attn_out(attended.flatten(-2))
         n = self.ff_norm(x)
@@ -120,9 +116,7 @@ class LLaDAModel(nn.Module):
 
 
 class LLaDAForMaskedLM(PreTrainedModel):
-    """Bidirectional predictor of every token: the logits at position i are for token i, unshifted.
-
-    Source: LLaDA (architecture); the tensor names are those of the published checkpoint."""
+    """Bidirectional predictor: the logits at position i are for token i. Source: LLaDA."""
 
     config_class = LLaDAConfig
     base_model_prefix = "model"
@@ -137,7 +131,7 @@ class LLaDAForMaskedLM(PreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        """The token embedding."""
+        """Return the token embedding."""
         return self.model.transformer.wte
 
     def set_input_embeddings(self, value: nn.Module) -> None:
@@ -145,7 +139,7 @@ class LLaDAForMaskedLM(PreTrainedModel):
         self.model.transformer.wte = value
 
     def get_output_embeddings(self) -> nn.Module:
-        """The vocabulary head."""
+        """Return the vocabulary head."""
         return self.model.transformer.ff_out
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
@@ -164,11 +158,9 @@ class LLaDAForMaskedLM(PreTrainedModel):
         """Return the logits of every position, or of `logits_to_keep` only.
 
         input_ids (B, L) long, or (B, W) with a cache window; attention_mask (B, L), 0 hides a
-        position from all others (a bool mask is applied without checking that it hides any);
-        logits_to_keep: positions in input_ids, (K,) or (B, K), or (rows, positions), (M,) each.
-        Returns an output with logits (B, L, V), (B, K, V) or (M, V); with `logits_fn`, its values,
-        computed for a few positions at a time.
-        Raises ValueError for an attention_mask of another shape and L > max_position_embeddings."""
+        position; logits_to_keep: positions in input_ids, (K,) or (B, K), or (rows, positions), (M,)
+        each. Returns logits (B, L, V), (B, K, V) or (M, V), or chunked values of `logits_fn`.
+        Raises ValueError as check_inputs."""
         positions = None if cache is None else cache.positions
         length = input_ids.shape[1] if cache is None else cache.keys.shape[3]
         check_inputs(self.config, attention_mask, len(input_ids), length)
@@ -195,7 +187,7 @@ class LLaDAForMaskedLM(PreTrainedModel):
     def _embed(
         self, input_ids: Tensor, attention_mask: Tensor | None, positions: Tensor | None
     ) -> Tensor:
-        """Return token embeddings, plus learned positions if the model has them: (B, W, D)."""
+        """Token embeddings, plus learned positions if the model has them: (B, W, D)."""
         transformer = self.model.transformer
         x = transformer.wte(input_ids)
         if self.config.rope:
@@ -220,9 +212,8 @@ class LLaDAForMaskedLM(PreTrainedModel):
 
 
 def _visible(attention_mask: Tensor | None) -> Tensor | None:
-    """Return the positions that every layer may attend to: (B, 1, 1, L) bool; None for all."""
-    # without a mask, attention takes its fast path. all() waits for the device, so that a sampler,
-    # whose mask is bool, skips it
+    """Positions that every layer may attend to: (B, 1, 1, L) bool; None for all."""
+    # without a mask, attention takes its fast path; all() synchronizes, so samplers pass bool
     if attention_mask is None or (attention_mask.dtype != torch.bool and attention_mask.all()):
         return None
     return attention_mask.bool()[:, None, None, :]

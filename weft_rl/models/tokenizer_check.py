@@ -1,4 +1,4 @@
-"""Whether a tokenizer belongs to a model, by its tokens and the model's config.json."""
+"""Consistency of a tokenizer with a model's config.json."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from weft_rl.families.base import Config, Family
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Check a tokenizer against its folder's config.json, and set a missing mask token.
 
-    Raises UserError for token ids beyond the model's vocabulary, fewer tokens than half of it, and
-    special tokens whose ids differ from the model's."""
+    Raises UserError for token ids beyond the vocabulary, fewer tokens than half of it, and special
+    tokens whose ids differ from the model's."""
     config = read_config(folder)
     family, _ = family_of(config, folder)
     problem = _mismatch(tokenizer, config, family)
     if problem is not None:
         raise UserError(f"model={folder}: {problem}; copy the model's own tokenizer files")
-    # published configurations omit eot_token_id: the class's default must be this tokenizer's
+    # published configurations omit eot_token_id: the class default must match
     token = tokenizer.get_vocab().get(family.end_of_turn)
     expected = config.get("eot_token_id", family.end_of_turn_id)
     if token is not None and expected not in (None, token):
@@ -32,10 +32,9 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def _mismatch(tokenizer: PreTrainedTokenizerBase, config: Config, family: Family) -> str | None:
-    """Return the first difference between a tokenizer and a model; None if there is none."""
     tokens, rows = tokenizer.get_vocab(), family.sizes(config).vocab_size
     count = max(tokens.values(), default=-1) + 1
-    # embeddings are padded to a round number of rows: LLaDA-8B has 115 more than tokens
+    # embeddings are padded: LLaDA-8B has 115 more rows than tokens
     if not rows / 2 <= count <= rows:
         return f"the tokenizer has {count} tokens, the model {rows}"
     end = tokenizer.eos_token
@@ -44,7 +43,7 @@ def _mismatch(tokenizer: PreTrainedTokenizerBase, config: Config, family: Family
     candidates = {
         "mask_token_id": (family.mask_token,),
         "eos_token_id": (end,),
-        # published files have the end of text here, whatever their tokenizer has
+        # published files store the end of text here
         "bos_token_id": (tokenizer.bos_token, end),
         "pad_token_id": (tokenizer.pad_token, end),
     }

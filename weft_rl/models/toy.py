@@ -1,4 +1,4 @@
-"""The tiny model and its tokenizer: every symbol of its language is one token."""
+"""Tiny model and tokenizer with one token per symbol."""
 
 import re
 
@@ -10,14 +10,12 @@ from weft_rl.data.toy.vocabulary import BOS, EOS, EOT, HEADERS, MASK, POSITIONS,
 from weft_rl.families.llada import CHAT_TEMPLATE
 from weft_rl.models.configuration_llada import LLaDAConfig
 
-# At LLaDA's 0.02 a network this narrow had not learned to copy the clues after 400 steps.
+# With LLaDA's 0.02, a network this narrow did not learn to copy the clues in 400 steps.
 _INITIALIZER_RANGE = 0.1
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer with one token per symbol, and LLaDA's special tokens and chat form.
-
-    Text outside the language becomes one unknown token a character."""
+    """Return a tokenizer with a token per symbol, LLaDA's special tokens and chat template."""
     backend = Tokenizer(
         models.WordLevel({text: i for i, text in enumerate(SYMBOLS)}, unk_token=UNKNOWN)
     )
@@ -41,7 +39,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_config(options: BaseConfig) -> LLaDAConfig:
-    """A LLaDA of the options' size over the tiny vocabulary."""
+    """Return a LLaDA configuration of the given size over the tiny vocabulary."""
     ids = {text: i for i, text in enumerate(SYMBOLS)}
     return LLaDAConfig(
         hidden_size=options.hidden_size,
@@ -55,7 +53,7 @@ def tiny_config(options: BaseConfig) -> LLaDAConfig:
         pad_token_id=ids[EOS],
         vocab_size=len(SYMBOLS),
         max_position_embeddings=POSITIONS,
-        # a masked cell is known by its position alone: after 600 pretraining steps, one forward
+        # only its position identifies a masked cell: after 600 pretraining steps, one forward pass
         # solves 68% of the empty cells with learned positions and 48% with rotary ones
         rope=False,
         initializer_range=_INITIALIZER_RANGE,

@@ -1,1 +1,1 @@
-"""Generated data of the tiny model: its vocabulary, puzzles and reasoning traces."""
+"""Vocabulary, puzzles and traces of the tiny model."""

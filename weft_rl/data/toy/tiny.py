@@ -1,8 +1,8 @@
 """Training texts of the tiny model: a careless teacher, then clean traces.
 
-In pretraining a teacher solves Sudoku by filling in what each row lacks, and other grids show the
-rules of columns and boxes; most answers have no tags. The cold start holds no Sudoku. So RL has
-something left to learn: the format, and then the rules of columns and boxes in a Sudoku."""
+The teacher fills Sudoku rows with missing digits, other grids show the column and box rules, and
+most answers have no tags. The cold start has no Sudoku. RL must learn the format, then the rules.
+"""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -17,17 +17,14 @@ from weft_rl.rewards.sudoku_grid import is_solved
 from weft_rl.seeding import seed_for
 
 Rng = np.random.Generator
-# A task's prompt, its reasoning and its answer
-Solved = tuple[str, str, str]
+Solved = tuple[str, str, str]  # prompt, reasoning, answer
 
 _BLANKS = 8  # empty cells, as in the published puzzles
-# Share of the teacher's answers with each row's digits in ascending order: a habit that RL has to
-# overcome, which random order, wrong about as often, would not be.
+# Teacher answers in ascending order: a habit that RL must unlearn, unlike random order.
 _ASCENDING = 0.8
-# Share of pretraining answers without tags: the format is left to the cold start. At 0.6 the base
-# still wrote tags for a quarter of the puzzles.
+# Pretraining answers without tags. At 0.6 the base model wrote tags for a quarter of the puzzles.
 _PLAIN = 0.7
-# Named in the reasoning; with the 16 answer cells and the tags they fill the 32-token canvas.
+# With 16 answer cells and the tags, these fill the 32-token canvas.
 _NAMED_CELLS = 4
 _PRETRAINING_MIX = {
     "sudoku": 0.3,
@@ -42,51 +39,49 @@ _COLD_START_MIX = {"latin": 0.1, "chain": 0.5, "order": 0.4}
 
 
 def careless_solution(puzzle: str, rng: Rng) -> str:
-    """The puzzle with each row filled by the digits that it lacks, mostly in ascending order."""
+    """Fill each row with its missing digits, mostly in ascending order."""
     if rng.random() < _ASCENDING:
         return fill_rows(puzzle)
     return fill_rows(puzzle, lambda lacking: rng.permutation(lacking).tolist())
 
 
 def blanked(grid: str, rng: Rng) -> str:
-    """The grid with eight of its cells empty."""
+    """Return the grid with eight cells emptied."""
     blanks = set(rng.choice(16, _BLANKS, replace=False).tolist())
     return "".join("0" if i in blanks else digit for i, digit in enumerate(grid))
 
 
 @cache
 def _plain_latin_squares() -> tuple[str, ...]:
-    """The 288 Latin squares that are not Sudoku grids, and so not test solutions."""
+    """The 288 Latin squares that are not Sudoku grids, hence not test solutions."""
     return tuple(square for square in latin_squares() if not is_solved(square))
 
 
 def latin_grid(rng: Rng) -> str:
-    """A grid whose rows and columns hold each digit once, but not all of its boxes."""
+    """Return a grid that satisfies rows and columns but not all boxes."""
     squares = _plain_latin_squares()
     return squares[rng.integers(len(squares))]
 
 
 def bands_grid(rng: Rng) -> str:
-    """A grid whose rows and boxes hold each digit once, but not all of its columns.
-
-    There are 8,928: too many to be remembered, unlike the Latin squares."""
+    """Return a grid with valid rows and boxes but not columns: 8,928, too many to memorize."""
     grid: list[str] = []
     for _ in range(2):
         upper = rng.permutation(list("1234"))
-        # a box has two cells of the upper row, so its lower two hold the digits of the other two
+        # a box's lower row holds the two digits missing from its upper row
         grid += [*upper, *rng.permutation(upper[2:]), *rng.permutation(upper[:2])]
     text = "".join(grid)
     return bands_grid(rng) if is_solved(text) else text
 
 
 def stacks_grid(rng: Rng) -> str:
-    """Columns and boxes: bands with rows and columns exchanged."""
+    """Return a grid that satisfies columns and boxes: a transposed bands_grid."""
     bands = bands_grid(rng)
     return "".join(bands[column::4] for column in range(4))
 
 
 def _grid_task(name: str, puzzle: str, answer: str) -> Solved:
-    """The reasoning names the first empty cells with their digits: " r1c2=4 r1c3=1 ..."."""
+    """The reasoning lists the first empty cells with their digits: " r1c2=4 r1c3=1 ..."."""
     empty = [i for i, clue in enumerate(puzzle) if clue == "0"][:_NAMED_CELLS]
     reasoning = "".join(f" {CELL_NAMES[i]}={answer[i]}" for i in empty)
     return f"{name}:{puzzle}", reasoning, answer
@@ -102,7 +97,7 @@ def _chain(rng: Rng) -> Solved:
     expression, steps = str(total), []
     for _ in range(rng.integers(1, 4)):
         number = int(rng.integers(1, 10))
-        subtract = bool(rng.integers(2)) and number <= total  # no negative intermediate result
+        subtract = bool(rng.integers(2)) and number <= total  # avoids negative intermediate results
         result = total - number if subtract else total + number
         sign = "-" if subtract else "+"
         steps.append(f" {total}{sign}{number}={result}")
@@ -118,7 +113,6 @@ def _order(rng: Rng) -> Solved:
 
 
 def _countdown(rng: Rng) -> Solved:
-    """An expression of the three numbers; in half the cases its value is not the target."""
     numbers = [int(number) for number in rng.integers(1, 10, 3)]
     first, second, third = (numbers[i] for i in rng.permutation(3))
     one, two = ("+-*"[i] for i in rng.integers(0, 3, 2))
@@ -147,13 +141,12 @@ _TASKS: dict[str, Callable[[Rng], Solved]] = {
 
 
 def plain_answer(reasoning: str, answer: str) -> str:
-    """An answer with a blank in place of each tag, so that every token has the position that it has
-    in a tagged answer."""
+    """Replace each tag by a space, so that tokens keep their positions."""
     return f" {reasoning}  {answer} "
 
 
 def pretraining_texts(count: int, seed: int) -> list[tuple[str, str]]:
-    """Prompt and completion of `count` pretraining examples; the i-th depends on (seed, i) only."""
+    """Generate (prompt, completion) pretraining pairs; the i-th depends only on (seed, i)."""
     puzzles = generate("train", count, seed, _BLANKS)
     texts = []
     for i, fields in enumerate(puzzles):
@@ -171,7 +164,7 @@ def pretraining_texts(count: int, seed: int) -> list[tuple[str, str]]:
 
 
 def cold_start_traces(count: int, seed: int) -> list[Trace]:
-    """Correct traces without Sudoku, the stand-in for s1K; the i-th depends on (seed, i) only."""
+    """Return correct traces without Sudoku, instead of s1K; the i-th depends on (seed, i)."""
     traces = []
     for i in range(count):
         rng = np.random.default_rng(seed_for(seed, "trace", i))

@@ -1,4 +1,4 @@
-"""The language of the tiny model: its symbols, each a token, and the longest text."""
+"""Vocabulary and maximum length of the tiny model."""
 
 BOS, EOS, EOT, MASK, UNKNOWN = (
     "<|startoftext|>",
@@ -7,7 +7,6 @@ BOS, EOS, EOT, MASK, UNKNOWN = (
     "<|mdm_mask|>",
     "<|unknown|>",
 )
-# Names of the cells of a 4x4 grid in the reasoning, row by row.
 CELL_NAMES = [f"r{row}c{column}" for row in range(1, 5) for column in range(1, 5)]
 HEADERS = [f"<|start_header_id|>{role}<|end_header_id|>\n\n" for role in ("user", "assistant")]
 _TAGS = ["<reasoning>", "</reasoning>", "<answer>", "</answer>"]
