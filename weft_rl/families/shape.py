@@ -1,4 +1,4 @@
-"""Parameters of a model, and the memory of its weights and activations."""
+"""Parameter counts, and memory of weights and activations."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +12,16 @@ from weft_rl.families.base import Family, Sizes
 Weights = Literal["float32", "bfloat16", "nf4"]
 
 _FLOAT = 4
-# 4 bits, and an 8-bit scale for 64 of them, themselves scaled by 256: QLoRA's double quantization
+# 4 bits plus an 8-bit scale per 64, itself scaled per 256: QLoRA's double quantization
 _NF4 = 0.5 + 1 / 64 + _FLOAT / (64 * 256)
-# Logits that a loss computes at a time. 2^25 are 128 MiB in float32, and 265 positions of LLaDA's
-# vocabulary: enough to fill a GPU, too many for a small model to need two parts.
+# Logits computed at a time by a loss: 2^25 are 128 MiB in float32, 265 positions of LLaDA's
+# vocabulary. They fill a GPU, and a small model needs only one chunk.
 LOGITS_TOGETHER = 2**25
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A model as a stage trains it: which parameters, and how the base weights are stored."""
+    """A model as trained by a stage: trained parameters and dtype of the base weights."""
 
     family: Family
     sizes: Sizes
@@ -32,23 +32,23 @@ class ModelShape:
 
     @property
     def num_params(self) -> int:
-        """Parameters without adapters."""
+        """Number of parameters without adapters."""
         return self.family.count(self.sizes)
 
     @property
     def layer_params(self) -> int:
-        """Parameters of the layers' matrices, which quantization and adapters apply to."""
+        """Number of parameters in layer matrices, which quantization and adapters apply to."""
         return sum(rows * columns for _, rows, columns in self.matrices())
 
     @property
     def num_trained(self) -> int:
-        """Parameters that a step changes: all, or the adapters'."""
+        """Number of trained parameters: all, or the adapters'."""
         if self.lora.r == 0:
             return self.num_params
         return sum(self.lora.r * (rows + columns) for _, rows, columns in self.adapted())
 
     def matrices(self) -> list[tuple[str, int, int]]:
-        """Name, rows and columns of each matrix in the layers."""
+        """Name, rows and columns of each layer matrix."""
         found = []
         for spec in self.family.tensors(self.sizes):
             path, _, name = spec.upstream.removesuffix(".weight").rpartition(".")
@@ -83,12 +83,12 @@ class ModelShape:
     def saved_per_layer(self) -> float:
         """Bytes per token that a layer saves for the backward pass."""
         d, i = self.sizes.hidden_size, self.sizes.intermediate_size
-        # queries, attention output, keys and values; gate before and after its activation, and up
+        # query, attention output, key and value; gate before and after activation, and up
         saved = self._width * (2 * d + 2 * self.sizes.key_width + 3 * i)
-        # the float32 input of both norms, and their and attention's statistics
+        # float32 inputs and statistics of both norms and of attention
         saved += _FLOAT * (2 * d + self.sizes.num_attention_heads + 2)
         if self.bf16:
-            saved += self._width * 2 * d  # the residual itself, beside its float32 copies
+            saved += self._width * 2 * d  # the residual, besides its float32 copies
         if self.lora.r == 0:  # inputs of each norm's weight and of each matrix
             return saved + self._width * (4 * d + i)
         targets = {name for name, _, _ in self.adapted()}
@@ -98,32 +98,31 @@ class ModelShape:
         return saved + self._width * inputs + self._adapters_per_layer()
 
     def _adapters_per_layer(self) -> float:
-        """Bytes per token that a layer's adapters save: their rank-r activations and, with
-        dropout, each input after it and its mask."""
+        """Bytes per token that a layer's adapters save; with dropout also inputs and masks."""
         columns = [columns for _, _, columns in self.adapted()]
         dropped = sum(columns) * (self._width + 1) if self.lora.dropout else 0
         saved = self._width * self.lora.r * len(columns) + dropped
         return saved / self.sizes.num_hidden_layers
 
     def activation_bytes(self, tokens: int) -> float:
-        """Bytes that a forward pass with gradient saves, without the head."""
+        """Bytes saved by a forward pass with gradient, without the head."""
         d, i = self.sizes.hidden_size, self.sizes.intermediate_size
         if not self.checkpointing:
             layers = self.sizes.num_hidden_layers * self.saved_per_layer()
             return tokens * (layers + 3 * self._width * d)
-        # the input of each layer, and one layer in its backward pass
+        # each layer's input, and the backward pass of one layer
         backward = self._width * (6 * i + 7 * d)
         backward += self._adapters_per_layer() if self.lora.r else 0
         return self.checkpoint_bytes(tokens) + tokens * backward
 
     def checkpoint_bytes(self, tokens: int) -> float:
-        """Bytes of the layers' inputs, which checkpointing saves."""
+        """Bytes of the layer inputs saved by activation checkpointing."""
         layers = self.sizes.num_hidden_layers + 3
         return tokens * self._width * layers * self.sizes.hidden_size
 
 
 def shape_of(folder: Path, lora: LoraConfig) -> ModelShape:
-    """The shape of a folder's model, by its config.json. Raises UserError for an unknown one."""
+    """Return the shape of a folder's model. Raises UserError for an unknown family."""
     config = read_config(folder)
     family, _ = family_of(config, folder)
     return ModelShape(family, family.sizes(config), lora, "float32", False, bf16=False)
