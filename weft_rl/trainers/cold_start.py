@@ -1,5 +1,5 @@
-"""Supervised fine-tuning of a masked diffusion model: SFT, WeFT and variants. B batch, L
-sequence."""
+"""Supervised fine-tuning of a masked diffusion model: SFT, WeFT and variants (B, L: batch,
+length)."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

@@ -95,7 +95,7 @@ class DiffuGRPOTrainer(DenoisedRollouts):
         """Mask token id."""
         return self.accelerator.unwrap_model(self.model).config.mask_token_id
 
-    # --- a rollout
+    # --- rollout
 
     def _prepare_inputs(  # ty: ignore[incompatible-method-override] - TRL's own takes raw rows as well
         self, generation_batch: list[dict[str, Any]]
@@ -200,7 +200,7 @@ class DiffuGRPOTrainer(DenoisedRollouts):
         """Disable TRL's log-probabilities; `_before_update` computes them per pass."""
         return None, None, None
 
-    # --- the loss
+    # --- loss
 
     def views(self, inputs: dict[str, Any], k: int) -> MaskedViews:
         """Masked views of pass k."""

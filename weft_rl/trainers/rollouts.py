@@ -25,8 +25,7 @@ RolloutHook = Callable[[int, list[dict[str, Any]], list[Any], list[float]], None
 
 
 class DenoisedRollouts(GRPOTrainer):
-    """GRPOTrainer with diffusion sampling; draws depend on (seed, step, row), not on the
-    process."""
+    """GRPOTrainer with diffusion sampling; draws depend on seed, step and row, not on processes."""
 
     processing_class: PreTrainedTokenizerBase
     sampler: SamplerConfig
