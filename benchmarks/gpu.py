@@ -85,8 +85,7 @@ class Timer(TrainerCallback):
 
 
 def timed_stage(folder: Path, stage: str, words: list[str]) -> tuple[Any, Timer, dict[str, Any]]:
-    """Run a stage as the pipeline does; return configuration, times, and measured and planned
-    memory."""
+    """Run a stage like the pipeline; return config, times, and measured and planned memory."""
     given = {word.partition("=")[0] for word in words}
     usual = [word for word in WORDS if word.partition("=")[0] not in given]
     config = load_run_config([*usual, f"model={folder}", f"stages=[{stage}]", *words], command="")

@@ -1,5 +1,4 @@
-"""Supervised fine-tuning of a masked diffusion model: SFT, WeFT and variants (B, L: batch,
-length)."""
+"""Supervised fine-tuning of masked diffusion models: SFT, WeFT, variants. B batch, L sequence."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
