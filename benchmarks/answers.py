@@ -124,7 +124,7 @@ def judged(pairs: Iterable[tuple[str, str]], name: str) -> list[bool]:
 
 
 def main() -> None:
-    """Judge, print and write the results."""
+    """Judge the answers; write benchmarks/results/answers.json."""
     answers = keys()
     same = [*spelled()]
     refused = [pair for pair, ok in zip(same, judged(same, "spellings"), strict=True) if not ok]

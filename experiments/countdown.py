@@ -35,9 +35,7 @@ def value(numbers: list[int], signs: tuple[str, str]) -> int:
 
 
 def problems(held_out: bool, count: int, seed: int) -> list[tuple[list[int], int]]:
-    """Distinct solvable problems: three numbers from 1 to 9, and a target.
-
-    Training excludes held-out problems in any order of their numbers."""
+    """Distinct solvable problems; training excludes held-out ones in any order of their numbers."""
     rng = np.random.default_rng(seed_for(seed, "countdown problems", int(held_out)))
     found: list[tuple[list[int], int]] = []
     while len(found) < count:

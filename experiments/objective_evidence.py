@@ -68,9 +68,7 @@ def rates(table: Tensor, x0: Tensor) -> Tensor:
 
 
 def times() -> tuple[Tensor, Tensor]:
-    """Times (N, 1) in [margin, 1 - margin] and weights (N,) of a uniform t.
-
-    Gauss-Legendre in the logit of t, where the loss and its square are smooth."""
+    """Times (N, 1) and weights (N,) of a uniform t: Gauss-Legendre in its logit."""
     k = torch.arange(1, NODES, dtype=torch.float64)
     off = k / torch.sqrt(4 * k * k - 1)
     nodes, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
@@ -154,9 +152,7 @@ def estimators() -> list[dict]:
 
 
 def share_of_times() -> float:
-    """Share of the variance of WeFT's loss due to t; the rest is due to the masks.
-
-    Stratified or antithetic times can only reduce this share."""
+    """Share of the variance of WeFT's loss due to t: what stratified times can remove."""
     shares = []
     for seed in range(MODELS):
         table, x0, _ = model(seed)
@@ -172,9 +168,7 @@ def share_of_times() -> float:
 
 @torch.no_grad()
 def designs() -> list[dict]:
-    """Variance of a batch loss by time sampling, relative to independent times.
-
-    For the trained tiny model and a batch of its cold-start records."""
+    """Variance of a tiny model's batch loss by time sampling, relative to independent times."""
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "weft_rl.pipeline", "stages=[base]", f"out={folder}/base"]
         command.append("eval.after_each=false")

@@ -21,8 +21,7 @@ from weft_rl.pipeline.run import main as pipeline
 SEEDS = (0, 1, 2)
 SETTING = ["rl.num_prompts=16", "rl.max_steps=64", "rl.num_iterations=4", "rl.save_steps=64"]
 SETTING += ["sampler.steps=8", "eval.num_records=128"]
-# Without clip and reference model, wd1 drops from 69% to 50% of cells at the preset's 7e-4 (seed
-# 0).
+# Without clip and reference, wd1 drops from 69% to 50% of cells at the preset's 7e-4 (seed 0).
 UNHELD = ["rl.kl_coef=0", "rl.learning_rate=1e-4"]
 # At 7e-4 with the preset's clip of 0.5, ESPO drops from 69% to 0.5% (seed 0). Clip: ESPO's.
 ESPO = [

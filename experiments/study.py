@@ -33,7 +33,7 @@ NO_COLD_START = "base"
 SEEDS = range(8)
 BASE_SEEDS = (1, 2)
 PARTS = ("main", "regimes", "bases", "estimates")
-# Entropies every step, or cached for the preset's five epochs
+# Entropies of every step, or cached for the preset's five epochs
 ESTIMATES = {
     "fresh": ("cold_start.entropy_pass.rates=fresh",),
     "kept": ("cold_start.entropy_pass.rates=cached", "cold_start.entropy_pass.refresh_every=5"),

@@ -11,7 +11,6 @@ _ARMS = {"sft": "SFT", "weft": "WeFT", "base": "none", "weft_entropy": "entropy"
 
 
 def _score(entry: Result) -> str:
-    """Percentage with 95% interval."""
     low, high = entry["ci95"]
     return f"{entry['score']:.1f} [{low:.1f}, {high:.1f}]"
 

@@ -18,9 +18,7 @@ from weft_rl.stages.context import ModelFiles, StageContext, model_files, quiet_
 
 
 class Stage(NamedTuple):
-    """check raises UserError for what run would reject; run trains context.init_checkpoint.
-
-    run returns its last checkpoint."""
+    """check raises UserError for what run would reject; run returns its last checkpoint."""
 
     check: Callable[[RunConfig, ModelFiles], None]
     run: Callable[[StageContext], Path]
@@ -34,9 +32,7 @@ STAGE_RUNNERS: Mapping[str, Stage] = {
 
 
 def check(config: RunConfig, finished: Collection[str] = ()) -> None:
-    """Raise UserError for what an unfinished stage, including evaluation, would reject.
-
-    Runs everything that a stage does before it loads weights."""
+    """Raise UserError for what an unfinished stage or evaluation would reject."""
     quiet_libraries()
     if config.model in TOY_MODELS:
         files = pretrain.toy_files(config)

@@ -45,9 +45,7 @@ def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:
 def examples_of(
     context: StageContext, tokenizer: PreTrainedTokenizerBase, model_config: PreTrainedConfig
 ) -> Examples:
-    """Tokenize the records; print how many were dropped or truncated.
-
-    Raises UserError if none is left, or if one exceeds the model's positions."""
+    """Tokenized records; prints a summary. Raises UserError if none is left or one is too long."""
     examples, lines = encoded(context.config, ModelFiles(tokenizer, model_config), context.stage)
     lines[0] = f"{context.stage}: {lines[0]}"
     if rank_and_world()[0] == 0:
@@ -58,9 +56,7 @@ def examples_of(
 def encoded(
     config: RunConfig, files: ModelFiles, label: str | None = None
 ) -> tuple[Examples, list[str]]:
-    """Tokenized records, and summary lines on dropped and truncated ones.
-
-    label: of the progress bar; None: no bar."""
+    """Tokenized records and summary lines. label: of the progress bar; None: no bar."""
     options, console = config.cold_start.data, Console(stderr=True)
     tokenizer, model_config = files
     reject = Rejects(options.bad_records)
@@ -122,7 +118,6 @@ def check(config: RunConfig, files: ModelFiles) -> None:
 
 
 def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataConfig) -> list[str]:
-    """Summarize trained chat turns and think blocks; empty for single turns."""
     lines = []
     answers = len(traces) + sum(role == "assistant" for each in traces for role, _ in each.history)
     if any(trace.history for trace in traces):

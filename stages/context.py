@@ -106,9 +106,7 @@ class StageContext:
 
 
 def model_files(place: str) -> ModelFiles:
-    """Tokenizer and configuration of a folder or Hub id, or of its adapter's base model.
-
-    Downloads no weights."""
+    """Tokenizer and configuration of a folder or Hub id, or of its base model, without weights."""
     folder = resolve_checkpoint(place, weights=False)
     base = resolve_checkpoint(base_of(str(folder)), weights=False)
     network = AutoConfig.from_pretrained(base, trust_remote_code=False)
@@ -133,7 +131,7 @@ def quiet_libraries() -> None:
 
 
 def train(trainer: NonFiniteGuard, context: StageContext) -> Path:
-    """Run a trainer to its end from the newest valid checkpoint; return the last checkpoint.
+    """Run a trainer from the newest valid checkpoint to its end; return the last checkpoint.
 
     Raises Interrupted after a signal, once a checkpoint is written."""
     trainer.remove_callback(PrinterCallback)
@@ -175,9 +173,7 @@ def train(trainer: NonFiniteGuard, context: StageContext) -> Path:
 
 
 def _resume_checkpoint(trainer: NonFiniteGuard, context: StageContext) -> Path | None:
-    """Checkpoint to resume from, chosen by rank 0; None: train from step 0.
-
-    Raises UserError if another number of processes wrote it."""
+    """Checkpoint to resume from, chosen by rank 0; None: train from step 0."""
     run, stage, now = context.run, context.stage, trainer.accelerator.num_processes
 
     def find_problem(path: Path) -> str | None:
@@ -198,7 +194,6 @@ def _resume_checkpoint(trainer: NonFiniteGuard, context: StageContext) -> Path |
 
 
 def _processes(checkpoint: Path) -> int:
-    """Number of processes that wrote a checkpoint."""
     return len([*checkpoint.glob("rng_state*.pth")])
 
 
@@ -221,7 +216,7 @@ def leave_together() -> None:
 def common_arguments(context: StageContext, seed: int) -> dict[str, Any]:
     """Training arguments shared by all stages."""
     if context.config.memory.mixed_precision == "no":
-        # override the launcher: transformers reads its value as bf16
+        # override the launcher's setting, which transformers prefers to bf16=False
         os.environ[_MIXED_PRECISION] = "no"
     return {
         "output_dir": str(context.scratch),

@@ -123,7 +123,6 @@ def _fill(
     dtype: torch.dtype,
     num_replays: int,
 ) -> None:
-    """Generate this process' pending completions, saved per record."""
     # an adapter trained on 4-bit weights is valid only with them
     nf4 = context.config.memory.weights == "nf4"
     model = load_model(context.init_checkpoint, context.device, dtype, nf4=nf4)

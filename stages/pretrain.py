@@ -76,9 +76,7 @@ def cache_folder(context: StageContext) -> Path:
 
 
 def run(context: StageContext) -> Path:
-    """Train the base model or copy it from the cache; return its checkpoint in the run directory.
-
-    Rank 0 trains; other ranks wait."""
+    """Return the checkpoint of the base model, trained by rank 0 or copied from the cache."""
     rank, processes = rank_and_world()
     if rank:
         final = checkpoint_path(context.run, context.stage, context.config.base.max_steps)
@@ -114,9 +112,6 @@ def check(config: RunConfig, files: ModelFiles) -> None:
 
 @lru_cache(maxsize=1)
 def _examples(options: BaseConfig, canvas: int) -> Examples:
-    """Tokenized texts, with answers padded to the canvas.
-
-    Raises UserError for a canvas that is too short or exceeds the model's positions."""
     network: Any = tiny_config(options)
     encoder, end, pad = TextEncoder(_tokenizer()), network.eot_token_id, network.eos_token_id
     prompts, texts = zip(*pretraining_texts(options.examples, options.seed), strict=True)
@@ -160,9 +155,7 @@ def _pretrain(context: StageContext) -> Path:
 
 
 def _pretrain_in_child(context: StageContext) -> None:
-    """Run stage base with the same options in a single-process child, which fills the cache.
-
-    Raises Interrupted if it is stopped or fails, UserError for exit status 2."""
+    """Fill the cache in a single-process child that runs stage base with the same options."""
     folder, options = context.run / ".base", options_of(asdict(context.config))
     command = [sys.executable, "-c", _WITHOUT_REPORT]
     command += [word for word in options if not word.startswith("eval.")]
@@ -184,12 +177,10 @@ def _pretrain_in_child(context: StageContext) -> None:
 
 
 def _die_with_parent() -> None:
-    """Request SIGTERM when the parent dies; runs in the child."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _store(checkpoint: Path, context: StageContext, cached: Path) -> None:
-    """Atomically store a trained base and its metric lines in the cache."""
     scratch = cached.with_name(f".{cached.name}.{os.getpid()}")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)

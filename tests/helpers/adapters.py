@@ -47,7 +47,6 @@ def merged_by_peft(base, folder):
 
 
 def change_config(folder, name=CONFIG, /, **changes):
-    """Change fields of a JSON file in a folder; None becomes null."""
     path = folder / name
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 

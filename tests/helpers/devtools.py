@@ -45,7 +45,6 @@ class Browser:
         return data
 
     def js(self, expression):
-        """Value of an expression or of its promise."""
         found = self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
@@ -71,7 +70,6 @@ class Browser:
 
 @contextmanager
 def browsing(chromium, page, profile):
-    """Yield a Browser that shows a page; close it at exit."""
     (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
     # the protocol uses descriptors 3 and 4
     start = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'

@@ -77,7 +77,6 @@ RUNS: dict[str, tuple[str, int, str]] = {
 
 
 def record(workers: int = 2) -> dict[str, Any]:
-    """Fingerprints of all runs, by name; two runs in parallel."""
     with tempfile.TemporaryDirectory(prefix="fingerprints-") as folder:
         base = Path(folder) / "base"
         words = "model=tiny seed=7 base.max_steps=60 eval.after_each=false stages=[base]"
@@ -102,7 +101,6 @@ def _options(words: str) -> dict[str, str]:
 
 
 def _run(module: str, processes: int, options: dict[str, str]) -> None:
-    """Run a command; exit with its output if it fails."""
     command = [sys.executable, "-m", module]
     if processes > 1:
         launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
@@ -172,7 +170,6 @@ def differences(recorded: Any, found: Any, place: str = "") -> list[str]:
 
 
 def main(words: list[str]) -> int:
-    """Record or check; return the exit status."""
     if len(words) != 2 or words[0] not in ("record", "check"):
         sys.exit("usage: python -m tests.helpers.fingerprints record|check FILE")
     path, found = Path(words[1]), record()

@@ -47,7 +47,6 @@ LIMIT_S = 0.010
 
 
 def cheap_rewards() -> Iterator[tuple[Callable[..., float], dict]]:
-    """Every reward without a subprocess, and its record."""
     for task, record in RECORDS.items():
         if task != "math500":
             terms = [*training(task, "d1").values(), *training(task).values()]
@@ -84,7 +83,6 @@ def expression(draw: random.Random, depth: int = 4) -> str:
 
 
 def digits(draw: random.Random) -> str:
-    """A near-grid, or the given numbers with operators in some order."""
     if draw.random() < 0.5:
         return "".join(draw.choices("1234", k=draw.choice([15, 16, 16, 17])))
     first, second, third = draw.sample("234", 3)
@@ -92,7 +90,6 @@ def digits(draw: random.Random) -> str:
 
 
 def piece(draw: random.Random) -> str:
-    """A run of symbols, an expression, a tag, or rarely a very long string."""
     kind = draw.random()
     if kind < 0.3:
         return "".join(draw.choices(PLAIN + ODD, k=draw.randint(1, 12)))
@@ -121,9 +118,7 @@ def completions(seed: int, count: int) -> Iterator[str]:
 
 
 def unearned(text: str) -> str:
-    """Describe reward that the text earns without solving the task; empty if there is none.
-
-    An independent check: Python's eval for expressions, string comparison for other answers."""
+    """Describe unearned reward; checked independently by Python's eval and string comparison."""
     answer = answer_text(text) or ""
     paid = {
         task: REWARDS[task].evaluation["exact"](text, **RECORDS[task])

@@ -1,6 +1,4 @@
-"""d1's published scoring rules in short form: regular expressions and eval, without timeouts.
-
-A second opinion for tests and the baseline of a benchmark."""
+"""d1's published scoring rules in short form: regular expressions and eval, without timeouts."""
 
 import re
 

@@ -1,6 +1,4 @@
-"""LLaDA's and Dream's networks from their formulas, in the published order and dtypes.
-
-Independent of the package's modules, for bitwise comparison of logits."""
+"""LLaDA's and Dream's networks from their formulas, for bitwise comparison of logits."""
 
 import torch
 from torch.nn import functional as F

@@ -1,6 +1,4 @@
-"""LLaDA's published sampler for one row in plain loops: the oracle of weft_rl.sampler.
-
-Written from the published algorithm: full forward passes, sequential draws, no early stop."""
+"""LLaDA's published sampler for one row, in plain loops: the oracle of weft_rl.sampler."""
 
 import math
 from collections.abc import Callable
@@ -30,7 +28,6 @@ def naive_sample(
     token_draw: Callable[[int, int], float],  # step, position in the completion -> uniform
     position_draw: Callable[[int, int], float] | None,  # the same; None: by confidence
 ) -> tuple[list[int], list[Commitment]]:
-    """The completion and its commitments, with positions in the completion."""
     x = list(prompt) + [mask_id] * gen_length
     history: list[Commitment] = []
     blocks = gen_length // block_length

@@ -18,7 +18,6 @@ SMALL = [
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
-    """An empty cache, as on a fresh machine."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WEFT_RL_CACHE", str(folder))

@@ -16,7 +16,6 @@ BASELINES = {"all <ones>": {"n": 2, "score": 25.0, "ci95": [0.0, 50.0]}}
 
 
 def run_folder(path):
-    """A run with rewards, heat map, replay and score."""
     (path / "completions").mkdir(parents=True)
     (path / "config.yaml").write_text("stages: [weft, rl]\n")
     write_rewards(path, dict(zip(STEPS, REWARDS, strict=True)))
@@ -31,7 +30,6 @@ def run_folder(path):
 
 
 def write_rewards(run, rewards):
-    """rewards: reward by step."""
     run.mkdir(exist_ok=True)
     rows = [{"stage": "rl", "step": step, "reward": reward} for step, reward in rewards.items()]
     write_lines(run / "metrics.jsonl", rows)

@@ -60,7 +60,6 @@ class Gradients(TrainerCallback):
 
 
 def results(folder, processes):
-    """Losses, gradients, metrics and final weights of every run."""
     made = {}
     for name, given in RUNS.items():
         chosen = options(**({"num_iterations": 2, "kl_coef": 0.04} | given))

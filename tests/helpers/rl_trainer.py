@@ -33,7 +33,6 @@ def small_model(seed=0, lora=False):
 
 
 def by_length(completion, **_):
-    """A number that differs between completions."""
     return (len(completion) * 7919 % 101) / 100
 
 
@@ -119,7 +118,6 @@ def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1,
 
 
 def rollout(made):
-    """A scored rollout of two groups, in slices."""
     made.model.train()
     rows = [made.train_dataset[i] for i in (0, 1) for _ in range(G)]
     made._prepare_inputs(rows)
@@ -127,7 +125,6 @@ def rollout(made):
 
 
 def joined(slices):
-    """The slices as one batch."""
     return {
         name: torch.cat([each[name] for each in slices])
         if slices[0][name].dim() and name != "loss_tokens"

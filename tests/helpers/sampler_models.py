@@ -39,8 +39,6 @@ class TinyNet(nn.Module):
 
 
 class Fixed(nn.Module):
-    """Constant logits (L, V) or (V,) for any input."""
-
     def __init__(self, logits):
         super().__init__()
         self.logits = torch.as_tensor(logits, dtype=torch.float32)

@@ -100,7 +100,6 @@ def rl(folder, processes, lora, **changes):
 
 
 def whole(trainer):
-    """The trained weights, gathered from all processes."""
     named = dict(trainer.model.named_parameters())
     gathered = nullcontext()
     if trainer.is_deepspeed_enabled:
@@ -156,7 +155,6 @@ def save(trainer, path):
 
 
 def resume(folder: Path, make, lora) -> None:
-    """An Adam run, and the same run resumed from step 3."""
     kept = {"optim": "adamw_torch", "save_strategy": "steps", "save_steps": 3}
     first = make(folder, 2, lora, **kept)
     first.train()

@@ -13,7 +13,6 @@ EXAMPLE = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
 
 @contextmanager
 def restored_registries():
-    """Remove tasks added inside the block."""
     kept = [(table, dict(table)) for table in (REWARDS, REGISTRY)]
     yield
     for table, content in kept:

@@ -1,4 +1,4 @@
-"""A table denoiser of three tokens: any function of the canvas."""
+"""A table denoiser of three tokens."""
 
 from itertools import product
 

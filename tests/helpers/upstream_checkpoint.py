@@ -53,7 +53,6 @@ DREAM_CONFIG = {
 
 
 def llada_shapes(config):
-    """The published tensor shapes, written out."""
     d, inner, rows = config["d_model"], config["mlp_hidden_size"], config["vocab_size"]
     top = "model.transformer."
     shapes = {f"{top}wte.weight": (rows, d), f"{top}ln_f.weight": (d,)}

@@ -56,9 +56,7 @@ def token_estimate(log_p: Tensor, weight: Tensor) -> Tensor:
 
 
 def one_step(answer: Tensor) -> MaskedViews:
-    """One fully masked view: cheap, shared by all completions of a prompt, biased.
-
-    answer: (N, T) bool, tokens up to the end. Source: d1, diffu-GRPO."""
+    """One fully masked view, biased. answer: (N, T) bool, up to the end. Source: d1, diffu-GRPO."""
     return MaskedViews(torch.ones_like(answer)[:, None], answer.float()[:, None])
 
 
@@ -146,7 +144,13 @@ def _block_masks(
         least = 0 if complement else 1
         choices = size + 1 - least
         count = least + (draw[..., 0] * choices).long().minimum(choices - 1)
-        # the tokens of the block with the smallest draws
+        # D _block_masks :: Mask (N, D, T) and weight (N, D) of a masked token, for each draw and
+        # its complement. F weft_rl/diffusion/losses.py D sequence_losses :: denoising_loss of each
+        # sequence: (B,). nll: (B, L), finite, -log p(x0_i) where masked. F
+        # weft_rl/diffusion/policy_losses.py D kl_k2_sequence :: (log p_new - log p_ref)^2 / (2
+        # length) of each completion, for bounds: (B, 1). Source: ESPO, k2. D spg_loss -A lower for
+        # A > 0, else -A (mixture upper + (1 - mixture) lower): (B, C). Source: SPG.  Decreasing a
+        # lower bound does not decrease the probability.
         rank = draw[..., 1:].masked_fill(~inside, 2).argsort(-1).argsort(-1)
         mask = rank < count[..., None]
         pairs = [(mask, choices / count.clamp(min=1) / draws)]
@@ -186,5 +190,4 @@ def gauss_legendre(count: int) -> tuple[Tensor, Tensor]:
 
 
 def _uniform(generators: Sequence[torch.Generator], count: int) -> Tensor:
-    """Uniform draws per row from its generator: (N, count) in [0, 1)."""
     return torch.stack([torch.rand(count, generator=generator) for generator in generators])

@@ -1,6 +1,4 @@
-"""Cold-start recipes: one record each for options, help, reports, planner, trainer and tests.
-
-Does not import torch: options and help must load quickly."""
+"""Cold-start recipes, one record each; imports no torch, so that options and help load quickly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

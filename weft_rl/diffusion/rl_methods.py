@@ -1,7 +1,7 @@
 """RL losses, log-probability estimators and their valid combinations.
 
-Does not import torch: help must load quickly. Loss formulas are in policy_losses, estimators in
-logprob_estimators."""
+Formulas are in policy_losses and logprob_estimators. Does not import torch: help must load
+quickly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -11,9 +11,7 @@ class NonFiniteError(ValueError):
 
 
 def require_shape(name: str, value: Tensor, shape: Sequence[int]) -> None:
-    """Raise ValueError unless `value` has exactly this shape.
-
-    (B,) against (B, 1) would broadcast silently."""
+    """Raise ValueError unless `value` has this shape; (B,) would broadcast against (B, 1)."""
     if tuple(value.shape) != tuple(shape):
         raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(value.shape)}")
 

@@ -10,9 +10,7 @@ from weft_rl.diffusion.tensor_checks import require_shape
 
 
 def top_threshold(values: Tensor, share: float) -> Tensor:
-    """Threshold that the top `share` of `values` (M,) reaches, at least one value: ().
-
-    Infinite for no values. Ties may select more."""
+    """Threshold of the top `share` of `values` (M,), at least one value; infinite if empty: ()."""
     if not len(values):
         return values.new_tensor(torch.inf)
     return values.topk(max(ceil(share * len(values)), 1)).values[-1]

@@ -204,7 +204,6 @@ class ColdStartTrainer(Trainer):
         beta_ref: Tensor,
         answer: Tensor,
     ) -> Tensor:
-        """-log(1 - t) per row (B, 1): t uniform, or t_i of one token for the exact ELBO."""
         t = self.times(generators, example_ids).to(beta.device)
         if not self.recipe.exact_elbo:
             return -torch.log1p(-t)
@@ -212,9 +211,8 @@ class ColdStartTrainer(Trainer):
         return token_log_survival(t, beta, beta_ref, answer, token_generators)
 
     def times(self, generators: Sequence[torch.Generator], example_ids: Tensor) -> Tensor:
-        """A time per row (B, 1).
-
-        Always draws from each row's generator, so that masks do not depend on t_sampling."""
+        """A time per row (B, 1); every t_sampling advances the generators alike, so masks are
+        equal."""
         t = sample_time(generators)
         if self.t_sampling == "independent":
             return t

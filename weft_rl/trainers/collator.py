@@ -24,9 +24,7 @@ class AnswerCollator:
         self.pad_id, self.pad_in_answer, self.epoch = pad_id, pad_in_answer, 0
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """Return input_ids, attention_mask, labels (B, L) long; example_ids (B, 2): epoch, index.
-
-        labels are -100 outside the answer."""
+        """Return input_ids, attention_mask, labels (B, L); example_ids (B, 2): epoch, index."""
         length = max(len(example.ids) for example in examples)
         input_ids = torch.full((len(examples), length), self.pad_id)
         attention_mask, labels = torch.zeros_like(input_ids), torch.full_like(input_ids, IGNORED)

@@ -100,10 +100,9 @@ class DiffuGRPOTrainer(DenoisedRollouts):
     def _prepare_inputs(  # ty: ignore[incompatible-method-override] - TRL's own takes raw rows as well
         self, generation_batch: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        """Return the current slice of the rollout, with rows in order (TRL passes raw rows).
+        """Return the current slice of the rollout, with rows in order.
 
-        Each optimizer step uses the whole rollout. TRL's shuffling would not change the gradient;
-        it would use the global random state and split the groups."""
+        TRL would shuffle the rows from the global random state and split the groups."""
         if self._step % (self.slices * self.num_iterations) == 0 or self._buffered_inputs is None:
             rollout = self.make_rollout(generation_batch)
             size = self.args.per_device_train_batch_size
@@ -157,7 +156,6 @@ class DiffuGRPOTrainer(DenoisedRollouts):
     def _selected(
         self, log_p: Tensor, entropy: Tensor, masks: list[Tensor], advantages: Tensor
     ) -> dict[str, Tensor]:
-        """Masks of selected tokens (N, mu, C), independent of micro-batches and processes."""
         options, selected = self.options.loss, {}
         gather = partial(gather_ragged, self.accelerator)
         if (share := options.top_entropy_share) < 1:
@@ -271,7 +269,6 @@ class DiffuGRPOTrainer(DenoisedRollouts):
         return loss * processes
 
     def _record(self, result: TokenLoss, entropy: Tensor, estimated: Tensor) -> None:
-        """Add means over a step's tokens or completions to TRL's metrics."""
         metrics = {
             "kl": (result.kl, result.loss_mask),
             "entropy": (entropy, estimated),

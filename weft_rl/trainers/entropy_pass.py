@@ -87,9 +87,7 @@ class EntropyCache:
         self.epochs: dict[int, int] = {}  # example -> the epoch of its values
 
     def get(self, example_ids: Tensor, answer: Tensor, compute: Callable[[], Tensor]) -> Tensor:
-        """Values (B, L) of a batch, cached or recomputed for the whole batch if any is stale.
-
-        example_ids: (B, 2), epoch and example of each row. answer: (B, L) bool."""
+        """Values (B, L), recomputed if any is stale. example_ids: (B, 2), epoch and example."""
         if self.refresh_epochs == 1:
             return compute()
         rows = example_ids.tolist()
@@ -109,7 +107,6 @@ class EntropyCache:
         return values
 
     def _period(self, epoch: int) -> int:
-        """Last refresh epoch up to `epoch`."""
         return epoch - epoch % self.refresh_epochs
 
     def save(self, folder: Path) -> None:

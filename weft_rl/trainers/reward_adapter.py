@@ -105,8 +105,6 @@ class TrlReward:
 
 
 class _AsyncReward(TrlReward):
-    """TrlReward of an `async def` function."""
-
     async def __call__(
         self,
         completions: Sequence[Sequence[Mapping[str, str]]],
@@ -130,9 +128,7 @@ class _AsyncReward(TrlReward):
 def trl_rewards(
     functions: Mapping[str, Reward], bounded: Container[str] = frozenset()
 ) -> list[TrlReward]:
-    """Wrap the functions for TRL; the first also logs the share of parsable answers.
-
-    bounded: names of the functions whose values must be in [0, 1]."""
+    """Wrap functions for TRL; the first logs parsable_share. bounded: names with range [0, 1]."""
     first = next(iter(functions), None)
     return [
         (_AsyncReward if inspect.iscoroutinefunction(function) else TrlReward)(

@@ -44,7 +44,6 @@ class DenoisedRollouts(GRPOTrainer):
         return ids, completion_ids, mask, self._messages(completion_ids), *others
 
     def _messages(self, completions: list[list[int]]) -> list[list[dict[str, str]]]:
-        """Wrap completions as conversations of one message."""
         _, ends = special_ids(self.accelerator.unwrap_model(self.model))
         texts = [decode_completion(self.processing_class, ids, ends) for ids in completions]
         return [[{"role": "assistant", "content": text}] for text in texts]
@@ -79,7 +78,6 @@ class DenoisedRollouts(GRPOTrainer):
         rows: Sequence[int],
         *attempt: int | str,
     ) -> tuple[list[list[int]], Tensor, Tensor]:
-        """Completions with end token, full canvas and unmasking steps (T)."""
         padded = self.processing_class.pad(
             {"input_ids": prompt_ids}, padding_side="left", return_tensors="pt"
         ).to(self.accelerator.device)
@@ -123,7 +121,7 @@ class DenoisedRollouts(GRPOTrainer):
         return torch.tensor(seeds, device=self.accelerator.device)
 
     def _log_rollout(self, rows: list[dict[str, Any]]) -> None:
-        # TRL keeps the newest rollout of all ranks, this rank's rows first
+        # TRL's logs hold the newest rollout of all ranks, this rank's rows first
         scores: Any = self._logs["rewards"]
         weights = self.reward_weights.tolist()
         rewards = [
@@ -136,7 +134,6 @@ class DenoisedRollouts(GRPOTrainer):
             self.on_rollout(self.state.global_step, rows, [*self._logs["completion"]], rewards)
 
     def _advantages(self, centered: Tensor) -> Tensor:
-        """Advantages (N,) of the loss from TRL's group-centered rewards."""
         options, is_wd1 = self.options.loss, self.options.loss_type == "wd1"
         if options.baseline == "mean" and not is_wd1:
             return centered

@@ -16,7 +16,6 @@ METRIC_LINE = "metric_line_{rank}.json"
 
 
 def _record(run: Path, stage: str) -> dict[str, str]:
-    """The run's record of its checkpoint files: step-N/name -> SHA-256."""
     path = run / "checksums" / stage / SUMS
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     return {line[66:]: line[:64] for line in text.splitlines()}
@@ -31,8 +30,8 @@ def _sums(folder: Path) -> dict[str, str]:
 def find_foreign_file(run: Path, stage: str, checkpoint: Path) -> str | None:
     """Describe the first file of a checkpoint that this run did not write; None if there is none.
 
-    A checkpoint's checksums detect damage. The run's record also detects replaced, re-summed or
-    added files."""
+    A checkpoint's checksums detect damage. The run's record also detects files that were added,
+    replaced together with their checksums, or written by another version."""
     found, prefix = _sums(checkpoint), f"{checkpoint.name}/"
     recorded = {
         name.removeprefix(prefix): digest
@@ -104,7 +103,6 @@ class ResumableTrainer(Trainer):
         self._update_record({})
 
     def _update_record(self, new: dict[str, str]) -> None:
-        """Add checksums to the record, and remove those of deleted checkpoints."""
         existing = tuple(f"{each.name}/" for each in checkpoints(self.run, self.stage))
         old = _record(self.run, self.stage)
         record = {name: sum for name, sum in old.items() if name.startswith(existing)} | new

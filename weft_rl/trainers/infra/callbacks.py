@@ -51,8 +51,6 @@ def metric_row(logs: Mapping[str, float]) -> dict[str, float]:
 
 
 class _Lines(TrainerCallback):
-    """Appends lines with stage, step and time to metrics.jsonl."""
-
     def __init__(self, run: Path, stage: str) -> None:
         self.path, self.stage, self.begin = run / METRICS, stage, time.monotonic()
 
@@ -267,7 +265,6 @@ class TrainingAlarms(TrainerCallback):
         self.active = {*alarms}
 
     def _alarms(self) -> dict[str, str]:
-        """Warning messages by metric."""
         names = ("reward", "entropy", "frac_reward_zero_std")
         reward, entropy, equal = (
             sum(row.get(name, 0.0) for row in self.recent) / len(self.recent) for name in names

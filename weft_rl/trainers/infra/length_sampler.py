@@ -20,7 +20,6 @@ class LengthGroupedOrder(LengthGroupedSampler):
         self.seed, self.epoch = seed, 0
 
     def __iter__(self) -> Iterator[int]:
-        """Yield each example index once."""
         seed = seed_for(self.seed, "order", self.epoch)
         self.generator = torch.Generator().manual_seed(seed)
         return super().__iter__()

@@ -1,6 +1,4 @@
-"""Heartbeats between processes, to name a dead or stalled process.
-
-torchrun and ddp_timeout stop such a run without naming the process or its position."""
+"""Heartbeats that name a dead or stalled process; torchrun and ddp_timeout do not."""
 
 import os
 import socket

@@ -36,9 +36,7 @@ class StepMeans:
 
 
 class ResumableColdStart(NonFiniteGuard, ColdStartTrainer):
-    """Cold start with metrics, atomic checkpoints, a NaN guard and length-grouped batches.
-
-    order: of the examples; None: transformers' random order."""
+    """Cold start with metrics, checkpoints and a NaN guard. order: of examples; None: random."""
 
     def __init__(self, *args: Any, order: LengthGroupedOrder | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -25,9 +25,7 @@ def tracker_folder(run: Path) -> Path:
 
 
 def point_trackers(trackers: Sequence[str], run: Path) -> None:
-    """Set the tracker folders in the environment.
-
-    Call before importing trl: it imports trackio, which reads the environment on import."""
+    """Set the tracker folders in the environment; call before importing trl, which reads it."""
     if trackers:
         folder = tracker_folder(run)
         folder.mkdir(parents=True, exist_ok=True)  # wandb writes elsewhere if it is missing
