@@ -27,9 +27,7 @@ _CONSTANT = 1e-3
 
 
 class EndsWhereTold(LLaDAForMaskedLM):
-    """LLaDA with a prescribed end: the first prompt token is the position where end tokens start.
-
-    The forward cost equals LLaDA's; random weights alone would never end a completion."""
+    """LLaDA whose first prompt token is the position where the end tokens start."""
 
     prompt_length = 0
 
@@ -65,9 +63,8 @@ def random_model(prompt_length: int) -> EndsWhereTold:
 def widened(small: LLaDAForMaskedLM) -> LLaDAForMaskedLM:
     """A trained small model's function in the big shape: its weights padded with zeros.
 
-    Norm weights and epsilon compensate for the added zero dimensions; added layers and heads are
-    no-ops. Tokens unknown to the small model get a logit far below all others. Positions must be
-    learned: rotary frequencies would depend on the head width."""
+    Norm weights and epsilon compensate for the zero dimensions. Unknown tokens get very low logits.
+    Positions must be learned: rotary frequencies would depend on the head width."""
     if small.config.rope:
         raise ValueError("only a model with learned positions can be widened")
     old, factor = small.config, SHAPE["hidden_size"] / small.config.hidden_size

@@ -1,7 +1,6 @@
-"""Step time of WeFT's entropy pass relative to SFT, and peak memory.
+"""Step time of WeFT's entropy pass relative to SFT, and peak memory in separate processes.
 
-Usage: python benchmarks/cold_start_overhead.py [quick]. Methods alternate on the same records;
-memory is measured in separate processes."""
+Usage: python benchmarks/cold_start_overhead.py [quick]. Methods alternate on the same records."""
 
 import resource
 import subprocess

@@ -1,9 +1,9 @@
 """d1's diffu-GRPO as a plain loop: the baseline of rl_step.py.
 
-As in d1, the sampler computes all logits of every row at every step in train mode with autograd,
-never stops early, and draws float64 noise for the whole canvas. Each row has its own prompt mask,
-so the old, reference and trained policies process every row in every pass, with logits at every
-position. The reference is a second model."""
+As in d1, the sampler computes all logits at every step in train mode with autograd, never stops
+early, and draws float64 noise for the full canvas. Each row has its own prompt mask, so every
+policy processes every row in every pass, with logits at every position. The reference is a second
+model."""
 
 from collections.abc import Callable, Sequence
 

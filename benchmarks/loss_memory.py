@@ -1,8 +1,8 @@
 """Memory and time of the loss with all logits at once or in chunks.
 
 Usage: python benchmarks/loss_memory.py [quick]. Measures head and loss alone, with all positions
-masked and frozen weights, and training steps of a small network with half of the tokens masked.
-Both variants alternate; the CPU allocator counts memory."""
+masked, and training steps of a small network with half of the tokens masked. Both variants
+alternate; the CPU allocator counts memory."""
 
 import sys
 import time

@@ -66,7 +66,7 @@ def random_ids(rows: int) -> Tensor:
 
 
 def greedy(temperature: float = 0.0, rounds: int = 3, few: int = 3) -> dict[str, Any]:
-    """Exact mode without early stop: our whole first block; all blocks cost the same."""
+    """Exact mode without early stop: our first block only; all blocks cost the same."""
     model, ids = random_model(PROMPT), random_ids(1)
     model.prompt_length = 10**6  # no end
     sizes = {"gen_length": LENGTH, "block_length": BLOCK, "steps": LENGTH}

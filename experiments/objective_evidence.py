@@ -1,8 +1,8 @@
 """Bias and variance of the cold-start losses against an exact -log p.
 
-Usage: python -m experiments.objective_evidence. Models are the conditionals of random joint
-distributions over L tokens with V values. Rates are WeFT's or fixed uneven ones. Expectations and
-variances are over all masks and by quadrature over t. Takes a minute on two cores."""
+Usage: python -m experiments.objective_evidence. Models are conditionals of random joint
+distributions over L tokens with V values. Expectations and variances are over all masks and by
+quadrature over t. Takes a minute on two cores."""
 
 import subprocess
 import sys
@@ -105,7 +105,7 @@ def drawn(
 def moments(
     table: Tensor, x0: Tensor, beta: Tensor, method: str, normalizer: str
 ) -> tuple[Tensor, float]:
-    """Expectation of each token's term (L,) and variance of one draw of the whole loss."""
+    """Expectation of each token's term (L,) and variance of one draw of the loss."""
     t, weights = times()
     ratio = beta[0] / beta.mean()
     # with one token's clock, each token in turn has t as its t_i

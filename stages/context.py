@@ -95,7 +95,7 @@ class StageContext:
         return self.run / "checkpoints" / f".{self.stage}"
 
     def trainer_arguments(self) -> dict[str, Any]:
-        """Trainer arguments beside those of the method."""
+        """Trainer arguments of the infrastructure."""
         reliability = self.config.reliability
         return {
             "run": self.run,

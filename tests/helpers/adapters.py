@@ -18,7 +18,6 @@ def load(folder):
 
 
 def adapter(base, folder, seed, targets=("q_proj", "ff_out")):
-    """An adapter of rank 3 and alpha 6, saved like a stage's."""
     adapted = with_lora(load(base), LoraConfig(3, 6, targets=list(targets)), str(base), folder)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Peak CPU memory, from the allocator's records."""
+"""Peak CPU memory from the allocator's records, above the initial level."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,6 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def allocated(run: Callable[[], object]) -> int:
-    """Peak bytes allocated on the CPU during `run`, above the initial level."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         run()
     events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]

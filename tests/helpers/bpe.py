@@ -21,7 +21,7 @@ TEXTS = [
 
 
 def byte_level(special, template, *, plain=(), normalizer=None, **named):
-    """A byte-level BPE. plain: added tokens without the special flag."""
+    """plain: added tokens without the special flag."""
     backend = Tokenizer(models.BPE())
     backend.normalizer = normalizer
     split = pre_tokenizers.Split(Regex(QWEN), "isolated")
@@ -48,7 +48,7 @@ def byte_level(special, template, *, plain=(), normalizer=None, **named):
 
 
 def llada_bpe(flagged=True):
-    """LLaDA's special tokens and chat template. flagged: whether all carry the special flag."""
+    """flagged: whether all special tokens carry the special flag."""
     own = ["<|mdm_mask|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[gMASK]"]
     ends = ["<|startoftext|>", "<|endoftext|>"]
     return byte_level(

@@ -1,4 +1,4 @@
-"""A cold start of the tiny model on one or more processes, for test_distributed.py.
+"""Cold start of the tiny model on one or more processes, for test_distributed.py.
 
 Usage: python (or torchrun) cold_start_process.py FOLDER METHOD BATCH_PER_PROCESS"""
 

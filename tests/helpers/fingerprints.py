@@ -3,9 +3,9 @@
 Usage: python -m tests.helpers.fingerprints record FILE   run everything, write the fingerprints
        python -m tests.helpers.fingerprints check FILE    run everything, status 1 on a difference
 
-A fingerprint holds a run's metrics without times, its scores, and a hash of each completions file
-and of each checkpoint's weights. Recordings are equal on one machine; another CPU rounds
-differently. Add renamed names to OPTIONS, KEYS or PATHS; the file keeps the old ones."""
+A fingerprint holds metrics without times, scores, and hashes of completions files and weights.
+Recordings are equal on one machine; another CPU rounds differently. Add renamed names to OPTIONS,
+KEYS or PATHS; the file keeps the old ones."""
 
 import hashlib
 import json

@@ -6,8 +6,6 @@ VOID = {"meta", "br", "input"}
 
 
 class Page(HTMLParser):
-    """Checks tag nesting; collects ids, fetching attributes, tables and texts."""
-
     def __init__(self, text):
         super().__init__()
         self.open, self.ids, self.links, self.texts = [], [], [], []

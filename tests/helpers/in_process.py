@@ -10,7 +10,6 @@ from weft_rl.sweeps.launchers import local
 
 
 def run_in_process(monkeypatch):
-    """Run the pipeline in this process, without figures and reports."""
     monkeypatch.setattr(local, "connect", lambda folder, resources: _start)
     monkeypatch.setattr(pipeline, "plot_run", lambda run, out: None)
     monkeypatch.setattr(pipeline, "write_report", _empty_report)

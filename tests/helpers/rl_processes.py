@@ -1,6 +1,4 @@
-"""RL runs on one or more processes; rank 0 saves losses and gradients.
-
-Usage: [torchrun --nproc_per_node N] rl_processes.py FOLDER"""
+"""RL on one or more processes. Usage: [torchrun --nproc_per_node N] rl_processes.py FOLDER"""
 
 import sys
 from pathlib import Path
@@ -40,7 +38,7 @@ def half_equal(completion, **_):
 
 
 def fails_on_one_record(completion, puzzle, **_):
-    """Fails on one process' whole part of a rollout."""
+    """Fails on all completions of one process, not of the full rollout."""
     if puzzle == dataset(1)[0]["fields"]["puzzle"]:
         raise ValueError("no reward of this record")
     return by_length(completion)

@@ -3,7 +3,7 @@
 Usage: torchrun --nproc-per-node 2 sharded_processes.py FOLDER fsdp2|zero2|zero3
 
 Uses the launcher's file of that name without bfloat16. accelerate enables FSDP2 only on GPUs;
-pretending to have GPUs makes it shard on CPUs."""
+reporting CPUs as GPUs makes it shard on CPUs."""
 
 import json
 import os
@@ -36,7 +36,6 @@ LORA = LoraConfig(2, targets=["q_proj", "up_proj"])
 
 
 def shard_on_cpus(kind):
-    """Set what `accelerate launch` would set; for FSDP2, report CPUs as GPUs."""
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
     path = LAUNCHERS / f"{kind}.yaml"
     if kind != "fsdp2":

@@ -1,14 +1,12 @@
 """The exact ELBO under unequal masking rates, with bounded weights.
 
-The ELBO integrates each token's cross-entropy over its masking probability t_i. With one uniform
-time t for all tokens, the weight dt_i/dt is unbiased. Its variance is infinite for tokens below
-half the mean rate. A margin at t = 1 truncates slow tokens: at a tenth of the mean rate, t <= 0.999
-drops half of the integral.
+The ELBO integrates each token's cross-entropy over its masking probability t_i. With one uniform t
+for all tokens, the weight dt_i/dt has infinite variance below half the mean rate. A margin at t = 1
+truncates slow tokens: at a tenth of the mean rate, t <= 0.999 drops half of the integral. Instead,
+the t_i of one uniformly drawn answer token is uniform. The weight dt_i/dt over the mean of all
+dt_j/dt keeps the ELBO and is at most the number of tokens.
 
-Instead, one answer token is drawn uniformly and its t_i is uniform. The weight dt_i/dt over the
-mean of all dt_j/dt keeps the ELBO, and is at most the number of tokens.
-
-log_survival = -log(1 - t) avoids the rounding of t near 1: slow tokens need 100 and more."""
+log_survival = -log(1 - t) avoids the rounding of t near 1: slow tokens need values above 100."""
 
 from collections.abc import Sequence
 

@@ -1,9 +1,8 @@
 """Log-probability estimators: masked views of a completion and their weights.
 
-A masked diffusion model predicts masked tokens only. The log-probability of a completion is
-therefore estimated from D views, each with some tokens masked; `token_estimate` sums the weighted
-log-probabilities. Tokens after the end are masked, since the sampler does not wait for them;
-`trace` shows the sampler's tokens there. rl_methods.ESTIMATORS lists all estimators.
+A masked diffusion model predicts masked tokens only, so D views estimate the log-probability of a
+completion; `token_estimate` sums their weighted log-probabilities. Tokens after the end are masked,
+as the sampler sees them; `trace` shows the sampler's tokens there.
 
 N completions, D views of each, T tokens."""
 
@@ -180,9 +179,7 @@ def trace(answer: Tensor, unmask_step: Tensor, slices: int) -> MaskedViews:
 
 
 def gauss_legendre(count: int) -> tuple[Tensor, Tensor]:
-    """Nodes in (0, 1) and weights, exact for degrees below 2 count: two (count,) float32.
-
-    Source: Golub and Welsch, eigenvalues of the Legendre polynomials' Jacobi matrix."""
+    """Gauss-Legendre nodes in (0, 1) and weights by Golub and Welsch: two (count,) float32."""
     k = torch.arange(1, count, dtype=torch.float64)
     off_diagonal = k / (4 * k**2 - 1).sqrt()
     nodes, vectors = torch.linalg.eigh(torch.diag(off_diagonal, 1) + torch.diag(off_diagonal, -1))

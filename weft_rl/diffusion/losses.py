@@ -41,9 +41,7 @@ def sequence_losses(
     token_weight: Tensor | None = None,
     normalizer: LossNorm = "answer",
 ) -> Tensor:
-    """Loss of each sequence in denoising_loss: (B,).
-
-    nll: (B, L), -log p(x0_i) where masked, any finite value elsewhere. Other arguments as there."""
+    """denoising_loss of each sequence: (B,). nll: (B, L), finite, -log p(x0_i) where masked."""
     for name, value in (("masked", masked), ("probability", probability), ("answer", answer)):
         require_shape(name, value, nll.shape)
     if normalizer not in get_args(LossNorm):

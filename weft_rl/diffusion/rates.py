@@ -102,8 +102,7 @@ def rates_of(kind: RateKind, values: Tensor) -> Tensor:
 
 
 def mean_rate(beta: Tensor, answer: Tensor) -> Tensor:
-    """Mean rate beta_ref of each answer, 0 if empty: (B, L), (B, L) bool -> (B, 1). WeFT, Section
-    4."""
+    """Mean rate beta_ref of each answer, 0 if empty: (B, L), (B, L) -> (B, 1). WeFT, Section 4."""
     require_shape("answer", answer, beta.shape)
     count = answer.sum(-1, keepdim=True).clamp(min=1)
     return torch.where(answer, beta, 0.0).sum(-1, keepdim=True) / count

@@ -211,8 +211,7 @@ class ColdStartTrainer(Trainer):
         return token_log_survival(t, beta, beta_ref, answer, token_generators)
 
     def times(self, generators: Sequence[torch.Generator], example_ids: Tensor) -> Tensor:
-        """A time per row (B, 1); every t_sampling advances the generators alike, so masks are
-        equal."""
+        """A time per row (B, 1); t_sampling does not change the state of the generators."""
         t = sample_time(generators)
         if self.t_sampling == "independent":
             return t
@@ -228,7 +227,7 @@ class ColdStartTrainer(Trainer):
 
 
 class SetEpoch(TrainerCallback):
-    """Sets `epoch` of collators and samplers before each epoch."""
+    """Sets `epoch` of collators and samplers."""
 
     def __init__(self, *targets: Any) -> None:
         self.targets = targets

@@ -131,8 +131,8 @@ class DiffuGRPOTrainer(DenoisedRollouts):
     def _before_update(self, rollout: dict[str, Any]) -> dict[str, Tensor]:
         """Tensors that depend on the sampling policy and the reference model.
 
-        old_log_probs, ref_log_probs (N, mu, C) if the loss needs them; loss_tokens (mu,) over all
-        processes; entropy_mask, kl_cov_mask (N, mu, C) if tokens are selected."""
+        old_log_probs, ref_log_probs, entropy_mask, kl_cov_mask (N, mu, C) if the options need them;
+        loss_tokens (mu,) over all processes."""
         options, tensors = self.options, {}
         selects = options.loss.top_entropy_share < 1 or options.loss.kl_cov_share > 0
         # the first pass starts from the sampling policy: its ratio is 1

@@ -1,6 +1,4 @@
-"""Entropy pass: token statistics of the fully masked answer from one no-grad forward pass.
-
-B batch, L sequence, K longest answer of the batch, V vocabulary."""
+"""Entropy pass over the masked answer. B batch, L sequence, K longest answer, V vocabulary."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,9 +17,7 @@ _FILE = "entropies.safetensors"
 
 
 def answer_positions(answer: Tensor) -> Tensor:
-    """Positions of each row's answer tokens, in order: (B, L) bool -> (B, K) long.
-
-    Shorter answers are padded with positions outside the answer."""
+    """Positions of each row's answer tokens, padded with others: (B, L) bool -> (B, K) long."""
     longest = int(answer.sum(-1).max())
     # stable: answer positions come first, in order
     return (~answer).long().argsort(dim=-1, stable=True)[:, :longest]

@@ -1,6 +1,6 @@
-"""Log-probabilities of masked views of a rollout's completions.
+"""Log-probabilities of masked views of N completions.
 
-N completions, D views of each, P prompt tokens, T canvas tokens, C longest completion."""
+D views of each, P prompt tokens, T canvas tokens, C longest completion."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,6 +1,4 @@
-"""Rollouts: completions by denoising, resampled groups, mask seeds and advantages.
-
-N rows of a rollout on this process, G per prompt, T generated tokens."""
+"""Rollouts of N rows on this process, G per prompt, with T generated tokens."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

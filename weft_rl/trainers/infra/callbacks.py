@@ -194,8 +194,7 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 class StopOnSignal(TrainerCallback):
     """On SIGINT, SIGTERM or SIGUSR1: finish the step, save a checkpoint and stop.
 
-    A second signal terminates immediately. A signal to one process stops all after the same
-    step."""
+    A signal to one process stops all; a second signal terminates immediately."""
 
     def __init__(self) -> None:
         self.stopped = False

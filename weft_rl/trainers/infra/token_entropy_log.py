@@ -16,7 +16,7 @@ from weft_rl.runs.atomic_io import write_json, write_text
 _FILE = "token_entropy_{rank}.safetensors"
 # The paper plots the 100 most frequent; ten times as many leave a choice.
 _MAX_TOKENS = 1000
-# Responses in the heat map, and tokens of each: readable at a glance.
+# Heat map: number of responses, and tokens of each.
 HEATMAP_EXAMPLES, _HEATMAP_TOKENS = 3, 400
 
 
