@@ -39,14 +39,7 @@ CONFIG = {
     "pad_token_id": 126081,
 }
 HEADERS = ("<|start_header_id|>", "<|end_header_id|>")
-# F benchmarks/gpu.py C forward, input gradients :: forward, input gradients, and recomputation;
-# half of the positions need logits F benchmarks/loading_memory.py C files are mapped :: files are
-# memory-mapped: only pages that were read are counted F benchmarks/loss_memory.py C (vocabulary,
-# positions) :: (vocabulary, positions): a small one that fits one chunk, scaling with both, LLaDA's
-# vocabulary F benchmarks/published_sampler.py D - :: LLaDA's published sampler, batched, without
-# early stop: the baseline of sampler.py and gpu.py. F benchmarks/big_models.py D EndsWhereTold
-# LLaDA whose first prompt token is the position where the end tokens start.  The forward cost is
-# unchanged; random weights alone would never end a completion.
+# Upstream's special token ids.
 PLACES = {BOS: 126080, EOS: 126081, MASK: 126336, EOT: 126348}
 PLACES |= {header: 126346 + i for i, header in enumerate(HEADERS)}
 _SHARD = 4 * 2**30

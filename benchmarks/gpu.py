@@ -174,7 +174,7 @@ def trained(folder: Path, name: str, stage: str, epochs: int, words: list[str]) 
     step = (fmean if mean else median)(timer.steps[1:])
     shape = model_shape(config, config.cold_start.lora, CUDA)
     length = config.cold_start.data.max_length
-    # forward, input gradients, and recomputation; half of the positions have logits
+    # forward, input gradients, and recomputation; half of the positions need logits
     passes = 2 + config.memory.gradient_checkpointing
     done = 4 * passes * forward_flops(shape, length, length // 2)
     found = {"what": name, "step_s": step, "tera_operations": done / step / 1e12}

@@ -28,7 +28,7 @@ from weft_rl.models.loading import fresh_model
 from weft_rl.trainers.cold_start import masked_nll
 
 HIDDEN = 256
-# (vocabulary, positions): LLaDA's vocabulary, a small one that fits one chunk, scaling with both
+# (vocabulary, positions): a small one that fits one chunk, scaling with both, LLaDA's vocabulary
 SHAPES = [(512, 4096), (32768, 1024), (32768, 4096), (126464, 1024), (126464, 4096)]
 
 

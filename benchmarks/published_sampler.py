@@ -1,6 +1,4 @@
-"""LLaDA's published sampler, batched in torch: the baseline of sampler.py and gpu.py.
-
-Every step computes all logits of the canvas and their softmax, without early stop."""
+"""LLaDA's published sampler, batched, without early stop: the baseline of sampler.py and gpu.py."""
 
 import torch
 from torch import Tensor, nn

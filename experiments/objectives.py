@@ -1,4 +1,4 @@
-"""Learning curves of every estimator and loss from the same tiny cold starts.
+"""Comparison of all estimators and losses from the same tiny cold starts.
 
 Usage: python -m experiments.objectives FOLDER all               all missing runs
        python -m experiments.objectives FOLDER run METHOD SEED   one run
@@ -23,7 +23,7 @@ SETTING = ["rl.num_prompts=16", "rl.max_steps=64", "rl.num_iterations=4", "rl.sa
 SETTING += ["sampler.steps=8", "eval.num_records=128"]
 # Without clip and reference, wd1 drops from 69% to 50% of cells at the preset's 7e-4 (seed 0).
 UNHELD = ["rl.kl_coef=0", "rl.learning_rate=1e-4"]
-# At 7e-4 with the preset's clip of 0.5, ESPO drops from 69% to 0.5% (seed 0). Clip: ESPO's.
+# At 7e-4 with the preset's clip of 0.5, ESPO drops from 69% to 0.5% (seed 0). The clip is ESPO's.
 ESPO = [
     "rl.estimator=elbo",
     "rl.loss_type=gspo",

@@ -5,8 +5,8 @@ three, completion probabilities under the sampler, expected reward and gradient 
 Estimated gradients come from groups of eight completions of the current policy:
 
   cosine      between their mean and the true gradient
-  bias        component of their mean orthogonal to the true gradient, relative to its norm
-  noise       standard deviation for one group, relative to the norm of their mean
+  bias        component of their mean orthogonal to the true gradient, over the mean's norm
+  noise       their standard deviation for one group, over the mean's norm
   views       forward passes per completion
 
 Mean over random models."""

@@ -59,7 +59,7 @@ class Regime:
         return self.boilerplate > 0 or self.repeats > 1
 
 
-# longer completions: with 32 tokens they end before the answer
+# longer completions: 32 tokens are too few to reach the answer
 _LONG = ("sampler.gen_length=64", "sampler.block_length=64", "sampler.steps=32")
 REGIMES = {
     "boilerplate, 24 symbols": Regime(_LONG, boilerplate=24),

@@ -1,4 +1,4 @@
-"""A cold start of under a second: model, arguments, examples and trainer."""
+"""A small cold start: model, arguments, examples and trainer."""
 
 from transformers import TrainerCallback, TrainingArguments
 

@@ -27,8 +27,8 @@ def token_log_probs(logits: Tensor, tokens: Tensor, index: Tensor) -> tuple[Tens
 def distinct_rows(keys: Tensor) -> tuple[Tensor, Tensor]:
     """First index (M,) of each distinct row of keys (N, ...), and each row's index into it (N,).
 
-    Both long. diffu-GRPO's masked input depends only on the prompt and its mask, so one forward
-    pass serves all completions of a prompt."""
+    Both long; keys[first][kind] equals keys. One forward pass then serves all completions of a
+    prompt: diffu-GRPO's masked input depends only on the prompt and its mask."""
     distinct, kind = keys.unique(dim=0, return_inverse=True)
     rows = torch.arange(len(keys), device=keys.device)
     first = torch.full((len(distinct),), len(keys), device=keys.device)

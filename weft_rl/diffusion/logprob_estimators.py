@@ -143,13 +143,7 @@ def _block_masks(
         least = 0 if complement else 1
         choices = size + 1 - least
         count = least + (draw[..., 0] * choices).long().minimum(choices - 1)
-        # D _block_masks :: Mask (N, D, T) and weight (N, D) of a masked token, for each draw and
-        # its complement. F weft_rl/diffusion/losses.py D sequence_losses :: denoising_loss of each
-        # sequence: (B,). nll: (B, L), finite, -log p(x0_i) where masked. F
-        # weft_rl/diffusion/policy_losses.py D kl_k2_sequence :: (log p_new - log p_ref)^2 / (2
-        # length) of each completion, for bounds: (B, 1). Source: ESPO, k2. D spg_loss -A lower for
-        # A > 0, else -A (mixture upper + (1 - mixture) lower): (B, C). Source: SPG.  Decreasing a
-        # lower bound does not decrease the probability.
+        # mask the tokens of the block with the smallest draws
         rank = draw[..., 1:].masked_fill(~inside, 2).argsort(-1).argsort(-1)
         mask = rank < count[..., None]
         pairs = [(mask, choices / count.clamp(min=1) / draws)]

@@ -31,7 +31,7 @@ def sequence_ratio(new: Tensor, old: Tensor, loss_mask: Tensor) -> Tensor:
 
 
 def reinforce_loss(new: Tensor, advantages: Tensor) -> Tensor:
-    """-A log p: (B, C). With wd1_weights as advantages, wd1's loss."""
+    """-A log p: (B, C). With wd1_weights as advantages, the loss of wd1."""
     require_shape("advantages", advantages, (len(new),))
     return -advantages[:, None] * new
 
@@ -59,7 +59,7 @@ def eubo(log_p: Tensor, weight: Tensor, exponent: float, loss_mask: Tensor) -> T
 def spg_loss(lower: Tensor, upper: Tensor, advantages: Tensor, mixture: float) -> Tensor:
     """-A lower for A > 0, else -A (mixture upper + (1 - mixture) lower): (B, C).
 
-    Decreasing a lower bound does not decrease the probability. Source: SPG."""
+    Decreasing a lower bound would not decrease the probability. Source: SPG."""
     a = advantages[:, None]
     return -a * torch.where(a > 0, lower, mixture * upper + (1 - mixture) * lower)
 
@@ -71,9 +71,7 @@ def kl_k3(new: Tensor, reference: Tensor) -> Tensor:
 
 
 def kl_k2_sequence(new: Tensor, reference: Tensor, loss_mask: Tensor) -> Tensor:
-    """(log p_new - log p_ref)^2 / (2 length) of each completion: (B, 1).
-
-    For bounds, which have no per-token probabilities. Source: ESPO, Schulman's k2."""
+    """(log p_new - log p_ref)^2 / (2 length) per completion, for bounds: (B, 1). ESPO, k2."""
     difference = torch.where(loss_mask, new - reference, 0.0).sum(-1)
     return (difference**2 / loss_mask.sum(-1).clamp(min=1) / 2)[:, None]
 

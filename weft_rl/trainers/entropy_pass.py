@@ -83,7 +83,9 @@ class EntropyCache:
         self.epochs: dict[int, int] = {}  # example -> the epoch of its values
 
     def get(self, example_ids: Tensor, answer: Tensor, compute: Callable[[], Tensor]) -> Tensor:
-        """Values (B, L), recomputed if any is stale. example_ids: (B, 2), epoch and example."""
+        """Values (B, L) of a batch, cached, or recomputed if any is stale on any process.
+
+        example_ids: (B, 2), epoch and example of each row. answer: (B, L) bool."""
         if self.refresh_epochs == 1:
             return compute()
         rows = example_ids.tolist()
