@@ -1,4 +1,4 @@
-"""Verdicts on MATH-500 answers: other spellings, other keys, near-misses.
+"""Verdicts on MATH-500 answers: equivalent spellings, other keys, near-misses.
 
 Usage: python benchmarks/answers.py. Writes benchmarks/results/answers.json."""
 
@@ -28,12 +28,12 @@ _PLAIN = re.compile(r"-?[0-9]{1,6}")
 
 
 def keys() -> list[str]:
-    """The different right answers of MATH-500."""
+    """Distinct correct answers of MATH-500."""
     return json.loads((ROOT / "tests/fixtures/gold_answers.json").read_text("utf-8"))["math500"]
 
 
 def spelled() -> Iterator[tuple[str, str]]:
-    """Every key in every spelling: right."""
+    """Yield every key in every equivalent spelling."""
     return ((spelling.format(key), key) for key in keys() for spelling in SPELLINGS)
 
 
@@ -104,7 +104,7 @@ CHANGES: dict[str, Callable[[str, random.Random], tuple[str, str] | None]] = {
 
 
 def near_misses(count: int, seed: int = 0) -> Iterator[tuple[str, str, str]]:
-    """What is changed, the answer that the change makes wrong, and the key."""
+    """Yield the kind of change, the resulting wrong answer, and the key."""
     draw, answers, made = random.Random(seed), keys(), 0
     while made < count:
         kind = draw.choice([*CHANGES])
@@ -114,7 +114,7 @@ def near_misses(count: int, seed: int = 0) -> Iterator[tuple[str, str, str]]:
 
 
 def judged(pairs: Iterable[tuple[str, str]], name: str) -> list[bool]:
-    """The reward's verdicts; progress goes to standard error."""
+    """Return the reward's verdicts; print progress to standard error."""
     verdicts = []
     for given, key in pairs:
         verdicts.append(is_right(given, key))
@@ -124,7 +124,7 @@ def judged(pairs: Iterable[tuple[str, str]], name: str) -> list[bool]:
 
 
 def main() -> None:
-    """Judge, print and write."""
+    """Judge the answers; write benchmarks/results/answers.json."""
     answers = keys()
     same = [*spelled()]
     refused = [pair for pair, ok in zip(same, judged(same, "spellings"), strict=True) if not ok]

@@ -1,4 +1,4 @@
-"""CPU models with a real vocabulary for sampler.py."""
+"""CPU models with a realistic vocabulary for sampler.py."""
 
 from typing import Any
 
@@ -20,16 +20,14 @@ SHAPE = {
     "intermediate_size": 1536,
     "max_position_embeddings": 512,
 }
-# Times the constant dimension, below the logits of all real words by far.
+# Weight of the constant dimension: puts logits of unused tokens far below all others.
 _UNUSED = -100.0
-# The constant dimension's embedding: too small to change a norm, brought to 1 by ln_f's weight.
+# Embedding of the constant dimension: too small to change a norm; ln_f scales it to 1.
 _CONSTANT = 1e-3
 
 
 class EndsWhereTold(LLaDAForMaskedLM):
-    """A row's first prompt token says from which completion position on end tokens are certain.
-
-    The cost of a forward is LLaDA's; random weights alone would never end a completion."""
+    """LLaDA whose first prompt token is the position where the end tokens start."""
 
     prompt_length = 0
 
@@ -42,7 +40,7 @@ class EndsWhereTold(LLaDAForMaskedLM):
         logits_fn: LogitsFn | None = None,
         **_: Any,
     ) -> MaskedLMOutput:
-        """LLaDA's logits, the end token's raised where the row is over."""
+        """LLaDA's logits, with the end token's raised after the row's end."""
         output = super().forward(input_ids, attention_mask, logits_to_keep, cache, logits_fn)
         first = self.prompt_length + input_ids[:, 0]
         if isinstance(logits_to_keep, tuple):
@@ -63,12 +61,10 @@ def random_model(prompt_length: int) -> EndsWhereTold:
 
 
 def widened(small: LLaDAForMaskedLM) -> LLaDAForMaskedLM:
-    """A trained small model's function in the big shape: its weights, and zeros around them.
+    """A trained small model's function in the big shape: its weights padded with zeros.
 
-    Norms are over more dimensions, all zero: their weights and epsilon make up for it. Further
-    layers and heads add nothing. Words that the small model does not have get a logit far below
-    all others. Positions must be learned ones, as the tiny model's are: rotary frequencies would
-    depend on the width of a head."""
+    Norm weights and epsilon compensate for the zero dimensions. Unknown tokens get very low logits.
+    Positions must be learned: rotary frequencies would depend on the head width."""
     if small.config.rope:
         raise ValueError("only a model with learned positions can be widened")
     old, factor = small.config, SHAPE["hidden_size"] / small.config.hidden_size
@@ -90,7 +86,7 @@ def widened(small: LLaDAForMaskedLM) -> LLaDAForMaskedLM:
             continue
         if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight")):
             wide[_head_rows(old), : narrow.shape[1]] = narrow
-            if "q_proj" in name:  # attention divides by the root of a head's width
+            if "q_proj" in name:  # attention divides by sqrt(head width)
                 wide *= (_head_width(SHAPE) / _head_width(old.to_dict())) ** 0.5
         elif name.endswith("attn_out.weight"):
             wide[: narrow.shape[0], _head_rows(old)] = narrow
@@ -110,6 +106,6 @@ def _head_width(config: dict[str, Any]) -> int:
 
 
 def _head_rows(old: LLaDAConfig) -> Tensor:
-    """Where the small model's head dimensions lie in the wide one's projections."""
+    """Rows of the small model's head dimensions in the wide projections."""
     narrow, wide = _head_width(old.to_dict()), _head_width(SHAPE)
     return (torch.arange(old.num_attention_heads)[:, None] * wide + torch.arange(narrow)).flatten()

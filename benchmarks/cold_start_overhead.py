@@ -1,7 +1,6 @@
-"""Step time of WeFT's entropy pass over SFT's, and peak memory.
+"""Step time of WeFT's entropy pass relative to SFT, and peak memory in separate processes.
 
-Usage: python benchmarks/cold_start_overhead.py [quick]. Methods take turns on the same records;
-memory is measured in separate processes."""
+Usage: python benchmarks/cold_start_overhead.py [quick]. Methods alternate on the same records."""
 
 import resource
 import subprocess
@@ -20,7 +19,7 @@ from weft_rl.models.loading import fresh_model
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
 
-BATCH, PROMPT_SHARE, EPOCHS_KEPT = 4, 0.1, 5  # s1K's prompts are a small part of its records
+BATCH, PROMPT_SHARE, EPOCHS_KEPT = 4, 0.1, 5  # s1K's prompts are short
 METHODS = {
     "SFT": ("sft", {}),
     "WeFT fresh": ("weft", {}),
@@ -28,12 +27,12 @@ METHODS = {
     "WeFT cached": ("weft", {"refresh_epochs": EPOCHS_KEPT}),
     "WeFT cached, bf16 estimate": ("weft", {"refresh_epochs": EPOCHS_KEPT, "entropy_bf16": True}),
 }
-# (vocabulary, length): growth with both
+# (vocabulary, length): scaling with both
 SHAPES = [(32768, 128), (32768, 256), (65536, 128)]
 
 
 def prepared(method: str, vocab_size: int, length: int, folder: str) -> ColdStartTrainer:
-    """A trainer whose optimizer exists, on EPOCHS_KEPT batches' worth of random records."""
+    """A trainer with its optimizer, on EPOCHS_KEPT batches of random records."""
     config = LLaDAConfig(
         vocab_size=vocab_size,
         hidden_size=256,
@@ -64,7 +63,7 @@ def prepared(method: str, vocab_size: int, length: int, folder: str) -> ColdStar
 
 
 def step(trainer: ColdStartTrainer, epoch: int) -> float:
-    """Seconds of one optimizer step on the records, as the given epoch would take it."""
+    """Seconds of one optimizer step on the records at the given epoch."""
     trainer.data_collator.epoch = epoch
     begun = time.perf_counter()
     batch = trainer.data_collator(trainer.train_dataset)
@@ -76,7 +75,7 @@ def step(trainer: ColdStartTrainer, epoch: int) -> float:
 
 
 def timed(vocab_size: int, length: int, rounds: int) -> dict[str, float]:
-    """Median seconds of a step by method; a cached one's is its mean over the epochs it keeps."""
+    """Median seconds per step by method; with the cache, the mean over its epochs."""
     with tempfile.TemporaryDirectory() as folder:
         trainers = {name: prepared(name, vocab_size, length, folder) for name in METHODS}
         seconds: dict[str, list[float]] = {name: [] for name in METHODS}
@@ -87,7 +86,7 @@ def timed(vocab_size: int, length: int, rounds: int) -> dict[str, float]:
         for turn in range(rounds):
             taken = dict.fromkeys(METHODS, 0.0)
             for epoch in range(turn * EPOCHS_KEPT, (turn + 1) * EPOCHS_KEPT):
-                names = names[1:] + names[:1]  # nobody is always first
+                names = names[1:] + names[:1]  # rotate the order
                 for name in names:
                     taken[name] += step(trainers[name], epoch) / EPOCHS_KEPT
             for name in METHODS:
@@ -96,7 +95,7 @@ def timed(vocab_size: int, length: int, rounds: int) -> dict[str, float]:
 
 
 def peak_memory(method: str, vocab_size: int, length: int) -> float:
-    """MiB that two steps take at most in a process of their own, what it loaded before included."""
+    """Peak MiB of two steps in a separate process, including imports and model."""
     command = [sys.executable, __file__, "memory", method, str(vocab_size), str(length)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -110,7 +109,7 @@ def _memory(method: str, vocab_size: int, length: int) -> None:
 
 
 def main(*, quick: bool) -> None:
-    """Measure all shapes, or with `quick` the first one, and write the results."""
+    """Measure all shapes, or the first one with `quick`, and write the results."""
     rows = []
     for vocab_size, length in SHAPES[: 1 if quick else None]:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,9 @@
-"""d1's diffu-GRPO as one plain loop: the baseline of rl_step.py.
+"""d1's diffu-GRPO as a plain loop: the baseline of rl_step.py.
 
-As in d1, the sampler computes all logits of every row in every step in train mode with autograd,
-never stops early, and draws float64 noise over the whole canvas. Each row has its own prompt mask,
-so the old, reference and trained policies process every row in every pass with logits at every
-position. The reference is a second model."""
+As in d1, the sampler computes all logits at every step in train mode with autograd, never stops
+early, and draws float64 noise for the full canvas. Each row has its own prompt mask, so every
+policy processes every row in every pass, with logits at every position. The reference is a second
+model."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# d1's share of hidden prompt tokens, clip and KL weight of its Sudoku script
+# d1's prompt mask probability, and clip and KL coefficients of its Sudoku script
 PROMPT_MASK, CLIP, KL = 0.15, 0.5, 0.04
 
 
@@ -39,7 +39,7 @@ def sample(
 def log_probs(
     model: nn.Module, prompts: Tensor, completions: Tensor, seeds: Sequence[int], mask_id: int
 ) -> Tensor:
-    """One-step estimates of all passes in one batch, each row with a mask of its own: (K, N, T)."""
+    """One-step estimates of all passes in one batch, one mask per row: (K, N, T)."""
     canvases = []
     for seed in seeds:
         draw = torch.rand(prompts.shape, generator=torch.Generator().manual_seed(seed))
@@ -71,7 +71,7 @@ def iteration(
     model.train()
     tokens = sample(model, prompts, length, steps, temperature, mask_id)[:, prompts.shape[1] :]
     ended = (tokens == end).long().cumsum(-1)
-    answer = (ended - (tokens == end).long()) == 0  # up to and with the first end token
+    answer = (ended - (tokens == end).long()) == 0  # up to and including the first end token
     rewards = score(tokens).view(-1, group)
     advantages = (rewards - rewards.mean(1, keepdim=True)).flatten()[:, None]
     seeds = [seed * passes + k for k in range(passes)]

@@ -39,14 +39,14 @@ CONFIG = {
     "pad_token_id": 126081,
 }
 HEADERS = ("<|start_header_id|>", "<|end_header_id|>")
-# Upstream's ids of the special tokens.
+# Upstream's special token ids.
 PLACES = {BOS: 126080, EOS: 126081, MASK: 126336, EOT: 126348}
 PLACES |= {header: 126346 + i for i, header in enumerate(HEADERS)}
 _SHARD = 4 * 2**30
 
 
 def write(folder: Path, device: torch.device, **changes: int) -> Path:
-    """The checkpoint in bfloat16, drawn on the device; changes: of the configuration."""
+    """Write the checkpoint in bfloat16, drawn on the device. changes: to the configuration."""
     folder.mkdir(parents=True)
     config = CONFIG | changes
     (folder / "config.json").write_text(json.dumps(config))
@@ -78,7 +78,7 @@ def _shards(config: dict, device: torch.device) -> Iterator[dict[str, Tensor]]:
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE of a prompt's words, unused tokens, and special tokens at LLaDA's ids."""
+    """A byte-level BPE of a prompt's words, filler tokens, and LLaDA's special token ids."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()

@@ -1,8 +1,8 @@
 """Time and memory of LLaDA-8B's shape on one GPU: cold start, RL, sampler.
 
 Usage: python benchmarks/gpu.py FOLDER PART... [small]. PART: ceilings, cold_start, rl, sampler,
-nf4. FOLDER holds the random checkpoint (16 GB, written if missing). Stages are the pipeline's
-own with preset=paper. small: a small shape for a CPU."""
+nf4. FOLDER holds the random checkpoint (16 GB, written if missing). Runs the pipeline's stages with
+preset=paper. small: a small shape for a CPU."""
 
 import gc
 import json
@@ -39,26 +39,26 @@ CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 GIB = 2**30
 SMALL = {"d_model": 64, "n_layers": 2, "n_heads": 2, "n_kv_heads": 2, "mlp_hidden_size": 128}
-# the paper's preset, and d1's 6 completions of one prompt; weights as they are
+# paper preset, with d1's 6 completions of one prompt
 WORDS = ["preset=paper", "rl.num_prompts=1"]
 
 
 def wait() -> float:
-    """The time, once the device has done all that it was given."""
+    """Synchronize the device and return the time."""
     if CUDA:
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def seconds(action: Callable[[], Any]) -> float:
-    """Of one call."""
+    """Seconds of one call."""
     begun = wait()
     action()
     return wait() - begun
 
 
 def peak() -> float:
-    """GiB that the allocator has given out at most since the last asking; the count starts anew."""
+    """Peak GiB allocated since the last call; resets the peak."""
     if not CUDA:
         return 0.0
     most = torch.cuda.max_memory_allocated() / GIB
@@ -76,16 +76,16 @@ class Timer(TrainerCallback):
         self.begun = 0.0
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Of the first of its micro-batches."""
+        """Start at the first micro-batch."""
         self.begun = wait()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """After the optimizer."""
+        """Stop after the optimizer step."""
         self.steps.append(wait() - self.begun)
 
 
 def timed_stage(folder: Path, stage: str, words: list[str]) -> tuple[Any, Timer, dict[str, Any]]:
-    """Run a stage as the pipeline does; its configuration, times, and memory beside the plan's."""
+    """Run a stage like the pipeline; return config, times, and measured and planned memory."""
     given = {word.partition("=")[0] for word in words}
     usual = [word for word in WORDS if word.partition("=")[0] not in given]
     config = load_run_config([*usual, f"model={folder}", f"stages=[{stage}]", *words], command="")
@@ -123,7 +123,7 @@ def timed_stage(folder: Path, stage: str, words: list[str]) -> tuple[Any, Timer,
 
 
 def ceilings() -> list[dict[str, Any]]:
-    """What the device moves and multiplies at best."""
+    """Peak bandwidth and matmul throughput of the device."""
     size = 8192 if CUDA else 512
     a, b = (torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
     big = torch.randn(2**30 if CUDA else 2**20, device=DEVICE)
@@ -148,7 +148,7 @@ KEPT = 5  # epochs, the option's default
 
 
 def cold_start(folder: Path, words: list[str]) -> list[dict[str, Any]]:
-    """Of each method; an epoch is one step of 4 records."""
+    """Results per method; an epoch is one step of 4 records."""
     return [
         trained(folder, name, stage, KEPT + 1, [*words, *more])
         for name, (stage, more) in COLD_STARTS.items()
@@ -156,12 +156,12 @@ def cold_start(folder: Path, words: list[str]) -> list[dict[str, Any]]:
 
 
 def nf4(folder: Path, words: list[str]) -> list[dict[str, Any]]:
-    """SFT on weights of 4 bits."""
+    """SFT on 4-bit weights."""
     return [trained(folder, "SFT, NF4", "sft", 3, [*words, "memory.quantization=nf4"])]
 
 
 def trained(folder: Path, name: str, stage: str, epochs: int, words: list[str]) -> dict[str, Any]:
-    """Steps of 4 records of 4,096 tokens each; the first one is left out."""
+    """Time steps of 4 records of 4,096 tokens each, without the first."""
     data = folder.with_name("traces.jsonl")
     texts = ["".join(chr(97 + (i * n) % 26) for i in range(9000)) for n in (3, 5, 7, 11)]
     row = {"question": "?", "attempt": "1", "solution": "1"}
@@ -169,12 +169,12 @@ def trained(folder: Path, name: str, stage: str, epochs: int, words: list[str]) 
     data.write_text("\n".join(lines) + "\n")
     own = [f"data={data}", "cold_start.data.truncation=cut_trace", f"cold_start.epochs={epochs}"]
     config, timer, memory = timed_stage(folder, stage, [*own, *words])
-    # with kept estimates one step in KEPT makes them, the last one here
+    # with cached entropies one step in KEPT computes them, the last one here
     mean = config.cold_start.entropy_pass.rates == "cached"
     step = (fmean if mean else median)(timer.steps[1:])
     shape = model_shape(config, config.cold_start.lora, CUDA)
     length = config.cold_start.data.max_length
-    # there, the inputs' gradients, and each layer once more; a half has logits
+    # forward, input gradients, and recomputation; half of the positions need logits
     passes = 2 + config.memory.gradient_checkpointing
     done = 4 * passes * forward_flops(shape, length, length // 2)
     found = {"what": name, "step_s": step, "tera_operations": done / step / 1e12}
@@ -183,7 +183,7 @@ def trained(folder: Path, name: str, stage: str, epochs: int, words: list[str]) 
 
 
 def rl(folder: Path, kept: list[str], rollouts: int = 2) -> list[dict[str, Any]]:
-    """The second iteration: 6 completions of 256 tokens in 128 steps, and mu passes over them."""
+    """Time the second iteration: 6 completions of 256 tokens in 128 steps, and mu passes."""
     passes = 8
     words = [*kept, f"rl.max_steps={rollouts * passes}", f"rl.num_iterations={passes}"]
     config, timer, memory = timed_stage(folder, "rl", words)
@@ -201,7 +201,7 @@ def rl(folder: Path, kept: list[str], rollouts: int = 2) -> list[dict[str, Any]]
         "passes_s": median(steps[1:]),
         "first_step_s": steps[0],
         "rollout_tera_operations": one / step / 1e12,
-        # of the start as it is kept, the adapters left out
+        # base weights as stored, without adapters
         "rollout_tera_bytes": shape.weight_bytes() / step / 1e12,
         **memory,
     }
@@ -210,7 +210,7 @@ def rl(folder: Path, kept: list[str], rollouts: int = 2) -> list[dict[str, Any]]
 
 
 def sampler(folder: Path, _: list[str]) -> list[dict[str, Any]]:
-    """Seconds of 256 tokens in 256 steps; the published sampler's by some of its steps."""
+    """Seconds of 256 tokens in 256 steps; the published sampler is extrapolated."""
     model = load_model(str(folder), DEVICE, torch.bfloat16)
     found = []
     for rows in (1, 6):
@@ -227,7 +227,7 @@ def sampler(folder: Path, _: list[str]) -> list[dict[str, Any]]:
             "dual cache": replace(exact, cache="dual"),
         }
         for name, config in modes.items():
-            # the cheap ones once before, to be warm
+            # warm up the cheap ones
             if name != "exact":
                 generate(model, ids, replace(config, gen_length=32, steps=32))
             peak()
@@ -251,7 +251,7 @@ PARTS = {"cold_start": cold_start, "rl": rl, "sampler": sampler, "nf4": nf4}
 
 
 def main(folder: Path, words: list[str]) -> None:
-    """Measure the parts and write them down, each when it is done."""
+    """Measure the parts and write each as soon as it is done."""
     quiet_libraries()
     options = [word for word in words if "=" in word]
     if not folder.exists():

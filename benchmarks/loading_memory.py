@@ -1,6 +1,6 @@
-"""Peak memory of loading and converting a sharded checkpoint, each in its own process.
+"""Peak memory of loading and converting a sharded checkpoint, each in a separate process.
 
-Usage: python benchmarks/loading_memory.py [LAYERS]. Memory excludes the imports."""
+Usage: python benchmarks/loading_memory.py [LAYERS]. Excludes the imports."""
 
 import json
 import platform
@@ -35,7 +35,7 @@ print(peak() - before)
 
 
 def measure(code: str, *arguments: Path | str) -> int:
-    """Bytes that a process says it took."""
+    """Bytes reported by the process."""
     done = subprocess.run(
         [sys.executable, "-c", PEAK + code, *map(str, arguments)],
         capture_output=True,
@@ -47,7 +47,7 @@ def measure(code: str, *arguments: Path | str) -> int:
 
 
 def main(layers: int) -> None:
-    """Measure and write the result."""
+    """Measure and write the results."""
     sys.path.insert(0, str(ROOT / "tests" / "helpers"))
     import torch
     from upstream_checkpoint import llada_folder

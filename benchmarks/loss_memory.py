@@ -1,8 +1,8 @@
 """Memory and time of the loss with all logits at once or in chunks.
 
-Usage: python benchmarks/loss_memory.py [quick]. Measures head and loss alone, with every position
-masked and frozen weights, and training steps of a small network with half of the tokens masked.
-Both ways take turns; memory is counted by the CPU allocator."""
+Usage: python benchmarks/loss_memory.py [quick]. Measures head and loss alone, with all positions
+masked, and training steps of a small network with half of the tokens masked. Both variants
+alternate; the CPU allocator counts memory."""
 
 import sys
 import time
@@ -28,12 +28,12 @@ from weft_rl.models.loading import fresh_model
 from weft_rl.trainers.cold_start import masked_nll
 
 HIDDEN = 256
-# (vocabulary, positions): LLaDA's vocabulary, a small one that is a single part, growth with both
+# (vocabulary, positions): a small one that fits one chunk, scaling with both, LLaDA's vocabulary
 SHAPES = [(512, 4096), (32768, 1024), (32768, 4096), (126464, 1024), (126464, 4096)]
 
 
 def cold_start(x0: Tensor) -> head.LogitsFn:
-    """The loss of each token (1, c)."""
+    """Loss per token (1, c)."""
 
     def of_part(logits: Tensor, begin: int) -> Tensor:
         ids = x0[begin : begin + logits.shape[1]]
@@ -43,7 +43,7 @@ def cold_start(x0: Tensor) -> head.LogitsFn:
 
 
 def rl(x0: Tensor) -> head.LogitsFn:
-    """Log-probability and entropy of each token (1, c, 2)."""
+    """Log-probability and entropy per token (1, c, 2)."""
     place = torch.zeros(1, dtype=torch.long)
 
     def of_part(logits: Tensor, begin: int) -> Tensor:
@@ -58,7 +58,7 @@ STEP = "whole step"
 
 
 def network(vocab_size: int) -> LLaDAForMaskedLM:
-    """Six layers; the head is a larger part of it than of LLaDA-8B."""
+    """Six layers; the head is a larger share than in LLaDA-8B."""
     sizes = {"hidden_size": HIDDEN, "num_hidden_layers": 6, "num_attention_heads": 4}
     special = {"mask_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     config = LLaDAConfig(vocab_size=vocab_size, intermediate_size=704, **sizes, **special)
@@ -66,7 +66,7 @@ def network(vocab_size: int) -> LLaDAForMaskedLM:
 
 
 def whole_step(model: LLaDAForMaskedLM, x0: Tensor, *, parts: bool) -> None:
-    """A cold-start step's forward and backward, half of the tokens masked."""
+    """Forward and backward pass of a cold-start step with half of the tokens masked."""
     generator = torch.Generator().manual_seed(1)
     masked = torch.rand(x0.shape, generator=generator) < 0.5
     xt, half, every = x0.masked_fill(masked, 0), torch.full(x0.shape, 0.5), torch.ones_like(masked)
@@ -80,7 +80,7 @@ def whole_step(model: LLaDAForMaskedLM, x0: Tensor, *, parts: bool) -> None:
 
 
 def passes(made: head.VocabularyHead, x: Tensor, logits_fn: head.LogitsFn, *, parts: bool) -> None:
-    """There and back, in as many parts as there are, or in one."""
+    """Forward and backward pass, in chunks or at once."""
     kept = head.LOGITS_TOGETHER
     head.LOGITS_TOGETHER = kept if parts else sys.maxsize
     try:
@@ -91,7 +91,7 @@ def passes(made: head.VocabularyHead, x: Tensor, logits_fn: head.LogitsFn, *, pa
 
 
 def both(run: Callable[..., None], rounds: int) -> dict[str, dict[str, float]]:
-    """Peak bytes and median seconds of run(parts=...), one way and the other in turns."""
+    """Peak bytes and median seconds of run(parts=...), both variants alternating."""
     seconds: dict[bool, list[float]] = {True: [], False: []}
     peaks = {parts: allocated(partial(run, parts=parts)) for parts in seconds}
     for turn in range(rounds):
@@ -106,7 +106,7 @@ def both(run: Callable[..., None], rounds: int) -> dict[str, dict[str, float]]:
 
 
 def measured(loss: str, vocab_size: int, length: int, rounds: int) -> dict[str, object]:
-    """A loss and its head, or a whole step."""
+    """Measure a loss and its head, or a whole step."""
     generator = torch.Generator().manual_seed(0)
     x0 = torch.randint(2, vocab_size, (length,), generator=generator)
     positions = length // 2 if loss == STEP else length
@@ -123,7 +123,7 @@ def measured(loss: str, vocab_size: int, length: int, rounds: int) -> dict[str, 
 
 
 def main(*, quick: bool) -> None:
-    """Measure all shapes, or with `quick` the three smaller ones, and write the results."""
+    """Measure all shapes, or the three smaller ones with `quick`, and write the results."""
     shapes = SHAPES[: 3 if quick else None]
     rows = []
     for loss in (*LOSSES, STEP):

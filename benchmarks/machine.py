@@ -1,4 +1,4 @@
-"""The machine of a benchmark, and its results as JSON."""
+"""Machine description and JSON results of benchmarks."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def save(name: str, result: dict[str, Any], *, quick: bool = False) -> None:
 
 
 def update(name: str, parts: dict[str, Any]) -> None:
-    """Print the parts of a results file and replace them there."""
+    """Print parts of a results file and replace them there."""
     path = RESULTS / f"{name}.json"
     _write(name, (json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}) | parts)
 

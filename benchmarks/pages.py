@@ -1,4 +1,4 @@
-"""Put the tables of benchmarks/results into README.md and docs/.
+"""Update the tables of benchmarks/results in README.md and docs/.
 
 Usage: python benchmarks/pages.py. Fills blocks from `<!-- table: NAME -->` to `<!-- end -->`."""
 
@@ -19,15 +19,13 @@ _BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def rendered(name: str, results: Path = RESULTS) -> str:
-    """The table as Markdown.
-
-    Raises KeyError for an unknown name and FileNotFoundError for missing results."""
+    """The table as Markdown. Raises KeyError (unknown name) or FileNotFoundError (no results)."""
     file, render = TABLES[name]
     return render(json.loads((results / f"{file}.json").read_text(encoding="utf-8")))
 
 
 def filled(page: str, results: Path = RESULTS) -> str:
-    """The page with the tables of a folder of results. Raises what `rendered` raises."""
+    """The page with its tables filled in. Raises as `rendered`."""
 
     def block(match: re.Match[str]) -> str:
         return f"{match[1]}\n{rendered(match[2], results).strip()}\n\n{match[3]}"
@@ -36,12 +34,12 @@ def filled(page: str, results: Path = RESULTS) -> str:
 
 
 def pages() -> list[Path]:
-    """The pages that may hold tables."""
+    """Pages that may contain tables."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def main() -> None:
-    """Rewrite every page."""
+    """Update every page."""
     for path in pages():
         page = path.read_text(encoding="utf-8")
         path.write_text(filled(page), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Planned memory and time of LLaDA-8B's cold start and RL on six kinds of hardware.
+"""Planned memory and time of LLaDA-8B's cold start and RL on six hardware configurations.
 
 Usage: python benchmarks/plan.py. Writes benchmarks/results/plan.json."""
 
@@ -11,7 +11,7 @@ from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.estimate import make_plan
 
 _GIB = 2**30
-# Hardware, weights, options of the planner, options of the run
+# Hardware, weights, planner options, run options
 CASES: list[tuple[str, str, PlanConfig, list[str]]] = [
     ("1 x RTX 4090, 24 GB", "nf4", PlanConfig("rtx4090"), []),
     ("1 x RTX 4090, 24 GB", "bfloat16", PlanConfig("rtx4090"), []),

@@ -1,6 +1,4 @@
-"""LLaDA's published sampler, batched in torch: the baseline of sampler.py and gpu.py.
-
-Every step computes all logits of the canvas and their softmax; nothing stops early."""
+"""LLaDA's published sampler, batched, without early stop: the baseline of sampler.py and gpu.py."""
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +15,7 @@ def published_sample(
     temperature: float = 0.0,
     max_steps: int | None = None,
 ) -> Tensor:
-    """The canvases (B, P + T) after all steps, or after the first max_steps of them."""
+    """Canvases (B, P + T) after all steps, or after max_steps."""
     mask_id, width = model.config.mask_token_id, prompt_ids.shape[1]
     x = nn.functional.pad(prompt_ids, (0, gen_length), value=mask_id)
     blocks = gen_length // block_length
@@ -29,7 +27,7 @@ def published_sample(
         logits = model(input_ids=x).logits  # (B, L, V)
         scores = logits
         if temperature:
-            # the published form: float64, noise for the whole canvas and vocabulary
+            # as published: float64 noise for the whole canvas and vocabulary
             noise = torch.rand_like(logits, dtype=torch.float64)
             scores = logits.double().exp() / (-noise.log()) ** temperature
         candidate = scores.argmax(dim=-1)

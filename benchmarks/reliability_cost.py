@@ -1,9 +1,9 @@
-"""RL training time with the safeguards over the time without.
+"""RL training time with safeguards relative to the time without.
 
 Usage: python benchmarks/reliability_cost.py CHECKPOINT [quick]. CHECKPOINT: a tiny model after its
-cold start. Both sides take the same steps of preset=tiny. Without safeguards: no NaN checks, no
-signal handling, checkpoints without checksums and fsync. Wall-clock time; run it alone with
-OMP_NUM_THREADS=1."""
+cold start. Both sides run the same steps of preset=tiny. Without safeguards: no NaN checks, no
+signal handling, checkpoints without checksums and fsync. Measures wall-clock time; run it alone
+with OMP_NUM_THREADS=1."""
 
 import sys
 import tempfile
@@ -17,20 +17,20 @@ from machine import save
 from transformers import Trainer
 
 from weft_rl.config.load import load_run_config
-from weft_rl.stages.context import StageContext  # noqa: TID251 - training alone is timed
+from weft_rl.stages.context import StageContext  # noqa: TID251 - times training only
 from weft_rl.stages.rl import run  # noqa: TID251
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.infra.atomic_checkpoints import ResumableTrainer
 from weft_rl.trainers.infra.callbacks import StopOnSignal
 from weft_rl.trainers.infra.nonfinite_guard import NonFiniteGuard
 
-# steps of a turn, and so between checkpoints, as the preset has it; turns of each side
+# steps per turn and between checkpoints, as in the preset; turns per side
 STEPS, ROUNDS = 50, 11
 
 
 @contextmanager
 def without() -> Generator[None]:
-    """The trainer as it would be without its safeguards."""
+    """Disable the trainer's safeguards."""
     with (
         patch.object(NonFiniteGuard, "compute_loss", DiffuGRPOTrainer.compute_loss),
         patch.object(NonFiniteGuard, "_get_grad_norm", Trainer._get_grad_norm),
@@ -64,7 +64,7 @@ def main(start: str, *, quick: bool) -> None:
     steps, rounds = (4, 1) if quick else (STEPS, ROUNDS)
     sides: dict[str, list[float]] = {"with": [], "without": []}
     with tempfile.TemporaryDirectory() as place:
-        # a turn before the first that counts; every other round the sides change places
+        # the first turn is a warm-up; sides swap order every other round
         for turn in range(rounds + 1):
             for name in sorted(sides, reverse=turn % 2 == 1):
                 with without() if name == "without" else nullcontext():

@@ -1,7 +1,7 @@
 """Rewards on 100,000 hostile texts: exceptions, range, time, memory, unearned reward.
 
 Usage: python benchmarks/reward_fuzz.py [COUNT]. Texts come from tests/helpers/hostile.py; math500
-gets a hundredth of them. Writes benchmarks/results/reward_fuzz.json."""
+gets 1% of them. Writes benchmarks/results/reward_fuzz.json."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _SEED = 2024
 
 
 def main(count: int) -> None:
-    """Run the texts and write what was seen; a failure raises."""
+    """Score the texts and write the results; raise on failure."""
     rows: dict[str, dict[str, float]] = {}
     rewards = [(f"{f.__module__.removeprefix('rewards.')}.{f.__name__}", f, r) for f, r in _all()]
     for text in completions(_SEED, count):
@@ -65,7 +65,7 @@ def _math(count: int) -> dict[str, float]:
         start = time.monotonic()
         paid += reward(text, **RECORDS["math500"]) > 0
         slowest = max(slowest, time.monotonic() - start)
-    if paid:  # none of the texts holds the answer
+    if paid:  # no text contains the answer
         raise ValueError(f"math500 paid {paid} texts")
     if slowest > WALL_S:
         raise ValueError(f"math500 took {slowest:.1f} s")

@@ -1,7 +1,7 @@
 """Scored records per second: weft-rl, strict=d1 and a short version of d1's rules.
 
-Usage: python benchmarks/reward_speed.py [million]. Uses the generations of tests/fixtures, in
-turns; ratios are of the best turns. million: also scores a file of a million lines. Writes
+Usage: python benchmarks/reward_speed.py [million]. Sides alternate on the generations of
+tests/fixtures; ratios are of the best turns. million: also score a file of a million lines. Writes
 benchmarks/results/rewards.json."""
 
 import json
@@ -40,14 +40,14 @@ STRICT = {
 
 
 def stored(task: str) -> list[tuple[str, dict]]:
-    """Generations with their records' fields."""
+    """Stored generations with their records' fields."""
     path = ROOT / "tests" / "fixtures" / f"{task}_128.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [(row["generation"], JUDGES[task].fields(row)) for row in rows]
 
 
 def rates(task: str) -> dict[str, float]:
-    """Records a second of each way, the best of the turns."""
+    """Records per second of each scorer, best turn."""
     records = stored(task)
     ours = next(iter(REWARDS[task].evaluation.values()))
     ways = {"short": SHORT[task], "strict=d1": STRICT[task], "ours": ours}
@@ -59,14 +59,14 @@ def rates(task: str) -> dict[str, float]:
                 way(text, **fields)
             rate = len(records) / (time.perf_counter() - start)
             if name == "ours" and task == "math500" and turn == 0:
-                best["ours, each answer for the first time"] = rate  # then it is in the cache
+                best["ours, each answer for the first time"] = rate  # later turns hit the cache
             else:
                 best[name] = max(best[name], rate)
     return {name: round(rate) for name, rate in best.items()}
 
 
 def million(count: int = 1_000_000) -> dict[str, float]:
-    """`score` on a long file of Sudoku records."""
+    """Time `score` on a long file of Sudoku records."""
     lines = (ROOT / "tests" / "fixtures" / "sudoku_128.jsonl").read_bytes().splitlines(True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.jsonl"
@@ -75,7 +75,7 @@ def million(count: int = 1_000_000) -> dict[str, float]:
         code = (
             "import sys; from weft_rl.score import main; "
             f"main(['task=sudoku', 'generations={path}', 'per_record=false']); "
-            # not RUSAGE_SELF: it starts from the size of the process that started this one
+            # not RUSAGE_SELF: it starts at the parent's size
             "lines = [line.split() for line in open('/proc/self/status')]; "
             "peak = next(int(line[1]) for line in lines if line[0] == 'VmHWM:'); "
             "print(peak // 1024, file=sys.stderr)"
@@ -97,7 +97,7 @@ def million(count: int = 1_000_000) -> dict[str, float]:
 
 
 def main(*, long: bool) -> None:
-    """Measure, print and write."""
+    """Measure, print and write the results."""
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     result |= {
         "machine": platform.processor() or platform.machine(),

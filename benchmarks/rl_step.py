@@ -1,8 +1,7 @@
-"""CPU time of a pass over a rollout and of an RL iteration, against d1's loop.
+"""CPU time of a pass over a rollout and of an RL iteration, compared with d1's loop.
 
 Usage: python benchmarks/rl_step.py CHECKPOINT [quick]. CHECKPOINT: a tiny model after its cold
-start. Both sides take turns on the same weights, prompts and sampler. Run it with
-OMP_NUM_THREADS=1."""
+start. Sides alternate on the same weights, prompts and sampler. Set OMP_NUM_THREADS=1."""
 
 import sys
 import tempfile
@@ -33,7 +32,7 @@ from weft_rl.trainers.reward_adapter import trl_rewards
 PROMPTS, G, T, STEPS, TEMPERATURE, MAX_GRAD_NORM = 32, 8, 32, 16, 1.0, 0.5
 ROWS = PROMPTS * G
 CPU = torch.device("cpu")
-# counted turns: CPU seconds hardly vary
+# measured turns; CPU seconds hardly vary
 ROUNDS = 2
 RECORDS = training_records("sudoku", PROMPTS, 0)
 ITEMS = [
@@ -82,7 +81,7 @@ def built(start: str, passes: int, per: str, folder: str) -> DiffuGRPOTrainer:
 
 
 def our_iteration(made: DiffuGRPOTrainer) -> None:
-    """One rollout and its optimizer steps, as the training loop makes them."""
+    """One rollout and its optimizer steps, as in the training loop."""
     rows = [made.train_dataset[i] for i in range(PROMPTS) for _ in range(G)]
     for _ in range(made.num_iterations):
         made.training_step(made.model, rows, None)
@@ -92,14 +91,14 @@ def our_iteration(made: DiffuGRPOTrainer) -> None:
 
 
 def d1_iteration(start: str, passes: int) -> Callable[[], None]:
-    """The plain loop on the same prompts, with models and optimizer of its own."""
+    """d1's loop on the same prompts, with separate models and optimizer."""
     tokenizer = load_tokenizer(start)
     model, reference = (load_model(start, CPU, torch.float32) for _ in range(2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
     text = tokenizer.apply_chat_template(
         [item["prompt"] for item in ITEMS], add_generation_prompt=True, tokenize=True
     )
-    prompts = torch.tensor(text["input_ids"]).repeat_interleave(G, 0)  # all of one length
+    prompts = torch.tensor(text["input_ids"]).repeat_interleave(G, 0)  # all of equal length
     fields = [record.fields for record in RECORDS for _ in range(G)]
 
     def score(tokens: Tensor) -> Tensor:
@@ -127,7 +126,7 @@ def d1_iteration(start: str, passes: int) -> Callable[[], None]:
 
 
 def timed(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median CPU seconds of each side, in turns, after a round that does not count."""
+    """Median CPU seconds of each side, alternating, after a warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
         for name, side in sides.items():
@@ -139,7 +138,7 @@ def timed(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
 
 
 def log_prob_passes(start: str, folder: str, rounds: int) -> dict[str, dict[str, float]]:
-    """Seconds of a pass over a rollout with one forward per group and with one per row."""
+    """Seconds of a pass over a rollout with one forward per group and one per row."""
     sides = {per: built(start, 2, per, folder) for per in ("group", "row")}
     slices = {}
     for per, made in sides.items():

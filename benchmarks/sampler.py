@@ -1,8 +1,8 @@
-"""Speed of the sampler against the published one, and quality of its approximations.
+"""Speed of the sampler relative to the published one, and quality of its approximations.
 
 Usage: python benchmarks/sampler.py PART... [run=FOLDER]. PART: greedy, drawn, ends, trained,
-control, quality, or all. run: a tiny run of stages=[weft,rl], for the last three. Both sides of
-a ratio take turns; a published step costs the same at any time, so a few steps stand for all."""
+control, quality, or all. run: a tiny run of stages=[weft,rl], for the last three parts. Both sides
+of a ratio alternate. Published steps cost the same, so a few are extrapolated."""
 
 import json
 import os
@@ -29,16 +29,16 @@ from weft_rl.sampler import SamplerConfig, SamplerOutput, denoise, generate
 from weft_rl.stats import crossed_mean
 
 PROMPT, LENGTH, BLOCK = 64, 256, 32
-ENDS = [80, 176]  # completion lengths of two rows: on average half of the canvas
+ENDS = [80, 176]  # completion lengths of two rows, half of the canvas on average
 RECORDS = 256
 
 
 class Enough(Exception):
-    """Stops sampling after the steps that are timed."""
+    """Stops sampling after the timed steps."""
 
 
 def seconds(action: Callable[[], Any]) -> float:
-    """Of one call."""
+    """Seconds of one call."""
     begun = time.perf_counter()
     action()
     return time.perf_counter() - begun
@@ -61,12 +61,12 @@ def some_steps(model: Any, ids: Tensor, config: SamplerConfig, steps: int) -> fl
 
 
 def random_ids(rows: int) -> Tensor:
-    """Prompts of words."""
+    """Random prompts."""
     return torch.randint(0, 1000, (rows, PROMPT), generator=torch.Generator().manual_seed(0))
 
 
 def greedy(temperature: float = 0.0, rounds: int = 3, few: int = 3) -> dict[str, Any]:
-    """Exact mode without early stop: our whole first block, every one of which costs the same."""
+    """Exact mode without early stop: our first block only; all blocks cost the same."""
     model, ids = random_model(PROMPT), random_ids(1)
     model.prompt_length = 10**6  # no end
     sizes = {"gen_length": LENGTH, "block_length": BLOCK, "steps": LENGTH}
@@ -88,12 +88,12 @@ def greedy(temperature: float = 0.0, rounds: int = 3, few: int = 3) -> dict[str,
 
 
 def drawn() -> dict[str, Any]:
-    """The same with temperature: the published form draws noise of the canvas' size."""
+    """`greedy` with temperature: the published sampler draws canvas-sized noise."""
     return greedy(temperature=1.0, rounds=2, few=1)
 
 
 def ends(few: int = 2) -> dict[str, Any]:
-    """Exact mode, greedy, on rows that end: ours in full, the published one's steps timed."""
+    """Exact greedy mode on rows that end: ours in full, the published one extrapolated."""
     model, ids = random_model(PROMPT), random_ids(len(ENDS))
     ids[:, 0] = torch.tensor(ENDS)
     sizes = {"gen_length": LENGTH, "block_length": BLOCK, "steps": LENGTH}
@@ -114,14 +114,14 @@ def ends(few: int = 2) -> dict[str, Any]:
 
 
 def tiny(run: Path) -> tuple[Any, Any]:
-    """The newest model of a run and its tokenizer."""
+    """Newest model of a run and its tokenizer."""
     finished = json.loads((run / "stages.json").read_text(encoding="utf-8"))
     folder = str(run / [*finished.values()][-1])
     return load_model(folder, torch.device("cpu"), torch.float32).eval(), load_tokenizer(folder)
 
 
 def puzzles(tokenizer: Any, count: int) -> tuple[list[Any], Tensor]:
-    """Held-out Sudokus and their prompts, all of one length."""
+    """Held-out Sudokus and their prompts, all of equal length."""
     records = held_out_records("sudoku", count, None)
     rows = task_prompt_ids(tokenizer, "tiny", records)
     return records, torch.tensor(rows)
@@ -131,7 +131,7 @@ FAST = SamplerConfig(32, 16, 32, cache="dual", threshold=0.9)
 
 
 def trained(run: Path, rows: int = 8, rounds: int = 2) -> dict[str, Any]:
-    """Dual cache and threshold on the trained tiny model in the big shape, both sides in full."""
+    """Dual cache and threshold on the widened tiny model, both sides in full."""
     small, tokenizer = tiny(run)
     model = widened(small)
     _, ids = puzzles(tokenizer, rows)
@@ -166,7 +166,7 @@ def trained(run: Path, rows: int = 8, rounds: int = 2) -> dict[str, Any]:
 
 
 def control(run: Path) -> list[dict[str, Any]]:
-    """The share of a tiny model's step that is neither the model nor the reduction."""
+    """Share of a tiny model's step outside model and reduction."""
     small, tokenizer = tiny(run)
     _, ids = puzzles(tokenizer, 64)
     spent = [0.0]
@@ -182,7 +182,7 @@ def control(run: Path) -> list[dict[str, Any]]:
 
     forward, reduce = small.forward, denoise.sample_candidates
     small.forward, denoise.sample_candidates = timed(forward), timed(reduce)
-    # `accepted` reads the class's signature, so the wrapped forward changes nothing
+    # `accepted` reads the class signature: wrapping forward has no effect
     rows = []
     try:
         for batch in (1, 8, 64):
@@ -209,7 +209,7 @@ def control(run: Path) -> list[dict[str, Any]]:
 
 
 def modes() -> dict[str, SamplerConfig]:
-    """What the table of qualities compares, exact mode first for each length of block."""
+    """Modes of the quality table, exact mode first per block length."""
     found = {}
     for width in (32, 16, 8):
         exact = SamplerConfig(32, width, 32)
@@ -228,7 +228,7 @@ def modes() -> dict[str, SamplerConfig]:
 
 
 def quality(run: Path) -> list[dict[str, Any]]:
-    """Scores of each mode on the same puzzles, and its difference from exact mode, paired."""
+    """Scores of each mode on the same puzzles, and paired differences from exact mode."""
     small, tokenizer = tiny(run)
     records, ids = puzzles(tokenizer, RECORDS)
 

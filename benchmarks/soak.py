@@ -1,8 +1,8 @@
-"""Killed runs, damaged checkpoints and fuzzed inputs, many times.
+"""Soak test: killed runs, damaged checkpoints and fuzzed inputs.
 
-Usage: python benchmarks/soak.py [SECTION...] [share=1.0] [seed=0]. SECTION: kills, files, fuzz;
-share scales the counts. Exit status 1 if anything was lost; failures are named with their seed.
-The kills take about half an hour."""
+Usage: python benchmarks/soak.py [SECTION...] [share=1.0] [seed=0]. SECTION: kills, files, fuzz.
+share scales the counts. Exit status 1 on any loss; failures are listed with their seed. The kills
+take about half an hour."""
 
 import os
 import sys
@@ -13,8 +13,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "faults"), str(ROOT / "benchmarks")]
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is there: the forks inherit its threads
-# no revision: the tables written here would make it another one between two runs
+os.environ["OMP_NUM_THREADS"] = "1"  # before importing torch: forks inherit its threads
+# no revision: tables written here would change it between runs
 os.environ["GIT_DIR"] = os.devnull
 
 from broken import break_and_go_on, cases, stopped  # noqa: E402
@@ -23,7 +23,7 @@ from fuzz_targets import targets  # noqa: E402
 from kills import SCENARIOS, kill_and_go_on, whole  # noqa: E402
 from machine import machine, update  # noqa: E402
 
-# Runs to kill by scenario. A comparison's take three times as long as the others.
+# Killed runs per scenario; a comparison takes three times as long.
 _RUNS = {
     **{"base": 18, "sft": 20, "weft": 20, "rl": 26, "eval": 18, "pipeline": 8},
     **{"compare": 3, "reproduce": 4},
@@ -31,12 +31,12 @@ _RUNS = {
 
 
 def kills(share: float, seed: int, root: Path) -> dict[str, Any]:
-    """Kill runs of every stage at random moments, and compare each with one that went through."""
+    """Kill runs of every stage at random moments; compare each with an uninterrupted one."""
     planned = {name: max(1, round(share * count)) for name, count in _RUNS.items()}
     made = {name: whole(name, root / name) for name in SCENARIOS}
     rows = {name: {"runs": 0, "kills": 0, "lost": 0} for name in planned}
     failures = []
-    # spread evenly: a soak that is stopped early has killed something of everything
+    # interleaved: an early stop still covers every scenario
     order = sorted((i / count, name) for name, count in planned.items() for i in range(count))
     for place, name in order:
         number = seed + round(place * planned[name])
@@ -55,7 +55,7 @@ def kills(share: float, seed: int, root: Path) -> dict[str, Any]:
 
 
 def files(share: float, seed: int, root: Path) -> dict[str, Any]:
-    """Break each file of a checkpoint in each way, and go on from the one before it."""
+    """Damage each checkpoint file in each way; resume from the previous checkpoint."""
     rows, failures = {}, []
     for stage in ("sft", "weft", "rl"):
         made = whole(stage, root / stage)
@@ -73,18 +73,18 @@ def files(share: float, seed: int, root: Path) -> dict[str, Any]:
     return {"seed": seed, "rows": rows, "failures": failures}
 
 
-# Cases of each target; a configuration takes twenty times as long as another case.
+# Cases per target; a configuration takes twenty times as long.
 _CASES, _CONFIGURATIONS = 5000, 250
 
 
 def fuzz(share: float, seed: int, root: Path) -> dict[str, Any]:
-    """Damage inputs of every kind; each is used or refused with one line."""
+    """Fuzz inputs of every kind; each must be accepted or rejected with one line."""
     rows, failures = {}, []
     for name, (use, strategy) in targets(root).items():
         count = _CONFIGURATIONS if name == "config.yaml" else _CASES
         try:
             rows[name] = dict(fuzz_one(use, strategy, max(1, round(share * count)), seed))
-        # whatever it is, it is what is looked for, and the other targets have their turn
+        # any exception is a finding; continue with the other targets
         except Exception as error:  # noqa: BLE001
             failures.append({"target": name, "seed": seed, "wrong": repr(error)[:2000]})
         print(f"{name}: {rows.get(name, failures[-1:])}")
@@ -96,7 +96,7 @@ SECTIONS = {"kills": kills, "files": files, "fuzz": fuzz}
 
 
 def main(argv: list[str]) -> int:
-    """Run the sections that the arguments name; returns the exit status."""
+    """Run the selected sections; return the exit status."""
     given = dict(word.split("=") for word in argv if "=" in word)
     share, seed = float(given.get("share", 1.0)), int(given.get("seed", 0))
     lost = 0

@@ -1,4 +1,4 @@
-"""Markdown tables of the benchmarks; pages.py puts them into the pages."""
+"""Markdown tables of benchmark results; pages.py inserts them."""
 
 from collections.abc import Callable, Iterable
 from statistics import median
@@ -8,14 +8,14 @@ Result = dict[str, Any]
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A Markdown table, without padding."""
+    """A Markdown table without padding."""
     titles = [*head]
     lines = ("|".join(map(str, line)) for line in (titles, ["---"] * len(titles), *rows))
     return "".join(f"|{line}|\n" for line in lines)
 
 
 def answers(result: Result) -> str:
-    """Judged MATH-500 answers: other spellings and near-misses."""
+    """Verdicts on MATH-500 answers: equivalent spellings and near-misses."""
     spellings, pairs, misses = (result[part] for part in ("spellings", "pairs", "near_misses"))
     wrong = [kind for kind, *_ in misses["right"]]
     rows = [
@@ -28,7 +28,7 @@ def answers(result: Result) -> str:
 
 
 def policies(result: Result) -> str:
-    """Scores of answers that solve nothing."""
+    """Scores of trivial policies."""
     rows = []
     for row in result["rows"]:
         scores = ", ".join(f"{name} {value:.1f}" for name, value in row["scores"].items())
@@ -52,7 +52,7 @@ def cold_start_overhead(result: Result) -> str:
 
 
 def rl_step(result: Result) -> str:
-    """Seconds of a pass and of an iteration against d1's loop."""
+    """Seconds of a pass and of an iteration, compared with d1's loop."""
     rows = [
         (f"{name}, one pass", each["row"], each["group"]) for name, each in result["passes"].items()
     ]
@@ -65,7 +65,7 @@ def rl_step(result: Result) -> str:
 
 
 def sampler(result: Result) -> str:
-    """Speed of the sampler against the published one, on a CPU."""
+    """Speed of the sampler relative to the published one, on a CPU."""
     found = [result[part]["found"] for part in ("greedy", "drawn", "ends", "trained")]
     rows = (
         (row["what"], f"{row['published_s']:.0f}", f"{row['ours_s']:.1f}", f"{row['ratio']:.1f}")
@@ -75,7 +75,7 @@ def sampler(result: Result) -> str:
 
 
 def sampler_quality(result: Result) -> str:
-    """Scores under caches and confidence rules against exact sampling, one block."""
+    """Scores under caches and confidence rules, compared with exact sampling; one block."""
     head, rows = ["mode", "forwards", "cells, points", "whole puzzles, points", "same tokens"], []
     for row in result["quality"]["found"]:
         mode, _, block = row["mode"].rpartition(", block ")
@@ -163,7 +163,7 @@ def plan(result: Result) -> str:
 
 
 def soak(result: Result) -> str:
-    """Injected faults and what they lost."""
+    """Injected faults and losses."""
     kills, files, fuzz = (result[part]["rows"] for part in ("kills", "files", "fuzz"))
     killed = {key: sum(row[key] for row in kills.values()) for key in ("kills", "runs", "lost")}
     count = f"{killed['kills']} in {killed['runs']} runs"
@@ -179,12 +179,12 @@ def soak(result: Result) -> str:
 
 
 def reliability_cost(result: Result) -> str:
-    """Training time with the safeguards over the time without them."""
+    """Training time with safeguards relative to the time without."""
     low, high = min(result["ratios"]), max(result["ratios"])
     return f"Median ratio {median(result['ratios']):.3f}, from {low:.3f} to {high:.3f}.\n"
 
 
-# Name of a table -> the results it is made of and its renderer.
+# Table name -> results file and renderer.
 TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     render.__name__: (render.__name__, render)
     for render in (

@@ -1,7 +1,7 @@
-"""Scores and training rewards of answers that solve nothing.
+"""Scores and training rewards of trivial policies, which solve nothing.
 
-Usage: python benchmarks/trivial_policies.py gsm8k=FILE math500=FILE, the test sets as JSONL.
-Writes benchmarks/results/policies.json. Without a file a task keeps its rows."""
+Usage: python benchmarks/trivial_policies.py gsm8k=FILE math500=FILE, the test sets as JSONL. Writes
+benchmarks/results/policies.json. Tasks without a file keep their rows."""
 
 import json
 import sys
@@ -20,12 +20,12 @@ RESULTS = ROOT / "benchmarks" / "results" / "policies.json"
 
 
 def average(reward: Reward, texts: list[tuple[str, dict]]) -> float:
-    """The mean of a reward over completions with their records' fields."""
+    """Mean reward over completions with their records' fields."""
     return mean(reward(text, **fields) for text, fields in texts)
 
 
 def rows(task: str, data: str) -> list[dict[str, Any]]:
-    """A row for each policy of a task: scores in percent, means of the terms of rewards=d1."""
+    """A row per policy of a task: scores in percent, means of the terms of rewards=d1."""
     records = load_records(task, data)
     found = []
     for name, policy in BASELINES[task].items():
@@ -42,7 +42,7 @@ def rows(task: str, data: str) -> list[dict[str, Any]]:
 
 
 def main(files: dict[str, str]) -> None:
-    """Measure the tasks that have a file and the two with a published set in the package."""
+    """Measure the given tasks and the two with a test set in the package."""
     places = {"sudoku": "published", "countdown": "published", **files}
     kept = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
     found = []

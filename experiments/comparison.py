@@ -1,7 +1,7 @@
-"""Scores of SFT and WeFT before and after RL: `make experiments` runs the comparison and this.
+"""Scores of SFT and WeFT before and after RL; `make experiments` runs the comparison first.
 
-Usage: python -m experiments.comparison COMPARISON_FOLDER. Copies its scores to
-benchmarks/results/experiments.json and its curves to docs/experiments.png."""
+Usage: python -m experiments.comparison COMPARISON_FOLDER. Copies scores to
+benchmarks/results/experiments.json and curves to docs/experiments.png."""
 
 import json
 import os
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def main(folder: Path) -> None:
-    """Copy what the pages show of a finished comparison."""
+    """Copy the results of a finished comparison."""
     result = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
     config = OmegaConf.load(folder / "config.yaml")
     machine = {

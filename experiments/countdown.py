@@ -1,8 +1,8 @@
 """Countdown end to end: traces, cold start, RL.
 
 Usage: python -m experiments.countdown FOLDER [SEED...]. The tiny base model cannot copy a problem's
-numbers, so RL alone finds no reward. The traces keep the numbers in order and often miss the
-target. Writes the results of all seeds in FOLDER."""
+numbers, so RL alone finds no reward. Traces keep the numbers in order and often miss the target.
+Writes the results of all seeds in FOLDER."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ from weft_rl.pipeline.run import main as pipeline
 from weft_rl.seeding import seed_for
 from weft_rl.stats import crossed_mean
 
-# Share of traces whose signs are drawn without looking at the target.
+# Share of traces whose signs ignore the target.
 CARELESS = 0.5
 TRACES, PROBLEMS, HELD_OUT = 1500, 1000, 256
 SETTING = ["task=countdown", "rl.num_prompts=16", "rl.max_steps=200", "rl.save_steps=200"]
@@ -28,16 +28,14 @@ SIGNS = [*product("+-", repeat=2)]
 
 
 def value(numbers: list[int], signs: tuple[str, str]) -> int:
-    """What the numbers come to in their order, with these signs between them."""
+    """Value of the numbers in order, combined with these signs."""
     first, *rest = numbers
     pairs = zip(rest, signs, strict=True)
     return first + sum(number if sign == "+" else -number for number, sign in pairs)
 
 
 def problems(held_out: bool, count: int, seed: int) -> list[tuple[list[int], int]]:
-    """Distinct problems: three numbers from 1 to 9, and a target that some signs make of them.
-
-    Training has none of the held-out ones, in any order of their numbers."""
+    """Distinct solvable problems; training excludes held-out ones in any order of their numbers."""
     rng = np.random.default_rng(seed_for(seed, "countdown problems", int(held_out)))
     found: list[tuple[list[int], int]] = []
     while len(found) < count:
@@ -50,14 +48,14 @@ def problems(held_out: bool, count: int, seed: int) -> list[tuple[list[int], int
 
 
 def write_problems(path: Path, held_out: bool, count: int, seed: int) -> None:
-    """The problems as records of the task."""
+    """Write the problems as task records."""
     found = problems(held_out, count, seed)
     rows = [{"numbers": numbers, "target": target} for numbers, target in found]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_traces(path: Path, seed: int) -> None:
-    """Traces of training problems in s1K's schema."""
+    """Write traces of training problems in s1K's schema."""
     rng = np.random.default_rng(seed_for(seed, "countdown teacher"))
     rows = []
     for numbers, target in problems(False, TRACES, seed_for(seed, "countdown traces")):
@@ -73,7 +71,7 @@ def write_traces(path: Path, seed: int) -> None:
 
 
 def one_sign_fits_all() -> dict[str, float]:
-    """Percent of the held-out problems that each pair of signs solves."""
+    """Percent of held-out problems that each fixed pair of signs solves."""
     every = problems(True, HELD_OUT, 0)
     return {
         "".join(signs): 100 * mean(value(numbers, signs) == target for numbers, target in every)
@@ -82,7 +80,7 @@ def one_sign_fits_all() -> dict[str, float]:
 
 
 def run(folder: Path, seed: int) -> None:
-    """Traces, cold start and RL of one seed, each kept."""
+    """Run traces, cold start and RL of one seed; finished parts are reused."""
     folder.mkdir(parents=True, exist_ok=True)
     data, train, test = (
         folder / f"{name}-{seed}.jsonl" for name in ("traces", "problems", "held-out")
@@ -111,7 +109,7 @@ def solved(folder: Path, stage: str) -> np.ndarray:
 
 
 def table(folder: Path) -> None:
-    """What the stages score, and the reward over training."""
+    """Write stage scores and training rewards."""
     rows = []
     for path in sorted(folder.glob("*/eval.json")):
         scores = {

@@ -1,7 +1,7 @@
 """Gradient norms of cold starts at two scales: WeFT, Table 5.
 
-Usage: python -m experiments.gradient_norms. Norms of every step before clipping; the methods of
-a seed share their masks. Takes about ten minutes on two cores."""
+Usage: python -m experiments.gradient_norms. Norms of every step before clipping; the methods of a
+seed share masks. Takes about ten minutes on two cores."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from benchmarks.machine import save
 
 STAGES = ("sft", "weft_entropy", "weft")
 SEEDS = (0, 1, 2)
-# parameters of the base model; both are trained on the spot and kept in the cache
+# base model parameters; both models are pretrained once and cached
 SCALES: dict[str, list[str]] = {
     "tiny": [],
     "wide": ["base.hidden_size=192", "base.num_hidden_layers=4", "base.intermediate_size=512"],
@@ -23,7 +23,7 @@ SCALES: dict[str, list[str]] = {
 
 
 def norms(folder: Path, stage: str, scale: str, normalizer: str, seed: int) -> list[float]:
-    """The gradient norm of every step of one cold start."""
+    """Gradient norm of every step of one cold start."""
     out = folder / f"{scale}-{stage}-{normalizer}-{seed}"
     options = [
         f"stages=[{stage}]",
@@ -40,7 +40,7 @@ def norms(folder: Path, stage: str, scale: str, normalizer: str, seed: int) -> l
 
 
 def summary(runs: list[list[float]]) -> dict[str, float]:
-    """Max, median and mean of the norms, each as its mean over seeds, and their spread."""
+    """Max, median and mean of the norms: mean and spread over seeds."""
     found = {}
     for name, reduce in (("max", np.max), ("median", np.median), ("mean", np.mean)):
         values = [float(reduce(run)) for run in runs]
@@ -49,7 +49,7 @@ def summary(runs: list[list[float]]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run every cell, the methods of a seed one after the other, and write the table."""
+    """Run all cells, one seed's methods in sequence, and write the table."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for scale in SCALES:

@@ -1,8 +1,8 @@
-"""Bias and variance of the cold-start losses where -log p is known.
+"""Bias and variance of the cold-start losses against an exact -log p.
 
-Usage: python -m experiments.objective_evidence. Models are the conditionals of random joint
-distributions over L tokens with V values. Rates are WeFT's or fixed uneven ones. Expectations and
-variances are taken over all masks and by quadrature over t. Takes a minute on two cores."""
+Usage: python -m experiments.objective_evidence. Models are conditionals of random joint
+distributions over L tokens with V values. Expectations and variances are over all masks and by
+quadrature over t. Takes a minute on two cores."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
 
 LENGTH, VOCAB, MODELS, NODES = 5, 3, 100, 120
-DRAWS, BATCH = 4000, 16  # of the comparison of times
+DRAWS, BATCH = 4000, 16  # for the comparison of time sampling
 UNEVEN = [0.05, 0.1, 0.5, 1.0, 2.0]
 CASES = [
     ("SFT", "equal", "plain", "none"),
@@ -43,9 +43,9 @@ CASES = [
 
 
 def model(seed: int) -> tuple[Tensor, Tensor, float]:
-    """Logits by set of masked tokens (2^L, L, V), a likely sequence (L,), its -log p in nats."""
+    """Logits per masked set (2^L, L, V), a likely sequence (L,), its -log p in nats."""
     generator = torch.Generator().manual_seed(seed)
-    # sharp enough that some tokens are near certain and depend on each other
+    # sharp enough for near-certain and dependent tokens
     joint = (6 * torch.rand((VOCAB,) * LENGTH, generator=generator, dtype=torch.float64)).exp()
     joint *= torch.logspace(0, -3, VOCAB, dtype=torch.float64)[:, None, None, None, None]
     joint /= joint.sum()
@@ -62,14 +62,13 @@ def model(seed: int) -> tuple[Tensor, Tensor, float]:
 
 
 def rates(table: Tensor, x0: Tensor) -> Tensor:
-    """WeFT's rates (1, L) from the prediction of the wholly masked sequence."""
+    """WeFT's rates (1, L) from the fully masked prediction."""
     answer = torch.ones(1, LENGTH, dtype=torch.bool)
     return usable_rates(token_rates("sqrt_entropy", table[-1:], x0[None], answer), answer)
 
 
 def times() -> tuple[Tensor, Tensor]:
-    """Times (N, 1) in [margin, 1 - margin] and weights (N,) of a uniform t there: Gauss-Legendre
-    in its logit, in which the loss and its square are smooth."""
+    """Times (N, 1) and weights (N,) of a uniform t: Gauss-Legendre in its logit."""
     k = torch.arange(1, NODES, dtype=torch.float64)
     off = k / torch.sqrt(4 * k * k - 1)
     nodes, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
@@ -82,7 +81,7 @@ def times() -> tuple[Tensor, Tensor]:
 def drawn(
     table: Tensor, x0: Tensor, beta: Tensor, clock: Tensor, method: str, normalizer: str
 ) -> tuple[Tensor, Tensor]:
-    """All masks at each clock (N, 1): chance (N, 2^L) and terms of the loss (N, 2^L, L)."""
+    """All masks at each clock (N, 1): probability (N, 2^L) and loss terms (N, 2^L, L)."""
     masks = torch.tensor([*product([False, True], repeat=LENGTH)])  # (2^L, L)
     answer = torch.ones(len(clock), LENGTH, dtype=torch.bool)
     beta = beta.expand(len(clock), -1)
@@ -106,10 +105,10 @@ def drawn(
 def moments(
     table: Tensor, x0: Tensor, beta: Tensor, method: str, normalizer: str
 ) -> tuple[Tensor, float]:
-    """Expectation of each token's term (L,) and the variance of one draw of the whole loss."""
+    """Expectation of each token's term (L,) and variance of one draw of the loss."""
     t, weights = times()
     ratio = beta[0] / beta.mean()
-    # with one token's clock each token in turn has t as its own t_i
+    # with one token's clock, each token in turn has t as its t_i
     turns = ratio if method == "clock" else torch.ones(1, dtype=torch.float64)
     first, second = torch.zeros(LENGTH, dtype=torch.float64), 0.0
     for turn in turns:
@@ -122,7 +121,7 @@ def moments(
 
 
 def estimators() -> list[dict]:
-    """Each estimator's expectation and spread over -log p, over the models."""
+    """Each estimator's expectation and spread relative to -log p, over the models."""
     rows = []
     for name, kind, method, normalizer in CASES:
         mean, spread, ratios = [], [], []
@@ -153,8 +152,7 @@ def estimators() -> list[dict]:
 
 
 def share_of_times() -> float:
-    """Share of the variance of WeFT's loss that the draw of t causes; the rest is the masks'. It is
-    what stratified or antithetic times can lower."""
+    """Share of the variance of WeFT's loss due to t: what stratified times can remove."""
     shares = []
     for seed in range(MODELS):
         table, x0, _ = model(seed)
@@ -170,8 +168,7 @@ def share_of_times() -> float:
 
 @torch.no_grad()
 def designs() -> list[dict]:
-    """Variance of a batch's loss under each way of drawing its times, over independent ones, for
-    the trained tiny model and a batch of its cold-start records."""
+    """Variance of a tiny model's batch loss by time sampling, relative to independent times."""
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "weft_rl.pipeline", "stages=[base]", f"out={folder}/base"]
         command.append("eval.after_each=false")
@@ -213,7 +210,7 @@ def designs() -> list[dict]:
 
 
 def _ratio_error(values: Tensor, base: Tensor) -> float:
-    """Bootstrap standard error of the ratio of variances: the weight 1 / t has a heavy tail."""
+    """Bootstrap standard error of a variance ratio: the weight 1 / t is heavy-tailed."""
     generator = torch.Generator().manual_seed(0)
     ratios = []
     for _ in range(200):
@@ -225,7 +222,7 @@ def _ratio_error(values: Tensor, base: Tensor) -> float:
 
 
 def slow_token(ratio: float) -> dict:
-    """What a slow token keeps of its integral with the slope at a shared t <= 1 - margin."""
+    """Share of a slow token's integral kept with a shared t <= 1 - margin."""
     return {"rate_over_mean": ratio, "kept": 1 - TIME_MARGIN**ratio}
 
 

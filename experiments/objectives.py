@@ -1,12 +1,12 @@
-"""Learning of every estimator and loss from the same cold starts of the tiny model.
+"""Comparison of all estimators and losses from the same tiny cold starts.
 
 Usage: python -m experiments.objectives FOLDER all               all missing runs
        python -m experiments.objectives FOLDER run METHOD SEED   one run
        python -m experiments.objectives FOLDER list              methods and seeds
        python -m experiments.objectives FOLDER table             write the results
 
-All methods have the same number of rollouts, prompts, completions and passes. Forwards count rows
-through the model, sampling included."""
+All methods have equal numbers of rollouts, prompts, completions and passes. Forwards count rows
+through the model, including sampling."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ from weft_rl.pipeline.run import main as pipeline
 SEEDS = (0, 1, 2)
 SETTING = ["rl.num_prompts=16", "rl.max_steps=64", "rl.num_iterations=4", "rl.save_steps=64"]
 SETTING += ["sampler.steps=8", "eval.num_records=128"]
-# Without clip and reference, wd1 drops from 69% to 50% of the cells at the preset's 7e-4 (seed 0).
+# Without clip and reference, wd1 drops from 69% to 50% of cells at the preset's 7e-4 (seed 0).
 UNHELD = ["rl.kl_coef=0", "rl.learning_rate=1e-4"]
 # At 7e-4 with the preset's clip of 0.5, ESPO drops from 69% to 0.5% (seed 0). The clip is ESPO's.
 ESPO = [
@@ -46,7 +46,7 @@ RUNS = [(name, seed) for name in METHODS for seed in SEEDS]
 
 
 def cold_start(folder: Path, seed: int) -> Path:
-    """The checkpoint that the seed's runs begin with; trained if it is not there."""
+    """Checkpoint of the seed's cold start, trained if missing."""
     out = folder / f"cold-{seed}"
     words = ["stages=[sft]", f"seed={seed}", "eval.after_each=false", f"out={out}"]
     if pipeline(words):
@@ -56,7 +56,7 @@ def cold_start(folder: Path, seed: int) -> Path:
 
 
 class Counted:
-    """Counts the rows that go through any model while it is in use."""
+    """Counts rows through any model inside the block."""
 
     def __enter__(self) -> "Counted":
         self.rows, self.before = 0, LLaDAForMaskedLM.forward
@@ -65,7 +65,7 @@ class Counted:
             self.rows += len(input_ids)
             return self.before(model, input_ids, *args, **kwargs)
 
-        # the sampler asks the signature what the model accepts
+        # the sampler inspects the signature
         forward.__wrapped__ = self.before  # ty: ignore[unresolved-attribute]
         LLaDAForMaskedLM.forward = forward
         return self
@@ -75,7 +75,7 @@ class Counted:
 
 
 def run(folder: Path, method: str, seed: int) -> None:
-    """One run and its scores on held-out records, kept as result.json in its folder."""
+    """One run and its held-out scores, stored as result.json in its folder."""
     name = "-".join("".join(c if c.isalnum() else " " for c in method).split())
     out = folder / f"sudoku-{name}-{seed}"
     if (out / "result.json").exists():

@@ -1,12 +1,12 @@
-"""Bias of each estimator and loss against the gradient of the expected reward.
+"""Bias of each estimator and loss relative to the gradient of the expected reward.
 
-Usage: python -m experiments.policy_gradients [quick]. With three tokens and completions of three,
-the probability of a completion under the sampler, the expected reward and its gradient are
-enumerated. Estimated gradients come from groups of eight completions of the current policy:
+Usage: python -m experiments.policy_gradients [quick]. With three tokens and completions of length
+three, completion probabilities under the sampler, expected reward and gradient are enumerated.
+Estimated gradients come from groups of eight completions of the current policy:
 
-  cosine      of their mean and the true gradient
-  bias        component of their mean orthogonal to the truth over its length
-  noise       their standard deviation over the length of their mean, for one group
+  cosine      between their mean and the true gradient
+  bias        component of their mean orthogonal to the true gradient, over the mean's norm
+  noise       their standard deviation for one group, over the mean's norm
   views       forward passes per completion
 
 Mean over random models."""
@@ -30,30 +30,30 @@ from weft_rl.trainers.rl_objectives import LossInputs, token_loss
 V, T, G = 3, 3, 8
 MASK = V
 CANVASES = torch.tensor([*product(range(V + 1), repeat=T)])  # (64, T)
-PLACES = (V + 1) ** torch.arange(T - 1, -1, -1)  # a canvas' index is its number in base V + 1
+PLACES = (V + 1) ** torch.arange(T - 1, -1, -1)  # canvas index in base V + 1
 PAIRS = [
     *(("one_step", "bnpo"), ("coupled", "bnpo"), ("random_mask", "bnpo"), ("trace", "bnpo")),
     *(("one_step", "gspo"), ("trace", "gspo"), ("elbo", "gspo"), ("elbo, complement", "gspo")),
     *(("elbo, quadrature", "gspo"), ("one_step", "wd1"), ("elbo", "wd1"), ("elbo", "spg")),
 ]
-# The sampler's default; d1's estimator, those of several views, and what follows its steps.
+# Confidence remasking, the default: d1's, multi-view and trace estimators.
 CONFIDENT = [("one_step", "bnpo"), ("coupled", "bnpo"), ("random_mask", "bnpo")]
 CONFIDENT += [("trace", "bnpo"), ("trace", "gspo"), ("elbo", "gspo")]
 CASES = [("random", *pair) for pair in PAIRS] + [("low_confidence", *pair) for pair in CONFIDENT]
 
 
 def reward(x: Tensor) -> Tensor:
-    """Half for the first and last token alike, half for the middle one being the next: (...)."""
+    """0.5 for equal first and last tokens, 0.5 for the middle one being their successor: (...)."""
     return 0.5 * (x[..., 0] == x[..., 2]) + 0.5 * (x[..., 1] == (x[..., 0] + 1) % V)
 
 
 class PairModel:
-    """log p of each token at each place from a bias and what each other place shows."""
+    """log p of each token at each position from a bias and the other positions' tokens."""
 
     def __init__(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         count = T * V + T * T * (V + 1) * V
-        # about as sure of itself as a model in training: entropies of 0.5 to 1 of at most 1.1 nats
+        # about as confident as a model in training: entropies of 0.5 to 1 of at most 1.1 nats
         self.parameters = 0.7 * torch.randn(count, generator=generator, dtype=torch.float64)
 
     @staticmethod
@@ -66,19 +66,19 @@ class PairModel:
 
 
 def transitions(table: Tensor, remasking: str) -> Tensor:
-    """How probable it is that a step commits a token at a place, for every canvas: (64, T, V)."""
+    """Probability that a step commits a token at a position, per canvas: (64, T, V)."""
     p, open_ = table.exp(), (CANVASES == MASK)[..., None]  # (64, T, 1)
     if remasking == "random":
         return torch.where(open_, p / open_.sum(1, keepdim=True).clamp(min=1), 0.0)
-    # a candidate is committed when that of every other open place is less probable
-    less = p[:, None, None] < p[..., None, None]  # (64, T, V, T, V): the other's is less
+    # a candidate is committed if all other open positions' candidates are less probable
+    less = p[:, None, None] < p[..., None, None]  # (64, T, V, T, V): the other is less probable
     beaten = (p[:, None, None] * less).sum(-1)  # (64, T, V, T)
     others = open_[:, None, None, :, 0] & ~torch.eye(T, dtype=torch.bool)[:, None]
     return torch.where(open_, p * torch.where(others, beaten, 1.0).prod(-1), 0.0)
 
 
 def sequence_probability(steps: Tensor) -> Tensor:
-    """Probability of each canvas to come up: (64,), of the completions their own."""
+    """Probability of reaching each canvas: (64,)."""
     reached = (CANVASES == MASK).all(1).double()
     total = reached
     for _ in range(T):
@@ -103,7 +103,7 @@ def sample(steps: Tensor, count: int, generator: torch.Generator) -> tuple[Tenso
 
 
 def views_of(estimator: str, order: Tensor, generator: torch.Generator) -> MaskedViews:
-    """The estimator's views of as many completions as there are orders."""
+    """The estimator's views, one completion per order."""
     answer, draws = torch.ones_like(order, dtype=torch.bool), [generator] * len(order)
     name, _, variant = estimator.partition(", ")
     if name == "one_step":
@@ -121,7 +121,7 @@ def views_of(estimator: str, order: Tensor, generator: torch.Generator) -> Maske
 def gradients(
     table: Tensor, jacobian: Tensor, case: tuple[str, str, str], groups: int, seed: int
 ) -> tuple[Tensor, int]:
-    """The case's gradient of the reward from each group, (groups, parameters), and its views."""
+    """Gradient of the reward per group (groups, parameters), and number of views."""
     remasking, estimator, objective = case
     generator = torch.Generator().manual_seed(seed)
     x, order = sample(transitions(table, remasking), groups * G, generator)
@@ -148,7 +148,7 @@ def gradients(
 
 
 def truth(parameters: Tensor, remasking: str) -> Tensor:
-    """The gradient of the expected reward under the sampler."""
+    """Gradient of the expected reward under the sampler."""
     steps = transitions(PairModel.table(parameters.requires_grad_()), remasking)
     whole = (CANVASES != MASK).all(1)
     expected = (sequence_probability(steps) * whole * reward(CANVASES)).sum()
@@ -156,7 +156,7 @@ def truth(parameters: Tensor, remasking: str) -> Tensor:
 
 
 def compare(seed: int, groups: int) -> dict[tuple[str, str, str], dict[str, float]]:
-    """Each case against the truth on one random model."""
+    """Compare all cases with the true gradient on one random model."""
     parameters = PairModel(seed).parameters
     table = PairModel.table(parameters)
     jacobian = torch.autograd.functional.jacobian(PairModel.table, parameters)
@@ -164,7 +164,7 @@ def compare(seed: int, groups: int) -> dict[tuple[str, str, str], dict[str, floa
     for case in CASES:
         wanted = truth(parameters.clone(), case[0])
         direction = wanted / wanted.norm()
-        parts = [  # in parts: a group's Jacobian rows are large
+        parts = [  # in chunks: a group's Jacobian rows are large
             gradients(table, jacobian, case, 500, seed * 10**6 + part)
             for part in range(groups // 500)
         ]

@@ -1,10 +1,10 @@
-"""Eight seeds of every kind of cold start, before and after RL: docs/results.md.
+"""Cold starts of all kinds with eight seeds, before and after RL: docs/results.md.
 
 Usage: python -m experiments.study FOLDER run [PART...]   missing runs, two at a time
        python -m experiments.study FOLDER table           write the results
 
-Runs of a seed share base model, order of examples, puzzles and rollout seeds. An interrupted study
-resumes."""
+Runs of a seed share base model, example order, puzzles and rollout seeds. Interrupted studies
+resume."""
 
 import json
 import os
@@ -33,21 +33,21 @@ NO_COLD_START = "base"
 SEEDS = range(8)
 BASE_SEEDS = (1, 2)
 PARTS = ("main", "regimes", "bases", "estimates")
-# Entropies at every step, or once for the preset's five epochs
+# Entropies of every step, or cached for the preset's five epochs
 ESTIMATES = {
     "fresh": ("cold_start.entropy_pass.rates=fresh",),
     "kept": ("cold_start.entropy_pass.rates=cached", "cold_start.entropy_pass.refresh_every=5"),
 }
-# RL losses: the sequence ratio, and d1's as in the preset
+# RL losses: sequence ratio, and d1's as in the preset
 POLICIES: dict[str, list[str]] = {"gspo": ["rl.loss_type=gspo"], "d1": []}
 COMMON = ["preset=tiny", "rl.save_steps=200", "cold_start.save_steps=1000"]
-# A third of the preset's steps with half of its prompts: about 35 s instead of 150 s a run
+# A third of the preset's steps with half of its prompts: about 35 s per run instead of 150 s
 SHORT = ["rl.max_steps=64", "rl.num_prompts=16"]
 
 
 @dataclass(frozen=True)
 class Regime:
-    """A variation of the tiny preset: options and examples of the cold start."""
+    """Variation of the tiny preset: options and examples of the cold start."""
 
     words: tuple[str, ...] = ()
     boilerplate: int = 0  # symbols of fixed text before the reasoning
@@ -55,11 +55,11 @@ class Regime:
 
     @property
     def own_records(self) -> bool:
-        """Whether the records are not those of the preset."""
+        """Whether the records differ from the preset's."""
         return self.boilerplate > 0 or self.repeats > 1
 
 
-# longer completions: 32 tokens end before the answer
+# longer completions: 32 tokens are too few to reach the answer
 _LONG = ("sampler.gen_length=64", "sampler.block_length=64", "sampler.steps=32")
 REGIMES = {
     "boilerplate, 24 symbols": Regime(_LONG, boilerplate=24),
@@ -78,7 +78,7 @@ BOILERPLATE = " 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4"
 
 
 def records(folder: Path, regime: Regime) -> Path:
-    """The regime's traces in s1K's schema, written once."""
+    """Traces of the regime in s1K's schema, written once."""
     path = folder / f"traces-{regime.boilerplate}-{regime.repeats}.jsonl"
     if not path.exists():
         text = BOILERPLATE[: regime.boilerplate]
@@ -96,7 +96,7 @@ def records(folder: Path, regime: Regime) -> Path:
 
 
 def cold_starts(part: str, folder: Path) -> Iterator[Job]:
-    """The runs that end with a cold start."""
+    """Yield the cold-start runs of a part."""
     if part == "main":
         for seed in SEEDS:
             for arm in (NO_COLD_START, *ARMS):
@@ -126,7 +126,7 @@ def _cold(arm: str, name: str, seed: int, words: list[str]) -> Job:
 
 
 def policies(part: str, folder: Path) -> Iterator[Job]:
-    """RL after each cold start of the main part, and after those of further bases."""
+    """Yield RL runs after the cold starts of the main part and of further bases."""
     if part == "main":
         for policy in POLICIES:
             for seed in SEEDS:
@@ -158,16 +158,16 @@ def _policy(folder: Path, cold: str, arm: str, policy: str, seed: int) -> Iterat
 
 
 def missing(folder: Path, jobs: Iterator[Job]) -> list[Job]:
-    """Those that have not been evaluated."""
+    """Jobs without an evaluation."""
     return [job for job in jobs if not read_json(folder / job.name / EVAL, {})]
 
 
 def run(folder: Path, parts: list[str]) -> None:
-    """Run what is missing of the parts."""
+    """Run the missing jobs of the parts."""
     (folder / LOGS).mkdir(parents=True, exist_ok=True)
     workers = os.cpu_count() or 1
     for part in parts:
-        # one of each base first: two that start together would each train it
+        # one job per base first: two simultaneous ones would both train it
         jobs = missing(folder, cold_starts(part, folder))
         firsts = {tuple(w for w in job.arguments if w.startswith("base.")): job for job in jobs}
         run_in(Pool(1, 1), list(firsts.values()), folder, len(jobs))
@@ -177,7 +177,7 @@ def run(folder: Path, parts: list[str]) -> None:
 
 
 def scores(folder: Path, stage: str) -> dict[str, dict[str, float]]:
-    """A run's held-out scores by record, empty where it has not been evaluated."""
+    """Held-out scores of a run by record; empty if not evaluated."""
     if not read_json(folder / EVAL, {}):
         return {}
     rows = read_lines(folder / "completions" / f"eval-{stage}.jsonl")
@@ -185,7 +185,7 @@ def scores(folder: Path, stage: str) -> dict[str, dict[str, float]]:
 
 
 def unit(folder: Path, arm: str, seed: int, cold: str, policy: str = "") -> ArmRun:
-    """A cold start and, with a policy's name, the RL after it as one run of a comparison."""
+    """A cold start, and the RL run after it if policy is given, as one run of a comparison."""
     found = {"cold_start": scores(folder / cold, arm)}
     if policy:
         found["rl"] = scores(folder / f"{cold}-{policy}", "rl")
@@ -193,7 +193,7 @@ def unit(folder: Path, arm: str, seed: int, cold: str, policy: str = "") -> ArmR
 
 
 def compared(units: list[ArmRun], arms: tuple[str, ...], stage: str) -> list[dict[str, Any]]:
-    """A row for each arm that has runs: scores at the stage, and its difference to the first."""
+    """Row per arm with runs: scores at the stage, and difference from the first arm."""
     result = compare_runs(units, arms, [*SEEDS], "sudoku")
     differences = {d["arm"]: d for d in result["differences"] if d["stage"] == stage}
     return [
@@ -204,7 +204,7 @@ def compared(units: list[ArmRun], arms: tuple[str, ...], stage: str) -> list[dic
 
 
 def forms(folder: Path, pattern: str, pair: tuple[str, str]) -> dict[str, Any]:
-    """How often a cold start writes an answer of 16 digits, and how right those are, in percent."""
+    """Percent of 16-digit answers of a cold start, and their correctness."""
     found, every = {}, []
     for arm in pair:
         written, right = [], []
@@ -221,7 +221,7 @@ def forms(folder: Path, pattern: str, pair: tuple[str, str]) -> dict[str, Any]:
 
 
 def kept_estimates(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """WeFT with estimates of each step's weights, and with the base model's kept, by stage."""
+    """WeFT with entropies of every step or of the base model, by stage."""
     units = [
         replace(unit(folder, "weft", seed, f"{name}-weft-{seed}", "gspo"), arm=name)
         for name in ESTIMATES
@@ -233,7 +233,7 @@ def kept_estimates(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """Everything that has been run, compared."""
+    """Comparisons of all finished runs."""
     arms = (*ARMS, NO_COLD_START)
     revision = yaml.safe_load((folder / "sft-0" / CONFIG).read_text())["revision"]
     found: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Markdown tables of the studies of learning; benchmarks/pages.py puts them into the pages."""
+"""Markdown tables of the experiments; benchmarks/pages.py inserts them."""
 
 from collections.abc import Callable
 from statistics import mean, stdev
@@ -11,13 +11,12 @@ _ARMS = {"sft": "SFT", "weft": "WeFT", "base": "none", "weft_entropy": "entropy"
 
 
 def _score(entry: Result) -> str:
-    """A percentage with its 95% interval."""
     low, high = entry["ci95"]
     return f"{entry['score']:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _difference(entry: Result | None) -> str:
-    """A paired difference in points with its 95% interval; * if distinguishable."""
+    """Paired difference in points with 95% interval; * if significant."""
     if not entry:
         return ""
     low, high = entry["ci95"]
@@ -26,7 +25,7 @@ def _difference(entry: Result | None) -> str:
 
 
 def objective_evidence(result: Result) -> str:
-    """Bias and spread of the cold-start losses where -log p is known."""
+    """Bias and spread of the cold-start losses against an exact -log p."""
     rows = (
         (
             row["estimator"],
@@ -42,7 +41,7 @@ def objective_evidence(result: Result) -> str:
 
 
 def gradient_norms(result: Result) -> str:
-    """Gradient norms of cold starts, mean over seeds, and the paper's."""
+    """Gradient norms of cold starts, mean over seeds, next to the paper's."""
     names = {"weft_entropy": "entropy", "weft": "root of entropy"}
     rows = [
         (
@@ -70,7 +69,7 @@ def policy_gradients(result: Result) -> str:
     rows = []
     for (estimator, loss), found in by_remasking.items():
         if loss == "wd1" or (loss == "gspo" and not estimator.startswith("elbo")):
-            continue  # as with bnpo or elbo: the first pass has a ratio of 1
+            continue  # equals bnpo or elbo: the first pass has a ratio of 1
         drawn, confident = found["random"], found.get("low_confidence")
         bias = [f"{each['bias']:.2f}" if each else "" for each in (drawn, confident)]
         rows.append((estimator, loss, *bias, f"{drawn['noise']:.1f}", f"{drawn['views']:.0f}"))
@@ -126,7 +125,7 @@ def comparison(result: Result) -> str:
 
 
 def study(result: Result) -> str:
-    """Kinds of cold start over eight seeds: differences from SFT before and after RL."""
+    """Cold starts over eight seeds: differences from SFT before and after RL."""
     stages = result["stages"]
     after = {name: {row["arm"]: row for row in rows} for name, rows in stages.items()}
     rows = [
@@ -142,7 +141,7 @@ def study(result: Result) -> str:
 
 
 def regimes(result: Result) -> str:
-    """WeFT - SFT after a cold start under other settings and base models."""
+    """WeFT - SFT after cold starts with other settings and base models."""
     settings = {**result["regimes"]}
     settings |= {name: stages["cold_start"] for name, stages in result["bases"].items()}
     rows = (
@@ -152,7 +151,7 @@ def regimes(result: Result) -> str:
     return table(["setting", "SFT, cells", "WeFT - SFT"], rows)
 
 
-# Name of a table -> the results it is made of and its renderer.
+# Table name -> results file and renderer.
 TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "objective_evidence": ("objective_evidence", objective_evidence),
     "gradient_norms": ("gradient_norms", gradient_norms),

@@ -1,4 +1,4 @@
-"""The stages of a run, one thin module each, and the checks before the first one begins."""
+"""Pipeline stages, one module each, and the checks before the first one."""
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -18,8 +18,7 @@ from weft_rl.stages.context import ModelFiles, StageContext, model_files, quiet_
 
 
 class Stage(NamedTuple):
-    """check raises UserError for what run would refuse; run trains from context.init_checkpoint and
-    returns its last checkpoint."""
+    """check raises UserError for what run would reject; run returns its last checkpoint."""
 
     check: Callable[[RunConfig, ModelFiles], None]
     run: Callable[[StageContext], Path]
@@ -33,9 +32,7 @@ STAGE_RUNNERS: Mapping[str, Stage] = {
 
 
 def check(config: RunConfig, finished: Collection[str] = ()) -> None:
-    """Raise UserError for what an unfinished stage would refuse, evaluation included.
-
-    Each stage's check does what the stage does before its weights are loaded."""
+    """Raise UserError for what an unfinished stage or evaluation would reject."""
     quiet_libraries()
     if config.model in TOY_MODELS:
         files = pretrain.toy_files(config)
@@ -43,7 +40,7 @@ def check(config: RunConfig, finished: Collection[str] = ()) -> None:
         place = PUBLISHED.get(config.model, config.model)
         files, folder = model_files(place), resolve_checkpoint(place, weights=False)
         base = resolve_checkpoint(base_of(str(folder)), weights=False)
-        for name in config.trained:  # adapters of modules that the model does not have
+        for name in config.trained:  # reject adapter targets that the model lacks
             lora = config.rl.lora if name == "rl" else config.cold_start.lora
             shape_of(base, lora).check_targets()
     if files.tokenizer.chat_template is None:

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on reasoning traces, by one of the recipes."""
+"""Supervised fine-tuning on reasoning traces with a cold-start recipe."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +36,7 @@ from weft_rl.trainers.infra.token_entropy_log import HEATMAP_EXAMPLES, write_hea
 
 
 def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:
-    """The records of `data=`. Raises UserError naming file and record."""
+    """Load the records of `data=`. Raises UserError with file and record."""
     if config.data in TOY_MODELS:
         return cold_start_traces(config.cold_start.records, config.seed)
     return read_traces(config.data, config.cold_start.data, reject)
@@ -45,9 +45,7 @@ def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:
 def examples_of(
     context: StageContext, tokenizer: PreTrainedTokenizerBase, model_config: PreTrainedConfig
 ) -> Examples:
-    """The records as token ids; prints how many were dropped or cut, and why.
-
-    Raises UserError if none is left, or if one has more tokens than the model has positions."""
+    """Tokenized records; prints a summary. Raises UserError if none is left or one is too long."""
     examples, lines = encoded(context.config, ModelFiles(tokenizer, model_config), context.stage)
     lines[0] = f"{context.stage}: {lines[0]}"
     if rank_and_world()[0] == 0:
@@ -58,9 +56,7 @@ def examples_of(
 def encoded(
     config: RunConfig, files: ModelFiles, label: str | None = None
 ) -> tuple[Examples, list[str]]:
-    """The records as token ids, and lines about how many were dropped or cut, and why.
-
-    label: of the progress bar; None: no bar."""
+    """Tokenized records and summary lines. label: of the progress bar; None: no bar."""
     options, console = config.cold_start.data, Console(stderr=True)
     tokenizer, model_config = files
     reject = Rejects(options.bad_records)
@@ -110,7 +106,7 @@ def encoded(
 
 
 def check(config: RunConfig, files: ModelFiles) -> None:
-    """Raise UserError for what the stage would refuse."""
+    """Raise UserError for what the stage would reject."""
     encoded(config, files)
     reference = config.cold_start.ref_model
     wanted = any(RECIPES[s].needs_reference for s in config.stages if s in RECIPES)
@@ -122,7 +118,6 @@ def check(config: RunConfig, files: ModelFiles) -> None:
 
 
 def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataConfig) -> list[str]:
-    """Which turns of chats are trained on, and as what their thoughts; empty for single turns."""
     lines = []
     answers = len(traces) + sum(role == "assistant" for each in traces for role, _ in each.history)
     if any(trace.history for trace in traces):
@@ -141,7 +136,7 @@ def _chat_lines(traces: Sequence[Trace], turns: Sequence[Trace], options: DataCo
 
 
 def run(context: StageContext) -> Path:
-    """Fine-tune `context.init_checkpoint`; returns the last checkpoint."""
+    """Fine-tune `context.init_checkpoint`; return the last checkpoint."""
     tokenizer = load_tokenizer(context.init_checkpoint)
     model = context.model()
     examples = examples_of(context, tokenizer, model.config)
@@ -158,14 +153,14 @@ def _write_entropies(
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
 ) -> None:
-    """Write the mean entropies of tokens (the paper's Figure 2) and a heat map; collective."""
+    """Write mean token entropies (WeFT's Figure 2) and a heat map; collective."""
 
     def spelling(token: int) -> str:
         return decode_completion(tokenizer, [token])
 
     batch = trainer.data_collator(examples[:HEATMAP_EXAMPLES])
     batch = {name: value.to(context.device) for name, value in batch.items()}
-    trainer.entropy_cache.epochs.clear()  # of the trained model, not cached ones
+    trainer.entropy_cache.epochs.clear()  # recompute with the trained model
     model: Any = trainer.model
     entropy = trainer.entropies(model, batch)
     table = trainer.token_table.reduced(trainer.accelerator)

@@ -1,4 +1,4 @@
-"""What every stage gets: the run directory, the options and the model that it trains."""
+"""Shared stage context: run directory, options, model loading and training."""
 
 import gc
 import os
@@ -40,12 +40,12 @@ from weft_rl.trainers.infra.nonfinite_guard import NonFiniteGuard
 from weft_rl.trainers.infra.rank_watchdog import RankWatchdog
 from weft_rl.trainers.infra.trackers import close_trackers, tracker_arguments
 
-# What `accelerate launch` sets from its configuration file
+# Set by `accelerate launch` from its configuration file
 _MIXED_PRECISION = "ACCELERATE_MIXED_PRECISION"
 
 
 class ModelFiles(NamedTuple):
-    """What is known of a model before its weights are loaded."""
+    """Tokenizer and configuration of a model, without weights."""
 
     tokenizer: PreTrainedTokenizerBase
     network: PreTrainedConfig
@@ -53,31 +53,31 @@ class ModelFiles(NamedTuple):
 
 @dataclass(frozen=True)
 class StageContext:
-    """A stage's surroundings."""
+    """Context of a stage."""
 
     config: RunConfig
     run: Path
     stage: str
-    init_checkpoint: str  # folder or hub id of the model that the stage begins from
+    init_checkpoint: str  # folder or Hub id of the initial model
 
     @property
     def device(self) -> torch.device:
-        """Where the stage runs."""
+        """Device of the stage."""
         return resolve_device(self.config.device)
 
     def model(self, place: str | None = None) -> PreTrainedModel:
-        """Load the model of a place, or the init checkpoint."""
+        """Load the model at a folder or Hub id, or the init checkpoint."""
         nf4 = self.config.memory.weights == "nf4"
         return load_model(place or self.init_checkpoint, self.device, self.dtype, nf4=nf4)
 
     def adapted(self, model: PreTrainedModel, lora: LoraConfig) -> PreTrainedModel | PeftModel:
-        """Add an adapter that the run's seed initializes; the model itself for lora.r = 0."""
+        """Add an adapter seeded by the run; return the model unchanged for lora.r = 0."""
         seed = seed_for(self.config.seed, "lora")
         return with_lora(model, lora, self.init_checkpoint, self.scratch / "step", seed)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the weights; on a CPU bfloat16 is slower than float32, mostly by far."""
+        """Dtype of the weights; on CPU bfloat16 is usually much slower than float32."""
         config = self.config
         half = self.device.type == "cuda" and config.adapters_only
         full = {"float32": True, "auto": not half}.get(config.memory.weights, False)
@@ -85,17 +85,17 @@ class StageContext:
 
     @property
     def autocasts(self) -> bool:
-        """Whether training has bfloat16 matmuls whatever the dtype of the weights."""
+        """Whether training uses bfloat16 autocast, whatever the dtype of the weights."""
         auto = self.device.type == "cuda" or os.environ.get(_MIXED_PRECISION) == "bf16"
         return {"bf16": True, "no": False}.get(self.config.memory.mixed_precision, auto)
 
     @property
     def scratch(self) -> Path:
-        """Where checkpoints are written before they are renamed; the stage's own folder."""
+        """The stage's temporary folder: checkpoints are written here, then renamed."""
         return self.run / "checkpoints" / f".{self.stage}"
 
     def trainer_arguments(self) -> dict[str, Any]:
-        """What a stage's trainer takes beside its method."""
+        """Trainer arguments of the infrastructure."""
         reliability = self.config.reliability
         return {
             "run": self.run,
@@ -106,8 +106,7 @@ class StageContext:
 
 
 def model_files(place: str) -> ModelFiles:
-    """Tokenizer and configuration of a folder or hub id, or of the base model of its adapter; from
-    the Hub only small files are fetched."""
+    """Tokenizer and configuration of a folder or Hub id, or of its base model, without weights."""
     folder = resolve_checkpoint(place, weights=False)
     base = resolve_checkpoint(base_of(str(folder)), weights=False)
     network = AutoConfig.from_pretrained(base, trust_remote_code=False)
@@ -115,7 +114,7 @@ def model_files(place: str) -> ModelFiles:
 
 
 def print_rejects(title: str, rejects: Rejects) -> None:
-    """Print, in the first process, the title and the left-out records; nothing without any."""
+    """Print title and skipped records on rank 0, if any."""
     lines = rejects.summary()
     if lines and rank_and_world()[0] == 0:
         Console().print("\n".join([title, *lines]), soft_wrap=True)
@@ -126,15 +125,15 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    # an adapter names its base relative to its checkpoint; PEFT looks from here, and then saves
-    # what it should: vocabularies are never changed
+    # adapters name their base relative to the checkpoint, where PEFT does not look; what it saves
+    # is right, since vocabularies never change
     warnings.filterwarnings("ignore", "Could not find a config file in", module="peft")
 
 
 def train(trainer: NonFiniteGuard, context: StageContext) -> Path:
-    """Run a trainer to its end, from the newest valid checkpoint; returns the last checkpoint.
+    """Run a trainer from the newest valid checkpoint to its end; return the last checkpoint.
 
-    Raises Interrupted after a signal, once a checkpoint has been written."""
+    Raises Interrupted after a signal, once a checkpoint is written."""
     trainer.remove_callback(PrinterCallback)
     resumed = _resume_checkpoint(trainer, context)
     step = int(resumed.name.removeprefix("step-")) if resumed else -1
@@ -142,7 +141,7 @@ def train(trainer: NonFiniteGuard, context: StageContext) -> Path:
         shutil.rmtree(context.scratch, ignore_errors=True)  # left by an interrupted save
         trainer.drop_old()  # and by an interrupted removal
         cut_lines(context.run / METRICS, context.stage, step)
-        # a rollout has the number of the step before it: the one after the checkpoint is repeated
+        # a rollout has the number of the preceding step: repeat the one after the checkpoint
         completions = context.run / "completions" / f"{context.stage}.jsonl"
         cut_lines(completions, context.stage, step - 1)
     progress, stop = ProgressLine(context.stage), StopOnSignal()
@@ -154,7 +153,7 @@ def train(trainer: NonFiniteGuard, context: StageContext) -> Path:
     try:
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     except RuntimeError as error:
-        # gloo and nccl name an address at best
+        # gloo and nccl report an address at most
         lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
         silent = watchdog.silent() if lost else []
         if not silent:
@@ -174,9 +173,7 @@ def train(trainer: NonFiniteGuard, context: StageContext) -> Path:
 
 
 def _resume_checkpoint(trainer: NonFiniteGuard, context: StageContext) -> Path | None:
-    """The checkpoint to resume from, which the first process chooses; None: train from step 0.
-
-    Raises UserError for one of another number of processes."""
+    """Checkpoint to resume from, chosen by rank 0; None: train from step 0."""
     run, stage, now = context.run, context.stage, trainer.accelerator.num_processes
 
     def find_problem(path: Path) -> str | None:
@@ -197,21 +194,19 @@ def _resume_checkpoint(trainer: NonFiniteGuard, context: StageContext) -> Path |
 
 
 def _processes(checkpoint: Path) -> int:
-    """How many processes wrote a checkpoint."""
     return len([*checkpoint.glob("rng_state*.pth")])
 
 
 def log_line(line: str) -> None:
-    """Print a line about a problem that was solved."""
+    """Print a warning on standard error."""
     Console(stderr=True).print(one_line(line), soft_wrap=True)
 
 
 def leave_together() -> None:
-    """Wait for the other processes: one that leaves early breaks their connections.
+    """Wait for all processes, then close the process group: an early exit breaks connections.
 
-    Trainers must be out of scope: a DistributedDataParallel that outlives its process group closes
-    it while it holds the interpreter's lock, which gloo's thread may be waiting for (torch 2.13).
-    """
+    Trainers must be out of scope. A DistributedDataParallel that outlives its process group closes
+    it while holding the GIL, which gloo's thread may be waiting for (torch 2.13)."""
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
         gc.collect()
@@ -219,15 +214,15 @@ def leave_together() -> None:
 
 
 def common_arguments(context: StageContext, seed: int) -> dict[str, Any]:
-    """Training arguments that all stages share."""
+    """Training arguments shared by all stages."""
     if context.config.memory.mixed_precision == "no":
-        # a launcher's file may set it, and transformers takes that for bf16=False
+        # override the launcher's setting, which transformers prefers to bf16=False
         os.environ[_MIXED_PRECISION] = "no"
     return {
         "output_dir": str(context.scratch),
         "use_cpu": context.device.type == "cpu",
         "seed": seed,
-        # of collectives, after the watchdog, which names the stalled process
+        # for collectives; longer than the watchdog's, which names the stalled process
         "ddp_timeout": int(2 * context.config.reliability.stall_timeout),
         "bf16": context.autocasts,
         ACTIVATION_CHECKPOINTING: context.config.memory.gradient_checkpointing,

@@ -1,4 +1,4 @@
-"""Evaluation of a checkpoint on held-out records: eval.json and the completions behind it."""
+"""Evaluation of a checkpoint on held-out records: eval.json and completions."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -31,16 +31,15 @@ from weft_rl.runs.folder import DENOISING_REPLAY, EVAL, read_results
 from weft_rl.sampler.progress import progress_bar
 from weft_rl.stages.context import ModelFiles, StageContext, print_rejects
 
-# Records whose denoising the report replays.
+# Number of records with a denoising replay in the report.
 _REPLAYS = 2
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Score `context.init_checkpoint` under the stage's name; returns the content of eval.json.
+    """Score `context.init_checkpoint` under the stage's name; return the content of eval.json.
 
-    Completions are saved batch by batch: an interrupted evaluation resumes after the last one.
-    Several processes (RANK, WORLD_SIZE) share the records. A later call for the same stage
-    replaces the results of an earlier one."""
+    Completions are saved per batch, so an interrupted evaluation resumes. Processes (RANK,
+    WORLD_SIZE) share the records. A later call for the same stage overwrites its results."""
     config, settings = context.config, evaluation_settings(context.config)
     rejects = _rejects(config)
     records = _records(config, settings, rejects)
@@ -55,12 +54,12 @@ def run(context: StageContext) -> dict[str, Any]:
     )
     left = {*shares.pending(ids, PART * config.eval.batch_size)}
     results = read_results(context.run)
-    # read after what is left: the first process writes the results, then removes the rows
+    # read after `pending`: rank 0 writes the results, then removes the rows
     if shares.rank and is_evaluated(config, results, context.stage):
         return results
     if left:
         shares.open()
-        # the report replays the first records, which later ones must not replace
+        # the report replays the first records; later ones must not replace them
         num_replays = _REPLAYS if shares.rank == 0 and ids[0] in left else 0
         todo = [record for record in records if record.id in left]
         _fill(shares, context, settings, todo, dtype, num_replays)
@@ -82,7 +81,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def check(config: RunConfig, files: ModelFiles) -> None:
-    """Raise UserError for what an evaluation would refuse."""
+    """Raise UserError for what an evaluation would reject."""
     settings = evaluation_settings(config)
     records = _records(config, settings, _rejects(config))
     require_prompts_fit(files.network, files.tokenizer, records, settings, config.eval)
@@ -97,7 +96,7 @@ def _records(config: RunConfig, settings: Settings, rejects: Rejects) -> list[Re
 
 
 def _dtype(context: StageContext, settings: Settings) -> torch.dtype:
-    """The run's dtype; bfloat16 on a GPU with the paper's settings, as d1 evaluates."""
+    """The run's dtype; bfloat16 on a GPU with d1's evaluation settings."""
     as_d1 = settings.style == "d1_eval" and context.device.type == "cuda"
     return torch.bfloat16 if as_d1 else context.dtype
 
@@ -105,7 +104,7 @@ def _dtype(context: StageContext, settings: Settings) -> torch.dtype:
 def _key(
     context: StageContext, settings: Settings, records: Sequence[Record], dtype: torch.dtype
 ) -> Mapping[str, Any]:
-    """Everything that completions depend on; a retrained model has a newer config.json."""
+    """Everything that completions depend on; retraining changes the mtime of config.json."""
     model = Path(context.init_checkpoint) / "config.json"
     changed = model.stat().st_mtime_ns if model.exists() else None
     return {
@@ -124,13 +123,12 @@ def _fill(
     dtype: torch.dtype,
     num_replays: int,
 ) -> None:
-    """Generate this process' pending completions, a line per record as soon as it is done."""
-    # an adapter trained on 4-bit weights is only valid on the same ones
+    # an adapter trained on 4-bit weights is valid only with them
     nf4 = context.config.memory.weights == "nf4"
     model = load_model(context.init_checkpoint, context.device, dtype, nf4=nf4)
     tokenizer = load_tokenizer(context.init_checkpoint)
     require_prompts_fit(model.config, tokenizer, records, settings, context.config.eval)
-    # one bar for all processes: the first one's share is like the others'
+    # one bar for all processes: rank 0's share is representative
     label = f"{context.stage}: evaluation"
     bar = progress_bar(label, log=True) if shares.rank == 0 else nullcontext()
     with bar as on_step:
@@ -145,7 +143,7 @@ def _fill(
             on_step=on_step,
         )
         for part in parts:
-            # before the rows, with which the part counts as done
+            # before the rows, which mark the part as done
             replays = [done.replay for done in part if done.replay]
             if replays:
                 path = context.run / DENOISING_REPLAY.format(stage=context.stage)
@@ -170,7 +168,7 @@ def _row(stage: str, done: Completion) -> dict[str, Any]:
 
 
 def baseline_scores(task: str, records: Sequence[Record]) -> dict[str, dict[str, object]]:
-    """Scores of policies without a model on the same records, by name."""
+    """Scores of model-free policies on the same records, by name."""
     policies: dict[str, Callable[[Record], str]] = BASELINES.get(task, {})
     fields = [record.fields for record in records]
     found = {}

@@ -1,4 +1,4 @@
-"""Pretraining of the tiny model, once per configuration; later runs copy it from the cache."""
+"""Pretraining of the tiny model, cached per configuration."""
 
 import ctypes
 import json
@@ -40,13 +40,13 @@ from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
 
 _tokenizer = cache(tiny_tokenizer)
 
-# Texts in the cache's key: a change of how they are made shows in the first few.
+# Texts in the cache key: the first few reveal a change of the generator.
 _KEY_TEXTS = 64
 _POLL_S = 0.5  # short compared with pretraining
-# Variables of a launcher, which a single process must not inherit.
+# Launcher variables that a single-process child must not inherit.
 _LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
 _LAUNCHER += ("ACCELERATE_USE_", "FSDP_", "PMI_", "OMPI_")
-# The child's run directory is removed, so it needs no report.
+# The child's run directory is removed: no report.
 _WITHOUT_REPORT = """
 import sys
 from functools import partial
@@ -58,11 +58,11 @@ _PR_SET_PDEATHSIG = 1  # Linux, sys/prctl.h
 
 
 def cache_folder(context: StageContext) -> Path:
-    """Where this configuration's base model is kept, whether or not it is there yet."""
+    """Cache folder of this configuration's base model, which may not exist yet."""
     options = context.config.base
     root = os.environ.get("WEFT_RL_CACHE") or Path.home() / ".cache" / "weft-rl"
     content = {
-        # save_steps does not change what is learned
+        # save_steps does not affect the weights
         "base": {key: value for key, value in asdict(options).items() if key != "save_steps"},
         "network": tiny_config(options).to_dict(),
         "texts": pretraining_texts(_KEY_TEXTS, options.seed),
@@ -76,14 +76,12 @@ def cache_folder(context: StageContext) -> Path:
 
 
 def run(context: StageContext) -> Path:
-    """Train the base model, or copy it from the cache; returns its checkpoint in the run directory.
-
-    The first process trains, and the others wait."""
+    """Return the checkpoint of the base model, trained by rank 0 or copied from the cache."""
     rank, processes = rank_and_world()
     if rank:
         final = checkpoint_path(context.run, context.stage, context.config.base.max_steps)
         parent = os.getppid()
-        while not final.exists():  # the launcher ends all processes if the first one fails
+        while not final.exists():  # the launcher stops all ranks if rank 0 fails
             if os.getppid() != parent:
                 raise Interrupted("the launcher has ended")
             time.sleep(_POLL_S)
@@ -102,21 +100,18 @@ def run(context: StageContext) -> Path:
 
 
 def toy_files(config: RunConfig) -> ModelFiles:
-    """The tokenizer and the network that `base` makes."""
+    """Tokenizer and network configuration of stage `base`."""
     return ModelFiles(_tokenizer(), tiny_config(config.base))
 
 
 def check(config: RunConfig, files: ModelFiles) -> None:
-    """Raise UserError for what the stage would refuse."""
+    """Raise UserError for what the stage would reject."""
     if not cache_folder(StageContext(config, Path(), "base", "")).exists():
         _examples(config.base, config.sampler.gen_length)
 
 
 @lru_cache(maxsize=1)
 def _examples(options: BaseConfig, canvas: int) -> Examples:
-    """The texts as token ids, their answers filled up to the canvas.
-
-    Raises UserError for a canvas that is too short, or longer than the model has positions for."""
     network: Any = tiny_config(options)
     encoder, end, pad = TextEncoder(_tokenizer()), network.eot_token_id, network.eos_token_id
     prompts, texts = zip(*pretraining_texts(options.examples, options.seed), strict=True)
@@ -160,15 +155,13 @@ def _pretrain(context: StageContext) -> Path:
 
 
 def _pretrain_in_child(context: StageContext) -> None:
-    """Run stage base with the same options in a single process, which fills the cache.
-
-    Raises Interrupted if it is stopped or fails, and UserError if it ends with status 2."""
+    """Fill the cache in a single-process child that runs stage base with the same options."""
     folder, options = context.run / ".base", options_of(asdict(context.config))
     command = [sys.executable, "-c", _WITHOUT_REPORT]
     command += [word for word in options if not word.startswith("eval.")]
     command += ["stages=[base]", "eval.after_each=false", f"out={folder}"]
     env = {key: value for key, value in os.environ.items() if not key.startswith(_LAUNCHER)}
-    # a process group of its own: a signal to ours is passed on once
+    # a separate process group: our signal handler forwards signals once
     child = subprocess.Popen(command, env=env, process_group=0, preexec_fn=_die_with_parent)
     try:
         child.wait()
@@ -184,12 +177,10 @@ def _pretrain_in_child(context: StageContext) -> None:
 
 
 def _die_with_parent() -> None:
-    """In the child: SIGTERM when the parent dies."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _store(checkpoint: Path, context: StageContext, cached: Path) -> None:
-    """Put a trained base and its metric lines into the cache, atomically."""
     scratch = cached.with_name(f".{cached.name}.{os.getpid()}")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -209,7 +200,7 @@ def _restore(cached: Path, context: StageContext, final: Path) -> None:
     scratch.mkdir(parents=True)
     for path in cached.iterdir():
         if path.name not in (METRICS, "step"):
-            # one by one: copytree hides the error number of a full disk
+            # not copytree: it hides the errno of a full disk
             shutil.copy(path, scratch)
     # lines of an interrupted pretraining or copy
     cut_lines(context.run / METRICS, context.stage, -1)

@@ -162,7 +162,6 @@ def _reference(context: StageContext) -> PreTrainedModel | None:
 
 
 def _arguments(context: StageContext, weights: list[float]) -> GRPOConfig:
-    """The options under TRL's names."""
     options = context.config.rl
     rows, (_, processes) = options.num_prompts * options.num_generations, rank_and_world()
     size = options.micro_batch(processes)

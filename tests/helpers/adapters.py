@@ -1,4 +1,4 @@
-"""Adapters whose updates are not zero, made by the package and by PEFT alone."""
+"""Adapters with nonzero updates, written by weft_rl and by PEFT alone."""
 
 import json
 
@@ -18,7 +18,6 @@ def load(folder):
 
 
 def adapter(base, folder, seed, targets=("q_proj", "ff_out")):
-    """An adapter of rank 3 and alpha 6, saved as a stage would save it."""
     adapted = with_lora(load(base), LoraConfig(3, 6, targets=list(targets)), str(base), folder)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -30,7 +29,6 @@ def adapter(base, folder, seed, targets=("q_proj", "ff_out")):
 
 
 def peft_adapter(base, folder, **options):
-    """An adapter of any form made by PEFT alone."""
     plain = {"r": 4, "lora_alpha": 6, "target_modules": ["q_proj", "up_proj"]}
     adapted = get_peft_model(load(base), PeftLoraConfig(**plain | options))
     generator = torch.Generator().manual_seed(1)
@@ -48,7 +46,6 @@ def merged_by_peft(base, folder):
 
 
 def change_config(folder, name=CONFIG, /, **changes):
-    """Change fields of a JSON file in a folder; None stays null."""
     path = folder / name
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 

@@ -1,4 +1,4 @@
-"""Peak memory on a CPU, by the allocator's own records."""
+"""Peak CPU memory from the allocator's records, above the initial level."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,6 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def allocated(run: Callable[[], object]) -> int:
-    """The most bytes that the CPU allocator had given out during `run`, beyond those before."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         run()
     events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]

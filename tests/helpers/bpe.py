@@ -1,4 +1,4 @@
-"""Byte-level BPE tokenizers, trained on the spot on a few sentences: any text fits them."""
+"""Byte-level BPE tokenizers trained on a few sentences; they encode any text."""
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -21,7 +21,7 @@ TEXTS = [
 
 
 def byte_level(special, template, *, plain=(), normalizer=None, **named):
-    """A byte-level BPE with merges of its own; plain: added tokens that are not flagged special."""
+    """plain: added tokens without the special flag."""
     backend = Tokenizer(models.BPE())
     backend.normalizer = normalizer
     split = pre_tokenizers.Split(Regex(QWEN), "isolated")
@@ -33,12 +33,12 @@ def byte_level(special, template, *, plain=(), normalizer=None, **named):
     trainer = trainers.BpeTrainer(
         vocab_size=700, initial_alphabet=alphabet, show_progress=False, min_frequency=1
     )
-    # the special tokens' own text among it: their parts are merged as those of other words
+    # include the special tokens' text, so that their parts merge like other words
     backend.train_from_iterator([*TEXTS, *(text * 3 for text in (*special, *plain))], trainer)
     backend.add_special_tokens([AddedToken(text, normalized=False) for text in special])
     backend.add_tokens([AddedToken(text, normalized=False) for text in plain])
     tokenizer = PreTrainedTokenizerFast(
-        # files say that blanks before punctuation are to be removed: no text may lose them
+        # tokenizer files enable cleanup of blanks before punctuation; no text may lose them
         tokenizer_object=backend,
         clean_up_tokenization_spaces=True,
         **named,
@@ -48,7 +48,7 @@ def byte_level(special, template, *, plain=(), normalizer=None, **named):
 
 
 def llada_bpe(flagged=True):
-    """LLaDA's special tokens and chat form; flagged: whether the file calls all of them special."""
+    """flagged: whether all special tokens carry the special flag."""
     own = ["<|mdm_mask|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "[gMASK]"]
     ends = ["<|startoftext|>", "<|endoftext|>"]
     return byte_level(

@@ -1,4 +1,4 @@
-"""A cold start on the tiny model in one or more processes: what test_distributed.py starts.
+"""Cold start of the tiny model on one or more processes, for test_distributed.py.
 
 Usage: python (or torchrun) cold_start_process.py FOLDER METHOD BATCH_PER_PROCESS"""
 
@@ -18,13 +18,13 @@ def main(folder: Path, method: str, batch: int) -> None:
         folder,
         batch=batch,
         accumulate=2,
-        # of an epoch's three batches of four the last lacks one, and the last step has one batch
+        # three batches of four per epoch: the last lacks one, and the last step has one batch
         train_dataset=examples(11),
         recipe=RECIPES[method].resolved("answer", False),
         refresh_epochs=2,
         stage=method,
         max_steps=5,
-        optim="sgd",  # Adam turns rounding noise of tiny gradients into steps
+        optim="sgd",  # Adam amplifies rounding noise of tiny gradients
         learning_rate=1e-1,
         save_strategy="no",
     )

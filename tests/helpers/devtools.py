@@ -1,4 +1,4 @@
-"""A headless Chromium that a test drives: real keys and mouse, by the DevTools protocol."""
+"""Headless Chromium driven over the DevTools protocol, with real keys and mouse."""
 
 import json
 import os
@@ -9,7 +9,7 @@ _KEYS = {"Tab": 9, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39, "En
 
 
 class Browser:
-    """A page in the browser behind a pair of pipes, messages separated by a zero byte."""
+    """A page in the browser behind a pair of pipes; a zero byte separates messages."""
 
     def __init__(self, ask, answer, page):
         self.ask, self.answer, self.count, self.session, self.errors = ask, answer, 0, {}, []
@@ -45,7 +45,6 @@ class Browser:
         return data
 
     def js(self, expression):
-        """The value of an expression, or of the promise that it is."""
         found = self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
@@ -53,7 +52,7 @@ class Browser:
         return found["result"].get("value")
 
     def wait(self, condition):
-        """Until the condition holds, a minute at most."""
+        """Wait up to a minute until the condition holds."""
         self.js(
             "new Promise((done, fail) => { const end = Date.now() + 60000; const look = () => "
             f"({condition}) ? done() : Date.now() > end ? fail('late') : setTimeout(look, 20);"
@@ -71,9 +70,8 @@ class Browser:
 
 @contextmanager
 def browsing(chromium, page, profile):
-    """A Browser that shows a page; it ends with the block."""
     (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
-    # the protocol's pipes are descriptors 3 and 4
+    # the protocol uses descriptors 3 and 4
     start = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
     process = subprocess.Popen(

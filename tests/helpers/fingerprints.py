@@ -1,11 +1,11 @@
-"""Fingerprints of seeded runs on the tiny world: what a refactor must leave as it is.
+"""Fingerprints of seeded runs on the tiny world, which a refactor must preserve.
 
-Usage: python -m tests.helpers.fingerprints record FILE   run everything, write its fingerprints
-       python -m tests.helpers.fingerprints check FILE    run everything, status 1 if one differs
+Usage: python -m tests.helpers.fingerprints record FILE   run everything, write the fingerprints
+       python -m tests.helpers.fingerprints check FILE    run everything, status 1 on a difference
 
-A fingerprint holds a run's metrics without times, its scores, and a hash of each file of
-completions and of each checkpoint's weights. Two recordings on one machine are equal; another CPU
-rounds differently. Enter a name that changes in OPTIONS, KEYS or PATHS; the file keeps the old."""
+A fingerprint holds metrics without times, scores, and hashes of completions files and weights.
+Recordings are equal on one machine; another CPU rounds differently. Add renamed names to OPTIONS,
+KEYS or PATHS; the file keeps the old ones."""
 
 import hashlib
 import json
@@ -22,18 +22,18 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-# Renamed since the file was recorded. An option below -> its name today.
+# Renamed options: recorded name -> current name.
 OPTIONS: dict[str, str] = {}
-# A key of metrics.jsonl, eval.json or a completion today -> its recorded name.
+# Renamed keys of metrics.jsonl, eval.json or completions: current name -> recorded name.
 KEYS: dict[str, str] = {}
-# A stage's folder or a file of completions today -> its recorded name.
+# Renamed stage folders and completions files: current name -> recorded name.
 PATHS: dict[str, str] = {}
 
-# Times, places and what depends on the machine.
+# Excluded: times, paths and machine-dependent values.
 _LEFT_OUT = re.compile(
     r"(.*_)?(time|seconds|path|revision|versions?)(_s)?|.*_per_second|.*memory.*"
 )
-# What counts of a completion, by its recorded names.
+# Compared fields of a completion, by recorded name.
 _COMPLETION = ("step", "id", "completion", "reward", "scores")
 _SMALL = {
     "preset": "tiny",
@@ -51,7 +51,7 @@ _SMALL = {
     "sampler.steps": "8",
     "eval.num_records": "16",
 }
-# Each run's module, how many processes it has, and its options beside _SMALL.
+# Module, number of processes, and options besides _SMALL.
 RUNS: dict[str, tuple[str, int, str]] = {
     "weft, rl": ("weft_rl.pipeline", 1, "stages=[weft,rl]"),
     "sft, rl: mu 3, KL": (
@@ -77,7 +77,6 @@ RUNS: dict[str, tuple[str, int, str]] = {
 
 
 def record(workers: int = 2) -> dict[str, Any]:
-    """The fingerprints of every run, by name; two run at a time."""
     with tempfile.TemporaryDirectory(prefix="fingerprints-") as folder:
         base = Path(folder) / "base"
         words = "model=tiny seed=7 base.max_steps=60 eval.after_each=false stages=[base]"
@@ -102,7 +101,6 @@ def _options(words: str) -> dict[str, str]:
 
 
 def _run(module: str, processes: int, options: dict[str, str]) -> None:
-    """Run a command and leave with its output if it fails."""
     command = [sys.executable, "-m", module]
     if processes > 1:
         launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
@@ -115,7 +113,7 @@ def _run(module: str, processes: int, options: dict[str, str]) -> None:
 
 
 def fingerprint(out: Path) -> dict[str, Any]:
-    """What a run directory, or a comparison's run directories, hold: metrics, scores, hashes."""
+    """Metrics, scores and hashes of a run directory or of a comparison's."""
     found: dict[str, Any] = {}
     for path in sorted(out.rglob("*")):
         name = "/".join(PATHS.get(part, part) for part in path.relative_to(out).parts)
@@ -127,7 +125,7 @@ def fingerprint(out: Path) -> dict[str, Any]:
             rows = [{key: row.get(key) for key in _COMPLETION} for row in _rows(path)]
             found[name] = _hash(json.dumps(rows))
         elif path.suffix == ".safetensors" and "model" in path.stem:
-            # neither the names of tensors nor their order count
+            # names and order of tensors do not count
             hashes = sorted(_hash(tensor) for tensor in load_file(path).values())
             found[name] = _hash("".join(hashes))
     if not found:
@@ -140,7 +138,7 @@ def _rows(path: Path) -> Iterator[Any]:
 
 
 def _kept(value: Any) -> Any:
-    """The value with today's keys as they were recorded, without times."""
+    """The value under recorded key names, without times."""
     if isinstance(value, list):
         return [_kept(item) for item in value]
     if not isinstance(value, dict):
@@ -159,7 +157,7 @@ def _hash(value: str | torch.Tensor) -> str:
 
 
 def differences(recorded: Any, found: Any, place: str = "") -> list[str]:
-    """Where a recorded value is missing or another one now; what is new is no difference."""
+    """Recorded values that are missing or changed; new values are ignored."""
     if isinstance(recorded, dict) and isinstance(found, dict):
         pairs = [(f"{place}/{key}", value, found.get(key)) for key, value in recorded.items()]
     elif isinstance(recorded, list) and isinstance(found, list) and len(recorded) == len(found):
@@ -172,7 +170,6 @@ def differences(recorded: Any, found: Any, place: str = "") -> list[str]:
 
 
 def main(words: list[str]) -> int:
-    """Record or check; returns the exit status."""
     if len(words) != 2 or words[0] not in ("record", "check"):
         sys.exit("usage: python -m tests.helpers.fingerprints record|check FILE")
     path, found = Path(words[1]), record()

@@ -1,4 +1,4 @@
-"""Completions made to break, stall or cheat a reward, by a small grammar; seeded."""
+"""Seeded grammar of completions that try to break, stall or game a reward."""
 
 import random
 import re
@@ -15,9 +15,9 @@ from weft_rl.rewards.sudoku import answer_digits
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
 NUMBERS, TARGET = [2, 3, 4], 5
-# What would be right if it stood as the answer: pasted elsewhere it must not pay.
+# Correct answers: outside the answer's place they must earn no reward.
 RIGHT = (SOLUTION, "2*4-3", "1764")
-# The record of each task; 1764 and (x+1)^2 are the answers nobody is given.
+# Record of each task; no prompt gives the answers 1764 and (x+1)^2.
 RECORDS = {
     "sudoku": {"puzzle": PUZZLE, "solution": SOLUTION},
     "countdown": {"numbers": NUMBERS, "target": TARGET},
@@ -28,7 +28,7 @@ TAGS = [
     *("<answer>", "</answer>", "<reasoning>", "</reasoning>", "<answer", "answer>", "</answer"),
     *("<|eot_id|>", "<|endoftext|>", "\\boxed{", "\\boxed ", "\\fbox{", "}", "{", "```", "$"),
 ]
-# digits of other scripts, minus signs, operators, and characters that text should not hold
+# foreign digits, minus signs, operators, and control characters
 ODD = [*"\u0663\uff13\u00b2\u00bd\u2212\u2013\u00d7\u00f7\u00b7\u2044\0\ud800\u202e\u200b\x85"]
 PLAIN = [
     *("0", "1", "2", "3", "4", "16", "99", "+", "-", "*", "/", "**", "//", "%", "^", "!", ".", ","),
@@ -47,7 +47,6 @@ LIMIT_S = 0.010
 
 
 def cheap_rewards() -> Iterator[tuple[Callable[..., float], dict]]:
-    """Every reward that has no process behind it, with the record it is called with."""
     for task, record in RECORDS.items():
         if task != "math500":
             terms = [*training(task, "d1").values(), *training(task).values()]
@@ -61,7 +60,7 @@ def cheap_rewards() -> Iterator[tuple[Callable[..., float], dict]]:
 
 
 def timed(reward: Callable[..., float], text: str, record: dict) -> tuple[float, float]:
-    """The value, and the processor time; the better of two tries, as a machine may hiccup."""
+    """Value and CPU time, best of two tries."""
     start = time.process_time()
     value = reward(text, **record)
     seconds = time.process_time() - start
@@ -73,7 +72,7 @@ def timed(reward: Callable[..., float], text: str, record: dict) -> tuple[float,
 
 
 def expression(draw: random.Random, depth: int = 4) -> str:
-    """Arithmetic that mostly parses, over any numbers but seldom the given ones."""
+    """Mostly valid arithmetic, seldom over the given numbers."""
     if depth == 0 or draw.random() < 0.3:
         return str(draw.choice([0, 1, 2, 3, 4, 7, 10**9, 12345]))
     left, right = expression(draw, depth - 1), expression(draw, depth - 1)
@@ -84,7 +83,6 @@ def expression(draw: random.Random, depth: int = 4) -> str:
 
 
 def digits(draw: random.Random) -> str:
-    """About a grid, or the given numbers in some order between operators."""
     if draw.random() < 0.5:
         return "".join(draw.choices("1234", k=draw.choice([15, 16, 16, 17])))
     first, second, third = draw.sample("234", 3)
@@ -92,7 +90,6 @@ def digits(draw: random.Random) -> str:
 
 
 def piece(draw: random.Random) -> str:
-    """A run of symbols, an expression, a tag, or rarely something very long."""
     kind = draw.random()
     if kind < 0.3:
         return "".join(draw.choices(PLAIN + ODD, k=draw.randint(1, 12)))
@@ -104,7 +101,7 @@ def piece(draw: random.Random) -> str:
 
 
 def completions(seed: int, count: int) -> Iterator[str]:
-    """Texts of any form; a tenth paste right answers where they are not the answer."""
+    """Texts of any form; a tenth contain correct answers outside the answer's place."""
     draw = random.Random(seed)
     for _ in range(count):
         text = "".join(piece(draw) for _ in range(draw.randint(0, 10)))
@@ -121,9 +118,7 @@ def completions(seed: int, count: int) -> Iterator[str]:
 
 
 def unearned(text: str) -> str:
-    """What is paid for the text without being solved; empty when all pay is earned.
-
-    A second opinion: Python itself on the expression, and the letters of the other answers."""
+    """Describe unearned reward; checked independently by Python's eval and string comparison."""
     answer = answer_text(text) or ""
     paid = {
         task: REWARDS[task].evaluation["exact"](text, **RECORDS[task])
@@ -136,7 +131,7 @@ def unearned(text: str) -> str:
         return "gsm8k"
     if paid["sudoku"] and SOLUTION not in bare:
         return "sudoku"
-    # cells are paid one by one: no more of them than digits in their places
+    # cells are rewarded one by one, at most as many as match
     same = sum(a == b for a, b in zip((answer_digits(text) or "")[:16], SOLUTION, strict=False))
     share = REWARDS["sudoku"].evaluation["cell_accuracy"](text, **RECORDS["sudoku"])
     return "cells" if share * PUZZLE.count("0") > same else ""
@@ -154,5 +149,5 @@ def _solves(expression: str) -> bool:
     if sorted(map(int, re.findall("[0-9]+", expression))) != NUMBERS:
         return False
     exact = re.sub("([0-9]+)", r"Fraction(\1)", " ".join(expression.split()))
-    # nothing but digits and operators is left, and no more digits than the numbers have
+    # only digits and operators remain, and no more digits than the numbers have
     return eval(exact, {"Fraction": Fraction}) == TARGET  # noqa: S307

@@ -1,4 +1,4 @@
-"""A page taken apart, for the tests of the reports."""
+"""HTML parser for the tests of reports."""
 
 from html.parser import HTMLParser
 
@@ -6,8 +6,6 @@ VOID = {"meta", "br", "input"}
 
 
 class Page(HTMLParser):
-    """Checks that tags nest, and collects ids, attributes that could fetch, tables and texts."""
-
     def __init__(self, text):
         super().__init__()
         self.open, self.ids, self.links, self.texts = [], [], [], []

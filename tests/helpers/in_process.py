@@ -1,4 +1,4 @@
-"""Runs of a sweep in the test's process, which has imported torch already."""
+"""Sweep runs in the test process, which has already imported torch."""
 
 from contextlib import redirect_stderr, redirect_stdout
 from types import SimpleNamespace
@@ -10,7 +10,6 @@ from weft_rl.sweeps.launchers import local
 
 
 def run_in_process(monkeypatch):
-    """Run the pipeline in this process, without the figures and the report of each run."""
     monkeypatch.setattr(local, "connect", lambda folder, resources: _start)
     monkeypatch.setattr(pipeline, "plot_run", lambda run, out: None)
     monkeypatch.setattr(pipeline, "write_report", _empty_report)

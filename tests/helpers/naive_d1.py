@@ -1,5 +1,4 @@
-"""d1's published scoring rules written down the short way: regular expressions over the whole text
-and eval, with no care for time. A second opinion for tests and the yardstick of a benchmark."""
+"""d1's published scoring rules in short form: regular expressions and eval, without timeouts."""
 
 import re
 
@@ -36,7 +35,7 @@ def _float(text):
 
 
 def boxed(text):
-    """The last box's inside; raises TypeError when it is never closed."""
+    """Content of the last box; raises TypeError for an unclosed one."""
     if "\\boxed " in text:
         return text.split("\\boxed ")[-1].split("$")[0]
     start = text.rfind("\\boxed") if "\\boxed" in text else text.rfind("\\fbox")
@@ -130,7 +129,7 @@ def countdown(generation, numbers, target):
         return False
     try:
         return abs(eval(expression.strip(), {"__builtins__": None}, {}) - target) < 1e-5  # noqa: S307
-    except Exception:  # noqa: BLE001 - as the published scorer has it
+    except Exception:  # noqa: BLE001 - as in the published scorer
         return False
 
 

@@ -1,6 +1,4 @@
-"""LLaDA's and Dream's networks from their formulas, in the order and dtypes of the published code.
-
-Written without the package's own modules, so that logits can be compared bit by bit."""
+"""LLaDA's and Dream's networks from their formulas, for bitwise comparison of logits."""
 
 import torch
 from torch.nn import functional as F
@@ -13,7 +11,7 @@ def norm(x, weight, eps):
 
 
 def angles(positions, width, theta):
-    """(..., L) positions to (..., L, width): multiplied by the inverse, in float32."""
+    """(..., L) positions -> (..., L, width), multiplied by the inverse frequencies in float32."""
     inverse = 1.0 / (theta ** (torch.arange(0, width, 2).float() / width))
     half = positions.float()[..., None] * inverse
     return torch.cat([half, half], dim=-1)
@@ -29,7 +27,7 @@ def heads(x, width):
 
 
 def llada(weights, config, ids, mask=None):
-    """Logits (B, L, V). Positions count from the row's beginning, padding too."""
+    """Logits (B, L, V). Positions start at the row's beginning, including padding."""
     top, width = "model.transformer.", config["d_model"] // config["n_heads"]
     angle = angles(torch.arange(ids.shape[1]), width, config["rope_theta"])
     bias = None
@@ -58,7 +56,7 @@ BLOCK = (
 
 
 def dream(weights, config, ids, mask=None):
-    """Logits (B, L, V) as the network computes them, each for the next place."""
+    """Logits (B, L, V), each for the next position."""
     count = config["num_attention_heads"]
     width, shared = config["hidden_size"] // count, count // config["num_key_value_heads"]
     positions, seen = torch.arange(ids.shape[1])[None], None

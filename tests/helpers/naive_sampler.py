@@ -1,7 +1,4 @@
-"""LLaDA's published sampler for one row, in plain loops: the oracle of weft_rl.sampler.
-
-Written from the algorithm's description, not from our code: it runs the whole row through the
-model, draws by walking along the probabilities and never stops early."""
+"""LLaDA's published sampler for one row, in plain loops: the oracle of weft_rl.sampler."""
 
 import math
 from collections.abc import Callable
@@ -31,7 +28,6 @@ def naive_sample(
     token_draw: Callable[[int, int], float],  # step, position in the completion -> uniform
     position_draw: Callable[[int, int], float] | None,  # the same; None: by confidence
 ) -> tuple[list[int], list[Commitment]]:
-    """The completion and what was committed when, with positions in the completion."""
     x = list(prompt) + [mask_id] * gen_length
     history: list[Commitment] = []
     blocks = gen_length // block_length
@@ -40,7 +36,7 @@ def naive_sample(
         first = len(prompt) + block * block_length
         left = block_length
         for remaining_steps in range(steps // blocks, 0, -1):
-            # taking the ceiling of what is left puts the larger quotas first
+            # the ceiling puts the larger quotas first
             quota = math.ceil(left / remaining_steps)
             left -= quota
             logits = guided(logits_of, x, len(prompt), mask_id, cfg_scale)
@@ -68,7 +64,7 @@ def guided(
     mask_id: int,
     cfg_scale: float,
 ) -> torch.Tensor:
-    """u + (w + 1)(c - u), where u sees a prompt of masks."""
+    """u + (w + 1)(c - u), where u sees a masked prompt."""
     conditional = logits_of(x)
     if cfg_scale == 0:
         return conditional
@@ -77,7 +73,7 @@ def guided(
 
 
 def candidate(logits: list[float], draw: float, temperature: float, mask_id: int) -> int:
-    """The first maximum of the logits, or a draw from softmax(logits / T), without the mask."""
+    """Argmax of the logits, or a draw from softmax(logits / T), excluding the mask."""
     words = [token for token in range(len(logits)) if token != mask_id]
     if temperature == 0:
         return max(words, key=lambda token: logits[token])

@@ -1,4 +1,4 @@
-"""Pipeline runs of a few steps: options, an empty cache, exit status and metrics."""
+"""Pipeline runs of a few steps: options, cache, exit status and metrics."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,6 @@ SMALL = [
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
-    """An empty cache, as on a fresh machine."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WEFT_RL_CACHE", str(folder))
@@ -26,7 +25,7 @@ def cache(tmp_path_factory):
 
 
 def status(*arguments: str) -> int:
-    """The exit status of a run; arguments replace those of SMALL."""
+    """Exit status of a run; arguments override SMALL."""
     options = dict(word.split("=", 1) for word in [*SMALL, *arguments])
     return execute("weft_rl.pipeline", main, [f"{key}={value}" for key, value in options.items()])
 

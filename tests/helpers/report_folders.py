@@ -1,4 +1,4 @@
-"""Directories of a run and of a comparison, for the tests of reports, and the browser for them."""
+"""Run and comparison directories for the tests of reports, and the browser."""
 
 import shutil
 
@@ -16,7 +16,6 @@ BASELINES = {"all <ones>": {"n": 2, "score": 25.0, "ci95": [0.0, 50.0]}}
 
 
 def run_folder(path):
-    """A run with rewards, a heat map, a replay and a score."""
     (path / "completions").mkdir(parents=True)
     (path / "config.yaml").write_text("stages: [weft, rl]\n")
     write_rewards(path, dict(zip(STEPS, REWARDS, strict=True)))
@@ -31,14 +30,13 @@ def run_folder(path):
 
 
 def write_rewards(run, rewards):
-    """rewards: reward by step."""
     run.mkdir(exist_ok=True)
     rows = [{"stage": "rl", "step": step, "reward": reward} for step, reward in rewards.items()]
     write_lines(run / "metrics.jsonl", rows)
 
 
 def comparison_folder(path):
-    """Two arms with two seeds, of which WeFT is 25 points higher after RL."""
+    """Two arms with two seeds; WeFT is 25 points higher after RL."""
     path.mkdir()
     units = [
         ArmRun(arm, seed, _scores([0.0, 0.5], [0.25, 0.5], [rl, rl]), BASELINES)

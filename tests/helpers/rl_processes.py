@@ -1,6 +1,4 @@
-"""A few runs on however many processes there are; rank 0 saves their losses and gradients.
-
-Usage: [torchrun --nproc_per_node N] rl_processes.py FOLDER"""
+"""RL on one or more processes. Usage: [torchrun --nproc_per_node N] rl_processes.py FOLDER"""
 
 import sys
 from pathlib import Path
@@ -25,35 +23,33 @@ RUNS = {
     "choice": {"loss_type": "dapo", "loss": {"top_entropy_share": 0.3, "kl_cov_share": 0.05}},
     "resample": {"loss_type": "dapo", "rollout": {"resample": 2}},
     "failing record": {"loss_type": "bnpo"},
-    # with a clip that is reached
+    # with an active clip
     "no reference": {"kl_coef": 0.0, "optimizer": MICRO, "loss": {"clip_coef": 1e-3}},
     "adapter": {"loss_type": "grpo"},
     "adapter, mu 1, no reference": {"num_iterations": 1, "kl_coef": 0.0, "optimizer": MICRO},
-    # the eight completions of a prompt lie on both processes
+    # the eight completions of a prompt are split over both processes
     "one group": {"loss_type": "wd1", "num_prompts": 1, "num_generations": 8},
 }
 
 
 def half_equal(completion, **_):
-    """Often the same, so that some groups are sampled again."""
+    """Often equal, so that some groups are resampled."""
     return float(len(completion) % 5 == 0)
 
 
 def fails_on_one_record(completion, puzzle, **_):
-    """Fails on all that one of two processes has of a rollout, not on the whole of it."""
+    """Fails on all completions of one process, not of the full rollout."""
     if puzzle == dataset(1)[0]["fields"]["puzzle"]:
         raise ValueError("no reward of this record")
     return by_length(completion)
 
 
-# All else that a step logs is the same on any number of processes.
+# The only step metrics that depend on the number of processes.
 TIMES = {"step_time"}
 REWARDS = {"resample": half_equal, "failing record": fails_on_one_record}
 
 
 class Gradients(TrainerCallback):
-    """Keeps every step's gradients."""
-
     def __init__(self):
         self.kept = []
 
@@ -62,7 +58,6 @@ class Gradients(TrainerCallback):
 
 
 def results(folder, processes):
-    """Losses, gradients, metrics and last weights of every run."""
     made = {}
     for name, given in RUNS.items():
         chosen = options(**({"num_iterations": 2, "kl_coef": 0.04} | given))
@@ -73,7 +68,7 @@ def results(folder, processes):
             lora=name.startswith("adapter"),
             processes=processes,
             max_steps=6,
-            records=dataset(5),  # prompts: the last chunk of an epoch is ragged
+            records=dataset(5),  # prompts: the last batch of an epoch is incomplete
         )
         assert run.accelerator.num_processes == processes
         gradients = Gradients()

@@ -1,4 +1,4 @@
-"""A tiny trainer for the tests of reinforcement learning, and plain twins of its model."""
+"""A tiny RL trainer for tests, and plain twins of its model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,12 +33,11 @@ def small_model(seed=0, lora=False):
 
 
 def by_length(completion, **_):
-    """Any number that differs from completion to completion."""
     return (len(completion) * 7919 % 101) / 100
 
 
 def options(**given):
-    """RL options of two prompts with G completions each; nested ones by their block's name."""
+    """RL options with two prompts of G completions; nested options by block name."""
     made = RLConfig(num_prompts=ROWS // G, num_generations=G, num_iterations=1, kl_coef=0.0)
     blocks = {
         "loss": {"clip_coef": CLIP},
@@ -67,7 +66,7 @@ def dataset(count=8):
 
 
 def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1, run=None, **more):
-    """run: the run directory. more: sampler settings (sampler=...), TRL arguments."""
+    """run: run directory. more: sampler settings (sampler=...), TRL arguments."""
     chosen = chosen or options()
     assert chosen.num_prompts * chosen.num_generations == ROWS
     size = chosen.optimizer.micro_batch_size or ROWS // processes
@@ -119,7 +118,6 @@ def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1,
 
 
 def rollout(made):
-    """One rollout of two groups, in slices, as the trainer scores it."""
     made.model.train()
     rows = [made.train_dataset[i] for i in (0, 1) for _ in range(G)]
     made._prepare_inputs(rows)
@@ -127,7 +125,6 @@ def rollout(made):
 
 
 def joined(slices):
-    """The slices as one batch."""
     return {
         name: torch.cat([each[name] for each in slices])
         if slices[0][name].dim() and name != "loss_tokens"
@@ -137,7 +134,7 @@ def joined(slices):
 
 
 def disturb(model, amount=0.05):
-    """Move the trained weights away from the rollout's policy, so that ratios and clips matter."""
+    """Perturb the trained weights, so that ratios and clips matter."""
     with torch.no_grad():
         for index, parameter in enumerate(trained(model)):
             generator = torch.Generator().manual_seed(100 + index)
@@ -150,14 +147,14 @@ def trained(model):
 
 
 def twin(made, lora=False):
-    """A plain model with the trainer's weights of now, without TRL's patches."""
+    """A plain model with the trainer's current weights, without TRL's patches."""
     copy = small_model(lora=lora)
     copy.load_state_dict(made.model.state_dict())
     return copy
 
 
 def step_loss(made, slices, k):
-    """Loss and gradients of the k-th optimizer step on a rollout: a sum over its micro-batches."""
+    """Loss and gradients of the k-th optimizer step, summed over micro-batches."""
     made.model.zero_grad()
     total = torch.zeros(())
     for i, one in enumerate(slices):

@@ -1,10 +1,10 @@
-"""Hand-made files of run folders, for the tests of what reads them."""
+"""Hand-written files of run directories, for the tests of their readers."""
 
 import json
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
 
-# Options under which a run of base, cold start and RL takes some seconds.
+# Options that shorten base, cold start and RL to a few seconds.
 SMALL = [
     *("base.max_steps=5", "base.batch_size=8", "base.examples=50", "rl.max_steps=2"),
     *("rl.num_prompts=2", "rl.num_generations=2", "cold_start.records=8", "cold_start.epochs=1"),

@@ -12,7 +12,7 @@ MASK, END, TURN = 3, 1, 2
 
 
 class TinyNet(nn.Module):
-    """A bidirectional network in float64, where another batch or padding moves nothing visible."""
+    """Bidirectional float64 network: rounding across batches and padding is negligible."""
 
     def __init__(self, vocab_size, seed, width=6):
         super().__init__()
@@ -29,7 +29,7 @@ class TinyNet(nn.Module):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         place = torch.arange(input_ids.shape[1])
-        # distances only, uneven to the two sides: padding on the left must not matter
+        # relative and asymmetric distances: left padding must not matter
         offset = place[:, None] - place
         near = torch.exp(-offset.abs() / torch.where(offset > 0, 2.0, 3.5).double())
         near = near * attention_mask[:, None, :]
@@ -39,8 +39,6 @@ class TinyNet(nn.Module):
 
 
 class Fixed(nn.Module):
-    """The same logits (L, V) or (V,) whatever the input."""
-
     def __init__(self, logits):
         super().__init__()
         self.logits = torch.as_tensor(logits, dtype=torch.float32)
@@ -61,7 +59,7 @@ def llada(seed=0, **options):
 
 
 def prompts(rng, batch, vocab_size, spare=2):
-    """Prompts of different lengths, padded on the left with tokens that look like text."""
+    """Prompts of different lengths, left-padded with ordinary tokens."""
     words = [token for token in range(vocab_size) if token != MASK]
     lengths = [rng.randint(1, 6) for _ in range(batch)]
     width = max(lengths) + rng.randint(0, spare)

@@ -1,9 +1,9 @@
-"""Cold starts and RL, sharded over two processes: what test_sharded.py starts.
+"""Cold starts and RL sharded over two processes, for test_sharded.py.
 
 Usage: torchrun --nproc-per-node 2 sharded_processes.py FOLDER fsdp2|zero2|zero3
 
-They take the launcher's file of that name, but for its bfloat16. accelerate shards by FSDP2 where
-it sees GPUs only; told that it does, it shards on CPUs as well."""
+Uses the launcher's file of that name without bfloat16. accelerate enables FSDP2 only on GPUs;
+reporting CPUs as GPUs makes it shard on CPUs."""
 
 import json
 import os
@@ -30,13 +30,12 @@ from weft_rl.sampler import SamplerConfig
 from weft_rl.stages.context import leave_together
 
 LAUNCHERS = Path(__file__).parents[2] / "configs" / "accelerate"
-FEW = 300  # logits together: the head's positions are several parts
-FORWARDS = "forwards.json"  # in the folder: those of every run and process
+FEW = 300  # logits at a time: several chunks per forward
+FORWARDS = "forwards.json"  # forward passes of every run and process
 LORA = LoraConfig(2, targets=["q_proj", "up_proj"])
 
 
 def shard_on_cpus(kind):
-    """What `accelerate launch` would set, and for FSDP2 a state that takes the CPUs for GPUs."""
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
     path = LAUNCHERS / f"{kind}.yaml"
     if kind != "fsdp2":
@@ -63,7 +62,7 @@ def shard_on_cpus(kind):
 def cold_start(folder, processes, lora, optim="sgd", save_strategy="no", **changes):
     made = small_model()
     if lora:
-        with torch.random.fork_rng():  # the adapter's first matrix is drawn from the global state
+        with torch.random.fork_rng():  # the global state seeds the adapter
             torch.random.default_generator.manual_seed(0)
             made = with_lora(made, LORA, "base", folder / "out")
     return cold_start_trainer(
@@ -75,7 +74,7 @@ def cold_start(folder, processes, lora, optim="sgd", save_strategy="no", **chang
         refresh_epochs=2,
         stage="weft",
         max_steps=5,
-        optim=optim,  # Adam turns rounding noise of tiny gradients into steps
+        optim=optim,  # Adam amplifies rounding noise of tiny gradients
         save_strategy=save_strategy,
         learning_rate=1e-1,
         **changes,
@@ -84,7 +83,7 @@ def cold_start(folder, processes, lora, optim="sgd", save_strategy="no", **chang
 
 def rl(folder, processes, lora, **changes):
     chosen = options(loss_type="dapo", num_iterations=2, kl_coef=0.04, rollout={"resample": 1})
-    # unmasks what it is sure of: the forward passes differ from process to process
+    # threshold decoding: forward passes differ between processes
     sampler = SamplerConfig(12, 12, 12, temperature=1.0, threshold=0.03)
     trainer = rl_trainer(
         folder / "scratch",
@@ -100,7 +99,6 @@ def rl(folder, processes, lora, **changes):
 
 
 def whole(trainer):
-    """The trained weights, put together from all processes."""
     named = dict(trainer.model.named_parameters())
     gathered = nullcontext()
     if trainer.is_deepspeed_enabled:
@@ -125,7 +123,7 @@ RESUMED = ("cold start, LoRA", "RL")
 
 
 def counted(model):
-    """The model's forwards without gradient, counted in a list of one number."""
+    """Count the model's no-grad forwards in a list of one number."""
     seen = [0]
 
     def count(*_):
@@ -136,7 +134,7 @@ def counted(model):
 
 
 def train_all(folder: Path, processes: int) -> list[list[int]]:
-    """Every run's weights in a file; the forwards without gradient of each run and process."""
+    """Save the weights of all runs; return no-grad forwards by run and process."""
     forwards = []
     for name, (make, lora) in RUNS.items():
         trainer = make(folder / name, processes, lora)
@@ -156,7 +154,6 @@ def save(trainer, path):
 
 
 def resume(folder: Path, make, lora) -> None:
-    """A run of Adam's, and the same from its third step on."""
     kept = {"optim": "adamw_torch", "save_strategy": "steps", "save_steps": 3}
     first = make(folder, 2, lora, **kept)
     first.train()
@@ -171,7 +168,7 @@ if __name__ == "__main__":
     shard_on_cpus(kind)
     head.LOGITS_TOGETHER = FEW
     forwards = train_all(place, 2)
-    if PartialState().is_main_process:  # what both print at once may share a line
+    if PartialState().is_main_process:  # simultaneous prints may share a line
         (place / FORWARDS).write_text(json.dumps(forwards))
     for name in RESUMED if kind == "fsdp2" else ():
         resume(place / f"{name}, again", *RUNS[name])

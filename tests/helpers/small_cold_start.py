@@ -1,4 +1,4 @@
-"""A cold start that takes a moment: model, arguments, examples and trainer."""
+"""A small cold start: model, arguments, examples and trainer."""
 
 from transformers import TrainerCallback, TrainingArguments
 
@@ -20,7 +20,7 @@ def small_model():
 
 
 def arguments(folder, **changes):
-    """Six steps, a line each, a checkpoint after three, silent and on the CPU."""
+    """Six steps, a metric line per step, a checkpoint after three, silent, on CPU."""
     options = {
         "output_dir": str(folder / "scratch"),
         "use_cpu": True,
@@ -46,7 +46,7 @@ def recipe(rates="uniform", token_weights="none", exact_elbo=False, loss_norm="a
 
 
 def trainer(folder, *method, batch=4, accumulate=1, model=None, **options):
-    """method: as for recipe. options: the trainer's, and TrainingArguments."""
+    """method: as for recipe. options: of the trainer and of TrainingArguments."""
     fields = TrainingArguments.__dataclass_fields__
     named = {key: options.pop(key) for key in [*options] if key in fields and key != "seed"}
     args = arguments(

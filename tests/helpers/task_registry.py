@@ -1,4 +1,4 @@
-"""The registries of tasks, and the example task of docs/tasks.md."""
+"""Task registries, and the example task of docs/tasks.md."""
 
 import re
 from contextlib import contextmanager
@@ -13,7 +13,6 @@ EXAMPLE = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
 
 @contextmanager
 def restored_registries():
-    """Remove the tasks that the block adds."""
     kept = [(table, dict(table)) for table in (REWARDS, REGISTRY)]
     yield
     for table, content in kept:

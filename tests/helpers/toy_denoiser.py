@@ -1,4 +1,4 @@
-"""A denoiser of three tokens as a table: any function of the canvas."""
+"""A table denoiser of three tokens."""
 
 from itertools import product
 
@@ -8,7 +8,7 @@ V, MASK = 3, 3
 
 
 def table(length, seed=0):
-    """log p(token at i | what is visible): {canvas: (T, V)}."""
+    """log p(token at i | visible tokens): {canvas: (T, V)}."""
     generator = torch.Generator().manual_seed(seed)
     return {
         canvas: torch.randn(length, V, generator=generator, dtype=torch.float64).log_softmax(-1)
@@ -17,7 +17,7 @@ def table(length, seed=0):
 
 
 def view_log_probs(model, tokens, views):
-    """log p of the true tokens in each view: (N, D, T)."""
+    """log p of the true tokens per view: (N, D, T)."""
     rows = []
     for masked in views.masked.flatten(0, 1):
         canvas = tuple(MASK if hide else token for hide, token in zip(masked, tokens, strict=True))

@@ -1,4 +1,4 @@
-"""Random checkpoints in the published layouts, written without the package's writers."""
+"""Random checkpoints in the published layouts, independent of the package's writers."""
 
 import json
 
@@ -53,7 +53,6 @@ DREAM_CONFIG = {
 
 
 def llada_shapes(config):
-    """The table of the published layout, written out."""
     d, inner, rows = config["d_model"], config["mlp_hidden_size"], config["vocab_size"]
     top = "model.transformer."
     shapes = {f"{top}wte.weight": (rows, d), f"{top}ln_f.weight": (d,)}
@@ -79,7 +78,7 @@ def random_tensors(shapes, dtype=torch.float32, seed=0):
 
 
 def write_folder(folder, config, tensors, shards=3):
-    """An index and shards, the tensors dealt out so that no shard has a whole layer."""
+    """Write an index and shards; tensors are dealt so that no shard has a full layer."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
     if shards == 1:
@@ -118,7 +117,7 @@ UPSTREAM_TEMPLATE = (
 
 
 def with_tokenizer(folder, template=UPSTREAM_TEMPLATE):
-    """The tiny tokenizer in upstream's form: its own template, no mask token."""
+    """The tiny tokenizer in upstream's form: custom template, no mask token."""
     tokenizer = tiny_tokenizer()
     tokenizer.mask_token, tokenizer.chat_template = None, template
     tokenizer.save_pretrained(folder)
@@ -134,7 +133,7 @@ def llada_with_tokenizer(folder, **changes):
 
 
 def dream_with_tokenizer(folder):
-    """A Dream whose tokenizer names remote code; and the tokenizer's vocabulary."""
+    """A Dream checkpoint whose tokenizer references remote code, and its vocabulary."""
     dream_folder(folder, vocab_size=300, eot_token_id=3)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {letter: i for i, letter in enumerate([*alphabet, "ab"], 4)}

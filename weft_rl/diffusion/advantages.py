@@ -1,6 +1,4 @@
-"""Advantages of completions over others for the same prompt.
-
-N completions, the G of a prompt adjacent."""
+"""Group-relative advantages of N completions; the G completions of a prompt are adjacent."""
 
 from typing import Literal
 
@@ -8,17 +6,17 @@ import torch
 from torch import Tensor
 
 Baseline = Literal["mean", "leave_one_out", "z_score"]
-# TRL's value: a floor for the deviation of nearly equal rewards
+# TRL's value: floor of the standard deviation of nearly equal rewards
 _MIN_DEVIATION = 1e-4
 
 
 def group_advantages(rewards: Tensor, group: int, baseline: Baseline = "mean") -> Tensor:
-    """Rewards minus their group's baseline: (N,).
+    """Rewards minus the baseline of their group: (N,).
 
-    rewards: (N,), or already minus their group's mean. group: G >= 2. baseline: "mean" subtracts
-    the group's mean (d1); "leave_one_out" the mean of the others (coupled-GRPO, ESPO); "z_score"
-    also divides by the group's standard deviation (GRPO).
-    Raises ValueError if G does not divide N."""
+    rewards: (N,), raw or already centered per group. group: G >= 2. baseline: "mean" subtracts the
+    group mean (d1). "leave_one_out" subtracts the mean of the others (coupled-GRPO, ESPO).
+    "z_score" also divides by the group's standard deviation (GRPO). Raises ValueError if G does not
+    divide N."""
     centered = _grouped(rewards, group)
     centered = centered - centered.mean(1, keepdim=True)
     if baseline == "leave_one_out":
@@ -31,14 +29,14 @@ def group_advantages(rewards: Tensor, group: int, baseline: Baseline = "mean") -
 def wd1_weights(advantages: Tensor, group: int, temperature: float = 1.0) -> Tensor:
     """softmax(A / temperature) - softmax(-A / temperature) within each group: (N,).
 
-    Sums to 0 in a group, and is 0 where all are equal. wd1's code takes the softmax over the local
-    batch, which mixes prompts if a batch holds several. Source: wd1."""
+    Sums to 0 per group; 0 for equal advantages. wd1's code takes the softmax over the local batch,
+    which mixes the prompts of a batch. Source: wd1."""
     scaled = _grouped(advantages, group) / temperature
     return (scaled.softmax(1) - (-scaled).softmax(1)).flatten()
 
 
 def equal_groups(rewards: Tensor, group: int) -> Tensor:
-    """Whether all rewards of a group are equal, so that it has no gradient: (N / G,) bool."""
+    """Whether all rewards of a group are equal, which gives a zero gradient: (N / G,) bool."""
     grouped = _grouped(rewards, group)
     return torch.isclose(grouped, grouped[:, :1]).all(1)
 

@@ -1,13 +1,12 @@
 """The exact ELBO under unequal masking rates, with bounded weights.
 
-The ELBO integrates each token's cross-entropy over its own masking probability t_i. One uniform
-time t for all tokens with weight dt_i/dt is unbiased, but the weight of a token below half the mean
-rate has infinite variance, and a margin at t = 1 loses most of a slow token's share: half of it at
-t <= 0.999 for a tenth of the mean rate. Here t comes from one answer token, drawn evenly, whose own
-t_i is uniform. The weights that keep the ELBO are then dt_i/dt over the mean of all dt_j/dt, and
-none exceeds the number of tokens.
+The ELBO integrates each token's cross-entropy over its masking probability t_i. With one uniform t
+for all tokens, the weight dt_i/dt has infinite variance below half the mean rate. A margin at t = 1
+truncates slow tokens: at a tenth of the mean rate, t <= 0.999 drops half of the integral. Instead,
+the t_i of one uniformly drawn answer token is uniform. The weight dt_i/dt over the mean of all
+dt_j/dt keeps the ELBO and is at most the number of tokens.
 
-log_survival = -log(1 - t) is t without its rounding near 1: slow tokens need 100 and more."""
+log_survival = -log(1 - t) avoids the rounding of t near 1: slow tokens need values above 100."""
 
 from collections.abc import Sequence
 
@@ -21,8 +20,7 @@ def survival_mask_probability(log_survival: Tensor, beta: Tensor, beta_ref: Tens
     """Probability that each token is masked: 1 - exp(-beta / beta_ref * log_survival).
 
     log_survival: (B, 1) >= 0, -log(1 - t). beta: (B, L) >= 0, any unit. beta_ref: (B, 1) > 0, same
-    unit. Returns (B, L) in [0, 1]. Raises ValueError if the shapes do not match.
-    Source: WeFT Eq. 21."""
+    unit. Returns (B, L) in [0, 1]. Raises ValueError for mismatched shapes. Source: WeFT Eq. 21."""
     require_shape("log_survival", log_survival, (len(beta), 1))
     require_shape("beta_ref", beta_ref, (len(beta), 1))
     # expm1: in float32 1 - exp(-1e-8) is 0, and the loss divides by it
@@ -36,11 +34,11 @@ def token_log_survival(
     answer: Tensor,
     generators: Sequence[torch.Generator],
 ) -> Tensor:
-    """-log(1 - t) of each row at which one answer token, drawn evenly, has mask `probability`.
+    """-log(1 - t) of each row at which a uniformly drawn answer token k has mask `probability`.
 
-    -log(1 - probability) beta_ref / beta_k for token k. probability: (B, 1) in (0, 1), uniform.
-    beta: (B, L) > 0 in the answer. beta_ref: (B, 1). answer: (B, L) bool, not empty. One generator
-    a row. Returns (B, 1). Raises ValueError if the shapes do not match."""
+    Computes -log(1 - probability) beta_ref / beta_k. probability: (B, 1) in (0, 1), uniform. beta:
+    (B, L) > 0 in the answer. beta_ref: (B, 1). answer: (B, L) bool, not empty. generators: one per
+    row. Returns (B, 1). Raises ValueError for mismatched shapes."""
     require_shape("probability", probability, (len(beta), 1))
     require_shape("answer", answer, beta.shape)
     ratio = rate_ratio(beta, beta_ref)
@@ -52,12 +50,12 @@ def token_log_survival(
 
 
 def elbo_weights(log_survival: Tensor, beta: Tensor, beta_ref: Tensor, answer: Tensor) -> Tensor:
-    """Weight of each token's loss for a draw of token_log_survival: slope_i / mean_j slope_j.
+    """Loss weight of each token for a draw of token_log_survival: slope_i / mean_j slope_j.
 
     slope_i = dt_i/dt = r_i exp(-r_i log_survival) up to a common factor, r = beta / beta_ref.
-    Shapes as above. Returns (B, L) >= 0 that sums to the number of answer tokens; 0 outside the
-    answer; 1 for equal rates. As token_weight with normalizer "none" the expected loss is the
-    negative ELBO. Raises ValueError if the shapes do not match."""
+    Shapes as above. Returns (B, L) >= 0, which sums to the number of answer tokens; 0 outside the
+    answer, 1 for equal rates. Used as token_weight with normalizer "none", the expected loss is the
+    negative ELBO. Raises ValueError for mismatched shapes."""
     require_shape("log_survival", log_survival, (len(beta), 1))
     require_shape("answer", answer, beta.shape)
     ratio = rate_ratio(beta, beta_ref)
@@ -67,6 +65,6 @@ def elbo_weights(log_survival: Tensor, beta: Tensor, beta_ref: Tensor, answer: T
 
 
 def rate_ratio(beta: Tensor, beta_ref: Tensor) -> Tensor:
-    """(B, L) beta / beta_ref, finite: an overflow times a log that rounds to 0 would be NaN."""
+    """(B, L) beta / beta_ref, clamped to finite: inf times a log that rounds to 0 would be NaN."""
     ratio = widen(beta) / widen(beta_ref)
     return ratio.clamp(max=torch.finfo(ratio.dtype).max)

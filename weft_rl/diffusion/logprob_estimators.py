@@ -1,9 +1,8 @@
-"""Masked views of a completion, from which its log-probability is estimated.
+"""Log-probability estimators: masked views of a completion and their weights.
 
-A masked diffusion model gives the log-probabilities of masked tokens only, so the log-probability
-of a completion is estimated from D views, each with some tokens masked. `token_estimate` sums the
-weighted log-probabilities. Tokens after the end are masked, since the sampler does not wait for
-them; `trace` shows there what the sampler had filled in. rl_methods.ESTIMATORS lists them all.
+A masked diffusion model predicts masked tokens only, so D views estimate the log-probability of a
+completion; `token_estimate` sums their weighted log-probabilities. Tokens after the end are masked,
+as the sampler sees them; `trace` shows the sampler's tokens there.
 
 N completions, D views of each, T tokens."""
 
@@ -18,8 +17,8 @@ from weft_rl.diffusion.tensor_checks import require_everywhere, require_shape
 
 # unmask_step of a token that the sampler never unmasked
 NEVER = torch.iinfo(torch.long).max
-# Mask ratios: far enough from 0 and 1 for weights of at most 5 (coupled), and for masked and
-# visible tokens in each view (random masks). Sources: coupled-GRPO's and UniGRPO's ranges.
+# Mask ratios: weights of at most 5 (coupled); masked and visible tokens in each view (random
+# masks). Sources: the ranges of coupled-GRPO and UniGRPO.
 _COUPLED_RATIOS = (0.2, 0.8)
 _RANDOM_RATIOS = (0.1, 0.9)
 
@@ -29,44 +28,43 @@ class MaskedViews:
     """D masked views of each completion."""
 
     masked: Tensor  # (N, D, T) bool
-    weight: Tensor  # (N, D, T) float32, of a token's log-probability; 0 where it is visible
-    bound_mask: Tensor | None = None  # (N, T) bool, tokens that a bound is on; None: no bound
+    weight: Tensor  # (N, D, T) float32, log-probability weight; 0 for visible tokens
+    bound_mask: Tensor | None = None  # (N, T) bool, tokens of the bound; None: no bound
 
     @property
     def loss_mask(self) -> Tensor:
-        """Tokens that a completion's estimate counts: (N, T) bool.
+        """Tokens in a completion's estimate: (N, T) bool.
 
-        Those that some view estimates; all tokens of a bound, whose weights make up for tokens that
-        no view masks. SPG's upper bound has its weights inside a logarithm and corrects itself."""
+        All tokens for a bound: its weights compensate for tokens that no view masks. Otherwise the
+        tokens that some view masks. SPG's upper bound weights inside a logarithm and corrects
+        itself."""
         return (self.weight > 0).any(1) if self.bound_mask is None else self.bound_mask
 
     def first(self, count: int) -> "MaskedViews":
-        """The views of the first `count` tokens."""
+        """Return the views of the first `count` tokens."""
         bound_mask = None if self.bound_mask is None else self.bound_mask[..., :count]
         return MaskedViews(self.masked[..., :count], self.weight[..., :count], bound_mask)
 
 
 def token_estimate(log_p: Tensor, weight: Tensor) -> Tensor:
-    """Sum over views of weight * log p for each token: (N, C).
+    """Sum over views of weight * log p per token: (N, C).
 
-    log_p, weight: (N, D, C). Raises ValueError if the shapes do not match."""
+    log_p, weight: (N, D, C). Raises ValueError for mismatched shapes."""
     require_shape("weight", weight, log_p.shape)
     return torch.where(weight > 0, weight * log_p, 0.0).sum(1)
 
 
 def one_step(answer: Tensor) -> MaskedViews:
-    """One fully masked view: cheap, shared by all completions of a prompt, biased.
-
-    answer: (N, T) bool, the tokens up to the end. Source: d1, diffu-GRPO."""
+    """One fully masked view, biased. answer: (N, T) bool, up to the end. Source: d1, diffu-GRPO."""
     return MaskedViews(torch.ones_like(answer)[:, None], answer.float()[:, None])
 
 
 def coupled(answer: Tensor, generators: Sequence[torch.Generator]) -> MaskedViews:
     """Three views: fully masked, a random mask, and its complement.
 
-    A token's estimate is half of log p in the full mask plus half of log p / ratio in the view that
-    masks it, a weight of 3/2 on average, as published. answer: (N, T) bool. One generator a row.
-    Source: coupled-GRPO."""
+    A token's estimate is (log p under the full mask + log p / ratio in the view that masks it) / 2.
+    The mean weight is 3/2, as published. answer: (N, T) bool. generators: one per row. Source:
+    coupled-GRPO."""
     low, high = _COUPLED_RATIOS
     draw = _uniform(generators, 1 + answer.shape[1])
     ratio = low + (high - low) * draw[:, :1].to(answer.device)  # (N, 1)
@@ -79,8 +77,8 @@ def coupled(answer: Tensor, generators: Sequence[torch.Generator]) -> MaskedView
 def random_mask(answer: Tensor, generators: Sequence[torch.Generator], draws: int) -> MaskedViews:
     """Views at random mask ratios; a token's estimate is its mean over the views that mask it.
 
-    A token that no view masks is not in the loss. answer: (N, T) bool. One generator a row.
-    Source: UniGRPO."""
+    Tokens that no view masks are excluded from the loss. answer: (N, T) bool. generators: one per
+    row. Source: UniGRPO."""
     low, high = _RANDOM_RATIOS
     count = answer.shape[1]
     draw = _uniform(generators, draws * (1 + count)).to(answer.device).view(-1, draws, 1 + count)
@@ -98,15 +96,15 @@ def elbo(
     complement: bool = False,
     block_length: int | None = None,
 ) -> MaskedViews:
-    """Views whose weighted sum is the evidence lower bound on a completion's log-probability.
+    """Views whose weighted sum is the ELBO of a completion's log-probability.
 
-    answer: (N, T) bool, its tokens first. times: "random" masks l tokens, l uniform from 1 to the
-    length, with weight length / l: unbiased; "quadrature" masks each token with a ratio t that runs
-    over the `draws` Gauss-Legendre nodes: exact over t for up to 2 `draws` tokens. complement adds
-    the opposite mask of each draw: 2 `draws` views. block_length: bound of a block-wise sampler,
-    where a draw looks at one block, with earlier ones visible and later ones masked; None: one
-    block. Raises ValueError for an answer with gaps or without tokens. Sources: LLaDA's likelihood,
-    ESPO (complement), GDPO (quadrature), SPG (blocks)."""
+    answer: (N, T) bool, a prefix of each row. times: "random" masks l tokens, l uniform from 1 to
+    the length, with weight length / l: unbiased. "quadrature" masks each token with ratio t at the
+    `draws` Gauss-Legendre nodes: exact over t for up to 2 `draws` tokens. complement adds the
+    opposite mask of each draw: 2 `draws` views. block_length: bound of a block-wise sampler; each
+    draw masks within one block, with earlier blocks visible and later ones masked. None: one block.
+    Raises ValueError for an answer with gaps or without tokens. Sources: LLaDA's likelihood, ESPO
+    (complement), GDPO (quadrature), SPG (blocks)."""
     length = answer.sum(-1)
     prefix = torch.arange(answer.shape[1], device=answer.device) < length[:, None]
     require_everywhere("answer", (answer == prefix) & (length > 0)[:, None], "must be a prefix")
@@ -114,8 +112,7 @@ def elbo(
     draw = _uniform(generators, draws * (answer.shape[1] + 3)).to(answer.device)
     draw = draw.view(len(answer), draws, -1)
     blocks = (length + width - 1) // width  # (N,)
-    # one draw from each of `draws` equal parts of the blocks, in random order: each draw by itself
-    # is uniform, and together they are spread out
+    # stratified over the blocks, in random order: each draw is uniform by itself
     part = (draw[..., 0].argsort(-1) + draw[..., 1]) / draws
     block = (part * blocks[:, None]).long().minimum(blocks[:, None] - 1)  # (N, D)
     block_index = torch.arange(answer.shape[1], device=answer.device) // width
@@ -132,7 +129,7 @@ def _block_masks(
 ) -> list[tuple[Tensor, Tensor]]:
     """Mask (N, D, T) and weight (N, D) of a masked token, for each draw and its complement.
 
-    draw: (N, D, 1 + T) uniform. inside: (N, D, T) bool, the tokens of a draw's block."""
+    draw: (N, D, 1 + T) uniform. inside: (N, D, T) bool, tokens of a draw's block."""
     draws, size = draw.shape[1], inside.sum(-1)
     if times == "quadrature":
         t, share = (each.to(draw.device) for each in gauss_legendre(draws))
@@ -142,11 +139,11 @@ def _block_masks(
             (~mask, (share / (1 - t)).expand(size.shape)),
         ]
     else:
-        # with its complement a draw may mask nothing: the other then masks everything
+        # with a complement a draw may mask nothing: the complement then masks everything
         least = 0 if complement else 1
         choices = size + 1 - least
         count = least + (draw[..., 0] * choices).long().minimum(choices - 1)
-        # the tokens of the block with the smallest draws
+        # mask the tokens of the block with the smallest draws
         rank = draw[..., 1:].masked_fill(~inside, 2).argsort(-1).argsort(-1)
         mask = rank < count[..., None]
         pairs = [(mask, choices / count.clamp(min=1) / draws)]
@@ -157,18 +154,18 @@ def _block_masks(
 def trace(answer: Tensor, unmask_step: Tensor, slices: int) -> MaskedViews:
     """Views along the sampler's steps: each shows the canvas before a slice of the steps.
 
-    answer: (N, T) bool. unmask_step: (N, T) long, the step that unmasked each token, NEVER for one
-    that stayed masked. A row's steps are cut into `slices`, or into as many as it has. With one
-    step a slice the sum over tokens is the log-probability of the sampled tokens. It is that of the
-    whole trajectory, up to a constant, with sampler.remasking=random and nothing filled in after
-    the end; where confidence chooses the positions, they depend on the tokens and count as well.
-    Raises ValueError for an answer token without a step. Source: TraceRL."""
+    answer: (N, T) bool. unmask_step: (N, T) long, the step that unmasked each token; NEVER if none
+    did. A row's steps are cut into at most `slices`. With one step per slice, the sum over tokens
+    is the log-probability of the sampled tokens. With sampler.remasking=random and no tokens after
+    the end, it equals that of the trajectory up to a constant. With confidence remasking, the
+    positions also depend on the tokens. Raises ValueError for an answer token without a step.
+    Source: TraceRL."""
     require_shape("unmask_step", unmask_step, answer.shape)
     unmasked = unmask_step < NEVER
     require_everywhere("unmask_step", unmasked | ~answer, "a token of the answer has no step")
     steps = unmask_step.where(unmasked, -1).amax(-1, keepdim=True) + 1  # (N, 1)
     count = min(slices, int(steps.max()))
-    # a row with fewer steps has empty slices, whose views repeat the next one's
+    # a row with fewer steps has empty slices that repeat the next view
     bounds = torch.arange(count + 1, device=answer.device) * steps // count  # (N, D + 1)
     step, begin, end = unmask_step[:, None], bounds[:, :-1, None], bounds[:, 1:, None]
     weight = (step >= begin) & (step < end) & answer[:, None]
@@ -176,9 +173,7 @@ def trace(answer: Tensor, unmask_step: Tensor, slices: int) -> MaskedViews:
 
 
 def gauss_legendre(count: int) -> tuple[Tensor, Tensor]:
-    """Nodes in (0, 1) and weights, exact below degree 2 count: two (count,) float32.
-
-    Source: Golub and Welsch, the eigenvalues of the Legendre polynomials' Jacobi matrix."""
+    """Gauss-Legendre nodes in (0, 1) and weights by Golub and Welsch: two (count,) float32."""
     k = torch.arange(1, count, dtype=torch.float64)
     off_diagonal = k / (4 * k**2 - 1).sqrt()
     nodes, vectors = torch.linalg.eigh(torch.diag(off_diagonal, 1) + torch.diag(off_diagonal, -1))
@@ -186,5 +181,4 @@ def gauss_legendre(count: int) -> tuple[Tensor, Tensor]:
 
 
 def _uniform(generators: Sequence[torch.Generator], count: int) -> Tensor:
-    """Draws of each row from its own generator: (N, count) in [0, 1)."""
     return torch.stack([torch.rand(count, generator=generator) for generator in generators])

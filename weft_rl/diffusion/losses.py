@@ -1,4 +1,4 @@
-"""The weighted cross-entropy of masked tokens."""
+"""Weighted cross-entropy of masked tokens."""
 
 from typing import get_args
 
@@ -22,12 +22,11 @@ def denoising_loss(
     """Mean over sequences of sum over masked i of weight_i / probability_i * (-log p(x0_i)).
 
     logits: (B, L, V). x0: (B, L) long. masked: (B, L) bool. probability: (B, L), > 0 where masked.
-    answer: (B, L) bool. token_weight: (B, L), or None for 1. normalizer: divides each sequence's
-    sum by its answer length ("answer", LLaDA's), by its number of masked tokens ("masked", as
-    printed in WeFT's Algorithm 1) or by 1 ("none", the ELBO itself). Returns a scalar, float64 for
-    float64 logits, else float32; a sequence without masked tokens adds 0.
-    Raises ValueError for an unknown normalizer and for shapes that do not match.
-    Source: WeFT Eq. 10 and Algorithm 1, with its indicator read as "is masked"."""
+    answer: (B, L) bool. token_weight: (B, L), or None for 1. normalizer: divisor of each sequence's
+    sum: answer length ("answer", LLaDA), number of masked tokens ("masked", as printed in WeFT's
+    Algorithm 1) or 1 ("none", the ELBO). Returns a float32 scalar, float64 for float64 logits.
+    Sequences without masked tokens add 0. Raises ValueError for an unknown normalizer or mismatched
+    shapes. Source: WeFT Eq. 10 and Algorithm 1, reading its indicator as "is masked"."""
     require_shape("logits", logits, (*x0.shape, logits.shape[-1]))
     nll = F.cross_entropy(widen(logits).flatten(0, 1), x0.flatten(), reduction="none")
     nll = nll.view(x0.shape)
@@ -42,14 +41,12 @@ def sequence_losses(
     token_weight: Tensor | None = None,
     normalizer: LossNorm = "answer",
 ) -> Tensor:
-    """Each sequence's part of denoising_loss: (B,).
-
-    nll: (B, L), -log p(x0_i) where masked, anything finite elsewhere. The rest as there."""
+    """denoising_loss of each sequence: (B,). nll: (B, L), finite, -log p(x0_i) where masked."""
     for name, value in (("masked", masked), ("probability", probability), ("answer", answer)):
         require_shape(name, value, nll.shape)
     if normalizer not in get_args(LossNorm):
         raise ValueError(f"normalizer={normalizer!r}: one of {', '.join(get_args(LossNorm))}")
-    # the inner where keeps 1 / 0 of unmasked tokens out of the graph: 0 * inf would be NaN
+    # keep 1 / 0 of unmasked tokens out of the graph: 0 * inf would be NaN
     weight = 1 / torch.where(masked, widen(probability), 1.0)
     if token_weight is not None:
         require_shape("token_weight", token_weight, nll.shape)

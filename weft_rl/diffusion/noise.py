@@ -8,47 +8,45 @@ from torch import Tensor
 from weft_rl.diffusion.exact_elbo import survival_mask_probability
 from weft_rl.diffusion.tensor_checks import require_shape, widen
 
-# t stays this far from 0, where the loss divides by 0, and from 1, where the slope is 0 or infinite
+# distance of t from 0, where the loss divides by 0, and from 1, where the slope is 0 or infinite
 TIME_MARGIN = 1e-3
 
 
 def mask_probability(t: Tensor, beta: Tensor, beta_ref: Tensor) -> Tensor:
     """Probability that each token is masked at time t: 1 - (1 - t)^(beta / beta_ref).
 
-    t: (B, 1) in (0, 1). beta: (B, L) >= 0, any unit. beta_ref: (B, 1) > 0, same unit. Returns
-    (B, L) in [0, 1], 1 only by rounding; float64 if an argument is, else float32.
-    Raises ValueError if the shapes do not match. Source: WeFT Eq. 21."""
+    t: (B, 1) in (0, 1). beta: (B, L) >= 0, any unit. beta_ref: (B, 1) > 0, same unit. Returns (B,
+    L) in [0, 1], float64 if an argument is, else float32. Raises ValueError for mismatched shapes.
+    Source: WeFT Eq. 21."""
     require_shape("t", t, (len(beta), 1))
     # log1p: in float32 1 - t is 1 at t = 1e-8
     return survival_mask_probability(-torch.log1p(-widen(t)), beta, beta_ref)
 
 
 def sample_time(generators: Sequence[torch.Generator]) -> Tensor:
-    """A uniform time for each sequence from its own generator: (B, 1) in [margin, 1 - margin]."""
+    """Uniform time per sequence from its generator: (B, 1) in [margin, 1 - margin]."""
     return _within_margin(torch.cat([torch.rand(1, generator=each) for each in generators]))
 
 
 def stratified_times(count: int, generator: torch.Generator) -> Tensor:
-    """Times of a batch, one from each of `count` equal strata of (0, 1), in random order.
+    """Batch times, one from each of `count` equal strata of (0, 1), in random order.
 
-    Each time by itself is uniform, but their mean of a smooth function has a variance of order
+    Each time is marginally uniform. The variance of the mean of a smooth function is of order
     1/count^3 instead of 1/count. Returns (count, 1) float32 in [margin, 1 - margin]."""
     part = torch.randperm(count, generator=generator)
     return _within_margin((part + torch.rand(count, generator=generator)) / count)
 
 
 def antithetic_times(count: int, generator: torch.Generator) -> Tensor:
-    """Times of a batch in adjacent pairs t, 1 - t; an odd last row has no partner.
+    """Batch times in adjacent pairs t, 1 - t; an odd last row has no partner.
 
-    Each time by itself is uniform. A pair's mean of a monotone function has a lower variance than
-    that of two draws; of a function symmetric around 1/2 it has twice the variance. Returns
-    (count, 1) float32 in [margin, 1 - margin]."""
+    Each time is marginally uniform. Pairs lower the variance for monotone functions and double it
+    for functions symmetric around 1/2. Returns (count, 1) float32 in [margin, 1 - margin]."""
     t = torch.rand((count + 1) // 2, generator=generator)
     return _within_margin(torch.stack([t, 1 - t], dim=1).flatten()[:count])
 
 
 def _within_margin(uniform: Tensor) -> Tensor:
-    """(B,) in [0, 1] -> (B, 1) in [margin, 1 - margin]."""
     return TIME_MARGIN + (1 - 2 * TIME_MARGIN) * uniform[:, None]
 
 
@@ -62,9 +60,9 @@ def mask_tokens(
     """Replace each maskable token by the mask token with its probability, independently.
 
     x0: (B, L) long. probability: (B, L) in [0, 1]. maskable: (B, L) bool. generator: one for the
-    batch, or one for each row, which makes a row's draws independent of other rows and of padding:
-    they are made for its maskable tokens only, in order. Returns xt (B, L) long and masked (B, L)
-    bool. Raises ValueError if the shapes do not match."""
+    batch or one per row. Per-row generators draw for maskable tokens only, so a row's mask does not
+    depend on other rows or padding. Returns xt (B, L) long and masked (B, L) bool. Raises
+    ValueError for mismatched shapes."""
     require_shape("probability", probability, x0.shape)
     require_shape("maskable", maskable, x0.shape)
     if isinstance(generator, torch.Generator):

@@ -1,4 +1,4 @@
-"""Token masking rates beta: how fast each answer token is noised."""
+"""Token masking rates beta: how fast each answer token is masked."""
 
 from collections.abc import Iterator
 from typing import get_args
@@ -9,13 +9,13 @@ from torch import Tensor
 from weft_rl.diffusion.recipes import RATE_STATISTIC, RateKind, Statistic
 from weft_rl.diffusion.tensor_checks import NonFiniteError, require_everywhere, require_shape, widen
 
-# Floor of a rate, as a share of the sequence's mean. Below it a token's masking probability
-# underflows and its weight explodes: at 1/100 and t = 0.001 the weight is already 100,000.
+# Floor of a rate relative to the sequence mean. Below it the masking probability underflows and the
+# weight explodes: at 1/100 and t = 0.001 the weight is already 100,000.
 _FLOOR = 0.01
 
-# Logits reduced at a time; a 4,096-token sequence of LLaDA would need 2 GB more. On a CPU 2 MiB in
-# float32, which stay in the cache (a fifth faster than 16 MiB); on a GPU 64 MiB, 132 rows of
-# 126,464: with fewer it waits for launches.
+# Logits reduced at a time; all logits of a 4,096-token LLaDA sequence take 2 GB. CPU: 2 MiB in
+# float32 fit the cache (20% faster than 16 MiB). GPU: 64 MiB, 132 rows of 126,464; smaller chunks
+# are launch-bound.
 _CPU_CHUNK, _CHUNK = 2**19, 2**24
 
 
@@ -23,16 +23,16 @@ _CPU_CHUNK, _CHUNK = 2**19, 2**24
 def token_entropy(logits: Tensor) -> Tensor:
     """Entropy -sum_v p_v log p_v of each prediction in nats: (..., V) -> (...), without gradient.
 
-    float64 for float64 logits, else float32; never a float32 copy of all logits. A logit of -inf is
-    a token of probability 0. Raises NonFiniteError with the index for logits with NaN or +inf, or
-    only -inf. Source: WeFT Eq. 12."""
+    float64 for float64 logits, else float32, reduced in chunks. A logit of -inf is a token of
+    probability 0. Raises NonFiniteError with the index for NaN, +inf or only -inf logits. Source:
+    WeFT Eq. 12."""
     entropy = widen(logits.new_empty(logits.shape[:-1]))
     for rows, out in _row_chunks(logits, entropy):
         log_p = widen(rows).log_softmax(-1)
         # a token of probability 0 adds 0, not 0 * -inf
         torch.sum(log_p.exp().mul_(log_p.nan_to_num_(neginf=0.0)), -1, out=out)
     _require_distributions(entropy)
-    # where a backend's log_softmax rounds above 0 the sum is -1e-8, whose root is NaN
+    # some backends round log_softmax above 0: the sum is -1e-8, whose root is NaN
     return entropy.neg_().clamp_(min=0)
 
 
@@ -50,7 +50,7 @@ def token_nll(logits: Tensor, x0: Tensor) -> Tensor:
 
 
 def _row_chunks(logits: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """A few rows of logits (..., V) and of `others` (...) at a time: views, no copies."""
+    """Yield views of a few rows of logits (..., V) and of `others` (...) at a time."""
     if logits.dim() == 1:
         yield from _row_chunks(logits[None], *(part[None] for part in others))
     elif logits.dim() > 2:
@@ -63,7 +63,7 @@ def _row_chunks(logits: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]
 
 
 def _require_distributions(reduced: Tensor) -> None:
-    # log_softmax spreads one bad logit over its row, so its reduction shows it
+    # log_softmax spreads one bad logit over its row, so the reduction shows it
     rule = "NaN or +inf among them, or nothing but -inf"
     require_everywhere("logits", ~reduced.isnan(), rule, NonFiniteError)
 
@@ -71,12 +71,12 @@ def _require_distributions(reduced: Tensor) -> None:
 def token_rates(kind: RateKind, logits: Tensor, x0: Tensor, answer: Tensor) -> Tensor:
     """Masking rate of each answer token from a prediction with the full answer masked.
 
-    kind: "uniform" 1; "sqrt_entropy" root of the entropy in nats (WeFT); "entropy" the entropy
-    (WeFT, Table 5); "nll" -log p(x0_i) (WeFT Eq. 14). logits: (B, L, V). x0: (B, L) long. answer:
-    (B, L) bool. Returns (B, L) >= 0, 0 outside the answer, without gradient; float64 for float64
-    logits, else float32. As token_weight of a uniformly masked loss "sqrt_entropy" is WeFT (SW),
-    Eq. 15-16. Raises ValueError for an unknown kind and for shapes that do not match, and
-    NonFiniteError with row and position for non-finite logits, which "uniform" does not read."""
+    kind: "uniform" 1; "sqrt_entropy" root of the entropy in nats (WeFT); "entropy" (WeFT, Table 5);
+    "nll" -log p(x0_i) (WeFT Eq. 14). logits: (B, L, V). x0: (B, L) long. answer: (B, L) bool.
+    Returns (B, L) >= 0, 0 outside the answer, without gradient; float64 for float64 logits, else
+    float32. As token_weight of a uniformly masked loss, "sqrt_entropy" is WeFT (SW), Eq. 15-16.
+    Raises ValueError for an unknown kind or mismatched shapes. Raises NonFiniteError with row and
+    position for non-finite logits, which "uniform" does not read."""
     require_shape("logits", logits, (*x0.shape, logits.shape[-1]))
     require_shape("answer", answer, x0.shape)
     if kind not in get_args(RateKind):
@@ -95,27 +95,25 @@ def token_statistic(statistic: Statistic, logits: Tensor, x0: Tensor) -> Tensor:
 
 
 def rates_of(kind: RateKind, values: Tensor) -> Tensor:
-    """Masking rates from the kind's statistic, of any shape; 1 for "uniform", which has none."""
+    """Masking rates from the kind's statistic, of any shape; 1 for "uniform"."""
     if kind == "uniform":
         return torch.ones_like(values)
     return values.sqrt() if kind == "sqrt_entropy" else values
 
 
 def mean_rate(beta: Tensor, answer: Tensor) -> Tensor:
-    """beta_ref, the mean rate over each sequence's answer: (B, L), (B, L) bool -> (B, 1).
-
-    0 for an empty answer. Source: WeFT, Section 4."""
+    """Mean rate beta_ref of each answer, 0 if empty: (B, L), (B, L) -> (B, 1). WeFT, Section 4."""
     require_shape("answer", answer, beta.shape)
     count = answer.sum(-1, keepdim=True).clamp(min=1)
     return torch.where(answer, beta, 0.0).sum(-1, keepdim=True) / count
 
 
 def usable_rates(beta: Tensor, answer: Tensor) -> Tensor:
-    """The rates with a floor at 1/100 of the answer's mean: (B, L), (B, L) bool -> (B, L).
+    """Rates with a floor at 1/100 of the answer's mean: (B, L), (B, L) bool -> (B, L).
 
-    Below the floor 1 / t_i would explode. A sequence whose rates are all 0 gets uniform ones.
-    Outside the answer the rate is 0. Raises NonFiniteError with row and position for an answer
-    token's rate that is NaN, infinite (the nll of an impossible token) or negative."""
+    Below the floor 1 / t_i explodes. All-zero rates become uniform; rates outside the answer are 0.
+    Raises NonFiniteError with row and position for a NaN, infinite (nll of an impossible token) or
+    negative rate in the answer."""
     require_shape("answer", answer, beta.shape)
     good = ~answer | ((beta >= 0) & beta.isfinite())
     require_everywhere("beta", good, "a rate must be finite and >= 0", NonFiniteError)

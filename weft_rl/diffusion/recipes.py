@@ -1,6 +1,4 @@
-"""The cold starts: one record each, read by options, help, reports, planner, trainer and tests.
-
-Free of torch, which options and help must not wait for."""
+"""Cold-start recipes, one record each; imports no torch, so that options and help load quickly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,11 +6,11 @@ from typing import Literal
 
 # Masking rate of an answer token; see rates.token_rates.
 RateKind = Literal["uniform", "sqrt_entropy", "entropy", "nll"]
-# Weight of a masked token's loss; see token_weights.
+# Loss weight of a masked token; see token_weights.
 WeightKind = Literal["none", "sqrt_entropy", "dream", "own_probability", "excess_loss"]
-# What a sequence's loss is divided by: its answer length, its number of masked tokens, or 1.
+# Divisor of a sequence's loss: answer length, number of masked tokens, or 1.
 LossNorm = Literal["answer", "masked", "none"]
-# Statistic of the fully masked answer's prediction that the rates of a kind are computed from.
+# Statistic of the fully masked prediction that determines the rates.
 Statistic = Literal["entropy", "nll"]
 RATE_STATISTIC: Mapping[RateKind, Statistic | None] = {
     "uniform": None,
@@ -30,10 +28,10 @@ _RATE_WORDS: Mapping[RateKind, str] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a cold start minimizes.
+    """Objective of a cold start.
 
-    name: its stage; label: in reports; weight: of a masked token's loss, in words. loss_norm and
-    exact_elbo: fixed by the recipe, or None for the options' values."""
+    name: its stage. label: name in reports. weight: description of the loss weight. loss_norm,
+    exact_elbo: fixed by the recipe; None: taken from the options."""
 
     name: str
     label: str
@@ -46,27 +44,27 @@ class Recipe:
 
     @property
     def statistic(self) -> Statistic | None:
-        """What the pass without gradient computes for each answer token; None: no such pass."""
+        """Statistic computed per answer token by the entropy pass; None: no entropy pass."""
         weighs = self.token_weights == "sqrt_entropy"
         return RATE_STATISTIC[self.rates] or ("entropy" if weighs else None)
 
     @property
     def needs_entropy(self) -> bool:
-        """Whether a step has a forward pass of the fully masked answer without gradient."""
+        """Whether a step runs a no-grad forward pass with the answer fully masked."""
         return self.statistic is not None
 
     @property
     def needs_reference(self) -> bool:
-        """Whether a step compares the loss with that of a reference model."""
+        """Whether the loss uses a reference model."""
         return self.token_weights == "excess_loss"
 
     @property
     def rate_words(self) -> str:
-        """The masking rate in words."""
+        """Description of the masking rate."""
         return _RATE_WORDS[self.rates]
 
     def resolved(self, loss_norm: LossNorm, exact_elbo: bool) -> "Recipe":
-        """The recipe with the options' values where it leaves them open."""
+        """Return the recipe with unset fields filled from the options."""
         return replace(
             self,
             loss_norm=self.loss_norm or loss_norm,

@@ -1,28 +1,28 @@
-"""The RL losses and log-probability estimators: one record each, and which pairs are valid.
+"""RL losses, log-probability estimators and their valid combinations.
 
-Options, planner, trainer and tests read these tables. Free of torch, which help must not wait for.
-A loss's formula is in policy_losses, an estimator's in logprob_estimators."""
+Formulas are in policy_losses and logprob_estimators. Does not import torch: help must load
+quickly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-# How losses per token become one number; see policy_losses.aggregate.
+# Aggregation of token losses; see policy_losses.aggregate.
 RLNorm = Literal["bnpo", "grpo", "dr_grpo", "dapo", "group"]
 LossFormula = Literal["ppo_clip", "sequence_clip", "reinforce", "spg"]
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """How a completion's log-probability is estimated from masked views of it."""
+    """Estimator of a completion's log-probability from masked views."""
 
     formula: str
     source: str
-    # estimates an evidence lower bound: single tokens have no probability of their own
+    # estimates an ELBO: single tokens have no probability
     is_bound: bool = False
-    # its first view hides the whole completion, so a group with shared masks has it in common
+    # the first view is fully masked, so a group with shared masks shares it
     shared_view: bool = False
-    options: tuple[str, ...] = ()  # the options of rl.masks that it has
+    options: tuple[str, ...] = ()  # supported options of rl.masks
 
 
 ESTIMATORS: Mapping[str, Estimator] = {
@@ -62,17 +62,17 @@ class RLLoss:
     normalizer: RLNorm
     source: str
     estimators: tuple[str, ...] = tuple(ESTIMATORS)
-    # what to use instead of a pair that is not valid
+    # alternatives to an invalid combination
     fix: str = ""
 
     @property
     def has_ratio(self) -> bool:
-        """Whether it needs the log-probabilities of the policy that sampled."""
+        """Whether the loss needs the log-probabilities of the sampling policy."""
         return self.formula in ("ppo_clip", "sequence_clip")
 
     @property
     def per_token(self) -> bool:
-        """Whether single tokens have a loss, so that some of them can be selected."""
+        """Whether the loss is per token, so that tokens can be selected."""
         return self.formula == "ppo_clip"
 
 
@@ -96,7 +96,7 @@ RL_LOSSES: Mapping[str, RLLoss] = {
 }
 PER_TOKEN_LOSSES = tuple(name for name, loss in RL_LOSSES.items() if loss.per_token)
 
-# The names as types of options; type checkers take no expression for a Literal.
+# Option types; type checkers do not accept an expression in Literal.
 if TYPE_CHECKING:
     EstimatorName = LossName = str
 else:
@@ -104,7 +104,7 @@ else:
 
 
 def views_of(estimator: str, draws: int, complement: bool, steps: int) -> int:
-    """Masked views of a completion, each one row of a forward pass. steps: the sampler's."""
+    """Masked views per completion, each a row of a forward pass. steps: of the sampler."""
     match estimator:
         case "one_step":
             return 1

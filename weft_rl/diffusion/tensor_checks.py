@@ -1,4 +1,4 @@
-"""Checks for the first lines of a formula, and the dtype that sums are made in."""
+"""Input checks and accumulation dtype of the formulas."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,11 @@ from torch import Tensor
 
 
 class NonFiniteError(ValueError):
-    """NaN, infinity, or a negative rate, from which no loss can be computed."""
+    """A NaN, infinite or negative value that makes the loss undefined."""
 
 
 def require_shape(name: str, value: Tensor, shape: Sequence[int]) -> None:
-    """Raise ValueError unless `value` has exactly this shape.
-
-    (B,) against (B, 1) would broadcast into a wrong number instead of an error."""
+    """Raise ValueError unless `value` has this shape; (B,) would broadcast against (B, 1)."""
     if tuple(value.shape) != tuple(shape):
         raise ValueError(f"{name} must have shape {tuple(shape)}, got {tuple(value.shape)}")
 
@@ -21,16 +19,12 @@ def require_shape(name: str, value: Tensor, shape: Sequence[int]) -> None:
 def require_everywhere(
     name: str, holds: Tensor, rule: str, error: type[ValueError] = ValueError
 ) -> None:
-    """Raise `error` with the index where `holds` (bool, any shape) is first False.
-
-    The first number of the index is the row."""
+    """Raise `error` with the index (row first) where `holds` (bool, any shape) is first False."""
     if not holds.all():
         index = (~holds).nonzero()[0].tolist()
         raise error(f"{name}{index}: {rule}")
 
 
 def widen(value: Tensor) -> Tensor:
-    """Return float64 as it is, anything narrower as float32.
-
-    A bfloat16 model's logits are too coarse to sum over a vocabulary."""
+    """Return float64 unchanged, else float32: bfloat16 is too coarse to sum over a vocabulary."""
     return value if value.dtype == torch.float64 else value.float()

@@ -1,4 +1,4 @@
-"""Selection of the tokens of a rollout that are trained on or held to the sampling policy."""
+"""Selection of rollout tokens for the loss or for the KL to the sampling policy."""
 
 from collections.abc import Callable
 from math import ceil
@@ -10,9 +10,7 @@ from weft_rl.diffusion.tensor_checks import require_shape
 
 
 def top_threshold(values: Tensor, share: float) -> Tensor:
-    """Value that a `share` of `values` (M,) reaches, at least one of them: ().
-
-    Infinite if there are none. Ties may select more."""
+    """Threshold of the top `share` of `values` (M,), at least one value; infinite if empty: ()."""
     if not len(values):
         return values.new_tensor(torch.inf)
     return values.topk(max(ceil(share * len(values)), 1)).values[-1]
@@ -21,8 +19,8 @@ def top_threshold(values: Tensor, share: float) -> Tensor:
 def covariances(log_p: Tensor, advantages: Tensor, mean_log_p: float, mean_a: float) -> Tensor:
     """(log p - mean log p) (A - mean A) of each token: (B, C).
 
-    log_p: (B, C). advantages: (B,). The means are over all tokens of the loss. Where it is large an
-    update lowers the policy's entropy most. Source: Clip-Cov and KL-Cov."""
+    log_p: (B, C). advantages: (B,). Means are over all loss tokens. An update lowers the entropy
+    most where it is large. Source: Clip-Cov and KL-Cov."""
     require_shape("advantages", advantages, (len(log_p),))
     return (log_p - mean_log_p) * (advantages[:, None] - mean_a)
 
@@ -32,7 +30,7 @@ def entropy_mask(
 ) -> Tensor:
     """The `share` of the rollout's tokens with the highest entropy: (N, C) bool.
 
-    entropy, loss_mask (bool): (N, C). gather: the values (M,) of all processes, so that the
+    entropy, loss_mask (bool): (N, C). gather: gathers values (M,) of all processes, so that the
     threshold does not depend on their number. Source: the 80/20 paper."""
     return loss_mask & (entropy >= top_threshold(gather(entropy[loss_mask]), share))
 
@@ -46,7 +44,7 @@ def kl_cov_mask(
 ) -> Tensor:
     """The `share` of the rollout's tokens with the highest covariance: (N, C) bool.
 
-    log_p, loss_mask (bool): (N, C), of the sampling policy. advantages: (N,). gather: as for
+    log_p (of the sampling policy), loss_mask (bool): (N, C). advantages: (N,). gather: as for
     entropy_mask. Source: KL-Cov."""
     mean_log_p = float(gather(log_p[loss_mask]).mean())
     mean_a = float(gather(advantages[:, None].expand_as(log_p)[loss_mask]).mean())

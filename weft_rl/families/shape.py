@@ -36,7 +36,7 @@ class ModelShape:
 
     @property
     def layer_params(self) -> int:
-        """Parameters of the layers' matrices, which quantization and adapters apply to."""
+        """Number of parameters in layer matrices, which quantization and adapters apply to."""
         return sum(rows * columns for _, rows, columns in self.matrices())
 
     @property
@@ -47,7 +47,7 @@ class ModelShape:
         return sum(self.lora.r * (rows + columns) for _, rows, columns in self.adapted())
 
     def matrices(self) -> list[tuple[str, int, int]]:
-        """Name, rows and columns of each matrix in the layers."""
+        """Name, rows and columns of each layer matrix."""
         found = []
         for spec in self.family.tensors(self.sizes):
             path, _, name = spec.upstream.removesuffix(".weight").rpartition(".")
@@ -104,12 +104,12 @@ class ModelShape:
         return saved / self.sizes.num_hidden_layers
 
     def activation_bytes(self, tokens: int) -> float:
-        """Bytes that a forward pass with gradient saves, without the head."""
+        """Bytes saved by a forward pass with gradient, without the head."""
         d, i = self.sizes.hidden_size, self.sizes.intermediate_size
         if not self.checkpointing:
             layers = self.sizes.num_hidden_layers * self.saved_per_layer()
             return tokens * (layers + 3 * self._width * d)
-        # the input of each layer, and one layer in its backward pass
+        # each layer's input, and the backward pass of one layer
         backward = self._width * (6 * i + 7 * d)
         backward += self._adapters_per_layer() if self.lora.r else 0
         return self.checkpoint_bytes(tokens) + tokens * backward

@@ -1,6 +1,4 @@
-"""Trainers: wiring between the mathematics, transformers and TRL.
-
-Imported lazily, since options and help must not wait for torch."""
+"""Trainers: wiring of the mathematics, transformers and TRL. Lazy, because torch loads slowly."""
 
 from importlib import import_module
 from typing import Any

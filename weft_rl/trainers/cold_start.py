@@ -1,6 +1,4 @@
-"""Supervised fine-tuning of a masked diffusion model on answers: SFT, WeFT and relatives.
-
-B batch, L sequence."""
+"""Supervised fine-tuning of masked diffusion models: SFT, WeFT, variants. B batch, L sequence."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -25,9 +23,9 @@ from weft_rl.seeding import seed_for
 from weft_rl.trainers.collator import IGNORED, AnswerCollator, count_sequences
 from weft_rl.trainers.entropy_pass import EntropyCache, entropy_pass
 
-# A forward pass' times: each by itself, one from each of B strata, or in pairs t, 1 - t.
+# Sampling of times in a batch: independent, one per stratum, or in pairs t, 1 - t.
 TimeSampling = Literal["independent", "stratified", "antithetic"]
-# Rho-1 trains on the tokens with the highest excess loss; its authors keep 60% of them.
+# Share of tokens of highest excess loss that the authors of Rho-1 keep.
 _SELECTED_SHARE = 0.6
 
 
@@ -36,8 +34,8 @@ def masked_nll(
 ) -> Tensor:
     """-log p(x0) of the masked tokens of xt, 0 elsewhere: (B, L) float32.
 
-    x0, xt, attention_mask: (B, L) long. masked: (B, L) bool. Only masked tokens have logits, a few
-    at a time: those of 4,096 tokens of LLaDA take 2 GB."""
+    x0, xt, attention_mask: (B, L) long. masked: (B, L) bool. Computes logits of masked tokens only,
+    in chunks: those of 4,096 LLaDA tokens take 2 GB."""
     targets = x0[masked]  # (M,)
 
     def token_nll(logits: Tensor, begin: int) -> Tensor:
@@ -54,15 +52,15 @@ def masked_nll(
 
 
 class ColdStartTrainer(Trainer):
-    """transformers' Trainer with the loss of a cold start; the formulas are in weft_rl.diffusion.
+    """transformers' Trainer with a cold-start loss; the formulas are in weft_rl.diffusion.
 
-    recipe: a Recipe or the name of one; loss_norm and exact_elbo default to "answer" and False.
-    seed: of masks and times, which depend on (seed, epoch, example) only; None: args.seed.
-    t_sampling: of a forward pass' times. refresh_epochs: epochs between two entropy passes over an
-    example. entropy_dropout, entropy_bf16: how that pass runs. reference: rho1's model.
-    data_collator: an AnswerCollator; None: one with the model's pad token."""
+    recipe: a Recipe or its name; loss_norm and exact_elbo default to "answer" and False. seed: of
+    masks and times, which depend only on (seed, epoch, example); None: args.seed. t_sampling:
+    sampling of a batch's times. refresh_epochs: epochs between entropy passes over an example.
+    entropy_dropout, entropy_bf16: dropout and bfloat16 in the entropy pass. reference: rho1's
+    reference model. data_collator: an AnswerCollator; None: one with the model's pad token."""
 
-    # the loss of a micro-batch is its share of the step's: the Trainer only adds them up
+    # micro-batch losses are shares of the step's loss: the Trainer only sums them
     loss_is_scaled_for_ga = True
     data_collator: AnswerCollator
 
@@ -91,39 +89,39 @@ class ColdStartTrainer(Trainer):
         self.reference = None if reference is None else reference.to(self.args.device).eval()
         self.add_callback(SetEpoch(self.data_collator))
 
-    def compute_loss(  # ty: ignore[incompatible-method-override] - never asked for outputs here
+    def compute_loss(  # ty: ignore[incompatible-method-override] - outputs are never requested
         self,
         model: PreTrainedModel,
         inputs: dict[str, Tensor],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Tensor:
-        """Loss of a collated batch: its share of the mean over the step's sequences, or its mean.
+        """Share of a collated batch in the mean loss over the step's sequences.
 
-        num_items_in_batch: (), the step's sequences as get_batch_samples counts them; None: the
-        batch's own. Raises NonFiniteError if the entropies are not finite."""
-        # 1. the clean tokens, and a generator for each sequence
+        num_items_in_batch: (), sequences of the step, from get_batch_samples; None: the batch's
+        mean. Raises NonFiniteError for non-finite entropies."""
+        # 1. clean tokens, and a generator per sequence
         x0, visible, example_ids = (
             inputs[k] for k in ("input_ids", "attention_mask", "example_ids")
         )
         answer = inputs["labels"] != IGNORED
         generators = self._generators("mask", example_ids)
-        # 2. entropies of the fully masked answer, and the masking rates from them
+        # 2. entropies of the fully masked answer, and masking rates
         entropy = self.entropies(model, inputs)
         beta = self.rates(entropy, answer)
         beta_ref = mean_rate(beta, answer)
-        # 3. a time for each sequence, and the probability that each token is masked then
+        # 3. a time per sequence, and the mask probability of each token
         log_survival = self._log_survival(generators, example_ids, beta, beta_ref, answer)
         probability = survival_mask_probability(log_survival, beta, beta_ref)
-        # 4. the noised tokens, and the loss of those that are masked
+        # 4. noised tokens, and the loss of the masked ones
         xt, masked = mask_tokens(x0, probability, answer, mask_id_of(model), generators)
         nll = masked_nll(model, x0, xt, masked, visible)
-        # 5. token weights, and the weights of the exact ELBO
+        # 5. token weights, and exact-ELBO weights
         weight = self.token_weights(model, x0, xt, masked, visible, nll, entropy)
         if self.recipe.exact_elbo:
             slope = elbo_weights(log_survival, beta, beta_ref, answer)
             weight = slope if weight is None else weight * slope
-        # 6. one loss for each sequence, and their share of the step's mean
+        # 6. a loss per sequence, and their share of the step's mean
         norm = self.recipe.loss_norm or "answer"
         losses = sequence_losses(nll, masked, probability, answer, weight, norm)
         counted = inputs.get("counted", torch.ones_like(x0[:, 0], dtype=torch.bool))  # (B,)
@@ -135,7 +133,7 @@ class ColdStartTrainer(Trainer):
         return loss
 
     def entropies(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor | None:
-        """The recipe's statistic of each answer token (B, L), cached or new; None without one."""
+        """The recipe's statistic per answer token (B, L), cached or computed; None without one."""
         statistic, answer = self.recipe.statistic, inputs["labels"] != IGNORED
         if statistic is None:
             return None
@@ -155,7 +153,7 @@ class ColdStartTrainer(Trainer):
         return self.entropy_cache.get(inputs["example_ids"], answer, compute)
 
     def rates(self, entropy: Tensor | None, answer: Tensor) -> Tensor:
-        """Masking rates (B, L), with a floor where they would break the loss."""
+        """Masking rates (B, L) with the floor of usable_rates."""
         values = answer.float() if entropy is None else entropy
         return usable_rates(torch.where(answer, rates_of(self.recipe.rates, values), 0.0), answer)
 
@@ -191,10 +189,10 @@ class ColdStartTrainer(Trainer):
         beta_ref: Tensor,
         entropy: Tensor | None,
     ) -> None:
-        """Hook for metrics of a batch; nothing here. answer: of counted sequences."""
+        """Hook for batch metrics; a no-op here. answer: of counted sequences."""
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Tensor | None]:
-        """Transformers reads an optimizer step's batches here, and their number of items."""
+        """Return an optimizer step's batches and their number of sequences."""
         batches, _ = super().get_batch_samples(*args, **kwargs)
         return count_sequences(batches, self.accelerator)
 
@@ -206,7 +204,6 @@ class ColdStartTrainer(Trainer):
         beta_ref: Tensor,
         answer: Tensor,
     ) -> Tensor:
-        """-log(1 - t) of each row (B, 1): t uniform, or for the exact ELBO t_i of one token."""
         t = self.times(generators, example_ids).to(beta.device)
         if not self.recipe.exact_elbo:
             return -torch.log1p(-t)
@@ -214,8 +211,7 @@ class ColdStartTrainer(Trainer):
         return token_log_survival(t, beta, beta_ref, answer, token_generators)
 
     def times(self, generators: Sequence[torch.Generator], example_ids: Tensor) -> Tensor:
-        """One time a row (B, 1). Each row's generator is always drawn from, so that masks are the
-        same draws with any t_sampling."""
+        """A time per row (B, 1); t_sampling does not change the state of the generators."""
         t = sample_time(generators)
         if self.t_sampling == "independent":
             return t
@@ -224,7 +220,6 @@ class ColdStartTrainer(Trainer):
         return draw(len(example_ids), torch.Generator().manual_seed(seed))
 
     def _generators(self, name: str, example_ids: Tensor) -> list[torch.Generator]:
-        """A generator for each row, seeded by its epoch and example."""
         return [
             torch.Generator().manual_seed(seed_for(self.seed, name, *row))
             for row in example_ids.tolist()
@@ -232,17 +227,17 @@ class ColdStartTrainer(Trainer):
 
 
 class SetEpoch(TrainerCallback):
-    """Sets `epoch` of collators and samplers before each epoch."""
+    """Sets `epoch` of collators and samplers."""
 
     def __init__(self, *targets: Any) -> None:
         self.targets = targets
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Set the number of the epoch that begins or is resumed."""
+        """Set the current epoch."""
         for target in self.targets:
             target.epoch = int(state.epoch or 0)
 
 
 def mask_id_of(model: Any) -> int:
-    """The mask token of a model that may be wrapped for several processes."""
+    """Mask token id of a model, also if wrapped for distributed training."""
     return getattr(model, "module", model).config.mask_token_id

@@ -1,4 +1,4 @@
-"""Diffusion RL on TRL: a GRPOTrainer that samples, scores and learns by masked diffusion.
+"""Diffusion RL on TRL: a GRPOTrainer with diffusion sampling, rewards and losses.
 
 N rows of a rollout on this process, B of a micro-batch, C longest completion, T generation length,
 G completions per prompt, mu passes over a rollout, D views."""
@@ -29,24 +29,24 @@ from weft_rl.trainers.reward_adapter import TrlReward, refuse_failing
 from weft_rl.trainers.rl_objectives import LossInputs, TokenLoss, token_loss
 from weft_rl.trainers.rollouts import DenoisedRollouts, RolloutHook
 
-# Tensors of a whole rollout, without a row for each completion.
+# Rollout tensors without a row per completion.
 _WITHOUT_ROWS = ("num_items_in_batch", "loss_tokens")
 
 
 class DiffuGRPOTrainer(DenoisedRollouts):
-    """TRL's rewards and loop around our sampler, log-probability estimators and losses.
+    """TRL's rewards and loop with our sampler, log-probability estimators and losses.
 
-    sampler: of the rollouts. options: the rl block; of it the trainer reads estimator, loss_type,
-    kl_coef, rollout, masks, loss and optimizer.micro_batch_size, all else is TRL's args. seed: of
+    sampler: of rollouts. options: the rl block; the trainer reads estimator, loss_type, kl_coef,
+    rollout, masks, loss and optimizer.micro_batch_size; TRL's args set everything else. seed: of
     rollouts and masks; None: args.seed. ref_model: of the KL term; None: the model without its
     adapter. on_rollout: called after each rollout. train_dataset: columns prompt (conversation) and
-    fields (what a TrlReward reads).
+    fields (arguments of a TrlReward).
 
-    Masks are drawn per (rollout, prompt, pass) and shared by the prompt's G completions, or per
-    completion as in d1: the expected gradient is the same, and fully masked one forward pass serves
-    the group. Each optimizer step uses the whole rollout, and its loss is divided by counts over
-    all processes, so neither micro-batches nor processes change it; except bnpo with a micro-batch
-    size, which is d1's mean over micro-batches."""
+    Masks are drawn per (rollout, prompt, pass) and shared by a prompt's G completions, or per
+    completion as in d1. The expected gradient is equal, and one fully masked forward pass serves
+    the group. Each optimizer step uses the whole rollout. Its loss is normalized over all
+    processes, so it does not depend on micro-batches or processes. Exception: bnpo with a
+    micro-batch size is d1's mean over micro-batches."""
 
     args: GRPOConfig
     model: nn.Module
@@ -62,25 +62,25 @@ class DiffuGRPOTrainer(DenoisedRollouts):
         on_rollout: RolloutHook | None = None,
         **kwargs: Any,
     ) -> None:
-        # TRL's own KL weight stays 0: it would load the reference from `_name_or_path`, which is
-        # the wrong model after a merge
+        # TRL's KL weight stays 0: TRL would load the reference from `_name_or_path`, the wrong
+        # model after a merge
         super().__init__(*args, **kwargs)
         self.sampler, self.options, self.on_rollout = sampler, options, on_rollout
         self.seed = self.args.seed if seed is None else seed
         self.rollout_func = self.generate_rollout
-        # optional in the type, but TRL's config has filled them in by now
+        # optional in the type; TRL's config has set them
         self.slices = int(self.args.steps_per_generation or 0)
         self.rollout_rows = int(self.args.generation_batch_size or 0)
         self.group = int(self.num_generations or 0)
         self.ref_model = None
         if options.kl_coef and ref_model is not None:
             self.ref_model = prepare_reference(ref_model.eval(), self.accelerator)
-        self.rollout_ids: list[str] = []  # the records of the rollout's rows
+        self.rollout_ids: list[str] = []  # record ids of the rollout's rows
         self._sums: dict[str, Tensor] = {}
         self._check_data()
 
     def _check_data(self) -> None:
-        """TRL trains no step, and says nothing, if there are fewer prompts than a rollout has."""
+        """Check columns and length: with too few prompts TRL silently trains no step."""
         dataset: Any = self.train_dataset
         adapted = any(isinstance(reward, TrlReward) for reward in self.reward_funcs)
         for column in ("prompt", *(["fields"] if adapted else [])):
@@ -92,18 +92,17 @@ class DiffuGRPOTrainer(DenoisedRollouts):
 
     @property
     def mask_id(self) -> int:
-        """The mask token."""
+        """Mask token id."""
         return self.accelerator.unwrap_model(self.model).config.mask_token_id
 
-    # --- a rollout
+    # --- rollout
 
     def _prepare_inputs(  # ty: ignore[incompatible-method-override] - TRL's own takes raw rows as well
         self, generation_batch: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        """TRL passes raw rows and wants one slice of the rollout; ours keeps the rows in order.
+        """Return the current slice of the rollout, with rows in order.
 
-        Each optimizer step uses the whole rollout, so shuffling rows over its slices would change
-        no gradient, draw from the global random state and scatter the groups."""
+        TRL would shuffle the rows from the global random state and split the groups."""
         if self._step % (self.slices * self.num_iterations) == 0 or self._buffered_inputs is None:
             rollout = self.make_rollout(generation_batch)
             size = self.args.per_device_train_batch_size
@@ -113,30 +112,30 @@ class DiffuGRPOTrainer(DenoisedRollouts):
         return self._buffered_inputs[self._step % self.slices]
 
     def make_rollout(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """The tensors of a rollout, from N rows of the data set."""
-        # counts optimizer steps: the same for any micro-batches, processes and after a resume
+        """Return the tensors of a rollout from N dataset rows."""
+        # counts optimizer steps: independent of micro-batches, processes and resuming
         self.rollout_key, self.rows = ("train", self._step // self.slices), rows
         self.rollout_ids = [str(row.get("id", "")) for row in rows]
         self.sampler_tensors = {}
-        # 1. completions by the sampler and their rewards
+        # 1. completions and rewards
         rollout = self._generate_and_score_completions(rows) | self.sampler_tensors
         refuse_failing(self.reward_funcs)
         self._log_rollout(rows)
-        # 2. the seeds of the masks, and the advantages
+        # 2. mask seeds and advantages
         rollout["mask_seeds"] = self._mask_seeds(len(rows))
         rollout["advantages"] = self._advantages(rollout["advantages"])
-        # 3. log-probabilities of the sampling policy and the reference, and the tokens of the loss
+        # 3. log-probabilities of the sampling policy and the reference; loss tokens
         with torch.no_grad():
             return rollout | self._before_update(rollout)
 
     def _before_update(self, rollout: dict[str, Any]) -> dict[str, Tensor]:
-        """What the passes over the rollout need from today's policy and from the reference.
+        """Tensors that depend on the sampling policy and the reference model.
 
-        old_log_probs, ref_log_probs (N, mu, C) if the loss needs them; loss_tokens (mu,), over all
-        processes; entropy_mask, kl_cov_mask (N, mu, C) if tokens are selected."""
+        old_log_probs, ref_log_probs, entropy_mask, kl_cov_mask (N, mu, C) if the options need them;
+        loss_tokens (mu,) over all processes."""
         options, tensors = self.options, {}
         selects = options.loss.top_entropy_share < 1 or options.loss.kl_cov_share > 0
-        # the first pass begins with this very policy, whose ratio is 1
+        # the first pass starts from the sampling policy: its ratio is 1
         first = 0 if selects else 1
         if selects or (RL_LOSSES[options.loss_type].has_ratio and self.num_iterations > 1):
             old, entropy = self._all_log_probs(self.model, rollout, first)
@@ -157,7 +156,6 @@ class DiffuGRPOTrainer(DenoisedRollouts):
     def _selected(
         self, log_p: Tensor, entropy: Tensor, masks: list[Tensor], advantages: Tensor
     ) -> dict[str, Tensor]:
-        """Masks of the selected tokens (N, mu, C); the same for any micro-batches and processes."""
         options, selected = self.options.loss, {}
         gather = partial(gather_ragged, self.accelerator)
         if (share := options.top_entropy_share) < 1:
@@ -174,7 +172,7 @@ class DiffuGRPOTrainer(DenoisedRollouts):
     def _all_log_probs(
         self, model: Any, rollout: dict[str, Any], first: int
     ) -> tuple[Tensor, Tensor]:
-        """Estimates and entropies of every pass, 0 before pass `first`: (N, mu, C)."""
+        """Estimates and entropies of all passes, 0 before pass `first`: (N, mu, C)."""
         size, passes = self.args.per_device_train_batch_size, []
         for k in range(self.num_iterations):
             parts = []
@@ -197,13 +195,13 @@ class DiffuGRPOTrainer(DenoisedRollouts):
         }
 
     def _get_per_token_logps_and_entropies(self, *_: Any, **__: Any) -> tuple[None, None, None]:
-        """TRL asks for the old policy's log-probs here: `_before_update` has them, by pass."""
+        """Disable TRL's log-probabilities; `_before_update` computes them per pass."""
         return None, None, None
 
-    # --- the loss
+    # --- loss
 
     def views(self, inputs: dict[str, Any], k: int) -> MaskedViews:
-        """The masked views of pass k."""
+        """Masked views of pass k."""
         rows, options = RolloutBatch.of(inputs, self.sampler.gen_length), self.options
         seeds, length = inputs["mask_seeds"][:, k], self.sampler.block_length
         return draw_views(options.estimator, rows, seeds, options.masks, length)
@@ -211,7 +209,7 @@ class DiffuGRPOTrainer(DenoisedRollouts):
     def log_probs(
         self, model: Any, inputs: dict[str, Any], k: int
     ) -> tuple[Tensor, Tensor, MaskedViews]:
-        """Log-probs (B, D, C), mean entropy over the views that estimate a token (B, C), views."""
+        """Log-probs (B, D, C), mean entropy over the estimating views (B, C), views."""
         views = self.views(inputs, k)
         log_p, entropy = view_log_probs(
             model,
@@ -226,19 +224,19 @@ class DiffuGRPOTrainer(DenoisedRollouts):
         mean = (entropy * estimated).sum(1) / estimated.sum(1).clamp(min=1)
         return log_p, mean, views
 
-    def compute_loss(  # ty: ignore[incompatible-method-override] - never asked for outputs here
+    def compute_loss(  # ty: ignore[incompatible-method-override] - outputs are never requested
         self,
         model: PreTrainedModel,
         inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Tensor:
-        """TRL passes one slice and wants its share of the loss, divided for accumulation."""
+        """Share of one slice in the step's loss, scaled for gradient accumulation."""
         options, k = self.options, (self._step // self.slices) % self.num_iterations
         # 1. log-probabilities of the masked views
         log_p, entropy, views = self.log_probs(model, inputs, k)
 
-        # 2. the loss per token
+        # 2. loss per token
         def of_pass(name: str) -> Tensor | None:
             return inputs[name][:, k] if name in inputs else None
 
@@ -252,10 +250,10 @@ class DiffuGRPOTrainer(DenoisedRollouts):
         result = token_loss(
             options.loss_type, log_p, views, loss_inputs, options.loss, options.kl_coef
         )
-        # 3. its share of the step's loss
+        # 3. share of the step's loss
         processes, tokens = self.accelerator.num_processes, inputs["loss_tokens"][k]
         if options.loss_type == "bnpo" and options.optimizer.micro_batch_size is not None:
-            # d1's: each micro-batch has the same weight, whatever its number of tokens
+            # d1: equal weight per micro-batch, whatever its number of tokens
             tokens = result.loss_mask.sum() * self.slices * processes
         loss = aggregate(
             result.loss,
@@ -267,11 +265,10 @@ class DiffuGRPOTrainer(DenoisedRollouts):
             group=self.group,
         )
         self._record(result, entropy, (views.weight > 0).any(1))
-        # gradients are averaged over processes, shares of the loss are summed
+        # gradients are averaged over processes; loss shares are summed
         return loss * processes
 
     def _record(self, result: TokenLoss, entropy: Tensor, estimated: Tensor) -> None:
-        """Add means over a step's tokens, or over completions, to TRL's metrics."""
         metrics = {
             "kl": (result.kl, result.loss_mask),
             "entropy": (entropy, estimated),

@@ -1,6 +1,4 @@
-"""A model's uncertainty about a fully masked answer: one forward pass without gradient, or cached.
-
-B batch, L sequence, K longest answer of the batch, V vocabulary."""
+"""Entropy pass over the masked answer. B batch, L sequence, K longest answer, V vocabulary."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,11 +17,9 @@ _FILE = "entropies.safetensors"
 
 
 def answer_positions(answer: Tensor) -> Tensor:
-    """Positions of each row's answer tokens, in order: (B, L) bool -> (B, K) long.
-
-    Rows with a shorter answer end with positions outside of it."""
+    """Positions of each row's answer tokens, padded with others: (B, L) bool -> (B, K) long."""
     longest = int(answer.sum(-1).max())
-    # a stable sort of "not in the answer" puts the answer's positions first, in order
+    # stable: answer positions come first, in order
     return (~answer).long().argsort(dim=-1, stable=True)[:, :longest]
 
 
@@ -39,11 +35,11 @@ def entropy_pass(
     train_mode: bool = False,
     bf16: bool = False,
 ) -> Tensor:
-    """Entropy or -log p(x0) of each answer token with the whole answer masked: (B, L) float32.
+    """Entropy or -log p(x0) of each answer token with the answer fully masked: (B, L) float32.
 
     0 outside the answer. x0, attention_mask: (B, L) long. answer: (B, L) bool. The head runs on
-    answer positions only, a few at a time. train_mode: dropout is on. bf16: bfloat16 autocast. The
-    model's mode is restored. Raises NonFiniteError for logits with NaN."""
+    answer positions only, in chunks. train_mode: enable dropout. bf16: bfloat16 autocast. Restores
+    the model's mode. Raises NonFiniteError for NaN logits."""
     positions, training = answer_positions(answer), model.training
     ids, inside = x0.gather(1, positions), answer.gather(1, positions)
 
@@ -66,7 +62,7 @@ def entropy_pass(
 
 
 def has_bf16_matmul(device: torch.device) -> bool:
-    """Whether the processor has bfloat16 matmuls; emulated ones are slower than float32."""
+    """Whether the device has native bfloat16 matmuls; emulation is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # missing for CPUs in torch 2.11
@@ -75,19 +71,19 @@ def has_bf16_matmul(device: torch.device) -> bool:
 
 
 class EntropyCache:
-    """Values of each example's answer, kept for some epochs and saved with the checkpoint.
+    """Cache of each example's statistics, refreshed every few epochs and saved with checkpoints.
 
-    Every process keeps the values of all, and all compute when one has to: an example moves to
-    another process in the next epoch, and a forward pass of sharded weights needs all processes.
-    refresh_epochs: epochs between two passes over an example; 1 keeps nothing."""
+    Every process holds all values and recomputes when any process must: examples move between
+    processes each epoch, and a sharded forward pass is collective. refresh_epochs: epochs between
+    two passes over an example; 1 disables the cache."""
 
     def __init__(self, refresh_epochs: int) -> None:
         self.refresh_epochs = refresh_epochs
-        self.values: dict[int, Tensor] = {}  # example -> (its answer's length,) float32
+        self.values: dict[int, Tensor] = {}  # example -> (answer length,) float32
         self.epochs: dict[int, int] = {}  # example -> the epoch of its values
 
     def get(self, example_ids: Tensor, answer: Tensor, compute: Callable[[], Tensor]) -> Tensor:
-        """Values (B, L) of a batch: the kept ones, or new ones of all if one of them is due.
+        """Values (B, L) of a batch, cached, or recomputed if any is stale on any process.
 
         example_ids: (B, 2), epoch and example of each row. answer: (B, L) bool."""
         if self.refresh_epochs == 1:
@@ -109,11 +105,10 @@ class EntropyCache:
         return values
 
     def _period(self, epoch: int) -> int:
-        """The last epoch up to this one in which all values are computed."""
         return epoch - epoch % self.refresh_epochs
 
     def save(self, folder: Path) -> None:
-        """Write the kept values into a checkpoint, if there are any."""
+        """Write the cached values into a checkpoint, if any."""
         if self.values:
             named: dict[str, Any] = {
                 f"{index}.{self.epochs[index]}": value for index, value in self.values.items()
@@ -121,7 +116,7 @@ class EntropyCache:
             save_file(named, folder / _FILE)
 
     def load(self, folder: Path) -> None:
-        """Restore a checkpoint's values, if it has any."""
+        """Restore the values of a checkpoint, if any."""
         if (folder / _FILE).exists():
             for name, value in load_file(folder / _FILE).items():
                 index, epoch = map(int, name.split("."))

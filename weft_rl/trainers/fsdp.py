@@ -1,4 +1,4 @@
-"""Sharded models (FSDP2, DeepSpeed): one to generate with, one as reference."""
+"""Sharded models (FSDP2, DeepSpeed): gathering for generation, and reference models."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,10 +14,10 @@ from trl.models import prepare_deepspeed, prepare_fsdp, unwrap_model_for_generat
 
 @contextmanager
 def gathered_model(trainer: Trainer) -> Generator[PreTrainedModel]:
-    """The trainer's model with all weights on every process, without gradients.
+    """Yield the trainer's model with all weights on every process, without gradients.
 
-    Sharded weights are gathered once, so the number of forward passes inside may differ between
-    processes. All processes must enter and leave."""
+    Weights are gathered once, so processes may run different numbers of forward passes. All
+    processes must enter and leave."""
     with (
         torch.no_grad(),
         unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as model,
@@ -34,7 +34,7 @@ def gathered_model(trainer: Trainer) -> Generator[PreTrainedModel]:
         finally:
             plugin: Any = trainer.accelerator.state.fsdp_plugin
             model.set_reshard_after_forward(bool(plugin.reshard_after_forward))
-            # what the backward pass begins with stays gathered, as accelerate has set it up
+            # accelerate keeps the first modules of the backward pass unsharded
             for module in (model, model.get_output_embeddings()):
                 module.set_reshard_after_forward(False, recurse=False)
             for module in sharded:
@@ -42,7 +42,7 @@ def gathered_model(trainer: Trainer) -> Generator[PreTrainedModel]:
 
 
 def prepare_reference(reference: PreTrainedModel, accelerator: Accelerator) -> Any:
-    """Distribute a frozen model over the processes like the trained one."""
+    """Distribute a frozen model like the trained one."""
     kind = accelerator.distributed_type
     if kind == DistributedType.DEEPSPEED:
         return prepare_deepspeed(reference, accelerator)

@@ -1,6 +1,6 @@
-"""Log-probabilities of the masked views of a rollout's completions.
+"""Log-probabilities of masked views of N completions.
 
-N completions, D views of each, P prompt tokens, T canvas tokens, C of the longest completion."""
+D views of each, P prompt tokens, T canvas tokens, C longest completion."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ from weft_rl.seeding import seed_for
 
 @dataclass(frozen=True)
 class RolloutBatch:
-    """Prompts and completions as the estimators take them."""
+    """Prompts and completions of a rollout."""
 
     prompt_ids: Tensor  # (N, P) long, padded on the left
     prompt_mask: Tensor  # (N, P), 0 on padding
     completion_ids: Tensor  # (N, C) long
-    answer: Tensor  # (N, T) bool, a completion's tokens up to its end
-    canvas: Tensor  # (N, T) long, the completion and, after its end, what the sampler left there
-    unmask_step: Tensor | None  # (N, T) long, the sampler's step of each token, if traced
+    answer: Tensor  # (N, T) bool, tokens up to the end
+    canvas: Tensor  # (N, T) long, completion, then the sampler's tokens
+    unmask_step: Tensor | None  # (N, T) long, sampler step of each token, if traced
 
     @classmethod
     def of(cls, inputs: Mapping[str, Any], gen_length: int) -> "RolloutBatch":
-        """From TRL's dictionary of a slice, with `canvas` and `unmask_step` if traced."""
+        """Build from TRL's dictionary of a slice, with `canvas` and `unmask_step` if traced."""
         ids, mask = inputs["completion_ids"], inputs["completion_mask"].bool()
         padding = (0, gen_length - ids.shape[1])
         return cls(
@@ -47,9 +47,9 @@ class RolloutBatch:
 def draw_views(
     estimator: str, rows: RolloutBatch, seeds: Tensor, masks: MasksConfig, block_length: int
 ) -> MaskedViews:
-    """The estimator's views of each completion, from its seed (N,) alone."""
+    """Draw the estimator's views of each completion from its seed (N,)."""
     answer = rows.answer
-    # not the prompt mask's generator: a longer prompt must not change the completion's masks
+    # separate from the prompt mask: a longer prompt must not change the masks
     generators = [torch.Generator().manual_seed(seed_for(seed, "views")) for seed in seeds.tolist()]
     match estimator:
         case "one_step":
@@ -81,15 +81,15 @@ def view_log_probs(
     prompt_probability: float,
     mask_id: int,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability of each token in each view, and the entropy of its prediction: (N, D, C).
+    """Log-probability of each token per view, and entropy of its prediction: (N, D, C).
 
-    seeds: (N,) long, of the prompt's mask. Equal inputs go through the model once: fully masked and
-    with one seed for a group, one row serves its G completions."""
+    seeds: (N,) long, of the prompt masks. Equal inputs run once: with a shared seed, one fully
+    masked row serves the G completions of a group."""
     count, draws, _ = views.masked.shape
     width, keep = rows.prompt_ids.shape[1], rows.completion_ids.shape[1]
     seeds = seeds.to(rows.prompt_ids.device)
     canvas = rows.canvas[:, None].where(~views.masked, mask_id)  # (N, D, T)
-    # the seed comes first: it orders the batch, and stands for the prompt's mask
+    # the seed comes first: it orders the batch and identifies the prompt mask
     seeded = torch.cat([seeds[:, None], rows.prompt_ids], dim=1)
     keys = torch.cat([seeded[:, None].expand(-1, draws, -1), canvas], dim=2).flatten(0, 1)
     first, kind = distinct_rows(keys)
@@ -116,7 +116,7 @@ def view_log_probs(
 
 
 def gather_ragged(accelerator: Accelerator, values: Tensor) -> Tensor:
-    """Values (M,) of all processes, whose number differs, one after another; collective."""
+    """Concatenate values (M,) of all processes, M differing; collective."""
     count = accelerator.gather(torch.tensor([len(values)], device=values.device))
     padded = accelerator.pad_across_processes(values, dim=0)
     rows = accelerator.gather(padded).view(len(count), -1)

@@ -1,4 +1,4 @@
-"""The adapter from reward functions of a text to TRL's reward functions of a batch."""
+"""Adapter from reward functions of a text to TRL's batched reward functions."""
 
 import inspect
 import warnings
@@ -16,22 +16,22 @@ from weft_rl.rewards.registry import COMPARING
 from weft_rl.runs.jsonl import append_line
 
 Reward = Callable[..., Any]
-# Completions logged per rollout: enough to follow a run, small compared with checkpoints.
+# Completions logged per rollout; small compared with checkpoints.
 _NUM_LOGGED = 4
-# TRL keeps rewards in float32, where a larger one would be infinite.
+# TRL stores float32 rewards; a larger value would be infinite.
 _MAX_FLOAT32 = 3.4028234663852886e38
-# Characters of a value in a message.
+# Characters of a value quoted in a message.
 _MAX_QUOTED = 200
 
 
 class TrlReward:
     """A function f(completion, **fields) -> float in TRL's form: N completions -> N floats.
 
-    completions: N conversations of one assistant message. fields: N records' columns. A completion
-    gets 0 if the function raises or returns None, NaN or more than float32 holds; the metric
-    reward_failures counts these, undecided_answers those that could not be compared in time. Of
-    the last call `failures` has the failed values, `outside` those of a bounded function that are
-    not in [0, 1], and `calls` the number of completions; `refuse_failing` reads them."""
+    completions: N conversations of one assistant message. fields: N records' columns. The reward is
+    0 if the function raises or returns None, NaN or more than float32 holds. Metrics:
+    reward_failures is the share of such values, undecided_answers the share of comparisons that
+    timed out. Attributes of the last call, read by `refuse_failing`: `failures`, failed values;
+    `outside`, values of a bounded function outside [0, 1]; `calls`, number of completions."""
 
     def __init__(self, name: str, function: Reward, counts_answers: bool, bounded: bool) -> None:
         self.__name__ = name  # TRL logs it as rewards/<name>
@@ -47,7 +47,7 @@ class TrlReward:
         log_metric: Callable[..., None] | None = None,
         **_: Any,
     ) -> Any:
-        """N floats; an async function's subclass returns an awaitable of them."""
+        """Return N floats, or an awaitable of them for an async function."""
         texts = [messages[0]["content"] for messages in completions]
         pairs = [*zip(texts, fields, strict=True)]
 
@@ -59,7 +59,7 @@ class TrlReward:
             if self.function in COMPARING:
                 try:
                     judge_ahead(batch, call_all)
-                except (RuntimeError, OSError) as error:  # no process for it: each would fail
+                except (RuntimeError, OSError) as error:  # no worker process: each would fail
                     return self.finish([error] * len(texts), texts, log_metric, 0)
             for text, record in pairs:
                 before = batch.undecided
@@ -74,7 +74,7 @@ class TrlReward:
         log_metric: Callable[..., None] | None,
         undecided: int,
     ) -> list[float]:
-        """The rewards from the function's values; counts and logs failures."""
+        """Return the rewards from the function's values; count and log failures."""
         self.calls, numbers = len(values), [_number(value) for value in values]
         self.failures = [
             shown(value, _MAX_QUOTED)
@@ -105,8 +105,6 @@ class TrlReward:
 
 
 class _AsyncReward(TrlReward):
-    """The same of an `async def` function."""
-
     async def __call__(
         self,
         completions: Sequence[Sequence[Mapping[str, str]]],
@@ -130,9 +128,7 @@ class _AsyncReward(TrlReward):
 def trl_rewards(
     functions: Mapping[str, Reward], bounded: Container[str] = frozenset()
 ) -> list[TrlReward]:
-    """The functions in TRL's form; the first one also counts completions with an answer.
-
-    bounded: the names of those whose values must be in [0, 1]."""
+    """Wrap functions for TRL; the first logs parsable_share. bounded: names with range [0, 1]."""
     first = next(iter(functions), None)
     return [
         (_AsyncReward if inspect.iscoroutinefunction(function) else TrlReward)(
@@ -143,10 +139,10 @@ def trl_rewards(
 
 
 def refuse_failing(rewards: Iterable[Any]) -> None:
-    """Raise UserError for a function that failed on the entire rollout, or for a bounded one that
-    left [0, 1] on any completion; collective. Other functions are not checked.
+    """Raise UserError if a function failed on the entire rollout or left its bounds; collective.
 
-    All processes raise or none: a single process' part may fail by chance."""
+    Only TrlReward functions are checked. All processes raise or none: failures on a single process
+    may be chance."""
     for reward in rewards:
         if not isinstance(reward, TrlReward):
             continue
@@ -167,7 +163,7 @@ def refuse_failing(rewards: Iterable[Any]) -> None:
 
 
 def _result(function: Reward, text: str, record: Mapping[str, Any]) -> Any:
-    """The function's value, or what it raised: one completion must not end a run."""
+    """The function's value, or the exception: one completion must not stop a run."""
     try:
         return function(text, **record)
     except Exception as error:  # noqa: BLE001 - a user's function may raise anything
@@ -175,13 +171,13 @@ def _result(function: Reward, text: str, record: Mapping[str, Any]) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """A number that float32 holds; None for anything else, text included."""
+    """The value as a number if float32 holds it, else None; text is never a number."""
     number = as_number(value)
     return number if number is not None and abs(number) <= _MAX_FLOAT32 else None
 
 
 class CompletionLog:
-    """Appends some of each rollout's completions to completions/<stage>.jsonl."""
+    """Appends a sample of each rollout's completions to completions/<stage>.jsonl."""
 
     def __init__(self, run: Path, stage: str, task: str) -> None:
         self.path, self.stage, self.task = run / "completions" / f"{stage}.jsonl", stage, task
@@ -193,8 +189,8 @@ class CompletionLog:
         completions: Sequence[Sequence[Mapping[str, str]]],
         rewards: Sequence[float],
     ) -> None:
-        """rows: N rows of the data set, with their completions and rewards."""
-        stride = max(len(rows) // _NUM_LOGGED, 1)  # of different prompts: groups are adjacent
+        """Append completions and rewards of N dataset rows."""
+        stride = max(len(rows) // _NUM_LOGGED, 1)  # different prompts: groups are adjacent
         for i in range(0, min(stride * _NUM_LOGGED, len(rows)), stride):
             append_line(
                 self.path,

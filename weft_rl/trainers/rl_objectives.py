@@ -1,6 +1,4 @@
-"""The loss per token of an RL method, from the log-probabilities of a micro-batch's views.
-
-B completions, D views, C tokens."""
+"""Per-token RL losses of a micro-batch's views. B completions, D views, C tokens."""
 
 from dataclasses import dataclass
 
@@ -23,18 +21,18 @@ from weft_rl.diffusion.rl_methods import RL_LOSSES
 
 @dataclass(frozen=True)
 class LossInputs:
-    """What a loss needs besides the log-probabilities of the trained policy."""
+    """Inputs of a loss besides the log-probabilities of the trained policy."""
 
     advantages: Tensor  # (B,), or wd1's weights
-    old: Tensor | None = None  # (B, C) log-probabilities of the sampling policy; None: the same
+    old: Tensor | None = None  # (B, C) log-probs of the sampling policy; None: the trained policy
     reference: Tensor | None = None  # (B, C)
-    entropy_mask: Tensor | None = None  # (B, C) bool, tokens trained on; None: all
-    kl_cov_mask: Tensor | None = None  # (B, C) bool, tokens with a KL to the sampling policy
+    entropy_mask: Tensor | None = None  # (B, C) bool, loss tokens; None: all
+    kl_cov_mask: Tensor | None = None  # (B, C) bool, tokens with a KL penalty
 
 
 @dataclass(frozen=True)
 class TokenLoss:
-    """A loss per token and its metrics; (B, C), or (B, 1) for a value of the completion."""
+    """A loss per token and its metrics: (B, C), or (B, 1) per completion."""
 
     loss: Tensor
     loss_mask: Tensor  # (B, C) bool
@@ -50,7 +48,7 @@ def token_loss(
     options: LossConfig,
     kl_coef: float,
 ) -> TokenLoss:
-    """The loss of an entry of RL_LOSSES. log_p: (B, D, C) of the views, by the trained policy."""
+    """Loss of an entry of RL_LOSSES. log_p: (B, D, C) of the views under the trained policy."""
     weight, loss_mask, a = views.weight, views.loss_mask, inputs.advantages
     new = token_estimate(log_p, weight)
     old = new.detach() if inputs.old is None else inputs.old

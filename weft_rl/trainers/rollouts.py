@@ -1,6 +1,4 @@
-"""A rollout: completions by denoising, resampled groups, mask seeds and advantages.
-
-N rows of a rollout on this process, G of them per prompt, T generated tokens."""
+"""Rollouts of N rows on this process, G per prompt, with T generated tokens."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,15 +18,12 @@ from weft_rl.seeding import seed_for
 from weft_rl.trainers.fsdp import gathered_model
 from weft_rl.trainers.reward_adapter import refuse_failing
 
-# Called after each rollout with the step, its rows, completions and rewards.
+# Called after each rollout with step, rows, completions and rewards.
 RolloutHook = Callable[[int, list[dict[str, Any]], list[Any], list[float]], None]
 
 
 class DenoisedRollouts(GRPOTrainer):
-    """GRPOTrainer that generates with our sampler.
-
-    The draws of a row depend on the seed, the step and its place in the rollout, not on the
-    process."""
+    """GRPOTrainer with diffusion sampling; draws depend on seed, step and row, not on processes."""
 
     processing_class: PreTrainedTokenizerBase
     sampler: SamplerConfig
@@ -39,21 +34,20 @@ class DenoisedRollouts(GRPOTrainer):
     on_rollout: RolloutHook | None
     rows: list[dict[str, Any]]  # the N rows of the rollout
     rollout_key: tuple[int | str, ...]  # seeds the rollout
-    sampler_tensors: dict[str, Tensor]  # what the loss needs of the sampler besides the completions
+    sampler_tensors: dict[str, Tensor]  # sampler outputs of the loss besides the completions
 
     def _generate(self, prompts: list[Any]) -> Any:
-        """TRL decodes completions here; ours are decoded as an evaluation decodes them."""
+        """Decode completions as in evaluation, instead of TRL's way."""
         ids, completion_ids, mask, _, *others = super()._generate(prompts)
         return ids, completion_ids, mask, self._messages(completion_ids), *others
 
     def _messages(self, completions: list[list[int]]) -> list[list[dict[str, str]]]:
-        """Completions as conversations of one message."""
         _, ends = special_ids(self.accelerator.unwrap_model(self.model))
         texts = [decode_completion(self.processing_class, ids, ends) for ids in completions]
         return [[{"role": "assistant", "content": text}] for text in texts]
 
     def generate_rollout(self, prompts: list[Any], _: GRPOTrainer) -> dict[str, Any]:
-        """TRL's rollout_func: ids of N conversations, and of their completions without padding."""
+        """TRL's rollout_func: token ids of N conversations and of their unpadded completions."""
         prompt_ids = TextEncoder(self.processing_class).chats(prompts)
         resampled = 0
         with gathered_model(self) as model:
@@ -82,7 +76,6 @@ class DenoisedRollouts(GRPOTrainer):
         rows: Sequence[int],
         *attempt: int | str,
     ) -> tuple[list[list[int]], Tensor, Tensor]:
-        """Completions with their end token, the full canvas and the steps that unmasked it (T)."""
         padded = self.processing_class.pad(
             {"input_ids": prompt_ids}, padding_side="left", return_tensors="pt"
         ).to(self.accelerator.device)
@@ -100,20 +93,20 @@ class DenoisedRollouts(GRPOTrainer):
         return [row[:length] for row, length in pairs], out.completions, steps
 
     def _equal_rows(self, completions: list[list[int]]) -> tuple[int, list[int]]:
-        """Number of groups with equal rewards, on all processes, and our rows in such groups."""
+        """Number of equal-reward groups over all processes, and this process' rows in them."""
         prompts = [row["prompt"] for row in self.rows]
         scores = self._calculate_rewards(
             self.rows, prompts, self._messages(completions), completions
         )
         refuse_failing(self.reward_funcs)
-        self._pending_metrics.clear()  # counted when the final completions are scored
+        self._pending_metrics.clear()  # the final scoring counts them
         equal = equal_groups((scores * self.reward_weights.to(scores.device)).sum(1), self.group)
         first = self.accelerator.process_index * len(completions)
         groups = [(first + row) // self.group for row in range(len(completions))]
         return int(equal.sum()), [row for row, group in enumerate(groups) if equal[group]]
 
     def _mask_seeds(self, rows: int) -> Tensor:
-        """A seed for each row and pass, shared by a group or not: (N, mu) long."""
+        """A seed per row and pass, shared within a group if configured: (N, mu) long."""
         first = self.accelerator.process_index * rows
         shared = self.group if self.options.masks.share_group_masks else 1
         seeds = [
@@ -126,7 +119,7 @@ class DenoisedRollouts(GRPOTrainer):
         return torch.tensor(seeds, device=self.accelerator.device)
 
     def _log_rollout(self, rows: list[dict[str, Any]]) -> None:
-        # TRL keeps the newest rollout of all ranks here, this rank's rows first
+        # TRL's logs hold the newest rollout of all ranks, this rank's rows first
         scores: Any = self._logs["rewards"]
         weights = self.reward_weights.tolist()
         rewards = [
@@ -139,7 +132,6 @@ class DenoisedRollouts(GRPOTrainer):
             self.on_rollout(self.state.global_step, rows, [*self._logs["completion"]], rewards)
 
     def _advantages(self, centered: Tensor) -> Tensor:
-        """From TRL's rewards minus their groups' means to the loss's advantages: (N,)."""
         options, is_wd1 = self.options.loss, self.options.loss_type == "wd1"
         if options.baseline == "mean" and not is_wd1:
             return centered

@@ -1,1 +1,1 @@
-"""Opt-in parts of the trainers: checkpoints, guards, metrics, callbacks."""
+"""Opt-in trainer parts: checkpoints, guards, metrics, callbacks."""

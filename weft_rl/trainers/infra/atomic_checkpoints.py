@@ -1,4 +1,4 @@
-"""Checkpoints that are complete or absent, and from which a run resumes bit for bit."""
+"""Atomic checkpoints with bit-for-bit resume."""
 
 import json
 import shutil
@@ -16,23 +16,22 @@ METRIC_LINE = "metric_line_{rank}.json"
 
 
 def _record(run: Path, stage: str) -> dict[str, str]:
-    """The run's own record of the files of its checkpoints: step-N/name -> SHA-256."""
     path = run / "checksums" / stage / SUMS
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     return {line[66:]: line[:64] for line in text.splitlines()}
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """The checksums in a checkpoint's folder: name -> SHA-256."""
+    """Checksums of a checkpoint: name -> SHA-256."""
     lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     return {line[66:]: line[:64] for line in lines}
 
 
 def find_foreign_file(run: Path, stage: str, checkpoint: Path) -> str | None:
-    """Describe the first file of a checkpoint that this run has not written; None without one.
+    """Describe the first file of a checkpoint that this run did not write; None if there is none.
 
-    A checkpoint's own checksums show damage. The run's record also shows files that were replaced
-    and sealed again, added, or written by another version."""
+    A checkpoint's checksums detect damage. The run's record also detects files that were added,
+    replaced together with their checksums, or written by another version."""
     found, prefix = _sums(checkpoint), f"{checkpoint.name}/"
     recorded = {
         name.removeprefix(prefix): digest
@@ -48,11 +47,11 @@ def find_foreign_file(run: Path, stage: str, checkpoint: Path) -> str | None:
 
 
 class ResumableTrainer(Trainer):
-    """A mixin that publishes each checkpoint as run/checkpoints/<stage>/step-N once it is complete.
+    """Mixin that atomically publishes checkpoints as run/checkpoints/<stage>/step-N.
 
-    keep: newest checkpoints of the stage that are kept; None: all. Each checkpoint also holds what
-    transformers does not save: the sums of the unfinished metric line, and what subclasses add in
-    save_resume_state. Nothing in output_dir but the checkpoint folders is moved or removed."""
+    keep: number of newest checkpoints kept per stage; None: all. Adds the state that transformers
+    does not save: sums of the unfinished metric line, and additions of save_resume_state. Only
+    checkpoint folders in output_dir are moved or removed."""
 
     def __init__(
         self, *args: Any, run: Path, stage: str, keep: int | None = None, **kwargs: Any
@@ -68,25 +67,25 @@ class ResumableTrainer(Trainer):
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> Any:
-        """Train from the beginning or from a checkpoint's folder."""
+        """Train from step 0 or from a checkpoint folder."""
         self.resume_from = Path(str(resume_from_checkpoint)) if resume_from_checkpoint else None
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
-        """No batches after the last step: resumed there, transformers would train another one."""
+        """Stop after the last step: resumed there, transformers would train another one."""
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return [], None
         return super().get_batch_samples(*args, **kwargs)
 
     def publish_checkpoint(self) -> None:
-        """Complete the checkpoint that transformers has written, and rename it; collective."""
+        """Complete and rename the checkpoint that transformers wrote; collective."""
         step = self.state.global_step
         folder = Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
         self.save_resume_state(folder)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
-            # the lines that a resumed run keeps must be on the disk before the checkpoint is
+            # lines that a resumed run keeps must be on disk before the checkpoint
             for file in (METRICS, f"completions/{self.stage}.jsonl"):
                 if (self.run / file).exists():
                     sync(self.run / file)
@@ -97,14 +96,13 @@ class ResumableTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def drop_old(self) -> None:
-        """Remove the stage's checkpoints before those that are kept."""
+        """Remove the stage's oldest checkpoints beyond `keep`."""
         if self.keep is not None:
             for old in checkpoints(self.run, self.stage)[: -self.keep]:
                 shutil.rmtree(old)
         self._update_record({})
 
     def _update_record(self, new: dict[str, str]) -> None:
-        """Add checksums to the record of the checkpoints that exist."""
         existing = tuple(f"{each.name}/" for each in checkpoints(self.run, self.stage))
         old = _record(self.run, self.stage)
         record = {name: sum for name, sum in old.items() if name.startswith(existing)} | new
@@ -115,7 +113,7 @@ class ResumableTrainer(Trainer):
 
     @property
     def rank(self) -> int:
-        """This process."""
+        """Rank of this process."""
         return self.accelerator.process_index
 
     def metric_sums(self) -> dict[str, list[float]]:
@@ -123,10 +121,10 @@ class ResumableTrainer(Trainer):
         return {}
 
     def restore_metric_sums(self, sums: dict[str, list[float]]) -> None:
-        """Restore what `metric_sums` returned."""
+        """Restore the values of `metric_sums`."""
 
     def save_resume_state(self, folder: Path) -> None:
-        """Write this process' state into a checkpoint's folder."""
+        """Write this process' state into a checkpoint folder."""
         line = {
             "loss": float(self._tr_loss),
             "since": self._globalstep_last_logged,
@@ -136,7 +134,7 @@ class ResumableTrainer(Trainer):
         path.write_text(json.dumps(line), encoding="utf-8")
 
     def load_resume_state(self, folder: Path) -> None:
-        """Restore this process' state; transformers has just begun an empty metric line."""
+        """Restore this process' state; transformers has just reset the metric line."""
         path = folder / METRIC_LINE.format(rank=self.rank)
         line = json.loads(path.read_text(encoding="utf-8"))
         self._tr_loss += line["loss"]
@@ -144,20 +142,16 @@ class ResumableTrainer(Trainer):
         self.restore_metric_sums(line["metrics"])
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """No model card: TRL writes one outside of the checkpoint's folder."""
+        """Write no model card: TRL would write it outside the checkpoint folder."""
 
 
 class _Checkpoints(TrainerCallback):
-    """Calls the trainer where transformers has saved and where it has loaded a checkpoint."""
-
     def __init__(self, trainer: ResumableTrainer) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Restore what transformers does not."""
         if self.trainer.resume_from is not None:
             self.trainer.load_resume_state(self.trainer.resume_from)
 
     def on_save(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Publish the checkpoint."""
         self.trainer.publish_checkpoint()

@@ -1,4 +1,4 @@
-"""Callbacks of every training stage: metric lines, progress, stopping, evaluation, warnings."""
+"""Callbacks of all training stages: metrics, progress, stopping, evaluation, warnings."""
 
 import signal
 import sys
@@ -27,7 +27,7 @@ from weft_rl.io.terminal import Console
 from weft_rl.runs.folder import METRICS
 from weft_rl.runs.jsonl import append_line, read_lines
 
-# TRL's names of metrics, and the run directory's.
+# TRL's metric name -> ours
 _RENAMED = {"completions/mean_length": "completion_length", "clip_ratio/region_mean": "clip_ratio"}
 _KEPT = (
     *("loss", "grad_norm", "learning_rate", "epoch", "token_entropy", "beta_ref", "mask_fraction"),
@@ -39,7 +39,7 @@ _KEPT = (
 
 
 def metric_row(logs: Mapping[str, float]) -> dict[str, float]:
-    """The run directory's metrics from a trainer's logs."""
+    """Select and rename a trainer's logs for metrics.jsonl."""
     row: dict[str, float] = {}
     for key, value in logs.items():
         name = _RENAMED.get(key, key)
@@ -51,13 +51,10 @@ def metric_row(logs: Mapping[str, float]) -> dict[str, float]:
 
 
 class _Lines(TrainerCallback):
-    """Appends lines with stage, step and time to metrics.jsonl."""
-
     def __init__(self, run: Path, stage: str) -> None:
         self.path, self.stage, self.begin = run / METRICS, stage, time.monotonic()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Append a line."""
         seconds = round(time.monotonic() - self.begin, 3)
         append_line(
             self.path, {"stage": self.stage, "step": step, "time_s": seconds} | dict(values)
@@ -65,7 +62,7 @@ class _Lines(TrainerCallback):
 
 
 class MetricsWriter(_Lines):
-    """Writes the trainer's logs, with the smoothed reward beside the raw one."""
+    """Writes the trainer's logs and the smoothed reward."""
 
     def __init__(self, run: Path, stage: str) -> None:
         super().__init__(run, stage)
@@ -79,18 +76,18 @@ class MetricsWriter(_Lines):
                 self.rewards.append(reward)
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Use the run's own intervals: transformers restores those of the checkpoint."""
+        """Use the run's intervals: transformers restores those of the checkpoint."""
         state.logging_steps, state.save_steps = int(args.logging_steps), int(args.save_steps)
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Log the last step too, whatever the interval."""
+        """Log the last step regardless of the interval."""
         if state.global_step >= state.max_steps:
             control.should_log = True
 
     def on_log(
         self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any
     ) -> None:
-        """Write one line; skip the summary after the last step, which has no loss."""
+        """Write one line; skip the final summary, which has no loss."""
         if not state.is_world_process_zero or logs is None or "loss" not in logs:
             return
         row = metric_row(logs)
@@ -103,10 +100,10 @@ class MetricsWriter(_Lines):
 
 
 class HeldOutEval(_Lines):
-    """Writes scores on held-out records every `every` steps, without an effect on training.
+    """Writes held-out scores every `every` steps, without affecting training.
 
-    score: metrics by name of the model in training; called on every process, it draws from
-    generators of its own and restores the model's modes."""
+    score: returns metrics by name; called on every process, uses its own generators and restores
+    the model's modes."""
 
     def __init__(
         self, run: Path, stage: str, every: int, score: Callable[[], Mapping[str, float]]
@@ -115,7 +112,7 @@ class HeldOutEval(_Lines):
         self.every, self.score = every, score
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Evaluate after every `every` steps."""
+        """Evaluate every `every` steps."""
         if state.global_step % self.every == 0:
             scores = self.score()
             if state.is_world_process_zero:
@@ -123,8 +120,7 @@ class HeldOutEval(_Lines):
 
 
 class ProgressLine(TrainerCallback):
-    """Stage, step, last reward or loss, speed, time left: a live line on a terminal, and elsewhere
-    a line of a log now and then."""
+    """Live progress line on a terminal, periodic log lines elsewhere."""
 
     def __init__(self, stage: str) -> None:
         self.stage, self.first_step, self.shown = stage, 0, ""
@@ -145,7 +141,7 @@ class ProgressLine(TrainerCallback):
         )
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Show the bar, already advanced if the run is resumed."""
+        """Show the bar, advanced to the resumed step."""
         self.first_step, self.begin = state.global_step, time.monotonic()
         if self.log is not None:
             self.log = LogLines(self.stage, state.global_step / state.max_steps)
@@ -158,11 +154,11 @@ class ProgressLine(TrainerCallback):
             self.log = None
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Advance."""
+        """Advance the bar."""
         self.progress.update(self.task, completed=state.global_step, rate=self._rate(state))
 
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Log the step before, whose loss is known by now."""
+        """Log the previous step, whose loss is now known."""
         self._log(state)
 
     def _log(self, state: TrainerState) -> None:
@@ -179,7 +175,7 @@ class ProgressLine(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any
     ) -> None:
-        """Show the newest reward, or the loss if there is no reward."""
+        """Show the latest reward, else the loss."""
         for name in ("reward", "loss"):
             if logs is not None and logs.get(name) is not None:
                 self.shown = f"{name} {logs[name]:.3f}"
@@ -187,7 +183,7 @@ class ProgressLine(TrainerCallback):
                 break
 
     def on_train_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Leave the finished line on the screen."""
+        """Keep the finished line on the screen."""
         self._log(state)
         self.progress.stop()
 
@@ -196,8 +192,9 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class StopOnSignal(TrainerCallback):
-    """SIGINT, SIGTERM or SIGUSR1: finish the step, save a checkpoint, stop; a second one ends at
-    once. A signal to one process stops all after the same step."""
+    """On SIGINT, SIGTERM or SIGUSR1: finish the step, save a checkpoint and stop.
+
+    A signal to one process stops all; a second signal terminates immediately."""
 
     def __init__(self) -> None:
         self.stopped = False
@@ -208,7 +205,7 @@ class StopOnSignal(TrainerCallback):
         self.restore()
 
     def restore(self) -> None:
-        """Restore the former handlers."""
+        """Restore the previous handlers."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
@@ -229,21 +226,21 @@ class StopOnSignal(TrainerCallback):
             control.should_training_stop = True
 
     def on_train_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Restore the former handlers."""
+        """Restore the previous handlers."""
         self.restore()
 
 
-# Rollouts that a warning is about: the reward of a single one goes up and down by itself.
+# Rollouts averaged for a warning: single rewards fluctuate.
 _ROLLOUTS = 5
 _MIN_REWARD_SHARE, _MAX_EQUAL_GROUPS, _MIN_ENTROPY_SHARE = 0.5, 0.9, 0.1
 
 
 class TrainingAlarms(TrainerCallback):
-    """Warnings on standard error if a run's metrics show that it goes wrong.
+    """Warns on standard error about degrading metrics.
 
-    Of means over five rollouts: a reward below half of its best, 90% of the groups with equal
-    rewards, an entropy below a tenth of the first. Each is printed once, and again if it returns. A
-    resumed run compares with what it has seen since."""
+    Averages over five rollouts: reward below half of its best, equal rewards in 90% of the groups,
+    entropy below a tenth of the initial one. Each warning is printed once, and again if it returns.
+    A resumed run compares with values since the resume."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
@@ -254,7 +251,7 @@ class TrainingAlarms(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any
     ) -> None:
-        """Check the lines of rollouts."""
+        """Check the metrics of a rollout."""
         if not state.is_world_process_zero or logs is None or "reward" not in logs:
             return
         self.recent.append(logs)
@@ -267,7 +264,6 @@ class TrainingAlarms(TrainerCallback):
         self.active = {*alarms}
 
     def _alarms(self) -> dict[str, str]:
-        """A message for each metric that goes wrong."""
         names = ("reward", "entropy", "frac_reward_zero_std")
         reward, entropy, equal = (
             sum(row.get(name, 0.0) for row in self.recent) / len(self.recent) for name in names

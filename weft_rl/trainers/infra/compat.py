@@ -1,16 +1,16 @@
-"""What transformers and TRL do not make public, or name differently in supported releases."""
+"""Private or renamed parts of transformers and TRL in the supported releases."""
 
 from collections.abc import Mapping
 from dataclasses import fields
 
 from transformers import TrainingArguments
 
-# The argument for activation checkpointing. transformers 5.17 has the old name only, 5.23 warns.
+# Argument for activation checkpointing: transformers 5.17 has the old name only, 5.23 warns.
 ACTIVATION_CHECKPOINTING = "activation_checkpointing"
 if ACTIVATION_CHECKPOINTING not in {field.name for field in fields(TrainingArguments)}:
     ACTIVATION_CHECKPOINTING = "gradient_checkpointing"
 
-# Private methods of transformers' and TRL's trainers that are overridden here, and why.
+# Overridden private methods of transformers and TRL, and the reason.
 PRIVATE_OVERRIDES: Mapping[str, str] = {
     "_get_grad_norm": "each step's gradient norm, before the step; callbacks do not get it",
     "_get_train_sampler": "an order of the examples that depends on (seed, epoch) only",

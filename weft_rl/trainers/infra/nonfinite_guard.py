@@ -1,4 +1,4 @@
-"""A guard against NaN and infinity: it stops the run, or skips a few steps."""
+"""Guard against NaN and infinity: stops the run or skips steps."""
 
 import math
 import sys
@@ -14,30 +14,30 @@ from weft_rl.errors import UserError
 from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.trainers.infra.atomic_checkpoints import ResumableTrainer
 
-# Records named in a message; a rollout has hundreds.
+# Record ids in a message; a rollout has hundreds.
 _MAX_NAMED = 8
 _SKIPPED = "skipped_steps"
 
 
 class NonFiniteGuard(ResumableTrainer):
-    """A mixin that checks loss and gradient of each optimizer step before it is taken.
+    """Mixin that checks loss and gradient before each optimizer step.
 
-    skip_steps: steps of the stage that are skipped, their gradients dropped; one more raises
-    UserError with step, records and the newest checkpoint. The check needs no communication: a NaN
-    loss makes the gradients NaN, which reach every process with them."""
+    skip_steps: number of steps that may be skipped per stage; one more raises UserError with step,
+    records and newest checkpoint. The check needs no communication: a NaN loss gives NaN gradients
+    on every process."""
 
     def __init__(self, *args: Any, skip_steps: int = 0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.skip_steps, self.skipped = skip_steps, 0
-        # of this step: the records of each micro-batch, and whether its loss is finite
+        # of this step: record ids and finite loss of each micro-batch
         self._micro_batches: list[tuple[Sequence[Any], Tensor]] = []
 
     def records_of(self, inputs: dict[str, Any]) -> Sequence[Any]:
-        """The records of a micro-batch, as a message names them."""
+        """Record ids of a micro-batch, for messages."""
         raise NotImplementedError
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The loss () of a micro-batch; NaN if it is infinite, whose gradient may be finite."""
+        """Loss () of a micro-batch; NaN if infinite, since its gradient may be finite."""
         records = self.records_of(inputs)
         try:
             loss: Any = super().compute_loss(model, inputs, *args, **kwargs)
@@ -52,7 +52,7 @@ class NonFiniteGuard(ResumableTrainer):
         return loss * torch.where(finite, 1.0, math.nan)  # a factor of 1 changes no bit
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        """Transformers asks for each step's gradient norm here, after clipping, before the step."""
+        """Check the gradient norm; transformers calls this after clipping, before the step."""
         norm = super()._get_grad_norm(model, grad_norm)
         if not math.isfinite(norm):
             self._stop_or_skip(model)
@@ -64,7 +64,7 @@ class NonFiniteGuard(ResumableTrainer):
         chosen = bad or [records for records, _ in self._micro_batches]
         parts = gather_object([(bool(bad), [str(each) for records in chosen for each in records])])
         in_loss = any(has_bad for has_bad, _ in parts)
-        # if the loss of one process is at fault, the records of the others are not
+        # if one process has a non-finite loss, only its records are to blame
         names = [name for has_bad, part in parts if has_bad == in_loss for name in part]
         listed = ", ".join(names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
         what, step = "the loss" if in_loss else "the gradient", self.state.global_step + 1
@@ -84,16 +84,16 @@ class NonFiniteGuard(ResumableTrainer):
             sys.stderr.write(f"{line}; skipped, {left} more allowed\n")
 
     def metric_sums(self) -> dict[str, list[float]]:
-        """With the number of skipped steps."""
+        """Add the number of skipped steps."""
         return super().metric_sums() | {_SKIPPED: [self.skipped]}
 
     def restore_metric_sums(self, sums: dict[str, list[float]]) -> None:
-        """With the number of skipped steps."""
+        """Restore the number of skipped steps."""
         self.skipped = int(sums.pop(_SKIPPED)[0])
         super().restore_metric_sums(sums)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Transformers logs here, and keeps adding to the loss that it has logged."""
+        """Log skipped steps, and reset a non-finite loss, which transformers keeps summing."""
         if not math.isfinite(logs.get("loss", 0.0)):
             self._tr_loss.zero_()
         if self.skipped and "loss" in logs:

@@ -1,7 +1,4 @@
-"""Heartbeats between processes: one that is gone or stalled is named.
-
-torchrun and ddp_timeout end a run whose process died or stalled, but do not say which one, nor
-where it was."""
+"""Heartbeats that name a dead or stalled process; torchrun and ddp_timeout do not."""
 
 import os
 import socket
@@ -16,19 +13,19 @@ from typing import Any
 from torch.distributed import PrefixStore, distributed_c10d
 from transformers import TrainerCallback, TrainerState
 
-# Missed beats after which a process counts as gone: one may be late on a busy machine.
+# Missed beats after which a process counts as dead: one may be late on a busy machine.
 _BEATS = 5
-# A longer interval would report a death late if steps may take long.
+# A longer interval would report a death late if steps are slow.
 _MAX_INTERVAL_S = 10.0
-_RESUMABLE = 3  # the exit status of an interrupted run
+_RESUMABLE = 3  # exit status of an interrupted run
 
 
 class RankWatchdog(TrainerCallback):
-    """A thread that writes this process' position to the common store and reads the others'.
+    """Thread that publishes this process' position in the shared store and reads the others'.
 
-    It works over gloo and nccl alike, without collectives. If no step ends for `timeout` seconds,
+    Uses no collectives, so it works with gloo and nccl. If no step ends for `timeout` seconds,
     every process prints its position, names silent processes and exits with status 3. `silent`
-    names them to a process that lost its connection."""
+    names them after a lost connection."""
 
     def __init__(self, rank: int, world: int, timeout: float) -> None:
         self.rank, self.world, self.timeout = rank, world, timeout
@@ -36,12 +33,12 @@ class RankWatchdog(TrainerCallback):
         self.main = threading.get_ident()
         self.over = threading.Event()
         self.moved, self.step = time.monotonic(), 0
-        # of each other process: its last message, and when it changed
+        # of each other process: last message, and when it changed
         self.heard = {r: ("|nothing", time.monotonic()) for r in range(world) if r != rank}
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Start the thread."""
-        # a connection of the thread's own; the stubs lack the method
+        # a separate connection for the thread; the stubs lack the method
         store = distributed_c10d._get_default_store().clone()  # ty: ignore[missing-attribute]
         self.store = PrefixStore("weft_rl/heartbeat", store)
         self.on_step_end(args, state, control)
@@ -49,11 +46,11 @@ class RankWatchdog(TrainerCallback):
         threading.Thread(target=self._run, daemon=True).start()
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Note that this process moves."""
+        """Record progress of this process."""
         self.moved, self.step = time.monotonic(), state.global_step
 
     def silent(self) -> list[str]:
-        """Wait until a missing heartbeat is certain, and name the processes that are gone."""
+        """Wait until missing heartbeats are certain; return the dead processes."""
         self.over.wait((_BEATS + 2) * self.interval)
         return self._silent()
 
@@ -70,7 +67,7 @@ class RankWatchdog(TrainerCallback):
         beats = 0
         while not self.over.wait(self.interval):
             beats += 1
-            # without the process that has the store all are silent, that one among them
+            # if the store's process died, all others are silent too
             with suppress(RuntimeError):
                 self._exchange(f"{beats}|{self._position()}")
             if time.monotonic() - self.moved > self.timeout:
@@ -85,7 +82,7 @@ class RankWatchdog(TrainerCallback):
                     self.heard[rank] = (new, time.monotonic())
 
     def _position(self) -> str:
-        """This process, its step, and the line of its main thread outside of torch."""
+        """This process, its step, and its main thread's innermost line outside torch."""
         who = f"pid {os.getpid()} on {socket.gethostname()}, after step {self.step}"
         frame: FrameType | None = sys._current_frames().get(self.main)
         while frame is not None and f"{os.sep}torch{os.sep}" in frame.f_code.co_filename:

@@ -1,6 +1,4 @@
-"""A cold start with metrics, atomic checkpoints and a guard against NaN.
-
-B batch, L sequence."""
+"""Cold start with metrics, atomic checkpoints and a NaN guard. B batch, L sequence."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +16,12 @@ from weft_rl.trainers.infra.token_entropy_log import TokenTable
 
 
 class StepMeans:
-    """Means over each step's sequences or tokens, of all processes, for each step of a line."""
+    """Means per optimizer step over all processes, collected until the next metric line."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        self._sums: dict[str, Tensor] = {}  # of this step: total and count
-        self.steps: dict[str, list[float]] = {}  # the means of the steps since the last line
+        self._sums: dict[str, Tensor] = {}  # of this step: total, count
+        self.steps: dict[str, list[float]] = {}  # means of the steps since the last line
 
     def add(self, **parts: tuple[Tensor, Tensor]) -> None:
         """Add a batch's total () and count () of each name; collective."""
@@ -38,9 +36,7 @@ class StepMeans:
 
 
 class ResumableColdStart(NonFiniteGuard, ColdStartTrainer):
-    """A cold start with metrics, atomic checkpoints, a guard against NaN and batches by length.
-
-    order: of the examples; None: transformers' random order."""
+    """Cold start with metrics, checkpoints and a NaN guard. order: of examples; None: random."""
 
     def __init__(self, *args: Any, order: LengthGroupedOrder | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,7 +48,7 @@ class ResumableColdStart(NonFiniteGuard, ColdStartTrainer):
         self.token_table = TokenTable(vocab_size)
 
     def records_of(self, inputs: dict[str, Any]) -> Sequence[int]:
-        """The numbers of the examples, from 0."""
+        """Example indices, from 0."""
         return inputs["example_ids"][:, 1].tolist()
 
     def record(
@@ -63,7 +59,7 @@ class ResumableColdStart(NonFiniteGuard, ColdStartTrainer):
         beta_ref: Tensor,
         entropy: Tensor | None,
     ) -> None:
-        """Add a batch to the metrics and to the table of tokens."""
+        """Add a batch to the metrics and the token table."""
         tokens, counted = answer.sum(), answer.any(-1, keepdim=True)
         total = torch.where(counted, beta_ref, 0.0).sum()
         parts = {
@@ -76,7 +72,7 @@ class ResumableColdStart(NonFiniteGuard, ColdStartTrainer):
         self.means.add(**parts)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Transformers logs here: add the means since the last line."""
+        """Add the means since the last line."""
         if "loss" in logs:
             logs |= {name: fmean(values) for name, values in self.means.steps.items()}
             if self.norms:
@@ -86,27 +82,26 @@ class ResumableColdStart(NonFiniteGuard, ColdStartTrainer):
         super().log(logs, start_time)
 
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
-        """Transformers asks for each step's gradient norm here and logs one of them."""
+        """Collect every gradient norm; transformers logs only one per line."""
         norm = super()._get_grad_norm(*args, **kwargs)
         self.norms.append(float(norm))
         return norm
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """Transformers asks for the order of the examples here."""
         return super()._get_train_sampler(train_dataset) if self.order is None else self.order
 
     def metric_sums(self) -> dict[str, list[float]]:
-        """The means and gradient norms since the last line."""
+        """Add the means and gradient norms since the last line."""
         return super().metric_sums() | self.means.steps | {"grad_norm": self.norms}
 
     def restore_metric_sums(self, sums: dict[str, list[float]]) -> None:
-        """Restore them."""
+        """Restore means and gradient norms."""
         super().restore_metric_sums(sums)
         self.norms = sums.pop("grad_norm")
         self.means.steps = sums
 
     def save_resume_state(self, folder: Path) -> None:
-        """With the cached entropies and this process' table of tokens."""
+        """Add cached entropies and this process' token table."""
         super().save_resume_state(folder)
         if self.rank == 0:
             self.entropy_cache.save(folder)
@@ -114,7 +109,7 @@ class ResumableColdStart(NonFiniteGuard, ColdStartTrainer):
             self.token_table.save(folder, self.rank)
 
     def load_resume_state(self, folder: Path) -> None:
-        """Restore them too."""
+        """Restore cached entropies and the token table."""
         super().load_resume_state(folder)
         self.entropy_cache.load(folder)
         self.token_table.load(folder, self.rank)

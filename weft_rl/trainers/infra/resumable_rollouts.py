@@ -1,4 +1,4 @@
-"""RL whose prompt order and rollout survive an interruption bit for bit."""
+"""RL with bit-for-bit resume of prompt order and rollout."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from weft_rl.trainers.infra.nonfinite_guard import NonFiniteGuard
 
 
 class EpochSampler(RepeatSampler):
-    """TRL's prompt order, seeded by `epoch`, so that a resumed run continues it."""
+    """TRL's prompt order, seeded by `epoch` so that a resumed run continues it."""
 
     epoch = 0
 
@@ -24,16 +24,15 @@ class EpochSampler(RepeatSampler):
 
 
 class ResumableRL(NonFiniteGuard, DiffuGRPOTrainer):
-    """RL with atomic checkpoints that hold the rollout in use, and a guard against NaN."""
+    """RL with a NaN guard and atomic checkpoints that include the current rollout."""
 
     def records_of(self, inputs: dict[str, Any]) -> Sequence[str]:
-        """The ids of a micro-batch's records."""
+        """Record ids of a micro-batch."""
         size = self.args.per_device_train_batch_size
         first = self._step % self.slices * size
         return self.rollout_ids[first : first + size]
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
-        """TRL's sampler, its order seeded by epoch."""
         source: Any = self.train_dataset if dataset is None else dataset
         sampler = EpochSampler(
             data_source=source,
@@ -47,24 +46,24 @@ class ResumableRL(NonFiniteGuard, DiffuGRPOTrainer):
         return sampler
 
     def metric_sums(self) -> dict[str, list[float]]:
-        """TRL's metrics since the last line."""
+        """Add TRL's metrics since the last line."""
         return super().metric_sums() | self._metrics["train"]
 
     def restore_metric_sums(self, sums: dict[str, list[float]]) -> None:
-        """Restore them."""
+        """Restore TRL's metrics."""
         super().restore_metric_sums(sums)
         self._metrics["train"].update(sums)
 
     def save_resume_state(self, folder: Path) -> None:
-        """With the rollout in use."""
+        """Add the current rollout."""
         super().save_resume_state(folder)
         state = {"step": self._step, "buffer": self._buffered_inputs, "ids": self.rollout_ids}
         torch.save(state, folder / f"rollout_{self.rank}.pt")
 
     def load_resume_state(self, folder: Path) -> None:
-        """Restore it too."""
+        """Restore the rollout."""
         super().load_resume_state(folder)
-        # several processes' CPUs are called cpu:0, which torch.load does not know
+        # with several processes CPUs are named cpu:0, which torch.load rejects
         device = self.accelerator.device.type
         path = folder / f"rollout_{self.rank}.pt"
         state = torch.load(path, map_location=device, weights_only=True)

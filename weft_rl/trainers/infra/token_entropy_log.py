@@ -1,4 +1,4 @@
-"""Entropies by token and along responses: the data of the paper's Figure 2 and of a heat map."""
+"""Token entropies: the data of WeFT's Figure 2 and of a heat map."""
 
 import csv
 import io
@@ -14,27 +14,27 @@ from weft_rl.diffusion.rates import mean_rate
 from weft_rl.runs.atomic_io import write_json, write_text
 
 _FILE = "token_entropy_{rank}.safetensors"
-# The paper draws the 100 most frequent; ten times as many leave a choice.
+# The paper plots the 100 most frequent; ten times as many leave a choice.
 _MAX_TOKENS = 1000
-# Responses of the heat map and their tokens: enough to see a pattern, short enough to read.
+# Heat map: number of responses, and tokens of each.
 HEATMAP_EXAMPLES, _HEATMAP_TOKENS = 3, 400
 
 
 class TokenTable:
-    """Count and summed entropy of each token of a vocabulary in answers."""
+    """Count and summed entropy of each vocabulary token in answers."""
 
     def __init__(self, vocab_size: int) -> None:
         self.count = torch.zeros(vocab_size, dtype=torch.int64)
         self.total = torch.zeros(vocab_size, dtype=torch.float64)
 
     def add(self, x0: Tensor, answer: Tensor, entropy: Tensor) -> None:
-        """Count a batch's answer tokens: x0 (B, L) long, answer (B, L) bool, entropy (B, L)."""
+        """Add a batch: x0 (B, L) long, answer (B, L) bool, entropy (B, L)."""
         tokens = x0[answer].cpu()
         self.count.index_add_(0, tokens, torch.ones_like(tokens))
         self.total.index_add_(0, tokens, entropy[answer].double().cpu())
 
     def reduced(self, accelerator: Accelerator) -> "TokenTable":
-        """The sums over all processes; collective."""
+        """Sums over all processes; collective."""
         table = TokenTable(len(self.count))
         for name in ("count", "total"):
             sums = getattr(self, name).to(accelerator.device)
@@ -42,7 +42,7 @@ class TokenTable:
         return table
 
     def rows(self) -> list[tuple[int, int, float]]:
-        """Token, count and mean entropy in nats of frequent tokens, the most frequent first."""
+        """Token, count and mean entropy in nats, most frequent first."""
         order = self.count.argsort(descending=True, stable=True)[:_MAX_TOKENS]
         order = order[self.count[order] > 0]
         mean = self.total[order] / self.count[order]
@@ -58,11 +58,11 @@ class TokenTable:
         write_text(path, text.getvalue())
 
     def save(self, folder: Path, rank: int) -> None:
-        """Write a process' sums into a checkpoint."""
+        """Write this process' sums into a checkpoint."""
         save_file({"count": self.count, "total": self.total}, folder / _FILE.format(rank=rank))
 
     def load(self, folder: Path, rank: int) -> None:
-        """Restore a process' sums, if the checkpoint has them."""
+        """Restore this process' sums, if the checkpoint has them."""
         path = folder / _FILE.format(rank=rank)
         if path.exists():
             sums = load_file(path)
@@ -77,10 +77,10 @@ def write_heatmap(
     beta: Tensor,
     spelling: Callable[[int], str],
 ) -> None:
-    """Write each row's answer tokens with entropy (nats), rate and rate over its mean as JSON.
+    """Write entropy (nats), rate and relative rate of each row's answer tokens as JSON.
 
-    x0: (B, L) long. answer: (B, L) bool. entropy, beta: (B, L). Long answers are cut; the mean rate
-    is that of the full answer."""
+    x0: (B, L) long. answer: (B, L) bool. entropy, beta: (B, L). Long answers are truncated; the
+    mean rate is over the full answer."""
     ratio = beta / mean_rate(beta, answer)
     examples = []
     for row in range(len(x0)):

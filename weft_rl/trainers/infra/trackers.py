@@ -1,6 +1,4 @@
-"""Trackers beside metrics.jsonl: transformers' own callbacks, writing into the run directory.
-
-The trackers take API keys from their own environment variables; no option holds one."""
+"""Experiment trackers: transformers' callbacks, writing into the run directory."""
 
 import os
 from collections.abc import Sequence
@@ -22,14 +20,12 @@ def check_trackers(trackers: Sequence[str]) -> None:
 
 
 def tracker_folder(run: Path) -> Path:
-    """Folder of a run directory that the trackers write to."""
+    """Tracker folder of a run directory."""
     return run.resolve() / TRACKERS
 
 
 def point_trackers(trackers: Sequence[str], run: Path) -> None:
-    """Set the trackers' folders in the environment, the only way there is.
-
-    Call it before importing trl, which imports trackio, which reads it."""
+    """Set the tracker folders in the environment; call before importing trl, which reads it."""
     if trackers:
         folder = tracker_folder(run)
         folder.mkdir(parents=True, exist_ok=True)  # wandb writes elsewhere if it is missing
@@ -39,9 +35,7 @@ def point_trackers(trackers: Sequence[str], run: Path) -> None:
 
 
 def tracker_arguments(trackers: Sequence[str], run: Path, stage: str) -> dict[str, Any]:
-    """Training arguments of a stage for these trackers.
-
-    TensorBoard's folder is set in the environment, which its callback reads."""
+    """Training arguments of a stage; sets TensorBoard's folder in the environment."""
     if not trackers:
         return {"report_to": "none"}
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(tracker_folder(run) / "tensorboard" / stage)
@@ -54,6 +48,6 @@ def tracker_arguments(trackers: Sequence[str], run: Path, stage: str) -> dict[st
 
 
 def close_trackers(trackers: Sequence[str]) -> None:
-    """End a stage's wandb run, so that the next stage gets one of its own."""
+    """Finish a stage's wandb run, so that the next stage starts its own."""
     if "wandb" in trackers:
         import_module("wandb").finish()
