@@ -24,7 +24,7 @@ class BlockCausal(LLaDAForMaskedLM):
     block_length = 4
     gen_length = 4
 
-    def _visible(self, attention_mask, batch, length):
+    def visible(self, attention_mask, batch, length):
         place = torch.arange(length) - (length - self.gen_length)
         block = place.div(self.block_length, rounding_mode="floor").clamp(min=-1)
         seen = block[:, None] >= block  # (L, L)
@@ -33,17 +33,21 @@ class BlockCausal(LLaDAForMaskedLM):
         return seen.expand(batch, 1, length, length)
 
     def forward(self, input_ids, attention_mask=None, cache=None, **options):
-        if cache is not None and cache.positions is not None:
-            # each query keeps its own row of what it may see
-            whole = self._visible(attention_mask, len(input_ids), cache.keys.shape[3])
-            index = cache.positions[:, None, :, None].expand(-1, 1, -1, whole.shape[3])
-            seen = whole.gather(2, index)
-            visible, self._visible = self._visible, lambda *_: seen
-            try:
-                return super().forward(input_ids, attention_mask, cache=cache, **options)
-            finally:
-                self._visible = visible
-        return super().forward(input_ids, attention_mask, cache=cache, **options)
+        in_window = cache is not None and cache.positions is not None
+        length = cache.keys.shape[3] if in_window else input_ids.shape[1]
+        seen = self.visible(attention_mask, len(input_ids), length)
+        if in_window:  # each query keeps its own row of what it may see
+            index = cache.positions[:, None, :, None].expand(-1, 1, -1, length)
+            seen = seen.gather(2, index)
+        hooks = [
+            block.register_forward_pre_hook(lambda _, args: (*args[:2], seen, *args[3:]))
+            for block in self.model.transformer.blocks
+        ]
+        try:
+            return super().forward(input_ids, attention_mask, cache=cache, **options)
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 def some_options(rng):

@@ -7,10 +7,10 @@ import torch
 from pipeline_runs import SMALL, cache, status  # noqa: F401 - a fixture of all tests here
 from upstream_checkpoint import llada_folder
 
+from weft_rl import distributed
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import Interrupted, OutOfMemory, UserError
-from weft_rl.models import loading
 from weft_rl.models import memory as model_memory
 from weft_rl.pipeline.memory_warnings import advise_on_out_of_memory, memory_warnings
 from weft_rl.pipeline.run import main
@@ -23,7 +23,7 @@ FULL = ["model=llada_8b", "cold_start.lora.r=0", "rl.lora.r=0"]
 
 def warnings(monkeypatch, free, *words, device="cpu", stages=None):
     monkeypatch.setattr(model_memory, "free_memory", lambda device: free)
-    monkeypatch.setattr(loading, "find_device", lambda name: torch.device(device))
+    monkeypatch.setattr(distributed, "find_device", lambda name: torch.device(device))
     config = load_run_config(words, command="it")
     return memory_warnings(config, stages or config.trained)
 
