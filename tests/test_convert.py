@@ -119,7 +119,7 @@ def test_the_checksums_are_sha256sums(tmp_path):
     assert not (tmp_path / "c").exists()
 
 
-def test_a_flipped_bit_is_detected_before_weights_are_loaded(tmp_path, monkeypatch, capsys):
+def test_a_flipped_bit_is_detected_before_weights_are_loaded(tmp_path, monkeypatch):
     """Other files may be absent, as a run's training state, or edited."""
     source, _ = llada_folder(tmp_path / "a")
     folder = tmp_path / "b"
@@ -134,11 +134,8 @@ def test_a_flipped_bit_is_detected_before_weights_are_loaded(tmp_path, monkeypat
     change_config(folder, "config.json", eot_token_id=3)
     load(folder)
     flip_last_bit(folder / "model.safetensors")
-    monkeypatch.setattr("weft_rl.runs.checksums._LARGE", 0)
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with pytest.raises(UserError, match=r"model\.safetensors .*checksum"):
         load(folder)
-    assert f"{folder}: " in capsys.readouterr().err
     # the first process of a machine verifies for all
     monkeypatch.setenv("LOCAL_RANK", "1")
     load(folder)

@@ -60,15 +60,15 @@ def test_the_runs_of_a_table():
 
 
 def test_a_toy_model_has_its_own_data_and_tasks():
-    config = load_run_config(["preset=small"], command="it")
+    config = load_run_config(["preset=tiny"], command="it")
     runs = runs_of_table(1, [0], config)
     assert {(unit.data, unit.task) for unit in runs} == {
-        ("small", "sudoku"),
-        ("small", "countdown"),
+        ("tiny", "sudoku"),
+        ("tiny", "countdown"),
     }
     assert {unit.arm for unit in runs} == {"base", "sft", "weft"}
-    arguments = runs[-1].arguments(["model=small"])
-    assert {"data=small", "preset=small"} < {*arguments}
+    arguments = runs[-1].arguments(["model=tiny"])
+    assert {"data=tiny", "preset=tiny"} < {*arguments}
 
 
 def test_the_arguments_of_a_run():

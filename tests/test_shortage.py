@@ -11,6 +11,7 @@ from weft_rl import distributed
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import Interrupted, OutOfMemory, UserError
+from weft_rl.models import loading
 from weft_rl.models import memory as model_memory
 from weft_rl.pipeline.memory_warnings import advise_on_out_of_memory, memory_warnings
 from weft_rl.pipeline.run import main

@@ -138,7 +138,7 @@ def test_the_hub_without_a_network_is_a_users_mistake(tmp_path):
     code = (
         "import huggingface_hub.utils._http as http\n"
         "http.time.sleep = lambda s: None\n"
-        "from weft_rl.config.schema import DataConfig\n"
+        "from weft_rl.config.cold_start import DataConfig\n"
         "from weft_rl.data.trace_selection import Rejects, read_traces\n"
         "read_traces('s1k', DataConfig(), Rejects('error'))"
     )

@@ -55,6 +55,7 @@ def _run(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]
     except KeyboardInterrupt:
         return _say(command, "interrupted; repeat the command to resume", 3)
     except Interrupted as stop:
+        _flush()
         return _say(command, str(stop), 3)
     except BrokenPipeError:
         if not _reader_gone():
@@ -62,15 +63,10 @@ def _run(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]
         _drop_output()
         return 3
     except Exception as error:
-        full = full_disk(error)
-        if full is not None:
-            try:
-                sys.stdout.flush()
-            except OSError:
-                _drop_output()
-            place = getattr(full, "filename", None)
-            where = f" ({place})" if place else ""
-            return _say(command, f"the disk is full{where}; free space and repeat the command", 3)
+        message = full_disk(error)
+        if message:
+            _flush()
+            return _say(command, f"{message}; free space and repeat the command", 3)
         if isinstance(error, UserError):
             return _say(command, str(error), 2)
         if isinstance(error, OutOfMemory):
@@ -81,8 +77,8 @@ def _run(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]
         raise
 
 
-def full_disk(error: BaseException) -> BaseException | None:
-    """Return the full-disk error in an exception chain, or None; library errors may lack errno."""
+def full_disk(error: BaseException) -> str:
+    """Return the message for a full disk in an exception chain, or ""; libraries may drop errno."""
     seen: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in seen:
@@ -92,10 +88,18 @@ def full_disk(error: BaseException) -> BaseException | None:
             text in str(link) for text in _FULL_TEXTS
         )
         if numbered or has_text:
-            return link
+            place = getattr(link, "filename", None)
+            return f"the disk is full{f' ({place})' if place else ''}"
         seen.append(link)
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return None
+    return ""
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
 
 
 def _say(command: str, message: str, status: int) -> int:

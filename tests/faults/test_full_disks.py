@@ -11,6 +11,7 @@ import pytest
 import torch
 from damaged_runs import whole_run, write
 from datasets import Dataset
+from pipeline_runs import SMALL, cache  # noqa: F401 - a fixture
 from pyarrow import parquet
 from safetensors.torch import save_file
 from upstream_checkpoint import llada_folder
@@ -19,6 +20,7 @@ from weft_rl.cli import execute
 from weft_rl.convert import main as convert
 from weft_rl.errors import UserError
 from weft_rl.models.toy import tiny_tokenizer
+from weft_rl.pipeline.run import main as run
 from weft_rl.plot.command import main as plot
 from weft_rl.report.run_page import main as report
 from weft_rl.runs.atomic_io import write_bytes, write_json
@@ -140,3 +142,15 @@ def test_other_errors_are_not_full_disks():
     for error in (RuntimeError("device"), OSError(errno.EIO, "Input/output error")):
         with pytest.raises(type(error)):
             execute("it", lambda argv, error=error: _raise(error), [])
+
+
+def test_a_run_without_out_names_its_directory(tmp_path, monkeypatch, capsys, cache):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("weft_rl.stages.evaluate.run", full)
+    assert execute("it", run, [*SMALL, "stages=[base]"]) == 3
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert f"out=runs/{folder.name}" in capsys.readouterr().err

@@ -1,13 +1,15 @@
 """`python -m weft_rl.pipeline`: the stages of a run, in one run directory."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from weft_rl.cli import full_disk
 from weft_rl.config.load import load_run_config
 from weft_rl.config.overrides import resume_command
 from weft_rl.config.schema import TOY_MODELS, RunConfig
@@ -87,7 +89,7 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
                 stage = name
                 if stage not in finished:
                     context = StageContext(config, run, stage, checkpoint)
-                    with advise_on_out_of_memory(config, stage, resume):
+                    with advise_on_out_of_memory(config, stage, resume), _on_full_disk():
                         path = STAGE_RUNNERS[stage].run(context)
                     finished[stage] = str(path.relative_to(run))
                     # keep the stage order, even if a corrupt stage was retrained
@@ -99,13 +101,24 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
             if is_scored and not is_evaluated(config, results, stage):
                 if is_first:
                     (run / REPORT).unlink(missing_ok=True)  # outdated
-                with advise_on_out_of_memory(config, "eval", resume):
+                with advise_on_out_of_memory(config, "eval", resume), _on_full_disk():
                     results = evaluate(StageContext(config, run, stage, checkpoint))
     except (Interrupted, KeyboardInterrupt) as stop:
         reason = str(stop) or f"stopped in stage {stage}"
         raise Interrupted(f"{reason}; resume: python -m weft_rl.pipeline {resume}") from stop
     leave_together()
     return results
+
+
+@contextmanager
+def _on_full_disk() -> Generator[None]:
+    """Turn a full disk into Interrupted; run_pipeline adds the command that resumes."""
+    try:
+        yield
+    except Exception as error:
+        if message := full_disk(error):
+            raise Interrupted(f"{message}; free space first") from error
+        raise
 
 
 def drop_corrupt(
