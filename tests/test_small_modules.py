@@ -93,7 +93,7 @@ def test_log_probs_of_two_rows_of_one_group():
     assert_close(log_probs, tensor([[math.log(0.75), -ln2], [-2 * ln2, -ln2]]))
     # .75 ln(4/3) + .25 ln 4 = .5623
     assert_close(entropy, tensor([[0.56233514, ln2], [0.56233514, ln2]]))
-    with pytest.raises(ValueError, match="places"):
+    with pytest.raises(ValueError, match="index"):
         token_log_probs(torch.zeros(1, 2, 3), torch.zeros(2, 2).long(), torch.zeros(1).long())
 
 
