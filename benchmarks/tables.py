@@ -76,7 +76,8 @@ def sampler(result: Result) -> str:
 
 def sampler_quality(result: Result) -> str:
     """Scores under caches and confidence rules, compared with exact sampling; one block."""
-    head, rows = ["mode", "forwards", "cells, points", "whole puzzles, points", "same tokens"], []
+    head = ["mode", "forward passes", "cell accuracy, points", "solved, points", "same tokens"]
+    rows = []
     for row in result["quality"]["found"]:
         mode, _, block = row["mode"].rpartition(", block ")
         if block == "32" and mode != "exact" and "prefix, " not in mode:
