@@ -142,7 +142,7 @@ def ceilings() -> list[dict[str, Any]]:
 COLD_STARTS = {
     "SFT": ("sft", []),
     "WeFT": ("weft", []),
-    "WeFT, cached entropies": ("weft", ["cold_start.entropy_pass.rates=cached"]),
+    "WeFT, estimates kept 5 epochs": ("weft", ["cold_start.entropy_pass.rates=cached"]),
 }
 KEPT = 5  # epochs, the option's default
 
