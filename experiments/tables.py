@@ -120,7 +120,8 @@ def comparison(result: Result) -> str:
     text = table(["model", "cell accuracy", "solved"], lines)
     for row in found["differences"]:
         after = "after RL" if row["stage"] == "rl" else "before RL"
-        text += f"\nWeFT - SFT {after}: {_difference(row)} points of cell accuracy, {row['verdict']}.\n"
+        points = f"{_difference(row)} points of cell accuracy"
+        text += f"\nWeFT - SFT {after}: {points}, {row['verdict']}.\n"
     return text
 
 
