@@ -76,7 +76,8 @@ def sampler(result: Result) -> str:
 
 def sampler_quality(result: Result) -> str:
     """Scores under caches and confidence rules, compared with exact sampling; one block."""
-    head, rows = ["mode", "forwards", "cells, points", "whole puzzles, points", "same tokens"], []
+    head = ["mode", "forward passes", "cell accuracy, points", "solved, points", "same tokens"]
+    rows = []
     for row in result["quality"]["found"]:
         mode, _, block = row["mode"].rpartition(", block ")
         if block == "32" and mode != "exact" and "prefix, " not in mode:
@@ -92,7 +93,7 @@ def gpu(result: Result) -> str:
     trained = [*result["cold_start"], *result["nf4"]]
     steps = [
         (
-            row["what"],
+            row["what"].replace("estimates kept 5 epochs", "cached entropies"),
             f"{row['step_s']:.2f}",
             f"{row['step_s'] / trained[0]['step_s']:.2f}",
             f"{100 * row['tera_operations'] / ceiling['tera_operations']:.0f}%",

@@ -90,7 +90,7 @@ def objectives(result: Result) -> str:
         forwards = mean(run["forwards"] for run in each)
         rows.append((method, f"{mean(after):.1f}", f"{mean(gains):+.1f}{error}", f"{forwards:.0f}"))
     rows.sort(key=lambda row: -float(row[1]))
-    return table(["estimator, loss", "cells after RL", "gain", "forwards"], rows)
+    return table(["estimator, loss", "cell accuracy after RL", "gain", "rows"], rows)
 
 
 def countdown(result: Result) -> str:
@@ -115,12 +115,13 @@ def comparison(result: Result) -> str:
         for arm, stages in found["results"].items()
     ]
     rows.insert(0, ("base model", found["results"]["sft"]["base"]))
-    rows.append(("no model: row filling", found["baselines"]["row filling"]))
+    rows.append(("row-filling baseline", found["baselines"]["row filling"]))
     lines = ((name, _score(entry), _score(entry["exact"])) for name, entry in rows)
-    text = table(["model", "cells", "whole puzzles"], lines)
+    text = table(["model", "cell accuracy", "solved"], lines)
     for row in found["differences"]:
         after = "after RL" if row["stage"] == "rl" else "before RL"
-        text += f"\nWeFT - SFT {after}: {_difference(row)} points of cells, {row['verdict']}.\n"
+        points = f"{_difference(row)} points of cell accuracy"
+        text += f"\nWeFT - SFT {after}: {points}, {row['verdict']}.\n"
     return text
 
 
@@ -136,7 +137,7 @@ def study(result: Result) -> str:
         )
         for row in sorted(stages["cold start"], key=lambda row: -row["score"])
     ]
-    head = ["cold start", "cells", "- SFT", "- SFT after RL, gspo", "- SFT after RL, bnpo"]
+    head = ["cold start", "cell accuracy", "- SFT", "- SFT after RL, gspo", "- SFT after RL, bnpo"]
     return table(head, rows)
 
 
@@ -148,7 +149,7 @@ def regimes(result: Result) -> str:
         (name, f"{sft['score']:.1f}", _difference(weft["difference"]))
         for name, (sft, weft) in settings.items()
     )
-    return table(["setting", "SFT, cells", "WeFT - SFT"], rows)
+    return table(["setting", "SFT, cell accuracy", "WeFT - SFT"], rows)
 
 
 # Table name -> results file and renderer.

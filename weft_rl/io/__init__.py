@@ -1,1 +1,1 @@
-"""Files and terminals: untrusted input, atomic output, escaped text, progress logs."""
+"""Files and terminals: untrusted input, escaped text, progress logs."""

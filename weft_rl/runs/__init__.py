@@ -1,1 +1,1 @@
-"""Run directories: files, lock, checksums, checkpoints."""
+"""Run directories: files, lock, atomic writes, checksums, renamed options."""
