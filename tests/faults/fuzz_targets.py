@@ -87,7 +87,6 @@ def _of_folder(whole: Path, place: Path, use: Callable[[Path], Any]) -> Any:
 
 
 def make_model(folder: Path) -> None:
-    """A small model of two files and its tokenizer."""
     options = BaseConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     model = fresh_model(tiny_config(options), 0)
     model.save_pretrained(folder)

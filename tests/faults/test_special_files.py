@@ -65,10 +65,19 @@ def model(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def folder(model, tmp_path):
+    return shutil.copytree(model, tmp_path / "model")
+
+
 def replaced(folder, name, kind):
     path = folder / name
     path.unlink(missing_ok=True)
     KINDS[kind](path)
+
+
+def load(folder):
+    load_model(str(folder), torch.device("cpu"), torch.float32)
 
 
 def refused(use, name):
@@ -84,28 +93,19 @@ def refused(use, name):
     "name",
     ["config.json", "model.safetensors.index.json", "tokenizer.json", "generation_config.json"],
 )
-def test_a_model(name, kind, model, tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(model, folder)
+def test_a_model(name, kind, folder):
     replaced(folder, name, kind)
-
-    def use():
-        load_tokenizer(str(folder))
-        load_model(str(folder), torch.device("cpu"), torch.float32)
-
-    refused(use, name)
+    refused(lambda: (load_tokenizer(str(folder)), load(folder)), name)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "sparse", "folder", "dangling", "deep"])
 @pytest.mark.parametrize("name", ["model-00001-of-00001.safetensors", "SHA256SUMS"])
-def test_weights_and_sums(name, kind, model, tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(model, folder)
+def test_weights_and_sums(name, kind, folder):
     replaced(folder, name, kind)
     if name == "SHA256SUMS" and kind != "dangling":
         refused(lambda: verify_checksums(folder), name)
     elif name != "SHA256SUMS":
-        refused(lambda: load_model(str(folder), torch.device("cpu"), torch.float32), name)
+        refused(lambda: load(folder), name)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("dangling", "loop")])
@@ -122,13 +122,11 @@ def test_an_adapter(kind, tmp_path):
         *((name, 10**12) for name in ("d_model", "mlp_hidden_size", "max_sequence_length")),
     ],
 )
-def test_numbers_of_a_configuration(name, value, model, tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(model, folder)
+def test_numbers_of_a_configuration(name, value, folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {name: value}))
     with no_hang(20), pytest.raises(UserError):
-        load_model(str(folder), torch.device("cpu"), torch.float32)
+        load(folder)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "sparse", "folder", "loop", "deep"])
