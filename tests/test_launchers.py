@@ -188,8 +188,7 @@ def test_the_callers_threads_win(callers, expected, tmp_path, monkeypatch):
     [
         ({"launcher": "ray", "resources": ["gpu"]}, r"resources=\[gpu\]"),
         ({"resources": ["num_gpus=1"]}, r"resources=\[num_gpus=1\]"),
-        ({"retries": -1}, "retries=-1"),
-        ({"seeds": [1, 1]}, r"seeds=\[1,1\]"),
+        *(({"retries": -1}, "retries=-1"), ({"seeds": [1, 1]}, r"seeds=\[1,1\]")),
     ],
 )
 def test_wrong_options(options, key):

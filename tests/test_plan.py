@@ -161,8 +161,7 @@ def test_memory_of_a_head_in_parts(monkeypatch, lora, entropies):
 @pytest.mark.parametrize(
     ("sizes", "rows", "more"),
     [
-        (Sizes(64, 64, 3, 4, 4, 512), 16, {}),
-        (Sizes(64, 256, 3, 4, 4, 512), 8, {}),
+        *((Sizes(64, 64, 3, 4, 4, 512), 16, {}), (Sizes(64, 256, 3, 4, 4, 512), 8, {})),
         # with a larger vocabulary, the logits need more than a layer
         (Sizes(64, 64, 2, 2, 2, 512), 8, {"cfg_scale": 1.5, "cache": "dual"}),
         (Sizes(4096, 64, 2, 2, 2, 512), 8, {"cfg_scale": 1.5, "cache": "dual"}),
@@ -350,8 +349,7 @@ def test_a_folder_is_planned_without_its_weights(tmp_path):
     [
         ("model=/nowhere", "/nowhere/config.json"),
         ("cold_start.lora.targets=[o_proj]", "lora.targets.*o_proj"),
-        ("hardware=abacus", "hardware=abacus"),
-        ("cold_strat.epochs=3", "cold_strat.epochs"),
+        *(("hardware=abacus", "hardware=abacus"), ("cold_strat.epochs=3", "cold_strat.epochs")),
         ("stages=[eval]", r"stages=\[eval\]"),
     ],
 )

@@ -121,9 +121,7 @@ def test_groups_of_a_micro_batch(group, size):
 @pytest.mark.parametrize(
     ("words", "rows"),
     [
-        ([], 1),
-        (["rl.masks.share_group_masks=false"], 6),
-        (["rl.estimator=coupled"], 1 + 12),
+        *(([], 1), (["rl.masks.share_group_masks=false"], 6), (["rl.estimator=coupled"], 1 + 12)),
         (["rl.estimator=trace", "rl.masks.num_mc_samples=4"], 1 + 18),
         (["rl.estimator=random_mask", "rl.masks.num_mc_samples=8"], 48),
     ],
@@ -152,13 +150,10 @@ def sent(sampler, prompts):
 @pytest.mark.parametrize(
     "more",
     [
-        {},
-        {"cache": "prefix"},
-        {"cache": "dual", "refresh_every": 3},
+        *({}, {"cache": "prefix"}, {"cache": "dual", "refresh_every": 3}),
         {"cache": "dual", "cfg_scale": 1.5},
         # no token is certain enough to bring a second one along
-        {"threshold": 1.0},
-        {"factor": 0.0, "cache": "dual"},
+        *({"threshold": 1.0}, {"factor": 0.0, "cache": "dual"}),
     ],
 )
 def test_flops_of_a_rollout_are_the_samplers(more):

@@ -83,8 +83,7 @@ def test_a_damaged_line_is_skipped_with_a_warning(tmp_path, caplog):
         ("rl: {rollout: {reward_weights: [1, 2]}}", "reward", "reward_weights=[1,2]"),
         ("rewards: d1", "loss", None),
         ("rewards: d1", "kl", None),  # only the first has it
-        ("seed: 3", "reward", None),
-        ("[", "reward", "two/config.yaml: "),
+        *(("seed: 3", "reward", None), ("[", "reward", "two/config.yaml: ")),
     ],
 )
 def test_metrics_that_are_not_comparable_are_refused(tmp_path, monkeypatch, other, metric, error):
@@ -189,16 +188,11 @@ def test_bars_and_intervals():
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ("gone", "gone: "),
-        ("r blank metric=los", "r, blank: no los"),
-        ("blank", "blank: no reward"),
-        ("empty", "empty: no reward"),
-        ("r metric=los", "metric= one of loss, reward"),
-        ("r out=a.pdf", "out=a.pdf"),
-        ("r out=no/a.png", "out=no/a.png"),
-        ("r out=folder.png", "out=folder.png"),
-        ("r smoothing=2", "smoothing=2"),
-        ("", "runs: "),
+        *(("gone", "gone: "), ("r blank metric=los", "r, blank: no los")),
+        *(("blank", "blank: no reward"), ("empty", "empty: no reward")),
+        *(("r metric=los", "metric= one of loss, reward"), ("r out=a.pdf", "out=a.pdf")),
+        *(("r out=no/a.png", "out=no/a.png"), ("r out=folder.png", "out=folder.png")),
+        *(("r smoothing=2", "smoothing=2"), ("", "runs: ")),
     ],
 )
 def test_user_errors(tmp_path, monkeypatch, words, error):

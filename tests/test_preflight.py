@@ -55,10 +55,8 @@ def test_places_and_models_are_checked_before_data(tmp_path):
     ("name", "content"),
     [
         ("utf16.csv", "question,answer\nq,1\n".encode("utf-16")),
-        ("torn.jsonl.gz", b"\x1f\x8bnonsense"),
-        ("p.parquet", b"PAR1 and no more"),
-        ("array.json", b'[{"question": "q", "answer": "1"},]'),
-        ("missing.parquet", None),
+        *(("torn.jsonl.gz", b"\x1f\x8bnonsense"), ("p.parquet", b"PAR1 and no more")),
+        *(("array.json", b'[{"question": "q", "answer": "1"},]'), ("missing.parquet", None)),
     ],
 )
 def test_data_that_cannot_be_read_stops_a_run_at_once(key, name, content, tmp_path):

@@ -190,8 +190,7 @@ def test_marks_do_not_depend_on_color(folder):
     [
         {"task": "countdown", "fields": {"numbers": [1, 2], "target": 3}},
         {"fields": {"puzzle": "12", "solution": SOLUTION}},
-        {"fields": {"puzzle": PUZZLE, "solution": "12"}},
-        {"fields": {}},
+        *({"fields": {"puzzle": PUZZLE, "solution": "12"}}, {"fields": {}}),
     ],
 )
 def test_completions_without_a_grid_are_text(folder, changes):
@@ -228,9 +227,7 @@ def test_a_partial_directory_has_a_report(folder, only):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("eval.json", '{"rl"'),
-        ("config.yaml", "a: ["),
-        ("config.yaml", "stages: rl"),
+        *(("eval.json", '{"rl"'), ("config.yaml", "a: ["), ("config.yaml", "stages: rl")),
         ("eval.json", '{"rl": {"sudoku": {"n": 1, "score": "5", "ci95": [0, 9]}}}'),
     ],
 )

@@ -46,8 +46,7 @@ def test_full_fine_tuning_of_8b_on_an_h100(monkeypatch):
     ("free", "words", "launcher"),
     [
         (0.25 * GIB, ["model=tiny"], None),  # it fits
-        (0, FULL, "ACCELERATE_USE_FSDP"),
-        (0, FULL, "ACCELERATE_USE_DEEPSPEED"),
+        *((0, FULL, "ACCELERATE_USE_FSDP"), (0, FULL, "ACCELERATE_USE_DEEPSPEED")),
         (0, ["model=owner/name", "preset=tiny"], None),
         (None, FULL, None),  # free memory is unknown
     ],

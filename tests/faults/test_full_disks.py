@@ -89,8 +89,7 @@ def test_commands(command, name, tmp_path, capfd):
         "Error while serializing: I/O error: No space left on device (os error 28)",
         "[enforce fail at inline_container.cc:672] . unexpected pos 768 vs 726",
         "PytorchStreamWriter failed writing file data/0: file write failed",
-        "Disk quota exceeded",
-        "database or disk is full",
+        *("Disk quota exceeded", "database or disk is full"),
     ],
 )
 def test_errors_of_libraries(text, capsys):
