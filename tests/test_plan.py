@@ -119,9 +119,8 @@ def test_memory_of_a_step(name, checkpointing, lora):
 
     def step():
         # no name for the logits, so that the backward pass can free them, as in the trainer
-        denoising_loss(
-            model(input_ids=x0).logits, x0, everything, probability, everything
-        ).backward()
+        masks = (x0, everything, probability, everything)
+        denoising_loss(model(input_ids=x0).logits, *masks).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -173,14 +172,10 @@ def test_memory_of_a_rollout(sizes, rows, more):
     sampler = SamplerConfig(96, 32, 3, temperature=1.0, **more)
     measured = allocated(lambda: generate(model, prompts, sampler))
     tokens = rows * 104 * (2 if sampler.cfg_scale else 1)
-    step = Step(
-        shape(sizes),
-        *(1, 1, 1),  # a training step that needs less than the rollout
-        cached_tokens=tokens if sampler.cache == "dual" else 0,
-        sampled_logits=rows * 32,
-        sampled_tokens=tokens,
-    )
-    planned = step.memory()
+    sampled = {"sampled_logits": rows * 32, "sampled_tokens": tokens}
+    sampled["cached_tokens"] = tokens if sampler.cache == "dual" else 0
+    # a training step that needs less than the rollout
+    planned = Step(shape(sizes), 1, 1, 1, **sampled).memory()
     assert planned["rollouts"] + planned["KV cache"] == pytest.approx(measured, rel=0.1)
 
 
@@ -225,7 +220,7 @@ def test_flops_by_hand():
     assert training_passes(replace(model, checkpointing=True)) == 4
 
 
-def test_a_base_by_hand(capsys):
+def test_a_base_by_hand():
     sizes = ("base.hidden_size=16", "base.num_hidden_layers=2", "base.intermediate_size=32")
     words = ("base.batch_size=8", "base.num_attention_heads=2", "sampler.gen_length=32")
     run = config("model=tiny", *sizes, *words)
@@ -242,17 +237,15 @@ def test_a_base_by_hand(capsys):
     assert (one.memory, one.step_s) == (many.memory, many.step_s)
 
 
-@pytest.mark.parametrize(
-    ("words", "stages"),
-    [
-        (["model=tiny", "stages=[weft,rl]"], ["base", "weft", "rl"]),
-        (["model=tiny", "stages=[weft,base,rl]"], ["base", "weft", "rl"]),
-        (["model=tiny", "stages=[eval]"], ["base"]),
-        (["model=llada_8b", "stages=[eval,sft,eval]"], ["sft"]),
-    ],
-)
-def test_planned_stages(words, stages):
-    assert [plan.stage for plan in make_plans(config(*words), PlanConfig("cpu"))] == stages
+def test_planned_stages():
+    for model, given, stages in (
+        ("tiny", "weft,rl", ["base", "weft", "rl"]),
+        ("tiny", "weft,base,rl", ["base", "weft", "rl"]),
+        ("tiny", "eval", ["base"]),
+        ("llada_8b", "eval,sft,eval", ["sft"]),
+    ):
+        plans = make_plans(config(f"model={model}", f"stages=[{given}]"), PlanConfig("cpu"))
+        assert [plan.stage for plan in plans] == stages
 
 
 def test_sharded_memory():
@@ -266,10 +259,8 @@ def test_sharded_memory():
     assert two["optimizer"] == three["optimizer"] == one["optimizer"] / 8
     assert two["activations"] == three["activations"] == one["activations"]
     for stage in ("weft", "rl"):
-        zero3, fsdp2 = (
-            make_plan(run, PlanConfig(devices=8, sharding=sharding), stage).memory
-            for sharding in ("zero3", "fsdp2")
-        )
+        options = (PlanConfig(devices=8, sharding=sharding) for sharding in ("zero3", "fsdp2"))
+        zero3, fsdp2 = (make_plan(run, each, stage).memory for each in options)
         assert zero3 == fsdp2
     # a rollout gathers all weights on every device
     whole = make_plan(run, PlanConfig(devices=8), "rl").memory["weights"]
@@ -325,9 +316,8 @@ def test_suggestions_stop_where_the_stage_fits_and_are_accepted():
     assert not any("memory.dtype" in text or "nf4" in text for text in mixed)
     # bfloat16 and checkpointing are the preset's
     options = PlanConfig("rtx4090", memory_gib=20)
-    assert suggested(config("model=llada_8b"), options, "rl", 20 * GIB) == [
-        "memory.quantization=nf4 (one run per stage)"
-    ]
+    (nf4,) = suggested(config("model=llada_8b"), options, "rl", 20 * GIB)
+    assert nf4 == "memory.quantization=nf4 (one run per stage)"
     base = suggested(config("model=tiny"), PlanConfig(), "base", 1e6)
     assert base == ["memory.gradient_checkpointing=true", "base.batch_size=1"]
 

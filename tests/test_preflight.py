@@ -36,6 +36,31 @@ def test_every_command_checks_before_its_folder_exists(main, word, words, key, t
     assert not any(tmp_path.iterdir())
 
 
+ARMS = "arms=[sft,weft]"
+MISTAKES = [
+    *((compare.main, f"arms=[{arms}]") for arms in ("", "sft,rl", "sft,sft")),
+    *((compare.main, f"{ARMS} seeds=[{seeds}]") for seeds in ("0,a", "1,1", "-1")),
+    *((compare.main, f"{ARMS} {word}") for word in ("workers=0", "launcher=slurm", "seed=1")),
+    *((compare.main, f"{ARMS} {word}") for word in ("stages=[rl]", "eval.after_each=false")),
+    *((compare.main, f"{ARMS} {word}") for word in ("rl.max_step=3", "seedz=[0]", "--fast")),
+    *((compare.main, f"{ARMS} {word}") for word in ("rl.num_prompts=0", "model=./none")),
+    *((reproduce.main, word) for word in ("table=6", "figure=1", "figure=3 table=2", "tabel=2")),
+    *((reproduce.main, f"table=2 {word}") for word in ("seeds=[1,1]", "seed=1", "rl.max_step=3")),
+    *((reproduce.main, f"table=2 {word}") for word in ("model=./none", "data=none.jsonl")),
+    *((compare.main, "arms"), (reproduce.main, "table"), (reproduce.main, "everything")),
+    (compare.main, f"{ARMS} data=none.jsonl"),
+]
+
+
+@pytest.mark.parametrize(("main", "words"), MISTAKES)
+def test_user_errors_stop_before_anything_runs(main, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    key = words.split()[-1].removeprefix("data=")
+    with pytest.raises(UserError, match=re.escape(key)):
+        main([] if words in ("arms", "table") else words.split())
+    assert not any(tmp_path.iterdir())
+
+
 def test_places_and_models_are_checked_before_data(tmp_path):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", "/proc/weft-rl/run"):  # /proc refuses folders, root's too

@@ -8,7 +8,6 @@ from in_process import run_in_process
 from run_folders import SMALL, write_lines
 
 from weft_rl.config.load import load_run_config
-from weft_rl.errors import UserError
 from weft_rl.reproduce.command import main
 from weft_rl.reproduce.figures import curves_figure, time_figure, token_figure
 from weft_rl.reproduce.paper_numbers import SCORES
@@ -18,29 +17,6 @@ from weft_rl.stats import crossed_mean
 
 TINY = load_run_config([], command="test")
 LARGE = load_run_config(["model=llada_8b"], command="test")
-
-
-MISTAKES = """
-table=6
-figure=1
-table=2 figure=3
-everything
-tabel=2
-table=2 seeds=[1,1]
-table=2 seed=1
-table=2 rl.max_step=3
-table=2 model=./none
-table=2 data=none.jsonl"""
-
-
-@pytest.mark.parametrize("words", MISTAKES.split("\n"))
-def test_user_errors_stop_it_before_anything_runs(words, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    key = {"": "table", "table=2 figure=3": "table=2"}.get(words) or words.split()[-1]
-    with pytest.raises(UserError) as error:
-        main(words.split())
-    assert key.removeprefix("data=") in str(error.value)
-    assert not any(tmp_path.iterdir())
 
 
 def test_the_runs_of_a_table():

@@ -116,14 +116,14 @@ def test_nan_weights(tmp_path, temperature):
         main([f"checkpoint={folder}", f"prompt={PUZZLE}", f"temperature={temperature}"])
 
 
-@pytest.mark.parametrize("text", ["a: [", "[]", "prompt_style: odd\n", "prompt_style: d1\n"])
-def test_a_damaged_run_directory(text, tmp_path):
+def test_a_damaged_run_directory(tmp_path):
     place = tmp_path / "checkpoints" / "rl" / "step-1"
     place.mkdir(parents=True)
     (place / "config.json").write_text("{}")
-    (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(UserError, match=rf"^{tmp_path}/config\.yaml: "):
-        find_checkpoint(place)
+    for text in ("a: [", "[]", "prompt_style: odd\n", "prompt_style: d1\n"):
+        (tmp_path / "config.yaml").write_text(text)
+        with pytest.raises(UserError, match=rf"^{tmp_path}/config\.yaml: "):
+            find_checkpoint(place)
     (tmp_path / "stages.json").write_text("{}")
     with pytest.raises(UserError, match=f"^checkpoint={tmp_path}: "):
         find_checkpoint(tmp_path)

@@ -81,21 +81,17 @@ def test_text_of_any_script_stays(capsys):
         Console(width=100).print(READABLE.replace("\t", " "))
         raise UserError(READABLE)
 
+    before = sys.stdout, sys.stderr
     assert execute("it", body, []) == 2
+    with pytest.raises(SystemExit):
+        execute("it", lambda argv: _raise(SystemExit(0)), [])
+    assert (sys.stdout, sys.stderr) == before  # the streams are given back
     captured = capsys.readouterr()
     assert captured.out == f"{READABLE}\n{READABLE.replace(chr(9), ' ')}\n"
     assert captured.err == f"it: {READABLE.replace(chr(9), ' ')}\n"
     assert escape("\x1b[2J\r\0\ud800\u202e\x85") == r"\x1b[2J\r\x00\ud800\u202e\x85"
     assert escape("a\n\tb\\") == "a\n\tb\\"
     assert one_line("a\n b\r\u2028c ") == r"a b\r\u2028c"
-
-
-@pytest.mark.parametrize("error", [UserError("x"), SystemExit(0)])
-def test_streams_are_given_back(error, capsys):
-    before = sys.stdout, sys.stderr
-    with contextlib.suppress(SystemExit):
-        execute("it", lambda argv: _raise(error), [])
-    assert (sys.stdout, sys.stderr) == before
 
 
 PROGRAM = """
