@@ -20,13 +20,9 @@ LARGE = load_run_config(["model=llada_8b"], command="test")
 
 
 def test_the_runs_of_a_table():
-    assert runs_of_table(2, [0], TINY) == [
-        PaperRun("base", "tiny", 0),
-        PaperRun("sft", "tiny", 0),
-        PaperRun("weft", "tiny", 0),
-        PaperRun("sft", "tiny", 0, after_rl=True),
-        PaperRun("weft", "tiny", 0, after_rl=True),
-    ]
+    starts = [PaperRun(arm, "tiny", 0) for arm in ("base", "sft", "weft")]
+    after = [PaperRun(arm, "tiny", 0, after_rl=True) for arm in ("sft", "weft")]
+    assert runs_of_table(2, [0], TINY) == [*starts, *after]
     # three data sets and four tasks at the paper's scale; one and two for the tiny model
     assert len(runs_of_table(1, [0, 1], LARGE)) == 2 * 7 * 4
     assert len(runs_of_table(1, [0], TINY)) == 3 * 2
