@@ -200,7 +200,6 @@ def test_small_batches_take_as_long_as_reading_the_weights():
     words = ("rl.num_prompts=1", "rl.num_generations=2", "sampler.cache=dual")
     run = config("model=llada_8b", *words, "rl.optimizer.micro_batch_size=1", "rl.kl_coef=0")
     fast, slow = (make_plan(run, PlanConfig(utilisation=u), "rl") for u in (1.0, 0.9999))
-    assert fast.memory["KV cache"] == 2 * 2 * 2 * 456 * 32 * 4096
     windows = [each for each in fast.passes if each.kind == "cached rollout"]
     reading = sum(each.number for each in windows) * 2 * 8_015_581_184 / 3.35e12
     rest = [each for each in fast.passes if each.kind != "cached rollout"]
@@ -267,3 +266,10 @@ def test_devices_of_a_rollout():
     run = config("model=llada_8b", "stages=[rl]", null)
     one, many = (make_plan(run, PlanConfig(devices=n), "rl") for n in (1, 32))  # 96, 3 completions
     assert many.step_s < one.step_s
+
+
+def test_the_cache_of_a_rollout_by_hand():
+    for scale, copies in ((0, 1), (1.5, 2)):
+        words = ("model=llada_8b", "sampler.cache=dual", f"sampler.cfg_scale={scale}")
+        plan = make_plan(config(*words), PlanConfig(), "rl")
+        assert plan.memory["KV cache"] == copies * 2 * 2 * 96 * 456 * 32 * 4096
