@@ -7,29 +7,15 @@ import pytest
 from run_folders import write_lines
 
 from weft_rl.errors import UserError
-from weft_rl.evaluation.paired_runs import (
-    ArmRun,
-    compare_runs,
-    read_arm_run,
-    require_same_options,
-)
+from weft_rl.evaluation.paired_runs import ArmRun, compare_runs, read_arm_run, require_same_options
 from weft_rl.report.comparison_tables import (
-    difference_rows,
     notes,
-    score_rows,
-    sentences,
     to_markdown,
 )
 from weft_rl.stats import crossed_mean, record_mean
 
-BASELINES = {
-    "all ones": {
-        "n": 2,
-        "score": 25.0,
-        "ci95": [0.0, 50.0],
-        "exact": {"score": 0.0, "ci95": [0, 66]},
-    }
-}
+EXACT = {"score": 0.0, "ci95": [0, 66]}
+BASELINES = {"all ones": {"n": 2, "score": 25.0, "ci95": [0.0, 50.0], "exact": EXACT}}
 
 
 def scores(*values):
@@ -56,21 +42,21 @@ def compared(runs=RUNS, arms=("sft", "weft"), seeds=(0, 1)):
 
 
 def entry(result, kind="differences", **keys):
-    """The one difference or gain with these values."""
     (found,) = (e for e in result[kind] if keys.items() <= e.items())
     return found
 
 
-def test_head():
+def rows(shift):
+    return [0.25 + shift + 0.01 * i for i in range(8)]
+
+
+def test_scores_by_hand():
     result = compared()
     head = ["arms", "seeds", "task", "n", "metric", "others", "missing", "baselines"]
     expected = [["sft", "weft"], [0, 1], "sudoku", 2, "cell_accuracy", ["exact"], [], BASELINES]
     assert [result[key] for key in head] == expected
     json.dumps(result, allow_nan=False)
-
-
-def test_scores_by_hand():
-    results = compared()["results"]
+    results = result["results"]
     sft = results["sft"]["rl"]
     # seed 0: (.5 + .5) / 2 = 50%, seed 1: (.5 + .75) / 2 = 62.5%
     assert (sft["score"], sft["by_seed"]) == (56.25, {"0": 50.0, "1": 62.5})
@@ -129,13 +115,9 @@ def test_records_are_paired_by_id():
     difference = entry(one, stage="rl")
     assert (difference["difference"], difference["ci95"]) == (37.5, [-100.0, 100.0])
     assert "superiority" not in difference
-    assert "not for new seeds" in to_markdown(one)
 
 
 def test_superiority_and_smallest_visible_by_hand():
-    def rows(shift):
-        return [0.25 + shift + 0.01 * i for i in range(8)]
-
     runs = [
         run(arm, seed, rl=rows(shift * (seed - 0.5)))
         for seed in range(3)
@@ -150,14 +132,9 @@ def test_superiority_and_smallest_visible_by_hand():
     assert difference["smallest_visible"] == pytest.approx(visible, abs=0.1)
     t = 0.05 / error
     assert difference["p"] == pytest.approx(1 - t / (2 + t * t) ** 0.5, abs=1e-4)
-    for number in ("+5.0 points", "0.67", "31.0", "two of three"):
-        assert number in sentences(result)[0]
 
 
 def test_verdicts_of_clear_differences():
-    def rows(shift):
-        return [0.25 + shift + 0.01 * i for i in range(8)]
-
     runs = [
         run(arm, seed, rl=rows(shift + 0.001 * seed * (arm == "nll")))
         for seed in range(3)
@@ -190,8 +167,6 @@ def test_one_of_several_arms_must_differ_more_to_show():
 
 
 def test_a_verdict_among_many_holds_for_all_together():
-    """An arm barely better than the first, alone and beside others that do not differ."""
-
     def rows(seed, shift, name=""):
         rng = random.Random(f"{seed} {name}")
         return [0.4 + shift + rng.uniform(-0.1, 0.1) for _ in range(12)]
@@ -218,7 +193,6 @@ def test_missing_runs():
     assert (difference["seeds"], difference["difference"]) == ([0], 37.5)
     assert entry(result, stage="cold_start")["seeds"] == [0, 1]
     assert result["results"]["sft"]["rl"]["by_seed"].keys() == {"0", "1"}
-    assert "over 1 of 2 seeds (0): " in sentences(result)[0]
     assert "weft-seed1" in to_markdown(result)
     # no seed in common
     result = compared([RUNS[0], run("weft", 0), run("sft", 1), RUNS[3]])
@@ -227,39 +201,13 @@ def test_missing_runs():
     assert sum("cannot be compared" in line for line in notes(result)) == 2
     with pytest.raises(ValueError, match="none has been evaluated"):
         compared([run("weft", 0), run("sft", 1)])
-
-
-def test_a_model_without_a_base_run():
-    stages = ("cold_start", "rl")
-    runs = [ArmRun(r.arm, r.seed, {k: r.scores[k] for k in stages}, {}) for r in RUNS]
-    result = compared(runs)
-    assert [*result["results"]["sft"]] == [*stages]
-    assert [e["stage"] for e in result["gains"]] == ["rl", "rl"]
-
-
-def test_other_records_are_refused():
+    # no base was evaluated
+    runs = [run(r.arm, r.seed, None, [0.0, 0.5], [0.5, 0.5]) for r in RUNS]
+    assert [*compared(runs)["results"]["sft"]] == ["cold_start", "rl"]
+    assert [e["stage"] for e in compared(runs)["gains"]] == ["rl", "rl"]
     other = ArmRun("weft", 0, {"rl": {"x-0": {"cell_accuracy": 1.0, "exact": 1.0}}}, {})
     with pytest.raises(UserError, match=r"weft-seed0: .* rl .*sft-seed0"):
         compared([RUNS[0], other], seeds=[0])
-
-
-def test_tables_and_page():
-    result = compared()
-    head, *rows = score_rows(result)
-    assert head == ["arm", "stage", "cell accuracy", "exact", "cell accuracy by seed"]
-    stages = ["base", "cold start", "then RL"]
-    arms = [("SFT", stage) for stage in stages] + [("WeFT", stage) for stage in stages]
-    assert [tuple(row[:2]) for row in rows] == [*arms, ("no model", "all ones")]
-    assert rows[2][-1] == "50.0, 62.5"
-    assert rows[-1][2:] == ["25.0 [0.0, 50.0]", "0.0 [0.0, 66.0]", ""]
-    head, first, *_ = difference_rows(result)
-    assert head == ["points", "cell accuracy", "exact"]
-    assert first[1] == "+31.2 [-48.2, 100.0] not distinguishable"
-    page = to_markdown(result | {"revisions": ["a", "b"]})
-    assert all(f"\n- {sentence}\n" in page for sentence in sentences(result))
-    assert {line.count("|") for line in page.split("\n\n")[-2].splitlines()} == {6}
-    assert "revisions: a, b" in page
-    assert notes(result) == []
 
 
 def write_run(folder, stage, rows, n, task="sudoku"):

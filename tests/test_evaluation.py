@@ -28,12 +28,11 @@ DATA = {
     "gsm8k": str(FIXTURES / "gsm8k_records.jsonl"),
     "math500": str(FIXTURES / "math500_records.jsonl"),
 }
-MANY = ["eval.num_records=60", "eval.batch_size=4", "eval.gen_length=32"]
+MANY = ["eval.num_records=36", "eval.batch_size=4", "eval.gen_length=32"]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A checkpoint as from elsewhere: random weights, room for any prompt, the tiny tokenizer."""
     folder = tmp_path_factory.mktemp("model")
     small = tiny_config(BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
     options = small.to_dict() | {"rope": True, "max_position_embeddings": 4096}
@@ -67,17 +66,16 @@ def test_any_checkpoint_on_every_task(model, task, tmp_path):
 
 
 def test_a_records_draw_depends_on_seed_and_id_alone(model, tmp_path):
-    """At temperature 1 batches change no draw; another seed and another record do."""
     drawn = {}
-    for name, size, seed in (("one", 1, 0), ("many", 20, 0), ("other", 20, 1)):
-        options = ["eval.num_records=20", f"eval.batch_size={size}", "sampler.temperature=1"]
+    for name, size, seed in (("one", 1, 0), ("many", 9, 0), ("other", 9, 1)):
+        options = ["eval.num_records=9", f"eval.batch_size={size}", "sampler.temperature=1"]
         words = [*options, f"seed={seed}", "sampler.gen_length=32", "sampler.steps=8"]
         assert main(command(model, "sudoku", tmp_path / name, *words)) == 0
         _, rows = result(tmp_path / name, "sudoku")
         drawn[name] = {row["id"]: row["completion"] for row in rows}
     assert drawn["one"] == drawn["many"]
     assert drawn["one"] != drawn["other"]
-    assert len({*drawn["one"].values()}) > 17
+    assert len({*drawn["one"].values()}) > 7
 
 
 def test_the_papers_settings(model, tmp_path):
@@ -97,7 +95,6 @@ def test_the_papers_settings(model, tmp_path):
 
 
 def modified(model, folder, **options):
-    """A copy of the checkpoint with other options in its configuration."""
     shutil.copytree(model, folder)
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | options))
@@ -121,7 +118,7 @@ def test_prompts_that_leave_no_room_are_refused_before_generation(model, tmp_pat
     long["question"] = "x" * 1900  # one token per character, beside the wording's
     records.write_text("\n".join([*rows, json.dumps(long)]))
     argv = [word for word in command(short, "gsm8k", tmp_path / "run") if "eval." not in word]
-    with pytest.raises(UserError, match=rf"{key}: .*max_position_embeddings=2000 "):
+    with pytest.raises(UserError, match=rf"{key}: .*max_position_embeddings=2000"):
         main([*argv, f"eval.data={records}", "eval.batch_size=1", *options])
     texts = [path.read_text() for path in (tmp_path / "run" / "completions").rglob("*.jsonl")]
     assert not any('"completion"' in text for text in texts)
@@ -157,7 +154,6 @@ def test_intervals_cluster_cells_by_puzzle():
 
 @pytest.fixture(scope="module")
 def uninterrupted(model, tmp_path_factory):
-    """Entry, rows and folder of an evaluation in one go."""
     out = tmp_path_factory.mktemp("uninterrupted") / "run"
     assert main(command(model, "countdown", out, *MANY, style="tiny")) == 0
     return *result(out, "countdown"), out
@@ -206,7 +202,7 @@ def test_two_processes_share_the_records(model, uninterrupted, tmp_path, monkeyp
     assert entry == uninterrupted[0]
 
 
-def test_sharded_results(tmp_path):
+def test_sharded_results(tmp_path, monkeypatch):
     ids = [f"r{i}" for i in range(10)]
     three = [ShardedResults(tmp_path, "eval", {"seed": 0}, rank, 3) for rank in range(3)]
     assert sorted(name for shard in three for name in shard.pending(ids)) == sorted(ids)
@@ -232,9 +228,6 @@ def test_sharded_results(tmp_path):
     other.open()
     two[0].remove()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_several_processes_need_out(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="out=null"):
         main(["stages=[base]"])

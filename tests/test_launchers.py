@@ -4,10 +4,10 @@ import os
 import signal
 import sys
 import threading
-import time
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
+from waiting import wait_until
 
 import weft_rl
 from weft_rl.errors import UserError
@@ -34,7 +34,6 @@ sys.exit(int(behavior) if behavior.isdigit() else 0)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A sweep's folder; `python -m weft_rl.pipeline BEHAVIOR out=...` is the child above."""
     package = tmp_path / "path" / "weft_rl"
     package.mkdir(parents=True)
     # everything but the pipeline is the real package: the process of a launcher may need it
@@ -49,13 +48,6 @@ def tries(folder, name):
     return (folder / f"{name}.tries").read_text().count("try")
 
 
-def wait_until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "waited a minute"
-        time.sleep(0.02)
-
-
 def arguments_of(pid):
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
@@ -65,8 +57,6 @@ def arguments_of(pid):
 
 
 def send_when(ready, number, *arguments):
-    """A thread that signals the processes with these arguments once a file exists."""
-
     def send():
         wait_until(ready.exists)
         for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -90,7 +80,6 @@ TRIES = {"dies": 2, "fails": 2, "wrong": 1, "good": 1}
 
 
 def outcome(pool, folder):
-    """The statuses of the jobs and the number of tries of each."""
     statuses = run_in(pool, JOBS, folder, 4)
     return statuses, {job.name: tries(folder, job.name) for job in JOBS}
 
@@ -125,13 +114,20 @@ def cluster(folder, launcher, *resources):
 
 
 @pytest.mark.slow
-def test_submitit(folder):
-    """Without Slurm, submitit takes its own local executor."""
-    pytest.importorskip("submitit")
-    assert outcome(cluster(folder, "submitit", "timeout_min=5"), folder) == (STATUSES, TRIES)
-    for wrong in ("gpu=1", "timeout_min=long"):
+@pytest.mark.parametrize(
+    ("launcher", "given", "wrong"),
+    [
+        # without Slurm, submitit takes its own local executor
+        ("submitit", "timeout_min=5", ["gpu=1", "timeout_min=long"]),
+        ("ray", "num_cpus=1", ["gpu=1"]),
+    ],
+)
+def test_cluster_launchers(folder, launcher, given, wrong):
+    pytest.importorskip(launcher)
+    for resource in wrong:
         with pytest.raises(UserError, match="resources"):
-            cluster(folder, "submitit", wrong)
+            cluster(folder, launcher, resource)
+    assert outcome(cluster(folder, launcher, given), folder) == (STATUSES, TRIES)
 
 
 @pytest.mark.slow
@@ -157,41 +153,9 @@ def test_submitit_needs_slurm(monkeypatch, tmp_path):
     for name in ("sbatch", "srun"):
         (tmp_path / name).touch(0o755)
     check_launcher(SweepConfig(launcher="submitit"))
-
-
-def small_ray():
-    """A stand-in with the few names of Ray that are called: tasks run when they are asked for."""
-    ray = ModuleType("ray")
-
-    class Task:
-        def __init__(self, function):
-            self.function = function
-
-        def options(self, **resources):
-            if unknown := resources.keys() - {"max_retries", "num_cpus", "num_gpus"}:
-                raise ValueError(f"Invalid option keyword {unknown} for remote functions.")
-            return self
-
-        def remote(self, *arguments):
-            return lambda: self.function(*arguments)
-
-    ray.exceptions = ModuleType("ray.exceptions")
-    for name in ("RayError", "RayTaskError", "TaskCancelledError"):
-        setattr(ray.exceptions, name, type(name, (Exception,), {}))
-    ray.init = lambda **_: None
-    ray.remote = Task
-    ray.wait = lambda references, timeout: (references, [])
-    ray.get = lambda reference: reference()
-    return ray
-
-
-def test_ray_by_a_stand_in(folder, monkeypatch):
-    ray = small_ray()
-    monkeypatch.setitem(sys.modules, "ray", ray)
-    monkeypatch.setitem(sys.modules, "ray.exceptions", ray.exceptions)
-    assert outcome(cluster(folder, "ray", "num_cpus=1"), folder) == (STATUSES, TRIES)
-    with pytest.raises(UserError, match="resources"):
-        cluster(folder, "ray", "gpu=1")
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(UserError, match=r"launcher=submitit: .*pip install"):
+        check_launcher(SweepConfig(launcher="submitit"))
 
 
 def test_workers_and_threads(monkeypatch):
@@ -224,16 +188,9 @@ def test_the_callers_threads_win(callers, expected, tmp_path, monkeypatch):
     [
         ({"launcher": "ray", "resources": ["gpu"]}, r"resources=\[gpu\]"),
         ({"resources": ["num_gpus=1"]}, r"resources=\[num_gpus=1\]"),
-        ({"retries": -1}, "retries=-1"),
-        ({"seeds": [1, 1]}, r"seeds=\[1,1\]"),
+        *(({"retries": -1}, "retries=-1"), ({"seeds": [1, 1]}, r"seeds=\[1,1\]")),
     ],
 )
 def test_wrong_options(options, key):
     with pytest.raises(UserError, match=key):
         SweepConfig(**options)
-
-
-def test_a_launcher_that_is_not_installed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(UserError, match=r"launcher=submitit: .*pip install"):
-        check_launcher(SweepConfig(launcher="submitit"))

@@ -10,11 +10,10 @@ from weft_rl.config.load import load_run_config
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.rl import MasksConfig, RLConfig
 from weft_rl.config.sampler import SamplerConfig
-from weft_rl.data.tasks import held_out_records, load_records
+from weft_rl.data.tasks import load_records
 from weft_rl.errors import UserError
 from weft_rl.evaluation.settings import (
     PUBLISHED_RECORDS,
-    Settings,
     evaluation_settings,
     most_records,
 )
@@ -41,7 +40,6 @@ def config(*argv):
 
 
 def options(estimator, loss_type="bnpo", **more):
-    """RL options of two prompts with four completions each."""
     kl = "k2_sequence" if estimator == "elbo" else "k3"
     loss = replace(RLConfig().loss, kl_estimator=kl)
     blocks = {"loss": loss, "num_prompts": 2, "num_generations": 4, "learning_rate": 1e-6}
@@ -53,6 +51,8 @@ def masks(*, shared=False, **more):
 
 
 HALVES = replace(RLConfig().optimizer, micro_batch_size=2)
+COMPLEMENTS = masks(shared=True, num_mc_samples=4, complement=True)
+QUADRATURE = masks(num_mc_samples=8, t_sampling="quadrature")
 TOP_ENTROPY = replace(RLConfig().loss, top_entropy_share=0.5)
 # Rows of a pass over two groups of four, by hand.
 PASSES = {
@@ -64,26 +64,10 @@ PASSES = {
     "coupled, masks per row": (options("coupled", masks=masks()), 24),
     "random_mask": (options("random_mask", masks=masks(shared=True, num_mc_samples=3)), 24),
     "elbo": (options("elbo", "gspo"), 16),
-    "elbo, complements": (
-        options(
-            *("elbo", "spg"),
-            kl_coef=0.0,
-            masks=masks(shared=True, num_mc_samples=4, complement=True),
-        ),
-        64,
-    ),
-    "elbo, quadrature": (
-        options("elbo", "wd1", masks=masks(num_mc_samples=8, t_sampling="quadrature")),
-        64,
-    ),
-    "trace": (
-        options("trace", num_iterations=3, masks=masks(shared=True, num_mc_samples=3)),
-        2 + 16,
-    ),
-    "trace, a slice per step": (
-        options("trace", masks=masks(shared=True, num_mc_samples=9)),
-        2 + 24,
-    ),
+    "elbo, complements": (options("elbo", "spg", kl_coef=0.0, masks=COMPLEMENTS), 64),
+    "elbo, quadrature": (options("elbo", "wd1", masks=QUADRATURE), 64),
+    "trace": (options("trace", num_iterations=3, masks=masks(shared=True, num_mc_samples=3)), 18),
+    "trace, a slice per step": (options("trace", masks=masks(shared=True, num_mc_samples=9)), 26),
     "old log-probabilities in every step": (
         options("one_step", masks=masks(), loss=TOP_ENTROPY),
         8,
@@ -137,9 +121,7 @@ def test_groups_of_a_micro_batch(group, size):
 @pytest.mark.parametrize(
     ("words", "rows"),
     [
-        ([], 1),
-        (["rl.masks.share_group_masks=false"], 6),
-        (["rl.estimator=coupled"], 1 + 12),
+        *(([], 1), (["rl.masks.share_group_masks=false"], 6), (["rl.estimator=coupled"], 1 + 12)),
         (["rl.estimator=trace", "rl.masks.num_mc_samples=4"], 1 + 18),
         (["rl.estimator=random_mask", "rl.masks.num_mc_samples=8"], 48),
     ],
@@ -168,13 +150,10 @@ def sent(sampler, prompts):
 @pytest.mark.parametrize(
     "more",
     [
-        {},
-        {"cache": "prefix"},
-        {"cache": "dual", "refresh_every": 3},
+        *({}, {"cache": "prefix"}, {"cache": "dual", "refresh_every": 3}),
         {"cache": "dual", "cfg_scale": 1.5},
         # no token is certain enough to bring a second one along
-        {"threshold": 1.0},
-        {"factor": 0.0, "cache": "dual"},
+        *({"threshold": 1.0}, {"factor": 0.0, "cache": "dual"}),
     ],
 )
 def test_flops_of_a_rollout_are_the_samplers(more):
@@ -189,37 +168,16 @@ def test_flops_of_a_rollout_are_the_samplers(more):
     assert sum(each.number * each.flops for each in planned) == pytest.approx(flops)
 
 
-@pytest.mark.parametrize("cache", ["none", "dual"])
-def test_guidance_doubles_the_rows(cache):
-    words = ("model=llada_8b", f"sampler.cache={cache}")
-    once, twice = (
-        make_plan(config(*words, f"sampler.cfg_scale={scale}"), PlanConfig(), "rl")
-        for scale in (0, 1.5)
-    )
-    assert twice.memory["KV cache"] == 2 * once.memory["KV cache"]
-    assert [each.number for each in once.passes] == [each.number for each in twice.passes]
-    assert twice.step_s > once.step_s
-    if cache == "dual":
-        assert once.memory["KV cache"] == 2 * 2 * 96 * 456 * 32 * 4096
-
-
 def test_losses_without_a_ratio_or_a_reference_have_fewer_passes():
     words = ("model=llada_8b", "rl.num_prompts=1", "rl.num_iterations=4")
-    passes = {
-        name: sum(
-            each.number
-            for each in make_plan(config(*words, *more), PlanConfig(), "rl").passes
-            if "rollout" not in each.kind
-        )
-        for name, more in {
-            "bnpo": (),
-            "no reference": ("rl.kl_coef=0",),
-            "wd1": ("rl.loss_type=wd1", "rl.kl_coef=0"),
-            "top entropy": ("rl.loss.top_entropy_share=0.5", "rl.kl_coef=0"),
-        }.items()
-    }
-    # forward, backward, and the layers once more
-    assert passes == {"bnpo": 4.75, "no reference": 3.75, "wd1": 3, "top entropy": 4}
+    for more, passes in (
+        ((), 4.75),  # forward, backward, and the layers once more
+        (("rl.kl_coef=0",), 3.75),
+        (("rl.loss_type=wd1", "rl.kl_coef=0"), 3),
+        (("rl.loss.top_entropy_share=0.5", "rl.kl_coef=0"), 4),
+    ):
+        plan = make_plan(config(*words, *more), PlanConfig(), "rl")
+        assert sum(each.number for each in plan.passes if "rollout" not in each.kind) == passes
 
 
 def test_an_rl_step_by_hand():
@@ -295,31 +253,23 @@ def test_which_evaluations_a_stage_has():
 def test_records_of_an_evaluation(words, records):
     run = config(*words)
     assert most_records(run.task, evaluation_settings(run)) == records
+    if records is PUBLISHED_RECORDS.get(run.task):
+        assert len(load_records(run.task, "published")) == records
 
 
-def test_published_records_are_as_many():
-    for task in ("sudoku", "countdown"):
-        assert len(load_records(task, "published")) == PUBLISHED_RECORDS[task]
-    settings = Settings(SamplerConfig(8, 8, 8), "d1", "d1", None)
-    assert most_records("sudoku", settings) == len(held_out_records("sudoku", None, "d1"))
-
-
-@pytest.mark.parametrize(
-    ("devices", "words"),
-    [
-        *((5, []), (32, []), (97, [])),
-        *(
-            (5, ["rl.optimizer.micro_batch_size=null"]),
-            (97, ["rl.optimizer.micro_batch_size=null"]),
-        ),
-    ],
-)
-def test_devices_that_cannot_share_a_rollout(devices, words):
-    with pytest.raises(UserError, match=rf"rl\.optimizer\.micro_batch_size=.*{devices} processes"):
-        main(["model=llada_8b", "stages=[rl]", f"devices={devices}", *words])
-
-
-def test_devices_that_share_a_rollout():
-    run = config("model=llada_8b", "stages=[rl]", "rl.optimizer.micro_batch_size=null")
+def test_devices_of_a_rollout():
+    null = "rl.optimizer.micro_batch_size=null"
+    for devices, words in ((5, []), (32, []), (97, []), (5, [null]), (97, [null])):
+        argv = ["model=llada_8b", "stages=[rl]", f"devices={devices}", *words]
+        with pytest.raises(UserError, match=rf"^rl\.optimizer\.micro_batch_size=.*{devices}"):
+            main(argv)
+    run = config("model=llada_8b", "stages=[rl]", null)
     one, many = (make_plan(run, PlanConfig(devices=n), "rl") for n in (1, 32))  # 96, 3 completions
     assert many.step_s < one.step_s
+
+
+def test_the_cache_of_a_rollout_by_hand():
+    for scale, copies in ((0, 1), (1.5, 2)):
+        words = ("model=llada_8b", "sampler.cache=dual", f"sampler.cfg_scale={scale}")
+        plan = make_plan(config(*words), PlanConfig(), "rl")
+        assert plan.memory["KV cache"] == copies * 2 * 2 * 96 * 456 * 32 * 4096

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from weft_rl.errors import UserError
 from weft_rl.plot.command import main, plot_runs
 from weft_rl.plot.curves import mean_curve, plot_run, read_curves, run_panels
-from weft_rl.plot.figures import Bar, Line, Panel, draw_bars, draw_curves, figure_svg, render
+from weft_rl.plot.figures import Bar, Line, Panel, draw_bars, draw_curves
 from weft_rl.report import render as page
 
 # decay of 1/2 over half of the range: w = (1/2)^(1/500), and w^2 is the slider's value
@@ -70,23 +70,20 @@ def test_a_damaged_line_is_skipped_with_a_warning(tmp_path, caplog):
     for _ in range(2):  # warns once
         raw, _ = drawn(run)
         assert np.array_equal(raw, [[1, 2], [0.25, 0.5]])
-    where = run / "metrics.jsonl"
-    assert caplog.messages == [
-        f"{where}:{line}: not a JSON object; skipped" for line in (2, 3, 4, 5)
-    ]
+    begins = [text.partition(" ")[0] for text in caplog.messages]
+    assert begins == [f"{run / 'metrics.jsonl'}:{line}:" for line in (2, 3, 4, 5)]
 
 
 @pytest.mark.parametrize(
     ("other", "metric", "error"),
     [
-        ("task: countdown", "reward", "two: task=countdown, but one has task=sudoku"),
-        ("task: countdown", "loss", "two: task=countdown, but one has task=sudoku"),
-        ("rewards: d1", "reward_ema", "two: rewards=d1, but one has rewards=plain"),
-        ("rl: {rollout: {reward_weights: [1, 2]}}", "reward", "reward_weights=[1,2], but one has"),
+        ("task: countdown", "reward", "two: task=countdown"),
+        ("task: countdown", "loss", "two: task=countdown"),
+        ("rewards: d1", "reward_ema", "two: rewards=d1"),
+        ("rl: {rollout: {reward_weights: [1, 2]}}", "reward", "reward_weights=[1,2]"),
         ("rewards: d1", "loss", None),
         ("rewards: d1", "kl", None),  # only the first has it
-        ("seed: 3", "reward", None),
-        ("[", "reward", "two/config.yaml: cannot be read"),
+        *(("seed: 3", "reward", None), ("[", "reward", "two/config.yaml: ")),
     ],
 )
 def test_metrics_that_are_not_comparable_are_refused(tmp_path, monkeypatch, other, metric, error):
@@ -106,16 +103,10 @@ def test_metrics_that_are_not_comparable_are_refused(tmp_path, monkeypatch, othe
         assert not (tmp_path / "curves.png").exists()
 
 
-def test_a_single_point_can_be_seen(tmp_path):
-    figure = draw_curves([Panel("", [Line("a", [3], [0.5])])], 0.6, columns=1, panel_size=(4, 3))
-    assert figure.axes[0].lines[0].get_marker() == "."
-
-
 def test_labels_have_name_stage_and_path(tmp_path):
     one = write_run(tmp_path / "x" / "_a$b$", rl(1, reward=0.1))
-    two = write_run(
-        tmp_path / "x" / "two", rl(1, reward=0.2), {"stage": "gr<po", "step": 1, "reward": 0.3}
-    )
+    other = {"stage": "gr<po", "step": 1, "reward": 0.3}
+    two = write_run(tmp_path / "x" / "two", rl(1, reward=0.2), other)
     empty = write_run(tmp_path / "x" / "nothing")
     plot_runs([one, two, one, empty], tmp_path / "x.svg")
     svg = (tmp_path / "x.svg").read_text()
@@ -129,26 +120,17 @@ def test_labels_have_name_stage_and_path(tmp_path):
     assert ">y/two</text>" in svg
 
 
-def test_many_lines_differ_in_color_dashes_or_marker():
+def test_lines_have_contrast_on_a_white_and_a_dark_page():
     lines = [Line(str(i), [1, 2], [i, i]) for i in range(50)]
     figure = draw_curves([Panel("", lines)], 0.6, columns=1, panel_size=(7, 4))
     bold = figure.axes[0].lines[1::2]
     styles = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in bold}
     assert len(styles) == 50
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        line.label for line in lines
-    ]
-
-
-def test_lines_have_contrast_on_a_white_and_a_dark_page():
-    lines = [Line(str(i), [1, 2], [i, i]) for i in range(6)]
-    figure = draw_curves([Panel("", lines)], 0.6, columns=1, panel_size=(7, 4))
-    colors = [line.get_color() for line in figure.axes[0].lines[1::2]]
+    colors = [line.get_color() for line in bold[:6]]
     assert len(set(colors)) == 6
     # the reports' script draws in the same ones
-    assert json.dumps(colors) in Path(page.__file__).with_name("templates").joinpath(
-        "interactive.js"
-    ).read_text(encoding="utf-8")
+    script = Path(page.__file__).with_name("templates") / "interactive.js"
+    assert json.dumps(colors) in script.read_text(encoding="utf-8")
 
     def luminance(color):
         share = np.array(to_rgb(color))
@@ -169,52 +151,26 @@ def test_the_panels_of_a_run(tmp_path):
         rl(1, loss=0.0, reward=0.5, kl=0.1, completion_length=31.0),
     ]
     panels = run_panels(write_run(tmp_path, *rows))
-    assert [panel.title for panel in panels] == [
-        "reward, rl",
-        "loss, base",
-        "loss, weft",
-        "KL to the reference model, rl",
-        "completion length (tokens), rl",
-    ]
+    assert len(panels) == 5
     assert panels[2].lines == [Line("weft", [5], [2.0])]
     plot_run(tmp_path, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_run_that_only_evaluates_has_no_curves(tmp_path):
-    plot_run(tmp_path, tmp_path / "curves.png")
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("ending", ["png", "svg", "html"])
 def test_equal_data_gives_equal_bytes(tmp_path, ending):
-    run = write_run(tmp_path / "r", *(rl(step, reward=step / 100) for step in range(100)))
-    images = []
-    for name in ("a", "b"):
-        plot_runs([run], tmp_path / f"{name}.{ending}")
-        images.append((tmp_path / f"{name}.{ending}").read_bytes())
+    run = write_run(tmp_path / "a<b", *(rl(step, reward=step / 100) for step in range(100)))
+    paths = [tmp_path / f"{name}.{ending}" for name in "ab"]
+    for path in paths:
+        plot_runs([run], path)
+    images = [path.read_bytes() for path in paths]
     assert images[0] == images[1]
     assert len(images[0]) < 100_000
+    if ending == "html":
+        assert b"<title>reward of a&lt;b</title>" in images[0]
+        assert b"://" not in images[0]
     assert re.search(rb"\b20\d\d-\d\d-\d\d", images[0]) is None  # no date
     assert not list(tmp_path.glob(".*"))
-
-
-def test_the_page_fetches_nothing(tmp_path):
-    run = write_run(tmp_path / "a<b", rl(1, reward=0.5))
-    plot_runs([run], tmp_path / "c.html")
-    page = (tmp_path / "c.html").read_text()
-    assert "<title>reward of a&lt;b</title>" in page
-    assert "://" not in page
-    assert page.count("<svg") == 1
-
-
-def test_an_svg_takes_its_pages_color_and_width():
-    figure = draw_curves([Panel("t", [Line("a", [1], [1])])], 0.6, columns=1, panel_size=(4, 3))
-    svg = figure_svg(figure, 'a "label"')
-    assert svg.startswith('<svg viewBox="0 0 288 216" role="img" aria-label="a &quot;label&quot;">')
-    assert "fill: currentColor" in svg
-    assert "<g id=" not in svg
-    assert b"fill: currentColor" not in render(figure, "svg")
 
 
 def test_bars_and_intervals():
@@ -230,51 +186,33 @@ def test_bars_and_intervals():
 
 
 @pytest.mark.parametrize(
-    ("argv", "error"),
+    ("words", "error"),
     [
-        (["gone"], "gone: no such folder"),
-        (
-            ["r", "blank", "metric=los"],
-            "r, blank: no los in metrics.jsonl; try metric= one of loss",
-        ),
-        (["blank"], "blank: no reward"),
-        (["empty"], "empty: no reward"),
-        (["r", "metric=los"], "r: no los in metrics.jsonl; try metric= one of loss, reward"),
-        (["r", "out=a.pdf"], "out=a.pdf"),
-        (["r", "out=no/a.png"], "out=no/a.png"),
-        (["r", "out=folder.png"], "out=folder.png"),
-        (["r", "smoothing=2"], "smoothing=2"),
-        ([], "runs: "),
+        *(("gone", "gone: "), ("r blank metric=los", "r, blank: no los")),
+        *(("blank", "blank: no reward"), ("empty", "empty: no reward")),
+        *(("r metric=los", "metric= one of loss, reward"), ("r out=a.pdf", "out=a.pdf")),
+        *(("r out=no/a.png", "out=no/a.png"), ("r out=folder.png", "out=folder.png")),
+        *(("r smoothing=2", "smoothing=2"), ("", "runs: ")),
     ],
 )
-def test_user_errors(tmp_path, monkeypatch, argv, error):
+def test_user_errors(tmp_path, monkeypatch, words, error):
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "r", rl(1, reward=0.5, loss=1.0))
     for folder in ("blank", "empty", "folder.png"):
         (tmp_path / folder).mkdir()
     (tmp_path / "blank" / "metrics.jsonl").write_text("")
     with pytest.raises(UserError, match=re.escape(error)):
-        main(argv)
+        main(words.split())
     assert {path.name for path in tmp_path.iterdir()} == {"r", "blank", "empty", "folder.png"}
 
 
-def test_no_torch_for_a_plot_and_no_matplotlib_for_help(tmp_path):
+def test_no_torch_for_a_plot_and_no_matplotlib_on_import(tmp_path):
     run = write_run(tmp_path / "r", rl(1, reward=0.5))
-    code = """
-import sys
-from weft_rl.plot.command import main
-try:
-    main(["--help"])
-except SystemExit as done:
-    print(done.code)
-print("matplotlib" in sys.modules)
-main(sys.argv[1:])
-print("torch" in sys.modules, "matplotlib.pyplot" in sys.modules)
-"""
+    code = "import sys; from weft_rl.plot.command import main; print('matplotlib' in sys.modules); "
+    code += "main(sys.argv[1:]); print({'torch', 'matplotlib.pyplot'} & {*sys.modules})"
     argv = [sys.executable, "-c", code, str(run), f"out={tmp_path / 'c.png'}"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    assert "usage: python -m weft_rl.plot RUNS ..." in done.stdout
-    assert done.stdout.splitlines()[-4:] == ["0", "False", str(tmp_path / "c.png"), "False False"]
+    assert done.stdout.splitlines() == ["False", str(tmp_path / "c.png"), "set()"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from weft_rl.config.load import diff_configs, load_run_config, to_yaml
 from weft_rl.errors import UserError
 from weft_rl.plot.figures import Line
 from weft_rl.report.chart_data import chart, heatmaps
-from weft_rl.report.run_page import ReportConfig, run, write_report
+from weft_rl.report.run_page import write_report
 from weft_rl.report.samples import sample_groups
 
 
@@ -32,7 +32,7 @@ BASELINES = {"row filling": entry(47.2, 44.6, 49.7), "all ones": entry(25.0, 23.
 
 @pytest.fixture
 def folder(tmp_path):
-    path = tmp_path / "weft-rl"
+    path = tmp_path / "<script>a"
     path.mkdir()
     config = load_run_config(["stages=[weft,rl]", "seed=7", "rl.max_steps=6"], command="x")
     versions = "versions:\n  python: 3.11.7\n  torch: 2.11.0\nrevision: abc123-dirty\n"
@@ -56,8 +56,20 @@ def read(path):
     return text, Page(text)
 
 
-def test_scores_with_their_intervals(folder):
-    _, page = read(folder)
+def test_scores_and_configuration(folder):
+    text, page = read(folder)
+    assert page.texts[page.texts.index("torch") + 1] == "2.11.0"
+    assert page.texts[page.texts.index("revision") + 1] == "abc123-dirty"
+    assert " ".join((folder / "config.yaml").read_text().split()) in page.texts
+    for label in (
+        "reward, rl: 0.5 at step 1, 0.625 at step 3",
+        "loss, weft: 2 at step 10, 1.5 at step 20",
+        "KL to the reference model, rl: 0 at step 1, 0.1 at step 3",
+    ):
+        assert f'aria-label="{label}"' in text
+    summary = next(text for text in page.texts if text.startswith("Model tiny"))
+    assert "rl ends at 79.4%" in summary
+    assert "(95% interval 76.9 to 81.8), from 52.3% after weft." in summary
     assert page.tables[0] == [
         ["stage", "cells right", "exact", "n"],
         ["weftcold start: WeFT", "52.3" + "49.9 to 55.2", "2.7" + "1.3 to 5.5", "256"],
@@ -74,19 +86,10 @@ def test_baselines_of_each_stage_or_of_all(folder, shared):
         for stage in results.values():
             stage["sudoku"]["baselines"] = BASELINES
     (folder / "eval.json").write_text(json.dumps(results))
-    text, page = read(folder)
-    assert page.tables[0][3:] == [
+    assert read(folder)[1].tables[0][3:] == [
         ["row fillingwithout a model", "47.2" + "44.6 to 49.7", "", "256"],
         ["all oneswithout a model", "25.0" + "23.7 to 26.3", "", "256"],
     ]
-    assert "row filling, gets 47.2%" in text
-
-
-def test_the_summary(folder):
-    _, page = read(folder)
-    summary = next(text for text in page.texts if text.startswith("Model tiny"))
-    assert "On 256 held-out sudoku problems, rl ends at 79.4%" in summary
-    assert "(95% interval 76.9 to 81.8), from 52.3% after weft." in summary
 
 
 @pytest.mark.parametrize(
@@ -138,26 +141,9 @@ def test_a_page_fetches_nothing(folder):
     assert 'name="viewport"' in text
     assert "prefers-color-scheme: dark" in text
     assert len(text) < 250_000
-    assert {path.name for path in folder.iterdir() if path.is_file()} == {
-        "config.yaml",
-        "eval.json",
-        "metrics.jsonl",
-        "report.html",
-    }
-
-
-def test_equal_folders_give_equal_pages(folder):
-    assert read(folder)[0] == read(folder)[0]
-
-
-def test_curves_have_descriptions(folder):
-    text, _ = read(folder)
-    for label in (
-        "reward, rl: 0.5 at step 1, 0.625 at step 3",
-        "loss, weft: 2 at step 10, 1.5 at step 20",
-        "KL to the reference model, rl: 0 at step 1, 0.1 at step 3",
-    ):
-        assert f'aria-label="{label}"' in text
+    assert text == read(folder)[0]
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    assert names == {"config.yaml", "eval.json", "metrics.jsonl", "report.html"}
 
 
 def without_own_scripts(text):
@@ -167,63 +153,54 @@ def without_own_scripts(text):
     return re.sub(f"{own}|{data}", "", text)
 
 
-HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=y>\ud800{{ 7*7 }}"
+HOSTILE = "<!--</pre><script>alert(1)</script><img src=x onerror=y>\ud800{{ 7*7 }}"
 
 
-def test_model_output_is_escaped(folder):
+def test_foreign_text_is_escaped(folder):
+    results = {"<script>s": {"<script>t": entry(1, 0, 2, baselines={"<script>b": entry(1, 0, 2)})}}
+    (folder / "eval.json").write_text(json.dumps(results | RESULTS))
+    config = {"stages": ["rl"], "model": "tiny", "data": HOSTILE, "versions": {HOSTILE: HOSTILE}}
+    (folder / "config.yaml").write_text(json.dumps(config))
+    row = {"stage": '"><script>', "step": 1, "loss": 1.0, "reward": 1.0}
+    write_lines(folder / "metrics.jsonl", [row])
     hostile = completion("rl", HOSTILE, id=HOSTILE, prompt=HOSTILE)
     write_lines(folder / "completions" / "eval-rl.jsonl", [hostile])
-    results = {"<script>s": {"<script>t": entry(1, 0, 2, baselines={"<script>b": entry(1, 0, 2)})}}
-    (folder / "eval.json").write_text(json.dumps(results))
-    write_lines(
-        folder / "metrics.jsonl", [{"stage": '"><script>', "step": 1, "loss": 1.0, "reward": 1.0}]
-    )
+    played = {"prompt": HOSTILE, "tokens": [HOSTILE], "opened": [1], "confidences": [1], "steps": 1}
+    (folder / "completions" / "trace-rl.json").write_text(json.dumps({"examples": [played]}))
     text, page = read(folder)
     assert "<script" not in without_own_scripts(text)
-    assert "<img" not in text
+    assert "<img" not in without_own_scripts(text)
+    assert "<!--" not in text
     assert HOSTILE.replace("\ud800", r"\ud800") in page.texts
     assert {link[0] for link in page.links} == {"#"}
-
-
-def test_the_directory_name_is_escaped(folder):
-    renamed = folder.with_name("<script>a")
-    shutil.move(folder, renamed)
-    assert "<script" not in without_own_scripts(read(renamed)[0])
 
 
 def test_marks_do_not_depend_on_color(folder):
     wrong = completion("rl", "<answer>4322124334122134</answer>")
     write_lines(folder / "completions" / "eval-rl.jsonl", [wrong])
     _, page = read(folder)
-    grids = [table for table in page.tables[1:] if table[0][3] == "2✗"]
+    (grid,) = [table for table in page.tables[1:] if table[0][3] == "2✗"]
     assert "given" in page.texts
-    assert grids == [
-        [
-            ["4", "3", "2", "2✗"],
-            ["1✓", "2✓", "4", "3"],
-            ["3", "4✓", "1", "2✓"],
-            ["2✓", "1✓", "3✓", "4"],
-        ]
-    ]
+    rows = ["4 3 2 2✗", "1✓ 2✓ 4 3", "3 4✓ 1 2✓", "2✓ 1✓ 3✓ 4"]
+    assert grid == [row.split() for row in rows]
 
 
 @pytest.mark.parametrize(
-    "row",
+    "changes",
     [
-        completion("rl", "1+2", task="countdown", fields={"numbers": [1, 2], "target": 3}),
-        completion("rl", "text", fields={"puzzle": "12"}),
-        completion("rl", "text", fields={"puzzle": "12", "solution": SOLUTION}),
-        completion("rl", "text", fields={"puzzle": PUZZLE, "solution": "12"}),
-        completion("rl", "text", fields={}),
+        {"task": "countdown", "fields": {"numbers": [1, 2], "target": 3}},
+        {"fields": {"puzzle": "12", "solution": SOLUTION}},
+        *({"fields": {"puzzle": PUZZLE, "solution": "12"}}, {"fields": {}}),
     ],
 )
-def test_completions_without_a_grid_are_text(folder, row):
+def test_completions_without_a_grid_are_text(folder, changes):
     shutil.rmtree(folder / "completions")
-    write_lines(folder / "completions" / "eval-rl.jsonl", [row, {"completion": "no fields"}])
+    rows = [completion("rl", "text", **changes), {"completion": "no fields"}]
+    write_lines(folder / "completions" / "eval-rl.jsonl", rows)
     [group] = sample_groups(folder, ["rl"])
     assert [sample.grid for sample in group.samples] == [[], []]
     _, page = read(folder)
-    assert row["completion"] in page.texts
+    assert "text" in page.texts
     assert "given" not in page.texts  # the grids' legend
 
 
@@ -237,13 +214,6 @@ def test_the_command_repeats_the_run(folder):
     assert argv == ["stages=[weft,rl]", "model=tiny", "seed=7", "rl.max_steps=6", "out=runs/again"]
 
 
-def test_configuration_and_versions(folder):
-    _, page = read(folder)
-    assert page.texts[page.texts.index("torch") + 1] == "2.11.0"
-    assert page.texts[page.texts.index("revision") + 1] == "abc123-dirty"
-    assert " ".join((folder / "config.yaml").read_text().split()) in page.texts
-
-
 @pytest.mark.parametrize("only", ["config.yaml", "metrics.jsonl", "eval.json"])
 def test_a_partial_directory_has_a_report(folder, only):
     for path in folder.iterdir():
@@ -251,43 +221,27 @@ def test_a_partial_directory_has_a_report(folder, only):
             shutil.rmtree(path)
         elif path.name != only:
             path.unlink()
-    _, page = read(folder)
-    missing = {
-        "No stage has been evaluated yet.": "eval.json",
-        "No stage has been trained yet.": "metrics.jsonl",
-        "The directory has no configuration.": "config.yaml",
-    }
-    shown = {message for message in missing if message in page.texts}
-    assert shown == {message for message, name in missing.items() if name != only}
-    assert "None have been logged yet." in page.texts
+    assert len(read(folder)[1].tables) == (only == "eval.json")
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "key"),
+    ("name", "text"),
     [
-        (None, None, "no such folder"),
-        ("notes.txt", "", "holds no config.yaml"),
-        ("eval.json", '{"rl"', r"eval\.json"),
-        ("config.yaml", "a: [", r"config\.yaml"),
-        ("config.yaml", "stages: rl", r"config\.yaml"),
-        ("eval.json", '{"rl": {"sudoku": {"n": 1, "score": "5", "ci95": [0, 9]}}}', r"eval\.json"),
+        *(("eval.json", '{"rl"'), ("config.yaml", "a: ["), ("config.yaml", "stages: rl")),
+        ("eval.json", '{"rl": {"sudoku": {"n": 1, "score": "5", "ci95": [0, 9]}}}'),
     ],
 )
-def test_user_errors_name_the_file(tmp_path, name, text, key):
-    path = tmp_path / "run"
-    if name:
-        path.mkdir()
-        (path / name).write_text(text)
-    with pytest.raises(UserError, match=key):
-        write_report(path)
+def test_user_errors_name_the_file(tmp_path, name, text):
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(UserError, match=str(path)):
+            write_report(path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=name):
+        write_report(tmp_path)
 
 
-def test_the_command_prints_the_path(folder, capsys):
-    assert run(ReportConfig(str(folder))) == 0
-    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
-
-
-def test_a_report_does_not_import_torch(folder):
+def test_the_command_prints_the_path_without_torch(folder):
     code = "from weft_rl.report.run_page import main; main(sys.argv[1:])"
     argv = [sys.executable, "-c", f"import sys; {code}; sys.exit('torch' in sys.modules)"]
-    assert subprocess.run([*argv, str(folder)], check=False).returncode == 0
+    done = subprocess.run([*argv, str(folder)], check=True, capture_output=True, text=True)
+    assert done.stdout == f"{folder / 'report.html'}\n"

@@ -22,7 +22,6 @@ from report_folders import (
 )
 
 from weft_rl.ema import time_weighted_ema
-from weft_rl.evaluation.paired_runs import ArmRun, compare_runs
 from weft_rl.report.run_page import write_report
 from weft_rl.runs.atomic_io import write_json
 
@@ -40,19 +39,11 @@ def folder(tmp_path):
 
 
 def opened(page, folder, *flags):
-    """What the browser made of a page: its document, and what it output on its standard error."""
     tried = folder / "tried.html"
     tried.write_text(page)
-    done = subprocess.run(
-        [
-            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
-            *(f"--user-data-dir={folder / 'browser'}", *flags, tried.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    argv = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    argv += [f"--user-data-dir={folder / 'browser'}", *flags, tried.as_uri()]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True)
     return done.stdout, done.stderr
 
 
@@ -132,11 +123,7 @@ def test_heatmap_and_replay(folder):
     assert seen["heat"] == ["0.843", "0.603"]
     assert seen["details"] == "a: entropy 4.000 nats, beta 2.000, t_i 0.843"
     assert seen["hidden"] is False
-    assert (seen["start"], seen["one"], seen["end"]) == (
-        ["▒", "▒"],
-        ["▒", HOSTILE],
-        ["x", HOSTILE],
-    )
+    assert (seen["start"], seen["one"], seen["end"]) == (["▒", "▒"], ["▒", HOSTILE], ["x", HOSTILE])
     assert seen["output"] == "step 2 of 2"
     assert "CONSOLE" not in errors
 
@@ -157,8 +144,11 @@ def framed(folder, width, body):
     return json.loads(title)
 
 
-def test_a_phone_needs_no_sideways_scroll(folder):
-    """The table is widest."""
+def test_no_sideways_scroll(folder, tmp_path):
+    """On a phone the table is widest."""
+    body = "const box = root.querySelector('.scroll'); return [box.scrollWidth, box.clientWidth]"
+    wide, room = framed(comparison_folder(tmp_path / "arms"), 1100, body)
+    assert wide == room
     entry = {"n": 256, "score": 85.2, "ci95": [82.7, 87.7]}
     entry |= {name: dict(entry) for name in ("exact", "valid")}
     write_json(folder / "eval.json", {"rl": {"sudoku": entry}})
@@ -185,51 +175,14 @@ def test_the_charts_numbers_are_whole_and_apart(folder, width, scale):
     assert f"{-scale / 2:g}" in output or f"{-scale:g}" in output
     # two of a hundred pixels: boxes are rounded
     assert min(min(sides[:4]) for _, *sides in texts) >= -0.02
-    boxes = [
-        (w, left, wide - right, top, high - bottom)
-        for w, left, right, top, bottom, wide, high in texts
-    ]
+    boxes = [(name, x, w - right, y, h - low) for name, x, right, y, low, w, h in texts]
     for one, other in combinations(boxes, 2):
         beside = one[2] <= other[1] or other[2] <= one[1]
         assert beside or one[4] <= other[3] or other[4] <= one[3], (one, other)
 
 
 @pytest.fixture
-def comparison(tmp_path):
-    names = ("cell_accuracy", "exact", "valid")
-    draws = np.random.default_rng(0)
-
-    def scores():
-        return {f"test-{i}": dict.fromkeys(names, float(draws.integers(2))) for i in range(8)}
-
-    units = [
-        ArmRun(arm, seed, {stage: scores() for stage in ("base", "cold_start", "rl")}, {})
-        for arm in ("sft", "weft_entropy")
-        for seed in range(3)
-    ]
-    result = compare_runs(units, ["sft", "weft_entropy"], [0, 1, 2], "sudoku")
-    write_json(tmp_path / "comparison.json", result)
-    return tmp_path
-
-
-def test_a_comparisons_differences_fit_a_page(comparison):
-    body = "const box = root.querySelector('.scroll'); return [box.scrollWidth, box.clientWidth]"
-    wide, room = framed(comparison, 1100, body)
-    assert wide == room
-
-
-def test_the_area_of_rewards_stays_within_what_they_can_be(comparison):
-    """Of 0.1, 0.5 and 0.9 the mean is 0.5 +- 4.30 * 0.4 / 3^0.5 = 0.99."""
-    for seed, reward in enumerate((0.1, 0.5, 0.9)):
-        write_rewards(comparison / f"sft-seed{seed}", dict.fromkeys((1, 2, 3), reward))
-    body = """return [...root.querySelectorAll("[data-widget=chart] > svg text[text-anchor=end]")]
-      .map(text => Number(text.textContent));"""
-    assert framed(comparison, 1100, body) == [0, 0.5, 1]
-
-
-@pytest.fixture
 def show(tmp_path):
-    """Opens a folder's report, for a `with`."""
     return lambda run: browsing(CHROMIUM, write_report(run), tmp_path / "browser")
 
 
@@ -270,10 +223,8 @@ def test_fields_tell_the_range_and_a_drag_shows_it(show, folder):
         )
         page.mouse("mousePressed", left + width / 2, top)
         page.mouse("mouseMoved", left + 0.8 * width, top)
-        share = (
-            page.js("document.querySelector('.selection').getBoundingClientRect().width") / width
-        )
-        assert share == pytest.approx(0.3, abs=0.01)
+        selected = page.js("document.querySelector('.selection').getBoundingClientRect().width")
+        assert selected / width == pytest.approx(0.3, abs=0.01)
         page.mouse("mouseReleased", left + 0.8 * width, top)
         # step = 1 + 19 (720 share - 52) / 656: 9.92 at .5 of the width, 16.18 at .8
         assert page.js(fields) == ["10", "16"]

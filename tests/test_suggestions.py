@@ -26,7 +26,6 @@ def refusal(*argv):
 
 
 def suggested(message):
-    """Key and value of the suggestion at a message's end."""
     found = re.fullmatch(r"([\w.]+)=.*; try (\S+)", message, re.DOTALL)
     return found and (found[1], found[2])
 
@@ -35,10 +34,10 @@ def suggested(message):
 def test_every_suggestion_is_accepted():
     assert len(NUMBERS) > 50
     num_suggestions = 0
-    # a sixth of the values for each option, under alternating presets
+    # some of the values for each option, under alternating presets
     for number, key in enumerate(NUMBERS):
         preset = ("tiny", "llada_8b")[number % 2]
-        for value in BAD[number % 6 :: 6]:
+        for value in BAD[number % 12 :: 12]:
             message = refusal(f"preset={preset}", f"{key}={value}")
             suggestion = suggested(message)
             # some rules name other options, and 10^9 heads fit no width
@@ -51,7 +50,7 @@ def test_every_suggestion_is_accepted():
                 assert re.search(
                     r"; use | or null|leave it out|heads=1|; give |a multiple of", message
                 )
-    assert num_suggestions > 40
+    assert num_suggestions > 20
 
 
 @pytest.mark.parametrize(
@@ -67,10 +66,7 @@ def test_every_suggestion_is_accepted():
         ("preset=llada_8b cold_start.epochs=0", ("cold_start.epochs", "20.0")),
         ("preset=tiny rl.kl_coef=0,5", ("rl.kl_coef", "0.5")),
         ("preset=tiny rl.kl_coef=-1", ("rl.kl_coef", "0.0")),
-        (
-            "preset=tiny rl.optimizer.micro_batch_size=7",
-            ("rl.optimizer.micro_batch_size", "8"),
-        ),
+        ("preset=tiny rl.optimizer.micro_batch_size=7", ("rl.optimizer.micro_batch_size", "8")),
         # 2 completions of 16 prompts do not divide into the preset's micro-batches of 6
         ("preset=llada_8b rl.num_generations=1", ("rl.num_generations", "3")),
         # 96 tokens would be 3 blocks, which 16 steps do not divide into
@@ -86,27 +82,21 @@ RATE = "rl.learning_rate=1e-4"
 
 
 @pytest.mark.parametrize(
-    ("argv", "written"),
+    ("words", "written"),
     [
-        (["--rl.learning_rate", "1e-4"], RATE),
-        (["--rl.learning_rate=1e-4"], RATE),
-        (["-rl.learning_rate=1e-4"], RATE),
-        (["--rl.learning-rate", "1e-4"], RATE),
-        (["--rl.learnin_rate", "1e-4"], RATE),
-        (["--rl.lr=1e-4"], RATE),
-        (["rl.learning_rate", "1e-4"], RATE),
-        (["rl.learning_rate", "=", "1e-4"], RATE),
-        (["rl.learning_rate=", "1e-4"], RATE),
-        (["rl.lr=1e-4"], "rl.learning_rate"),
-        (["rl.kl_coef", "-1"], "rl.kl_coef=-1"),
-        (["--seed", "rl.max_steps=3"], "seed=..."),
-        (["--help=1"], "--help"),
+        *(("--rl.learning_rate 1e-4", RATE), ("--rl.learning_rate=1e-4", RATE)),
+        *(("-rl.learning_rate=1e-4", RATE), ("--rl.learning-rate 1e-4", RATE)),
+        *(("--rl.learnin_rate 1e-4", RATE), ("--rl.lr=1e-4", RATE)),
+        *(("rl.learning_rate 1e-4", RATE), ("rl.learning_rate = 1e-4", RATE)),
+        *(("rl.learning_rate= 1e-4", RATE), ("rl.lr=1e-4", "rl.learning_rate")),
+        *(("rl.kl_coef -1", "rl.kl_coef=-1"), ("--seed rl.max_steps=3", "seed=...")),
+        ("--help=1", "--help"),
     ],
 )
-def test_the_form_of_an_option_is_named(argv, written):
-    message = refusal(*argv)
+def test_the_form_of_an_option_is_named(words, written):
+    message = refusal(*words.split())
     assert message.endswith((written, f"{written}?"))
-    assert "1e-4" in message or "1e-4" not in argv[-1]
+    assert ("1e-4" in message) == ("1e-4" in words)
 
 
 METHODS = ["bnpo", "grpo", "dr_grpo", "dapo", "gspo", "wd1", "spg"]

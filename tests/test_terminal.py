@@ -81,24 +81,17 @@ def test_text_of_any_script_stays(capsys):
         Console(width=100).print(READABLE.replace("\t", " "))
         raise UserError(READABLE)
 
+    before = sys.stdout, sys.stderr
     assert execute("it", body, []) == 2
+    with pytest.raises(SystemExit):
+        execute("it", lambda argv: _raise(SystemExit(0)), [])
+    assert (sys.stdout, sys.stderr) == before  # the streams are given back
     captured = capsys.readouterr()
     assert captured.out == f"{READABLE}\n{READABLE.replace(chr(9), ' ')}\n"
     assert captured.err == f"it: {READABLE.replace(chr(9), ' ')}\n"
-
-
-def test_escapes():
     assert escape("\x1b[2J\r\0\ud800\u202e\x85") == r"\x1b[2J\r\x00\ud800\u202e\x85"
     assert escape("a\n\tb\\") == "a\n\tb\\"
     assert one_line("a\n b\r\u2028c ") == r"a b\r\u2028c"
-
-
-@pytest.mark.parametrize("error", [UserError("x"), SystemExit(0)])
-def test_streams_are_given_back(error, capsys):
-    before = sys.stdout, sys.stderr
-    with contextlib.suppress(SystemExit):
-        execute("it", lambda argv: _raise(error), [])
-    assert (sys.stdout, sys.stderr) == before
 
 
 PROGRAM = """
@@ -112,27 +105,17 @@ sys.exit(execute("it", body, []))
 """
 
 
-def run(code, **options):
-    command = [sys.executable, "-c", PROGRAM.format(code)]
-    return subprocess.run(command, capture_output=True, check=False, **options)
-
-
-def test_a_traceback_is_safe():
-    done = run(r"raise RuntimeError('\x1b[2J' + chr(0xd800) + '\r')")
-    assert done.returncode == 1
+def test_a_traceback_in_an_encoding_without_the_character():
+    code = r"print('数'); Console().print('数'); raise RuntimeError('\x1b[2J' + chr(0xd800) + '\r')"
+    argv = [sys.executable, "-c", PROGRAM.format(code)]
+    env = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(argv, capture_output=True, check=False, env=env)
+    assert (done.returncode, done.stdout.split()) == (1, [rb"\u6570", rb"\u6570"])
     assert rb"RuntimeError: \x1b[2J\ud800\r" in done.stderr
     assert is_safe(done.stderr.decode())
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_an_encoding_without_the_character(encoding):
-    env = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}
-    done = run("print('数'); Console().print('数')", env=env)
-    assert (done.returncode, done.stdout.split()) == (0, [rb"\u6570", rb"\u6570"])
-
-
 def on_terminal(code):
-    """What a program sends to a terminal."""
     ours, its = pty.openpty()
     command = [sys.executable, "-c", PROGRAM.format(code)]
     done = subprocess.Popen(command, stdout=its, stderr=its, stdin=its)
@@ -153,7 +136,6 @@ def test_progress_bars_of_libraries_still_go_back_to_the_line_start():
 
 
 def test_a_live_display_moves_the_cursor_and_its_text_does_not():
-    """Its own text, and lines printed meanwhile."""
     sent = on_terminal(
         "from rich.live import Live\n"
         "    console = Console(stderr=True)\n"

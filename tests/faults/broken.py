@@ -22,7 +22,6 @@ def stopped(name: str, root: Path) -> Path:
 
 
 def cases(folder: Path, stage: str) -> Iterator[tuple[str, str]]:
-    """Each file of the last checkpoint with each way to break it, in a random order."""
     files = sorted(path.name for path in (folder / "checkpoints" / stage / LAST).iterdir())
     every = [(file, kind) for file in files for kind in BREAKS]
     random.Random(0).shuffle(every)

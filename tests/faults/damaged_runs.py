@@ -1,18 +1,11 @@
 """Run and comparison directories as values, and ways to damage them."""
 
-import copy
 import json
 
 import yaml
 from run_folders import SOLUTION, completion
 
 from weft_rl.config.load import load_run_config, to_yaml
-
-ODD = [
-    *(None, True, -1, 0, 7, 1e308, -1e308, 10**400, float("nan"), float("inf"), "", "x", "\x1b[2J"),
-    *("\ud800", [], {}, [[]], [1, "a"], {"a": [1]}, "1", "../../x", 2**63, -0.5, [None, None]),
-]
-DEEP = 100_000
 
 
 def entry(score, **others):
@@ -50,7 +43,6 @@ def whole_run():
 
 
 def whole_comparison():
-    """A comparison's folder of two runs."""
     score = {"score": 50.0, "ci95": [40.0, 60.0], "by_seed": {"0": 50.0}}
     change = {
         "seeds": [0], "difference": 1.0, "ci95": [-1.0, 3.0], "verdict": "better", "p": 0.5,
@@ -71,53 +63,18 @@ def whole_comparison():
     }  # fmt: skip
 
 
-def places(tree, path=()):
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    for key, value in items:
-        yield (*path, key)
-        if isinstance(value, dict | list):
-            yield from places(value, (*path, key))
+def as_bytes(files):
+    """YAML is written as JSON, which it contains."""
+    return {
+        name: "\n".join(map(json.dumps, value)).encode() + b"\n"
+        if name.endswith(".jsonl")
+        else json.dumps(value).encode()
+        for name, value in files.items()
+    }
 
 
-def mutated(tree, rng):
-    """A copy with one to three values replaced, removed or moved to another place."""
-    tree = copy.deepcopy(tree)
-    for _ in range(rng.choice([1, 1, 1, 2, 3])):
-        found = [*places(tree)]
-        if not found:
-            return rng.choice(ODD)
-        *path, last = rng.choice(found)
-        node = tree
-        for key in path:
-            node = node[key]
-        kind = rng.random()
-        if kind < 0.7:
-            node[last] = copy.deepcopy(rng.choice(ODD))
-        elif kind < 0.85:
-            del node[last]
-        else:
-            node[last] = [node[last]] if rng.random() < 0.5 else {"a": node[last]}
-    return tree
-
-
-def text_of(name, value):
-    if name.endswith(".jsonl") and isinstance(value, list):
-        return "".join(f"{json.dumps(row)}\n" for row in value)
-    if name.endswith(".yaml"):
-        # JSON is YAML, and takes what the YAML writer refuses
-        return json.dumps(value)
-    return json.dumps(value)
-
-
-def broken_text(text, rng):
-    kind = rng.randrange(6)
-    at = rng.randrange(len(text))
-    deep = rng.choice(["[" * DEEP, '{"a":' * DEEP, "[" * DEEP + "]" * DEEP, "[" * 900 + "]" * 900])
-    return [text[:at], text[:at] + "\0" + text[at:], "", deep, "null", "x: &a [*a]"][kind]
-
-
-def write(folder, files, name=None, text=None):
-    for each, value in files.items():
-        path = folder / each
+def write(folder, files):
+    for name, content in as_bytes(files).items():
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text if each == name else text_of(each, value), errors="replace")
+        path.write_bytes(content)

@@ -5,7 +5,7 @@ import math
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +42,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=8,
 )
+CHECKS = list(HealthCheck)
 _LINES = st.lists(st.one_of(JSON.map(lambda v: json.dumps(v).encode()), st.binary()), max_size=4)
 
 
@@ -55,21 +56,21 @@ class Damage(NamedTuple):
 
 
 def damages(*files: str) -> st.SearchStrategy[Damage]:
-    """One file of several, damaged."""
     kinds = st.sampled_from(["value", "value", "value", "drop", "cut", "flip", "replace"])
     place = st.floats(0, 1, exclude_max=True)
     return st.builds(Damage, st.sampled_from(files), place, kinds, JSON)
 
 
 def damage(content: bytes, what: Damage) -> bytes:
-    """The damaged content; values of JSON are changed where it is JSON, else bytes."""
+    """The damaged content; values of JSON, or of lines of it, are changed, else bytes."""
     at = int(what.place * len(content))
     if what.kind in ("value", "drop"):
-        try:
-            tree = json.loads(content)
-        except ValueError:
-            return content[:at] + b"\xff" + content[at:]
-        return json.dumps(_changed(tree, what)).encode("utf-8", "surrogatepass")
+        for lines in ([content], content.splitlines()):
+            with suppress(ValueError):
+                trees = _changed([json.loads(line) for line in lines], what)
+                text = "\n".join(map(json.dumps, trees))
+                return text.encode("utf-8", "surrogatepass")
+        return content[:at] + b"\xff" + content[at:]
     if what.kind == "replace":
         return json.dumps(what.value).encode()
     if what.kind == "cut":
@@ -79,8 +80,6 @@ def damage(content: bytes, what: Damage) -> bytes:
 
 def _changed(tree: Any, what: Damage) -> Any:
     places = [*_places(tree)]
-    if not places:
-        return what.value
     *path, last = places[int(what.place * len(places))]
     node = tree
     for key in path:
@@ -102,7 +101,6 @@ def _places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def arguments() -> st.SearchStrategy[list[str]]:
-    """Command lines of a run: options with odd values, and what is no option."""
     values = st.one_of(_ODD_TEXT, st.integers().map(str), st.floats().map(str), st.text())
     keys = st.sampled_from([*leaves(RunConfig), "preset", "rl.preset", "model", "sampler", "rl"])
     pairs = st.builds("{}={}".format, keys, values)
@@ -110,27 +108,22 @@ def arguments() -> st.SearchStrategy[list[str]]:
 
 
 def read_arguments(words: list[str]) -> None:
-    """Read a command line."""
     load_run_config([word for word in words if "--" not in word], command="weft_rl.pipeline")
 
 
 def lines() -> st.SearchStrategy[bytes]:
-    """Files of lines, most of which are JSON."""
     return _LINES.map(b"\n".join)
 
 
 def fuzz(
     use: Callable[[Any], Any], cases: st.SearchStrategy[Any], count: int, seed: int = 0
 ) -> Counter[str]:
-    """Use so many cases; returns how many there were and how many of them were refused.
-
-    Raises whatever a case raises that is no UserError of one line, and TimeoutError for a hang;
-    hypothesis says which case it was."""
+    """Use so many cases; count them and those refused. Raises what is no UserError."""
     seen: Counter[str] = Counter()
 
     @hypothesis.seed(seed)
     @settings(
-        max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=count, deadline=None, database=None, suppress_health_check=[*HealthCheck]
     )
     @given(cases)
     def once(case: Any) -> None:
@@ -149,8 +142,6 @@ def fuzz(
 
 @contextmanager
 def no_hang(seconds: float = _HANG_S) -> Iterator[None]:
-    """Raise TimeoutError after so much processor time."""
-
     def stop(*_: Any) -> None:
         raise TimeoutError("hangs")
 
@@ -164,7 +155,6 @@ def no_hang(seconds: float = _HANG_S) -> Iterator[None]:
 
 
 def with_damage(folder: Path, whole: dict[str, bytes], what: Damage) -> None:
-    """Lay the files into the folder, one of them damaged."""
     for name, content in whole.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -51,14 +51,15 @@ def targets(root: Path) -> dict[str, tuple[Use, st.SearchStrategy[Any]]]:
     traces, table = root / "traces.jsonl", root / "traces.parquet"
     traces.write_text("".join(f"{json.dumps(row)}\n" for row in _ROWS))
     parquet.write_table(pyarrow.Table.from_pylist([_TRACE]), table)
+    rows = st.tuples(st.booleans(), st.one_of(damages("x"), lines()))
     return {
         "arguments": (read_arguments, arguments()),
         "config.yaml": (_read_config, st.text() | damages("x").map(_damaged_config)),
         "lines": (partial(_read_traces, root / "lines.jsonl"), lines()),
         "jsonl": _of_file(traces, root / "damaged.jsonl", _read_traces),
         "parquet": _of_file(table, root / "damaged.parquet", _read_traces),
-        "records": (partial(_read_records, root), st.tuples(st.sampled_from([*_RECORDS]), _rows())),
-        "saved data set": _of_folder(saved, root / "damaged-saved", _read_saved),
+        "records": (partial(_read_records, root), st.tuples(st.sampled_from([*_RECORDS]), rows)),
+        "saved data set": _of_folder(saved, root / "damaged-saved", _read_traces),
         "model": _of_folder(model, root / "damaged-model", _load),
         "adapter": _of_folder(adapter, root / "damaged-adapter", _load),
         "checksums": _of_folder(sealed, root / "damaged-sealed", _find_damage),
@@ -87,7 +88,6 @@ def _of_folder(whole: Path, place: Path, use: Callable[[Path], Any]) -> Any:
 
 
 def make_model(folder: Path) -> None:
-    """A small model of two files and its tokenizer."""
     options = BaseConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     model = fresh_model(tiny_config(options), 0)
     model.save_pretrained(folder)
@@ -125,17 +125,10 @@ def _damaged_config(what: Damage) -> str:
     return damage(text, what).decode("utf-8", "replace")
 
 
-def _read_traces(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+def _read_traces(path: Path, content: bytes | None = None) -> None:
+    if content is not None:
+        path.write_bytes(content)
     read_traces(str(path), DataConfig(), Rejects("error"))
-
-
-def _read_saved(folder: Path) -> None:
-    read_traces(str(folder), DataConfig(), Rejects("error"))
-
-
-def _rows() -> st.SearchStrategy[tuple[bool, Damage | bytes]]:
-    return st.tuples(st.booleans(), st.one_of(damages("x"), lines()))
 
 
 def _read_records(root: Path, case: tuple[str, tuple[bool, Damage | bytes]]) -> None:

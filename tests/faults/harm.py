@@ -28,20 +28,13 @@ def give_up_rights() -> None:
 
 
 def cut(path: Path) -> None:
-    """Take the file's second half away."""
     os.truncate(path, path.stat().st_size // 2)
 
 
 def flip(path: Path) -> None:
-    """Turn a bit in the file's middle over."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
-def remove(path: Path) -> None:
-    """Remove the file."""
-    path.unlink()
-
-
-BREAKS = {"cut": cut, "flipped": flip, "missing": remove}
+BREAKS = {"cut": cut, "flipped": flip, "missing": Path.unlink}

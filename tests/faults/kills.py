@@ -4,11 +4,10 @@ nobody killed."""
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from folders import contents, differences
-from forked_jobs import fork_jobs
 from lives import Command, Moment, live
 
 # As small as a run of every stage can be that still has a checkpoint before its last one.
@@ -22,14 +21,12 @@ _SMALL = (
 _CACHED_RATES = ("cold_start.entropy_pass.rates=cached", "cold_start.entropy_pass.refresh_every=2")
 
 
-@dataclass(frozen=True)
-class Scenario:
+class Scenario(NamedTuple):
     """A command whose stages are interrupted; words beside those of every run."""
 
     words: tuple[str, ...]
     module: str = "weft_rl.pipeline"
     own_base: bool = False  # pretrained anew in every life, not taken from the cache
-    prepare: Callable[[], None] | None = None
 
 
 SCENARIOS = {
@@ -40,18 +37,13 @@ SCENARIOS = {
     "eval": Scenario(("stages=[eval]",)),
     "pipeline": Scenario(("stages=[weft,rl]",)),
     "weft, rl": Scenario(("stages=[weft,rl]", "eval.after_each=false", *_CACHED_RATES)),
-    "compare": Scenario(
-        ("arms=[sft,weft]", "seeds=[0]", "workers=2"), "weft_rl.compare", prepare=fork_jobs
-    ),
+    "compare": Scenario(("arms=[sft,weft]", "seeds=[0]", "workers=2"), "weft_rl.compare"),
     # its only run has all cores, and with them another base than the one in the cache
-    "reproduce": Scenario(
-        ("figure=2", "seeds=[0]"), "weft_rl.reproduce", own_base=True, prepare=fork_jobs
-    ),
+    "reproduce": Scenario(("figure=2", "seeds=[0]"), "weft_rl.reproduce", own_base=True),
 }
 
 
-@dataclass(frozen=True)
-class Whole:
+class Whole(NamedTuple):
     """A run that nobody killed: its files, seconds, and how often it worked on files."""
 
     files: dict[str, bytes]
@@ -59,8 +51,7 @@ class Whole:
     file_events: int
 
 
-@dataclass(frozen=True)
-class Killed:
+class Killed(NamedTuple):
     """What became of a run that was killed: how often, when, and how its files differ."""
 
     kills: int
@@ -69,7 +60,6 @@ class Killed:
 
 
 def whole(name: str, root: Path) -> Whole:
-    """Run a scenario to its end; its base is in the cache of `root` afterwards."""
     root.mkdir(parents=True, exist_ok=True)
     if not SCENARIOS[name].own_base:
         live(command("base", root), root / "log")
@@ -84,39 +74,29 @@ def whole(name: str, root: Path) -> Whole:
 
 
 def kill_and_go_on(
-    name: str,
-    seed: int,
-    unharmed: Whole,
-    root: Path,
-    prepare: Callable[[], None] | None = None,
+    name: str, seed: int, unharmed: Whole, root: Path, prepare: Callable[[], None] | None = None
 ) -> Killed:
     """Kill the scenario at the one to three moments that `seed` draws, then let it end."""
-    again = command(name, root)
-    again = replace(again, prepare=prepare or again.prepare)
+    again = command(name, root)._replace(prepare=prepare)
     rng = random.Random(f"{name} {seed}")
     moments = [_moment(rng, unharmed) for _ in range(rng.randint(1, 3))]
     shutil.rmtree(root / "own-cache", ignore_errors=True)
     kills, wrong = 0, []
-    for moment in moments:
+    for moment in (*moments, None):
         life = live(again, root / "log", moment)
         kills += life.status == -9
-        if life.status not in (0, -9):
-            wrong.append(f"status {life.status} before a kill: {life.output[-2000:]}")
-    life = live(again, root / "log")
-    if life.status != 0:
-        wrong.append(f"status {life.status} after a kill: {life.output[-2000:]}")
+        if life.status not in ((0,) if moment is None else (0, -9)):
+            wrong.append(f"status {life.status}, moment {moment}: {life.output[-2000:]}")
     wrong += differences(root / "run", unharmed.files)
     shutil.rmtree(root / "run")
-    return Killed(kills, [_said(moment) for moment in moments], wrong)
+    return Killed(kills, [str(moment) for moment in moments], wrong)
 
 
 def command(name: str, root: Path) -> Command:
-    """The scenario's command, which writes into `root`'s folder run."""
     scenario = SCENARIOS[name]
     cache = root / ("own-cache" if scenario.own_base else "cache")
     words = (*scenario.words, *_SMALL, f"out={root / 'run'}")
-    environment = {"WEFT_RL_CACHE": str(cache)}
-    return Command(scenario.module, words, root, environment, scenario.prepare)
+    return Command(scenario.module, words, root, {"WEFT_RL_CACHE": str(cache)})
 
 
 def _moment(rng: random.Random, unharmed: Whole) -> Moment:
@@ -124,9 +104,3 @@ def _moment(rng: random.Random, unharmed: Whole) -> Moment:
     if rng.random() < 0.5:
         return Moment(file_event=rng.randint(1, unharmed.file_events))
     return Moment(seconds=rng.uniform(0, unharmed.seconds))
-
-
-def _said(moment: Moment) -> str:
-    if moment.seconds is None:
-        return f"before file event {moment.file_event}"
-    return f"after {moment.seconds:.2f} s"

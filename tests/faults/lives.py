@@ -10,11 +10,10 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -32,16 +31,14 @@ _FILE_EVENTS = frozenset({"open", "os.mkdir", "os.rename", "os.remove", "os.rmdi
 _HANG_S = 600.0
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """When a life ends: so many seconds after its start, or before so many-th work on a file."""
 
     seconds: float | None = None
     file_event: int | None = None
 
 
-@dataclass(frozen=True)
-class Life:
+class Life(NamedTuple):
     """How one process went: its exit status, negative for the signal that ended it, and its time.
 
     file_events: how often it worked on files under its folder; None for one that was killed."""
@@ -52,21 +49,15 @@ class Life:
     file_events: int | None
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command of the package, the folder that it writes below, and its environment."""
-
+class Command(NamedTuple):
     module: str
     words: tuple[str, ...]
     folder: Path
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str]
     prepare: Any = None  # called in the process before the command; a function of a module
 
 
 def live(command: Command, log: Path, moment: Moment | None = None) -> Life:
-    """Run the command until its end or until the moment.
-
-    Raises TimeoutError for one that hangs, after killing it."""
     started = start(command, log, moment)
     seconds = None if moment is None else moment.seconds
     begun = time.monotonic()
@@ -87,7 +78,6 @@ def live(command: Command, log: Path, moment: Moment | None = None) -> Life:
 
 
 def start(command: Command, log: Path, moment: Moment | None = None) -> ForkServerProcess:
-    """Start the command; its output goes to the log."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     log.with_suffix(".events").unlink(missing_ok=True)
@@ -98,7 +88,6 @@ def start(command: Command, log: Path, moment: Moment | None = None) -> ForkServ
 
 
 def end_session(process: ForkServerProcess) -> None:
-    """Kill a process and all that it started, and wait for it."""
     if process.is_alive():
         process.kill()
     process.join()
@@ -118,7 +107,6 @@ def _session(pid: int) -> int | None:
 
 
 def _run(command: Command, log: Path, last_event: int | None) -> None:
-    """The life of a fork."""
     os.setsid()
     os.environ.update(command.environment)
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

@@ -1,13 +1,10 @@
 """Directories with damaged values: report, plot and comparisons read them, or name the file."""
 
-import json
 import logging
-import random
-import time
 
 import pytest
-from damaged_runs import broken_text, mutated, text_of, whole_comparison, whole_run, write
-from fuzz import no_hang
+from damaged_runs import as_bytes, whole_comparison, whole_run, write
+from fuzz import damages, fuzz, with_damage
 
 from weft_rl.errors import UserError
 from weft_rl.evaluation.paired_runs import read_arm_run
@@ -18,7 +15,6 @@ from weft_rl.runs.folder import finished_stages, read_config, read_results
 from weft_rl.trainers.infra.callbacks import MetricsWriter
 
 pytestmark = pytest.mark.slow
-COUNT = 24  # thousands were tried while this was written
 READERS = {
     "report": write_report,
     "plot of a run": lambda run: plot_run(run, run / "curves.png"),
@@ -28,30 +24,6 @@ READERS = {
         finished_stages(run), read_config(run), read_results(run), MetricsWriter(run, "rl")
     ),
 }  # fmt: skip
-
-
-def mistakes(whole, readers, folder, count, seed):
-    """What raised anything but a UserError that names a file."""
-    rng, wrong = random.Random(seed), []
-    for _ in range(count):
-        name = rng.choice([*whole])
-        value = mutated(whole[name], rng)
-        text = text_of(name, value) if rng.random() < 0.85 else broken_text(json.dumps(value), rng)
-        # the quick readers more often
-        reader = rng.choice([*readers, *list(readers)[-2:]])
-        write(folder, whole, name, text)
-        begun = time.process_time()
-        try:
-            with no_hang():
-                readers[reader](folder)
-        except UserError as error:
-            if str(folder) not in str(error):
-                wrong.append(f"{reader}: {name}: {text[:300]}: names no file: {error}")
-        except Exception as error:  # noqa: BLE001 - whatever else is raised is what is looked for
-            wrong.append(f"{reader}: {name}: {text[:600]}: {type(error).__name__}: {error}")
-        if time.process_time() - begun > 20:
-            wrong.append(f"{reader}: {name}: {text[:300]}: slow")
-    return wrong
 
 
 @pytest.fixture(autouse=True)
@@ -72,10 +44,20 @@ def test_whole_folders_are_read(tmp_path):
     assert "WeFT then RL against SFT" in write_report(tmp_path / "both").read_text()
 
 
-def test_damaged_runs(tmp_path):
-    assert mistakes(whole_run(), READERS, tmp_path / "run", COUNT, 0) == []
+CASES = [(whole_run(), reader) for reader in READERS.values()]
 
 
-def test_damaged_comparisons(tmp_path):
-    readers = {"report": write_report}
-    assert mistakes(whole_comparison(), readers, tmp_path / "both", COUNT // 4, 0) == []
+@pytest.mark.parametrize(("files", "reader"), [*CASES, (whole_comparison(), write_report)])
+def test_damaged_folders(files, reader, tmp_path):
+    """Thousands were tried while this was written."""
+
+    def use(damage):
+        with_damage(tmp_path, as_bytes(files), damage)
+        try:
+            reader(tmp_path)
+        except UserError as error:
+            if str(tmp_path) not in str(error):
+                raise AssertionError(error) from error
+            raise
+
+    fuzz(use, damages(*files), count=8)

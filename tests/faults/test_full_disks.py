@@ -2,15 +2,14 @@
 
 import errno
 import os
-import re
-import subprocess
-from contextlib import contextmanager
 
 import pyarrow
 import pytest
 import torch
 from damaged_runs import whole_run, write
 from datasets import Dataset
+from disks import small_disk
+from peft import LoraConfig, get_peft_model
 from pipeline_runs import SMALL, cache  # noqa: F401 - a fixture
 from pyarrow import parquet
 from safetensors.torch import save_file
@@ -29,49 +28,38 @@ from weft_rl.runs.jsonl import append_line
 BIG = torch.zeros(300_000)
 
 
-@contextmanager
-def small_disk(folder, kib):
-    folder.mkdir(exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", folder]
-    if os.getuid() or subprocess.run(mount, check=False).returncode:
-        pytest.skip("only root may mount a disk")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
+def raise_(error):
+    raise error
 
 
-def _adapter(disk):
-    from peft import LoraConfig, get_peft_model
-
+def adapter(path):
     model = torch.nn.Sequential(torch.nn.Linear(512, 512))
-    get_peft_model(model, LoraConfig(r=256, target_modules=["0"])).save_pretrained(disk / "adapter")
+    get_peft_model(model, LoraConfig(r=256, target_modules=["0"])).save_pretrained(path)
 
 
+def old_optimizer(path):
+    torch.save(BIG, path, _use_new_zipfile_serialization=False)
+
+
+NUMBERS = {"a": list(range(200_000))}
 WRITERS = {
-    "weights": lambda disk: save_file({"a": BIG}, disk / "model.safetensors"),
-    "adapter": _adapter,
-    "optimizer": lambda disk: torch.save({"a": BIG}, disk / "optimizer.pt"),
-    "optimizer, old form": lambda disk: torch.save(
-        BIG, disk / "optimizer.pt", _use_new_zipfile_serialization=False
-    ),
-    "tokenizer": lambda disk: tiny_tokenizer().save_pretrained(disk / "tokenizer"),
-    "metrics": lambda disk: append_line(disk / "metrics.jsonl", {"a": "x" * 10**6}),
-    "eval.json": lambda disk: write_json(disk / "eval.json", ["x" * 10**6]),
-    "completions": lambda disk: write_bytes(disk / "completions.jsonl", b"x" * 10**6),
-    "parquet": lambda disk: parquet.write_table(
-        pyarrow.table({"a": list(range(200_000))}), disk / "a.parquet"
-    ),
-    "data set": lambda disk: Dataset.from_dict({"a": list(range(200_000))}).save_to_disk(
-        disk / "data"
-    ),
+    "model.safetensors": lambda path: save_file({"a": BIG}, path),
+    "adapter": adapter,
+    "optimizer.pt": lambda path: torch.save({"a": BIG}, path),
+    "old_optimizer.pt": old_optimizer,
+    "tokenizer": lambda path: tiny_tokenizer().save_pretrained(path),
+    "metrics.jsonl": lambda path: append_line(path, {"a": "x" * 10**6}),
+    "eval.json": lambda path: write_json(path, ["x" * 10**6]),
+    "completions.jsonl": lambda path: write_bytes(path, b"x" * 10**6),
+    "a.parquet": lambda path: parquet.write_table(pyarrow.table(NUMBERS), path),
+    "data": lambda path: Dataset.from_dict(NUMBERS).save_to_disk(path),
 }
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_writers(name, tmp_path, capfd):
     with small_disk(tmp_path / "disk", 8) as disk:
-        assert execute("it", lambda argv: WRITERS[name](disk) or 0, []) == 3
+        assert execute("it", lambda argv: WRITERS[name](disk / name) or 0, []) == 3
     assert "it: the disk is full" in capfd.readouterr().err.splitlines()[-1]
 
 
@@ -96,13 +84,6 @@ def test_commands(command, name, tmp_path, capfd):
     assert "it: the disk is full" in capfd.readouterr().err.splitlines()[-1]
 
 
-def chained(text):
-    try:
-        raise RuntimeError(text)
-    except RuntimeError as error:
-        raise ValueError("could not save") from error
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -110,38 +91,28 @@ def chained(text):
         "Error while serializing: I/O error: No space left on device (os error 28)",
         "[enforce fail at inline_container.cc:672] . unexpected pos 768 vs 726",
         "PytorchStreamWriter failed writing file data/0: file write failed",
-        "Disk quota exceeded",
-        "database or disk is full",
+        *("Disk quota exceeded", "database or disk is full"),
     ],
 )
 def test_errors_of_libraries(text, capsys):
-    for error in (RuntimeError(text), Exception(text), OSError(text)):
-        assert execute("it", lambda argv, error=error: _raise(error), []) == 3
-    assert execute("it", lambda argv: chained(text), []) == 3
-    err = capsys.readouterr().err
-    assert len(re.findall("^it: the disk is full", err, re.MULTILINE)) == 4 == err.count("\n")
-
-
-def _raise(error):
-    raise error
-
-
-def test_a_mistake_made_of_a_full_disk_is_a_full_disk(capsys):
-    def body(argv):
-        try:
-            raise OSError(errno.ENOSPC, "No space left on device", "/m/a")
-        except OSError as error:
-            raise UserError("out=/m: cannot be written; choose another") from error
-
-    assert execute("it", body, []) == 3
-    assert "/m/a" in capsys.readouterr().err
+    chained = ValueError("could not save")
+    chained.__cause__ = RuntimeError(text)
+    # a mistake made of a full disk is one too
+    mistake = UserError("out=/m: cannot be written; choose another")
+    mistake.__cause__ = OSError(errno.ENOSPC, text, "/m/a")
+    for error in (RuntimeError(text), Exception(text), OSError(text), chained, mistake):
+        assert execute("it", lambda argv, error=error: raise_(error), []) == 3
+        err = capsys.readouterr().err
+        assert err.startswith("it: the disk is full")
+        assert err.count("\n") == 1
+    assert "/m/a" in err
 
 
 def test_other_errors_are_not_full_disks():
-    assert execute("it", lambda argv: _raise(UserError("a/No space left on device/b")), []) == 2
+    assert execute("it", lambda argv: raise_(UserError("a/No space left on device/b")), []) == 2
     for error in (RuntimeError("device"), OSError(errno.EIO, "Input/output error")):
         with pytest.raises(type(error)):
-            execute("it", lambda argv, error=error: _raise(error), [])
+            execute("it", lambda argv, error=error: raise_(error), [])
 
 
 def test_a_run_without_out_names_its_directory(tmp_path, monkeypatch, capsys, cache):  # noqa: F811

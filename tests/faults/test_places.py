@@ -1,16 +1,14 @@
 """Disks that fill up, folders that may not be written, clocks that jump, folders in use."""
 
-import os
 import subprocess
-import time
-from contextlib import contextmanager
-from dataclasses import replace
 
 import harm
 import pytest
+from disks import grow, small_disk
 from folders import differences
 from kills import command, whole
 from lives import end_session, live, start
+from waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -33,30 +31,14 @@ def run(root):
     subprocess.run(["rm", "-rf", folder], check=True)
 
 
-@contextmanager
-def small_disk(folder, size):
-    """A disk of so many KiB in place of the folder; yields what makes it larger."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o"]
-    if (
-        os.getuid()
-        or subprocess.run([*mount, f"size={size}k", "none", folder], check=False).returncode
-    ):
-        pytest.skip("only root may mount a disk")
-    try:
-        yield lambda: subprocess.run(["mount", "-o", "remount,size=100m", folder], check=True)
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
 # the base's copy, and the second checkpoint
 @pytest.mark.parametrize("size", [100, 3500])
 def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_room(size, root, run, unharmed):
-    with small_disk(run, size) as make_room:
+    with small_disk(run, size):
         life = live(command("sft", root), root / "log")
         assert life.status == 3, life.output
         assert "the disk is full" in life.output.splitlines()[-1]
-        make_room()
+        grow(run)
         life = live(command("sft", root), root / "log")
         assert (life.status, differences(run, unharmed.files)) == (0, []), life.output
 
@@ -69,7 +51,7 @@ def test_a_folder_that_may_not_be_written(place, root, run, unharmed):
         (run / place).mkdir(parents=True)
         (run / place).chmod(0o555)
     try:
-        life = live(replace(command("sft", root), prepare=harm.give_up_rights), root / "log")
+        life = live(command("sft", root)._replace(prepare=harm.give_up_rights), root / "log")
     finally:
         root.chmod(0o755)
     assert life.status == 2, life.output
@@ -78,10 +60,7 @@ def test_a_folder_that_may_not_be_written(place, root, run, unharmed):
 def test_of_two_processes_one_is_refused(root, run, unharmed):
     first = start(command("sft", root), root / "first")
     try:
-        deadline = time.monotonic() + 300
-        while not (run / ".lock").exists() or not (run / ".lock").read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: (run / ".lock").exists() and (run / ".lock").read_text(), 300)
         second = live(command("sft", root), root / "log")
     finally:
         end_session(first)

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,98 +23,65 @@ class Bomb:
         return os.mkdir, ("/tmp/weft-rl-bomb",)
 
 
-def pickled(name):
-    return lambda folder: (folder / name).write_bytes(pickle.dumps(Bomb()))
+def pickled(path):
+    path.write_bytes(pickle.dumps(Bomb()))
 
 
-def emptied(name):
-    return lambda folder: (folder / name).write_bytes(b"")
+def emptied(path):
+    path.write_bytes(b"")
 
 
-def removed(name):
-    return lambda folder: (folder / name).unlink()
+def older(path):
+    shutil.copy(path.parent.with_name("step-4") / path.name, path)
 
 
-def saved(name, change):
-    """A file of torch.save with its content changed."""
+def fifo(path):
+    path.unlink()
+    os.mkfifo(path)
 
-    def tamper(folder):
-        state = torch.load(folder / name, weights_only=True)
+
+def saved(change):
+    def tamper(path):
+        state = torch.load(path, weights_only=True)
         change(state)
-        torch.save(state, folder / name)
+        torch.save(state, path)
 
     return tamper
 
 
-def states(name, **values):
-    """A JSON file with some values changed."""
-
-    def tamper(folder):
-        tree = json.loads((folder / name).read_text())
-        (folder / name).write_text(json.dumps(tree | values))
-
-    return tamper
+def states(**values):
+    return lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def text(name, content):
-    return lambda folder: (folder / name).write_text(content)
+def text(content):
+    return lambda path: path.write_text(content)
 
 
 def other_shape(state):
     state["state"][0]["exp_avg"] = torch.zeros(1, 1)
 
 
-def older(name):
-    return lambda folder: shutil.copy(folder.with_name("step-4") / name, folder / name)
-
-
-def fifo(name):
-    def tamper(folder):
-        (folder / name).unlink()
-        os.mkfifo(folder / name)
-
-    return tamper
+def other_rows(state):
+    state["buffer"][0].update(advantages=torch.zeros(3))
 
 
 STATE, LINE = "trainer_state.json", "metric_line_0.json"
-BOTH = {
-    "a pickle as optimizer.pt": pickled("optimizer.pt"),
-    "a pickle as scheduler.pt": pickled("scheduler.pt"),
-    "empty weights": emptied("model.safetensors"),
-    "an extra scaler.pt": pickled("scaler.pt"),
-    "an extra pytorch_model.bin": pickled("pytorch_model.bin"),
-    "an empty trainer_state.json": emptied(STATE),
-    "a text as step": states(STATE, global_step="6"),
-    "another step": states(STATE, global_step=4),
-    "an extra key": states(STATE, evil=1),
-    "a list as state": text(STATE, "[]"),
-    "deep JSON": text(LINE, "[" * 100_000),
-    "a metric line of another type": states(LINE, loss="x"),
-    "another shape in the optimizer": saved("optimizer.pt", other_shape),
-    "an older optimizer": older("optimizer.pt"),
-    "a named pipe": fifo("tokenizer.json"),
-}
-MORE = {
-    "rl": {
-        "a pickle as rollout_0.pt": pickled("rollout_0.pt"),
-        "a pickle as rng_state.pth": pickled("rng_state.pth"),
-        "an older rollout": older("rollout_0.pt"),
-        "a rollout without ids": saved("rollout_0.pt", lambda state: state.pop("ids")),
-        "rows of a rollout": saved(
-            "rollout_0.pt", lambda s: s["buffer"][0].update(advantages=torch.zeros(3))
-        ),
-    },
-    "weft": {
-        "no random states": removed("rng_state.pth"),
-        "a broken tokenizer": text("tokenizer.json", "{}"),
-        "entropies of another vocabulary": emptied("token_entropy_0.safetensors"),
-        "nothing in the metric line": text(LINE, "{}"),
-        "a number as log": states(STATE, log_history=3),
-    },
-}
 CASES = [
-    *(("weft", name) for name in [*BOTH, *MORE["weft"]]),
-    *(("rl", name) for name in [*MORE["rl"], "another shape in the optimizer", "another step"]),
+    *(("weft", name, pickled) for name in ("optimizer.pt", "scheduler.pt")),
+    *(("weft", name, pickled) for name in ("scaler.pt", "pytorch_model.bin")),  # extra ones
+    *(("weft", name, emptied) for name in ("model.safetensors", STATE)),
+    *(("weft", STATE, states(global_step=step)) for step in ("6", 4)),
+    *(("weft", STATE, states(evil=1)), ("weft", STATE, text("[]"))),
+    *(("weft", LINE, text("[" * 100_000)), ("weft", LINE, states(loss="x"))),
+    *(("weft", "optimizer.pt", change) for change in (saved(other_shape), older)),
+    *(("weft", "tokenizer.json", change) for change in (fifo, text("{}"))),
+    ("weft", "rng_state.pth", Path.unlink),
+    ("weft", "token_entropy_0.safetensors", emptied),  # of another vocabulary
+    *(("weft", LINE, text("{}")), ("weft", STATE, states(log_history=3))),
+    *(("rl", name, pickled) for name in ("rollout_0.pt", "rng_state.pth")),
+    ("rl", "rollout_0.pt", older),
+    *(("rl", "rollout_0.pt", saved(c)) for c in (lambda state: state.pop("ids"), other_rows)),
+    *(("rl", "optimizer.pt", saved(other_shape)), ("rl", STATE, states(global_step=4))),
 ]
 
 
@@ -121,10 +89,14 @@ CASES = [
 def runs(tmp_path_factory):
     """Of each stage: the files of an undisturbed run, and a run stopped after its last step."""
     found = {}
-    for stage in MORE:
+    for stage in ("weft", "rl"):
         root = tmp_path_factory.mktemp(stage)
         found[stage] = root, whole(stage, root), stopped(stage, root)
     return found
+
+
+def emptied_state(checkpoint):
+    emptied(checkpoint / STATE)
 
 
 def resume(stage, root, folder, tamper, places=(LAST,)):
@@ -136,10 +108,10 @@ def resume(stage, root, folder, tamper, places=(LAST,)):
     return live(command(stage, root), root / "log")
 
 
-@pytest.mark.parametrize(("stage", "name"), CASES)
-def test_it_is_set_aside_and_the_run_ends_the_same(stage, name, runs):
+@pytest.mark.parametrize(("stage", "name", "tamper"), CASES)
+def test_it_is_set_aside_and_the_run_ends_the_same(stage, name, tamper, runs):
     root, unharmed, folder = runs[stage]
-    life = resume(stage, root, folder, (BOTH | MORE[stage])[name])
+    life = resume(stage, root, folder, lambda checkpoint: tamper(checkpoint / name))
     try:
         assert life.status == 0, life.output
         (line,) = [each for each in life.output.splitlines() if f"{LAST}.damaged" in each]
@@ -153,7 +125,7 @@ def test_it_is_set_aside_and_the_run_ends_the_same(stage, name, runs):
 
 def test_with_no_good_checkpoint_the_stage_begins_anew(runs):
     root, unharmed, folder = runs["weft"]
-    life = resume("weft", root, folder, text(STATE, "[]"), ("step-4", LAST))
+    life = resume("weft", root, folder, emptied_state, ("step-4", LAST))
     try:
         assert life.status == 0, life.output
         for place in ("step-4", LAST):
@@ -175,7 +147,7 @@ def test_another_damaged_one_in_the_way(in_the_way, runs):
             aside.symlink_to(root)
         else:
             aside.mkdir()
-        text(STATE, "[]")(checkpoint)
+        emptied_state(checkpoint)
 
     life = resume("weft", root, folder, tamper)
     shutil.rmtree(root / "run")

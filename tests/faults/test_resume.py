@@ -39,7 +39,6 @@ def files(run: Path) -> dict[str, bytes]:
 
 
 def run_to_the_end(out: Path) -> None:
-    """The pipeline without its pictures and pages."""
     config = load_run_config([*SMALL, f"out={out}"], command="weft_rl.pipeline")
     with claim_run_dir(config) as run:
         run_pipeline(config, run, [])
@@ -47,7 +46,6 @@ def run_to_the_end(out: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nothing stops, with its checkpoints of every step."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WEFT_RL_CACHE", str(tmp_path_factory.mktemp("cache")))
         out = tmp_path_factory.mktemp("whole") / "run"

@@ -51,11 +51,6 @@ KINDS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("special") / "model"
@@ -65,53 +60,58 @@ def model(tmp_path_factory):
     return folder
 
 
-def replaced(folder, name, kind):
-    path = folder / name
-    path.unlink(missing_ok=True)
-    KINDS[kind](path)
+@pytest.fixture
+def folder(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(model, tmp_path / "model")
 
 
-def refused(use, name):
+def load(folder):
+    load_model(str(folder), torch.device("cpu"), torch.float32)
+
+
+def load_all(folder):
+    load_tokenizer(str(folder))
+    load(folder)
+
+
+def read_run(folder):
+    finished_stages(folder)
+    plot_runs([folder], folder / "out.svg")
+    write_report(folder)
+
+
+def lock(folder):
+    with run_lock(folder):
+        pass
+
+
+FEW = ("pipe", "device", "sparse", "folder", "deep")
+CASES = [
+    *((name, load_all, KINDS) for name in ("config.json", "model.safetensors.index.json")),
+    *((name, load_all, KINDS) for name in ("tokenizer.json", "generation_config.json")),
+    ("model-00001-of-00001.safetensors", load, (*FEW, "dangling")),
+    ("SHA256SUMS", verify_checksums, FEW),
+    ("adapter_config.json", chain, [kind for kind in KINDS if kind not in ("dangling", "loop")]),
+    *((name, read_run, (*FEW, "loop")) for name in ("eval.json", "config.yaml", "stages.json")),
+    ("metrics.jsonl", read_run, (*FEW[:-1], "loop")),  # a deep line is skipped
+    (".lock", lock, ("pipe", "device", "folder")),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "use", "kind"), [(name, use, kind) for name, use, kinds in CASES for kind in kinds]
+)
+def test_special_files(name, use, kind, folder):
+    if use is read_run:
+        write(folder, whole_run())
+    (folder / name).unlink(missing_ok=True)
+    KINDS[kind](folder / name)
     begun = time.monotonic()
     with pytest.raises(UserError, match=name.replace(".", r"\.")) as error, no_hang(20):
-        use()
+        use(folder)
     assert time.monotonic() - begun < 30
     assert len(str(error.value)) < 1000
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "name",
-    ["config.json", "model.safetensors.index.json", "tokenizer.json", "generation_config.json"],
-)
-def test_a_model(name, kind, model, tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(model, folder)
-    replaced(folder, name, kind)
-
-    def use():
-        load_tokenizer(str(folder))
-        load_model(str(folder), torch.device("cpu"), torch.float32)
-
-    refused(use, name)
-
-
-@pytest.mark.parametrize("kind", ["pipe", "device", "sparse", "folder", "dangling", "deep"])
-@pytest.mark.parametrize("name", ["model-00001-of-00001.safetensors", "SHA256SUMS"])
-def test_weights_and_sums(name, kind, model, tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(model, folder)
-    replaced(folder, name, kind)
-    if name == "SHA256SUMS" and kind != "dangling":
-        refused(lambda: verify_checksums(folder), name)
-    elif name != "SHA256SUMS":
-        refused(lambda: load_model(str(folder), torch.device("cpu"), torch.float32), name)
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("dangling", "loop")])
-def test_an_adapter(kind, tmp_path):
-    replaced(tmp_path, "adapter_config.json", kind)
-    refused(lambda: chain(tmp_path), "adapter_config.json")
 
 
 @pytest.mark.parametrize(
@@ -122,37 +122,8 @@ def test_an_adapter(kind, tmp_path):
         *((name, 10**12) for name in ("d_model", "mlp_hidden_size", "max_sequence_length")),
     ],
 )
-def test_numbers_of_a_configuration(name, value, model, tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(model, folder)
+def test_numbers_of_a_configuration(name, value, folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {name: value}))
     with no_hang(20), pytest.raises(UserError):
-        load_model(str(folder), torch.device("cpu"), torch.float32)
-
-
-@pytest.mark.parametrize("kind", ["pipe", "device", "sparse", "folder", "loop", "deep"])
-@pytest.mark.parametrize("name", ["metrics.jsonl", "eval.json", "config.yaml", "stages.json"])
-def test_a_run(name, kind, tmp_path):
-    write(tmp_path / "run", whole_run())
-    if kind == "deep" and name == "metrics.jsonl":
-        return  # a line that is skipped
-    replaced(tmp_path / "run", name, kind)
-
-    def use():
-        finished_stages(tmp_path / "run")
-        plot_runs([tmp_path / "run"], tmp_path / "out.svg")
-        write_report(tmp_path / "run")
-
-    refused(use, name)
-
-
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
-def test_a_lock(kind, tmp_path):
-    replaced(tmp_path, ".lock", kind)
-
-    def use():
-        with run_lock(tmp_path):
-            pass
-
-    refused(use, ".lock")
+        load(folder)

@@ -4,10 +4,10 @@ import json
 import os
 import signal
 import socket
-import time
 
 import lives
 import pytest
+from waiting import wait_until
 
 pytestmark = pytest.mark.slow
 SMALL = "preset=tiny stages=[rl] eval.after_each=false sampler.steps=4 rl.num_prompts=2 "
@@ -17,25 +17,18 @@ DEADLINE_S = 120
 
 @pytest.fixture
 def pair(start, tmp_path):
-    """Two processes of a run after their second step."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = (*SMALL.split(), "reliability.stall_timeout=6", f"model={start}")
     both = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    commands = [
-        lives.Command(
-            "weft_rl.pipeline", (*words, f"out={tmp_path / 'run'}"), tmp_path, both | {"RANK": rank}
-        )
-        for rank in "01"
-    ]
-    processes = [lives.start(command, tmp_path / f"log-{i}") for i, command in enumerate(commands)]
+    words = (*words, f"out={tmp_path / 'run'}")
+    processes = []
+    for rank in "01":
+        command = lives.Command("weft_rl.pipeline", words, tmp_path, both | {"RANK": rank})
+        processes.append(lives.start(command, tmp_path / f"log-{rank}"))
     try:
-        deadline = time.monotonic() + DEADLINE_S
-        while len(steps(tmp_path / "run")) < 2:
-            assert all(process.is_alive() for process in processes), output(tmp_path, 0)
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: len(steps(tmp_path / "run")) >= 2)
         yield processes
     finally:
         for process in processes:
