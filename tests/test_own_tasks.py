@@ -29,8 +29,7 @@ def line_of(text, part):
         ("TASK = Task(", "1 / 0\nTASK = Task("),
         ("TASK = Task(", "raise SystemExit(3)\nTASK = Task("),
         ("f\"Sort: {fields['digits']}\"", "fields['digit']"),
-        ("f\"Sort: {fields['digits']}\"", "undefined"),
-        ("rng, found =", "found = rng; rng ="),
+        *(("f\"Sort: {fields['digits']}\"", "undefined"), ("rng, found =", "found = rng; rng =")),
         ("    return float(places(completion, digits=digits) == 1)", "    return 1 / 0"),
         ("answer = answer_text(completion) or", "answer = digits[100] or"),
     ],
@@ -53,8 +52,7 @@ def test_what_a_file_raises_is_one_line(part, wrong, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("part", "wrong", "named"),
     [
-        ("TASK = Task(", "OTHER = Task(", "no TASK"),
-        ("TASK = Task(", "TASK = dict(", "dict"),
+        *(("TASK = Task(", "OTHER = Task(", "no TASK"), ("TASK = Task(", "TASK = dict(", "dict")),
         ("fields=fields,", "fields={},", "fields"),
         ("prompt=lambda fields: f\"Sort: {fields['digits']}\"", "prompt=3", "prompt"),
         ("f\"Sort: {fields['digits']}\"", "None", "prompt"),

@@ -40,29 +40,23 @@ def test_stored_files_item_by_item(task, count, right):
     assert (len(rows), sum(published)) == (count, right)
 
 
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
+def test_what_sudoku_reads():
+    for text, answer in [
         ("<answer>1234</answer>", "1234"),
         ("<answer> 12\n34 </answer><answer>5</answer>", "1234"),  # the first tag
         ("<answer>12|34</answer>", "12|34"),  # other characters keep their place
         ("<answer>use ```\n1234\n4321```</answer>", "12344321"),  # the fence first
-        ("<answer>```x```12</answer>", "```x```12"),
-        ("<answer>12<|eot_id|>34</answer>", "12"),
+        *(("<answer>```x```12</answer>", "```x```12"), ("<answer>12<|eot_id|>34</answer>", "12")),
         ("<answer>12<|endoftext|>34</answer>", "12"),
         ("<answer></answer> 12 <|eot_id|>", "12"),  # behind the tag, if it is empty
-        ("<answer></answer> 12", "12"),
-        (f"so {SOLUTION} </answer>", SOLUTION),
+        *(("<answer></answer> 12", "12"), (f"so {SOLUTION} </answer>", SOLUTION)),
         (f"so {SOLUTION}, I think", SOLUTION),
         (f"so {SOLUTION}1, I think", ""),  # 17 digits are no 16-digit word
-        ("<answer>cut short", ""),
-        (f"<answer>{SOLUTION}", SOLUTION),
+        *(("<answer>cut short", ""), (f"<answer>{SOLUTION}", SOLUTION)),
         (f"<|eot_id|><answer>{SOLUTION}</answer>", SOLUTION),  # an end token ends nothing
         ("nothing", ""),
-    ],
-)
-def test_what_sudoku_reads(text, answer):
-    assert d1_grids.sudoku_answer(text) == answer
+    ]:
+        assert d1_grids.sudoku_answer(text) == answer
 
 
 @pytest.mark.parametrize("puzzle", ["", "1" * 16, "0" * 15])
@@ -70,52 +64,34 @@ def test_sudoku_without_a_usable_puzzle(puzzle):
     assert d1_grids.sudoku(f"<answer>{SOLUTION}</answer>", puzzle, SOLUTION) == 0
 
 
-@pytest.mark.parametrize(
-    ("text", "expression"),
-    [
-        (r"\boxed{1} \boxed{2 \times 3}", "2 * 3"),
-        (r"\boxed{6 \div 3 \cdot 2}", "6 / 3 * 2"),
-        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
-        (r"\boxed 1+2$ so", "1+2"),
+def test_what_countdown_reads():
+    for text, expression in [
+        *((r"\boxed{1} \boxed{2 \times 3}", "2 * 3"), (r"\boxed{6 \div 3 \cdot 2}", "6 / 3 * 2")),
+        *((r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"\boxed 1+2$ so", "1+2")),
         (r"\fbox{1+2}", r"\fbox{1+2}"),
         (r"\boxed{1+2 <answer>3+4</answer>", "3+4"),  # never closed
-        (r"\boxed{1+2", r"\boxed{1+2"),
-        (r"\boxed{1+2=3}", "1+2"),
-        ("we try 1+2=3 and 4+5=9", "1+2"),
-        ("so 1+2 = 3", "1+2"),
+        *((r"\boxed{1+2", r"\boxed{1+2"), (r"\boxed{1+2=3}", "1+2")),
+        *(("we try 1+2=3 and 4+5=9", "1+2"), ("so 1+2 = 3", "1+2")),
         ("a = 3, 1+2 = 3", ""),  # the blank before the first = is an expression of its own
         ("<answer>1+2</answer>", "<answer>1+2</answer>"),
-    ],
-)
-def test_what_countdown_reads(text, expression):
-    assert d1_grids.countdown_expression(text) == expression
+    ]:
+        assert d1_grids.countdown_expression(text) == expression
 
 
-@pytest.mark.parametrize(
-    ("expression", "right"),
-    [
+def test_countdown_verdicts():
+    for expression, right in [
         ("2*4-3", True),
         ("2*4.-3.0", False),  # the 0 counts as a number
-        ("(2*4)-3", True),
-        ("-(3-2*4)", True),
-        ("+2*4-3", True),
-        ("2*4-3 = 5", True),
+        *(("(2*4)-3", True), ("-(3-2*4)", True), ("+2*4-3", True), ("2*4-3 = 5", True)),
         ("2*4-3 = 6", True),  # what follows = is cut off unread
         ("4**2//3", True),  # 16 // 3: both operators pass
-        ("2(4)3", False),
-        ("2,4,3", False),
+        *(("2(4)3", False), ("2,4,3", False)),
         ("2*4-03", False),  # no Python number
-        ("2/(4-4)", False),
-        ("9**9**9", False),
+        *(("2/(4-4)", False), ("9**9**9", False)),
         ("2*4\n-3", False),  # a line break ends the expression
-        ("(2*4\n-3)", True),
-        ("٢*4-3", False),
-        ("2\ud800", False),
-        ("", False),
-    ],
-)
-def test_countdown_verdicts(expression, right):
-    assert d1_grids.countdown(rf"\boxed{{{expression}}}", [2, 3, 4], 5) == right
+        *(("(2*4\n-3)", True), ("٢*4-3", False), ("2\ud800", False), ("", False)),
+    ]:
+        assert d1_grids.countdown(rf"\boxed{{{expression}}}", [2, 3, 4], 5) == right
 
 
 def test_countdown_oddities():
@@ -125,32 +101,23 @@ def test_countdown_oddities():
     assert d1_grids.countdown(r"\boxed{300000/299999}", [300000, 299999], 1) == 1  # 3e-6 off
 
 
-@pytest.mark.parametrize(
-    ("text", "read"),
-    [
+def test_what_gsm8k_reads():
+    for text, read in [
         (r"\boxed{18}", 18),
         (r"\boxed{1} \boxed{2}", 1),  # the first
         (r"\boxed{} \boxed{...} \boxed{x} \boxed{7}", 7),  # the first that holds a number
         (r"\boxed{.5}", 0.5),
         (r"\boxed{\frac{3}{4}}", 3),  # up to the first closing brace
-        (r"\boxed{43,500}", 43),
-        (r"\boxed{-3 degrees}", -3),
+        *((r"\boxed{43,500}", 43), (r"\boxed{-3 degrees}", -3)),
         ("\\boxed{\n5}", None),  # . does not match a line break
-        ("\\boxed{\n5} \\boxed{6}", 6),
-        (r"\boxed{5", None),
-        ("\\boxed{1\\boxed{2}", 1),
+        *(("\\boxed{\n5} \\boxed{6}", 6), (r"\boxed{5", None), ("\\boxed{1\\boxed{2}", 1)),
         ("<answer>5 of 12</answer>", 12),  # the last
-        ("<answer>5 of\n12</answer><answer>13</answer>", 12),
-        ("<answer>5", None),
+        *(("<answer>5 of\n12</answer><answer>13</answer>", 12), ("<answer>5", None)),
         (r"\boxed{x}<answer>4</answer>", 4),
         (r"<|endoftext|>\boxed{4}", 4),  # an end token ends nothing
-        (r"\boxed{٣}", 3),
-        (r"\boxed{1_000}", 1000),
-        ("5", None),
-    ],
-)
-def test_what_gsm8k_reads(text, read):
-    assert d1_math.gsm8k_number(text) == read == naive_d1.number(text)
+        *((r"\boxed{٣}", 3), (r"\boxed{1_000}", 1000), ("5", None)),
+    ]:
+        assert d1_math.gsm8k_number(text) == read == naive_d1.number(text)
 
 
 def test_a_missing_truth_is_never_met():
@@ -158,49 +125,29 @@ def test_a_missing_truth_is_never_met():
     assert d1_math.gsm8k(r"\boxed{-10}", None) == 0
 
 
-@pytest.mark.parametrize(
-    ("text", "read"),
-    [
-        (r"\boxed{1} \boxed{\frac{1}{2}}", r"\frac{1}{2}"),
-        (r"so \boxed 12$ then", "12"),
-        (r"\fbox{3}", r"\fbox{3}"),
-        (r"\boxed{3", None),
-        (r"\boxed{3<answer> 4 </answer>", "4"),
-        (r"\boxed{}<answer> 4 </answer>", "4"),
-        (r"\boxed{}", ""),
+def test_what_math_reads():
+    for text, read in [
+        *((r"\boxed{1} \boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"so \boxed 12$ then", "12")),
+        *((r"\fbox{3}", r"\fbox{3}"), (r"\boxed{3", None), (r"\boxed{3<answer> 4 </answer>", "4")),
+        *((r"\boxed{}<answer> 4 </answer>", "4"), (r"\boxed{}", "")),
         ("<answer>4</answer>", "<answer>4</answer>"),  # the whole text is not empty
         (r"\boxedx{4}", r"\boxedx{4}"),
-    ],
-)
-def test_what_math_reads(text, read):
-    assert d1_math.math_answer(text) == read
+    ]:
+        assert d1_math.math_answer(text) == read
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        (r"\frac12", r"\dfrac{1}{2}", True),
-        ("0.5", r"\frac{1}{2}", True),
-        ("1/2", r"\tfrac12", True),
-        (r"\sqrt3", r"\sqrt{3}", True),
-        ("x = 5", "5", True),
-        ("xyz = 5", "5", False),
-        (r"5\text{ cm}", "5", True),
-        (r"5\text{ cm}\text{ x}", "5", False),
-        (r"90^\circ", "90", True),
-        (r"12\%", "12", True),
-        (".5", r"\frac{1}{2}", True),
-        ("1.5", r"\frac{3}{2}", False),
+def test_which_math_answers_are_the_same():
+    for one, other, same in [
+        *((r"\frac12", r"\dfrac{1}{2}", True), ("0.5", r"\frac{1}{2}", True)),
+        *(("1/2", r"\tfrac12", True), (r"\sqrt3", r"\sqrt{3}", True), ("x = 5", "5", True)),
+        *(("xyz = 5", "5", False), (r"5\text{ cm}", "5", True)),
+        *((r"5\text{ cm}\text{ x}", "5", False), (r"90^\circ", "90", True), (r"12\%", "12", True)),
+        *((".5", r"\frac{1}{2}", True), ("1.5", r"\frac{3}{2}", False)),
         (r"3\pi/2", r"3\pi/2", True),  # both fail and are compared as they are
-        (r"3\pi/2", r"3 \pi/2", False),
-        (r"\sqrt", r"\sqrt", True),
-        (r"\frac", r" \frac", False),
-        (r"\frac1", r"\frac 1", True),
-        ("", "", True),
-    ],
-)
-def test_which_math_answers_are_the_same(one, other, same):
-    assert d1_math.same_text(one, other) == same
+        *((r"3\pi/2", r"3 \pi/2", False), (r"\sqrt", r"\sqrt", True)),
+        *((r"\frac", r" \frac", False), (r"\frac1", r"\frac 1", True), ("", "", True)),
+    ]:
+        assert d1_math.same_text(one, other) == same
 
 
 def test_math_without_an_answer():

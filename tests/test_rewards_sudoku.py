@@ -28,11 +28,9 @@ def tagged(answer):
     return f"<reasoning>\nlook\n</reasoning>\n<answer>\n{answer}\n</answer><|eot_id|>"
 
 
-@pytest.mark.parametrize(
-    ("answer", "cells", "whole"),
-    [
-        (SOLUTION, 1, 1),
-        (PUZZLE, 0, 0),
+def test_hand_worked():
+    for answer, cells, whole in [
+        *((SOLUTION, 1, 1), (PUZZLE, 0, 0)),
         ("1" * 16, 3 / 8, 0),  # the solution's empty cells read 1 1 2 4 2 2 1 3
         ("4321 1243\n3412|2134", 1, 1),  # only digits are read
         (f"```\n{SOLUTION}\n```", 1, 1),
@@ -42,11 +40,9 @@ def tagged(answer):
         ("1" + SOLUTION[1:], 1, 0),  # a changed clue costs the whole, not the cells
         (SOLUTION[:-1] + "٤", 1, 0),  # an Arabic 4 is no digit: 15 are left
         ("", 0, 0),
-    ],
-)
-def test_hand_worked(answer, cells, whole):
-    assert cell_accuracy(tagged(answer), PUZZLE, SOLUTION) == cells
-    assert exact(tagged(answer), PUZZLE, SOLUTION) == whole
+    ]:
+        assert cell_accuracy(tagged(answer), PUZZLE, SOLUTION) == cells
+        assert exact(tagged(answer), PUZZLE, SOLUTION) == whole
 
 
 def test_hand_worked_empty_cells():
@@ -57,17 +53,14 @@ def test_only_ascii_digits_are_digits():
     assert answer_digits("<answer>1٤2²3５4</answer>") == "1234"  # noqa: RUF001
 
 
-@pytest.mark.parametrize(
-    "sentence",
-    [
+def test_the_size_of_a_grid_is_not_one_of_its_cells():
+    for sentence in [
         *("The solved 4x4 Sudoku puzzle is:", "4 x 4 grid:", "4X4:", "4\u00d74"),
         *(r"$4\times4$ grid", "4-by-4 grid", "The 4 by 4 grid with 2x2 boxes is"),
-    ],
-)
-def test_the_size_of_a_grid_is_not_one_of_its_cells(sentence):
-    assert exact(tagged(f"{sentence}\n{SOLUTION}"), PUZZLE, SOLUTION) == 1
-    assert cell_accuracy(tagged(f"{sentence}\n{SOLUTION}"), PUZZLE, SOLUTION) == 1
-    assert cell_accuracy(tagged(f"{sentence}\n{PUZZLE}"), PUZZLE, SOLUTION) == 0
+    ]:
+        assert exact(tagged(f"{sentence}\n{SOLUTION}"), PUZZLE, SOLUTION) == 1
+        assert cell_accuracy(tagged(f"{sentence}\n{SOLUTION}"), PUZZLE, SOLUTION) == 1
+        assert cell_accuracy(tagged(f"{sentence}\n{PUZZLE}"), PUZZLE, SOLUTION) == 0
 
 
 def test_without_a_solution_the_clues_must_stand():

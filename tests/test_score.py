@@ -38,10 +38,8 @@ def score_file(path, task, strict=None, **options):
 @pytest.mark.parametrize(
     ("task", "correct", "total", "score"),
     [
-        ("sudoku", 240, 2048, 11.72),
-        ("countdown", 53, 256, 20.70),
-        ("gsm8k", 783, 1130, 69.29),
-        ("math500", 130, 500, 26.0),
+        *(("sudoku", 240, 2048, 11.72), ("countdown", 53, 256, 20.70)),
+        *(("gsm8k", 783, 1130, 69.29), ("math500", 130, 500, 26.0)),
     ],
 )
 def test_strict_equals_the_published_verdicts(task, correct, total, score):
@@ -133,8 +131,7 @@ def test_broken_lines_are_reported_and_count_nowhere(tmp_path):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", r"a\.jsonl: is empty"),
-        (b"\n{", r"a\.jsonl:2: not JSON"),
+        *((b"", r"a\.jsonl: is empty"), (b"\n{", r"a\.jsonl:2: not JSON")),
         (json.dumps(SUDOKU).encode("utf-16"), "UTF-16"),
         (gzip.compress(b'{"a": 1}' * 1000, mtime=0)[:40], "cannot be read after record 0"),
         (b'{"a": 1}\0\0', "NUL|not JSON"),
@@ -176,8 +173,7 @@ def test_one_json_object_is_printed(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "key"),
     [
-        ({"task": "chess"}, "task=chess"),
-        ({"strict": "d2"}, "strict=d2"),
+        *(({"task": "chess"}, "task=chess"), ({"strict": "d2"}, "strict=d2")),
         ({"solutions": "all"}, "solutions=all"),
         ({"strict": "d1", "solutions": "any"}, "solutions=any"),
         ({"task": "gsm8k", "solutions": "any"}, "solutions=any"),
@@ -301,12 +297,9 @@ def test_what_has_no_verdict_in_time_is_flagged(tmp_path):
 @pytest.mark.parametrize(
     "row",
     [
-        run_row("gsm8k", "x", {"answer": "#### 5"}),
-        run_row("sudoku", 5, GRID),
-        run_row("sudoku", None, GRID),
-        run_row("sudoku", "x", {"puzzle": "1"}),
-        run_row("sudoku", "x", {"puzzle": 5, "solution": None}),
-        run_row("sudoku", "x", [1]),
+        *(run_row("gsm8k", "x", {"answer": "#### 5"}), run_row("sudoku", 5, GRID)),
+        *(run_row("sudoku", None, GRID), run_row("sudoku", "x", {"puzzle": "1"})),
+        *(run_row("sudoku", "x", {"puzzle": 5, "solution": None}), run_row("sudoku", "x", [1])),
         run_row("sudoku", "x", {}),
     ],
 )
@@ -395,8 +388,7 @@ LINES = "\n".join(map(json.dumps, ROWS)).encode()
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.jsonl.gz", gzip.compress(LINES)),
-        ("a.json", json.dumps(ROWS, indent=1).encode()),
+        *(("a.jsonl.gz", gzip.compress(LINES)), ("a.json", json.dumps(ROWS, indent=1).encode())),
         ("a.parquet", pandas.DataFrame(ROWS).to_parquet()),
     ],
 )

@@ -91,9 +91,7 @@ def special_tokens(tokenizer):
 
 def spelled(token):
     return [
-        token,
-        f"Ann has {token} apples",
-        f"{token}{token}x",
+        *(token, f"Ann has {token} apples", f"{token}{token}x"),
         f"a {token[:-1]}{token} {token[1:]}",
     ]
 

@@ -71,10 +71,8 @@ def test_a_tokenizer_of_another_vocabulary(folder):
 @pytest.mark.parametrize(
     ("name", "token"),
     [
-        ("mask_token_id", "<|mdm_mask|> as 0"),
-        ("eos_token_id", "<|endoftext|> as 1"),
-        ("bos_token_id", "<|startoftext|> as 2"),
-        ("pad_token_id", "<|pad|> as 5"),
+        *(("mask_token_id", "<|mdm_mask|> as 0"), ("eos_token_id", "<|endoftext|> as 1")),
+        *(("bos_token_id", "<|startoftext|> as 2"), ("pad_token_id", "<|pad|> as 5")),
     ],
 )
 def test_special_ids_that_differ(folder, name, token):
