@@ -33,8 +33,9 @@ def test_a_key_is_right_in_every_spelling():
     assert [pair for pair in pairs if not is_right(*pair)] == []
 
 
+@pytest.mark.slow
 def test_a_key_with_a_change_is_wrong():
-    misses = BENCHMARK["near_misses"](400, seed=1)
+    misses = BENCHMARK["near_misses"](300, seed=1)
     assert [miss for miss in misses if is_right(*miss[1:])] == []
 
 
@@ -47,16 +48,13 @@ def test_another_key_is_wrong():
     assert sorted(equal) == sorted(expected)
 
 
-@pytest.mark.parametrize(
-    "sentence",
-    [
+def test_a_long_answer_takes_no_time():
+    for sentence in (
         "x, what is the least possible value of the sum of all such numbers and their squares?",
         "5 " + "many words that are cut in many ways, " * 7,
         "1500, according to Daniel's theory, how many customers would buy a television that costs",
         *("(" + "a" * 250 + ")+0", "3 m" * 90, "5 m/s/m/s " * 25, "\\text{a} " * 33),
-    ],
-)
-def test_a_long_answer_takes_no_time(sentence):
-    start = process_time()
-    assert not is_right(sentence, "14")
-    assert process_time() - start < 1
+    ):
+        start = process_time()
+        assert not is_right(sentence, "14")
+        assert process_time() - start < 1

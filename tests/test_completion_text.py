@@ -41,12 +41,7 @@ def canned(rows, ends):
 
 def test_rewards_and_scores_see_the_same_text_of_every_token(tmp_path, monkeypatch):
     tokenizer, rewarded, scored = tiny_tokenizer(), [], []
-
-    def reward(completion, **_):
-        rewarded.append(completion)
-        return 0.0
-
-    rl = trainer(tmp_path, reward=reward)
+    rl = trainer(tmp_path, reward=lambda completion, **_: rewarded.append(completion) or 0.0)
     ends = rl.model.config.end_token_ids
     records = training_records("sudoku", ROWS, 0)
     settings = Settings(SamplerConfig(T, T, 4), "tiny", None, None)
@@ -62,12 +57,9 @@ def test_rewards_and_scores_see_the_same_text_of_every_token(tmp_path, monkeypat
         ):
             scored += [done.text for done in part]
     assert rewarded == scored
-    texts = dict(enumerate(rewarded[: len(tokenizer)]))
-    tail = "2" + "345678901"
-    for token, text in texts.items():
+    for token, text in enumerate(rewarded[: len(tokenizer)]):
         spelling = tokenizer.convert_ids_to_tokens(token)
-        assert text == ("1" if token in ends else f"1{spelling}{tail}")
-    assert MASK in texts[tokenizer.mask_token_id]
+        assert text == ("1" if token in ends else f"1{spelling}2345678901")
 
 
 def test_the_log_of_completions_has_the_rewarded_text(tmp_path, monkeypatch):
@@ -76,8 +68,8 @@ def test_the_log_of_completions_has_the_rewarded_text(tmp_path, monkeypatch):
     rl.on_rollout = lambda step, rows, completions, rewards: logged.extend(completions)
     ids = tokenizer.encode(f"1<|startoftext|>2{EOT}3", add_special_tokens=False)
     rows = [(ids + [5] * T)[:T]] * ROWS
-    ends = rl.model.config.end_token_ids
-    monkeypatch.setattr(denoised_rollouts, "generate", canned(rows, ends))
+    generate = canned(rows, rl.model.config.end_token_ids)
+    monkeypatch.setattr(denoised_rollouts, "generate", generate)
     rollout(rl)
     assert rewarded == ["1<|startoftext|>2"] * ROWS
     assert [messages[0]["content"] for messages in logged] == rewarded
@@ -101,17 +93,10 @@ def checkpoint(folder):
     """A checkpoint with tokens for any text."""
     tokenizer = llada_bpe()
     ids = tokenizer.get_vocab()
-    network = LLaDAConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        mask_token_id=ids[MASK],
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=ids[EOS],
-        eot_token_id=ids[EOT],
-        pad_token_id=ids[EOS],
-    )
+    tokens = {"mask": MASK, "eos": EOS, "eot": EOT, "pad": EOS, "bos": tokenizer.bos_token}
+    special = {f"{name}_token_id": ids[token] for name, token in tokens.items()}
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    network = LLaDAConfig(vocab_size=len(tokenizer), **size, **special)
     fresh_model(network, 0).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

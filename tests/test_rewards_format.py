@@ -1,6 +1,5 @@
 """Format rewards by hand, and the traps of d1's that they leave out."""
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,14 +27,11 @@ def test_hand_worked():
         assert (format.tags(text), format.soft(text), format.strict(text)) == (tags, soft, strict)
 
 
-def test_a_prefilled_tag_counts():
+def test_prefilled_tags_and_length():
     rest = GOOD.removeprefix("<reasoning>")
     assert format.strict(rest) == 0
     for reward in (format.tags, format.soft, format.strict):
         assert reward(rest, prefill="<reasoning>") == 1
-
-
-def test_length_is_neither_paid_nor_punished():
     # d1 takes .001 off per character behind the last tag, and pays .001 when there is none
     assert format.tags(GOOD + "!" * 5000) == format.tags(GOOD) == 1
 

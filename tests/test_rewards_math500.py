@@ -4,8 +4,6 @@ import json
 import time
 from pathlib import Path
 
-import pytest
-
 from weft_rl.rewards.math500 import exact, is_right
 from weft_rl.rewards.math_subprocess import WALL_S
 
@@ -27,12 +25,8 @@ def test_odd_texts_are_wrong():
         *(("5" * 301, "5"), ("{" * 300, "5"), (r"\frac{" * 50, "5"), ("None", "")),
     ]:
         assert not is_right(given, answer)
-
-
-def test_without_an_answer():
-    assert exact("5", "5") == 0
+    assert exact("5", "5") == exact(r"<|eot_id|>\boxed{5}", "5") == 0
     assert exact(r"\boxed{5", "5") == 1  # cut short behind its answer
-    assert exact(r"<|eot_id|>\boxed{5}", "5") == 0
 
 
 def test_copying_the_question_is_no_answer():
@@ -109,13 +103,11 @@ def test_what_both_state_must_agree():
         assert is_right(given, answer) is right
 
 
-# Each keeps sympy busy for minutes or forever.
-@pytest.mark.parametrize(
-    "given", ["(x+1)^{100000}", "99999999999999!", r"\binom{10000000}{5000000}"]
-)
-def test_the_limit_holds(given):
-    start = time.monotonic()
-    assert not is_right(given, "3")
-    # processor time is limited, wall time by the second limit; both far below a hang
-    assert time.monotonic() - start < WALL_S + 5
+def test_the_limit_holds():
+    # each keeps sympy busy for minutes or forever
+    for given in ("(x+1)^{100000}", "99999999999999!", r"\binom{10000000}{5000000}"):
+        start = time.monotonic()
+        assert not is_right(given, "3")
+        # processor time is limited, wall time by the second limit; both far below a hang
+        assert time.monotonic() - start < WALL_S + 5
     assert is_right("(x+1)^{100000}", "(x + 1)^{100000}")  # by its letters

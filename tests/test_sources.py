@@ -30,12 +30,10 @@ def rows(count, **more):
 
 def mixture(count):
     """Records of 0, 10, 20, ... tokens."""
-    answer = {"role": "assistant", "content": "<think>think</think>a"}
+    answer, more = {"role": "assistant", "content": "<think>think</think>a"}, {"source": "math"}
     questions = [{"role": "user", "content": f"q{i}"} for i in range(count)]
-    return [
-        {"messages": [question, answer], "num_tokens": 10 * i, "source": "math"}
-        for i, question in enumerate(questions)
-    ]
+    chats = [{"messages": [question, answer]} for question in questions]
+    return [chat | more | {"num_tokens": 10 * i} for i, chat in enumerate(chats)]
 
 
 def write(path, some):
@@ -135,7 +133,7 @@ def test_the_hub_without_a_network_is_a_users_mistake(tmp_path):
     code = (
         "import huggingface_hub.utils._http as http\n"
         "http.time.sleep = lambda s: None\n"
-        "from weft_rl.config.schema import DataConfig\n"
+        "from weft_rl.config.cold_start import DataConfig\n"
         "from weft_rl.data.trace_selection import Rejects, read_traces\n"
         "read_traces('s1k', DataConfig(), Rejects('error'))"
     )
@@ -149,17 +147,17 @@ def test_the_hub_without_a_network_is_a_users_mistake(tmp_path):
     assert "Retrying" not in done.stderr
 
 
-@pytest.mark.parametrize(("terminal", "offline"), [(True, False), (False, False), (True, True)])
-def test_a_terminal_shows_that_the_hub_is_asked(monkeypatch, capsys, terminal, offline):
+def test_a_terminal_shows_that_the_hub_is_asked(monkeypatch, capsys):
     """Without a network `datasets` is silent for half a minute."""
-    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
     two = datasets.Dataset.from_list(rows(2))
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: two)
-    for reader in (lambda: read("s1k"), lambda: load_records("gsm8k", "simplescaling/s1K")):
-        with suppress(UserError):  # these are not records of gsm8k
-            reader()
-        assert ("simplescaling/s1K" in capsys.readouterr().err) == (terminal and not offline)
+    for terminal, offline in ((True, False), (False, False), (True, True)):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+        for reader in (lambda: read("s1k"), lambda: load_records("gsm8k", "simplescaling/s1K")):
+            with suppress(UserError):  # these are not records of gsm8k
+                reader()
+            assert ("simplescaling/s1K" in capsys.readouterr().err) == (terminal and not offline)
 
 
 def test_a_file_wins_over_a_name_of_the_hub(tmp_path, monkeypatch):
@@ -170,30 +168,31 @@ def test_a_file_wins_over_a_name_of_the_hub(tmp_path, monkeypatch):
     assert (len(read("owner/name")), len(read("s1k"))) == (2, 1)
 
 
-@pytest.mark.parametrize(
-    ("text", "key"),
-    [
-        *((b"{not json", "JSON"), (b"[1]", "JSON object"), (b'{"question": "caf\xe9"}', "UTF-8")),
-        *((json.dumps(GOOD | {"attempt": ""}).encode(), "attempt"), (b'{"text": "x"}', "[text]")),
+def test_a_bad_record_is_named_or_left_out_and_counted(tmp_path):
+    path, (first, last) = tmp_path / "a.jsonl", rows(2, id=7)
+    del last["id"]
+    good = [json.dumps(row).encode() for row in (first, last)]
+    for text, key in (
+        *(
+            (b"{not json", "JSON"),
+            (b'{"question": "caf\xe9"}', "UTF-8"),
+            (b'{"text": "x"}', "[text]"),
+        ),
+        (json.dumps(GOOD | {"attempt": ""}).encode(), "attempt"),
         (b'{"messages": [{"role": "user", "content": "q"}]}', "messages"),
         (json.dumps(GOOD | {"id": 7, "cot": None}).encode(), "id 7"),
-    ],
-)
-def test_a_bad_record_is_named_or_left_out_and_counted(tmp_path, text, key):
-    path = tmp_path / "a.jsonl"
-    first, last = rows(2, id=7)
-    del last["id"]
-    path.write_bytes(b"\n".join([json.dumps(first).encode(), text, json.dumps(last).encode()]))
-    with pytest.raises(UserError) as error:
-        read(path)
-    reject = Rejects("skip")
-    assert [trace.source for trace in read(path, reject)] == [f"{path}:1", f"{path}:3"]
-    assert len(reject.reasons) == 1
-    for message in (str(error.value), *reject.reasons):
-        assert message.startswith(f"{path}:2: ")
-        assert key in message
-        assert "\n" not in message
-    assert str(error.value).endswith("cold_start.data.bad_records=skip")
+    ):
+        path.write_bytes(b"\n".join([good[0], text, good[1]]))
+        with pytest.raises(UserError) as error:
+            read(path)
+        reject = Rejects("skip")
+        assert [trace.source for trace in read(path, reject)] == [f"{path}:1", f"{path}:3"]
+        assert len(reject.reasons) == 1
+        for message in (str(error.value), *reject.reasons):
+            assert message.startswith(f"{path}:2: ")
+            assert key in message
+            assert "\n" not in message
+        assert "cold_start.data.bad_records=skip" in str(error.value)
 
 
 def test_a_repeated_record_names_the_first(tmp_path):

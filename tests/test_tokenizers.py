@@ -7,7 +7,6 @@ import pytest
 import torch
 from bpe import llada_bpe
 from tokenizers import pre_tokenizers
-from transformers import PreTrainedTokenizerBase
 from upstream_checkpoint import DREAM_CONFIG, write_folder
 
 from weft_rl.config.schema import BaseConfig
@@ -41,11 +40,11 @@ def folder(tmp_path):
 
 def test_no_turn_that_nobody_asked_for(folder):
     tokenizer = load_tokenizer(str(folder))
+    assert tokenizer.mask_token_id == read_config(folder)["mask_token_id"]
     turns = [{"role": "user", "content": " Sort: 21 "}, {"role": "assistant", "content": "12"}]
     whole = tokenizer.apply_chat_template(turns, tokenize=False)
     prompt = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
-    assert whole.startswith(prompt)
-    assert whole.endswith("12<|eot_id|>")
+    assert whole == f"{prompt}12<|eot_id|>"
     assert prompt == (
         "<|startoftext|><|start_header_id|>user<|end_header_id|>\n\nSort: 21<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
@@ -56,33 +55,25 @@ def test_no_turn_that_nobody_asked_for(folder):
     assert ids[0].count(tokenizer.bos_token_id) == 1
 
 
-def test_the_mask_token_is_set(folder):
-    tokenizer = load_tokenizer(str(folder))
-    assert isinstance(tokenizer, PreTrainedTokenizerBase)
-    assert tokenizer.mask_token_id == read_config(folder)["mask_token_id"]
-
-
 def test_a_tokenizer_of_another_vocabulary(folder):
+    change_config(folder, vocab_size=2 * len(SYMBOLS))
+    load_tokenizer(str(folder))  # padded, if by much
+    change_config(folder, vocab_size=2 * len(SYMBOLS) + 1)
+    with pytest.raises(UserError, match=rf"{len(SYMBOLS)} .* {2 * len(SYMBOLS) + 1}"):
+        load_tokenizer(str(folder))
     llada_bpe().save_pretrained(folder)
-    with pytest.raises(UserError, match=r"\d+ tokens, the model \d+"):
+    change_config(folder, vocab_size=len(SYMBOLS))
+    with pytest.raises(UserError, match=rf" {len(SYMBOLS)}"):
         load_tokenizer(str(folder))
 
 
-@pytest.mark.parametrize(
-    ("name", "token"),
-    [
-        *(("mask_token_id", "<|mdm_mask|> as 0"), ("eos_token_id", "<|endoftext|> as 1")),
-        *(("bos_token_id", "<|startoftext|> as 2"), ("pad_token_id", "<|pad|> as 5")),
-    ],
-)
-def test_special_ids_that_differ(folder, name, token):
-    if name == "pad_token_id":
+@pytest.mark.parametrize("name", ["mask_token", "eos_token", "bos_token", "pad_token"])
+def test_special_ids_that_differ(folder, name):
+    if name == "pad_token":
         with_own_padding(folder)
-    change_config(folder, **{name: 7})
-    with pytest.raises(UserError) as error:
+    change_config(folder, **{f"{name}_id": 7})
+    with pytest.raises(UserError, match=f"{name}_id=7"):
         load_tokenizer(str(folder))
-    assert f"{name}=7" in str(error.value)
-    assert token in str(error.value)
 
 
 def change_config(folder, **changes):
@@ -110,16 +101,6 @@ def test_published_files_have_the_end_of_text_for_other_special_tokens(folder):
     change_config(folder, bos_token_id=end, pad_token_id=end)
     tokenizer = load_tokenizer(str(folder))
     assert end not in (tokenizer.bos_token_id, tokenizer.pad_token_id)
-
-
-@pytest.mark.parametrize("rows", [2 * len(SYMBOLS), 2 * len(SYMBOLS) + 1])
-def test_a_tokenizer_for_few_of_the_models_rows(folder, rows):
-    change_config(folder, vocab_size=rows)
-    if rows == 2 * len(SYMBOLS):  # padded, if by much
-        load_tokenizer(str(folder))
-        return
-    with pytest.raises(UserError, match=f"{len(SYMBOLS)} tokens, the model {rows}"):
-        load_tokenizer(str(folder))
 
 
 @pytest.mark.parametrize("said", [{}, {"eot_token_id": 7}])
