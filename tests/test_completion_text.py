@@ -6,6 +6,7 @@ import pytest
 import torch
 from bpe import llada_bpe
 from datasets import Dataset
+from refusals import refusal
 from rl_trainer import ROWS, T, rollout, small_model, trainer
 
 from weft_rl.cli import execute
@@ -13,7 +14,6 @@ from weft_rl.config.sampler import SamplerConfig
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import training_records
-from weft_rl.errors import UserError
 from weft_rl.evaluation import generate as evaluation
 from weft_rl.evaluation.settings import Settings
 from weft_rl.models.configuration_llada import LLaDAConfig
@@ -76,10 +76,8 @@ def test_the_log_of_completions_has_the_rewarded_text(tmp_path, monkeypatch):
 
 
 def test_rl_on_a_question_that_spells_special_tokens(tmp_path):
-    rows = [
-        {"prompt": chat_prompt(text), "id": "a", "fields": {}}
-        for text in ("Ann has apples", SPELLING, f"{MASK}", "1")
-    ]
+    texts, more = ("Ann has apples", SPELLING, MASK, "1"), {"id": "a", "fields": {}}
+    rows = [{"prompt": chat_prompt(text)} | more for text in texts]
     rl = trainer(tmp_path, records=Dataset.from_list(rows))
     scored = [each for one in rollout(rl) for each in one["prompt_ids"].tolist()]
     config = rl.model.config
@@ -104,45 +102,36 @@ def checkpoint(folder):
 
 @pytest.mark.slow
 def test_every_stage_takes_the_same_texts(tmp_path, capsys):
-    model = checkpoint(tmp_path / "model")
-    traces = [
-        {"question": SPELLING, "thinking_trajectories": [f"1{MASK}2"], "attempt": f"{EOT} 3"}
-        for _ in range(2)
-    ]
-    traces[1]["question"] = f"{SPELLING} "
+    model, out = checkpoint(tmp_path / "model"), tmp_path / "run"
+    answer = {"thinking_trajectories": [f"1{MASK}2"], "attempt": f"{EOT} 3"}
+    traces = [{"question": text} | answer for text in (SPELLING, f"{SPELLING} ")]
     records = [{"question": f"{SPELLING} {i}", "answer": "#### 3"} for i in range(4)]
-    for name, rows in (("traces", traces), ("records", records)):
-        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    records_file, out = tmp_path / "records.jsonl", tmp_path / "run"
+    data, scored = tmp_path / "traces.jsonl", tmp_path / "records.jsonl"
+    for path, rows in ((data, traces), (scored, records)):
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     words = [
         *("stages=[sft,rl]", "task=gsm8k", f"model={model}", f"out={out}", "device=cpu"),
-        *(f"data={tmp_path / 'traces.jsonl'}", f"rl.rollout.data={records_file}"),
-        *(f"eval.data={records_file}", "eval.num_records=2", "prompt_style=d1", "eval.preset=run"),
+        *(f"data={data}", f"rl.rollout.data={scored}", f"eval.data={scored}", "eval.num_records=2"),
+        *("prompt_style=d1", "eval.preset=run", "rl.optimizer.micro_batch_size=null"),
         *("cold_start.epochs=1", "cold_start.lora.r=0", "rl.lora.r=0", "rl.max_steps=1"),
         *("rl.num_prompts=2", "rl.num_generations=2", "rl.num_iterations=1", "rl.kl_coef=0"),
         *("sampler.gen_length=8", "sampler.block_length=8", "sampler.steps=4"),
-        "rl.optimizer.micro_batch_size=null",
     ]
     assert execute("weft_rl.pipeline", main, words) == 0, capsys.readouterr().err
     lines = (out / "completions" / "rl.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    assert all(SPELLING in row["prompt"] for row in rows)
+    assert all(SPELLING in json.loads(line)["prompt"] for line in lines)
     arguments = [f"checkpoint={out}", f"prompt={SPELLING}", "device=cpu", "gen_length=8"]
     assert execute("weft_rl.sample", sample, [*arguments, "block_length=8", "steps=4"]) == 0
 
 
 def test_a_record_without_ordinary_tokens_is_named():
     """Before anything is generated, in one line."""
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = (
-        "{% if '9' in messages[0]['content'] %}{{ raise_exception('no nines') }}{% endif %}"
-    )
+    tokenizer, content = tiny_tokenizer(), "messages[0]['content']"
+    refuse = "{{ raise_exception('no nines') }}"
+    tokenizer.chat_template = f"{{% if '9' in {content} %}}{refuse}{{% endif %}}"
     records = [Record(f"r-{i}", "gsm8k", {"question": f"{i}"}) for i in range(8, 10)]
     settings = Settings(SamplerConfig(T, T, 4), "d1", None, None)
     parts = evaluation.sample_completions(
         small_model(), tokenizer, records, settings, batch_size=2, seed=0
     )
-    with pytest.raises(UserError) as caught:
-        next(parts)
-    assert str(caught.value).startswith("r-9: ")
-    assert "\n" not in str(caught.value)
+    assert refusal(next, parts).startswith("r-9: ")

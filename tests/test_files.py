@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow
 import pytest
 from pyarrow import parquet
+from refusals import refusal
 
 from weft_rl.config.cold_start import DataConfig
 from weft_rl.data.files import read_rows
@@ -76,10 +77,8 @@ def test_every_form_gives_the_same_rows(tmp_path, name):
 RECORDS = {"orient": "records"}
 PANDAS = [
     *(("a.json", "to_json", {}), ("a.json", "to_json", RECORDS), ("a.csv", "to_csv", {})),
-    *(
-        ("a.json", "to_json", RECORDS | {"lines": True}),
-        ("a.json", "to_json", RECORDS | {"indent": 2}),
-    ),
+    ("a.json", "to_json", RECORDS | {"lines": True}),
+    ("a.json", "to_json", RECORDS | {"indent": 2}),
     *(("a.jsonl.gz", "to_json", RECORDS | {"lines": True}), ("a.parquet", "to_parquet", {})),
     ("a.csv", "to_csv", {"index": False, "sep": ";"}),
     ("a.csv.xz", "to_csv", {"encoding": "utf-8-sig"}),
@@ -187,26 +186,18 @@ def test_what_is_not_used_is_never_an_error(tmp_path):
 MAGIC = {"gz": b"\x1f\x8b", "bz2": b"BZh9", "xz": b"\xfd7zXZ\x00", "zst": b"\x28\xb5\x2f\xfd"}
 WRONG = [
     *(("a.json", '[{"a": 1},\n{"a": 2},\n]', ":3"), ("a.json", '[{"a": 1}\n{"a": 2}]', ":2")),
-    *(
-        ("a.json", '[{"a": 1},\n{"a": ', ":2"),
-        ("a.json", '[{"a": 1}\n', ":2"),
-        ("a.json", "[", ":1"),
-    ),
-    *(("a.json", '[{"a": 1},\n', ":2"), ("a.json", '[{"a": 1}]\n[{"a": 2}]', ":2")),
-    *(("a.json", "[1]", ":1: record 1"), ("a.json", '{\n"a": 1,\n"b": }\n', ":3")),
-    *(("a.json", '{\n"a": 1,\n}', ":3"), ("a.json", '{\n"a": 1,\n', ":3")),
-    *(("a.jsonl", '{"a": 1}\n{"a": ', ":2"), ("a.jsonl", '{"a": \n{"a": 1}\n', ":1")),
-    *(("a.jsonl", '{"a": 1},\n{"a": 2},\n', ":1"), ("a.jsonl", '{"a": 1}{"a": 2}\n', ":1")),
-    *(("a.jsonl", "{'a': 1}\n", ":1"), ("a.jsonl", "5\n6\n", ":1")),
-    ("a.jsonl", '{"a": 1}\n' + '{"a":' * 5000, ":2"),
+    *(("a.json", '[{"a": 1},\n{"a": ', ":2"), ("a.json", '[{"a": 1}\n', ":2")),
+    *(("a.json", "[", ":1"), ("a.json", '[{"a": 1},\n', ":2")),
+    *(("a.json", '[{"a": 1}]\n[{"a": 2}]', ":2"), ("a.json", "[1]", ":1: record 1")),
+    *(("a.json", '{\n"a": 1,\n"b": }\n', ":3"), ("a.json", '{\n"a": 1,\n}', ":3")),
+    *(("a.json", '{\n"a": 1,\n', ":3"), ("a.jsonl", '{"a": 1}\n{"a": ', ":2")),
+    *(("a.jsonl", '{"a": \n{"a": 1}\n', ":1"), ("a.jsonl", '{"a": 1},\n{"a": 2},\n', ":1")),
+    *(("a.jsonl", '{"a": 1}{"a": 2}\n', ":1"), ("a.jsonl", "{'a': 1}\n", ":1")),
+    *(("a.jsonl", "5\n6\n", ":1"), ("a.jsonl", '{"a": 1}\n' + '{"a":' * 5000, ":2")),
     *(("a.json", "[" + '{"a":' * 100_000, ":1"), ("a.jsonl", b'{"a": "\xff"}', ":1")),
     *(("a.json", b'[{"a": 1},\n{"a": "\xff"}]', ":2: record 2"), ("a.csv", b"a\n1\n\xff\n", ":3")),
-    *(
-        ("a.csv", b"\xff,b\n1,2\n", ":1"),
-        ("a.csv", "a,b\n1,2,3\n", ":2"),
-        ("a.csv", "a,a\n1,2\n", ":1"),
-    ),
-    ("a.csv", 'a,b\n1,2\n"3,4\n', ":3"),
+    *(("a.csv", b"\xff,b\n1,2\n", ":1"), ("a.csv", "a,b\n1,2,3\n", ":2")),
+    *(("a.csv", "a,a\n1,2\n", ":1"), ("a.csv", 'a,b\n1,2\n"3,4\n', ":3")),
     # nothing is read of these, for a reason that must be the right one
     *(("a.jsonl", LINES.encode("utf-16"), "UTF-16"), ("a.xlsx", b"PK\x03\x04...", "workbook")),
     *(("a.csv", TABLE.encode("utf-16-be"), "UTF-16"), ("a.bin", bytes(4096), "NUL")),
@@ -221,12 +212,9 @@ WRONG = [
 @pytest.mark.parametrize(("name", "content", "told"), WRONG, ids=range(len(WRONG)))
 def test_what_is_wrong_is_named_by_its_place(tmp_path, name, content, told):
     path = written(tmp_path / name, content)
-    with pytest.raises(UserError) as error:
-        rows_of(path)
-    message = str(error.value)
+    message = refusal(rows_of, path)
     assert message.startswith(f"{path}{told}: " if told.startswith(":") else f"{path}: ")
     assert told in message
-    assert "\n" not in message
 
 
 def test_lines_behind_a_broken_one_are_read(tmp_path):
