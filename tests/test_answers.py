@@ -7,6 +7,7 @@ from pathlib import Path
 from time import process_time
 
 import pytest
+from run_folders import read_lines
 
 from weft_rl.rewards import gsm8k, math500
 from weft_rl.rewards.math500 import is_right
@@ -14,9 +15,7 @@ from weft_rl.rewards.math500 import is_right
 ROOT = Path(__file__).parents[1]
 BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "answers.py"))
 FIXTURES = ROOT / "tests" / "fixtures"
-JUDGED = [
-    json.loads(line) for line in (FIXTURES / "judged_answers.jsonl").read_text("utf-8").splitlines()
-]
+JUDGED = read_lines(FIXTURES / "judged_answers.jsonl")
 
 
 @pytest.mark.parametrize("row", JUDGED, ids=lambda row: f"{row['answer']} for {row['key']}")

@@ -1,11 +1,11 @@
 """The cold start on files with the tiny model: which records are trained, counted and refused."""
 
-import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from run_folders import read_lines, write_lines
 
 from weft_rl.cli import execute
 from weft_rl.config.cold_start import DataConfig
@@ -33,11 +33,6 @@ def rows(count):
     return [row_of(trace) for trace in cold_start_traces(count, 0)]
 
 
-def write(path, some):
-    path.write_text("".join(json.dumps(row) + "\n" for row in some))
-    return path
-
-
 def encode(data, *arguments, rope=False):
     config = load_run_config([f"data={data}", *arguments], command="test")
     context = StageContext(config, Path("never"), "weft", "never")
@@ -54,7 +49,7 @@ def output(capsys):
 def test_the_policy_is_printed_with_its_counts(tmp_path, capsys, policy):
     same = {"question": "Sort: 21", "attempt": "12"}
     some = [same | {"thinking_trajectories": [" 1" * words]} for words in range(1, 21)]
-    data = write(tmp_path / "a.jsonl", some)
+    data = write_lines(tmp_path / "a.jsonl", some)
     all_of = encode(data, "cold_start.data.max_length=250").lengths()
     limit = sorted(all_of)[12]
     over = sum(length > limit for length in all_of)
@@ -80,7 +75,7 @@ def conversation(*answers):
 @pytest.mark.parametrize(("turns", "ends"), [("last", "1 2"), ("all", "1 1 2 1 2")])
 def test_trained_answers_and_thoughts_of_chats_are_counted(tmp_path, capsys, turns, ends):
     chats = [conversation("1"), conversation("1", "2"), conversation("1", "2", "<think>3</think>4")]
-    some = encode(write(tmp_path / "a.jsonl", chats), f"cold_start.data.chat_turns={turns}")
+    some = encode(write_lines(tmp_path / "a.jsonl", chats), f"cold_start.data.chat_turns={turns}")
     trained = len(ends.split()) + 1
     assert [one.index for one in some] == [*range(trained)]
     out = output(capsys)
@@ -95,7 +90,7 @@ def test_trained_answers_and_thoughts_of_chats_are_counted(tmp_path, capsys, tur
 
 
 def test_a_broken_thought_of_an_earlier_answer_is_a_bad_record(tmp_path):
-    data = write(tmp_path / "a.jsonl", [conversation("<think>1", "2"), conversation("3")])
+    data = write_lines(tmp_path / "a.jsonl", [conversation("<think>1", "2"), conversation("3")])
     assert len(encode(data)) == 2  # it is trained on as part of a prompt only
     with pytest.raises(UserError, match=r"a\.jsonl:1: message 2"):
         encode(data, "cold_start.data.chat_turns=all")
@@ -108,7 +103,7 @@ def test_forms_of_chats_in_parquet_files(tmp_path):
     texts = [[{"type": "text", "text": text}] for text in ("1+1", "2")]
     asked = {"role": "user", "content": "1+1", "tool_calls": None}
     call = {"role": "assistant", "content": "2", "tool_calls": [{"id": "1"}]}
-    expected = encode(write(tmp_path / "a.jsonl", [conversation("2")]))
+    expected = encode(write_lines(tmp_path / "a.jsonl", [conversation("2")]))
     data = tmp_path / "a.parquet"
     for chat in (
         {"conversations": [{"from": "human", "value": "1+1"}, {"from": "gpt", "value": "2"}]},
@@ -125,7 +120,7 @@ def test_forms_of_chats_in_parquet_files(tmp_path):
 def test_an_end_that_is_padding_as_well_is_trained_once(tmp_path, pad_in_answer):
     """A model without an end of turn ends with its end of text, which pads, too."""
     config = load_run_config([f"data={tmp_path / 'a.jsonl'}"], command="test")
-    write(tmp_path / "a.jsonl", [conversation("1"), conversation("1 2 3")])
+    write_lines(tmp_path / "a.jsonl", [conversation("1"), conversation("1 2 3")])
     network = tiny_config(config.base)
     network.eot_token_id, end = None, network.eos_token_id
     assert network.pad_token_id == end
@@ -141,7 +136,7 @@ def test_records_left_out_are_counted_and_the_first_are_named(tmp_path, capsys):
     some = rows(6)
     some[1], some[3] = {"text": "of no schema"}, some[3] | {"attempt": ""}
     some[4] = {"messages": [{"role": "user", "content": "1"}]}
-    data = write(tmp_path / "a.jsonl", [*some, some[2]])
+    data = write_lines(tmp_path / "a.jsonl", [*some, some[2]])
     with pytest.raises(UserError, match=r"a\.jsonl:2: "):
         encode(data)
     assert len(encode(data, "cold_start.data.bad_records=skip")) == 3
@@ -152,7 +147,7 @@ def test_records_left_out_are_counted_and_the_first_are_named(tmp_path, capsys):
 
 
 def test_lengths_that_leave_nothing_or_that_no_position_has(tmp_path):
-    data, key = write(tmp_path / "a.jsonl", rows(5)), "cold_start.data.max_length"
+    data, key = write_lines(tmp_path / "a.jsonl", rows(5)), "cold_start.data.max_length"
     with pytest.raises(UserError, match=rf"5 .*{key}=3"):
         encode(data, f"{key}=3", "cold_start.data.truncation=right")
     # token 257 has no learned position, and no network here computes rotary ones beyond
@@ -186,12 +181,11 @@ FEW = [
 @pytest.mark.slow
 def test_the_pipeline_trains_on_a_file(tmp_path, monkeypatch):
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
-    data, out = write(tmp_path / "a.jsonl", rows(10)), tmp_path / "run"
+    data, out = write_lines(tmp_path / "a.jsonl", rows(10)), tmp_path / "run"
     options = ["pad_in_answer=true", "group_by_length=true", "num_records=8"]
     arguments = [f"data={data}", f"out={out}", *(f"cold_start.data.{option}" for option in options)]
     assert main([*FEW, *arguments]) == 0
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    losses = [row["loss"] for row in lines if row["stage"] == "weft"]
+    losses = [row["loss"] for row in read_lines(out / "metrics.jsonl") if row["stage"] == "weft"]
     assert len(losses) == 4  # 8 records in batches of 4, twice over
     assert min(losses) > 0
 

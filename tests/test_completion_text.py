@@ -1,13 +1,12 @@
 """One text of a completion for rewards, scores and files, and prompts that spell special tokens."""
 
-import json
-
 import pytest
 import torch
 from bpe import llada_bpe
 from datasets import Dataset
 from refusals import refusal
 from rl_trainer import ROWS, T, rollout, small_model, trainer
+from run_folders import read_lines, write_lines
 
 from weft_rl.cli import execute
 from weft_rl.config.sampler import SamplerConfig
@@ -106,9 +105,8 @@ def test_every_stage_takes_the_same_texts(tmp_path, capsys):
     answer = {"thinking_trajectories": [f"1{MASK}2"], "attempt": f"{EOT} 3"}
     traces = [{"question": text} | answer for text in (SPELLING, f"{SPELLING} ")]
     records = [{"question": f"{SPELLING} {i}", "answer": "#### 3"} for i in range(4)]
-    data, scored = tmp_path / "traces.jsonl", tmp_path / "records.jsonl"
-    for path, rows in ((data, traces), (scored, records)):
-        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    data = write_lines(tmp_path / "traces.jsonl", traces)
+    scored = write_lines(tmp_path / "records.jsonl", records)
     words = [
         *("stages=[sft,rl]", "task=gsm8k", f"model={model}", f"out={out}", "device=cpu"),
         *(f"data={data}", f"rl.rollout.data={scored}", f"eval.data={scored}", "eval.num_records=2"),
@@ -118,8 +116,7 @@ def test_every_stage_takes_the_same_texts(tmp_path, capsys):
         *("sampler.gen_length=8", "sampler.block_length=8", "sampler.steps=4"),
     ]
     assert execute("weft_rl.pipeline", main, words) == 0, capsys.readouterr().err
-    lines = (out / "completions" / "rl.jsonl").read_text().splitlines()
-    assert all(SPELLING in json.loads(line)["prompt"] for line in lines)
+    assert all(SPELLING in row["prompt"] for row in read_lines(out / "completions" / "rl.jsonl"))
     arguments = [f"checkpoint={out}", f"prompt={SPELLING}", "device=cpu", "gen_length=8"]
     assert execute("weft_rl.sample", sample, [*arguments, "block_length=8", "steps=4"]) == 0
 

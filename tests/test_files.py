@@ -224,8 +224,7 @@ def test_lines_behind_a_broken_one_are_read(tmp_path):
         ("c.json", '[{"a": 1}, 5, {"a": 2}]', [{"a": 1}, {"a": 2}]),
         ("d.csv", 'a,b\n1\n2,"x"y\n3,4\n', [{"a": "3", "b": "4"}]),
     ):
-        reasons = []
-        path = written(tmp_path / name, content)
+        path, reasons = written(tmp_path / name, content), []
         assert rows_of(path, None, reasons.append) == kept
         assert all(str(reason).startswith(f"{path}:") for reason in reasons)
 
@@ -233,8 +232,7 @@ def test_lines_behind_a_broken_one_are_read(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lines", "parquet"])
 def test_memory_does_not_grow_with_the_file(tmp_path, kind):
-    rows = [{"a": f"{i:0100}"} for i in range(30_000)]
-    path = tmp_path / "a.json"
+    path, rows = tmp_path / "a.json", [{"a": f"{i:0100}"} for i in range(30_000)]
     if kind == "lines":
         path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     else:
@@ -244,26 +242,21 @@ def test_memory_does_not_grow_with_the_file(tmp_path, kind):
     assert sum(1 for _ in read_rows(path, ("a",))) == 30_000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # as objects the rows are 12 MB
-    assert peak < 6e6
+    assert peak < 6e6  # as objects the rows are 12 MB
 
 
 @pytest.mark.slow
 def test_special_files_are_refused_at_once(tmp_path):
     (tmp_path / "link.csv").symlink_to(written(tmp_path / "target.csv", TABLE))
     assert rows_of(tmp_path / "link.csv") == ROWS
-    fifo, sparse = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    fifo, sparse, folder, link = (tmp_path / f"{name}.jsonl" for name in "abcd")
     os.mkfifo(fifo)
     with sparse.open("wb") as file:
         file.truncate(10 << 30)
-    folder = tmp_path / "c.jsonl"
     folder.mkdir()
-    link = tmp_path / "d.jsonl"
     link.symlink_to(tmp_path / "missing")
     for path in (fifo, Path("/dev/zero"), sparse, folder, link, tmp_path / ("x" * 300)):
-        with pytest.raises(UserError, match=f"^{path}: "):
-            rows_of(path)
+        assert refusal(rows_of, path).startswith(f"{path}: ")
     with sparse.open("r+b") as file:
         file.write(b'{"a": "')
-    with pytest.raises(UserError, match=r"b\.jsonl:1: a record of more than"):
-        rows_of(sparse)
+    assert refusal(rows_of, sparse).startswith(f"{sparse}:1: ")

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,12 +46,7 @@ STUB_COMMAND = [sys.executable, "-S", "-c", STUB]
 def make_pool():
     """Makes pools whose processes are killed after the test."""
     pools = []
-
-    def make(size=1, **options):
-        pools.append(Pool(size, **options))
-        return pools[-1]
-
-    yield make
+    yield lambda size=1, **options: pools.append(Pool(size, **options)) or pools[-1]
     for pool in pools:
         pool.close()
 
@@ -187,11 +181,8 @@ def test_signals_to_the_whole_group_leave_workers_alone(make_pool):
 def test_an_interrupted_batch_leaves_no_answer_to_the_next(stub):
     pool = stub()
 
-    class Stop(Exception):
-        pass
-
     def stop(*_):
-        raise Stop
+        raise InterruptedError
 
     def ask_forever():
         while True:  # what is asked for must not be answered with the verdict of another pair
@@ -202,27 +193,23 @@ def test_an_interrupted_batch_leaves_no_answer_to_the_next(stub):
     try:
         for delay in (0.001, 0.02, 0.3):
             signal.setitimer(signal.ITIMER_REAL, delay)
-            with pytest.raises(Stop):
+            with pytest.raises(InterruptedError):
                 ask_forever()
             assert pool.ask([("0", f"{delay}", "")], 60.0)[0] == [False]
-            threads = [threading.Thread(target=pool.ask, args=([(f"{delay}", "", "")], 60.0))]
-            threads[0].start()  # the lock is free
-            threads[0].join(30)
-            assert not threads[0].is_alive()
+            with ThreadPoolExecutor(1) as thread:  # the lock is free
+                thread.submit(pool.ask, [(f"{delay}", "", "")], 60.0).result(30)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_process_that_cannot_start_is_an_error(make_pool):
+def test_processes_that_cannot_start(make_pool, stub):
     pool = make_pool(command=["sh", "-c", "echo no such module >&2"])
     for _ in range(2):
         with pytest.raises(RuntimeError, match="no such module"):
             pool.ask([HALF], 60.0)
     assert pool.workers == []
-
-
-def test_others_go_on_when_a_further_process_cannot_start(stub):
+    # others go on without a further one
     pool = stub(3, patience_s=0.0)
     assert pool.ask([HALF], 60.0)[0] == [False]
     pool.command = ["sh", "-c", "exit 1"]
@@ -239,8 +226,7 @@ def test_a_batch_counts_what_is_undecided():
         assert (verdicts, batch.undecided) == ([True, None, False, None], 2)
     with judging(1) as batch:
         batch.left_s = 0.0
-        assert is_equivalent("1", "1.75", "") is None
-        assert is_equivalent("1", "1.875", "") is None
+        assert [is_equivalent("1", text, "") for text in ("1.75", "1.875")] == [None, None]
         assert batch.undecided == 2
     assert is_equivalent("1", "1.75", "") is False  # was not judged, so it is not kept
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from run_folders import read_lines
 
 from weft_rl.rewards.registry import training
 
@@ -37,8 +38,7 @@ def record_of(task, row):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_stored_generations_item_by_item(task):
-    lines = (FIXTURES / f"{task}_128.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = read_lines(FIXTURES / f"{task}_128.jsonl")
     ours = [values(task, row["generation"], record_of(task, row)) for row in rows]
     assert {name: [row[name] for row in ours] for name in ours[0]} == GOLDEN["stored"][task]
 

@@ -59,9 +59,6 @@ PIECES = st.lists(st.sampled_from([*format.TAGS, "\n", "4", "<|eot_id|>", "\ud80
 
 
 @settings(deadline=None)
-@given(text=st.text() | PIECES.map("".join))
-def test_any_text_is_between_zero_and_one(text):
-    for reward in (format.tags, format.soft, format.strict, format.integer, format.boxed_answer):
-        assert 0 <= reward(text) <= 1
-    # each demands more than the one before it
-    assert format.strict(text) <= format.soft(text) <= format.tags(text)
+@given(text=PIECES.map("".join))
+def test_each_form_demands_more_than_the_one_before_it(text):
+    assert 0 <= format.strict(text) <= format.soft(text) <= format.tags(text) <= 1

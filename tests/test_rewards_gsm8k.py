@@ -4,8 +4,6 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
-import pytest
-
 from weft_rl.rewards.gsm8k import exact, gold, number
 
 GOLD = json.loads((Path(__file__).parent / "fixtures" / "gold_answers.json").read_text("utf-8"))
@@ -26,16 +24,11 @@ def test_one_number():
         assert number(text) == value
 
 
-def test_no_number_or_several():
+def test_what_is_no_number():
     for text in [
         *("", "none", "18 or 20", "1 2", "1,0000", "10-3", "1e5", "1.2.3", "1/0", "2^3", "5 5"),
         *("٣", "²", "9" * 31, "1" * 100_000, r"\frac{1}{0}", "nan", "inf", "4 = "),
-    ]:
-        assert number(text) is None
-
-
-def test_an_operation_is_no_number():
-    for text in [
+        # an operation
         *("|-5|", r"\sqrt{16}", "sqrt(16)", "\u221a16", "5!", "x^2", "x_2", "5\u00b2", r"5\pi"),
         *("x - 5", "x-5", "5 - x", "5 + x", "x+5", "5*x", "--5", r"x-\frac{3}{4}", r"\pm 5"),
         *("f(5)", r"\log 5", r"\lfloor 5.5\rfloor", r"-\frac{-3}{4}"),
@@ -53,10 +46,10 @@ def test_gold():
         assert gold(answer) == value
 
 
-@pytest.mark.parametrize("answer", GOLD["gsm8k"])
-def test_every_gold_answer_is_right_by_itself(answer):
-    for completion in (f"<answer>\n{answer}\n</answer><|eot_id|>", rf"so \boxed{{{answer}}}"):
-        assert exact(completion, f"Some steps.\n#### {answer}") == 1
+def test_every_gold_answer_is_right_by_itself():
+    for answer in GOLD["gsm8k"]:
+        for completion in (f"<answer>\n{answer}\n</answer><|eot_id|>", rf"so \boxed{{{answer}}}"):
+            assert exact(completion, f"Some steps.\n#### {answer}") == 1
 
 
 def test_hand_worked():

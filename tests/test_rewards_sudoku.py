@@ -44,9 +44,12 @@ def test_hand_worked():
         assert exact(tagged(answer), PUZZLE, SOLUTION) == whole
 
 
-def test_what_counts_as_a_cell_and_a_digit():
+def test_what_counts_as_a_cell_a_digit_and_an_answer():
     assert "".join(SOLUTION[i] for i in empty_cells(PUZZLE)) == "11242213"
     assert answer_digits("<answer>1٤2²3５4</answer>") == "1234"  # noqa: RUF001
+    # the tag is needed, but not its end
+    assert cell_accuracy(SOLUTION, PUZZLE, SOLUTION) == exact(SOLUTION, PUZZLE, SOLUTION) == 0
+    assert exact(f"<answer>{SOLUTION}", PUZZLE, SOLUTION) == 1
 
 
 def test_the_size_of_a_grid_is_not_one_of_its_cells():
@@ -54,14 +57,9 @@ def test_the_size_of_a_grid_is_not_one_of_its_cells():
         *("The solved 4x4 Sudoku puzzle is:", "4 x 4 grid:", "4X4:", "4\u00d74"),
         *(r"$4\times4$ grid", "4-by-4 grid", "The 4 by 4 grid with 2x2 boxes is"),
     ]:
-        assert exact(tagged(f"{sentence}\n{SOLUTION}"), PUZZLE, SOLUTION) == 1
-        assert cell_accuracy(tagged(f"{sentence}\n{SOLUTION}"), PUZZLE, SOLUTION) == 1
-        assert cell_accuracy(tagged(f"{sentence}\n{PUZZLE}"), PUZZLE, SOLUTION) == 0
-
-
-def test_the_tag_is_needed_but_not_its_end():
-    assert cell_accuracy(SOLUTION, PUZZLE, SOLUTION) == exact(SOLUTION, PUZZLE, SOLUTION) == 0
-    assert exact(f"<answer>{SOLUTION}", PUZZLE, SOLUTION) == 1
+        right, wrong = (tagged(f"{sentence}\n{grid}") for grid in (SOLUTION, PUZZLE))
+        assert exact(right, PUZZLE, SOLUTION) == cell_accuracy(right, PUZZLE, SOLUTION) == 1
+        assert cell_accuracy(wrong, PUZZLE, SOLUTION) == 0
 
 
 def test_without_a_solution_the_best_of_all_counts():
@@ -82,10 +80,10 @@ def test_without_a_solution_the_best_of_all_counts():
 
 def test_flags_say_what_the_cells_do_not_show():
     first, other = completions(MANY)[:2]
-    assert flags(tagged(first), MANY, first) == []
-    assert flags(tagged(other), MANY, first) == ["other solution"]
-    assert flags(tagged("2" + SOLUTION[1:]), PUZZLE, SOLUTION) == ["clue"]
-    assert flags(tagged(SOLUTION + "1"), PUZZLE, SOLUTION) == ["length"]
+    for answer, flag in ((first, []), (other, ["other solution"])):
+        assert flags(tagged(answer), MANY, first) == flag
+    for answer, flag in (("2" + SOLUTION[1:], "clue"), (SOLUTION + "1", "length")):
+        assert flags(tagged(answer), PUZZLE, SOLUTION) == [flag]
     assert flags("no tag", PUZZLE, SOLUTION) == ["no answer"]
 
 

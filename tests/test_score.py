@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from run_folders import read_lines
 
 from weft_rl import score
 from weft_rl.cli import execute
@@ -52,7 +53,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("task", TASKS)
 def test_strict_equals_the_published_verdicts(task):
     result = stored(task, "d1")
-    rows = [json.loads(line) for line in FILES[task].read_text().splitlines()]
+    rows = read_lines(FILES[task])
     published = [row.get("d1_correct_cells", row.get("d1_correct")) for row in rows]
     assert [row["correct"] for row in result["per_record"]] == published
     assert lines_of(result["per_record"]) == list(range(1, len(rows) + 1))

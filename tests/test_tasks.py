@@ -7,6 +7,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from run_folders import read_lines
 from task_registry import EXAMPLE, restored_registries
 
 from weft_rl.cli import execute
@@ -145,8 +146,8 @@ def test_rl_is_paid_the_weighted_sum(rotary, tmp_path, preset):
         "sampler.steps=8",
     ]
     assert main([*arguments, f"out={tmp_path / 'run'}"]) == 0
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    row = next(row for row in map(json.loads, lines) if "reward" in row)
+    rows = read_lines(tmp_path / "run" / "metrics.jsonl")
+    row = next(row for row in rows if "reward" in row)
     terms = training("gsm8k", preset)
     paid = sum(term.weight * row[f"rewards/{name}"] for name, term in terms.items())
     assert row["reward"] == pytest.approx(paid)
@@ -163,48 +164,43 @@ def test_tasks_and_data_that_do_not_exist(tmp_path):
         held_out_records("gsm8k", 5, "d1")
 
 
-def test_prompts_of_the_evaluation_are_d1s():
-    expert = (
-        "You are a math expert. You will be given a question to solve. Solve it step by step. "
-        "Wrap the final answer in a \\boxed{}."
-    )
-    assert task_prompt("d1_eval", "gsm8k", GSM8K) == f"{expert} \n{FORMAT}\n\nHow many?"
-    assert task_prompt("d1_eval", "math500", MATH) == f'{expert}\n{FORMAT}" \n\n\nFind $x$.'
+EXPERT = (
+    "You are a math expert. You will be given a question to solve. Solve it step by step. "
+    "Wrap the final answer in a \\boxed{}."
+)
+
+
+def test_prompts_are_d1s():
+    assert task_prompt("d1_eval", "gsm8k", GSM8K) == f"{EXPERT} \n{FORMAT}\n\nHow many?"
+    assert task_prompt("d1_eval", "math500", MATH) == f'{EXPERT}\n{FORMAT}" \n\n\nFind $x$.'
     prompt = task_prompt("d1_eval", "countdown", {"numbers": [1, 2, 3], "target": 6})
     assert prompt.startswith("Using only the provided numbers, create an arithmetic expression ")
     assert prompt.endswith(f"\\boxed{{a + b * c}}{FORMAT}\n\nNumbers: [1, 2, 3]\nTarget: 6")
     assert PREFILL["d1_eval"] == "<reasoning>"
     with pytest.raises(UserError, match=r"prompt_style=tiny: .*task=gsm8k.*d1"):
         task_prompt("tiny", "gsm8k", GSM8K)
-
-
-def test_prompts_of_training_are_d1s():
+    # those of training
     form = FORMAT.replace("Your reasoning here", "...").replace("\\boxed{...}", "...")
-    form = f"\n{form}\n"
-    assert task_prompt("d1", "gsm8k", GSM8K) == f"{form}\n\nHow many?"
-    assert task_prompt("d1", "math500", MATH) == (
-        f"{form}\n\nYou are a math expert. You will be given a question to solve. Solve it step by "
-        "step. Wrap the final answer in a \\boxed{}. \n\nFind $x$."
-    )
+    assert task_prompt("d1", "gsm8k", GSM8K) == f"\n{form}\n\n\nHow many?"
+    assert task_prompt("d1", "math500", MATH) == f"\n{form}\n\n\n{EXPERT} \n\nFind $x$."
 
 
 def test_d1s_puzzles_are_those_of_its_stored_generations():
-    lines = (FIXTURES / "sudoku_128.jsonl").read_text(encoding="utf-8").splitlines()
-    stored = [json.loads(line)["question"].strip()[-16:] for line in lines]
+    rows = read_lines(FIXTURES / "sudoku_128.jsonl")
+    stored = [row["question"].strip()[-16:] for row in rows]
     puzzles = [record.fields["puzzle"] for record in held_out_records("sudoku", None, "d1")]
     ranks = 7  # whose shares the stored file holds one after the other
     assert [puzzle for rank in range(ranks) for puzzle in puzzles[rank::ranks]] == stored
 
 
-def test_which_data_is_the_hubs():
-    assert hub_name("gsm8k", "published") == hub_name("gsm8k", None) == "openai/gsm8k:main"
-    assert hub_name("sudoku", "published") is None
-    assert hub_name("math500", "someone/MATH") == "someone/MATH"
-    for data in ("./a/b", "/a/b", "a/b.jsonl", "a.jsonl", "a/b/c", "a/b.parquet", "a/b.CSV.gz"):
-        assert hub_name("math500", data) is None
-
-
 def test_a_data_set_of_the_hub(monkeypatch):
+    for task, data, name in [
+        *(("gsm8k", data, "openai/gsm8k:main") for data in ("published", None)),
+        *(("sudoku", "published", None), ("math500", "someone/MATH", "someone/MATH")),
+        *(("math500", f"{data}", None) for data in ("./a/b", "/a/b", "a/b.jsonl", "a.jsonl")),
+        *(("math500", f"{data}", None) for data in ("a/b/c", "a/b.parquet", "a/b.CSV.gz")),
+    ]:
+        assert hub_name(task, data) == name
     asked = []
 
     def load_dataset(*arguments, split):

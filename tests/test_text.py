@@ -139,8 +139,7 @@ def test_other_texts_have_the_ids_that_the_tokenizer_gives_them(name):
 @pytest.mark.parametrize("name", ["llada", "dream", "smollm2", "tiny"])
 def test_a_context_of_the_harness(name):
     """Rendered here or plain text, with and without special tokens that a user spells."""
-    tokenizer = ALL[name]
-    encoder = TextEncoder(tokenizer)
+    tokenizer, encoder = ALL[name], TextEncoder(ALL[name])
     for content in ("Sort: 21", f"1 {tokenizer.mask_token} 2", f"{tokenizer.eos_token}"):
         chat = chat_prompt(content)
         assert [encoder.context(encoder.render(chat)[0])] == encoder.chats([chat])
@@ -148,19 +147,20 @@ def test_a_context_of_the_harness(name):
             assert encoder.context(content) == encoder.texts([content])[0]
     # an answer that the harness has begun stays open
     begun = [*chat_prompt("1"), {"role": "assistant", "content": "2"}]
-    text, _ = encoder.render(begun, add_generation_prompt=False)
-    assert text.endswith("2")
+    assert encoder.render(begun, add_generation_prompt=False)[0].endswith("2")
 
 
-@pytest.mark.parametrize("opened", ["<think>", "<think>\n", "<think>\n\n"])
-def test_an_answer_opens_its_own_thought(opened):
+THOUGHT = ("assistant", "<think>a</think>b")
+
+
+def test_an_answer_opens_its_own_thought():
     """DeepSeek-R1's template, which opens it in the prompt, is like one that does not."""
-    plain, opening = dream_like(), dream_like()
-    header = "{{ '<|im_start|>assistant\n' }}"
+    plain, opening, header = dream_like(), dream_like(), "{{ '<|im_start|>assistant\n' }}"
     assert header in CHATML
-    opening.chat_template = CHATML.replace(header, header + f"{{{{ {opened!r} }}}}")
-    for content in ("x", "x <think>", "<think>", f"{opening.mask_token} <think>\n"):
-        chats = [chat_prompt(content), chat_prompt(content, [("assistant", "<think>a</think>b")])]
+    texts = ("x", "x <think>", "<think>", f"{opening.mask_token} <think>\n")
+    chats = [chat_prompt(text, turns) for text in texts for turns in ((), (THOUGHT,))]
+    for opened in ("<think>", "<think>\n", "<think>\n\n"):
+        opening.chat_template = CHATML.replace(header, header + f"{{{{ {opened!r} }}}}")
         assert TextEncoder(opening).chats(chats) == TextEncoder(plain).chats(chats)
     # text of a message at the end is no generation prompt
     opening.chat_template = "{{ messages[-1]['content'] }}"

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from refusals import refusal
+from run_folders import write_lines
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 from upstream_checkpoint import DREAM_CONFIG
@@ -32,7 +33,7 @@ def words_for(model, folder, spelling=None):
     for name, key in FILES.items():
         row = {"question": f"1 {MASK} 2" if name == spelling else "1 2"}
         row |= {"answer": "#### 3", "attempt": "3", "thinking_trajectories": ["3"]}
-        (folder / f"{name}.jsonl").write_text(f"{json.dumps(row)}\n")
+        write_lines(folder / f"{name}.jsonl", [row])
         words.append(f"{key}={folder / name}.jsonl")
     return words
 

@@ -99,23 +99,22 @@ def test_right_cuts_the_end_token_too_and_never_leaves_a_prompt_alone():
     assert (encoded(chat, 40, "right").cut, encoded(chat, 40).without_reasoning) == (1, 0)
 
 
-@pytest.mark.parametrize(
-    ("think", "form"),
-    [
-        ("rewrite", "<reasoning>{}</reasoning><answer>12</answer>"),
-        ("keep", "<think> {}</think>12"),
-    ],
-)
-def test_the_thoughts_of_a_chat_are_cut_in_either_form(think, form):
-    history = (("user", "Sort: 31"), ("assistant", "1 3"))
+FORMS = {
+    "rewrite": "<reasoning>{}</reasoning><answer>12</answer>",
+    "keep": "<think> {}</think>12",
+}
+
+
+@pytest.mark.parametrize("think", FORMS)
+def test_the_thoughts_of_a_chat_are_cut_in_either_form(think):
+    history, tokenizer = (("user", "Sort: 31"), ("assistant", "1 3")), llada_bpe()
     text = "<think> 1 2 3 4 5 6 7 8</think>12"
     chat = with_thought(Trace("Sort: 21", None, text, "", history), think)
-    tokenizer = llada_bpe()
     (whole,), *_ = encoded(chat, 300, "cut_trace", tokenizer)
     (cut,), *counts = encoded(chat, len(whole.ids) - 3, "cut_trace", tokenizer)
     answers = [tokenizer.decode(one.ids[one.prompt_length : -1]) for one in (whole, cut)]
-    assert answers[0] == form.format("1 2 3 4 5 6 7 8")
-    kept = re.fullmatch(re.escape(form).replace(r"\{\}", "(.*)"), answers[1])[1].split()
+    assert answers[0] == FORMS[think].format("1 2 3 4 5 6 7 8")
+    kept = re.fullmatch(re.escape(FORMS[think]).replace(r"\{\}", "(.*)"), answers[1])[1].split()
     assert 3 < len(kept) < 8
     assert [kept[0], kept[-1]] == ["1", "8"]
     assert whole.ids[: whole.prompt_length] == cut.ids[: cut.prompt_length]
