@@ -38,6 +38,7 @@ def test_a_key_with_a_change_is_wrong():
     assert [miss for miss in misses if is_right(*miss[1:])] == []
 
 
+@pytest.mark.slow
 def test_another_key_is_wrong():
     """But for the pairs that benchmarks/results/answers.json lists: one leaves out a unit."""
     results = json.loads((ROOT / "benchmarks/results/answers.json").read_text("utf-8"))

@@ -112,7 +112,7 @@ def test_places_are_lines_or_records(tmp_path):
 
 
 LATE, NOWHERE = pyarrow.timestamp("us"), pyarrow.timestamp("us", "Nowhere/Else")
-STRING, BAD_UTF8 = pyarrow.string(), pyarrow.array([b"a", b"\xff"]).buffers()
+STRING, BAD_UTF8 = pyarrow.string(), pyarrow.array([b"1", b"\xff"]).buffers()
 NESTED_TIME = pyarrow.list_(pyarrow.struct([("at", LATE)]))
 # Each of these leaves `question` and `answer` as they are.
 UNUSED = {

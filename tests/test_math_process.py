@@ -125,10 +125,10 @@ def test_a_batch_ends_with_its_limit(stub, size):
 
 def test_a_start_after_the_first_counts(stub):
     pool = stub()
-    assert pool.ask([("1", "slow", "")], 1.0)[0] == [None]
+    assert pool.ask([("1", "slow", "")], 0.5)[0] == [None]
     pool.command = ["sleep", "1000"]  # loads forever
     start = time.monotonic()
-    assert pool.ask([("3", "3", "")], 1.0)[0] == [None]
+    assert pool.ask([("3", "3", "")], 0.5)[0] == [None]
     assert time.monotonic() - start < 30
 
 
@@ -248,6 +248,7 @@ def test_in_threads_and_in_an_event_loop():
     assert asyncio.run(every()) == [(k == 3, 0) for k in range(5)]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_in_forked_daemons_beside_their_parent():
     assert is_equivalent(*HALF)  # a process that the fork must leave alone

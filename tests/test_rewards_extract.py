@@ -89,7 +89,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=10).map("".join))
 def test_any_text_against_the_definitions(text):
     assert before_end(text) == naive_before_end(text)

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from weft_rl.rewards.math500 import exact, is_right
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -39,6 +41,7 @@ def test_copying_the_question_is_no_answer():
 POWER, BINOMIAL = "Compute 2^{10}.", r"How many are $\dbinom{8}{4}$ ways?"
 
 
+@pytest.mark.slow
 def test_a_copy_in_another_spelling_is_no_answer():
     for given, answer, problem in [
         *((given, "1024", POWER) for given in ("(2^{10})", "2^10", "2^{10}+0", "0 + 2^{10}")),

@@ -278,7 +278,8 @@ def own(tmp_path):
     kept = dict(REWARDS)
 
     def make(value="len(completion) / 4"):
-        path = tmp_path / "own.py"
+        path = tmp_path / f"{len(REWARDS)}" / "own.py"
+        path.parent.mkdir(exist_ok=True)
         path.write_text(OWN % value)
         return str(path)
 

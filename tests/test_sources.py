@@ -110,7 +110,7 @@ def test_the_papers_sets_by_their_names(monkeypatch):
 
     def load_dataset(place, configuration, split):
         asked.add((place, configuration, split))
-        return datasets.Dataset.from_list(mixture(4000) if configuration else rows(3))
+        return datasets.Dataset.from_list(mixture(3100) if configuration else rows(3))
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert len(read("s1k")) == len(read("simplescaling/s1K")) == 3

@@ -235,10 +235,8 @@ def test_bands_and_stacks_break_one_rule_each():
         if name in seen:
             grid = answer_grid(text)
             assert keeps_clues(puzzle, grid)
-            rows, columns = (
-                [grid[i : i + 4] for i in range(0, 16, 4)],
-                [grid[i::4] for i in range(4)],
-            )
+            rows = [grid[i : i + 4] for i in range(0, 16, 4)]
+            columns = [grid[i::4] for i in range(4)]
             boxes = [grid[i : i + 2] + grid[i + 4 : i + 6] for i in (0, 2, 8, 10)]
             assert hold(boxes)
             assert (hold(rows), hold(columns)) == (name == "Bands", name == "Stacks")
