@@ -87,12 +87,15 @@ PANDAS = [
 
 def test_files_of_pandas(tmp_path):
     table, columns = pd.DataFrame(ROWS), ("question", "answer")
-    for name, method, options in PANDAS:
-        getattr(table, method)(tmp_path / name, **options)
-    table.iloc[::-1].iloc[::-1].to_parquet(tmp_path / "a")
-    table.astype("category").to_parquet(tmp_path / "a.PARQUET", index=True)
-    for path in tmp_path.iterdir():
-        assert [{name: row[name] for name in columns} for row in rows_of(path, columns)] == ROWS
+    twice, categories = table.iloc[::-1].iloc[::-1], table.astype("category")
+    for frame, name, method, options in (
+        *((table, *row) for row in PANDAS),
+        (twice, "a", "to_parquet", {}),
+        (categories, "a.PARQUET", "to_parquet", {"index": True}),
+    ):
+        path = tmp_path / name
+        getattr(frame, method)(path, **options)
+        assert [{key: row[key] for key in columns} for row in rows_of(path, columns)] == ROWS
 
 
 def test_places_are_lines_or_records(tmp_path):

@@ -1,8 +1,8 @@
-"""d1's published verdicts: whole stored files item by item, its oddities, and a second opinion on
-texts made of the pieces that its rules look for."""
+"""d1's verdicts: its oddities, and a second opinion on texts made of what its rules look for.
+
+tests/test_score.py has whole stored files with their published verdicts."""
 
 import random
-from pathlib import Path
 
 import naive_d1
 import pytest
@@ -10,7 +10,6 @@ import pytest
 from weft_rl.rewards.d1_scorer import math as d1_math
 from weft_rl.rewards.d1_scorer import sudoku_countdown as d1_grids
 
-FIXTURES = Path(__file__).parent / "fixtures"
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
 
 
