@@ -89,6 +89,14 @@ def test_trained_answers_and_thoughts_of_chats_are_counted(tmp_path, capsys, tur
     assert tokenizer.decode(some[-1].ids[: some[-1].prompt_length]).count("1+1") == 3
 
 
+def test_thoughts_stay_if_told_so(tmp_path, capsys):
+    data = write_lines(tmp_path / "a.jsonl", [conversation("<think>1</think>2")])
+    (one,) = encode(data, "cold_start.data.think=keep")
+    kept = tiny_tokenizer().encode("<think>1</think>2", add_special_tokens=False)
+    assert one.ids[one.prompt_length : -1] == kept
+    assert "cold_start.data.think=keep" in output(capsys)
+
+
 def test_a_broken_thought_of_an_earlier_answer_is_a_bad_record(tmp_path):
     data = write_lines(tmp_path / "a.jsonl", [conversation("<think>1", "2"), conversation("3")])
     assert len(encode(data)) == 2  # it is trained on as part of a prompt only

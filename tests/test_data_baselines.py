@@ -8,6 +8,7 @@ from weft_rl.data.records import Record
 from weft_rl.data.tasks import REGISTRY, load_records
 from weft_rl.evaluation.baselines import BASELINES
 from weft_rl.rewards import countdown, sudoku
+from weft_rl.rewards.registry import REWARDS
 
 PUZZLE = {"puzzle": "4320004330100004", "solution": "4321124334122134"}
 NUMBERS = {"numbers": [1, 2, 3], "target": 6}
@@ -28,6 +29,7 @@ ANSWERS = [
 
 
 def test_answers_by_hand():
+    assert list(BASELINES) == list(REWARDS)
     for task, name, fields, answer in ANSWERS:
         completion = BASELINES[task][name](Record("x", task, fields))
         assert completion == f"<reasoning></reasoning><answer>{answer}</answer>"
