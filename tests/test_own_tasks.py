@@ -72,10 +72,7 @@ SCORE, TRAINING = "return float(places(completion, digits) == 1)", 'training={"p
         (TRAINING, 'training={"places": 1}', "places"),
         ('evaluation={"exact": exact, "places": places}', "evaluation=None", "evaluation"),
         *((SCORE, f"return {value}", "exact") for value in ('"all"', "None")),
-        *(
-            ("return list(found.values())", f"return {x}", "generate")
-            for x in ("None", "[1]", "[]")
-        ),
+        *((DRAWN, f"return {value}", "generate") for value in ("None", "[1]", "[]")),
     ],
 )
 def test_parts_of_the_wrong_type_are_named(part, wrong, named, refused):
