@@ -99,10 +99,7 @@ def test_right_cuts_the_end_token_too_and_never_leaves_a_prompt_alone():
     assert (encoded(chat, 40, "right").cut, encoded(chat, 40).without_reasoning) == (1, 0)
 
 
-FORMS = {
-    "rewrite": "<reasoning>{}</reasoning><answer>12</answer>",
-    "keep": "<think> {}</think>12",
-}
+FORMS = {"rewrite": "<reasoning>{}</reasoning><answer>12</answer>", "keep": "<think> {}</think>12"}
 
 
 @pytest.mark.parametrize("think", FORMS)
