@@ -159,8 +159,8 @@ ERRORS = {
     "the user": [chat(("user", UNTYPED), ("assistant", "a"))],
     "conversations": [{"conversations": [{"from": "human", "value": "q"}]}, {"conversations": 5}],
     "tool": [
-        turn("assistant", None, tool_calls=[{}]),
-        turn("assistant", "a", function_call={"a": 1}),
+        turn(None, tool_calls=[{}]),
+        turn("a", function_call={"a": 1}),
     ],
     "messages? .*(text|null)": [{"messages": bad} for bad in ("text", None, ["text"])],
 }
