@@ -158,10 +158,7 @@ ERRORS = {
     "text, got q": [chat(("user", ["q"]), ("assistant", "a"))],
     "the user": [chat(("user", UNTYPED), ("assistant", "a"))],
     "conversations": [{"conversations": [{"from": "human", "value": "q"}]}, {"conversations": 5}],
-    "tool": [
-        turn(None, tool_calls=[{}]),
-        turn("a", function_call={"a": 1}),
-    ],
+    "tool": [turn(None, tool_calls=[{}]), turn("a", function_call={"a": 1})],
     "messages? .*(text|null)": [{"messages": bad} for bad in ("text", None, ["text"])],
 }
 
