@@ -1,11 +1,11 @@
 """The cold start on files with the tiny model: which records are trained, counted and refused."""
 
-import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from run_folders import read_lines, write_lines
 
 from weft_rl.cli import execute
 from weft_rl.config.cold_start import DataConfig
@@ -23,21 +23,14 @@ from weft_rl.trainers.collator import AnswerCollator
 FIXTURE = Path(__file__).parent / "fixtures" / "s1k_schema_8.jsonl"
 
 
+def row_of(trace):
+    answer = {"thinking_trajectories": [trace.reasoning], "attempt": trace.answer}
+    return {"question": trace.question} | answer
+
+
 def rows(count):
     """Records of the tiny world in s1K's schema."""
-    return [
-        {
-            "question": trace.question,
-            "thinking_trajectories": [trace.reasoning],
-            "attempt": trace.answer,
-        }
-        for trace in cold_start_traces(count, 0)
-    ]
-
-
-def write(path, some):
-    path.write_text("".join(json.dumps(row) + "\n" for row in some))
-    return path
+    return [row_of(trace) for trace in cold_start_traces(count, 0)]
 
 
 def encode(data, *arguments, rope=False):
@@ -48,10 +41,6 @@ def encode(data, *arguments, rope=False):
     return examples_of(context, tiny_tokenizer(), network)
 
 
-def lengths(data):
-    return [len(one.ids) for one in encode(data, "cold_start.data.max_length=250")]
-
-
 def output(capsys):
     return " ".join(capsys.readouterr().out.split())
 
@@ -60,16 +49,15 @@ def output(capsys):
 def test_the_policy_is_printed_with_its_counts(tmp_path, capsys, policy):
     same = {"question": "Sort: 21", "attempt": "12"}
     some = [same | {"thinking_trajectories": [" 1" * words]} for words in range(1, 21)]
-    data = write(tmp_path / "a.jsonl", some)
-    all_of = lengths(data)
+    data = write_lines(tmp_path / "a.jsonl", some)
+    all_of = encode(data, "cold_start.data.max_length=250").lengths()
     limit = sorted(all_of)[12]
     over = sum(length > limit for length in all_of)
     capsys.readouterr()
-    some = encode(
-        data, f"cold_start.data.max_length={limit}", f"cold_start.data.truncation={policy}"
-    )
+    options = {"max_length": limit, "truncation": policy}
+    some = encode(data, *(f"cold_start.data.{key}={value}" for key, value in options.items()))
     kept = 20 - over if policy == "drop" else 20
-    assert [len(some), max(len(one.ids) for one in some)] == [kept, limit]
+    assert [len(some), max(some.lengths())] == [kept, limit]
     left_out, cut = (over, 0) if policy == "drop" else (0, over)
     tokens = sum(all_of) - sum(some.lengths())
     counts = f"{left_out} left out, {cut} cut ({policy}), {tokens} tokens dropped"
@@ -80,16 +68,15 @@ def test_the_policy_is_printed_with_its_counts(tmp_path, capsys, policy):
 
 def conversation(*answers):
     """A chat with these answers."""
-    roles = ("user", "assistant")
-    turns = [(roles[i % 2], text) for pair in answers for i, text in enumerate(("1+1", pair))]
-    return {"messages": [{"role": role, "content": text} for role, text in turns]}
+    turns = [turn for answer in answers for turn in (("user", "1+1"), ("assistant", answer))]
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
 
 
-@pytest.mark.parametrize(("turns", "trained"), [("last", 3), ("all", 6)])
-def test_trained_answers_and_thoughts_of_chats_are_counted(tmp_path, capsys, turns, trained):
+@pytest.mark.parametrize(("turns", "ends"), [("last", "1 2"), ("all", "1 1 2 1 2")])
+def test_trained_answers_and_thoughts_of_chats_are_counted(tmp_path, capsys, turns, ends):
     chats = [conversation("1"), conversation("1", "2"), conversation("1", "2", "<think>3</think>4")]
-    data = write(tmp_path / "a.jsonl", chats)
-    some = encode(data, f"cold_start.data.chat_turns={turns}")
+    some = encode(write_lines(tmp_path / "a.jsonl", chats), f"cold_start.data.chat_turns={turns}")
+    trained = len(ends.split()) + 1
     assert [one.index for one in some] == [*range(trained)]
     out = output(capsys)
     assert f"{trained} of 6 answers" in out
@@ -97,26 +84,21 @@ def test_trained_answers_and_thoughts_of_chats_are_counted(tmp_path, capsys, tur
     # each answer is trained in one example, what comes before it is its prompt
     tokenizer = tiny_tokenizer()
     answers = [tokenizer.decode(one.ids[one.prompt_length :]) for one in some]
-    ends = [
-        f"{text}{EOT}" for text in (["1", "2"] if turns == "last" else ["1", "1", "2", "1", "2"])
-    ]
-    assert answers[:-1] == ends
+    assert answers[:-1] == [f"{text}{EOT}" for text in ends.split()]
     assert answers[-1].startswith("<reasoning>3</reasoning>")
-    prompt = some[-1].ids[: some[-1].prompt_length]
-    assert tokenizer.decode(prompt).count("1+1") == 3
+    assert tokenizer.decode(some[-1].ids[: some[-1].prompt_length]).count("1+1") == 3
 
 
 def test_thoughts_stay_if_told_so(tmp_path, capsys):
-    text = "<think>1</think>2"
-    data = write(tmp_path / "a.jsonl", [conversation(text)])
+    data = write_lines(tmp_path / "a.jsonl", [conversation("<think>1</think>2")])
     (one,) = encode(data, "cold_start.data.think=keep")
-    tokenizer = tiny_tokenizer()
-    assert one.ids[one.prompt_length : -1] == tokenizer.encode(text, add_special_tokens=False)
+    kept = tiny_tokenizer().encode("<think>1</think>2", add_special_tokens=False)
+    assert one.ids[one.prompt_length : -1] == kept
     assert "cold_start.data.think=keep" in output(capsys)
 
 
 def test_a_broken_thought_of_an_earlier_answer_is_a_bad_record(tmp_path):
-    data = write(tmp_path / "a.jsonl", [conversation("<think>1", "2"), conversation("3")])
+    data = write_lines(tmp_path / "a.jsonl", [conversation("<think>1", "2"), conversation("3")])
     assert len(encode(data)) == 2  # it is trained on as part of a prompt only
     with pytest.raises(UserError, match=r"a\.jsonl:1: message 2"):
         encode(data, "cold_start.data.chat_turns=all")
@@ -124,35 +106,29 @@ def test_a_broken_thought_of_an_earlier_answer_is_a_bad_record(tmp_path):
     assert len(encode(data, "cold_start.data.chat_turns=all", skip)) == 1
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_forms_of_chats_in_files(tmp_path, suffix):
-    """Only the columns that are used are read of a Parquet file."""
+def test_forms_of_chats_in_parquet_files(tmp_path):
+    """Only the columns that are used are read."""
     texts = [[{"type": "text", "text": text}] for text in ("1+1", "2")]
-    chats = [
+    asked = {"role": "user", "content": "1+1", "tool_calls": None}
+    call = {"role": "assistant", "content": "2", "tool_calls": [{"id": "1"}]}
+    expected = encode(write_lines(tmp_path / "a.jsonl", [conversation("2")]))
+    data = tmp_path / "a.parquet"
+    for chat in (
         {"conversations": [{"from": "human", "value": "1+1"}, {"from": "gpt", "value": "2"}]},
         {"messages": [{"role": "user", "content": texts[0]}, {"role": "gpt", "content": texts[1]}]},
-        {"messages": [{"role": "user", "content": "1+1", "tool_calls": None}]},
-    ]
-    answer = {"role": "assistant", "content": "2", "tool_calls": [{"id": "1"}]}
-    chats[2]["messages"].append(answer)
-    for i, chat in enumerate(chats):
-        data = tmp_path / f"{i}{suffix}"
-        if suffix == ".parquet":
-            pq.write_table(pa.Table.from_pylist([chat]), data)
-        else:
-            write(data, [chat])
-        if i == 2:
-            with pytest.raises(UserError, match=rf"{data}.* 1: .*calls a tool|{data}:1: .*a tool"):
-                encode(data)
-        else:
-            assert encode(data) == encode(write(tmp_path / "a.jsonl", [conversation("2")]))
+    ):
+        pq.write_table(pa.Table.from_pylist([chat]), data)
+        assert encode(data) == expected
+    pq.write_table(pa.Table.from_pylist([{"messages": [asked, call]}]), data)
+    with pytest.raises(UserError, match=f"{data}.* 1: .*tool"):
+        encode(data)
 
 
 @pytest.mark.parametrize("pad_in_answer", [False, True])
 def test_an_end_that_is_padding_as_well_is_trained_once(tmp_path, pad_in_answer):
     """A model without an end of turn ends with its end of text, which pads, too."""
     config = load_run_config([f"data={tmp_path / 'a.jsonl'}"], command="test")
-    write(tmp_path / "a.jsonl", [conversation("1"), conversation("1 2 3")])
+    write_lines(tmp_path / "a.jsonl", [conversation("1"), conversation("1 2 3")])
     network = tiny_config(config.base)
     network.eot_token_id, end = None, network.eos_token_id
     assert network.pad_token_id == end
@@ -166,40 +142,33 @@ def test_an_end_that_is_padding_as_well_is_trained_once(tmp_path, pad_in_answer)
 
 def test_records_left_out_are_counted_and_the_first_are_named(tmp_path, capsys):
     some = rows(6)
-    some[1] = {"text": "of no schema"}
-    some[3]["attempt"] = ""
+    some[1], some[3] = {"text": "of no schema"}, some[3] | {"attempt": ""}
     some[4] = {"messages": [{"role": "user", "content": "1"}]}
-    data = write(tmp_path / "a.jsonl", [*some, some[2]])
+    data = write_lines(tmp_path / "a.jsonl", [*some, some[2]])
     with pytest.raises(UserError, match=r"a\.jsonl:2: "):
         encode(data)
-    examples = encode(data, "cold_start.data.bad_records=skip")
-    assert len(examples) == 3
+    assert len(encode(data, "cold_start.data.bad_records=skip")) == 3
     out = output(capsys)
-    assert "cannot be used: 3 left out" in out
-    assert all(f"{data}:{line}: " in out for line in (2, 4, 5))
-    assert "repeated: 1 left out" in out
-    assert f"{data}:7: has the content of the record at {data}:3" in out
-    assert "longer" not in out
+    for part in ("3 left out", "1 left out", *(f"{data}:{line}: " for line in (2, 4, 5, 7))):
+        assert part in out
+    assert f"{data}:3" in out  # which line 7 repeats
 
 
-def test_no_record_left_is_an_error(tmp_path):
-    data = write(tmp_path / "a.jsonl", rows(5))
-    with pytest.raises(UserError, match=r"5 .*cold_start\.data\.max_length=3"):
-        encode(data, "cold_start.data.max_length=3", "cold_start.data.truncation=right")
-
-
-@pytest.mark.parametrize("rope", [False, True])
-def test_more_tokens_than_positions_is_an_error(rope):
-    """Token 257 has no learned position, and no network here computes rotary ones beyond."""
-    with pytest.raises(UserError, match=r"max_length=9999: .*256"):
-        encode(FIXTURE, "cold_start.data.max_length=9999", rope=rope)
+def test_lengths_that_leave_nothing_or_that_no_position_has(tmp_path):
+    data, key = write_lines(tmp_path / "a.jsonl", rows(5)), "cold_start.data.max_length"
+    with pytest.raises(UserError, match=rf"5 .*{key}=3"):
+        encode(data, f"{key}=3", "cold_start.data.truncation=right")
+    # token 257 has no learned position, and no network here computes rotary ones beyond
+    for rope in (False, True):
+        with pytest.raises(UserError, match=f"{key}=9999: .*256"):
+            encode(FIXTURE, f"{key}=9999", rope=rope)
 
 
 def test_real_records_keep_prompt_answer_and_end_when_the_trace_is_cut():
     tokenizer, end = tiny_tokenizer(), 3
     traces = read_traces(str(FIXTURE), DataConfig(), Rejects("error"))
     whole = encode_traces(traces, tokenizer, "d1", end, 10**6).examples
-    limit = sorted(len(one.ids) for one in whole)[4]
+    limit = sorted(whole.lengths())[4]
     cut = encode_traces(traces, tokenizer, "d1", end, limit, "cut_trace")
     assert (len(cut.examples), cut.dropped, cut.cut) == (8, 0, 3)
     for trace, one, other in zip(traces, whole, cut.examples, strict=True):
@@ -220,14 +189,13 @@ FEW = [
 @pytest.mark.slow
 def test_the_pipeline_trains_on_a_file(tmp_path, monkeypatch):
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
-    data, out = write(tmp_path / "a.jsonl", rows(10)), tmp_path / "run"
+    data, out = write_lines(tmp_path / "a.jsonl", rows(10)), tmp_path / "run"
     options = ["pad_in_answer=true", "group_by_length=true", "num_records=8"]
     arguments = [f"data={data}", f"out={out}", *(f"cold_start.data.{option}" for option in options)]
     assert main([*FEW, *arguments]) == 0
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    losses = [row["loss"] for row in lines if row["stage"] == "weft"]
+    losses = [row["loss"] for row in read_lines(out / "metrics.jsonl") if row["stage"] == "weft"]
     assert len(losses) == 4  # 8 records in batches of 4, twice over
-    assert all(loss > 0 for loss in losses)
+    assert min(losses) > 0
 
 
 def test_a_bad_file_stops_before_anything_is_written(tmp_path, capsys):

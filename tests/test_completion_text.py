@@ -1,19 +1,18 @@
 """One text of a completion for rewards, scores and files, and prompts that spell special tokens."""
 
-import json
-
 import pytest
 import torch
 from bpe import llada_bpe
 from datasets import Dataset
+from refusals import refusal
 from rl_trainer import ROWS, T, rollout, small_model, trainer
+from run_folders import read_lines, write_lines
 
 from weft_rl.cli import execute
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import training_records
-from weft_rl.errors import UserError
 from weft_rl.evaluation import generate as evaluation
 from weft_rl.evaluation.settings import Settings
 from weft_rl.models.configuration_llada import LLaDAConfig
@@ -41,12 +40,7 @@ def canned(rows, ends):
 
 def test_rewards_and_scores_see_the_same_text_of_every_token(tmp_path, monkeypatch):
     tokenizer, rewarded, scored = tiny_tokenizer(), [], []
-
-    def reward(completion, **_):
-        rewarded.append(completion)
-        return 0.0
-
-    rl = trainer(tmp_path, reward=reward)
+    rl = trainer(tmp_path, reward=lambda completion, **_: rewarded.append(completion) or 0.0)
     ends = rl.model.config.end_token_ids
     records = training_records("sudoku", ROWS, 0)
     settings = Settings(SamplerConfig(T, T, 4), "tiny", None, None)
@@ -62,12 +56,9 @@ def test_rewards_and_scores_see_the_same_text_of_every_token(tmp_path, monkeypat
         ):
             scored += [done.text for done in part]
     assert rewarded == scored
-    texts = dict(enumerate(rewarded[: len(tokenizer)]))
-    tail = "2" + "345678901"
-    for token, text in texts.items():
+    for token, text in enumerate(rewarded[: len(tokenizer)]):
         spelling = tokenizer.convert_ids_to_tokens(token)
-        assert text == ("1" if token in ends else f"1{spelling}{tail}")
-    assert MASK in texts[tokenizer.mask_token_id]
+        assert text == ("1" if token in ends else f"1{spelling}2345678901")
 
 
 def test_the_log_of_completions_has_the_rewarded_text(tmp_path, monkeypatch):
@@ -76,18 +67,16 @@ def test_the_log_of_completions_has_the_rewarded_text(tmp_path, monkeypatch):
     rl.on_rollout = lambda step, rows, completions, rewards: logged.extend(completions)
     ids = tokenizer.encode(f"1<|startoftext|>2{EOT}3", add_special_tokens=False)
     rows = [(ids + [5] * T)[:T]] * ROWS
-    ends = rl.model.config.end_token_ids
-    monkeypatch.setattr(denoised_rollouts, "generate", canned(rows, ends))
+    generate = canned(rows, rl.model.config.end_token_ids)
+    monkeypatch.setattr(denoised_rollouts, "generate", generate)
     rollout(rl)
     assert rewarded == ["1<|startoftext|>2"] * ROWS
     assert [messages[0]["content"] for messages in logged] == rewarded
 
 
 def test_rl_on_a_question_that_spells_special_tokens(tmp_path):
-    rows = [
-        {"prompt": chat_prompt(text), "id": "a", "fields": {}}
-        for text in ("Ann has apples", SPELLING, f"{MASK}", "1")
-    ]
+    texts, more = ("Ann has apples", SPELLING, MASK, "1"), {"id": "a", "fields": {}}
+    rows = [{"prompt": chat_prompt(text)} | more for text in texts]
     rl = trainer(tmp_path, records=Dataset.from_list(rows))
     scored = [each for one in rollout(rl) for each in one["prompt_ids"].tolist()]
     config = rl.model.config
@@ -101,17 +90,10 @@ def checkpoint(folder):
     """A checkpoint with tokens for any text."""
     tokenizer = llada_bpe()
     ids = tokenizer.get_vocab()
-    network = LLaDAConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        mask_token_id=ids[MASK],
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=ids[EOS],
-        eot_token_id=ids[EOT],
-        pad_token_id=ids[EOS],
-    )
+    tokens = {"mask": MASK, "eos": EOS, "eot": EOT, "pad": EOS, "bos": tokenizer.bos_token}
+    special = {f"{name}_token_id": ids[token] for name, token in tokens.items()}
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    network = LLaDAConfig(vocab_size=len(tokenizer), **size, **special)
     fresh_model(network, 0).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -119,45 +101,34 @@ def checkpoint(folder):
 
 @pytest.mark.slow
 def test_every_stage_takes_the_same_texts(tmp_path, capsys):
-    model = checkpoint(tmp_path / "model")
-    traces = [
-        {"question": SPELLING, "thinking_trajectories": [f"1{MASK}2"], "attempt": f"{EOT} 3"}
-        for _ in range(2)
-    ]
-    traces[1]["question"] = f"{SPELLING} "
+    model, out = checkpoint(tmp_path / "model"), tmp_path / "run"
+    answer = {"thinking_trajectories": [f"1{MASK}2"], "attempt": f"{EOT} 3"}
+    traces = [{"question": text} | answer for text in (SPELLING, f"{SPELLING} ")]
     records = [{"question": f"{SPELLING} {i}", "answer": "#### 3"} for i in range(4)]
-    for name, rows in (("traces", traces), ("records", records)):
-        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    records_file, out = tmp_path / "records.jsonl", tmp_path / "run"
+    data = write_lines(tmp_path / "traces.jsonl", traces)
+    scored = write_lines(tmp_path / "records.jsonl", records)
     words = [
         *("stages=[sft,rl]", "task=gsm8k", f"model={model}", f"out={out}", "device=cpu"),
-        *(f"data={tmp_path / 'traces.jsonl'}", f"rl.rollout.data={records_file}"),
-        *(f"eval.data={records_file}", "eval.num_records=2", "prompt_style=d1", "eval.preset=run"),
+        *(f"data={data}", f"rl.rollout.data={scored}", f"eval.data={scored}", "eval.num_records=2"),
+        *("prompt_style=d1", "eval.preset=run", "rl.optimizer.micro_batch_size=null"),
         *("cold_start.epochs=1", "cold_start.lora.r=0", "rl.lora.r=0", "rl.max_steps=1"),
         *("rl.num_prompts=2", "rl.num_generations=2", "rl.num_iterations=1", "rl.kl_coef=0"),
         *("sampler.gen_length=8", "sampler.block_length=8", "sampler.steps=4"),
-        "rl.optimizer.micro_batch_size=null",
     ]
     assert execute("weft_rl.pipeline", main, words) == 0, capsys.readouterr().err
-    lines = (out / "completions" / "rl.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    assert all(SPELLING in row["prompt"] for row in rows)
+    assert all(SPELLING in row["prompt"] for row in read_lines(out / "completions" / "rl.jsonl"))
     arguments = [f"checkpoint={out}", f"prompt={SPELLING}", "device=cpu", "gen_length=8"]
     assert execute("weft_rl.sample", sample, [*arguments, "block_length=8", "steps=4"]) == 0
 
 
 def test_a_record_without_ordinary_tokens_is_named():
     """Before anything is generated, in one line."""
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = (
-        "{% if '9' in messages[0]['content'] %}{{ raise_exception('no nines') }}{% endif %}"
-    )
+    tokenizer, content = tiny_tokenizer(), "messages[0]['content']"
+    refuse = "{{ raise_exception('no nines') }}"
+    tokenizer.chat_template = f"{{% if '9' in {content} %}}{refuse}{{% endif %}}"
     records = [Record(f"r-{i}", "gsm8k", {"question": f"{i}"}) for i in range(8, 10)]
     settings = Settings(SamplerConfig(T, T, 4), "d1", None, None)
     parts = evaluation.sample_completions(
         small_model(), tokenizer, records, settings, batch_size=2, seed=0
     )
-    with pytest.raises(UserError) as caught:
-        next(parts)
-    assert str(caught.value).startswith("r-9: ")
-    assert "\n" not in str(caught.value)
+    assert refusal(next, parts).startswith("r-9: ")

@@ -6,9 +6,7 @@ import pytest
 
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import REGISTRY, load_records
-from weft_rl.evaluation.baselines import (
-    BASELINES,
-)
+from weft_rl.evaluation.baselines import BASELINES
 from weft_rl.rewards import countdown, sudoku
 from weft_rl.rewards.registry import REWARDS
 
@@ -18,44 +16,33 @@ EGGS = {"question": "Of 1,200 eggs he sells 30, then?", "answer": "30"}
 FORMULA = {"problem": "Let $x=2$. Find $x^{10}$.", "answer": "1024"}
 
 
-@pytest.mark.parametrize(
-    ("task", "name", "fields", "answer"),
-    [
-        # the rows lack 1; 1 2; 2 4; 1 2 3
-        ("sudoku", "row filling", PUZZLE, "4321124332141234"),
-        ("sudoku", "all ones", PUZZLE, "1111111111111111"),
-        ("sudoku", "copy of the puzzle", PUZZLE, "4320004330100004"),
-        ("countdown", "sum of the numbers", NUMBERS, "1+2+3"),
-        ("gsm8k", "last number of the question", EGGS, "30"),
-        ("math500", "last formula of the question", FORMULA, r"\boxed{x^{10}}"),
-        ("math500", "the same in parentheses", FORMULA, r"\boxed{(x^{10})}"),
-    ],
-)
-def test_answers_by_hand(task, name, fields, answer):
-    completion = BASELINES[task][name](Record("x", task, fields))
-    assert completion == f"<reasoning></reasoning><answer>{answer}</answer>"
-    if task == "countdown":
-        assert countdown.exact(completion, **fields) == 1
+ANSWERS = [
+    # the rows lack 1; 1 2; 2 4; 1 2 3
+    ("sudoku", "row filling", PUZZLE, "4321124332141234"),
+    ("sudoku", "all ones", PUZZLE, "1111111111111111"),
+    ("sudoku", "copy of the puzzle", PUZZLE, "4320004330100004"),
+    ("countdown", "sum of the numbers", NUMBERS, "1+2+3"),
+    ("gsm8k", "last number of the question", EGGS, "30"),
+    ("math500", "last formula of the question", FORMULA, r"\boxed{x^{10}}"),
+    ("math500", "the same in parentheses", FORMULA, r"\boxed{(x^{10})}"),
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("all ones", 0.25),
-        ("random digits", 0.25),
-        ("copy of the puzzle", 0),
-        ("row filling", 0.48),
-    ],
-)
-def test_sudoku_scores(name, expected):
-    policy = BASELINES["sudoku"][name]
+def test_answers_by_hand():
+    assert list(BASELINES) == list(REWARDS)
+    for task, name, fields, answer in ANSWERS:
+        completion = BASELINES[task][name](Record("x", task, fields))
+        assert completion == f"<reasoning></reasoning><answer>{answer}</answer>"
+        assert task != "countdown" or countdown.exact(completion, **fields) == 1
+
+
+def test_sudoku_scores():
     fields = REGISTRY["sudoku"].generate("test", 1000, 0)
     fields += [record.fields for record in load_records("sudoku", "published")]
     records = [Record("x", "sudoku", each) for each in fields]
-    scores = [sudoku.cell_accuracy(policy(record), **record.fields) for record in records]
-    # a puzzle's score has a deviation of about 0.18: 0.02 is four standard errors of 1500
-    assert mean(scores) == pytest.approx(expected, abs=0.02)
-
-
-def test_every_task_has_a_baseline():
-    assert list(BASELINES) == list(REWARDS)
+    expected = {"all ones": 0.25, "random digits": 0.25, "copy of the puzzle": 0}
+    for name, wanted in (expected | {"row filling": 0.48}).items():
+        policy = BASELINES["sudoku"][name]
+        scores = [sudoku.cell_accuracy(policy(record), **record.fields) for record in records]
+        # a puzzle's score has a deviation of about 0.18: 0.02 is four standard errors of 1500
+        assert mean(scores) == pytest.approx(wanted, abs=0.02), name

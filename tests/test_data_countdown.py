@@ -1,6 +1,5 @@
 """The Countdown generator: solvable, split by content, stateless."""
 
-from fractions import Fraction
 from itertools import permutations, product
 
 import pytest
@@ -25,27 +24,22 @@ def by_expressions(numbers):
     return tuple(sorted(values))
 
 
-@pytest.mark.parametrize(
-    "numbers", [(2, 3, 4), (1, 1, 1), (1, 3, 3), (5, 5, 9), (8, 8, 3), (30, 93, 100)]
-)
-def test_reachable_against_written_expressions(numbers):
-    assert reachable(*numbers) == by_expressions(numbers)
-
-
-def test_reachable_by_hand():
+def test_reachable():
+    for numbers in ((2, 3, 4), (1, 1, 1), (1, 3, 3), (5, 5, 9), (8, 8, 3), (30, 93, 100)):
+        assert reachable(*numbers) == by_expressions(numbers)
     # 1+1+1, 1*1+1, (1+1)*1, 1+1-1, 1*1*1 and their like
     assert reachable(1, 1, 1) == (1, 2, 3)
     # 8 / (3 - 8/3) needs a fraction on the way, with four numbers; here 6 / (1/2) = 12
-    assert Fraction(6) / Fraction(1, 2) in reachable(1, 2, 6)
+    assert 12 in reachable(1, 2, 6)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize(("number", "target"), [(9, 99), (99, 100)])
-def test_problems_are_solvable_and_within_limits(split, number, target):
-    for fields in generate(split, 100, 5, number, target):
-        assert fields["target"] in by_expressions(fields["numbers"])
-        assert all(1 <= value <= number for value in fields["numbers"])
-        assert 1 <= fields["target"] <= target
+def test_problems_are_solvable_and_within_limits(split):
+    for number, target in ((9, 99), (99, 100)):
+        for fields in generate(split, 100, 5, number, target):
+            assert fields["target"] in by_expressions(fields["numbers"])
+            assert all(1 <= value <= number for value in fields["numbers"])
+            assert 1 <= fields["target"] <= target
 
 
 def content(fields):
@@ -67,12 +61,11 @@ def test_split_does_not_depend_on_the_order_of_numbers():
         assert len({is_held_out(list(order), target) for order in permutations((2, 3, 7))}) == 1
 
 
-def test_a_longer_list_starts_with_the_shorter():
-    for split in ("train", "test"):
-        assert generate(split, 30, 1)[:10] == generate(split, 10, 1)
-        assert list(map(content, generate(split, 10, 1))) != list(
-            map(content, generate(split, 10, 2))
-        )
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_longer_list_starts_with_the_shorter(split):
+    assert generate(split, 30, 1)[:10] == generate(split, 10, 1)
+    one, two = (list(map(content, generate(split, 10, seed))) for seed in (1, 2))
+    assert one != two
 
 
 def test_limits_that_leave_too_few():
@@ -85,10 +78,7 @@ def test_limits_that_leave_too_few():
 @pytest.mark.slow
 def test_published_problems_are_never_trained_on():
     published = [record.fields for record in load_records("countdown", "published")]
-    assert len(published) == 256
     assert all(is_held_out(row["numbers"][::-1], row["target"]) for row in published)
     # most of them would be in the training split by their hash alone
-    keys = {content(fields) for fields in published}
     drawn = generate("train", 3000, 0, max_number=100, max_target=100)
-    shown = {content(fields) for fields in drawn}
-    assert not keys & shown
+    assert not set(map(content, published)) & set(map(content, drawn))

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from refusals import refusal
 
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.tasks import load_records
@@ -36,19 +37,17 @@ def write(path, text):
     return str(path)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"input": "30,100,93", "output": "23"}\n',
-        '{"numbers": [30, 100, 93], "target": 23}',
+def test_forms_of_countdown(tmp_path):
+    tables = ('"[30 100 93]"', '"(30, 100, 93)"', "[30.0, 100.0, 93.0]")
+    for text in (
+        *('{"input": "30,100,93", "output": "23"}\n', '{"numbers": [30, 100, 93], "target": 23}'),
         '{"nums": [30, 100, 93], "target": 23}\r\n\r\n',
         '\ufeff{"input": "[30, 100, 93]", "output": 23, "more": 1}',
-    ],
-)
-def test_forms_of_countdown(tmp_path, text):
-    (record,) = load_records("countdown", write(tmp_path / "a.jsonl", text))
-    assert record.fields == {"numbers": [30, 100, 93], "target": 23}
-    assert record.id == "a.jsonl-0"
+        *(f'{{"numbers": {numbers}, "target": 23.0, "input": null}}' for numbers in tables),
+    ):
+        (record,) = load_records("countdown", write(tmp_path / "a.jsonl", text))
+        assert record.fields == {"numbers": [30, 100, 93], "target": 23}
+        assert record.id == "a.jsonl-0"
 
 
 def test_forms_of_sudoku(tmp_path):
@@ -59,52 +58,30 @@ def test_forms_of_sudoku(tmp_path):
 
 
 HEADER = "Puzzle,Solution\n"
-CSV = [
-    (f"{HEADER}4320,4321\n", ":2:", "Puzzle"),
-    (f"{HEADER}{GOOD}\n{GOOD[:-1]}5\n", ":3:", "Solution"),
-    (f"{HEADER}4320004330100004,4321124334122143\n", ":2:", "does not solve"),
-    (f"{HEADER}4320004330100004,1234341221434321\n", ":2:", "does not solve"),
-    (f"{HEADER}{GOOD},1\n", ":2:", "3 columns"),
-    (f"{GOOD}\n{GOOD}\n", ":2:", "Puzzle"),
-    (f'{HEADER}"4320\n', ":2:", "CSV"),
-    (f"{HEADER}432000433010000٤,4321124334122134\n", ":2:", "Puzzle"),
-    (HEADER, ":", "no records"),
-    ("", ":", "no records"),
-]
-JSONL = [
-    ('{"input": "1,2,3", "output": "6"}\n{"input": "1,2,3"', ":2:", "JSON"),
-    ("[" * 100_000, ":1:", "JSON"),
-    ('{"nums": [1], "target": ' + "9" * 5000 + "}", ":1:", "target"),
-    ("\n[1]\n", ":2:", "JSON object"),
-    ('{"output": "6"}', ":1:", "numbers"),
-    ('{"input": "1,2,x", "output": "6"}', ":1:", "numbers"),
-    ('{"input": "1,2,٣", "output": "6"}', ":1:", "numbers"),
-    ('{"numbers": [1.5], "target": 6}', ":1:", "numbers"),
-    ('{"numbers": [true], "target": 6}', ":1:", "numbers"),
-    ('{"numbers": [], "target": 6}', ":1:", "numbers"),
-    ('{"numbers": [1], "target": 1e300}', ":1:", "target"),
-    ('{"numbers": [1], "target": "' + "9" * 10 + '"}', ":1:", "target"),
-    (" \n\n", ":", "no records"),
-    ("\ud800", ":", "UTF-8"),
+FAULTY = [
+    *((f"{HEADER}4320,4321\n", 2, "Puzzle"), (f"{HEADER}{GOOD}\n{GOOD[:-1]}5\n", 3, "Solution")),
+    (f"{HEADER}4320004330100004,4321124334122143\n", 2, "does not solve"),
+    (f"{HEADER}4320004330100004,1234341221434321\n", 2, "does not solve"),
+    (f"{GOOD}\n{GOOD}\n", 2, "Puzzle"),
+    (f"{HEADER}432000433010000٤,4321124334122134\n", 2, "Puzzle"),
+    *((HEADER, "", "no records"), ("", "", "no records"), ('{"output": "6"}', 1, "numbers")),
+    ('{"nums": [1], "target": ' + "9" * 5000 + "}", 1, "target"),
+    *((f'{{"input": "1,2,{odd}", "output": "6"}}', 1, "numbers") for odd in "x٣"),
+    *((f'{{"numbers": [{odd}], "target": 6}}', 1, "numbers") for odd in ("1.5", "true", "")),
+    ('{"numbers": [1], "target": 1e300}', 1, "target"),
+    (f'{{"numbers": [1], "target": "{"9" * 10}"}}', 1, "target"),
+    *((" \n\n", "", "no records"), ("\ud800", "", "UTF-8")),
 ]
 
 
-@pytest.mark.parametrize(
-    ("task", "name", "text", "where", "key"),
-    [
-        *(("sudoku", "a.csv", *each) for each in CSV),
-        ("sudoku", "a.jsonl", '{"puzzle": 4320004330100004}', ":1:", "Puzzle"),
-        *(("countdown", "a.jsonl", *each) for each in JSONL),
-    ],
-)
-def test_faulty_records_are_named(tmp_path, task, name, text, where, key):
+@pytest.mark.parametrize(("text", "line", "key"), FAULTY, ids=range(len(FAULTY)))
+def test_faulty_records_are_named(tmp_path, text, line, key):
+    """tests/test_files.py has what is wrong with a file whatever it holds."""
+    task, name = ("sudoku", "a.csv") if text[:1] in "P4" else ("countdown", "a.jsonl")
     path = write(tmp_path / name, text)
-    with pytest.raises(UserError) as error:
-        load_records(task, path)
-    message = str(error.value)
-    assert message.startswith(path + where)
+    message = refusal(load_records, task, path)
+    assert message.startswith(f"{path}:{line}:".replace("::", ":"))
     assert key in message
-    assert "\n" not in message
     assert len(message) < len(path) + 200
 
 
@@ -119,115 +96,77 @@ def test_sources_that_do_not_exist(tmp_path):
 def test_repeated_records_are_skipped_and_counted(tmp_path):
     """The same puzzle in two spellings is one record, and the first is kept."""
     lines = ['{"numbers": [1], "target": 1}', '{"nums": [2], "target": 2}']
-    lines.append('{"input": "1", "output": "1"}')
-    path = write(tmp_path / "a.jsonl", "\n".join(lines))
-    rejects = Rejects("error")
+    path = write(tmp_path / "a.jsonl", "\n".join([*lines, '{"input": "1", "output": "1"}']))
+    rejects, strict = Rejects("error"), Rejects("strict", "eval.bad_records")
     records = load_records("countdown", path, rejects)
     assert [record.fields["target"] for record in records] == [1, 2]
     assert [record.id for record in records] == ["a.jsonl-0", "a.jsonl-1"]
-    (repeated,) = rejects.repeated
-    assert (f"{path}:3" in repeated, f"{path}:1" in repeated) == (True, True)
+    message = refusal(load_records, "countdown", path, strict)
+    assert "eval.bad_records=error" in message
+    for each in (*rejects.repeated, message):
+        assert (f"{path}:3" in each, f"{path}:1" in each) == (True, True)
+    assert len(rejects.repeated) == 1
     assert len(load_records("countdown", path)) == 2
-    with pytest.raises(UserError, match=r"a\.jsonl:3: .*a\.jsonl:1.*eval\.bad_records=error"):
-        load_records("countdown", path, Rejects("strict", "eval.bad_records"))
 
 
 def test_bad_records_are_left_out_where_they_may_be(tmp_path):
     lines = ['{"numbers": [1], "target": 1}', "{", '{"nums": [], "target": 2}']
-    path = write(tmp_path / "a.jsonl", "\n".join(lines))
-    rejects = Rejects("skip")
+    path, rejects = write(tmp_path / "a.jsonl", "\n".join(lines)), Rejects("skip")
     assert len(load_records("countdown", path, rejects)) == 1
     assert [reason[: len(path) + 2] for reason in rejects.reasons] == [f"{path}:2", f"{path}:3"]
-    with pytest.raises(UserError, match=r"a\.jsonl:2: .*eval\.bad_records=skip"):
-        load_records("countdown", path, Rejects("error", "eval.bad_records"))
+    message = refusal(load_records, "countdown", path, Rejects("error", "eval.bad_records"))
+    assert message.startswith(f"{path}:2: ")
+    assert "eval.bad_records=skip" in message
 
 
-def test_columns_of_none_of_the_tasks_are_named(tmp_path):
-    path = write(tmp_path / "a.jsonl", '{"prompt": "p", "completion": "c"}')
-    with pytest.raises(UserError, match=r"a\.jsonl:1: problem .*\[prompt,completion\]"):
-        load_records("math500", path)
+MATH = [
+    *(({"answer": 204}, "204"), ({"answer": 204.0}, "204"), ({"answer": -0.25}, "-0.25")),
+    *(({"answer": 1e-7}, "0.0000001"), ({"answer": 0}, "0")),
+    *(({"answer": no, "solution": r"\boxed{7}"}, "7") for no in (None, "", float("nan"))),
+]
+SOLUTIONS = [
+    *((r"$\boxed 5$.", "5"), (r"$\boxed5$", "5"), (r"\(\boxed 24\) feet", "24")),
+    *((r"we get \boxed 5.", "5"), (r"we get \boxed 5 in all", "5"), (r"$\boxed\pi$", r"\pi")),
+    *((r"$x = \boxed \frac{1}{2}$", r"\frac{1}{2}"), (r"$\boxed {\frac{1}{2}}$", r"\frac{1}{2}")),
+    *((r"\fbox{5}", "5"), (r"\fbox{$\frac12$}", r"\frac12"), (r"\boxed{1}, then \fbox{2}", "2")),
+    *((r"\fbox{1}, then \boxed{2}", "2"), (r"\boxed{\$5}", r"\$5")),
+]
 
 
-@pytest.mark.parametrize(
-    ("row", "answer"),
-    [
-        ({"answer": 204}, "204"),
-        ({"answer": 204.0}, "204"),
-        ({"answer": -0.25}, "-0.25"),
-        ({"answer": 1e-7}, "0.0000001"),
-        ({"answer": 0}, "0"),
-        ({"answer": None, "solution": r"so \boxed{7}"}, "7"),
-        ({"answer": float("nan"), "solution": r"\boxed{7}"}, "7"),
-        ({"answer": "", "solution": r"\boxed{7}"}, "7"),
-        ({"solution": r"$\boxed 5$."}, "5"),
-        ({"solution": r"$\boxed5$"}, "5"),
-        ({"solution": r"\(\boxed 24\) feet"}, "24"),
-        ({"solution": r"we get \boxed 5."}, "5"),
-        ({"solution": r"we get \boxed 5 in all"}, "5"),
-        ({"solution": r"$x = \boxed \frac{1}{2}$"}, r"\frac{1}{2}"),
-        ({"solution": r"$\boxed\pi$"}, r"\pi"),
-        ({"solution": r"$\boxed {\frac{1}{2}}$"}, r"\frac{1}{2}"),
-        ({"solution": r"\fbox{5}"}, "5"),
-        ({"solution": r"\fbox{$\frac12$}"}, r"\frac12"),
-        ({"solution": r"\boxed{1}, then \fbox{2}"}, "2"),
-        ({"solution": r"\fbox{1}, then \boxed{2}"}, "2"),
-        ({"solution": r"\boxed{\$5}"}, r"\$5"),
-    ],
-)
-def test_answers_of_math(tmp_path, row, answer):
-    path = write(tmp_path / "a.jsonl", json.dumps({"problem": "p"} | row))
-    (record,) = load_records("math500", path)
-    assert record.fields == {"problem": "p", "answer": answer}
+def test_answers_of_math(tmp_path):
+    for row, answer in [*MATH, *(({"solution": text}, answer) for text, answer in SOLUTIONS)]:
+        path = write(tmp_path / "a.jsonl", json.dumps({"problem": "p"} | row))
+        (record,) = load_records("math500", path)
+        assert record.fields == {"problem": "p", "answer": answer}
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"answer": True},
-        {"answer": float("nan")},
-        {"answer": float("inf")},
-        {"answer": ["5"]},
-        {"answer": " ", "solution": None},
-        {"solution": r"\boxed{5"},
-        {"solution": r"$\boxed $"},
-        {"solution": r"\boxedx 5"},
-        {"answer": "\ud83d"},
-    ],
-)
-def test_answers_of_math_that_are_none(tmp_path, row):
-    path = write(tmp_path / "a.jsonl", json.dumps({"problem": "p"} | row))
-    with pytest.raises(UserError, match=r"a\.jsonl:1: answer "):
-        load_records("math500", path)
+def test_answers_of_math_that_are_none(tmp_path):
+    answers = (True, float("nan"), float("inf"), ["5"], "\ud83d", " ")
+    solutions = (r"\boxed{5", r"$\boxed $", r"\boxedx 5")
+    for row in (*({"answer": x} for x in answers), *({"solution": x} for x in solutions)):
+        path = write(tmp_path / "a.jsonl", json.dumps({"problem": "p"} | row))
+        with pytest.raises(UserError, match=r"a\.jsonl:1: answer "):
+            load_records("math500", path)
 
 
-@pytest.mark.parametrize(
-    ("task", "row", "key"),
-    [
+def test_columns_that_are_missing_or_wrong(tmp_path):
+    for task, row, key in [
         ("gsm8k", {"question": "q", "answer": "many"}, "answer"),
         ("gsm8k", {"question": " ", "answer": "#### 1"}, "question"),
         ("gsm8k", {"answer": "#### 1"}, "question"),
         ("math500", {"problem": "p", "solution": "none"}, "answer"),
         ("math500", {"answer": "1"}, "problem"),
-    ],
-)
-def test_columns_that_are_missing_or_wrong(tmp_path, task, row, key):
-    path = write(tmp_path / "a.jsonl", json.dumps(row))
-    with pytest.raises(UserError, match=rf"a\.jsonl:1: {key} "):
-        load_records(task, path)
+        ("sudoku", {"puzzle": 4320004330100004}, "Puzzle"),
+        ("math500", {"prompt": "p", "completion": "c"}, r"problem .*\[prompt,completion\]"),
+    ]:
+        path = write(tmp_path / "a.jsonl", json.dumps(row))
+        with pytest.raises(UserError, match=rf"a\.jsonl:1: {key}"):
+            load_records(task, path)
 
 
-@pytest.mark.parametrize(
-    ("answer", "text"),
-    [(204, "204"), (204.0, "204"), (0.5, "0.5"), ("#### 1,000", "#### 1,000"), ("5", "5")],
-)
-def test_answers_of_gsm8k(tmp_path, answer, text):
-    path = write(tmp_path / "a.jsonl", json.dumps({"Question": "q", "Answer": answer}))
-    (record,) = load_records("gsm8k", path)
-    assert record.fields == {"question": "q", "answer": text}
-
-
-@pytest.mark.parametrize("numbers", ['"[30 100 93]"', '"(30, 100, 93)"', "[30.0, 100.0, 93.0]"])
-def test_numbers_as_tables_have_them(tmp_path, numbers):
-    text = f'{{"numbers": {numbers}, "target": 23.0, "input": null}}'
-    (record,) = load_records("countdown", write(tmp_path / "a.jsonl", text))
-    assert record.fields == {"numbers": [30, 100, 93], "target": 23}
+def test_answers_of_gsm8k(tmp_path):
+    for answer in (204, 204.0, 0.5, "#### 1,000", "5"):
+        path = write(tmp_path / "a.jsonl", json.dumps({"Question": "q", "Answer": answer}))
+        (record,) = load_records("gsm8k", path)
+        text = "204" if answer == 204 else str(answer)
+        assert record.fields == {"question": "q", "answer": text}

@@ -17,30 +17,18 @@ def test_latin_squares_hold_the_grids():
 
 def test_twelve_orbits_of_twenty_four():
     sizes = Counter(map(orbit, solved_grids()))
-    assert len(sizes) == 12
-    assert set(sizes.values()) == {24}
-    for name in sizes:
-        assert name.startswith("1234")
-        assert orbit(name) == name
-
-
-def test_orbit_is_the_smallest_relabeling():
+    assert [*sizes.values()] == [24] * 12
+    assert all(name.startswith("1234") and orbit(name) == name for name in sizes)
     assert orbit("4321124334122134") == "1234431221433421"  # 4->1, 3->2, 2->3, 1->4
-
-
-def test_three_whole_orbits_are_held_out():
     assert held_out_orbits() == {"1234341221434321", "1234342121434312", "1234432121433412"}
     assert sum(map(is_held_out, solved_grids())) == 72
 
 
 @pytest.mark.parametrize("blanks", [4, 8])
 def test_no_test_solution_nor_relabeling_in_train(blanks):
-    train = generate("train", 2000, 0, blanks)
-    test = generate("test", 500, 0, blanks)
-    orbits = [{orbit(record["solution"]) for record in part} for part in (train, test)]
-    assert len(orbits[0]) == 9
-    assert len(orbits[1]) == 3
-    assert not orbits[0] & orbits[1]
+    parts = generate("train", 2000, 0, blanks), generate("test", 500, 0, blanks)
+    train, test = ({orbit(record["solution"]) for record in part} for part in parts)
+    assert (len(train), len(test), train & test) == (9, 3, set())
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -75,11 +63,9 @@ def test_a_longer_list_starts_with_the_shorter():
 
 
 def test_training_deals_again_when_all_are_dealt():
-    # 216 grids x 16 cells
-    records = generate("train", 2 * 3456, 0, 1)
-    puzzles = [record["puzzle"] for record in records]
+    puzzles = [record["puzzle"] for record in generate("train", 2 * 3456, 0, 1)]
     assert puzzles[:3456] == puzzles[3456:]
-    assert len(set(puzzles)) == 3456
+    assert len(set(puzzles)) == 3456  # 216 grids x 16 cells
 
 
 def test_solver_on_hand_worked_puzzles():

@@ -1,5 +1,6 @@
 """Countdown: exact arithmetic, by hand and against enumeration, and the rewards built on it."""
 
+import operator
 from fractions import Fraction
 
 import pytest
@@ -14,66 +15,52 @@ def tagged(answer):
     return f"<reasoning>r</reasoning><answer>\n{answer}\n</answer>"
 
 
-@pytest.mark.parametrize(
-    ("text", "value", "numbers"),
-    [
+def test_values():
+    for text, value, numbers in [
         ("7", 7, [7]),
         ("2*4-3", 5, [2, 4, 3]),  # 8 - 3
         ("2+4*3", 14, [2, 4, 3]),  # the product first
         ("9-4-3", 2, [9, 4, 3]),  # from the left: 5 - 3
         ("24/4/3", 2, [24, 4, 3]),
         ("1/3*3", 1, [1, 3, 3]),  # exact: in floats 0.333.. * 3 rounds
-        ("2-(4-3)", 1, [2, 4, 3]),
-        ("-2*-3", 6, [2, 3]),
-        ("2--3", 5, [2, 3]),
-        (" ( 1 +\n2 ) ", 3, [1, 2]),
-        ("1/2", Fraction(1, 2), [1, 2]),
+        *(("2-(4-3)", 1, [2, 4, 3]), ("-2*-3", 6, [2, 3]), ("2--3", 5, [2, 3])),
+        *((" ( 1 +\n2 ) ", 3, [1, 2]), ("1/2", Fraction(1, 2), [1, 2])),
         (r"2 \times 3 \cdot 4 \div 6", 4, [2, 3, 4, 6]),
         ("2 × 3 · 4 ÷ 6 − 1 – 1", 2, [2, 3, 4, 6, 1, 1]),  # noqa: RUF001 - what models write
         (r"\frac{6}{3} + \dfrac{4 - 2}{2}", 3, [6, 3, 4, 2, 2]),
-        (r"\left(1 + 2\right) \, \times 3", 9, [1, 2, 3]),
-        (r"$1 + 2$", 3, [1, 2]),
-        (r"\(1 + 2\)", 3, [1, 2]),
-        ("007", 7, [7]),
-    ],
-)
-def test_values(text, value, numbers):
-    assert evaluate(text) == (value, numbers)
+        *((r"\left(1 + 2\right) \, \times 3", 9, [1, 2, 3]), (r"$1 + 2$", 3, [1, 2])),
+        *((r"\(1 + 2\)", 3, [1, 2]), ("007", 7, [7])),
+    ]:
+        assert evaluate(text) == (value, numbers)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+def test_not_an_expression():
+    for text in [
         *("", " ", "+", "1+", "*1", "(1", "1)", "()", "1 2", "2(3)", "1.5", "1,000", "x", "+1"),
         *("2**3", "4**2//3", "9**9**9", "4//2", "5%3", "1e3", "0x1", "1=1", "[1]", "1;2"),
         *("1/0", "1/(2-2)", r"\frac{1}{0}", r"\frac12", r"\frac{1}", r"\sqrt{4}", "{1}"),
         *("٣", "²", "1\0", "\ud800", "1" * 10, "(" * 33 + "1" + ")" * 33, "-" * 33 + "1"),
         "1" + "+1" * 128,  # 257 characters
         "__import__('os')",
-    ],
-)
-def test_not_an_expression(text):
-    with pytest.raises(NotAnExpression):
-        evaluate(text)
+    ]:
+        with pytest.raises(NotAnExpression):
+            evaluate(text)
 
 
 def test_bounds_are_where_they_are_said_to_be():
-    assert evaluate("1" * 9)[0] == 111_111_111
-    assert evaluate("(" * 32 + "1" + ")" * 32)[0] == 1
-    assert evaluate("-" * 32 + "1")[0] == 1
-    assert evaluate("11" + "+1" * 127)[0] == 138  # 256 characters
+    for text, value in [
+        *(("1" * 9, 111_111_111), ("(" * 32 + "1" + ")" * 32, 1), ("-" * 32 + "1", 1)),
+        ("11" + "+1" * 127, 138),  # 256 characters
+    ]:
+        assert evaluate(text)[0] == value
 
 
-@pytest.mark.parametrize(
-    ("answer", "paid", "right"),
-    [
-        ("2*4-3", 1, 1),
-        (r"\boxed{2 \times 4 - 3}", 1, 1),
+def test_hand_worked():
+    for answer, paid, right in [
+        *(("2*4-3", 1, 1), (r"\boxed{2 \times 4 - 3}", 1, 1)),
         ("4*2-3", 1, 1),  # any order
         ("2*4-3=5", 0.1, 1),  # the prompt forbids it, the evaluation lets it pass
-        ("2*4-3=6", 0.1, 0),
-        ("2*4-3=4+1", 0.1, 0),
-        ("2*4-3=5=5", 0.1, 0),
+        *(("2*4-3=6", 0.1, 0), ("2*4-3=4+1", 0.1, 0), ("2*4-3=5=5", 0.1, 0)),
         ("2+4-3", 0.1, 0),  # 3
         ("4+3-2", 1, 1),
         ("2*4-3+0", 0.1, 0),  # a number that was not given
@@ -81,29 +68,19 @@ def test_bounds_are_where_they_are_said_to_be():
         ("(4*3-2)/2", 0.1, 0),  # 5, with the 2 twice
         ("5", 0.1, 0),
         ("24/3", 0.1, 0),  # 24 is no given number
-        ("4**2//3", 0.1, 0),
-        ("9**9**9", 0.1, 0),
-        ("2/(4-4)", 0.1, 0),
-        ("I do not know", 0.1, 0),
-        ("", 0, 0),
-    ],
-)
-def test_hand_worked(answer, paid, right):
-    assert reward(tagged(answer), [2, 3, 4], 5) == paid
-    assert exact(tagged(answer), [2, 3, 4], 5) == right
+        *(("4**2//3", 0.1, 0), ("9**9**9", 0.1, 0), ("2/(4-4)", 0.1, 0)),
+        *(("I do not know", 0.1, 0), ("", 0, 0)),
+    ]:
+        assert reward(tagged(answer), [2, 3, 4], 5) == paid
+        assert exact(tagged(answer), [2, 3, 4], 5) == right
 
 
-def test_without_tag_or_box_there_is_no_answer():
-    assert reward("2*4-3", [2, 3, 4], 5) == 0
+def test_hand_worked_on_other_numbers():
+    assert reward("2*4-3", [2, 3, 4], 5) == 0  # no tag, no box
     assert reward(r"\boxed{2*4-3}", [2, 3, 4], 5) == 1
-
-
-def test_each_number_once_counts_repetitions():
+    # each number once counts repetitions
     assert reward(tagged("3+3-1"), [3, 1, 3], 5) == 1
     assert reward(tagged("3+3-1"), [3, 1, 1], 5) == 0.1
-
-
-def test_almost_is_not_right():
     # 1/3 * 3 is 1 exactly; 99/98 is not, though a tolerance of 0.02 would take it
     assert exact(tagged("3*1/3"), [1, 3, 3], 1) == 1
     assert exact(tagged("99/98"), [99, 98], 1) == 0
@@ -113,30 +90,24 @@ def test_almost_is_not_right():
 _TREES = st.recursive(
     st.integers(0, 99), lambda inner: st.tuples(inner, st.sampled_from("+-*/"), inner), max_leaves=8
 )
+OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
 
-def written(tree):
-    return (
-        str(tree) if isinstance(tree, int) else f"({written(tree[0])}{tree[1]}{written(tree[2])})"
-    )
-
-
-def worth(tree):
+def written_and_worth(tree):
     if isinstance(tree, int):
-        return Fraction(tree)
-    left, right = worth(tree[0]), worth(tree[2])
-    if tree[1] == "/":
-        return left / right
-    return {"+": left + right, "-": left - right, "*": left * right}[tree[1]]
+        return str(tree), Fraction(tree)
+    (left, one), (right, other) = written_and_worth(tree[0]), written_and_worth(tree[2])
+    divides_by_zero = one is None or other is None or (tree[1] == "/" and other == 0)
+    value = None if divides_by_zero else OPERATORS[tree[1]](one, other)
+    return f"({left}{tree[1]}{right})", value
 
 
 @settings(deadline=None)
 @given(tree=_TREES)
 def test_random_trees_against_their_own_values(tree):
-    try:
-        expected = worth(tree)
-    except ZeroDivisionError:
+    text, value = written_and_worth(tree)
+    if value is None:
         with pytest.raises(NotAnExpression):
-            evaluate(written(tree))
-        return
-    assert evaluate(written(tree))[0] == expected
+            evaluate(text)
+    else:
+        assert evaluate(text)[0] == value

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from run_folders import read_lines
 
 from weft_rl.rewards.registry import training
 
@@ -26,19 +27,18 @@ def values(task, text, record):
 
 def record_of(task, row):
     truth = row["ground_truth"]
-    if task == "sudoku":
-        return {"puzzle": row["question"].strip()[-16:], "solution": truth}
-    if task == "countdown":
-        return {"numbers": truth[0], "target": truth[1]}
     if task == "gsm8k":
         return {"answer": f"so\n#### {truth:.15g}" if isinstance(truth, float) else str(truth)}
-    return {"answer": truth, "problem": row["question"]}
+    return {
+        "sudoku": lambda: {"puzzle": row["question"].strip()[-16:], "solution": truth},
+        "countdown": lambda: {"numbers": truth[0], "target": truth[1]},
+        "math500": lambda: {"answer": truth, "problem": row["question"]},
+    }[task]()
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_stored_generations_item_by_item(task):
-    lines = (FIXTURES / f"{task}_128.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = read_lines(FIXTURES / f"{task}_128.jsonl")
     ours = [values(task, row["generation"], record_of(task, row)) for row in rows]
     assert {name: [row[name] for row in ours] for name in ours[0]} == GOLDEN["stored"][task]
 
@@ -54,9 +54,8 @@ def test_made_texts_item_by_item():
     assert len(paid) == 9  # each reward of each task
 
 
-@pytest.mark.parametrize(
-    ("task", "text", "record", "wanted"),
-    [
+def test_by_hand():
+    for task, text, record, wanted in [
         ("gsm8k", FORM.format("r", "5"), {"answer": "#### 5"}, (2, 0.5, 0.5, 0, 0.5)),
         ("gsm8k", "<reasoning>r</reasoning> <answer>5</answer>", {"answer": "5"}, (2, 0.5, 0, 0.5)),
         ("gsm8k", FORM.format("two\nlines", "5"), {"answer": "5"}, (2, 0.5, 0, 0, 0.5)),
@@ -77,14 +76,11 @@ def test_made_texts_item_by_item():
         ("countdown", "<answer>3+9**-9999</answer>", {"numbers": [3, 9, 9999], "target": 3}, (1,)),
         ("sudoku", f"<answer>{SOLUTION}</answer><answer>4", {}, (1,)),
         ("sudoku", f"<answer>{SOLUTION}</answer><answer>4</answer>", {}, (0,)),
-        ("sudoku", f"<answer>{SOLUTION}", {}, (0,)),
-        ("sudoku", SOLUTION, {}, (0,)),
-    ],
-)
-def test_by_hand(task, text, record, wanted):
-    record = record or {"puzzle": PUZZLE, "solution": SOLUTION}
-    found = tuple(values(task, text, record).values())
-    assert found == wanted + (0,) * (len(found) - len(wanted))
+        *(("sudoku", f"<answer>{SOLUTION}", {}, (0,)), ("sudoku", SOLUTION, {}, (0,))),
+    ]:
+        record = record or {"puzzle": PUZZLE, "solution": SOLUTION}
+        found = tuple(values(task, text, record).values())
+        assert found == wanted + (0,) * (len(found) - len(wanted))
 
 
 def test_text_behind_the_answer_costs():
@@ -96,10 +92,9 @@ def test_text_behind_the_answer_costs():
 
 def test_time_is_linear_in_the_text():
     long = [
-        "</reasoning><answer>" * 20_000,
-        "<reasoning>" + "</reasoning><answer>" * 20_000,
-        "<reasoning>" + "</reasoning> " * 30_000,
-        *("<answer>" * 50_000, "<answer></answer>" * 25_000, "\n</answer>\n" * 40_000),
+        *("</reasoning><answer>" * 20_000, "<reasoning>" + "</reasoning><answer>" * 20_000),
+        *("<reasoning>" + "</reasoning> " * 30_000, "<answer>" * 50_000),
+        *("<answer></answer>" * 25_000, "\n</answer>\n" * 40_000),
         *("<answer>" + mark * 300_000 + "5</answer>" for mark in "-( 9"),
     ]
     records = {"sudoku": {"puzzle": PUZZLE, "solution": SOLUTION}, "gsm8k": {"answer": "5"}}

@@ -1,6 +1,5 @@
 """Format rewards by hand, and the traps of d1's that they leave out."""
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,79 +9,56 @@ GOOD = "<reasoning>\nTwo and two\nare four.\n</reasoning>\n<answer>\n4\n</answer
 ONE_LINE = "<reasoning>r</reasoning><answer>4</answer>"
 
 
-@pytest.mark.parametrize(
-    ("text", "tags", "soft", "strict"),
-    [
+def test_hand_worked():
+    for text, tags, soft, strict in [
         (GOOD, 1, 1, 1),  # several lines, which d1's patterns once refused
         (f"{GOOD}\n", 1, 1, 1),
         (f"{GOOD}<|eot_id|>x" + "y" * 5000, 1, 1, 1),  # unsaid text costs nothing
         (f"{GOOD}<|eot_id|>{GOOD}", 1, 1, 1),  # nor do tags that were never said
-        (ONE_LINE, 1, 1, 0),
-        (f"Well. {GOOD}", 1, 0, 0),
-        (f"{GOOD} Done.", 1, 0, 0),
+        *((ONE_LINE, 1, 1, 0), (f"Well. {GOOD}", 1, 0, 0), (f"{GOOD} Done.", 1, 0, 0)),
         (GOOD.replace("4", " "), 1, 0, 0),  # nothing in it
-        (GOOD + GOOD, 0, 0, 0),
-        (GOOD.replace("<reasoning>", ""), 0.75, 0, 0),
+        *((GOOD + GOOD, 0, 0, 0), (GOOD.replace("<reasoning>", ""), 0.75, 0, 0)),
         ("<answer>4</answer>", 0.5, 0, 0),
         ("</answer><answer></reasoning><reasoning>", 0.25, 0, 0),
         ("<answer>4</answer><reasoning>r</reasoning>", 0.5, 0, 0),
         ("<reasoning><answer>4</answer></reasoning>", 0.5, 0, 0),
-        ("<reasoning>r</reasoning><answer>4", 0.75, 0, 0),
-        ("", 0, 0, 0),
-        ("four", 0, 0, 0),
-    ],
-)
-def test_hand_worked(text, tags, soft, strict):
-    assert (format.tags(text), format.soft(text), format.strict(text)) == (tags, soft, strict)
+        *(("<reasoning>r</reasoning><answer>4", 0.75, 0, 0), ("", 0, 0, 0), ("four", 0, 0, 0)),
+    ]:
+        assert (format.tags(text), format.soft(text), format.strict(text)) == (tags, soft, strict)
 
 
-def test_a_prefilled_tag_counts():
+def test_prefilled_tags_and_length():
     rest = GOOD.removeprefix("<reasoning>")
     assert format.strict(rest) == 0
     for reward in (format.tags, format.soft, format.strict):
         assert reward(rest, prefill="<reasoning>") == 1
-
-
-def test_length_is_neither_paid_nor_punished():
     # d1 takes .001 off per character behind the last tag, and pays .001 when there is none
     assert format.tags(GOOD + "!" * 5000) == format.tags(GOOD) == 1
 
 
-@pytest.mark.parametrize(
-    ("answer", "value"),
-    [
+def test_integer():
+    for answer, value in [
         *(("5", 1), ("-5", 1), ("1,000", 1), ("12.0", 1), (" 7\n", 1), (r"\boxed{7}", 1)),
         *(("3.5", 0), ("5 eggs", 0), ("٣", 0), ("²", 0), ("1,00", 0), ("", 0), ("x", 0)),
-    ],
-)
-def test_integer(answer, value):
-    assert format.integer(f"<answer>{answer}</answer>") == value
+    ]:
+        assert format.integer(f"<answer>{answer}</answer>") == value
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        (r"<answer>\boxed{5}</answer>", 1),
-        ("<answer>5</answer>", 0.5),
+def test_boxed_answer():
+    for text, value in [
+        *((r"<answer>\boxed{5}</answer>", 1), ("<answer>5</answer>", 0.5)),
         (r"\boxed{5}", 0),  # d1 pays a quarter to every text
-        (r"\boxed{5}<answer>5</answer>", 0.5),
-        (r"<answer>\boxed{5</answer>", 1),
-        (r"<answer>\boxed{ }</answer>", 0.5),
-        ("<answer> </answer>", 0),
+        *((r"\boxed{5}<answer>5</answer>", 0.5), (r"<answer>\boxed{5</answer>", 1)),
+        *((r"<answer>\boxed{ }</answer>", 0.5), ("<answer> </answer>", 0)),
         (r"<|eot_id|><answer>\boxed{5}</answer>", 0),
-    ],
-)
-def test_boxed_answer(text, value):
-    assert format.boxed_answer(text) == value
+    ]:
+        assert format.boxed_answer(text) == value
 
 
 PIECES = st.lists(st.sampled_from([*format.TAGS, "\n", "4", "<|eot_id|>", "\ud800", "<answer"]))
 
 
 @settings(deadline=None)
-@given(text=st.text() | PIECES.map("".join))
-def test_any_text_is_between_zero_and_one(text):
-    for reward in (format.tags, format.soft, format.strict, format.integer, format.boxed_answer):
-        assert 0 <= reward(text) <= 1
-    # each demands more than the one before it
-    assert format.strict(text) <= format.soft(text) <= format.tags(text)
+@given(text=PIECES.map("".join))
+def test_each_form_demands_more_than_the_one_before_it(text):
+    assert 0 <= format.strict(text) <= format.soft(text) <= format.tags(text) <= 1

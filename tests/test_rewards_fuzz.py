@@ -15,10 +15,9 @@ from weft_rl.rewards.sudoku import cell_accuracy
 OPEN, CLOSE, LONG = "<answer>", "</answer>", 1_000_000
 INSIDE = [
     *("", "\0" * LONG, " " * LONG, "9" * LONG, "٣" * LONG, "²³¹", "\ud800" * LONG, "=" * LONG),
-    "(" * 100_000 + "1" + ")" * 100_000,
-    *("-" * LONG, "9**9**9", "9" + "**9" * 80, "1/" * 120 + "3", "999999999*" * 25 + "9"),
-    "1/999999999+" * 20 + "9",
-    *("```" * 300_000, "```" + " " * LONG, "```1 " * 200_000, "1 " * 500_000 + "=3", "1=" * LONG),
+    *("(" * 100_000 + "1" + ")" * 100_000, "-" * LONG, "9**9**9", "9" + "**9" * 80),
+    *("1/" * 120 + "3", "999999999*" * 25 + "9", "1/999999999+" * 20 + "9", "```" * 300_000),
+    *("```" + " " * LONG, "```1 " * 200_000, "1 " * 500_000 + "=3", "1=" * LONG),
     *("1234123412341234 " * 60_000, ("1" * 16 + " " * 1000 + "x") * 1000, "\\frac" * 200_000),
     *("\\boxed{" * 140_000, "\\boxed{" + "{" * LONG, "\\boxed{" + "{}" * 500_000, "\\boxed " * 90),
     *("{" * LONG, "$" * LONG, "<|" * 500_000, "-" * 990 + "1", "(" * 400 + "1" + ")" * 400),
@@ -42,9 +41,8 @@ def test_a_megabyte_is_in_range_and_quick(reward, record):
     assert seconds < 2
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_in_range_and_in_time(seed):
-    for text in completions(seed, 1000):
+def test_in_range_and_in_time():
+    for text in completions(0, 1000):
         for reward, record in CHEAP:
             value, seconds = timed(reward, text, record)
             assert isinstance(value, float), reward
@@ -63,9 +61,8 @@ def test_nothing_pays_without_solving():
 @pytest.mark.slow
 def test_math_on_hostile_texts():
     """Each call within its limit, no exception, nothing paid: 150 texts, as some cost seconds."""
-    for text in completions(5, 150):
-        value = REWARDS["math500"].evaluation["exact"](text, **RECORDS["math500"])
-        assert value == 0, text[:200]
+    exact, record = REWARDS["math500"].evaluation["exact"], RECORDS["math500"]
+    assert [text[:200] for text in completions(5, 150) if exact(text, **record) != 0] == []
 
 
 @settings(deadline=None, max_examples=300)

@@ -21,21 +21,14 @@ def test_every_gold_answer_is_right_by_itself():
     assert [answer for answer in GOLD if exact(boxed(answer), answer) != 1] == []
 
 
-@pytest.mark.parametrize(
-    ("given", "answer"),
-    [
+def test_odd_texts_are_wrong():
+    for given, answer in [
         *(("", "5"), ("5", ""), ("1,2,3,4,5", "5"), (".", "6"), ("\0", "5"), ("\ud800", "5")),
         *(("5" * 301, "5"), ("{" * 300, "5"), (r"\frac{" * 50, "5"), ("None", "")),
-    ],
-)
-def test_odd_texts_are_wrong(given, answer):
-    assert not is_right(given, answer)
-
-
-def test_without_an_answer():
-    assert exact("5", "5") == 0
+    ]:
+        assert not is_right(given, answer)
+    assert exact("5", "5") == exact(r"<|eot_id|>\boxed{5}", "5") == 0
     assert exact(r"\boxed{5", "5") == 1  # cut short behind its answer
-    assert exact(r"<|eot_id|>\boxed{5}", "5") == 0
 
 
 def test_copying_the_question_is_no_answer():
@@ -49,9 +42,9 @@ def test_copying_the_question_is_no_answer():
 POWER, BINOMIAL = "Compute 2^{10}.", r"How many are $\dbinom{8}{4}$ ways?"
 
 
-@pytest.mark.parametrize(
-    ("given", "answer", "problem"),
-    [
+@pytest.mark.slow
+def test_a_copy_in_another_spelling_is_no_answer():
+    for given, answer, problem in [
         *((given, "1024", POWER) for given in ("(2^{10})", "2^10", "2^{10}+0", "0 + 2^{10}")),
         *((given, "1024", POWER) for given in (r"1\cdot 2^{10}", r"\frac{2^{10}}{1}", "x=2^{10}")),
         # whatever is added or done that leaves the value
@@ -71,21 +64,17 @@ POWER, BINOMIAL = "Compute 2^{10}.", r"How many are $\dbinom{8}{4}$ ways?"
         *((given, "1024", POWER) for given in (r"{\color{red}2^{10}}", "**2^{10}**", "2**10")),
         *((given, "1024", "Compute 2\u00b9\u2070.") for given in ("2^{10}", "(2\u00b9\u2070)")),
         (r"\mathrm{4}\cdot3", "12", "What is 3 \u00d7 4?"),
-        ("4\u00d73", "12", r"What is $3 \cdot 4$?"),
-        ("\u221a(49)", "7", r"Find $\sqrt{49}$."),
+        *(("4\u00d73", "12", r"What is $3 \cdot 4$?"), ("\u221a(49)", "7", r"Find $\sqrt{49}$.")),
         (r"\textbf{6/8}", r"\frac34", r"Simplify $\frac{6}{8}$."),
         (r"3 \cdot 4", "12", r"Let $A=\begin{pmatrix} 1 \\ 2 \end{pmatrix}$. Find $3 \cdot 4$."),
         ("6\u20448", r"\frac34", r"Simplify $\frac{6}{8}$."),
-    ],
-)
-def test_a_copy_in_another_spelling_is_no_answer(given, answer, problem):
-    assert not is_right(given, answer, problem)
-    assert is_right(given, answer, "Another question")
+    ]:
+        assert not is_right(given, answer, problem)
+        assert is_right(given, answer, "Another question")
 
 
-@pytest.mark.parametrize(
-    ("given", "answer", "problem"),
-    [
+def test_an_answer_that_stands_in_the_question():
+    for given, answer, problem in [
         *(("1024.0", "1024", POWER), ("2^{10} = 1024", "1024", POWER), ("(70)", "70", BINOMIAL)),
         ("5.0", "5", "If $y=5$ and $x=y$, find $x$."),
         ("-5.0", "-5", "If $x-5=2y$, which number?"),
@@ -100,15 +89,12 @@ def test_a_copy_in_another_spelling_is_no_answer(given, answer, problem):
             r"3\sqrt{5}",
             r"Let $A=\begin{pmatrix} 1 \\ 2 \end{pmatrix}$. Find $|A|+1$.",
         ),
-    ],
-)
-def test_an_answer_that_stands_in_the_question(given, answer, problem):
-    assert is_right(given, answer, problem)
+    ]:
+        assert is_right(given, answer, problem)
 
 
-@pytest.mark.parametrize(
-    ("given", "answer", "right"),
-    [
+def test_what_both_state_must_agree():
+    for given, answer, right in [
         *(("4343_5", "4343_6", False), ("4343_{6}", "4343_6", True), ("4343", "4343_6", True)),
         *(("(4343)_{5}", "4343_6", False), ("52_8, 4_8", "4_8, 52_8", True)),
         *((r"7\text{ m}", r"7\text{ cm}", False), (r"7\text{ meters}", r"7\mbox{ m}", True)),
@@ -116,19 +102,15 @@ def test_an_answer_that_stands_in_the_question(given, answer, problem):
         *((r"5\text{ cents}", r"\$5", False), (r"7\text{ m in all}", r"7\text{ m}", True)),
         *((r"90\text{ degrees}", r"90^\circ", True), (r"3\text{ hour(s)}", r"3\text{ h}", True)),
         *(("y=2", "x=2", False), ("x = 2", "x=2", True), ("x=y", "y=x", True)),
-    ],
-)
-def test_what_both_state_must_agree(given, answer, right):
-    assert is_right(given, answer) is right
+    ]:
+        assert is_right(given, answer) is right
 
 
-# Each keeps sympy busy for minutes or forever.
-@pytest.mark.parametrize(
-    "given", ["(x+1)^{100000}", "99999999999999!", r"\binom{10000000}{5000000}"]
-)
-def test_the_limit_holds(given):
-    start = time.monotonic()
-    assert not is_right(given, "3")
-    # processor time is limited, wall time by the second limit; both far below a hang
-    assert time.monotonic() - start < WALL_S + 5
+def test_the_limit_holds():
+    # each keeps sympy busy for minutes or forever
+    for given in ("(x+1)^{100000}", "99999999999999!", r"\binom{10000000}{5000000}"):
+        start = time.monotonic()
+        assert not is_right(given, "3")
+        # processor time is limited, wall time by the second limit; both far below a hang
+        assert time.monotonic() - start < WALL_S + 5
     assert is_right("(x+1)^{100000}", "(x + 1)^{100000}")  # by its letters

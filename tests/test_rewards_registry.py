@@ -1,7 +1,5 @@
 """Which rewards train and evaluate a task, and their weights."""
 
-import pytest
-
 from weft_rl.rewards.registry import REWARDS, training
 
 
@@ -17,19 +15,13 @@ def test_every_task_trains_on_and_reports_its_rewards():
         assert term.weight == 1
 
 
-@pytest.mark.parametrize(
-    ("task", "most"), [("sudoku", 1), ("countdown", 1), ("gsm8k", 4), ("math500", 3)]
-)
-def test_weights_of_d1(task, most):
+def test_terms_of_d1():
     # gsm8k: 2 for being right, and .5 for each of four rewards of form; math500: 2 and 1
-    assert sum(term.weight for term in training(task, "d1").values()) == most
-
-
-def test_a_right_and_well_formed_answer_gets_every_term():
+    for task, most in (("sudoku", 1), ("countdown", 1), ("gsm8k", 4), ("math500", 3)):
+        assert sum(term.weight for term in training(task, "d1").values()) == most
+    # a right and well-formed answer gets every term
     text = "<reasoning>\nr\n</reasoning>\n<answer>\n{}\n</answer>"
-    for task, answer, record in (
-        ("gsm8k", "5", {"answer": "#### 5"}),
-        ("math500", r"\boxed{x^2}", {"answer": "x^2"}),
-    ):
+    right = (("gsm8k", "5", "#### 5"), ("math500", r"\boxed{x^2}", "x^2"))
+    for task, answer, key in right:
         terms = training(task, "d1").values()
-        assert [term.reward(text.format(answer), **record) for term in terms] == [1] * len(terms)
+        assert [term.reward(text.format(answer), answer=key) for term in terms] == [1] * len(terms)

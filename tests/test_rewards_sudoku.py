@@ -2,7 +2,6 @@
 
 from itertools import permutations, product
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,11 +27,9 @@ def tagged(answer):
     return f"<reasoning>\nlook\n</reasoning>\n<answer>\n{answer}\n</answer><|eot_id|>"
 
 
-@pytest.mark.parametrize(
-    ("answer", "cells", "whole"),
-    [
-        (SOLUTION, 1, 1),
-        (PUZZLE, 0, 0),
+def test_hand_worked():
+    for answer, cells, whole in [
+        *((SOLUTION, 1, 1), (PUZZLE, 0, 0)),
         ("1" * 16, 3 / 8, 0),  # the solution's empty cells read 1 1 2 4 2 2 1 3
         ("4321 1243\n3412|2134", 1, 1),  # only digits are read
         (f"```\n{SOLUTION}\n```", 1, 1),
@@ -42,81 +39,63 @@ def tagged(answer):
         ("1" + SOLUTION[1:], 1, 0),  # a changed clue costs the whole, not the cells
         (SOLUTION[:-1] + "٤", 1, 0),  # an Arabic 4 is no digit: 15 are left
         ("", 0, 0),
-    ],
-)
-def test_hand_worked(answer, cells, whole):
-    assert cell_accuracy(tagged(answer), PUZZLE, SOLUTION) == cells
-    assert exact(tagged(answer), PUZZLE, SOLUTION) == whole
+    ]:
+        assert cell_accuracy(tagged(answer), PUZZLE, SOLUTION) == cells
+        assert exact(tagged(answer), PUZZLE, SOLUTION) == whole
 
 
-def test_hand_worked_empty_cells():
+def test_what_counts_as_a_cell_a_digit_and_an_answer():
     assert "".join(SOLUTION[i] for i in empty_cells(PUZZLE)) == "11242213"
-
-
-def test_only_ascii_digits_are_digits():
     assert answer_digits("<answer>1٤2²3５4</answer>") == "1234"  # noqa: RUF001
-
-
-@pytest.mark.parametrize(
-    "sentence",
-    [
-        *("The solved 4x4 Sudoku puzzle is:", "4 x 4 grid:", "4X4:", "4\u00d74"),
-        *(r"$4\times4$ grid", "4-by-4 grid", "The 4 by 4 grid with 2x2 boxes is"),
-    ],
-)
-def test_the_size_of_a_grid_is_not_one_of_its_cells(sentence):
-    assert exact(tagged(f"{sentence}\n{SOLUTION}"), PUZZLE, SOLUTION) == 1
-    assert cell_accuracy(tagged(f"{sentence}\n{SOLUTION}"), PUZZLE, SOLUTION) == 1
-    assert cell_accuracy(tagged(f"{sentence}\n{PUZZLE}"), PUZZLE, SOLUTION) == 0
-
-
-def test_without_a_solution_the_clues_must_stand():
-    assert exact(tagged(SOLUTION), PUZZLE) == 1
-    assert exact(tagged(SOLUTION[::-1]), PUZZLE) == 0  # a solved grid of another puzzle
-
-
-def test_the_tag_is_needed_but_not_its_end():
+    # the tag is needed, but not its end
     assert cell_accuracy(SOLUTION, PUZZLE, SOLUTION) == exact(SOLUTION, PUZZLE, SOLUTION) == 0
     assert exact(f"<answer>{SOLUTION}", PUZZLE, SOLUTION) == 1
 
 
+def test_the_size_of_a_grid_is_not_one_of_its_cells():
+    for sentence in [
+        *("The solved 4x4 Sudoku puzzle is:", "4 x 4 grid:", "4X4:", "4\u00d74"),
+        *(r"$4\times4$ grid", "4-by-4 grid", "The 4 by 4 grid with 2x2 boxes is"),
+    ]:
+        right, wrong = (tagged(f"{sentence}\n{grid}") for grid in (SOLUTION, PUZZLE))
+        assert exact(right, PUZZLE, SOLUTION) == cell_accuracy(right, PUZZLE, SOLUTION) == 1
+        assert cell_accuracy(wrong, PUZZLE, SOLUTION) == 0
+
+
 def test_without_a_solution_the_best_of_all_counts():
+    assert exact(tagged(SOLUTION), PUZZLE) == 1
+    assert exact(tagged(SOLUTION[::-1]), PUZZLE) == 0  # a solved grid of another puzzle
     solutions = completions(MANY)
     assert len(solutions) == 4
     for solution in solutions:
-        assert cell_accuracy(tagged(solution), MANY) == 1
-        assert exact(tagged(solution), MANY) == 1
+        assert cell_accuracy(tagged(solution), MANY) == exact(tagged(solution), MANY) == 1
     first, other = solutions[:2]
     assert cell_accuracy(tagged(other), MANY, first) < 1
     assert exact(tagged(other), MANY, first) == 0
     assert cell_accuracy(tagged(SOLUTION), PUZZLE) == 1
     assert cell_accuracy(tagged("1" * 16), PUZZLE) == 3 / 8
-
-
-@pytest.mark.parametrize("puzzle", [SOLUTION, "1100000000000000", "432", "", "x" * 20])
-def test_a_puzzle_without_empty_cells_or_solution_gives_nothing(puzzle):
-    assert cell_accuracy(tagged(SOLUTION), puzzle) == 0
+    for puzzle in (SOLUTION, "1100000000000000", "432", "", "x" * 20):  # no empty cell or solution
+        assert cell_accuracy(tagged(SOLUTION), puzzle) == 0
 
 
 def test_flags_say_what_the_cells_do_not_show():
     first, other = completions(MANY)[:2]
-    assert flags(tagged(first), MANY, first) == []
-    assert flags(tagged(other), MANY, first) == ["other solution"]
-    assert flags(tagged("2" + SOLUTION[1:]), PUZZLE, SOLUTION) == ["clue"]
-    assert flags(tagged(SOLUTION + "1"), PUZZLE, SOLUTION) == ["length"]
+    for answer, flag in ((first, []), (other, ["other solution"])):
+        assert flags(tagged(answer), MANY, first) == flag
+    for answer, flag in (("2" + SOLUTION[1:], "clue"), (SOLUTION + "1", "length")):
+        assert flags(tagged(answer), PUZZLE, SOLUTION) == [flag]
     assert flags("no tag", PUZZLE, SOLUTION) == ["no answer"]
 
 
 def test_all_grids_by_enumeration_of_rows():
     # the naive way: every three of the 24 rows below 1234; renaming digits gives the other grids
-    rows = ["".join(row) for row in permutations("1234")]
+    rows, grids = ["".join(row) for row in permutations("1234")], list(solved_grids())
     naive = ["1234" + "".join(three) for three in product(rows, repeat=3)]
     naive = [grid for grid in naive if is_solved(grid)]
-    assert [grid for grid in solved_grids() if grid.startswith("1234")] == naive
-    assert len(naive) == 12
-    assert len(set(solved_grids())) == len(solved_grids()) == 288
-    assert all(map(is_solved, solved_grids()))
-    assert list(solved_grids()) == sorted(solved_grids())
+    assert [grid for grid in grids if grid.startswith("1234")] == naive
+    assert (len(naive), len(set(grids)), len(grids)) == (12, 288, 288)
+    assert all(map(is_solved, grids))
+    assert grids == sorted(grids)
 
 
 def test_rules_of_a_grid():

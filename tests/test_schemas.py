@@ -25,12 +25,10 @@ ASKED = ("user", "q")
 MIXTURE = chat(ASKED, ("assistant", "<think>\nthink\n</think>\n\na\n"), num_tokens=9, source="math")
 
 
-@pytest.mark.parametrize(
-    ("row", "more"),
-    [(S1K, {}), (S1K_1_1, {}), (MIXTURE, {"num_tokens": 9, "think": "rewrite"})],
-)
-def test_the_reasoning_schemas_give_one_trace(row, more):
-    assert trace_of(row, "f:1") == Trace("q", "think", "a", "f:1", **more)
+def test_the_reasoning_schemas_give_one_trace():
+    mixture = {"num_tokens": 9, "think": "rewrite"}
+    for row, more in ((S1K, {}), (S1K_1_1, {}), (MIXTURE, mixture)):
+        assert trace_of(row, "f:1") == Trace("q", "think", "a", "f:1", **more)
 
 
 def test_a_chat_keeps_its_turns_and_its_text():
@@ -44,30 +42,30 @@ def test_a_chat_keeps_its_turns_and_its_text():
 THOUGHT = "<think>\nthink\n</think>\n\na"
 
 
-@pytest.mark.parametrize("more", [{}, {"num_tokens": 9}, {"source": "x"}, {"num_tokens": None}])
-def test_thoughts_are_rewritten_or_kept_whatever_other_columns_there_are(more):
-    row = {"messages": MIXTURE["messages"], **more}
-    count = more.get("num_tokens")
-    rewritten = trace_of(row, "f:1")
-    assert rewritten == Trace("q", "think", "a", "f:1", num_tokens=count, think="rewrite")
-    kept = trace_of(row, "f:1", "keep")
-    assert kept.think == "keep"
-    assert f"<think>{kept.reasoning}</think>{kept.answer}" == THOUGHT
+def test_thoughts_are_rewritten_or_kept_whatever_other_columns_there_are():
+    for more in ({}, {"num_tokens": 9}, {"source": "x"}, {"num_tokens": None}):
+        row, count = {"messages": MIXTURE["messages"], **more}, more.get("num_tokens")
+        expected = Trace("q", "think", "a", "f:1", num_tokens=count, think="rewrite")
+        assert trace_of(row, "f:1") == expected
+        kept = trace_of(row, "f:1", "keep")
+        assert kept.think == "keep"
+        assert f"<think>{kept.reasoning}</think>{kept.answer}" == THOUGHT
 
 
-@pytest.mark.parametrize("text", ["a", "a <think>b</think> c", "a</think>b</think>c"])
 @pytest.mark.parametrize("think", ["rewrite", "keep"])
-def test_an_answer_that_does_not_begin_with_a_thought_is_text(text, think):
-    trace = trace_of(chat(ASKED, ("assistant", text), num_tokens=1), "f:1", think)
-    assert (trace.reasoning, trace.answer, trace.think) == (None, text, None)
+def test_an_answer_that_does_not_begin_with_a_thought_is_text(think):
+    for text in ("a", "a <think>b</think> c", "a</think>b</think>c"):
+        for count, kept in ((9, 9), (9.0, 9), (None, None), ("x", None)):
+            trace = trace_of(chat(ASKED, ("assistant", text), num_tokens=count), "f:1", think)
+            assert trace == Trace("q", None, text, "f:1", num_tokens=kept)
 
 
-@pytest.mark.parametrize("text", ["<think>t", "<think>t</think>"])
-def test_half_a_thought_is_kept_as_text_only(text):
-    row = chat(ASKED, ("assistant", text))
-    assert trace_of(row, "", "keep").answer == text
-    with pytest.raises(ValueError, match="</think>"):
-        trace_of(row, "")
+def test_half_a_thought_is_kept_as_text_only():
+    for text in ("<think>t", "<think>t</think>"):
+        row = chat(ASKED, ("assistant", text))
+        assert trace_of(row, "", "keep").answer == text
+        with pytest.raises(ValueError, match="</think>"):
+            trace_of(row, "")
 
 
 @pytest.mark.parametrize("think", ["rewrite", "keep"])
@@ -90,46 +88,31 @@ def parts(*texts):
     return [{"type": "text", "text": text} for text in texts]
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": THOUGHT}]},
-        {"messages": [{"from": "human", "value": "q"}, {"from": "gpt", "value": THOUGHT}]},
-        chat(("human", "q"), ("gpt", THOUGHT)),
+def test_the_forms_of_a_chat():
+    told = [{"from": "human", "value": "q"}, {"from": "gpt", "value": THOUGHT}]
+    asked, answer = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+    unused = {"tool_calls": None, "from": None, "thinking": None}
+    for row in [
+        *({"conversations": told}, {"messages": told}, chat(("human", "q"), ("gpt", THOUGHT))),
         {"conversations": chat(ASKED, ("assistant", THOUGHT))["messages"], "messages": None},
         chat(("user", parts("q")), ("assistant", parts("<think>\nthink\n", "</think>\n\na"))),
-        {
-            "messages": [
-                {"role": "user", "content": "q", "tool_calls": None, "from": None},
-                {"role": "assistant", "content": "a", "reasoning_content": "think"},
-            ]
-        },
-        {
-            "messages": [
-                {"role": "user", "content": "q", "thinking": None},
-                {"role": "assistant", "content": "a", "thinking": "think", "tool_calls": []},
-            ]
-        },
-    ],
-)
-def test_the_forms_of_a_chat(row):
-    assert trace_of(row, "f:1") == Trace("q", "think", "a", "f:1", think="rewrite")
+        {"messages": [asked | unused, answer | {"reasoning_content": "think"}]},
+        {"messages": [asked | unused, answer | {"thinking": "think", "tool_calls": []}]},
+    ]:
+        assert trace_of(row, "f:1") == Trace("q", "think", "a", "f:1", think="rewrite")
 
 
 def test_earlier_turns_are_rewritten_where_they_are_trained_on():
-    row = chat(ASKED, ("assistant", THOUGHT), ("user", "r"), ("assistant", "b"))
+    row = chat(("system", "s"), ASKED, ("assistant", THOUGHT), ("user", "r"), ("assistant", " b "))
     first, last = turns_of(trace_of(row, "f:1"), "rewrite")
-    assert (first.question, first.reasoning, first.answer, first.history) == ("q", "think", "a", ())
-    assert last.history == (ASKED, ("assistant", THOUGHT))
+    system = (("system", "s"),)
+    assert first == Trace("q", "think", "a", "f:1, message 3", system, think="rewrite")
+    assert last == Trace("r", None, "b", "f:1", (*system, ASKED, ("assistant", THOUGHT)))
+    greeted = Trace("q", None, "a", "f:1", (("assistant", "hello"),))
+    assert [*turns_of(greeted, "rewrite")] == [greeted]
     broken = chat(ASKED, ("assistant", "<think>t"), ("user", "r"), ("assistant", "b"))
     with pytest.raises(ValueError, match="message 2"):
         [*turns_of(trace_of(broken, "f:1"), "rewrite")]
-
-
-@pytest.mark.parametrize(("count", "kept"), [(9, 9), (9.0, 9), (None, None), ("x", None)])
-def test_a_chat_whose_tokens_were_counted_is_a_chat(count, kept):
-    row = chat(ASKED, ("assistant", "a <think>b</think>"), num_tokens=count, source="x")
-    assert trace_of(row, "f:1") == Trace("q", None, "a <think>b</think>", "f:1", num_tokens=kept)
 
 
 def test_empty_columns_are_of_another_schema():
@@ -147,47 +130,41 @@ def test_lists_that_are_spelled_as_text(spell):
     assert trace_of(row, "") == trace_of(S1K, "")
 
 
-def turn(role, content, **more):
-    return {"messages": [{"role": role, "content": content, **more}]}
+def turn(content, **more):
+    return {"messages": [{"role": "assistant", "content": content, **more}]}
 
 
-@pytest.mark.parametrize(
-    ("row", "key"),
-    [
-        ({"text": "t", "url": "u"}, r"\[text,url\] .*s1K: attempt, question, "),
-        ({}, r"columns \[\]"),
-        ({"question": "q", "attempt": "a"}, r"\[question,attempt\]"),
-        (S1K | {"question": None}, "question .*null"),
-        (S1K | {"attempt": " \n"}, "attempt"),
-        (S1K | {"attempt": 5}, "attempt .*5"),
-        *((S1K | {"thinking_trajectories": bad}, "thinking_traj") for bad in ([], "text", [""])),
-        (S1K | {"attempt": "\ud83d"}, "attempt .*surrogate"),
-        (S1K_1_1 | {"deepseek_attempt": ""}, "deepseek_attempt"),
-        (chat(ASKED, ("assistant", "<think>t")), "<think> is not closed"),
-        (chat(ASKED, ("assistant", "<think>t</think> ")), "after </think>"),
-        (chat(ASKED, ("assistant", "<think> </think>a")), "between <think> and"),
-        (chat(ASKED), r"messages .*\[user\]"),
-        (chat(), r"messages .*\[\]"),
-        (chat(("assistant", "a")), r"\[assistant\]"),
-        (chat(ASKED, ("assistant", "a"), ASKED), r"\[assistant,user\]"),
-        *(
-            (chat(ASKED, ("assistant", bad)), "the assistant")
-            for bad in ("", None, [{"text": "a"}])
-        ),
-        (chat(("user", parts("a", " \n")), ("assistant", parts(""))), "the assistant"),
-        *((chat(ASKED, (role, "a")), f"role .*{role}") for role in ("tool", "function")),
-        (chat(("user", [{"type": "image"}]), ("assistant", "a")), "text, got image"),
-        (chat(("user", ["q"]), ("assistant", "a")), "text, got q"),
-        (chat(("user", [{"type": "text"}]), ("assistant", "a")), "the user"),
-        ({"conversations": [{"from": "human", "value": "q"}]}, "conversations"),
-        ({"conversations": 5}, "conversations .*5"),
-        (turn("assistant", None, tool_calls=[{"id": "1"}]), "tool"),
-        (turn("assistant", "a", function_call={"name": "f"}), "tool"),
-        ({"messages": "text"}, "messages .*text"),
-        ({"messages": None}, "messages .*null"),
-        ({"messages": ["text"]}, "message .*text"),
-    ],
-)
-def test_errors_name_the_problem(row, key):
-    with pytest.raises(ValueError, match=key):
-        trace_of(row, "f:1")
+def answered(content):
+    return chat(ASKED, ("assistant", content))
+
+
+THOUGHTS, UNTYPED = "thinking_trajectories", [{"type": "text"}]
+ERRORS = {
+    r"\[text,url\] .*s1K: attempt, question, ": [{"text": "t", "url": "u"}],
+    r"columns \[\]": [{}],
+    r"\[question,attempt\]": [{"question": "q", "attempt": "a"}],
+    "question .*null": [S1K | {"question": None}],
+    "attempt": [S1K | {"attempt": bad} for bad in (" \n", 5, "\ud83d")],
+    "thinking_traj": [S1K | {THOUGHTS: bad} for bad in ([], "text", [""])],
+    "deepseek_attempt": [S1K_1_1 | {"deepseek_attempt": ""}],
+    "think>": map(answered, ("<think>t", "<think>t</think> ", "<think> </think>a")),
+    r"messages .*\[user\]": [chat(ASKED)],
+    r"messages .*\[\]": [chat()],
+    r"\[assistant\]": [chat(("assistant", "a"))],
+    r"\[assistant,user\]": [chat(ASKED, ("assistant", "a"), ASKED)],
+    "the assistant": map(answered, ("", None, [{"text": "a"}], parts(""))),
+    "role .*(tool|function)": [chat(ASKED, (role, "a")) for role in ("tool", "function")],
+    "text, got image": [chat(("user", [{"type": "image"}]), ("assistant", "a"))],
+    "text, got q": [chat(("user", ["q"]), ("assistant", "a"))],
+    "the user": [chat(("user", UNTYPED), ("assistant", "a"))],
+    "conversations": [{"conversations": [{"from": "human", "value": "q"}]}, {"conversations": 5}],
+    "tool": [turn(None, tool_calls=[{}]), turn("a", function_call={"a": 1})],
+    "messages? .*(text|null)": [{"messages": bad} for bad in ("text", None, ["text"])],
+}
+
+
+@pytest.mark.parametrize("key", ERRORS)
+def test_errors_name_the_problem(key):
+    for row in ERRORS[key]:
+        with pytest.raises(ValueError, match=key):
+            trace_of(row, "f:1")

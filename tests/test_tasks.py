@@ -7,6 +7,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from run_folders import read_lines
 from task_registry import EXAMPLE, restored_registries
 
 from weft_rl.cli import execute
@@ -67,12 +68,11 @@ def rescored(task, path):
 def test_the_example_task_by_hand(sorting):
     load_task(sorting)
     places, exact = training(sorting)["places"].reward, REWARDS[sorting].evaluation["exact"]
-    assert places("<answer>1234</answer>", digits="3142") == 1
-    assert exact("<answer>1234</answer>", digits="3142") == 1
-    assert places("<answer>1243</answer>", digits="3142") == 0.5
-    assert exact("<answer>1243</answer>", digits="3142") == 0
-    assert places("<answer>1111</answer>", digits="3142") == 0  # other digits
-    assert places("1234", digits="3142") == 0
+    # the last two have other digits, and no tag
+    for answer, share in (("1234", 1), ("1243", 0.5), ("1111", 0), (None, 0)):
+        text = f"<answer>{answer}</answer>" if answer else "1234"
+        assert places(text, digits="3142") == share
+        assert exact(text, digits="3142") == (share == 1)
     train, test = training_records(sorting, 50, 0), held_out_records(sorting, 50, None)
     assert not {r.fields["digits"] for r in train} & {r.fields["digits"] for r in test}
     assert task_prompt("tiny", sorting, train[0].fields) == f"Sort: {train[0].fields['digits']}"
@@ -98,107 +98,109 @@ def test_the_example_task_end_to_end(sorting, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("part", "wrong", "named"),
-    [
-        ('training={"places": places}', 'training={"places": lambda *_, **__: 2.0}', "places 2.0"),
-        ('"exact": exact', '"exact": lambda *_, **__: 7.5', "exact 7.5"),
-    ],
+    ("part", "name", "value"),
+    [('training={"places": places', "places", "2.0"), ('"exact": exact', "exact", "7.5")],
 )
 def test_a_reward_outside_its_range_ends_the_run_with_its_name(
-    sorting, tmp_path, monkeypatch, capsys, part, wrong, named
+    sorting, tmp_path, monkeypatch, capsys, part, name, value
 ):
     """Of training at its first rollout, of evaluation at its first completion."""
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
-    Path(sorting).write_text(Path(sorting).read_text().replace(part, wrong))
+    wrong = f"{part.removesuffix(name)}lambda *_, **__: {value}"
+    Path(sorting).write_text(EXAMPLE.replace(part, wrong))
     options = ["eval.num_records=2", f"task={sorting}", f"out={tmp_path / 'run'}"]
     assert execute("weft_rl.pipeline", main, [*FEW, *options]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert all(each in line for each in named.split())
+    assert (name in line, value in line) == (True, True)
 
 
-@pytest.mark.parametrize("preset", ["d1", "d1_strict"])
-def test_d1_has_no_rewards_of_other_tasks(sorting, tmp_path, capsys, preset):
-    options = [f"task={sorting}", f"rewards={preset}", f"out={tmp_path / 'run'}", "device=cpu"]
-    assert execute("weft_rl.pipeline", main, ["stages=[rl]", *options]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert f"rewards={preset}: " in line
-    assert "rewards=plain" in line
-    assert not (tmp_path / "run").exists()
+def test_d1_has_no_rewards_of_other_tasks(sorting, tmp_path, capsys):
+    for preset in ("d1", "d1_strict"):
+        options = [f"task={sorting}", f"rewards={preset}", f"out={tmp_path / 'run'}", "device=cpu"]
+        assert execute("weft_rl.pipeline", main, ["stages=[rl]", *options]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"rewards={preset}: " in line
+        assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("preset", ["d1", "d1_strict"])
-def test_rl_is_paid_the_weighted_sum(tmp_path, preset):
-    folder = tmp_path / "model"
+@pytest.fixture(scope="module")
+def rotary(tmp_path_factory):
+    """A small model with positions for long prompts."""
+    folder = tmp_path_factory.mktemp("model")
     small = tiny_config(BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
     options = small.to_dict() | {"rope": True, "max_position_embeddings": 4096}
     fresh_model(LLaDAConfig(**options), 0).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["d1", "d1_strict"])
+def test_rl_is_paid_the_weighted_sum(rotary, tmp_path, preset):
     data = FIXTURES / "gsm8k_records.jsonl"
     arguments = [
-        *("stages=[rl]", f"model={folder}", "task=gsm8k", "prompt_style=d1", f"rewards={preset}"),
+        *("stages=[rl]", f"model={rotary}", "task=gsm8k", "prompt_style=d1", f"rewards={preset}"),
         *(f"rl.rollout.data={data}", f"eval.data={data}", "eval.after_each=false", "device=cpu"),
-        *("rl.num_prompts=2", "rl.num_generations=4", "rl.max_steps=2", "rl.kl_coef=0"),
+        *("rl.num_prompts=2", "rl.num_generations=4", "rl.max_steps=1", "rl.kl_coef=0"),
         *("rl.optimizer.micro_batch_size=null", "rl.lora.r=0", "sampler.gen_length=32"),
-        *("sampler.steps=8", "rl.save_steps=2"),
+        "sampler.steps=8",
     ]
     assert main([*arguments, f"out={tmp_path / 'run'}"]) == 0
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    row = next(row for row in map(json.loads, lines) if "reward" in row)
+    rows = read_lines(tmp_path / "run" / "metrics.jsonl")
+    row = next(row for row in rows if "reward" in row)
     terms = training("gsm8k", preset)
     paid = sum(term.weight * row[f"rewards/{name}"] for name, term in terms.items())
     assert row["reward"] == pytest.approx(paid)
-    if preset == "d1":
-        assert row["reward"] > 0  # random tokens hold a tag now and then
+    assert row["reward"] > 0 or preset == "d1_strict"  # random tokens hold a tag now and then
 
 
-def test_a_task_that_does_not_exist(tmp_path):
+def test_tasks_and_data_that_do_not_exist(tmp_path):
     with pytest.raises(UserError, match=r"task=.*mine\.py: "):
         load_task(str(tmp_path / "mine.py"))
+    for words in (["stages=[rl]", "task=gsm8k"], ["stages=[weft,rl]", "task=math500"]):
+        with pytest.raises(UserError, match=r"rl\.rollout\.data=null: "):
+            main(words)
+    with pytest.raises(UserError, match=r"eval\.data=d1: .*task=sudoku"):
+        held_out_records("gsm8k", 5, "d1")
 
 
-def test_prompts_of_the_evaluation_are_d1s():
-    expert = (
-        "You are a math expert. You will be given a question to solve. Solve it step by step. "
-        "Wrap the final answer in a \\boxed{}."
-    )
-    assert task_prompt("d1_eval", "gsm8k", GSM8K) == f"{expert} \n{FORMAT}\n\nHow many?"
-    assert task_prompt("d1_eval", "math500", MATH) == f'{expert}\n{FORMAT}" \n\n\nFind $x$.'
+EXPERT = (
+    "You are a math expert. You will be given a question to solve. Solve it step by step. "
+    "Wrap the final answer in a \\boxed{}."
+)
+
+
+def test_prompts_are_d1s():
+    assert task_prompt("d1_eval", "gsm8k", GSM8K) == f"{EXPERT} \n{FORMAT}\n\nHow many?"
+    assert task_prompt("d1_eval", "math500", MATH) == f'{EXPERT}\n{FORMAT}" \n\n\nFind $x$.'
     prompt = task_prompt("d1_eval", "countdown", {"numbers": [1, 2, 3], "target": 6})
     assert prompt.startswith("Using only the provided numbers, create an arithmetic expression ")
     assert prompt.endswith(f"\\boxed{{a + b * c}}{FORMAT}\n\nNumbers: [1, 2, 3]\nTarget: 6")
     assert PREFILL["d1_eval"] == "<reasoning>"
     with pytest.raises(UserError, match=r"prompt_style=tiny: .*task=gsm8k.*d1"):
         task_prompt("tiny", "gsm8k", GSM8K)
-
-
-def test_prompts_of_training_are_d1s():
+    # those of training
     form = FORMAT.replace("Your reasoning here", "...").replace("\\boxed{...}", "...")
-    form = f"\n{form}\n"
-    assert task_prompt("d1", "gsm8k", GSM8K) == f"{form}\n\nHow many?"
-    assert task_prompt("d1", "math500", MATH) == (
-        f"{form}\n\nYou are a math expert. You will be given a question to solve. Solve it step by "
-        "step. Wrap the final answer in a \\boxed{}. \n\nFind $x$."
-    )
+    assert task_prompt("d1", "gsm8k", GSM8K) == f"\n{form}\n\n\nHow many?"
+    assert task_prompt("d1", "math500", MATH) == f"\n{form}\n\n\n{EXPERT} \n\nFind $x$."
 
 
 def test_d1s_puzzles_are_those_of_its_stored_generations():
-    lines = (FIXTURES / "sudoku_128.jsonl").read_text(encoding="utf-8").splitlines()
-    stored = [json.loads(line)["question"].strip()[-16:] for line in lines]
+    rows = read_lines(FIXTURES / "sudoku_128.jsonl")
+    stored = [row["question"].strip()[-16:] for row in rows]
     puzzles = [record.fields["puzzle"] for record in held_out_records("sudoku", None, "d1")]
     ranks = 7  # whose shares the stored file holds one after the other
     assert [puzzle for rank in range(ranks) for puzzle in puzzles[rank::ranks]] == stored
 
 
-def test_which_data_is_the_hubs():
-    assert hub_name("gsm8k", "published") == hub_name("gsm8k", None) == "openai/gsm8k:main"
-    assert hub_name("sudoku", "published") is None
-    assert hub_name("math500", "someone/MATH") == "someone/MATH"
-    for data in ("./a/b", "/a/b", "a/b.jsonl", "a.jsonl", "a/b/c", "a/b.parquet", "a/b.CSV.gz"):
-        assert hub_name("math500", data) is None
-
-
 def test_a_data_set_of_the_hub(monkeypatch):
+    for task, data, name in [
+        *(("gsm8k", data, "openai/gsm8k:main") for data in ("published", None)),
+        *(("sudoku", "published", None), ("math500", "someone/MATH", "someone/MATH")),
+        *(("math500", f"{data}", None) for data in ("./a/b", "/a/b", "a/b.jsonl", "a.jsonl")),
+        *(("math500", f"{data}", None) for data in ("a/b/c", "a/b.parquet", "a/b.CSV.gz")),
+    ]:
+        assert hub_name(task, data) == name
     asked = []
 
     def load_dataset(*arguments, split):
@@ -216,11 +218,3 @@ def test_a_data_set_of_the_hub(monkeypatch):
     assert asked == [(*published, "test"), (*published, "train"), ("owner/set", None, "test")]
     with pytest.raises(UserError, match="data=owner/none: "):
         load_records("gsm8k", "owner/none", split="train")
-
-
-def test_tasks_without_generated_records():
-    for words in (["stages=[rl]", "task=gsm8k"], ["stages=[weft,rl]", "task=math500"]):
-        with pytest.raises(UserError, match=r"rl\.rollout\.data=null: "):
-            main(words)
-    with pytest.raises(UserError, match=r"eval\.data=d1: .*task=sudoku"):
-        held_out_records("gsm8k", 5, "d1")

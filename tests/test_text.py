@@ -18,68 +18,52 @@ CHATML = (
 )
 
 
+END = "<|endoftext|>"
+SPECIAL = [END, "<|im_start|>", "<|im_end|>"]
+
+
 def dream_like():
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|box_start|>", "<|mask|>"]
-    return byte_level(
-        special,
-        CHATML,
-        plain=["<think>", "</think>"],
-        normalizer=normalizers.NFC(),
-        eos_token="<|endoftext|>",
-        pad_token="<|endoftext|>",
-        mask_token="<|mask|>",
-    )
+    names = {"eos_token": END, "pad_token": END, "mask_token": "<|mask|>"}
+    special, normalizer = [*SPECIAL, "<|box_start|>", "<|mask|>"], normalizers.NFC()
+    plain = ["<think>", "</think>"]
+    return byte_level(special, CHATML, plain=plain, normalizer=normalizer, **names)
 
 
 def smollm2_like():
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<mask>"]
-    return byte_level(
-        special,
-        CHATML,
-        unk_token="<|endoftext|>",
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
-        mask_token="<mask>",
-    )
+    names = {"unk_token": END, "bos_token": SPECIAL[1], "mask_token": "<mask>"}
+    ends = {"eos_token": SPECIAL[2], "pad_token": SPECIAL[2]}
+    return byte_level([*SPECIAL, "<mask>"], CHATML, **names, **ends)
 
 
 def in_vocabulary(kind):
     """Tokenizers whose model has the special tokens as words, which byte-level ones have not."""
-    special = ["[UNK]", "[PAD]", "[MASK]", "[SEP]"]
-    words = [*special, *(chr(i) for i in range(32, 127)), *(f"##{chr(i)}" for i in range(33, 127))]
+    names = {
+        "unk_token": "[UNK]",
+        "pad_token": "[PAD]",
+        "mask_token": "[MASK]",
+        "eos_token": "[SEP]",
+    }
+    letters = [chr(i) for i in range(32, 127)]
+    words = [*names.values(), *letters, *(f"##{letter}" for letter in letters[1:])]
     if kind == "unigram":
-        pieces = [(special[0], 0.0), *((word, 0.0) for word in special[1:])]
-        backend = Tokenizer(models.Unigram([*pieces, *((w, -5.0) for w in words[4:99])], unk_id=0))
+        pieces = [(word, 0.0 if word in names.values() else -5.0) for word in words[:99]]
+        backend = Tokenizer(models.Unigram(pieces, unk_id=0))
     else:
         vocabulary = {word: i for i, word in enumerate(words)}
         backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
         backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         backend.decoder = decoders.WordPiece(cleanup=False)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        mask_token="[MASK]",
-        eos_token="[SEP]",
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
     tokenizer.chat_template = (
         "{% for m in messages %}{{ m['role'] + ' ' + m['content'] + '[SEP]' }}{% endfor %}"
     )
     return tokenizer
 
 
-BYTE_LEVEL = {
-    "llada": llada_bpe(),
-    "llada without flags": llada_bpe(flagged=False),
-    "dream": dream_like(),
-    "smollm2": smollm2_like(),
-}
-ALL = BYTE_LEVEL | {
-    "tiny": tiny_tokenizer(),
-    "unigram": in_vocabulary("unigram"),
-    "wordpiece": in_vocabulary("wordpiece"),
-}
+BYTE_LEVEL = {"llada": llada_bpe(), "llada without flags": llada_bpe(flagged=False)}
+BYTE_LEVEL |= {"dream": dream_like(), "smollm2": smollm2_like()}
+ALL = BYTE_LEVEL | {"tiny": tiny_tokenizer()}
+ALL |= {kind: in_vocabulary(kind) for kind in ("unigram", "wordpiece")}
 
 
 def special_tokens(tokenizer):
@@ -90,12 +74,8 @@ def special_tokens(tokenizer):
 
 
 def spelled(token):
-    return [
-        token,
-        f"Ann has {token} apples",
-        f"{token}{token}x",
-        f"a {token[:-1]}{token} {token[1:]}",
-    ]
+    parts = f"a {token[:-1]}{token} {token[1:]}"
+    return [token, f"Ann has {token} apples", f"{token}{token}x", parts]
 
 
 def specials_in(tokenizer, ids):
@@ -121,21 +101,15 @@ def test_a_special_token_that_a_user_spells_is_text(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("role", ["system", "user", "assistant"])
-def test_the_same_for_every_message(name, role):
-    tokenizer = ALL[name]
-    encoder = TextEncoder(tokenizer)
+def test_the_same_for_every_message(name):
+    tokenizer, turns = ALL[name], ("system", "user", "assistant", "user")
+    encoder, plain = TextEncoder(tokenizer), [{"role": who, "content": "1"} for who in turns]
     for token in special_tokens(tokenizer):
-        turns = [
-            [("system", "1"), ("user", "2"), ("assistant", "3"), ("user", "4")],
-            [("system", "1"), ("user", "2"), ("assistant", "3"), ("user", "4")],
-        ]
-        turns[1] = [(who, f"{text} {token}" if who == role else text) for who, text in turns[1]]
-        plain, spelling = encoder.chats(
-            [[{"role": who, "content": text} for who, text in chat] for chat in turns]
-        )
-        assert specials_in(tokenizer, spelling) == specials_in(tokenizer, plain)
-        assert len(spelling) > len(plain)
+        for role in turns[:3]:
+            spelling = [m | {"content": f"1 {token}"} if m["role"] == role else m for m in plain]
+            ids, others = encoder.chats([spelling, plain])
+            assert specials_in(tokenizer, ids) == specials_in(tokenizer, others)
+            assert len(ids) > len(others)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -165,8 +139,7 @@ def test_other_texts_have_the_ids_that_the_tokenizer_gives_them(name):
 @pytest.mark.parametrize("name", ["llada", "dream", "smollm2", "tiny"])
 def test_a_context_of_the_harness(name):
     """Rendered here or plain text, with and without special tokens that a user spells."""
-    tokenizer = ALL[name]
-    encoder = TextEncoder(tokenizer)
+    tokenizer, encoder = ALL[name], TextEncoder(ALL[name])
     for content in ("Sort: 21", f"1 {tokenizer.mask_token} 2", f"{tokenizer.eos_token}"):
         chat = chat_prompt(content)
         assert [encoder.context(encoder.render(chat)[0])] == encoder.chats([chat])
@@ -174,42 +147,37 @@ def test_a_context_of_the_harness(name):
             assert encoder.context(content) == encoder.texts([content])[0]
     # an answer that the harness has begun stays open
     begun = [*chat_prompt("1"), {"role": "assistant", "content": "2"}]
-    text, _ = encoder.render(begun, add_generation_prompt=False)
-    assert text.endswith("2")
+    assert encoder.render(begun, add_generation_prompt=False)[0].endswith("2")
 
 
-@pytest.mark.parametrize("opened", ["<think>", "<think>\n", "<think>\n\n"])
-def test_an_answer_opens_its_own_thought(opened):
+THOUGHT = ("assistant", "<think>a</think>b")
+
+
+def test_an_answer_opens_its_own_thought():
     """DeepSeek-R1's template, which opens it in the prompt, is like one that does not."""
-    plain, opening = dream_like(), dream_like()
-    header = "{{ '<|im_start|>assistant\n' }}"
+    plain, opening, header = dream_like(), dream_like(), "{{ '<|im_start|>assistant\n' }}"
     assert header in CHATML
-    opening.chat_template = CHATML.replace(header, header + f"{{{{ {opened!r} }}}}")
-    for content in ("x", "x <think>", "<think>", f"{opening.mask_token} <think>\n"):
-        chats = [chat_prompt(content), chat_prompt(content, [("assistant", "<think>a</think>b")])]
+    texts = ("x", "x <think>", "<think>", f"{opening.mask_token} <think>\n")
+    chats = [chat_prompt(text, turns) for text in texts for turns in ((), (THOUGHT,))]
+    for opened in ("<think>", "<think>\n", "<think>\n\n"):
+        opening.chat_template = CHATML.replace(header, header + f"{{{{ {opened!r} }}}}")
         assert TextEncoder(opening).chats(chats) == TextEncoder(plain).chats(chats)
     # text of a message at the end is no generation prompt
     opening.chat_template = "{{ messages[-1]['content'] }}"
     assert TextEncoder(opening).render(chat_prompt("x <think>"))[0] == "x <think>"
 
 
-def test_private_characters_of_a_user_stay():
-    text = "\U000f0000<|mask|>\U000f0001 \U000f0000"
-    (ids,) = TextEncoder(BYTE_LEVEL["dream"]).texts([text])
-    assert decode_completion(BYTE_LEVEL["dream"], ids) == text
-
-
-def test_tokens_that_overlap_are_all_broken():
-    tokenizer = byte_level(["<|a|>", "|>b", "|a|"], CHATML, eos_token="<|a|>")
-    for text in ("<|a|>b", "<|a|>|>b|a|", "<<|a|>b>"):
-        (ids,) = TextEncoder(tokenizer).texts([text])
-        assert specials_in(tokenizer, ids) == []
-        assert decode_completion(tokenizer, ids) == text
-
-
-def test_a_character_called_special_is_text_as_before():
-    tokenizer = byte_level(["<|a|>", "~", "\n\n"], CHATML, eos_token="<|a|>")
-    text = "1 ~ 2\n\n3"
+def test_private_characters_and_tokens_that_overlap():
+    overlapping = byte_level(["<|a|>", "|>b", "|a|"], CHATML, eos_token="<|a|>")
+    for tokenizer, texts in (
+        (BYTE_LEVEL["dream"], ["\U000f0000<|mask|>\U000f0001 \U000f0000"]),
+        (overlapping, ["<|a|>b", "<|a|>|>b|a|", "<<|a|>b>"]),
+    ):
+        for text, ids in zip(texts, TextEncoder(tokenizer).texts(texts), strict=True):
+            assert specials_in(tokenizer, ids) == []
+            assert decode_completion(tokenizer, ids) == text
+    # a character that is called special is text
+    tokenizer, text = byte_level(["<|a|>", "~", "\n\n"], CHATML, eos_token="<|a|>"), "1 ~ 2\n\n3"
     expected = [tokenizer.encode(text, add_special_tokens=False)]
     assert TextEncoder(tokenizer).texts([text]) == expected
 

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from refusals import refusal
+from run_folders import write_lines
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 from upstream_checkpoint import DREAM_CONFIG
@@ -31,26 +33,23 @@ def words_for(model, folder, spelling=None):
     for name, key in FILES.items():
         row = {"question": f"1 {MASK} 2" if name == spelling else "1 2"}
         row |= {"answer": "#### 3", "attempt": "3", "thinking_trajectories": ["3"]}
-        (folder / f"{name}.jsonl").write_text(f"{json.dumps(row)}\n")
+        write_lines(folder / f"{name}.jsonl", [row])
         words.append(f"{key}={folder / name}.jsonl")
     return words
 
 
 def unable(folder):
     """A checkpoint whose tokenizer has a special token for all that it has no token for."""
-    options = BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
-    config = tiny_config(options)
+    config = tiny_config(BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
     config.rope, config.max_position_embeddings = True, 2048
     fresh_model(config, 0).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
-    path = folder / "tokenizer.json"
-    content = json.loads(path.read_text())
+    path, options = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    content, kept = json.loads(path.read_text()), json.loads(options.read_text())
     content["model"]["unk_token"] = EOS
+    del kept["unk_token"]
     path.write_text(json.dumps(content))
-    path = folder / "tokenizer_config.json"
-    content = json.loads(path.read_text())
-    del content["unk_token"]
-    path.write_text(json.dumps(content))
+    options.write_text(json.dumps(kept))
     return folder
 
 
@@ -58,12 +57,8 @@ def unable(folder):
 def test_text_without_ordinary_tokens(stage, tmp_path):
     model = unable(tmp_path / "model")
     check(load_run_config(words_for(model, tmp_path), command="it"))
-    config = load_run_config(words_for(model, tmp_path, stage), command="it")
-    with pytest.raises(UserError) as caught:
-        check(config)
-    assert f"{stage}.jsonl" in str(caught.value)
-    assert EOS in str(caught.value)
-    assert "\n" not in str(caught.value)
+    message = refusal(check, load_run_config(words_for(model, tmp_path, stage), command="it"))
+    assert (f"{stage}.jsonl" in message, EOS in message) == (True, True)
 
 
 def test_a_model_without_a_chat_template(tmp_path):

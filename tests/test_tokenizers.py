@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 from bpe import llada_bpe
+from refusals import refusal
 from tokenizers import pre_tokenizers
-from transformers import PreTrainedTokenizerBase
 from upstream_checkpoint import DREAM_CONFIG, write_folder
 
 from weft_rl.config.schema import BaseConfig
@@ -41,11 +41,11 @@ def folder(tmp_path):
 
 def test_no_turn_that_nobody_asked_for(folder):
     tokenizer = load_tokenizer(str(folder))
+    assert tokenizer.mask_token_id == read_config(folder)["mask_token_id"]
     turns = [{"role": "user", "content": " Sort: 21 "}, {"role": "assistant", "content": "12"}]
     whole = tokenizer.apply_chat_template(turns, tokenize=False)
     prompt = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
-    assert whole.startswith(prompt)
-    assert whole.endswith("12<|eot_id|>")
+    assert whole == f"{prompt}12<|eot_id|>"
     assert prompt == (
         "<|startoftext|><|start_header_id|>user<|end_header_id|>\n\nSort: 21<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
@@ -56,52 +56,40 @@ def test_no_turn_that_nobody_asked_for(folder):
     assert ids[0].count(tokenizer.bos_token_id) == 1
 
 
-def test_the_mask_token_is_set(folder):
-    tokenizer = load_tokenizer(str(folder))
-    assert isinstance(tokenizer, PreTrainedTokenizerBase)
-    assert tokenizer.mask_token_id == read_config(folder)["mask_token_id"]
-
-
 def test_a_tokenizer_of_another_vocabulary(folder):
+    change_config(folder, vocab_size=2 * len(SYMBOLS))
+    load_tokenizer(str(folder))  # padded, if by much
+    change_config(folder, vocab_size=2 * len(SYMBOLS) + 1)
+    with pytest.raises(UserError, match=rf"{len(SYMBOLS)} .* {2 * len(SYMBOLS) + 1}"):
+        load_tokenizer(str(folder))
     llada_bpe().save_pretrained(folder)
-    with pytest.raises(UserError, match=r"\d+ tokens, the model \d+"):
+    change_config(folder, vocab_size=len(SYMBOLS))
+    with pytest.raises(UserError, match=rf" {len(SYMBOLS)}"):
         load_tokenizer(str(folder))
 
 
 @pytest.mark.parametrize(
-    ("name", "token"),
-    [
-        ("mask_token_id", "<|mdm_mask|> as 0"),
-        ("eos_token_id", "<|endoftext|> as 1"),
-        ("bos_token_id", "<|startoftext|> as 2"),
-        ("pad_token_id", "<|pad|> as 5"),
-    ],
+    ("name", "id"), [("mask_token", 0), ("eos_token", 1), ("bos_token", 2), ("pad_token", 5)]
 )
-def test_special_ids_that_differ(folder, name, token):
-    if name == "pad_token_id":
+def test_special_ids_that_differ(folder, name, id):
+    if name == "pad_token":
         with_own_padding(folder)
-    change_config(folder, **{name: 7})
-    with pytest.raises(UserError) as error:
-        load_tokenizer(str(folder))
-    assert f"{name}=7" in str(error.value)
-    assert token in str(error.value)
+    change_config(folder, **{f"{name}_id": 7})
+    message = refusal(load_tokenizer, str(folder))
+    assert (f"{name}_id=7" in message, f" as {id}" in message) == (True, True)
 
 
-def change_config(folder, **changes):
-    """Change config.json; returns what it held before."""
-    path = folder / "config.json"
-    before = json.loads(path.read_text())
-    path.write_text(json.dumps(before | changes))
-    return before
+def change_config(folder, name="config.json", **changes):
+    path = folder / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def with_own_padding(folder):
     """The tokenizer's first header is called <|pad|> and pads."""
-    tokens, path = folder / "tokenizer.json", folder / "tokenizer_config.json"
     header = "<|start_header_id|>user<|end_header_id|>\\n\\n"
-    for each in (tokens, path):
-        each.write_text(each.read_text().replace(header, "<|pad|>"))
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token": "<|pad|>"}))
+    for path in (folder / "tokenizer.json", folder / "tokenizer_config.json"):
+        path.write_text(path.read_text().replace(header, "<|pad|>"))
+    change_config(folder, "tokenizer_config.json", pad_token="<|pad|>")
 
 
 def test_published_files_have_the_end_of_text_for_other_special_tokens(folder):
@@ -114,27 +102,17 @@ def test_published_files_have_the_end_of_text_for_other_special_tokens(folder):
     assert end not in (tokenizer.bos_token_id, tokenizer.pad_token_id)
 
 
-@pytest.mark.parametrize("rows", [2 * len(SYMBOLS), 2 * len(SYMBOLS) + 1])
-def test_a_tokenizer_for_few_of_the_models_rows(folder, rows):
-    change_config(folder, vocab_size=rows)
-    if rows == 2 * len(SYMBOLS):  # padded, if by much
-        load_tokenizer(str(folder))
-        return
-    with pytest.raises(UserError, match=f"{len(SYMBOLS)} tokens, the model {rows}"):
-        load_tokenizer(str(folder))
-
-
-@pytest.mark.parametrize("said", [{}, {"eot_token_id": 7}])
-def test_turns_that_would_never_end(folder, said):
+def test_turns_that_would_never_end(folder):
     """Without eot_token_id, as published, the default is meant, which this vocabulary has not."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    own = config.pop("eot_token_id")
-    path.write_text(json.dumps(config | said))
-    with pytest.raises(UserError, match=f'"eot_token_id": {own}'):
-        load_tokenizer(str(folder))
-    path.write_text(json.dumps(config | {"eot_token_id": None}))  # said not to have one
-    assert load_tokenizer(str(folder)).get_vocab()["<|eot_id|>"] == own
+    own, path = read_config(folder)["eot_token_id"], folder / "config.json"
+    for said in ({}, {"eot_token_id": 7}):
+        config = json.loads(path.read_text())
+        del config["eot_token_id"]
+        path.write_text(json.dumps(config | said))
+        with pytest.raises(UserError, match=f'"eot_token_id": {own}'):
+            load_tokenizer(str(folder))
+        change_config(folder, eot_token_id=None)  # said not to have one
+        assert load_tokenizer(str(folder)).get_vocab()["<|eot_id|>"] == own
 
 
 def test_published_configurations_need_not_name_the_end_of_a_turn(folder):
@@ -142,15 +120,12 @@ def test_published_configurations_need_not_name_the_end_of_a_turn(folder):
     assert LLADA.end_of_turn_id == LLaDAConfig().eot_token_id == 126348
     assert DREAM.end_of_turn_id == DreamConfig().eot_token_id
     path, tokens = folder / "config.json", folder / "tokenizer.json"
-    config = json.loads(path.read_text())
+    config, content = json.loads(path.read_text()), json.loads(tokens.read_text())
     own = config.pop("eot_token_id")
     path.write_text(json.dumps(config | {"vocab_size": 126464}))
-    text = tokens.read_text()
-    assert f'"id": {own},' in text
-    content = json.loads(text)
-    content["model"]["vocab"]["<|eot_id|>"] = 126348
-    for token in content["added_tokens"]:
-        token["id"] = 126348 if token["content"] == "<|eot_id|>" else token["id"]
+    (token,) = [token for token in content["added_tokens"] if token["content"] == "<|eot_id|>"]
+    assert token["id"] == own
+    content["model"]["vocab"]["<|eot_id|>"] = token["id"] = 126348
     tokens.write_text(json.dumps(content))
     assert load_tokenizer(str(folder)).get_vocab()["<|eot_id|>"] == 126348
 
@@ -163,11 +138,10 @@ def test_a_folder_without_one(tmp_path):
 
 
 def test_code_beside_a_tokenizer_is_not_run(folder, tmp_path):
-    flag, path = tmp_path / "ran", folder / "tokenizer_config.json"
+    flag, own = tmp_path / "ran", {"AutoTokenizer": [None, "tokenization_own.OwnTokenizer"]}
     (folder / "tokenization_own.py").write_text(f"open({str(flag)!r}, 'w').write('x')")
-    own = {"AutoTokenizer": [None, "tokenization_own.OwnTokenizer"]}
-    content = json.loads(path.read_text()) | {"tokenizer_class": "OwnTokenizer", "auto_map": own}
-    path.write_text(json.dumps(content))
+    options = {"tokenizer_class": "OwnTokenizer", "auto_map": own}
+    change_config(folder, "tokenizer_config.json", **options)
     # loaded by its files or refused
     with contextlib.suppress(UserError):
         load_tokenizer(str(folder))

@@ -33,19 +33,19 @@ def prompt_ids(tokenizer, user, history=()):
 
 def test_boundaries_token_by_token():
     tokenizer = tiny_tokenizer()
-    end = tokenizer.convert_tokens_to_ids(EOT)
-    trace = Trace("Compute: 1+2", " 1+2=3", "3", "here")
-    (example,), dropped, *_ = encode_traces([trace], tokenizer, "tiny", end, 100)
+    (example,), dropped, *_ = encoded(Trace("Compute: 1+2", " 1+2=3", "3", "here"), 100)
     tokens = tokenizer.convert_ids_to_tokens(example.ids)
     assert dropped == 0
     assert example.ids[: example.prompt_length] == prompt_ids(tokenizer, "Compute: 1+2")
     assert tokens[example.prompt_length - 1].startswith("<|start_header_id|>assistant")
-    answer = ["<reasoning>", " ", "1", "+", "2", "=", "3", "</reasoning>", "<answer>", "3"]
-    assert tokens[example.prompt_length :] == [*answer, "</answer>", EOT]
+    answer = ["<reasoning>", *" 1+2=3", "</reasoning>", "<answer>", "3", "</answer>", EOT]
+    assert tokens[example.prompt_length :] == answer
 
 
-def encoded(trace, max_length, truncation, **options):
-    return encode_traces([trace], tiny_tokenizer(), "tiny", END, max_length, truncation, **options)
+def encoded(trace, max_length, truncation="drop", tokenizer=None, **options):
+    tokenizer = tokenizer or tiny_tokenizer()
+    end = tokenizer.convert_tokens_to_ids(EOT)
+    return encode_traces([trace], tokenizer, "tiny", end, max_length, truncation, **options)
 
 
 def text_of(example):
@@ -60,17 +60,13 @@ END = tiny_tokenizer().convert_tokens_to_ids(EOT)
 def test_the_trace_loses_its_middle_and_keeps_answer_and_end():
     whole = encoded(LONG, 100, "cut_trace")
     length = len(whole.examples[0].ids)
-    assert (whole.dropped, whole.cut) == (0, 0)
-    assert text_of(whole.examples[0]).startswith("<reasoning> 1 2 3 4 5 6 7 8</reasoning>")
-    # each word is a blank and a digit: five tokens less are three words less
-    cut = encoded(LONG, length - 5, "cut_trace")
-    (example,) = cut.examples
-    assert (cut.dropped, cut.cut) == (0, 1)
-    assert text_of(example) == f"<reasoning> 1 2 3 7 8</reasoning><answer>12</answer>{EOT}"
-    assert example.ids[: example.prompt_length] == prompt_ids(tiny_tokenizer(), LONG.question)
-    # all of the reasoning may go, but no more
-    none = encoded(LONG, length - 16, "cut_trace").examples[0]
-    assert text_of(none) == f"<reasoning></reasoning><answer>12</answer>{EOT}"
+    # each word is a blank and a digit: five tokens less are three words less, and all may go
+    for less, cut, kept in ((0, 0, " 1 2 3 4 5 6 7 8"), (5, 1, " 1 2 3 7 8"), (16, 1, "")):
+        done = encoded(LONG, length - less, "cut_trace")
+        (example,) = done.examples
+        assert (done.dropped, done.cut) == (0, cut)
+        assert text_of(example) == f"<reasoning>{kept}</reasoning><answer>12</answer>{EOT}"
+        assert example.ids[: example.prompt_length] == prompt_ids(tiny_tokenizer(), LONG.question)
     assert encoded(LONG, length - 17, "cut_trace")[:] == ([], 1, 0, length, 0)
 
 
@@ -96,51 +92,30 @@ def test_right_cuts_the_end_token_too_and_never_leaves_a_prompt_alone():
         else:
             assert examples[0].ids == whole.ids[:limit]
             assert (dropped, cut, lost) == (0, int(limit < len(whole.ids)), len(whole.ids) - limit)
-
-
-def test_a_chat_that_is_too_long_has_no_trace_to_cut():
+    # a chat has no trace to cut
     chat = Trace("Sort: 21", None, "1 2 " * 20, "")
-    (whole,) = encoded(chat, 200, "drop").examples
-    assert encoded(chat, 40, "cut_trace")[:] == ([], 1, 0, len(whole.ids), 1)
-    assert encoded(chat, 40, "right").cut == 1
-    assert encoded(chat, 40, "drop").without_reasoning == 0
+    length = len(encoded(chat, 200).examples[0].ids)
+    assert encoded(chat, 40, "cut_trace")[:] == ([], 1, 0, length, 1)
+    assert (encoded(chat, 40, "right").cut, encoded(chat, 40).without_reasoning) == (1, 0)
 
 
-@pytest.mark.parametrize("think", ["rewrite", "keep"])
+FORMS = {"rewrite": "<reasoning>{}</reasoning><answer>12</answer>", "keep": "<think> {}</think>12"}
+
+
+@pytest.mark.parametrize("think", FORMS)
 def test_the_thoughts_of_a_chat_are_cut_in_either_form(think):
-    history = (("user", "Sort: 31"), ("assistant", "1 3"))
+    history, tokenizer = (("user", "Sort: 31"), ("assistant", "1 3")), llada_bpe()
     text = "<think> 1 2 3 4 5 6 7 8</think>12"
     chat = with_thought(Trace("Sort: 21", None, text, "", history), think)
-    tokenizer = llada_bpe()
-    end = tokenizer.convert_tokens_to_ids(EOT)
-    (whole,), *_ = encode_traces([chat], tokenizer, "tiny", end, 300, "cut_trace")
-    limit = len(whole.ids) - 3
-    (cut,), *counts = encode_traces([chat], tokenizer, "tiny", end, limit, "cut_trace")
-    form = {
-        "rewrite": "<reasoning>{}</reasoning><answer>12</answer>",
-        "keep": "<think> {}</think>12",
-    }[think]
+    (whole,), *_ = encoded(chat, 300, "cut_trace", tokenizer)
+    (cut,), *counts = encoded(chat, len(whole.ids) - 3, "cut_trace", tokenizer)
     answers = [tokenizer.decode(one.ids[one.prompt_length : -1]) for one in (whole, cut)]
-    assert answers[0] == form.format("1 2 3 4 5 6 7 8")
-    kept = re.fullmatch(re.escape(form).replace(r"\{\}", "(.*)"), answers[1])[1].split()
+    assert answers[0] == FORMS[think].format("1 2 3 4 5 6 7 8")
+    kept = re.fullmatch(re.escape(FORMS[think]).replace(r"\{\}", "(.*)"), answers[1])[1].split()
     assert 3 < len(kept) < 8
     assert [kept[0], kept[-1]] == ["1", "8"]
     assert whole.ids[: whole.prompt_length] == cut.ids[: cut.prompt_length]
     assert counts == [0, 1, len(whole.ids) - len(cut.ids), 0]
-
-
-def test_a_chat_is_rendered_turn_by_turn_and_ends_with_its_end():
-    history = (("user", "Sort: 31"), ("assistant", "1 3"))
-    chat = Trace("Sort: 21", None, "1 2", "", history)
-    (example,) = encoded(chat, 200, "drop").examples
-    tokenizer = tiny_tokenizer()
-    turns = [*history, ("user", "Sort: 21"), ("assistant", "1 2")]
-    messages = [{"role": role, "content": content} for role, content in turns]
-    # asked for a header, the template still adds none after an assistant's turn
-    wanted = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    assert tokenizer.decode(example.ids) == wanted
-    assert wanted.endswith(f"1 2{EOT}")
-    assert text_of(example) == f"1 2{EOT}"
 
 
 def test_a_template_that_leaves_out_earlier_thoughts_and_opens_the_next():
@@ -153,8 +128,8 @@ def test_a_template_that_leaves_out_earlier_thoughts_and_opens_the_next():
     thoughts = [("assistant", "<think>x</think>1"), ("user", "2"), ("assistant", "y</think>2")]
     row = [{"role": role, "content": text} for role, text in (("user", "1"), *thoughts)]
     for think in ("keep", "rewrite"):
-        turns = [*turns_of(trace_of({"messages": row}, "f:1", think), think)]
-        for turn, example in zip(turns, encoded_by(tokenizer, turns), strict=True):
+        for turn in turns_of(trace_of({"messages": row}, "f:1", think), think):
+            (example,) = encoded(turn, 400, tokenizer=tokenizer).examples
             prompt = prompt_ids(tokenizer, turn.question, turn.history)
             assert example.ids[: example.prompt_length] == prompt
             text = tokenizer.decode(example.ids)
@@ -162,18 +137,13 @@ def test_a_template_that_leaves_out_earlier_thoughts_and_opens_the_next():
             assert ("<reasoning>x" in text or "<reasoning>y" in text) == (think == "rewrite")
 
 
-def encoded_by(tokenizer, traces):
-    end = tokenizer.convert_tokens_to_ids(EOT)
-    return encode_traces(traces, tokenizer, "tiny", end, 400).examples
-
-
 def test_a_special_token_that_a_record_spells_is_text():
     tokenizer = llada_bpe()
-    end, special = tokenizer.convert_tokens_to_ids(EOT), {*tokenizer.all_special_ids}
 
     def specials(part, value):
         trace = replace(LONG, **{part: (("user", value),) if part == "history" else value})
-        (example,), *_ = encode_traces([trace], tokenizer, "tiny", end, 400)
+        (example,), *_ = encoded(trace, 400, tokenizer=tokenizer)
+        special = {*tokenizer.all_special_ids}
         return [id for id in example.ids if id in special], tokenizer.decode(example.ids)
 
     for part in ("question", "reasoning", "answer", "history"):
@@ -203,9 +173,7 @@ def test_examples_in_arrays_are_those_that_were_put_in():
     some = [Example(7, [1, 2, 3], 1), Example(9, [2**31 - 1, 0], 0), Example(2**40, [5], 0)]
     kept = Examples(some)
     assert [*kept] == some == kept
-    assert kept[-1] == some[-1]
-    assert kept[:2] == some[:2]
-    assert kept.lengths() == [3, 2, 1]
+    assert (kept[-1], kept[:2], kept.lengths()) == (some[-1], some[:2], [3, 2, 1])
     with pytest.raises(IndexError):
         kept[3]
 
@@ -215,18 +183,8 @@ def test_batches_of_traces_are_encoded_as_each_alone():
     examples, *_ = encode_traces(traces, tiny_tokenizer(), "tiny", END, 200)
     assert [example.index for example in examples] == [*range(600)]
     for i in (0, 511, 512, 599):
-        (alone,), *_ = encode_traces([traces[i]], tiny_tokenizer(), "tiny", END, 200)
+        (alone,), *_ = encoded(traces[i], 200)
         assert examples[i] == replace(alone, index=i)
-
-
-def test_every_turn_has_the_turns_before_it_as_its_prompt():
-    chat = Trace("q3", None, "a3", "f:1", (("system", "s"), ("user", "q1"), ("assistant", " a1 ")))
-    assert [*turns_of(chat, "rewrite")] == [
-        Trace("q1", None, "a1", "f:1, message 3", (("system", "s"),)),
-        chat,
-    ]
-    greeted = Trace("q", None, "a", "f:1", (("assistant", "hello"),))
-    assert [*turns_of(greeted, "rewrite")] == [greeted]
 
 
 def test_an_answer_without_tokens_is_refused():
@@ -245,43 +203,40 @@ def answer_grid(text):
     return inside[1] if inside else None
 
 
+@pytest.mark.slow
 def test_no_held_out_grid_is_ever_shown():
-    texts = [text for _, text in pretraining_texts(3000, 0)]
-    traces = cold_start_traces(3000, 0)
+    pairs, traces = pretraining_texts(1500, 0), cold_start_traces(1500, 0)
     assert {trace.question.split(":")[0] for trace in traces} >= {"Compute", "Sort", "Reverse"}
     assert not [trace for trace in traces if trace.question.startswith("Sudoku")]
-    texts += [f"<answer>{trace.answer}</answer>" for trace in traces]
+    texts = [text for _, text in pairs] + [f"<answer>{trace.answer}</answer>" for trace in traces]
     shown = [grid for grid in map(answer_grid, texts) if grid is not None]
-    assert len(shown) > 2000  # 70 % of 3000, and a tenth of 3000
+    assert len(shown) > 1000  # 70 % of 1500, and a tenth of 1500
     assert not [grid for grid in shown if is_solved(grid) and is_held_out(grid)]
-
-
-def test_no_posed_sudoku_has_a_held_out_solution():
-    posed = [pair for pair in pretraining_texts(1000, 1) if pair[0].startswith("Sudoku:")]
-    assert len(posed) > 200
+    posed = [pair for pair in pairs if pair[0].startswith("Sudoku:")]
+    assert len(posed) > 300
     for prompt, text in posed:
-        puzzle, grid = prompt.removeprefix("Sudoku:"), answer_grid(text)
+        puzzle = prompt.removeprefix("Sudoku:")
         (solution,) = completions(puzzle)
         assert not is_held_out(solution)
-        assert grid is not None
-        assert keeps_clues(puzzle, grid)
+        assert keeps_clues(puzzle, answer_grid(text))
 
 
 def test_bands_and_stacks_break_one_rule_each():
     seen = {"Bands": 0, "Stacks": 0}
+
+    def hold(units):
+        return all(sorted(unit) == list("1234") for unit in units)
+
     for prompt, text in pretraining_texts(500, 2):
         name, _, puzzle = prompt.partition(":")
         if name in seen:
             grid = answer_grid(text)
             assert keeps_clues(puzzle, grid)
-            lines = {
-                "Bands": [grid[i : i + 4] for i in range(0, 16, 4)],
-                "Stacks": [grid[i::4] for i in range(4)],
-            }
+            rows = [grid[i : i + 4] for i in range(0, 16, 4)]
+            columns = [grid[i::4] for i in range(4)]
             boxes = [grid[i : i + 2] + grid[i + 4 : i + 6] for i in (0, 2, 8, 10)]
-            assert all(sorted(unit) == list("1234") for unit in (*lines[name], *boxes))
-            other = lines["Stacks" if name == "Bands" else "Bands"]
-            assert not all(sorted(unit) == list("1234") for unit in other)
+            assert hold(boxes)
+            assert (hold(rows), hold(columns)) == (name == "Bands", name == "Stacks")
             seen[name] += 1
     assert min(seen.values()) > 40
 
@@ -299,17 +254,12 @@ def test_the_teacher_heeds_rows_only():
 
 
 def test_plain_and_tagged_answers_have_the_same_places():
-    tokenizer = tiny_tokenizer()
-    plain, tagged = (
-        tokenizer.encode(form(" r1c2=4", "1432"), add_special_tokens=False)
-        for form in (plain_answer, partial(tagged_answer, "tiny"))
-    )
-    assert len(plain) == len(tagged)
+    tokenizer, forms = tiny_tokenizer(), (plain_answer, partial(tagged_answer, "tiny"))
+    texts = [form(" r1c2=4", "1432") for form in forms]
+    plain, tagged = (tokenizer.encode(text, add_special_tokens=False) for text in texts)
     # four tags become blanks, everything else stays
-    assert [a == b for a, b in zip(plain, tagged, strict=True)].count(False) == 4
-    assert {token for token, other in zip(plain, tagged, strict=True) if token != other} == {
-        tokenizer.convert_tokens_to_ids(" ")
-    }
+    changed = [a for a, b in zip(plain, tagged, strict=True) if a != b]
+    assert changed == [tokenizer.convert_tokens_to_ids(" ")] * 4
 
 
 def test_an_example_does_not_depend_on_how_many_there_are():
@@ -321,12 +271,10 @@ def test_every_text_is_in_the_vocabulary_and_comes_back(tmp_path):
     tiny_tokenizer().save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     unknown = tokenizer.convert_tokens_to_ids(UNKNOWN)
-    pairs = pretraining_texts(2000, 0)
-    pairs += [(t.question, t.reasoning + t.answer) for t in cold_start_traces(500, 0)]
-    for prompt, text in pairs:
-        for part in (prompt, text):
-            ids = tokenizer.encode(part, add_special_tokens=False)
-            # an answer and its end token fit the preset's 32 tokens
-            assert unknown not in ids
-            assert part == prompt or len(ids) < 32
-            assert tokenizer.decode(ids) == part
+    pairs = pretraining_texts(1000, 0)
+    pairs += [(t.question, t.reasoning + t.answer) for t in cold_start_traces(300, 0)]
+    for i, part in enumerate(part for pair in pairs for part in pair):
+        ids = tokenizer.encode(part, add_special_tokens=False)
+        assert unknown not in ids
+        assert i % 2 == 0 or len(ids) < 32  # an answer and its end token fit the preset's 32 tokens
+        assert tokenizer.decode(ids) == part
