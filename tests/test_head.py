@@ -46,13 +46,6 @@ def adapted():
     return made
 
 
-def naive(model, inputs, xt, masked):
-    """The loss of each token from the logits of all."""
-    logits = model(input_ids=xt, attention_mask=inputs["attention_mask"]).logits
-    nll = F.cross_entropy(logits.flatten(0, 1), inputs["input_ids"].flatten(), reduction="none")
-    return nll.view(xt.shape).where(masked, 0.0)
-
-
 def gradients(model):
     found = [p.grad for p in model.parameters() if p.grad is not None]
     model.zero_grad()
@@ -64,22 +57,18 @@ def gradients(model):
 def test_in_parts_the_loss_and_its_gradients_are_those_of_all_logits(make, tmp_path):
     model = make()
     batch = trainer(tmp_path).data_collator(examples()[:3])
-    assert not batch["attention_mask"].all()
-    generator = torch.Generator().manual_seed(0)
-    masked = (batch["labels"] != -100) & (
-        torch.rand(batch["input_ids"].shape, generator=generator) < 0.5
-    )
-    xt = batch["input_ids"].masked_fill(masked, 0)
-    probability = torch.full(xt.shape, 0.5)
-    logits = model(input_ids=xt, attention_mask=batch["attention_mask"]).logits
-    wanted = denoising_loss(
-        logits, batch["input_ids"], masked, probability, (batch["labels"] != -100)
-    )
+    x0, answer, visible = batch["input_ids"], batch["labels"] != -100, batch["attention_mask"]
+    assert not visible.all()
+    masked = answer & (torch.rand(x0.shape, generator=torch.Generator().manual_seed(0)) < 0.5)
+    xt = x0.masked_fill(masked, 0)
+    logits = model(input_ids=xt, attention_mask=visible).logits
+    naive = F.cross_entropy(logits.flatten(0, 1), x0.flatten(), reduction="none").view(x0.shape)
+    wanted = denoising_loss(logits, x0, masked, torch.full(x0.shape, 0.5), answer)
     wanted.backward()
     wanted_gradients = gradients(model)
-    nll = masked_nll(model, batch["input_ids"], xt, masked, batch["attention_mask"])
-    assert_close(nll, naive(model, batch, xt, masked), atol=1e-6, rtol=1e-6)
-    found = torch.where(masked, nll / 0.5, 0.0).sum(-1) / (batch["labels"] != -100).sum(-1)
+    nll = masked_nll(model, x0, xt, masked, visible)
+    assert_close(nll, naive.where(masked, 0.0), atol=1e-6, rtol=1e-6)
+    found = torch.where(masked, nll / 0.5, 0.0).sum(-1) / answer.sum(-1)
     found.mean().backward()
     assert_close(found.mean(), wanted, atol=1e-6, rtol=1e-6)
     assert_close(gradients(model), wanted_gradients, atol=1e-6, rtol=1e-5)

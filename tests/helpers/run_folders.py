@@ -21,3 +21,10 @@ def completion(stage, text, *, task="sudoku", **others):
 def write_lines(path, rows):
     path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def flip(path):
+    """Another bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
