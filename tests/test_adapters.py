@@ -66,13 +66,11 @@ def test_a_merged_export_computes_what_the_adapter_does(base, tmp_path):
     [
         *({"init_lora_weights": kind} for kind in (False, "gaussian", "orthogonal")),
         {"init_lora_weights": "eva", "eva_config": EvaConfig()},
-        {"rank_pattern": {"up_proj": 2}},
-        {"use_rslora": True},
+        *({"rank_pattern": {"up_proj": 2}}, {"use_rslora": True}),
         {"use_rslora": True, "rank_pattern": {r"blocks\.1\.up_proj": 2, "q_proj": 3}},
         {"layers_to_transform": [1], "layers_pattern": "blocks"},
         {"exclude_modules": ["model.transformer.blocks.0.q_proj"]},
-        {"target_modules": r".*\.[12]\.(q|v)_proj"},
-        {"target_modules": "all-linear"},
+        *({"target_modules": names} for names in (r".*\.[12]\.(q|v)_proj", "all-linear")),
         {"lora_dropout": 0.5},
     ],
 )
@@ -94,10 +92,8 @@ def test_adapters_that_are_a_sum_are_merged_as_peft_does(base, tmp_path, options
         *({name: True} for name in ("use_dora", "use_qalora", "lora_bias")),
         *({name: {}} for name in ("velora_config", "kasa_config")),
         *({"alpha_pattern": {"up_proj": 12}}, {"bias": "lora_only"}),
-        {"modules_to_save": ["ln_f"]},
-        {"trainable_token_indices": {"wte": [3, 4]}},
-        {"target_parameters": ["attn_out.weight"]},
-        {"target_modules": ["wte"]},
+        *({"modules_to_save": ["ln_f"]}, {"trainable_token_indices": {"wte": [3, 4]}}),
+        *({"target_parameters": ["attn_out.weight"]}, {"target_modules": ["wte"]}),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
@@ -182,9 +178,8 @@ def test_an_adapter_on_a_model_of_the_hub(base, tmp_path, monkeypatch):
     change_config(folder, base_model_name_or_path=name)
     refused(folder, f"one: .*model={name}")
     download = {name: str(base)}
-    monkeypatch.setattr(
-        "weft_rl.checkpoints.hub.snapshot_download", lambda name, **_: download[name]
-    )
+    snapshot_download = "weft_rl.checkpoints.hub.snapshot_download"
+    monkeypatch.setattr(snapshot_download, lambda name, **_: download[name])
     convert(folder, tmp_path / "merged", "upstream", 10**9)
     assert_close(load_file(tmp_path / "merged" / "model.safetensors"), load(folder).state_dict())
 

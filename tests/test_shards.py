@@ -48,18 +48,15 @@ def test_wrong_tensors_are_named(tmp_path, change, match):
     refused(folder, match)
 
 
-@pytest.mark.parametrize("keep", [0, 7, 8, 200, -1])
-def test_a_truncated_shard(tmp_path, keep):
+@pytest.mark.parametrize("keep", [None, 0, 7, 8, 200, -1])
+def test_a_truncated_or_missing_shard(tmp_path, keep):
     folder, _ = llada_folder(tmp_path / "a")
-    (folder / SHARD).write_bytes((folder / SHARD).read_bytes()[:keep])
+    content = (folder / SHARD).read_bytes()
+    (folder / SHARD).unlink() if keep is None else (folder / SHARD).write_bytes(content[:keep])
     refused(folder, SHARD)
-
-
-def test_a_missing_shard_and_none_at_all(tmp_path):
-    folder, _ = llada_folder(tmp_path / "a")
-    for lost, match in ((SHARD, SHARD), (INDEX, SINGLE)):
-        (folder / lost).unlink()
-        refused(folder, match)
+    if keep is None:
+        (folder / INDEX).unlink()
+        refused(folder, SINGLE)
 
 
 @pytest.mark.parametrize("name", ["../a.safetensors", "/etc/passwd", "x/y.safetensors", "..", 3])
