@@ -117,6 +117,7 @@ def by_length():
     return LengthGroupedOrder([len(one.ids) for one in examples()], 4, 7)
 
 
+@pytest.mark.slow
 def test_a_run_by_length_resumes_to_the_bit_and_accumulates(tmp_path):
     """8 records in batches of 4 are 2 steps an epoch: step 3 is in the middle of the second."""
     full = trainer(tmp_path / "full", order=by_length())

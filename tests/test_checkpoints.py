@@ -65,6 +65,7 @@ def test_sums_are_sha256sums_and_tell_what_is_wrong(tmp_path):
     assert SUMS in find_corruption(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_newest_ones_are_kept(start, whole, tmp_path):
     assert steps(whole) == ["step-2", "step-4", "step-6"]
     assert run(start, tmp_path / "run") == 0
@@ -103,6 +104,7 @@ def test_a_finished_stage_is_finished_again_when_its_end_is_damaged(start, whole
     assert len(lines(out, "rl")) == 1
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_is_refused(start, unfinished):
     last = unfinished / "checkpoints/sft/step-6"
     shutil.copy(last / "rng_state.pth", last / "rng_state_1.pth")

@@ -127,6 +127,7 @@ def test_the_mean_of_the_exact_loss_is_the_negative_elbo(tmp_path):
     assert abs(float(found.mean()) - wanted) < 3 * error + 0.005 * wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "accumulate"), [(1, 5), (2, 3), (4, 2)])
 def test_a_step_is_the_mean_over_its_records_however_it_is_cut(tmp_path, batch, accumulate):
     """A step an epoch of five records, in one batch or in several of different sizes."""
@@ -162,6 +163,7 @@ def test_the_entropy_pass_sees_no_answer(tmp_path):
     assert torch.equal(made.entropies(made.model, batch), made.entropies(made.model, batch | other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refresh", [1, 2])
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, refresh):
     """8 examples in batches of 4 are 2 steps an epoch: step 3 is in the middle of the second."""
@@ -223,6 +225,7 @@ def test_times_of_a_batch(tmp_path, times):
         assert_close(found + found.flip(0), torch.ones(4))
 
 
+@pytest.mark.slow
 def test_the_public_trainer_works_in_a_users_script_and_removes_nothing(tmp_path):
     """No run directory, transformers' own checkpoints, and a file of the user's in output_dir."""
     args = arguments(tmp_path, per_device_train_batch_size=4)

@@ -67,8 +67,8 @@ def closed_form(model, old_model, ref_model, batch, k, kl, objective, micro):
 
 
 CASES = [
-    *product([(1, 0.0), (3, 0.04)], ["bnpo", "grpo", "dr_grpo", "dapo"], [8, 2], [""]),
-    *product([(1, 0.04), (3, 0.0), (3, 0.04)], ["bnpo", "grpo"], [8], ["LoRA"]),
+    *product([(1, 0.0), (2, 0.04)], ["bnpo", "grpo", "dr_grpo", "dapo"], [8, 2], [""]),
+    *product([(1, 0.04), (2, 0.0), (2, 0.04)], ["bnpo", "grpo"], [8], ["LoRA"]),
     # d1's masks; two rows of a prompt share nothing but the prompt
     ((2, 0.04), "bnpo", 8, "own masks"),
 ]
@@ -185,6 +185,7 @@ def test_a_rows_log_probs_do_not_depend_on_longer_neighbours(tmp_path):
     assert_close(whole[..., :2], cut)
 
 
+@pytest.mark.slow
 def test_the_global_random_state_has_no_say(tmp_path):
     runs = []
     for global_state in (1, 2):

@@ -84,6 +84,7 @@ def test_nothing_masked_has_a_loss_of_zero_and_gradients(tmp_path):
     assert all(gradient.eq(0).all() for gradient in gradients(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weights", "accumulate"),
     [("none", 1), ("own_probability", 2), ("excess_loss", 1), ("sqrt_entropy", 2)],

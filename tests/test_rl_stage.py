@@ -200,6 +200,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights(tmp_path):
     assert all(map(torch.equal, before, state(made)))
 
 
+@pytest.mark.slow
 def test_groups_of_equal_rewards_are_sampled_again(tmp_path):
     def rarely(completion, **_):
         return float(len(completion) % 5 == 0)

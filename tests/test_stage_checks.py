@@ -153,6 +153,7 @@ def test_a_late_mistake_is_found_first(words, key, tmp_path, monkeypatch, capsys
     assert message.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_other_evaluation_options_are_evaluated_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "run"
