@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -124,8 +123,11 @@ def full_during(patch):
 
 def full_after(patch):
     """A file system that keeps data back says so when it is told to write."""
-    full = Mock(side_effect=OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)))
-    patch.setattr("os.fsync", full)
+
+    def fsync(_):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    patch.setattr("os.fsync", fsync)
 
 
 @pytest.mark.slow
