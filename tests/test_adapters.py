@@ -14,10 +14,12 @@ from adapters import (
     load,
     merged_by_peft,
     peft_adapter,
+    refused,
     some_ids,
 )
 from allocations import allocated
 from peft import EvaConfig
+from run_folders import flip
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 from transformers import LlamaForCausalLM
@@ -35,15 +37,6 @@ def base(tmp_path):
     return llada_folder(tmp_path / "a")[0]
 
 
-def refused(folder, match):
-    """By the loader and the converter."""
-    out = folder / "out"
-    for use in (load, lambda place: convert(place, out, "upstream", 10**9)):
-        with pytest.raises(UserError, match=match):
-            use(folder)
-    assert not out.exists()
-
-
 def test_a_new_adapter_is_drawn_from_the_seed_alone(base, tmp_path):
     def drawn(seed, before):
         torch.manual_seed(before)
@@ -56,15 +49,11 @@ def test_a_new_adapter_is_drawn_from_the_seed_alone(base, tmp_path):
     assert not drawn(5, before=1).equal(drawn(6, before=1))
 
 
-@pytest.mark.parametrize("to", ["upstream", "transformers"])
-def test_a_merged_export_computes_what_the_adapter_does(base, tmp_path, to):
-    folder = adapter(base, tmp_path / "run" / "step", 1)
-    convert(folder, tmp_path / "merged", to, 20_000)
-    if to == "upstream":
-        merged = load(tmp_path / "merged")
-    else:
-        merged = LlamaForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
-    ids = some_ids()
+def test_a_merged_export_computes_what_the_adapter_does(base, tmp_path):
+    """In transformers' own class; the next test has upstream's layout."""
+    folder, ids = adapter(base, tmp_path / "run" / "step", 1), some_ids()
+    convert(folder, tmp_path / "merged", "transformers", 20_000)
+    merged = LlamaForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
     with torch.no_grad():
         expected = merged_by_peft(base, folder).eval()(ids).logits
         assert (expected - load(base)(ids).logits).abs().max() > 0.5
@@ -75,17 +64,13 @@ def test_a_merged_export_computes_what_the_adapter_does(base, tmp_path, to):
 @pytest.mark.parametrize(
     "options",
     [
-        {"init_lora_weights": False},
-        {"init_lora_weights": "gaussian"},
-        {"init_lora_weights": "orthogonal"},
+        *({"init_lora_weights": kind} for kind in (False, "gaussian", "orthogonal")),
         {"init_lora_weights": "eva", "eva_config": EvaConfig()},
-        {"rank_pattern": {"up_proj": 2}},
-        {"use_rslora": True},
+        *({"rank_pattern": {"up_proj": 2}}, {"use_rslora": True}),
         {"use_rslora": True, "rank_pattern": {r"blocks\.1\.up_proj": 2, "q_proj": 3}},
         {"layers_to_transform": [1], "layers_pattern": "blocks"},
         {"exclude_modules": ["model.transformer.blocks.0.q_proj"]},
-        {"target_modules": r".*\.[12]\.(q|v)_proj"},
-        {"target_modules": "all-linear"},
+        *({"target_modules": names} for names in (r".*\.[12]\.(q|v)_proj", "all-linear")),
         {"lora_dropout": 0.5},
     ],
 )
@@ -103,60 +88,36 @@ def test_adapters_that_are_a_sum_are_merged_as_peft_does(base, tmp_path, options
 @pytest.mark.parametrize(
     "options",
     [
-        {"init_lora_weights": "pissa"},
-        {"init_lora_weights": "pissa_niter_4"},
-        {"init_lora_weights": "olora"},
-        {"init_lora_weights": "mica"},
-        {"alpha_pattern": {"up_proj": 12}},
-        {"use_dora": True},
-        {"use_qalora": True},
-        {"lora_bias": True},
-        {"bias": "lora_only"},
-        {"modules_to_save": ["ln_f"]},
-        {"trainable_token_indices": {"wte": [3, 4]}},
-        {"target_parameters": ["attn_out.weight"]},
-        {"target_modules": ["wte"]},
-        {"velora_config": {}},
-        {"kasa_config": {}},
+        *({"init_lora_weights": kind} for kind in ("pissa", "pissa_niter_4", "olora", "mica")),
+        *({name: True} for name in ("use_dora", "use_qalora", "lora_bias")),
+        *({name: {}} for name in ("velora_config", "kasa_config")),
+        *({"alpha_pattern": {"up_proj": 12}}, {"bias": "lora_only"}),
+        *({"modules_to_save": ["ln_f"]}, {"trainable_token_indices": {"wte": [3, 4]}}),
+        *({"target_parameters": ["attn_out.weight"]}, {"target_modules": ["wte"]}),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_other_adapters_made_by_peft_are_refused(base, tmp_path, options):
-    name = next(iter(options))
-    refused(
-        peft_adapter(base, tmp_path / "one", **options),
-        "pairs" if name == "target_modules" else name,
-    )
+    (name,) = options
+    match = "pairs" if name == "target_modules" else name
+    refused(peft_adapter(base, tmp_path / "one", **options), match)
 
 
 @pytest.mark.parametrize(
-    ("change", "key"),
+    ("key", "value"),
     [
-        ({"bias": "all"}, "bias"),
-        ({"peft_type": "IA3"}, "peft_type"),
-        ({"init_lora_weights": "corda"}, "init_lora_weights"),
-        ({"init_lora_weights": "loftq"}, "init_lora_weights"),
-        ({"init_lora_weights": "lora_ga"}, "init_lora_weights"),
-        ({"fan_in_fan_out": True}, "fan_in_fan_out"),
-        ({"alora_invocation_tokens": [5, 6]}, "alora_invocation_tokens"),
-        ({"layer_replication": [[0, 2]]}, "layer_replication"),
-        ({"use_bdlora": {"nblocks": 2}}, "use_bdlora"),
-        ({"arrow_config": {"top_k": 3}}, "arrow_config"),
-        ({"an_option_of_a_later_release": True}, "an_option_of_a_later_release"),
-        ({"lora_alpha": None}, "lora_alpha"),
-        ({"lora_alpha": "16"}, "lora_alpha"),
-        ({"lora_alpha": True}, "lora_alpha"),
-        ({"lora_alpha": float("nan")}, "lora_alpha"),
-        ({"lora_alpha": -1}, "lora_alpha"),
-        ({"r": 8}, "rank 8"),
-        ({"r": "3"}, "r="),
-        ({"rank_pattern": {"(": 3}}, "rank_pattern"),
+        *(("lora_alpha", value) for value in (None, "16", True, float("nan"), -1)),
+        *(("init_lora_weights", value) for value in ("corda", "loftq", "lora_ga")),
+        *(("bias", "all"), ("peft_type", "IA3"), ("fan_in_fan_out", True)),
+        *(("alora_invocation_tokens", [5, 6]), ("layer_replication", [[0, 2]])),
+        *(("use_bdlora", {"nblocks": 2}), ("arrow_config", {"top_k": 3})),
+        *(("an_option_of_a_later_release", True), ("rank_pattern", {"(": 3}), ("r", "3"), ("r", 8)),
     ],
 )
-def test_other_forms_of_adapters_are_refused(base, tmp_path, change, key):
+def test_other_forms_of_adapters_are_refused(base, tmp_path, key, value):
     folder = adapter(base, tmp_path / "one", 1)
-    change_config(folder, **change)
-    refused(folder, key)
+    change_config(folder, **{key: value})
+    refused(folder, "rank 8" if value == 8 else "r=" if key == "r" else key)
 
 
 def test_damaged_adapters_are_refused(base, tmp_path):
@@ -174,9 +135,7 @@ def test_damaged_adapters_are_refused(base, tmp_path):
     save_file(tensors, folder / WEIGHTS)
     write_checksums(folder)
     load(folder)
-    content = bytearray((folder / WEIGHTS).read_bytes())
-    content[-1] ^= 1
-    (folder / WEIGHTS).write_bytes(content)
+    flip(folder / WEIGHTS)
     refused(folder, f"{WEIGHTS} .*checksum")
     (folder / WEIGHTS).rename(folder / "adapter_model.bin")
     refused(folder, r"adapter_model\.bin")
@@ -215,63 +174,49 @@ def test_a_run_can_be_moved_wherever_its_base_is(tmp_path, inside):
 
 
 def test_an_adapter_on_a_model_of_the_hub(base, tmp_path, monkeypatch):
-    folder = adapter(base, tmp_path / "one", 1)
-    change_config(folder, base_model_name_or_path="owner/of-a-model")
-    refused(folder, "one: .*model=owner/of-a-model")
-    monkeypatch.setattr(
-        "weft_rl.checkpoints.hub.snapshot_download",
-        lambda name, **_: {"owner/of-a-model": str(base)}[name],
-    )
+    folder, name = adapter(base, tmp_path / "one", 1), "owner/of-a-model"
+    change_config(folder, base_model_name_or_path=name)
+    refused(folder, f"one: .*model={name}")
+    download = {name: str(base)}
+    snapshot_download = "weft_rl.checkpoints.hub.snapshot_download"
+    monkeypatch.setattr(snapshot_download, lambda name, **_: download[name])
     convert(folder, tmp_path / "merged", "upstream", 10**9)
-    merged = load_file(tmp_path / "merged" / "model.safetensors")
-    for name, tensor in load(folder).state_dict().items():
-        assert_close(merged[name], tensor)
+    assert_close(load_file(tmp_path / "merged" / "model.safetensors"), load(folder).state_dict())
 
 
-def test_an_adapter_on_an_adapter(tmp_path):
-    """RL after a cold start: both are added to the base."""
-    source, tensors = llada_folder(tmp_path / "a")
-    first = adapter(source, tmp_path / "one", 1)
-    second = adapter(first, tmp_path / "two", 2, targets=("q_proj",))
-    convert(second, tmp_path / "merged", "upstream", 10**9)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_adapters_are_added_to_the_base_in_float32(tmp_path, dtype):
+    """One, and one on it, as RL after a cold start has it."""
+    source, tensors = llada_folder(tmp_path / "a", dtype)
+    first = adapter(source, tmp_path / "one", 1, targets=("q_proj",))
     name = "model.transformer.blocks.1.q_proj"
-    expected = tensors[f"{name}.weight"]
-    for folder in (first, second):
+    expected = tensors[f"{name}.weight"].float()
+    # a base in bfloat16 is rounded after each
+    both = [first] if dtype == torch.bfloat16 else [first, adapter(first, tmp_path / "two", 2)]
+    for folder in both:
         parts = load_file(folder / WEIGHTS)
-        key = f"base_model.model.{name}.lora_"
-        expected = expected + 2 * parts[f"{key}B.weight"] @ parts[f"{key}A.weight"]  # alpha / r
+        a, b = (parts[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
+        expected = expected + 2 * b @ a  # alpha / r
+    convert(both[-1], tmp_path / "merged", "upstream", 10**9)
     merged = load_file(tmp_path / "merged" / "model.safetensors")
-    assert_close(merged[f"{name}.weight"], expected)
+    # the last bit of a product may differ, and change the rounding of a weight now and then
+    assert_close(merged[f"{name}.weight"], expected.to(dtype))
+    if dtype == torch.bfloat16:
+        assert (merged[f"{name}.weight"] == expected.to(dtype)).float().mean() > 0.99
     # not updated by either: the same bits
     head = "model.transformer.ff_out.weight"
     assert torch.equal(merged[head], tensors[head])
 
 
-def test_a_bfloat16_base_is_added_to_in_float32(tmp_path):
-    source, tensors = llada_folder(tmp_path / "a", torch.bfloat16)
-    folder = adapter(source, tmp_path / "one", 1, targets=("q_proj",))
-    convert(folder, tmp_path / "merged", "upstream", 10**9)
-    name = "model.transformer.blocks.0.q_proj"
-    parts = load_file(folder / WEIGHTS)
-    a, b = (parts[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
-    expected = (tensors[f"{name}.weight"].float() + 2 * (b @ a)).bfloat16()
-    merged = load_file(tmp_path / "merged" / "model.safetensors")[f"{name}.weight"]
-    # the last bit of a product may differ, and change the rounding of a weight now and then
-    assert_close(merged, expected)
-    assert (merged == expected).float().mean() > 0.99
-
-
-def test_the_names_of_an_adapter_do_not_follow_the_hash_seed(base, tmp_path):
-    folder = adapter(base, tmp_path / "one", 1, ("q_proj", "k_proj", "up_proj", "ff_out"))
-    names = json.loads((folder / CONFIG).read_text())["target_modules"]
-    assert names == sorted(names)
-    assert len(names) == 4 * 3
-
-
-def test_targets_are_modules_and_not_the_head(base, tmp_path):
+def test_targets_are_modules_and_not_the_head_in_an_order_of_their_own(base, tmp_path):
     with pytest.raises(UserError, match=r"targets: .*o_proj.*attn_out, ff_out"):
         with_lora(load(base), LoraConfig(2, targets=["q_proj", "o_proj"]), str(base), tmp_path)
     # the head has the name of the feed-forward layer
-    tensors = load_file(adapter(base, tmp_path / "one", 1, targets=("ff_out",)) / WEIGHTS)
-    assert len(tensors) == 2 * 3
+    folder = adapter(base, tmp_path / "one", 1, ("q_proj", "k_proj", "up_proj", "ff_out"))
+    tensors = load_file(folder / WEIGHTS)
+    assert len(tensors) == 2 * 4 * 3
     assert all(".blocks." in name for name in tensors)
+    # which does not follow the hash seed
+    names = json.loads((folder / CONFIG).read_text())["target_modules"]
+    assert names == sorted(names)
+    assert len(names) == 4 * 3

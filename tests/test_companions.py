@@ -4,9 +4,8 @@ import json
 import shutil
 
 import pytest
-import torch
-from adapters import adapter, load, some_ids
-from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM, Qwen2ForCausalLM
+from adapters import adapter, change_config, load
+from transformers import AutoConfig, AutoTokenizer
 from upstream_checkpoint import (
     UPSTREAM_TEMPLATE,
     dream_folder,
@@ -22,15 +21,12 @@ from weft_rl.models.configuration_llada import LLaDAConfig
 from weft_rl.models.loading import load_tokenizer
 
 TURNS = [{"role": "user", "content": "Sort: 21"}, {"role": "assistant", "content": "12"}]
-LLADA_CODE = {
-    "AutoConfig": "GSAI-ML/LLaDA-8B-Instruct--configuration_llada.LLaDAConfig",
-    "AutoModel": "GSAI-ML/LLaDA-8B-Instruct--modeling_llada.LLaDAModelLM",
-    "AutoModelForCausalLM": "GSAI-ML/LLaDA-8B-Instruct--modeling_llada.LLaDAModelLM",
-}
-DREAM_CODE = {
-    "AutoConfig": "Dream-org/Dream-v0-Instruct-7B--configuration_dream.DreamConfig",
-    "AutoModel": "Dream-org/Dream-v0-Instruct-7B--modeling_dream.DreamModel",
-}
+LLADA, DREAM = "GSAI-ML/LLaDA-8B-Instruct--", "Dream-org/Dream-v0-Instruct-7B--"
+LLADA_CODE = {"AutoModel": f"{LLADA}modeling_llada.LLaDAModelLM"}
+LLADA_CODE["AutoModelForCausalLM"] = LLADA_CODE["AutoModel"]
+LLADA_CODE["AutoConfig"] = f"{LLADA}configuration_llada.LLaDAConfig"
+DREAM_CODE = {"AutoConfig": f"{DREAM}configuration_dream.DreamConfig"}
+DREAM_CODE["AutoModel"] = f"{DREAM}modeling_dream.DreamModel"
 BIG = 10**9
 
 
@@ -106,7 +102,7 @@ def test_a_merged_adapter_has_the_bases_files_and_its_own_tokenizer(tmp_path, ha
     folder = adapter(base, tmp_path / "run" / "step-1", 1)
     if has_tokenizer:
         with_tokenizer(folder, "{{ 'of the adapter' }}")
-    for name in ("metric_line_0.json", "trainer_state.json", "notes.txt", "modeling_own.py"):
+    for name in ("metric_line_0.json", "pytorch_model.bin", "notes.txt", "modeling_own.py"):
         (folder / name).write_text("{}")
     (folder / "generation_config.json").write_text('{"eos_token_id": 2}')
     out = tmp_path / "out"
@@ -129,8 +125,7 @@ def test_convert_warns_of_a_tokenizer_that_does_not_fit(tmp_path, capsys):
 
     assert not warning(source, "b")
     assert not warning(dream_with_tokenizer(tmp_path / "dream")[0], "dream2")
-    path = source / "config.json"
-    path.write_text(json.dumps(read_config(source) | {"pad_token_id": 50}))
+    change_config(source, "config.json", pad_token_id=50)
     assert "pad_token_id=50" in warning(source, "c")
     for name, content in (("d", '{"model": {"vocab": 3}}'), ("f", "no JSON")):
         (source / "tokenizer.json").write_text(content)
@@ -165,15 +160,3 @@ def test_a_dream_has_the_generation_settings_that_upstream_requires(tmp_path):
             (folder / "generation_config.json").write_text(json.dumps(settings))
         convert(tmp_path / name, tmp_path / f"{name}2", "upstream", BIG)
         assert read(tmp_path / f"{name}2", "generation_config.json") == ids | settings
-
-
-@pytest.mark.parametrize(
-    ("make", "kind"), [(llada_folder, LlamaForCausalLM), (dream_folder, Qwen2ForCausalLM)]
-)
-def test_a_folder_that_transformers_saved_again_comes_back(tmp_path, make, kind):
-    source, _ = make(tmp_path / "a")
-    convert(source, tmp_path / "b", "transformers", BIG)
-    kind.from_pretrained(tmp_path / "b", dtype=torch.float32).save_pretrained(tmp_path / "c")
-    convert(tmp_path / "c", tmp_path / "d", "upstream", BIG)
-    ids = some_ids()
-    assert torch.equal(load(tmp_path / "d")(ids).logits, load(source)(ids).logits)

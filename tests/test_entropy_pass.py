@@ -19,19 +19,16 @@ X0 = torch.randint(0, 16, (3, 6), generator=torch.Generator().manual_seed(1))
 
 def model():
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"vocab_size": 20, "intermediate_size": 16, "initializer_range": 0.5}
     ids = {"mask_token_id": MASK, "eos_token_id": 18, "eot_token_id": 17, "pad_token_id": 18}
-    config = LLaDAConfig(
-        vocab_size=20, intermediate_size=16, initializer_range=0.5, bos_token_id=16, **sizes, **ids
-    )
-    return fresh_model(config, 0)
+    return fresh_model(LLaDAConfig(bos_token_id=16, **sizes, **ids), 0)
 
 
 def test_positions_by_hand():
     found = answer_positions(ANSWER)
     assert found.shape == (3, 4)
-    assert found[0].tolist() == [1, 2, 3, 4]
-    assert found[1, :2].tolist() == [2, 3]
-    assert found[2, :3].tolist() == [1, 3, 4]
+    rows = [row[:count].tolist() for row, count in zip(found, (4, 2, 3), strict=True)]
+    assert rows == [[1, 2, 3, 4], [2, 3], [1, 3, 4]]
 
 
 @pytest.mark.parametrize("statistic", ["entropy", "nll"])
@@ -48,9 +45,8 @@ def test_the_head_on_answer_rows_is_the_full_forward(statistic):
 
 
 def test_bfloat16_is_close_and_float32():
-    made = model()
     found, wanted = (
-        entropy_pass(made, X0, VISIBLE, ANSWER, MASK, bf16=bf16) for bf16 in (True, False)
+        entropy_pass(model(), X0, VISIBLE, ANSWER, MASK, bf16=bf16) for bf16 in (True, False)
     )
     assert found.dtype == torch.float32
     assert not torch.equal(found, wanted)

@@ -8,7 +8,6 @@ from torch import tensor
 from torch.testing import assert_close
 
 from weft_rl.diffusion.exact_elbo import elbo_weights, survival_mask_probability, token_log_survival
-from weft_rl.diffusion.noise import mask_probability
 from weft_rl.diffusion.rates import mean_rate, usable_rates
 
 LN2 = 0.6931471805599453
@@ -24,13 +23,6 @@ def test_probability_by_hand():
     # 1 - exp(-ln 2) = 1/2 and 1 - exp(-3 ln 2) = 7/8
     found = survival_mask_probability(tensor([[2 * LN2]]), TWO, REF)
     assert_close(found, tensor([[0.5, 0.875]]))
-
-
-def test_a_clock_is_a_time():
-    t = tensor([[0.2], [0.9]])
-    beta, beta_ref = TWO.expand(2, -1), REF.expand(2, -1)
-    found = survival_mask_probability(-torch.log1p(-t), beta, beta_ref)
-    assert_close(found, mask_probability(t, beta, beta_ref))
 
 
 def test_weights_by_hand():

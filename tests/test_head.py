@@ -46,13 +46,6 @@ def adapted():
     return made
 
 
-def naive(model, inputs, xt, masked):
-    """The loss of each token from the logits of all."""
-    logits = model(input_ids=xt, attention_mask=inputs["attention_mask"]).logits
-    nll = F.cross_entropy(logits.flatten(0, 1), inputs["input_ids"].flatten(), reduction="none")
-    return nll.view(xt.shape).where(masked, 0.0)
-
-
 def gradients(model):
     found = [p.grad for p in model.parameters() if p.grad is not None]
     model.zero_grad()
@@ -64,22 +57,18 @@ def gradients(model):
 def test_in_parts_the_loss_and_its_gradients_are_those_of_all_logits(make, tmp_path):
     model = make()
     batch = trainer(tmp_path).data_collator(examples()[:3])
-    assert not batch["attention_mask"].all()
-    generator = torch.Generator().manual_seed(0)
-    masked = (batch["labels"] != -100) & (
-        torch.rand(batch["input_ids"].shape, generator=generator) < 0.5
-    )
-    xt = batch["input_ids"].masked_fill(masked, 0)
-    probability = torch.full(xt.shape, 0.5)
-    logits = model(input_ids=xt, attention_mask=batch["attention_mask"]).logits
-    wanted = denoising_loss(
-        logits, batch["input_ids"], masked, probability, (batch["labels"] != -100)
-    )
+    x0, answer, visible = batch["input_ids"], batch["labels"] != -100, batch["attention_mask"]
+    assert not visible.all()
+    masked = answer & (torch.rand(x0.shape, generator=torch.Generator().manual_seed(0)) < 0.5)
+    xt = x0.masked_fill(masked, 0)
+    logits = model(input_ids=xt, attention_mask=visible).logits
+    naive = F.cross_entropy(logits.flatten(0, 1), x0.flatten(), reduction="none").view(x0.shape)
+    wanted = denoising_loss(logits, x0, masked, torch.full(x0.shape, 0.5), answer)
     wanted.backward()
     wanted_gradients = gradients(model)
-    nll = masked_nll(model, batch["input_ids"], xt, masked, batch["attention_mask"])
-    assert_close(nll, naive(model, batch, xt, masked), atol=1e-6, rtol=1e-6)
-    found = torch.where(masked, nll / 0.5, 0.0).sum(-1) / (batch["labels"] != -100).sum(-1)
+    nll = masked_nll(model, x0, xt, masked, visible)
+    assert_close(nll, naive.where(masked, 0.0), atol=1e-6, rtol=1e-6)
+    found = torch.where(masked, nll / 0.5, 0.0).sum(-1) / answer.sum(-1)
     found.mean().backward()
     assert_close(found.mean(), wanted, atol=1e-6, rtol=1e-6)
     assert_close(gradients(model), wanted_gradients, atol=1e-6, rtol=1e-5)
@@ -95,6 +84,7 @@ def test_nothing_masked_has_a_loss_of_zero_and_gradients(tmp_path):
     assert all(gradient.eq(0).all() for gradient in gradients(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weights", "accumulate"),
     [("none", 1), ("own_probability", 2), ("excess_loss", 1), ("sqrt_entropy", 2)],
@@ -105,15 +95,8 @@ def test_training_in_parts_is_training(tmp_path, monkeypatch, weights, accumulat
     for together in (2**25, 300):
         monkeypatch.setattr(head, "LOGITS_TOGETHER", together)
         other = fresh_model(small_model().config, 5) if weights == "excess_loss" else None
-        run = trainer(
-            tmp_path / str(together),
-            "uniform",
-            weights,
-            batch=4 // accumulate,
-            accumulate=accumulate,
-            optim="sgd",
-            reference=other,
-        )
+        given = {"batch": 4 // accumulate, "accumulate": accumulate, "optim": "sgd"}
+        run = trainer(tmp_path / str(together), "uniform", weights, reference=other, **given)
         run.train()
         made.append([*run.model.parameters()])
     assert_close(made[0], made[1], atol=1e-6, rtol=1e-5)
@@ -122,10 +105,8 @@ def test_training_in_parts_is_training(tmp_path, monkeypatch, weights, accumulat
 @pytest.mark.parametrize("estimator", ["one_step", "elbo"])
 @pytest.mark.parametrize("lora", [False, True])
 def test_rl_in_parts_is_rl(tmp_path, monkeypatch, lora, estimator):
-    made = []
-    given = {}
-    if estimator == "elbo":
-        given = {"loss_type": "gspo", "loss": {"kl_estimator": "k2_sequence"}}
+    made, given = [], {"loss_type": "gspo", "loss": {"kl_estimator": "k2_sequence"}}
+    given = given if estimator == "elbo" else {}
     for together in (2**25, 300):
         monkeypatch.setattr(head, "LOGITS_TOGETHER", together)
         chosen = options(estimator=estimator, kl_coef=0.04, num_iterations=2, **given)
@@ -146,21 +127,24 @@ def wide(monkeypatch):
     return made, 4 * 32 * 4096
 
 
+def assert_one_part(peak, short, long, part, most, more):
+    """peak: bytes for an input of some size. Four times the positions take no more memory but for
+    their hidden states."""
+    short, long = peak(*short), peak(*long)
+    assert 2 * part < short < most * part
+    assert long - short < more * part
+
+
 def test_the_loss_takes_the_memory_of_one_part(monkeypatch):
-    """Four times the positions: no more memory but for their hidden states."""
     model, part = wide(monkeypatch)
 
     def peak(length):
         x0 = torch.full((1, length), 5)
-        everything = torch.ones_like(x0).bool()
-        return allocated(
-            lambda: masked_nll(model, x0, x0, everything, torch.ones_like(x0)).sum().backward()
-        )
+        everything, visible = torch.ones_like(x0).bool(), torch.ones_like(x0)
+        return allocated(lambda: masked_nll(model, x0, x0, everything, visible).sum().backward())
 
-    short, long = peak(128), peak(512)
     # logits, log-probabilities and their gradient
-    assert 2 * part < short < 3.5 * part
-    assert long - short < 0.5 * part
+    assert_one_part(peak, (128,), (512,), part, 3.5, 0.5)
 
 
 def test_rl_log_probs_take_the_memory_of_one_part(monkeypatch):
@@ -169,19 +153,13 @@ def test_rl_log_probs_take_the_memory_of_one_part(monkeypatch):
     def peak(rows, length):
         """Of completions that are all different."""
         ids = torch.arange(rows * length).view(rows, length) % 4000 + 2
-        every = torch.ones_like(ids)
-        seeds = torch.arange(rows)
+        every, seeds = torch.ones_like(ids), torch.arange(rows)
         made = RolloutBatch(ids[:, :2], every[:, :2], ids, every.bool(), ids, None)
-        masked, weight = every.bool()[:, None], every[:, None].float()
-        views = MaskedViews(masked, weight)
+        views = MaskedViews(every.bool()[:, None], every[:, None].float())
+        options = {"prompt_probability": 0.5, "mask_id": 0}
+        return allocated(
+            lambda: view_log_probs(model, made, views, seeds, **options)[0].sum().backward()
+        )
 
-        def passed():
-            options = {"prompt_probability": 0.5, "mask_id": 0}
-            view_log_probs(model, made, views, seeds, **options)[0].sum().backward()
-
-        return allocated(passed)
-
-    short, long = peak(8, 16), peak(8, 64)
     # and the entropy's two copies
-    assert 2 * part < short < 5.5 * part
-    assert long - short < 0.6 * part
+    assert_one_part(peak, (8, 16), (8, 64), part, 5.5, 0.6)

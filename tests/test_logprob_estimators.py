@@ -38,7 +38,12 @@ def exact_elbo(model, tokens):
 
 
 def estimates(model, tokens, views):
-    return token_estimate(view_log_probs(model, tokens, views), views.weight.double()).sum(-1)
+    """Of each row, by a table over masks."""
+    bits = 2 ** torch.arange(len(tokens))
+    masks = (torch.arange(2 ** len(tokens))[:, None] // bits % 2).bool()[:, None]
+    by_mask = view_log_probs(model, tokens, MaskedViews(masks, masks.float()))[:, 0]
+    log_p = by_mask[(views.masked * bits).sum(-1)]
+    return token_estimate(log_p, views.weight.double()).sum(-1)
 
 
 def test_everything_hidden_at_once():
@@ -47,6 +52,10 @@ def test_everything_hidden_at_once():
     assert views.masked.all()
     assert_close(views.weight[:, 0], answer.float())
     assert torch.equal(views.loss_mask, answer)
+    # an answer of one token needs one draw
+    views = elbo(torch.tensor([[True, False, False]]), generators(1), 1)
+    assert views.masked.all()
+    assert_close(views.weight, torch.tensor([[[1.0, 0.0, 0.0]]]))
 
 
 def test_coupled_masks_partition_the_answer():
@@ -87,25 +96,10 @@ def test_the_bound_is_unbiased(times, draws, complement):
     answer = torch.ones(count, 3, dtype=torch.bool)
     one = torch.Generator().manual_seed(0)
     views = elbo(answer, [one] * count, draws, times=times, complement=complement)
-    found = estimates_fast(model, tokens, views)
+    found = estimates(model, tokens, views)
     error = found.std() / count**0.5
     assert abs(found.mean() - exact_elbo(model, tokens)) < 4 * error
     assert error < 0.02  # the test can see a bias of a few hundredths
-
-
-def estimates_fast(model, tokens, views):
-    """The same as `estimates`, by a table over masks."""
-    bits = 2 ** torch.arange(len(tokens))
-    by_mask = torch.stack(
-        [
-            view_log_probs(
-                model, tokens, MaskedViews(hidden[None, None], hidden[None, None].float())
-            )[0, 0]
-            for hidden in (torch.arange(2 ** len(tokens))[:, None] // bits % 2).bool()
-        ]
-    )
-    log_p = by_mask[(views.masked * bits).sum(-1)]
-    return token_estimate(log_p, views.weight.double()).sum(-1)
 
 
 def test_a_complement_hides_what_its_draw_shows():
@@ -158,25 +152,12 @@ def test_block_by_block_the_bound_is_the_sum_of_the_blocks_bounds():
     one = torch.Generator().manual_seed(2)
     for times in ("random", "quadrature"):
         views = elbo(answer, [one] * count, 3, times=times, block_length=2)
-        found = estimates_fast(model, tokens, views)
+        found = estimates(model, tokens, views)
         error = float(found.std()) / count**0.5
         assert abs(float(found.mean()) - wanted) < 4 * error
         # before a looked-at block all is shown, after it nothing
         second = views.weight[..., 2] > 0
         assert not views.masked[second][:, :2].any()
-
-
-def test_an_answer_of_one_token_needs_one_draw():
-    answer = torch.tensor([[True, False, False]])
-    views = elbo(answer, generators(1), 1)
-    assert views.masked.all()
-    assert_close(views.weight, torch.tensor([[[1.0, 0.0, 0.0]]]))
-
-
-@pytest.mark.parametrize("answer", [[[False, True]], [[False, False]]])
-def test_answers_with_gaps_are_refused(answer):
-    with pytest.raises(ValueError, match="prefix"):
-        elbo(torch.tensor(answer), generators(1), 1)
 
 
 def test_a_trace_with_a_slice_per_step_is_the_samplers_own_probability():
@@ -220,7 +201,10 @@ def test_a_row_is_cut_by_the_steps_that_it_took():
     assert torch.equal(alone.masked[0], torch.stack([order[1] >= 0, order[1] >= 1]))
 
 
-def test_a_token_of_the_answer_without_a_step_is_refused():
+def test_answers_with_gaps_or_tokens_without_a_step_are_refused():
+    for answer in ([[False, True]], [[False, False]]):
+        with pytest.raises(ValueError, match="prefix"):
+            elbo(torch.tensor(answer), generators(1), 1)
     with pytest.raises(ValueError, match=r"unmask_step\[1, 2\]"):
         trace(torch.ones(2, 3, dtype=torch.bool), torch.tensor([[0, 1, 2], [0, 1, NEVER]]), 3)
 

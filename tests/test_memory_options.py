@@ -8,13 +8,11 @@ import torch
 from adapters import CPU
 from upstream_checkpoint import llada_folder
 
-from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
 from weft_rl.distributed import resolve_device
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model
 from weft_rl.models.memory import available_memory
-from weft_rl.pipeline.run import main
 from weft_rl.plan.estimate import model_shape
 from weft_rl.stages.context import StageContext
 
@@ -56,30 +54,17 @@ def test_each_process_has_the_gpu_of_its_local_rank(monkeypatch, rank, device):
 @pytest.mark.parametrize(
     ("arguments", "auto"),
     [
-        (["stages=[weft,rl]"], torch.bfloat16),
-        (["stages=[weft,rl]", "rl.lora.r=0"], torch.float32),
+        ("stages=[weft,rl] rl.lora.r=0", "float32"),
         # stages that do not run do not count
-        (["stages=[weft]", "rl.lora.r=0"], torch.bfloat16),
-        (["stages=[rl]", "cold_start.lora.r=0"], torch.bfloat16),
-        (["stages=[eval]"], torch.bfloat16),
+        *(("stages=[weft] rl.lora.r=0", "bfloat16"), ("stages=[weft,rl]", "bfloat16")),
+        *(("stages=[rl] cold_start.lora.r=0", "bfloat16"), ("stages=[eval]", "bfloat16")),
     ],
 )
 def test_a_run_and_its_plan_have_the_same_dtype(monkeypatch, arguments, auto):
     monkeypatch.setattr("weft_rl.stages.context.resolve_device", lambda name: torch.device("cuda"))
-    run = load_run_config(["model=llada_8b", *arguments], command="it")
-    assert StageContext(run, Path("never"), run.stages[0], "never").dtype is auto
-    wanted = {torch.bfloat16: "bfloat16", torch.float32: "float32"}[auto]
-    assert model_shape(run, run.rl.lora, bf16=True).weights == wanted
-
-
-def test_four_bits_take_one_stage_that_trains(tmp_path, capsys):
-    words = ["model=tiny", "cold_start.lora.r=2", "rl.lora.r=2", "memory.quantization=nf4"]
-    out = tmp_path / "run"
-    assert execute("weft_rl.pipeline", main, [*words, f"out={out}"]) == 2
-    said = capsys.readouterr().err
-    assert "memory.quantization=nf4: rl cannot start from an adapter on 4-bit weights" in said
-    assert "model=MERGED stages=[rl]" in said
-    assert not out.exists()
+    run = load_run_config(["model=llada_8b", *arguments.split()], command="it")
+    assert StageContext(run, Path("never"), run.stages[0], "never").dtype is getattr(torch, auto)
+    assert model_shape(run, run.rl.lora, bf16=True).weights == auto
 
 
 def test_weights_that_all_train_are_float32():

@@ -1,31 +1,24 @@
-"""LLaDAForMaskedLM against the published architecture written out, and its contract."""
+"""LLaDA and Dream against the published architectures written out, and their contract."""
 
 import math
 
 import pytest
 import torch
+from adapters import load
 from torch.testing import assert_close
 from transformers import AutoConfig, AutoModelForMaskedLM
+from upstream_checkpoint import dream_folder
 
-from weft_rl.models import LLaDAConfig, LLaDAForMaskedLM
+from weft_rl.families.base import SIZE_FIELDS
+from weft_rl.families.dream import DREAM
+from weft_rl.models import DreamConfig, DreamForMaskedLM, LLaDAConfig, LLaDAForMaskedLM
 from weft_rl.models.loading import fresh_model
 from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
 
-SMALL = {
-    "vocab_size": 40,
-    "hidden_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "intermediate_size": 20,
-    "max_position_embeddings": 32,
-    "rope_theta": 50.0,
-    "mask_token_id": 39,
-    "eos_token_id": 38,
-    "eot_token_id": 37,
-    "pad_token_id": 38,
-    "bos_token_id": 36,
-    "initializer_range": 0.3,
-}
+SMALL = {"vocab_size": 40, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
+SMALL |= {"intermediate_size": 20, "max_position_embeddings": 32, "rope_theta": 50.0}
+SMALL |= {"mask_token_id": 39, "eos_token_id": 38, "eot_token_id": 37, "pad_token_id": 38}
+SMALL |= {"bos_token_id": 36, "initializer_range": 0.3}
 
 
 def small(**options):
@@ -33,51 +26,72 @@ def small(**options):
 
 
 def some_ids(rows=2, length=7):
-    return torch.randint(0, 36, (rows, length), generator=torch.Generator().manual_seed(5))
+    return torch.randint(3, 36, (rows, length), generator=torch.Generator().manual_seed(5))
 
 
-def plain_logits(weights, ids):
-    """The published architecture for one row, by explicit matrix products."""
+@pytest.fixture(params=["rotary", "learned", "dream"])
+def model(request, tmp_path):
+    if request.param == "dream":
+        return load(dream_folder(tmp_path / "dream")[0])
+    return small(rope=request.param == "rotary")
+
+
+# the layers' prefix; norm, q, k, v, output; norm, gate, up, down; embedding, last norm, head
+TOP, MLP, ATTENTION = "model.transformer.", "mlp.{}_proj", "self_attn.{}_proj"
+LLADA_NAMES = [f"{TOP}blocks", "attn_norm", "q_proj", "k_proj", "v_proj", "attn_out", "ff_norm"]
+LLADA_NAMES += ["ff_proj", "up_proj", "ff_out", f"{TOP}wte", f"{TOP}ln_f", f"{TOP}ff_out"]
+DREAM_NAMES = ["model.layers", "input_layernorm", *map(ATTENTION.format, "qkvo")]
+DREAM_NAMES += ["post_attention_layernorm", *map(MLP.format, ("gate", "up", "down"))]
+DREAM_NAMES += ["model.embed_tokens", "model.norm", "lm_head"]
+
+
+def plain_logits(weights, ids, names, heads, kv_heads, eps):
+    """The published architecture for one row, unshifted, by explicit matrix products."""
 
     def norm(x, name):
-        return x / (x.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * weights[name]
+        return x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt() * weights[f"{name}.weight"]
 
-    heads, width = 3, 8
-    prefix = "model.transformer."
-    x = weights[prefix + "wte.weight"][ids]
+    def linear(x, name):
+        return x @ weights[f"{name}.weight"].T + weights.get(f"{name}.bias", 0)
+
+    def turned(part):
+        out = part.clone()
+        for position in range(len(ids)):
+            for i in range(width // 2):
+                angle = position * 50.0 ** (-2 * i / width)
+                a, b = part[position, i], part[position, i + width // 2]
+                out[position, i] = a * math.cos(angle) - b * math.sin(angle)
+                out[position, i + width // 2] = b * math.cos(angle) + a * math.sin(angle)
+        return out
+
+    layers, *block, embedding, last, head = names
+    x, width = weights[f"{embedding}.weight"][ids], 24 // heads
     for n in range(2):
-        block = f"{prefix}blocks.{n}."
-        normed = norm(x, block + "attn_norm.weight")
+        before, *qkv, output, after, gate, up, down = (f"{layers}.{n}.{name}" for name in block)
+        q, k, v = (linear(norm(x, before), name).split(width, dim=1) for name in qkv)
         parts = []
         for h in range(heads):
-            rows = slice(h * width, (h + 1) * width)
-            q, k, v = (normed @ weights[block + f"{p}_proj.weight"][rows].T for p in "qkv")
-            turned = []
-            for part in (q, k):
-                out = part.clone()
-                for position in range(len(ids)):
-                    for i in range(width // 2):
-                        angle = position * 50.0 ** (-2 * i / width)
-                        a, b = part[position, i], part[position, i + width // 2]
-                        out[position, i] = a * math.cos(angle) - b * math.sin(angle)
-                        out[position, i + width // 2] = b * math.cos(angle) + a * math.sin(angle)
-                turned.append(out)
-            parts.append((turned[0] @ turned[1].T / math.sqrt(width)).softmax(-1) @ v)
-        x = x + torch.cat(parts, dim=1) @ weights[block + "attn_out.weight"].T
-        normed = norm(x, block + "ff_norm.weight")
-        gate = normed @ weights[block + "ff_proj.weight"].T
-        up = normed @ weights[block + "up_proj.weight"].T
-        x = x + (gate * gate.sigmoid() * up) @ weights[block + "ff_out.weight"].T
-    return norm(x, prefix + "ln_f.weight") @ weights[prefix + "ff_out.weight"].T
+            shared = h * kv_heads // heads  # heads that share keys and values
+            scores = turned(q[h]) @ turned(k[shared]).T / math.sqrt(width)
+            parts.append(scores.softmax(-1) @ v[shared])
+        x = x + linear(torch.cat(parts, dim=1), output)
+        normed = norm(x, after)
+        gated = linear(normed, gate)
+        x = x + linear(gated * gated.sigmoid() * linear(normed, up), down)
+    return linear(norm(x, last), head)
 
 
-def test_logits_equal_the_architecture_written_out():
-    model, ids = small(), some_ids()
+def test_logits_equal_the_architecture_written_out(tmp_path):
+    llada, dream, ids = small(), load(dream_folder(tmp_path / "a")[0]), some_ids()
     with torch.no_grad():
-        found = model(ids).logits
+        found, shifted = llada(ids).logits, dream(ids).logits
     for row in range(2):
-        wanted = plain_logits(model.state_dict(), ids[row])
+        wanted = plain_logits(llada.state_dict(), ids[row], LLADA_NAMES, 3, 3, 1e-5)
         assert_close(found[row], wanted, atol=1e-4, rtol=1e-4)
+        logits = plain_logits(dream.state_dict(), ids[row], DREAM_NAMES, 4, 2, 1e-6)
+        # Dream's output at i - 1 predicts i, and position 0 predicts itself
+        wanted = torch.stack([logits[0], logits[0], *logits[1:-1]])
+        assert_close(shifted[row], wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_learned_positions_are_added_to_the_tokens():
@@ -90,87 +104,54 @@ def test_learned_positions_are_added_to_the_tokens():
     with torch.no_grad():
         moved.model.transformer.wpe.weight.zero_()
         moved.model.transformer.wte.weight[:7] = tokens[ids[0]] + table[:7]
-        wanted = moved(torch.arange(7)[None]).logits
-        found = model(ids[:1]).logits
-    assert_close(found, wanted)
+        assert_close(model(ids[:1]).logits, moved(torch.arange(7)[None]).logits)
+        # and with no positions at all the order does not matter
+        ids, order = torch.arange(7)[None], torch.tensor([3, 0, 6, 1, 5, 2, 4])
+        assert_close(moved(ids[:, order]).logits, moved(ids).logits[:, order], atol=1e-4, rtol=0)
 
 
-def test_without_positions_the_order_does_not_matter():
-    """With rotary or learned positions it does."""
-    ids, order = some_ids(1), torch.tensor([3, 0, 6, 1, 5, 2, 4])
-    none, learned, rotary = small(rope=False), small(rope=False), small()
-    with torch.no_grad():
-        none.model.transformer.wpe.weight.zero_()
-        for model, equal in ((none, True), (learned, False), (rotary, False)):
-            found, wanted = model(ids[:, order]).logits, model(ids).logits[:, order]
-            assert torch.allclose(found, wanted, atol=1e-4) == equal
+def test_saved_and_loaded_by_the_auto_classes_it_is_the_same(model, tmp_path):
+    model.save_pretrained(tmp_path / "saved")
+    loaded, ids = AutoModelForMaskedLM.from_pretrained(tmp_path / "saved"), some_ids()
+    assert type(loaded) is type(model) in (LLaDAForMaskedLM, DreamForMaskedLM)
+    read = AutoConfig.from_pretrained(tmp_path / "saved").to_dict()
+    assert read | {"_name_or_path": ""} == model.config.to_dict() | {"_name_or_path": ""}
+    for again in (loaded, load(tmp_path / "saved")):
+        assert torch.equal(again(ids).logits, model(ids).logits)
 
 
-@pytest.mark.parametrize("rope", [True, False])
-def test_saved_and_loaded_by_the_auto_classes_it_is_the_same(tmp_path, rope):
-    model, ids = small(rope=rope), some_ids()
-    model.save_pretrained(tmp_path)
-    loaded = AutoModelForMaskedLM.from_pretrained(tmp_path)
-    assert type(loaded) is LLaDAForMaskedLM
-    read = AutoConfig.from_pretrained(tmp_path).to_dict() | {"_name_or_path": ""}
-    assert read == model.config.to_dict()
-    assert torch.equal(loaded(ids).logits, model(ids).logits)
-
-
-def test_upstreams_count_of_tensors_and_of_parameters():
-    names = small().state_dict()
-    assert len(names) == 3 + 9 * 2
+def test_counts_of_tensors_and_of_parameters():
+    assert len(small().state_dict()) == 3 + 9 * 2
+    sizes = {name: getattr(DREAM.published_sizes, name) for name in SIZE_FIELDS}
     with torch.device("meta"):
-        large = LLaDAForMaskedLM(LLaDAConfig())
+        llada, dream = LLaDAForMaskedLM(LLaDAConfig()), DreamForMaskedLM(DreamConfig(**sizes))
     # 126464 * 4096 * 2 + 32 * (4 * 4096^2 + 3 * 4096 * 12288 + 2 * 4096) + 4096
-    assert sum(p.numel() for p in large.parameters()) == 8_015_581_184
+    assert sum(p.numel() for p in llada.parameters()) == 8_015_581_184
+    # 152064 * 3584 * 2 + 28 * (2 * 3584^2 + 2 * 3584 * 512 + 3 * 3584 * 18944 + 3584 + 2 * 512
+    # + 2 * 3584) + 3584
+    assert DREAM.count(DREAM.published_sizes) == 7_615_616_512
+    assert sum(p.numel() for p in dream.parameters()) == 7_615_616_512
 
 
-@pytest.mark.parametrize("rope", [True, False])
-def test_left_padding_changes_nothing(rope):
-    model, ids = small(rope=rope), some_ids(1)
-    padded = torch.cat([torch.full((1, 3), 38), ids], dim=1)
-    mask = torch.tensor([[0, 0, 0] + [1] * 7])
+def test_padding_changes_nothing_and_is_not_seen(model):
+    ids, mask = some_ids(1), torch.tensor([[0, 0, 0] + [1] * 7])
     with torch.no_grad():
-        assert_close(
-            model(padded, attention_mask=mask).logits[:, 3:],
-            model(ids).logits,
-            atol=1e-5,
-            rtol=1e-4,
-        )
+        for pad in (1, 38):
+            padded = torch.cat([torch.full((1, 3), pad), ids], dim=1)
+            found = model(padded, attention_mask=mask).logits[:, 3:]
+            assert_close(found, model(ids).logits, atol=1e-5, rtol=1e-4)
 
 
-def test_what_is_masked_is_not_seen():
-    model, ids = small(), some_ids(1)
-    mask = torch.ones_like(ids)
-    mask[0, 2] = 0
-    other = ids.clone()
-    other[0, 2] = (ids[0, 2] + 1) % 36
-    kept = [0, 1, 3, 4, 5, 6]
-    with torch.no_grad():
-        found = [model(row, attention_mask=mask).logits[:, kept] for row in (ids, other)]
-    assert torch.equal(*found)
-
-
-def test_the_head_only_where_it_is_asked_for():
-    model, ids = small(), some_ids()
+def test_the_head_only_where_it_is_asked_for(model):
+    ids, rows, places = some_ids(), torch.tensor([1, 0, 1, 1]), torch.tensor([3, 5, 0, 0])
     with torch.no_grad():
         whole = model(ids).logits
-        some = model(ids, logits_to_keep=torch.tensor([4, 1])).logits
+        some = model(ids, logits_to_keep=torch.tensor([4, 0])).logits
         each = model(ids, logits_to_keep=torch.tensor([[0], [6]])).logits
-        rows, places = torch.tensor([1, 0, 1]), torch.tensor([3, 5, 0])
         single = model(ids, logits_to_keep=(rows, places)).logits
-    assert_close(some, whole[:, [4, 1]])
+    assert_close(some, whole[:, [4, 0]])
     assert_close(single, whole[rows, places])
     assert_close(each[:, 0], torch.stack([whole[0, 0], whole[1, 6]]))
-
-
-def test_attention_is_not_causal():
-    model, ids = small(), some_ids(1)
-    other = ids.clone()
-    other[0, -1] = (ids[0, -1] + 1) % 36
-    with torch.no_grad():
-        assert not torch.allclose(model(ids).logits[0, 0], model(other).logits[0, 0])
 
 
 def test_gradient_checkpointing_changes_no_gradient():
@@ -191,8 +172,7 @@ def test_too_many_tokens_are_refused():
 
 def test_fresh_weights_depend_on_the_seed_alone():
     before = torch.random.get_rng_state()
-    one, other = small(), fresh_model(LLaDAConfig(**SMALL), 1)
+    one, other, again = small(), fresh_model(LLaDAConfig(**SMALL), 1), small()
     assert torch.equal(torch.random.get_rng_state(), before)
-    again = small()
     assert all(map(torch.equal, one.parameters(), again.parameters()))
     assert not torch.equal(one.get_input_embeddings().weight, other.get_input_embeddings().weight)

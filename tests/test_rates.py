@@ -82,10 +82,9 @@ def test_a_large_vocabulary_is_reduced_without_a_second_copy(reduce):
     """LLaDA's 126,464 words; 33 rows fit a chunk, so 35 + 35 rows end in two ragged chunks."""
     logits = torch.randn(2, 35, 126_464, generator=torch.Generator().manual_seed(0)) * 4
     log_p = logits.log_softmax(-1)
-    whole = {
-        True: -(log_p.exp() * log_p).sum(-1),
-        False: -log_p.gather(-1, X_WIDE[..., None])[..., 0],
-    }[reduce is token_entropy]
+    whole = -log_p.gather(-1, X_WIDE[..., None])[..., 0]
+    if reduce is token_entropy:
+        whole = -(log_p.exp() * log_p).sum(-1)
     with LargestAllocation() as seen:
         found = reduce(logits)
     assert_close(found, whole, rtol=1e-6, atol=1e-6)
@@ -104,19 +103,15 @@ def test_leading_dimensions_and_slices_are_reduced_alike(cut):
     assert torch.equal(token_nll(rows[0], ids[0]), token_nll(rows, ids)[0])
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (torch.bfloat16, torch.float32),
-        (torch.float32, torch.float32),
-        (torch.float64, torch.float64),
-    ],
-)
-def test_precision_of_what_comes_back_and_no_gradient(given, expected):
+DOUBLE = torch.float64
+
+
+@pytest.mark.parametrize("given", [torch.bfloat16, torch.float32, DOUBLE])
+def test_precision_of_what_comes_back_and_no_gradient(given):
     logits = LOGITS.to(given).requires_grad_()
     for kind in get_args(RateKind):
         rates = token_rates(kind, logits, X0, ANSWER)
-        assert rates.dtype == expected
+        assert rates.dtype == (DOUBLE if given == DOUBLE else torch.float32)
         assert not rates.requires_grad
 
 
@@ -129,7 +124,7 @@ def test_excluded_tokens_leave_the_rest_their_entropy():
 
 
 @pytest.mark.parametrize("kind", ["sqrt_entropy", "entropy", "nll"])
-@pytest.mark.parametrize("bad", [math.nan, math.inf, [-math.inf, -math.inf]])
+@pytest.mark.parametrize("bad", [[math.nan, 0], [0, math.nan], [0, math.inf], [-math.inf] * 2])
 def test_logits_that_are_no_distribution_name_their_row(kind, bad):
     logits = LOGITS.repeat(3, 1, 1)
     logits[2, 1] = tensor(bad)
@@ -167,17 +162,3 @@ def test_any_prediction_gives_probabilities_above_zero(logits, kind, t):
     probability = mask_probability(time, beta, beta_ref)
     assert ((probability >= 0) & (probability <= 1)).all()
     assert (1 / probability[answer]).isfinite().all()
-
-
-@given(
-    logits=arrays(np.float32, (2, 3, 4), elements=EXTREME),
-    place=st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(0, 3)),
-    kind=st.sampled_from(["sqrt_entropy", "entropy", "nll"]),
-)
-def test_a_nan_anywhere_is_an_error(logits, place, kind):
-    logits = torch.from_numpy(logits)
-    logits[place] = math.nan
-    with pytest.raises(ValueError, match="logits"):
-        token_rates(
-            kind, logits, torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool)
-        )

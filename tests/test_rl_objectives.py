@@ -9,6 +9,7 @@ from rl_trainer import (
     PROMPT_MASK,
     G,
     T,
+    assert_step,
     disturb,
     joined,
     losses,
@@ -17,11 +18,11 @@ from rl_trainer import (
     small_model,
     state,
     step_loss,
-    trained,
     trainer,
     twin,
 )
 from torch.testing import assert_close
+from trl import GRPOTrainer
 
 from weft_rl.sampler import SamplerConfig
 from weft_rl.trainers.masked_log_probs import RolloutBatch
@@ -52,14 +53,10 @@ def view_tokens(model, batch, views, i, k):
     prompt = prompt_of(batch, i, k, mask_id)
     rows = []
     for hidden in views.masked[i]:
-        canvas = torch.full((T,), mask_id)
-        for place in range(T):
-            if not hidden[place]:
-                shown = batch["canvas"][i] if "canvas" in batch else tokens
-                canvas[place] = shown[place]
-        logits = model(input_ids=torch.cat([prompt, canvas])[None]).logits[0, len(prompt) :][
-            :length
-        ]
+        shown = batch["canvas"][i] if "canvas" in batch else tokens
+        canvas = [mask_id if hidden[place] else int(shown[place]) for place in range(T)]
+        logits = model(torch.cat([prompt, torch.tensor(canvas)])[None]).logits[0]
+        logits = logits[len(prompt) : len(prompt) + length]
         rows.append(logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0])
     return torch.stack(rows)
 
@@ -111,14 +108,11 @@ def expected(objective, new, old, ref, advantages, kl_coef, kl):
 @pytest.mark.parametrize("kl_coef", [0.0, 0.04])
 @pytest.mark.parametrize(("estimator", "objective", "kl"), PAIRS)
 def test_loss_and_gradients_equal_loops_over_rows(tmp_path, estimator, objective, kl, kl_coef):
-    chosen = options(
-        num_iterations=2,
-        kl_coef=kl_coef,
-        estimator=estimator,
-        loss_type=objective,
-        loss={"kl_estimator": kl},
-        masks={} if estimator in ("one_step", "coupled") else {"num_mc_samples": 3},
-    )
+    blocks = {"loss": {"kl_estimator": kl}}
+    if estimator not in ("one_step", "coupled"):
+        blocks["masks"] = {"num_mc_samples": 3}
+    given = {"kl_coef": kl_coef, "estimator": estimator, "loss_type": objective, **blocks}
+    chosen = options(num_iterations=2, **given)
     sampler = SamplerConfig(T, 6, 6, temperature=1.0)  # two blocks, two tokens a step
     made = trainer(tmp_path, chosen, sampler=sampler)
     slices = rollout(made)
@@ -126,16 +120,12 @@ def test_loss_and_gradients_equal_loops_over_rows(tmp_path, estimator, objective
     old_model = twin(made)
     disturb(made.model)
     plain, views = twin(made), made.views(batch, 1)
-    found, gradients = step_loss(made, slices, 1)
     with torch.no_grad():
         old, _, _ = summed(old_model, batch, views, 1, estimator == "elbo")
         ref, _, _ = summed(small_model(), batch, views, 1, estimator == "elbo")
     new = summed(plain, batch, views, 1, estimator == "elbo")
     wanted = expected(objective, new, old, ref, batch["advantages"], kl_coef, kl)
-    wanted.backward()
-    assert_close(found, wanted.detach(), atol=1e-6, rtol=1e-5)
-    for ours, theirs in zip(gradients, trained(plain), strict=True):
-        assert_close(ours, theirs.grad, atol=1e-6, rtol=1e-4)
+    assert_step(made, slices, 1, wanted, plain)
 
 
 @pytest.mark.slow
@@ -143,20 +133,15 @@ def test_loss_and_gradients_equal_loops_over_rows(tmp_path, estimator, objective
 def test_micro_batches_add_up_to_the_whole(tmp_path, estimator, objective, kl):
     found = []
     for size in (None, 2):
-        chosen = options(
-            num_iterations=2,
-            kl_coef=0.04,
-            estimator=estimator,
-            # bnpo weighs micro-batches alike, as d1 does; dapo is its sum over the whole
-            loss_type="dapo" if objective == "bnpo" else objective,
-            loss={"kl_estimator": kl},
-            optimizer={"micro_batch_size": size},
-        )
+        # bnpo weighs micro-batches alike, as d1 does; dapo is its sum over the whole
+        loss_type = "dapo" if objective == "bnpo" else objective
+        given = {"estimator": estimator, "loss_type": loss_type, "loss": {"kl_estimator": kl}}
+        given |= {"num_iterations": 2, "kl_coef": 0.04, "optimizer": {"micro_batch_size": size}}
+        chosen = options(**given)
         made = trainer(tmp_path / str(size), chosen, max_steps=2)
         losses(made)
         found.append(state(made))
-    for one, other in zip(*found, strict=True):
-        assert_close(one, other, atol=1e-6, rtol=1e-5)
+    assert_close(found[0], found[1], atol=1e-6, rtol=1e-5)
 
 
 def test_advantages_of_the_objectives(tmp_path):
@@ -238,3 +223,30 @@ def test_masks_of_a_bound_follow_the_row_not_the_batch(tmp_path):
     whole = made.views(batch, 0)
     alone = made.views(made._slice(batch, 5, 1), 0)
     assert torch.equal(whole.masked[5:6], alone.masked)
+
+
+@pytest.mark.parametrize("kl", [0.0, 0.04])
+@pytest.mark.parametrize("objective", ["bnpo", "grpo", "dr_grpo", "dapo", "gspo"])
+def test_the_loss_is_trls(tmp_path, monkeypatch, objective, kl):
+    made = trainer(tmp_path, options(loss_type=objective, num_iterations=2, kl_coef=kl))
+    slices = rollout(made)
+    disturb(made.model)
+    ours, _ = step_loss(made, slices, 1)
+    log_p, entropy, _ = made.log_probs(made.model, slices[0], 1)
+    told = (log_p[:, 0], entropy, None)
+    monkeypatch.setattr(made, "_get_per_token_logps_and_entropies", lambda *_, **__: told)
+    # TRL's settings for the same loss; its own KL correction is not d1's
+    made.loss_type = "grpo" if objective == "gspo" else objective
+    made.importance_sampling_level = "sequence" if objective == "gspo" else "token"
+    made.beta, made.args.use_bias_correction_kl = kl, False
+    made.epsilon_low = made.epsilon_high = CLIP
+    made.max_completion_length, made.current_gradient_accumulation_steps = T, 1
+    inputs = slices[0] | {"old_per_token_logps": slices[0]["old_log_probs"][:, 1]}
+    if kl:
+        inputs["ref_per_token_logps"] = slices[0]["ref_log_probs"][:, 1]
+    theirs = GRPOTrainer._compute_loss(made, made.model, inputs)
+    assert_close(ours, theirs.detach(), atol=1e-7, rtol=1e-6)
+    # and so are the metrics beside it
+    for name in ("entropy", "clip_ratio/region_mean", *(["kl"] if kl else [])):
+        mine, trls = made._metrics["train"][name][-2:]
+        assert mine == pytest.approx(trls, abs=1e-7)

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import warnings
 from fractions import Fraction
 
@@ -12,7 +13,6 @@ import torch
 from rl_trainer import T, dataset, losses, options, rollout, state, trainer
 from safetensors.torch import load_file
 
-from weft_rl.cli import execute
 from weft_rl.errors import UserError
 from weft_rl.pipeline.run import main
 from weft_rl.rewards.registry import training
@@ -33,7 +33,7 @@ def run(start, out, *words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mu", "kl", "lora"), [(1, 0, 0), (2, 0.04, 0), (1, 0.04, 2), (2, 0, 2)])
+@pytest.mark.parametrize(("mu", "kl", "lora"), [(2, 0.04, 0), (1, 0, 2)])
 def test_matrix_with_evaluation_on_and_off(start, tmp_path, mu, kl, lora):
     words = [f"rl.num_iterations={mu}", f"rl.kl_coef={kl}", f"rl.lora.r={lora}"]
     plain = run(start, tmp_path / "off", *words)
@@ -43,10 +43,8 @@ def test_matrix_with_evaluation_on_and_off(start, tmp_path, mu, kl, lora):
     # training does not notice that it is watched
     assert [row for row in watched if "loss" in row] == plain
     name = "adapter_model.safetensors" if lora else "model.safetensors"
-    weights = [
-        load_file(tmp_path / side / "checkpoints/rl/step-2" / name) for side in ("off", "on")
-    ]
-    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    one, other = (load_file(tmp_path / n / "checkpoints/rl/step-2" / name) for n in ("off", "on"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
     scores = [row for row in watched if "held_out/score" in row]
     assert [row["step"] for row in scores] == [1, 2]
     assert all(row["held_out/n"] == 5 for row in scores)
@@ -57,7 +55,7 @@ def test_matrix_with_evaluation_on_and_off(start, tmp_path, mu, kl, lora):
 @pytest.mark.slow
 def test_every_method_runs_through_the_stage(start, tmp_path):
     for method in ("coupled", "d1_tiny", "spg", "wd1"):
-        words = [f"rl.preset={method}", "rl.optimizer.micro_batch_size=2"]
+        words = [f"rl.preset={method}", "rl.optimizer.micro_batch_size=2", "rl.max_steps=1"]
         rows = run(start, tmp_path / method, *words)
         wanted = "reward reward_ema reward_std entropy completion_length parsable_share"
         assert set(wanted.split()) <= set(rows[0])
@@ -66,41 +64,15 @@ def test_every_method_runs_through_the_stage(start, tmp_path):
 
 @pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one(start, tmp_path):
-    words = ["rl.max_steps=5", "rl.num_iterations=3", "rl.save_steps=2", "rl.estimator=coupled"]
+    words = ["rl.max_steps=3", "rl.num_iterations=2", "rl.save_steps=1", "rl.estimator=coupled"]
     words.append("reliability.keep_checkpoints=null")
     whole = run(start, tmp_path / "whole", *words)
     folder = tmp_path / "part"
     run(start, folder, *words)
-    for step in (4, 5):  # back to the middle of a rollout
-        path = folder / f"checkpoints/rl/step-{step}"
-        for file in path.iterdir():
-            file.unlink()
-        path.rmdir()
+    for step in (2, 3):  # back to the middle of a rollout
+        shutil.rmtree(folder / f"checkpoints/rl/step-{step}")
     (folder / "stages.json").unlink()
     assert run(start, folder, *words) == whole
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("rl.rollout.reward_weights=[1,2]", "(cell_accuracy)"),
-        ("rl.lora.r=2 rl.lora.targets=[nope]", "rl.lora.targets: no module is called nope; there"),
-        (
-            "sampler.gen_length=512 sampler.block_length=512",
-            "sampler.gen_length=512: ",
-        ),
-        ("rl.rollout.data=DATA", "there are 1 training records; try 1"),
-    ],
-)
-def test_bad_options_end_with_one_line(start, tmp_path, words, message, capsys):
-    data = tmp_path / "one.jsonl"
-    data.write_text(
-        json.dumps({"puzzle": "1234341221434300", "solution": "1234341221434321"}) + "\n"
-    )
-    words = words.replace("DATA", str(data))
-    argv = [*SMALL, f"model={start}", f"out={tmp_path / 'out'}", *words.split()]
-    assert execute("weft_rl.pipeline", main, argv) == 2
-    assert message in capsys.readouterr().err
 
 
 def test_fewer_prompts_than_a_rollout_has(tmp_path):
@@ -124,25 +96,26 @@ def test_completions_without_an_end_token_count_in_full(tmp_path):
 # --- rewards
 
 
-def graded(function, count=4):
+def replies(*texts):
+    return [[{"role": "assistant", "content": text}] for text in texts]
+
+
+def graded(function, bounded=(), count=4):
     """What the trainer's form makes of a function, and what it counted."""
-    seen = {}
-    (made,) = trl_rewards({"own": function})
-    completions = [
-        [{"role": "assistant", "content": f"<answer>{i}</answer>"}] for i in range(count)
-    ]
+    seen, fields = {}, [{"i": i} for i in range(count)]
+    (made,) = trl_rewards({"own": function}, bounded)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fields = [{"i": i} for i in range(count)]
+        completions = replies(*(f"<answer>{i}</answer>" for i in range(count)))
         values = made(completions=completions, fields=fields, log_metric=seen.__setitem__)
-    return values, seen, caught
+    return made, values, seen, caught
 
 
 def test_what_cannot_be_compared_is_counted():
     """Of four answers two are too costly to read, and a third is the same as one before."""
     (made,) = trl_rewards({"correct": training("math500")["correct"].reward})
-    texts = [r"\boxed{0.5}", r"\boxed{9^{9^{9}}}", r"\boxed{8^{8^{8}}}", r"\boxed{0.5}"]
-    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    texts = (r"\boxed{0.5}", r"\boxed{9^{9^{9}}}", r"\boxed{8^{8^{8}}}", r"\boxed{0.5}")
+    completions = replies(*texts)
     fields, seen = [{"answer": r"\frac{1}{2}", "problem": "p"}] * 4, {}
     assert made(completions=completions, fields=fields, log_metric=seen.__setitem__) == [1, 0, 0, 1]
     assert seen == {"reward_failures": 0.0, "undecided_answers": 0.5, "parsable_share": 1.0}
@@ -153,28 +126,12 @@ def test_a_bounded_reward_outside_its_range_is_refused(value):
     def half(completion, i):
         return value if i == 3 else 0.5
 
-    completions = [[{"role": "assistant", "content": "x"}]] * 4
-    fields = [{"i": i} for i in range(4)]
-    (free,) = trl_rewards({"own": half})
-    assert free(completions=completions, fields=fields)[3] == pytest.approx(float(value))
+    free, values, *_ = graded(half)
+    assert values[3] == pytest.approx(float(value))
     refuse_failing([free])
-    (bounded,) = trl_rewards({"own": half}, {"own"})
-    bounded(completions=completions, fields=fields)
+    bounded, *_ = graded(half, {"own"})
     with pytest.raises(UserError, match="reward own: is "):
         refuse_failing([bounded])
-
-
-def fails(value):
-    """1 for the even, a failure for the odd."""
-
-    def reward(completion, i):
-        if i % 2 == 0:
-            return 1
-        if isinstance(value, Exception):
-            raise value
-        return value
-
-    return reward
 
 
 BAD = [None, math.nan, math.inf, -math.inf, "1", b"1", [1], ValueError("no"), KeyError("puzzle")]
@@ -184,20 +141,21 @@ BAD += [10**5000, 1e39, np.float64(1e39), np.float32("nan"), torch.ones(2)]
 
 @pytest.mark.parametrize("value", BAD, ids=lambda value: type(value).__name__)
 def test_a_reward_that_fails_earns_nothing_and_is_counted(value):
-    values, seen, caught = graded(fails(value))
+    def reward(completion, i):
+        if isinstance(value, Exception) and i % 2:
+            raise value
+        return value if i % 2 else 1
+
+    _, values, seen, caught = graded(reward)
     assert values == [1.0, 0.0, 1.0, 0.0]
     assert seen == {"reward_failures": 0.5, "parsable_share": 1.0}
     assert "reward own" in str(caught[0].message)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [True, 1, 1.0, np.float32(1), np.int64(1), np.bool_(True), torch.tensor(1), Fraction(1)],
-    ids=lambda value: type(value).__name__,
-)
-def test_every_kind_of_number_is_a_reward(value):
-    values, seen, _ = graded(lambda completion, i: value)
-    assert values == [1.0] * 4
+def test_every_kind_of_number_is_a_reward():
+    kinds = [True, 1, 1.0, np.float32(1), np.int64(1), np.bool_(True), torch.tensor(1), Fraction(1)]
+    _, values, seen, _ = graded(lambda completion, i: kinds[i], count=len(kinds))
+    assert values == [1.0] * len(kinds)
     assert all(type(each) is float for each in values)
     assert seen["reward_failures"] == 0
 
@@ -242,6 +200,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights(tmp_path):
     assert all(map(torch.equal, before, state(made)))
 
 
+@pytest.mark.slow
 def test_groups_of_equal_rewards_are_sampled_again(tmp_path):
     def rarely(completion, **_):
         return float(len(completion) % 5 == 0)

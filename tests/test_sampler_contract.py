@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from sampler_models import END, MASK, TURN, Fixed, TinyNet, bert, llada, prompts
 
 from weft_rl.sampler import SamplerConfig, generate
@@ -13,20 +14,22 @@ from weft_rl.sampler import SamplerConfig, generate
 def test_output_shapes_and_the_untouched_prompt():
     ids, visible = prompts(random.Random(5), 3, 12)
     out = generate(TinyNet(12, 0), ids, SamplerConfig(6, 3, 4), visible)
-    width = ids.shape[1]
-    assert out.tokens.shape == (3, width + 6)
-    assert out.tokens[:, :width].equal(ids)
-    assert out.tokens[:, width:].equal(out.completions)
+    assert out.tokens.equal(torch.cat([ids, out.completions], dim=1))
+    assert (out.completions.shape, out.lengths.shape) == ((3, 6), (3,))
     assert out.tokens.dtype == out.lengths.dtype == torch.long
-    assert out.lengths.shape == (3,)
     assert out.trace is None
+    none = generate(TinyNet(9, 0), ids[:0, :4], SamplerConfig(6, 3, 2))
+    assert (none.tokens.shape, none.forwards) == ((0, 10), 0)
 
 
-def test_end_of_turn_ends_a_completion():
-    model = TinyNet(6, 0)
-    out = generate(model, torch.full((64, 1), 5), SamplerConfig(6, 2, 6, temperature=1.0))
-    ends = [row[n] for row, n in zip(out.completions.tolist(), out.lengths, strict=True) if n < 6]
-    assert {END, TURN} == set(ends)
+@pytest.mark.parametrize("cache", ["none", "dual"])
+def test_adapters_keep_the_cache_and_the_cheap_head(cache):
+    ids, config = torch.tensor([[5, 5, 5], [5, 5, 6]]), SamplerConfig(8, 4, 4, cache=cache)
+    expected = generate(llada(), ids, config)
+    model, shapes = get_peft_model(llada(), LoraConfig(target_modules=["q_proj"])), []
+    model.register_forward_hook(lambda _, __, out: shapes.append(out.logits.shape[0]))
+    assert generate(model, ids, config).tokens.equal(expected.tokens)
+    assert cache == "dual" or shapes == [2 * masks for masks in (4, 2, 4, 2)]
 
 
 @pytest.mark.parametrize("rule", ["free", "late", "never"])
@@ -34,13 +37,11 @@ def test_an_end_token_beyond_the_vocabulary_is_none(rule):
     """A class's default id, which a model with fewer words keeps."""
     model = TinyNet(6, 0)
     options = SamplerConfig(6, 2, 6, temperature=1.0, end_tokens=rule)
-    prompt = torch.full((8, 1), 5)
-    model.config.vocab_size, model.config.eot_token_id = 6, None
-    wanted = generate(model, prompt, options)
-    model.config.eot_token_id = 126348
-    found = generate(model, prompt, options)
-    assert torch.equal(found.tokens, wanted.tokens)
-    assert torch.equal(found.lengths, wanted.lengths)
+    model.config.vocab_size, outputs = 6, []
+    for model.config.eot_token_id in (None, 126348):
+        outputs.append(generate(model, torch.full((8, 1), 5), options))
+    assert outputs[0].tokens.equal(outputs[1].tokens)
+    assert outputs[0].lengths.equal(outputs[1].lengths)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -93,29 +94,7 @@ def test_logits_that_allow_no_token_are_refused(logits):
         generate(Fixed(logits), torch.zeros(1, 1, dtype=torch.long), SamplerConfig(2, 2, 2))
 
 
-def test_any_masked_language_model_works_with_padding():
-    # BERT has learned positions: without position ids the padding would move them
-    model, rng = bert(), random.Random(6)
-    ids, visible = prompts(rng, 5, 11, spare=4)
-    config = SamplerConfig(8, 4, 8, temperature=0.5, cfg_scale=0.5)
-    out = generate(model, ids, config, visible)
-    for row in range(5):
-        alone = generate(model, ids[row][visible[row].bool()][None], config, seeds=[row])
-        assert alone.completions[0].equal(out.completions[row])
-
-
-def test_adapters_keep_the_cheap_head():
-    from peft import LoraConfig, get_peft_model
-
-    ids, config = torch.tensor([[5, 5, 5], [5, 5, 6]]), SamplerConfig(8, 4, 4)
-    expected = generate(llada(), ids, config)
-    model, shapes = get_peft_model(llada(), LoraConfig(target_modules=["q_proj"])), []
-    model.register_forward_hook(lambda _, __, out: shapes.append(out.logits.shape[0]))
-    assert generate(model, ids, config).tokens.equal(expected.tokens)
-    assert shapes == [2 * masks for masks in (4, 2, 4, 2)]
-
-
-OK = torch.full((2, 4), 5)
+OK, PADDED = torch.full((2, 4), 5), torch.tensor([[MASK, 5], [5, 5]])
 
 
 @pytest.mark.parametrize(
@@ -128,13 +107,7 @@ OK = torch.full((2, 4), 5)
         ({"attention_mask": torch.tensor([[0, 1, 1, 1], [1, 1, 1, 0]])}, "row 1"),
         ({"attention_mask": torch.ones(2, 10)}, "attention_mask"),
         ({"prompt_ids": torch.tensor([[5, 5], [MASK, 5]])}, "row 1 .* mask token 3"),
-        (
-            {
-                "prompt_ids": torch.tensor([[MASK, 5], [5, 5]]),
-                "attention_mask": torch.tensor([[0, 1], [1, 1]]),
-            },
-            "row 0 .* mask token 3",
-        ),
+        ({"prompt_ids": PADDED, "attention_mask": PADDED != MASK}, "row 0 .* mask token 3"),
         ({"prompt_ids": torch.tensor([[5, 5], [5, 13]])}, "row 1 .* 0 to 12"),
         ({"prompt_ids": torch.tensor([[-1, 5]])}, "row 0 .* 0 to 12"),
         ({"batch_size": 0}, "batch_size=0"),
@@ -169,12 +142,6 @@ def test_a_model_without_cache_or_logits_is_refused():
         generate(bert(), OK, SamplerConfig(6, 3, 2, cache="dual"))
     with pytest.raises(ValueError, match="BertModel returned no logits"):
         generate(bert().bert, OK, SamplerConfig(6, 3, 2))
-
-
-def test_no_rows_are_no_work():
-    out = generate(TinyNet(9, 0), OK[:0], SamplerConfig(6, 3, 2))
-    assert out.tokens.shape == (0, 10)
-    assert out.forwards == 0
 
 
 def test_no_eos_takes_the_end_of_text_out_of_the_vocabulary():

@@ -1,6 +1,7 @@
 """Rows that share a batch, its slots and first forwards: equal results, progress, peak memory."""
 
 import random
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -8,41 +9,47 @@ import pytest
 import torch
 from allocations import allocated
 from sampler_models import TinyNet, bert, llada, prompts
+from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from weft_rl.sampler import SamplerConfig, generate
 from weft_rl.sampler.model_runner import ModelRunner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"remasking": "random"}, {"threshold": 0.4}])
 @pytest.mark.parametrize("model", [TinyNet(11, 0), bert()], ids=["distances", "BERT"])
 def test_a_finished_rows_place_is_taken_and_nothing_else_changes(model, options):
     rng = random.Random(8)
-    ids, visible = prompts(rng, 9, 11, spare=3)
-    seeds = [rng.randrange(1000) for _ in range(9)]
+    ids, visible = prompts(rng, 7, 11, spare=3)
+    seeds = [rng.randrange(1000) for _ in range(7)]
     config = SamplerConfig(12, 4, 12, temperature=1.0, trace=True, cfg_scale=0.4, **options)
     whole = generate(model, ids, config, visible, seeds)
     forwards = []
-    for batch_size in (1, 2, 4, 8, 20):
+    for batch_size in (1, 4, 20):
         out = generate(model, ids, config, visible, seeds, batch_size=batch_size)
         assert out.tokens.equal(whole.tokens)
         assert out.lengths.equal(whole.lengths)
         steps = [[{**e, "confidence": 0} for e in row] for row in out.trace]
         assert steps == [[{**e, "confidence": 0} for e in row] for row in whole.trace]
         forwards.append(out.forwards)
-    alone = [
-        generate(model, ids[i : i + 1], config, visible[i : i + 1], seeds[i : i + 1]).forwards
-        for i in range(9)
-    ]
+    rows = [slice(i, i + 1) for i in range(7)]
+    alone = [generate(model, ids[i], config, visible[i], seeds[i]).forwards for i in rows]
     assert forwards[0] == sum(alone)
     assert forwards[-1] == whole.forwards == max(alone)
 
 
-def test_places_are_never_empty_while_somebody_waits():
-    model, sizes = llada(), []
+def noting_rows():
+    """A model, and the number of rows of each of its forwards to come."""
+    model, rows = llada(), []
     model.register_forward_pre_hook(
-        lambda _, __, options: sizes.append(len(options["input_ids"])), with_kwargs=True
+        lambda _, __, options: rows.append(len(options["input_ids"])), with_kwargs=True
     )
+    return model, rows
+
+
+def test_places_are_never_empty_while_somebody_waits():
+    model, sizes = noting_rows()
     ids = torch.tensor([*product(range(4, 8), repeat=3)])[:20]
     config = SamplerConfig(12, 4, 12, temperature=1.0)
     steps = []
@@ -76,17 +83,18 @@ def test_steps_tell_what_happened_and_how_far_it_is():
     assert times == sorted(times)
 
 
+ATEN = torch.ops.aten
+# values read on the host, and shapes that depend on them
+WAITS = (ATEN._local_scalar_dense.default, ATEN.nonzero.default, ATEN.masked_select.default)
+
+
 class Waits(TorchDispatchMode):
-    """Counts what waits for the device: values read on the host, and shapes that depend on them."""
+    """Counts what waits for the device."""
 
     count = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function in (
-            torch.ops.aten._local_scalar_dense.default,
-            torch.ops.aten.nonzero.default,
-            torch.ops.aten.masked_select.default,
-        )
+        self.count += function in WAITS
         return function(*args, **(kwargs or {}))
 
 
@@ -109,34 +117,24 @@ def test_one_transfer_a_step(options, monkeypatch):
     assert {(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(seen)} == {(1, 0)}
 
 
-def peak_bytes(model, prompt_length, config, rows=4):
-    """The most that tensors took at one time while sampling, above what there was."""
-    ids = torch.full((rows, prompt_length), 5)
-    return allocated(lambda: generate(model, ids, config))
-
-
 # beside the logits: their softmax; or the weights, and those in float64 while they are summed
 @pytest.mark.parametrize(("temperature", "times"), [(0.0, 2), (1.0, 4)])
 def test_peak_memory_is_for_open_positions_not_for_the_canvas(temperature, times):
     vocab_size, width, rows = 20_000, 4, 4
     model = llada(vocab_size=vocab_size, max_position_embeddings=512)
     config = SamplerConfig(16, width, 16, temperature=temperature, early_stop=False)
-    short, long = (peak_bytes(model, length, config) for length in (16, 256))
+    short, long = (
+        allocated(lambda ids=ids: generate(model, ids, config))
+        for ids in (torch.full((rows, 16), 5), torch.full((rows, 256), 5))
+    )
     logits = 4 * rows * width * vocab_size  # float32 at the open positions
     assert logits < short < (times + 0.1) * logits
     # another 240 positions with logits would be 60 times as much
     assert long - short < 0.25 * logits
 
 
-OPTIONS = [
-    {},
-    {"cfg_scale": 0.6},
-    {"cache": "prefix"},
-    {"cache": "dual", "cfg_scale": 0.6},
-    {"cache": "dual", "refresh_every": 2},
-    {"threshold": 0.3},
-    {"remasking": "random"},
-]
+OPTIONS = [{}, {"cfg_scale": 0.6}, {"cache": "prefix"}, {"cache": "dual", "cfg_scale": 0.6}]
+OPTIONS += [{"cache": "dual", "refresh_every": 2}, {"threshold": 0.3}, {"remasking": "random"}]
 
 
 def repeated(rng, kinds, times):
@@ -171,10 +169,7 @@ def test_the_same_tokens_as_without_sharing(options, monkeypatch):
 
 
 def test_each_prompt_is_sent_once_in_the_first_step_and_each_row_afterwards():
-    model, sent = llada(), []
-    model.register_forward_pre_hook(
-        lambda _, __, options: sent.append(len(options["input_ids"])), with_kwargs=True
-    )
+    model, sent = noting_rows()
     ids, visible = repeated(random.Random(0), 3, 4)
     config = SamplerConfig(6, 6, 3, temperature=1.0, early_stop=False)
     generate(model, ids, config, visible)
@@ -189,3 +184,34 @@ def test_equal_tokens_behind_another_padding_are_another_prompt():
     assert both.completions.equal(torch.cat([out.completions for out in apart]))
     first, second = (sum(entry["confidence"] for entry in row) for row in both.trace)
     assert first != pytest.approx(second)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "graphs"),
+    [
+        ({"cfg_scale": 0.5}, 1),
+        # the whole canvas, and a window
+        ({"cache": "dual", "refresh_every": 2, "temperature": 1.0}, 2),
+    ],
+)
+def test_each_forward_is_compiled_once_and_gives_the_same(monkeypatch, options, graphs):
+    counter, compiled = CompileCounter(), torch.compile
+    torch._dynamo.reset()
+
+    def counted(model, dynamic, mode):
+        return compiled(model, backend=counter, dynamic=dynamic)
+
+    monkeypatch.setattr(torch, "compile", counted)
+    # prompts of several lengths, rows that end early, and fewer places than rows
+    ids, visible = prompts(random.Random(3), 6, 9, spare=2)
+    config = SamplerConfig(12, 4, 12, **options)
+    plain = generate(llada(), ids, config, visible, batch_size=4)
+    steps, config = [], replace(config, compile=True)
+    fixed = generate(llada(), ids, config, visible, batch_size=4, on_step=steps.append)
+    assert counter.frame_count == graphs
+    assert fixed.tokens.equal(plain.tokens)
+    assert fixed.forwards == plain.forwards
+    assert plain.lengths.min() < plain.lengths.max() == 12
+    assert steps[-1].finished == 6
+    assert steps[-1].share == 1

@@ -82,15 +82,11 @@ def accepted(words):
 
 @pytest.fixture
 def files(tmp_path):
-    places = {name: tmp_path / name for name in ("empty", "text", "folder", "own")}
-    places["empty"] = tmp_path / "empty.jsonl"
-    places["empty"].write_text("")
-    places["text"] = tmp_path / "text.csv"
-    places["text"].write_text("a,b\n1,2\n")
-    places["folder"].mkdir()
-    places["own"] = tmp_path / "own.py"
-    places["own"].write_text("TASK = 1\n")
-    return {name: str(place) for name, place in places.items()}
+    contents = {"empty.jsonl": "", "text.csv": "a,b\n1,2\n", "own.py": "TASK = 1\n"}
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+    (tmp_path / "folder").mkdir()
+    return {name.split(".")[0]: str(tmp_path / name) for name in (*contents, "folder")}
 
 
 def refusal(words):
@@ -132,11 +128,11 @@ def test_no_stage_refuses_what_the_checks_let_through(part, files, tmp_path, mon
 @pytest.mark.parametrize(
     ("words", "key"),
     [
-        ("eval.preset=paper", "eval.preset=paper"),
-        ("eval.gen_length=512", "eval.gen_length=512"),
-        ("task=gsm8k", "task=gsm8k"),
+        *((word, word) for word in ("eval.preset=paper", "eval.gen_length=512", "task=gsm8k")),
         ("sampler.gen_length=512 sampler.block_length=512", "sampler.gen_length=512"),
         ("cold_start.data.max_length=8", "data=tiny"),
+        ("rl.rollout.reward_weights=[1,2]", "rl.rollout.reward_weights"),
+        ("rl.lora.r=2 rl.lora.targets=[nope]", "rl.lora.targets"),
         ("stages=[rho1,rl] cold_start.ref_model=./no", "./no"),
         ("rl.watch.evaluate_steps=1 eval.after_each=false eval.gen_length=512", "eval.gen_length"),
         ("rl.rollout.data={one} rl.num_prompts=4", "rl.num_prompts=4"),
@@ -157,6 +153,7 @@ def test_a_late_mistake_is_found_first(words, key, tmp_path, monkeypatch, capsys
     assert message.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_other_evaluation_options_are_evaluated_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "run"

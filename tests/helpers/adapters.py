@@ -2,11 +2,14 @@
 
 import json
 
+import pytest
 import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
 
 from weft_rl.config.model import LoraConfig
+from weft_rl.convert import convert
+from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, with_lora
 
 CPU = torch.device("cpu")
@@ -52,3 +55,13 @@ def change_config(folder, name=CONFIG, /, **changes):
 
 def some_ids():
     return torch.randint(2, 52, (2, 9), generator=torch.Generator().manual_seed(0))
+
+
+def refused(folder, match, to="upstream"):
+    """In one line, by the loader and the converter."""
+    out = folder / "out"
+    for use in (load, lambda place: convert(place, out, to, 10**9)):
+        with pytest.raises(UserError, match=match) as raised:
+            use(folder)
+        assert "\n" not in str(raised.value)
+    assert not out.exists()

@@ -26,3 +26,10 @@ def write_lines(path, rows):
 
 def read_lines(path):
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def flip(path):
+    """Another bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
