@@ -102,8 +102,13 @@ def test_an_interrupted_run_is_resumed(folder):
 
 def test_a_cluster_task_passes_sigterm_on(folder):
     before = signal.getsignal(signal.SIGTERM)
-    # to this process; ClusterTask handles the signal
-    thread = send_when(folder / "one.ready", signal.SIGTERM, *arguments_of(os.getpid()))
+
+    def send():  # to this process alone: other test workers have the same arguments
+        wait_until((folder / "one.ready").exists)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=send)
+    thread.start()
     assert ClusterTask(command(folder, "stopped first"))() == 3
     thread.join()
     assert signal.getsignal(signal.SIGTERM) == before
