@@ -189,7 +189,8 @@ def _check_pair(options: RLConfig) -> None:
     require(fits, "rl.loss_type", loss_type, f"with rl.estimator={estimator}: {method.fix}")
     fits = kl_coef == 0 or not is_bound or loss.kl_estimator == "k2_sequence"
     rule = (
-        f"rl.estimator={estimator} has no token probabilities; use k2_sequence, or "
+        f"rl.estimator={estimator} has no token probabilities; use "
+        "rl.loss.kl_estimator=k2_sequence, or "
         f"rl.kl_coef=0 for no reference{', as rl.preset=spg has it' if loss_type == 'spg' else ''}"
     )
     require(fits, "rl.loss.kl_estimator", loss.kl_estimator, rule)
