@@ -28,14 +28,13 @@ SECRET = "no-file-may-hold-this"
 def test_a_tracker_that_is_not_installed(command, argv, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not there
-    rule = r"trackers=\[wandb\]: wandb is not installed; pip install 'weft-rl\[wandb\]', or leave"
-    with pytest.raises(UserError, match=rule):
+    with pytest.raises(UserError, match=r"^trackers=\[wandb\]: .*weft-rl\[wandb\]"):
         command([*argv, "trackers=[wandb]", "model=./none"])
     assert not any(tmp_path.iterdir())
 
 
 def test_a_tracker_that_does_not_exist():
-    with pytest.raises(UserError, match=r"trackers=\[tensorbord\]: tensorbord is no tracker"):
+    with pytest.raises(UserError, match=r"^trackers=\[tensorbord\]: "):
         pipeline.main(["trackers=[tensorbord]"])
 
 
