@@ -150,7 +150,7 @@ def trained(run: Path, rows: int = 8, rounds: int = 2) -> dict[str, Any]:
         )
     same = found["exact"].lengths
     kept = torch.arange(32) < same[:, None]
-    told = found["published"][:, -32:]
+    expected = found["published"][:, -32:]
     return {
         "what": f"dual cache, threshold 0.9, {rows} puzzles, 32 tokens",
         "published_s": median(theirs),
@@ -160,7 +160,7 @@ def trained(run: Path, rows: int = 8, rounds: int = 2) -> dict[str, Any]:
         "exact_ratio": median(theirs) / median(plain),
         "forwards": [32, found["fast"].forwards],
         "widened_probability_error": off,
-        "exact_equals_published": bool((told == found["exact"].completions)[kept].all()),
+        "exact_equals_published": bool((expected == found["exact"].completions)[kept].all()),
         "measured": f"medians of {rounds}, both in full",
     }
 

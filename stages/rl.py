@@ -59,8 +59,8 @@ def rows_of(config: RunConfig, files: ModelFiles, rejects: Rejects) -> list[dict
     ids = task_prompt_ids(files.tokenizer, config.prompt_style, records)
     lengths = {record.id: len(prompt) for record, prompt in zip(records, ids, strict=True)}
     length = config.sampler.gen_length
-    cure = "generate fewer tokens, or drop such records"
-    check_length(files.network, lengths, length, f"sampler.gen_length={length}", cure)
+    fix = "generate fewer tokens, or drop such records"
+    check_length(files.network, lengths, length, f"sampler.gen_length={length}", fix)
     rule = f"a rollout has as many prompts, and there are {len(records)} training records"
     fits = len(records) >= options.num_prompts
     require(fits, "rl.num_prompts", options.num_prompts, rule, lambda: [len(records)])

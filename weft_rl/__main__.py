@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _list_commands(words: Sequence[str]) -> int:
     if words and words[0] not in ("--help", "-h"):
         near = get_close_matches(words[0][:100], COMMANDS, 1)
-        cure = f"did you mean {near[0]}?" if near else f"use {', '.join(COMMANDS)}"
-        raise UserError(f"{shown(words[0]) or repr('')}: unknown command; {cure}")
+        fix = f"did you mean {near[0]}?" if near else f"use {', '.join(COMMANDS)}"
+        raise UserError(f"{shown(words[0]) or repr('')}: unknown command; {fix}")
     lines = [f"  {name:<9} {about}" for name, (_, about) in COMMANDS.items()]
     head = ["usage: weft-rl COMMAND key=value ...", ""]
     tail = ["", "weft-rl COMMAND --help lists the options of a command", ""]

@@ -72,8 +72,8 @@ def _run(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]
         if isinstance(error, OutOfMemory):
             return _say(command, str(error), 1)
         if isinstance(error, OSError) and error.errno in _FORBIDDEN and error.filename:
-            cure = "choose another path, or fix its permissions"
-            return _say(command, f"{error.filename}: {error.strerror}; {cure}", 2)
+            fix = "choose another path, or fix its permissions"
+            return _say(command, f"{error.filename}: {error.strerror}; {fix}", 2)
         raise
 
 

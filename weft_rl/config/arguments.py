@@ -37,11 +37,11 @@ def _dashed(word: str, after: Sequence[str], known: Mapping[str, Any]) -> str:
     if not equals:
         value = after[0] if after and is_value(after[0], known) else "..."
     if meant:
-        cure = " or ".join(f"{near}={shown(value) or '...'}" for near in meant)
-        return f"{shown(word)}: no such flag; options have no dashes, write {cure}"
-    cure = "there are --help and --print-config"
-    cure = f"options have no dashes, write {shown(key)}=..." if equals else cure
-    return f"{shown(word)}: no such flag; {cure}"
+        fix = " or ".join(f"{near}={shown(value) or '...'}" for near in meant)
+        return f"{shown(word)}: no such flag; options have no dashes, write {fix}"
+    fix = "there are --help and --print-config"
+    fix = f"options have no dashes, write {shown(key)}=..." if equals else fix
+    return f"{shown(word)}: no such flag; {fix}"
 
 
 def is_value(word: str, known: Mapping[str, Any]) -> bool:
@@ -99,8 +99,8 @@ def _unknown(key: str, equals: bool, known: Mapping[str, Leaf]) -> str:
     if inside:
         return f"is a group of options; set one of them, like {inside[0]}=..."
     near = nearest(key, known)
-    cure = f"did you mean {' or '.join(near)}?" if near else "--help lists the options"
-    return f"no such option; {cure}" if equals else f"is not key=value; {cure}"
+    fix = f"did you mean {' or '.join(near)}?" if near else "--help lists the options"
+    return f"no such option; {fix}" if equals else f"is not key=value; {fix}"
 
 
 def nearest(key: str, known: Mapping[str, Any]) -> list[str]:

@@ -62,8 +62,8 @@ class BadOption(UserError):
     def __str__(self) -> str:
         # search lazily: most of these errors are caught
         better = [each for each in (*self.find(), *self.usual) if each is not MISSING]
-        cure = f"; try {shown(better[0])}" if better else ""
-        return f"{self.key}={shown(self.value)}: {self.rule}{cure}"
+        fix = f"; try {shown(better[0])}" if better else ""
+        return f"{self.key}={shown(self.value)}: {self.rule}{fix}"
 
 
 def require(

@@ -198,8 +198,8 @@ def _merged(
         usual = OmegaConf.merge(_schema(schema), *presets)
         value = _at(OmegaConf.to_container(usual), error.key)
         tries = [each for each in (*near, value, *error.usual) if each not in (MISSING, "???")]
-        cure = _first_that_fits(schema, tree, as_given, error.key, tries)
-        raise BadOption(error.key, error.value, error.rule, lambda: cure) from error
+        fix = _first_that_fits(schema, tree, as_given, error.key, tries)
+        raise BadOption(error.key, error.value, error.rule, lambda: fix) from error
 
 
 def _first_that_fits(

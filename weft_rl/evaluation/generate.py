@@ -55,8 +55,8 @@ def require_prompts_fit(
         option = f"eval.preset=paper: its gen_length={length}"
     prompts = _prompt_ids(tokenizer, records, settings)
     lengths = {record.id: len(ids) for record, ids in zip(records, prompts, strict=True)}
-    cure = "set a lower eval.gen_length, or evaluate a model with more"
-    check_length(model_config, lengths, length, option, cure)
+    fix = "set a lower eval.gen_length, or evaluate a model with more"
+    check_length(model_config, lengths, length, option, fix)
 
 
 def _prompt_ids(
