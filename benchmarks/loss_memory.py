@@ -20,12 +20,11 @@ sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 from allocations import allocated
 
-from weft_rl.diffusion.log_probs import token_log_probs
+from weft_rl.diffusion.log_probs import masked_nll, token_log_probs
 from weft_rl.diffusion.losses import denoising_loss, sequence_losses
 from weft_rl.models import LLaDAConfig, LLaDAForMaskedLM
 from weft_rl.models import lm_head as head
 from weft_rl.models.loading import fresh_model
-from weft_rl.trainers.cold_start import masked_nll
 
 HIDDEN = 256
 # (vocabulary, positions): a small one that fits one chunk, scaling with both, LLaDA's vocabulary

@@ -5,12 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import track
-from transformers import (
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TrainingArguments,
-)
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.fields import require
@@ -28,11 +23,12 @@ from weft_rl.io.terminal import Console
 from weft_rl.models.loading import load_tokenizer
 from weft_rl.runs.folder import ENTROPY_HEATMAP
 from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, model_files, train
-from weft_rl.trainers.collator import IGNORED, AnswerCollator
+from weft_rl.trainers.cold_start import ColdStartConfig
 from weft_rl.trainers.entropy_pass import has_bf16_matmul
 from weft_rl.trainers.infra.length_sampler import LengthGroupedOrder
 from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
 from weft_rl.trainers.infra.token_entropy_log import HEATMAP_EXAMPLES, write_heatmap
+from weft_rl.trainers.weft_loss import IGNORED, masking_rates
 
 
 def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:
@@ -169,7 +165,7 @@ def _write_entropies(
     table.write(context.run / f"token_entropy-{context.stage}.csv", spelling)
     if "entropy" in trainer.recipe.rates:
         x0, answer = batch["input_ids"], batch["labels"] != IGNORED
-        rates = trainer.rates(entropy, answer)
+        rates = masking_rates(trainer.recipe, entropy, answer)
         path = context.run / ENTROPY_HEATMAP.format(stage=context.stage)
         write_heatmap(path, x0, answer, entropy, rates, spelling)
 
@@ -182,9 +178,7 @@ def _trainer(
 ) -> ResumableColdStart:
     config, options = context.config, context.config.cold_start
     estimate, recipe = options.entropy_pass, RECIPES[context.stage]
-    recipe = recipe.resolved(options.loss_norm, options.exact_elbo)
-    adapted = context.adapted(model, options.lora)
-    args = TrainingArguments(
+    args = ColdStartConfig(
         **common_arguments(context, config.seed),
         num_train_epochs=options.epochs,
         per_device_train_batch_size=options.batch_size,
@@ -195,24 +189,25 @@ def _trainer(
         max_grad_norm=options.max_grad_norm,
         logging_steps=options.logging_steps,
         save_steps=options.save_steps,
-    )
-    records_a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return ResumableColdStart(
-        model=adapted,
-        args=args,
-        train_dataset=examples,
-        data_collator=AnswerCollator(int(model.config.pad_token_id), options.data.pad_in_answer),
-        processing_class=tokenizer,
-        recipe=recipe,
-        seed=config.seed,
+        recipe=context.stage,
+        loss_norm=options.loss_norm,
+        exact_elbo=options.exact_elbo,
         t_sampling=options.t_sampling,
-        order=LengthGroupedOrder(examples.lengths(), records_a_step, config.seed)
-        if options.data.group_by_length
-        else None,
-        refresh_epochs=estimate.refresh_every if estimate.rates == "cached" else 1,
+        entropy_refresh_epochs=estimate.refresh_every if estimate.rates == "cached" else None,
         entropy_dropout=estimate.dropout,
         entropy_bf16=estimate.precision == "bf16"
         or (estimate.precision == "auto" and has_bf16_matmul(context.device)),
+        pad_in_answer=options.data.pad_in_answer,
+    )
+    records_a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return ResumableColdStart(
+        model=context.adapted(model, options.lora),
+        args=args,
+        train_dataset=examples,
+        processing_class=tokenizer,
+        order=LengthGroupedOrder(examples.lengths(), records_a_step, config.seed)
+        if options.data.group_by_length
+        else None,
         reference=context.model(options.ref_model)
         if recipe.needs_reference and options.ref_model is not None
         else None,

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import TrainingArguments
 
 import weft_rl
 from weft_rl.config.overrides import options_of
@@ -35,7 +34,7 @@ from weft_rl.runs.checksums import write_checksums
 from weft_rl.runs.folder import METRICS, checkpoint_path
 from weft_rl.runs.jsonl import append_line, cut_lines, read_lines
 from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, train
-from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.cold_start import ColdStartConfig
 from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
 
 _tokenizer = cache(tiny_tokenizer)
@@ -133,7 +132,7 @@ def _pretrain(context: StageContext) -> Path:
     model = fresh_model(tiny_config(options), options.seed)
     trainer = ResumableColdStart(
         model=model,
-        args=TrainingArguments(
+        args=ColdStartConfig(
             **common_arguments(context, options.seed),
             max_steps=options.max_steps,
             per_device_train_batch_size=options.batch_size,
@@ -143,12 +142,10 @@ def _pretrain(context: StageContext) -> Path:
             weight_decay=0.01,
             logging_steps=options.logging_steps,
             save_steps=options.save_steps,
+            recipe="sft",
         ),
         train_dataset=_examples(options, context.config.sampler.gen_length),
-        data_collator=AnswerCollator(model.config.pad_token_id),
         processing_class=_tokenizer(),
-        recipe="sft",
-        seed=options.seed,
         **context.trainer_arguments(),
     )
     return train(trainer, context)

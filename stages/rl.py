@@ -8,7 +8,6 @@ from typing import Any
 from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PreTrainedModel
-from trl import GRPOConfig
 
 from weft_rl.config.fields import require
 from weft_rl.config.schema import RunConfig
@@ -38,9 +37,11 @@ from weft_rl.stages.context import (
 )
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.fsdp import gathered_model
+from weft_rl.trainers.grpo_config import DiffuGRPOConfig
 from weft_rl.trainers.infra.callbacks import HeldOutEval, TrainingAlarms
+from weft_rl.trainers.infra.completion_log import CompletionLog
 from weft_rl.trainers.infra.resumable_rollouts import ResumableRL
-from weft_rl.trainers.reward_adapter import CompletionLog, trl_rewards
+from weft_rl.trainers.reward_adapter import trl_rewards
 
 
 def prompts(config: RunConfig, rejects: Rejects) -> list[Record]:
@@ -106,13 +107,6 @@ def run(context: StageContext) -> Path:
         args=_arguments(context, weights),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        sampler=replace(
-            config.sampler,
-            temperature=options.rollout.temperature,
-            trace=options.estimator == "trace",
-        ),
-        seed=config.seed,
-        options=options,
         ref_model=_reference(context),
         on_rollout=CompletionLog(context.run, context.stage, config.task),
         **context.trainer_arguments(),
@@ -161,11 +155,12 @@ def _reference(context: StageContext) -> PreTrainedModel | None:
     return context.model()
 
 
-def _arguments(context: StageContext, weights: list[float]) -> GRPOConfig:
+def _arguments(context: StageContext, weights: list[float]) -> DiffuGRPOConfig:
     options = context.config.rl
     rows, (_, processes) = options.num_prompts * options.num_generations, rank_and_world()
     size = options.micro_batch(processes)
-    return GRPOConfig(
+    return DiffuGRPOConfig(
+        **DiffuGRPOConfig.method_arguments(options),
         **common_arguments(context, context.config.seed),
         max_steps=options.max_steps,
         learning_rate=options.learning_rate,
@@ -179,14 +174,8 @@ def _arguments(context: StageContext, weights: list[float]) -> GRPOConfig:
         per_device_train_batch_size=size,
         # every optimizer step uses the whole rollout
         gradient_accumulation_steps=rows // (size * processes),
-        steps_per_generation=rows // (size * processes),
-        num_generations=options.num_generations,
         reward_weights=weights,
-        num_iterations=options.num_iterations,
-        max_completion_length=context.config.sampler.gen_length,
-        beta=0.0,  # the trainer has its own reference and loss
-        scale_rewards="none",  # minus the group's mean; see DiffuGRPOTrainer._advantages
-        disable_dropout=True,  # so that the first pass has a ratio of 1
+        sampler=context.config.sampler,
         logging_steps=options.watch.logging_steps,
         save_steps=options.save_steps,
     )

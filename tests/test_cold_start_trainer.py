@@ -25,6 +25,7 @@ from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.weft_loss import masking_rates
 
 WEFT = "sqrt_entropy"
 
@@ -103,7 +104,7 @@ def test_the_mean_of_the_exact_loss_is_the_negative_elbo(tmp_path):
     mask_id, answer = model.config.mask_token_id, row["labels"] != -100
     places, ids = answer[0].nonzero()[:, 0].tolist(), row["input_ids"][0]
     with torch.no_grad():
-        beta = made.rates(made.entropies(model, row), answer)[0].double()
+        beta = masking_rates(made.recipe, made.entropies(model, row), answer)[0].double()
         wanted = 0.0
         for order in permutations(places):
             chance, total = 1.0, 0.0
@@ -167,18 +168,18 @@ def test_the_entropy_pass_sees_no_answer(tmp_path):
 @pytest.mark.parametrize("refresh", [1, 2])
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, refresh):
     """8 examples in batches of 4 are 2 steps an epoch: step 3 is in the middle of the second."""
-    full = trainer(tmp_path / "full", WEFT, refresh_epochs=refresh)
+    full = trainer(tmp_path / "full", WEFT, entropy_refresh_epochs=refresh)
     passes = []
     full.model.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
     full.train()
     # with a cache both batches of epochs 0 and 2
     assert [passes.count(grad) for grad in (True, False)] == [6, 6 if refresh == 1 else 4]
-    first = trainer(tmp_path / "cut", WEFT, refresh_epochs=refresh)
+    first = trainer(tmp_path / "cut", WEFT, entropy_refresh_epochs=refresh)
     first.add_callback(stop_after(3))
     first.train()
     checkpoint = newest_checkpoint(tmp_path / "cut", "sft")
     assert checkpoint.name == "step-3"
-    second = trainer(tmp_path / "cut", WEFT, refresh_epochs=refresh)
+    second = trainer(tmp_path / "cut", WEFT, entropy_refresh_epochs=refresh)
     second.train(resume_from_checkpoint=str(checkpoint))
     assert logs(second) == logs(full)
     assert second.token_table.rows() == full.token_table.rows()
@@ -232,7 +233,7 @@ def test_the_public_trainer_works_in_a_users_script_and_removes_nothing(tmp_path
     mine = tmp_path / "scratch" / "mine.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
-    made = ColdStartTrainer(small_model(), args, train_dataset=examples(), recipe="weft", seed=SEED)
+    made = ColdStartTrainer(small_model(), args, train_dataset=examples())
     made.train()
     names = {path.name for path in mine.parent.iterdir()}
     assert {"mine.txt", "checkpoint-3", "checkpoint-6"} <= names

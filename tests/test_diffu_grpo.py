@@ -212,7 +212,7 @@ def test_the_public_trainer_works_in_a_users_script(tmp_path):
     run = trainer(tmp_path, save_strategy="steps", save_steps=4)
     mine = tmp_path / "mine.txt"
     mine.write_text("mine")
-    names = "reward_funcs args train_dataset processing_class sampler options"
+    names = "reward_funcs args train_dataset processing_class"
     given = {name: getattr(run, name) for name in names.split()}
     made = DiffuGRPOTrainer(model=small_model(), **given)
     losses(made)

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from torch.testing import assert_close
-from trl import GRPOConfig
 
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.rl import RLConfig
@@ -16,6 +15,7 @@ from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.tasks import task_prompt, training_records
 from weft_rl.models.loading import fresh_model, with_lora
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
+from weft_rl.trainers.grpo_config import DiffuGRPOConfig
 from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
 from weft_rl.trainers.infra.resumable_rollouts import ResumableRL
 from weft_rl.trainers.reward_adapter import trl_rewards
@@ -83,23 +83,18 @@ def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1,
         "max_grad_norm": 0,
         "save_strategy": "no",
         "logging_steps": 1,
-        "seed": 0,
+        "seed": 3,
         "use_cpu": True,
     }
-    args = GRPOConfig(
+    args = DiffuGRPOConfig(
+        **DiffuGRPOConfig.method_arguments(chosen) | {"temperature": sampler.temperature},
+        sampler=sampler,
         output_dir=str(tmp_path),
         bf16=False,
         report_to="none",
         disable_tqdm=True,
         per_device_train_batch_size=size,
         gradient_accumulation_steps=slices,
-        steps_per_generation=slices,
-        num_generations=chosen.num_generations,
-        num_iterations=chosen.num_iterations,
-        max_completion_length=T,
-        beta=0.0,
-        scale_rewards="none",
-        disable_dropout=True,
         **{ACTIVATION_CHECKPOINTING: False},
         **(arguments | more),
     )
@@ -111,9 +106,6 @@ def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1,
         args=args,
         train_dataset=records,
         processing_class=tiny_tokenizer(),
-        sampler=replace(sampler, trace=chosen.estimator == "trace"),
-        seed=3,
-        options=chosen,
         ref_model=small_model() if chosen.kl_coef and not lora else None,
     )
 

@@ -1,6 +1,6 @@
 """A small cold start: model, arguments, examples and trainer."""
 
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 
 from weft_rl.config.schema import BaseConfig
 from weft_rl.data.sft_examples import encode_traces
@@ -8,7 +8,7 @@ from weft_rl.data.toy.tiny import cold_start_traces
 from weft_rl.diffusion.recipes import Recipe
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
-from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.cold_start import ColdStartConfig
 from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
 
 SEED = 7
@@ -30,10 +30,10 @@ def arguments(folder, **changes):
         "learning_rate": 1e-2,
         "logging_steps": 1,
         "save_steps": 3,
-        "remove_unused_columns": False,
         "logging_nan_inf_filter": False,
+        "seed": SEED,
     }
-    return TrainingArguments(**options | changes)
+    return ColdStartConfig(**options | changes)
 
 
 def examples(count=8):
@@ -46,18 +46,16 @@ def recipe(rates="uniform", token_weights="none", exact_elbo=False, loss_norm="a
 
 
 def trainer(folder, *method, batch=4, accumulate=1, model=None, **options):
-    """method: as for recipe. options: of the trainer and of TrainingArguments."""
-    fields = TrainingArguments.__dataclass_fields__
-    named = {key: options.pop(key) for key in [*options] if key in fields and key != "seed"}
+    """method: as for recipe. options: of the trainer and of ColdStartConfig."""
+    fields = {*ColdStartConfig.__dataclass_fields__} - {"recipe"}
+    named = {key: options.pop(key) for key in [*options] if key in fields}
     args = arguments(
         folder, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulate, **named
     )
     given = {
         "train_dataset": examples(),
-        "data_collator": AnswerCollator(1),
         "processing_class": tiny_tokenizer(),
         "recipe": recipe(*method),
-        "seed": SEED,
         "run": folder,
         "stage": "sft",
     }

@@ -40,6 +40,11 @@ class Example:
                 f"{self.prompt_length}"
             )
 
+    @property
+    def labels(self) -> list[int]:
+        """Token ids with transformers' label of ignored tokens, -100, for the prompt."""
+        return [-100] * self.prompt_length + self.ids[self.prompt_length :]
+
 
 class Examples(Sequence[Example]):
     """Examples in arrays: 4 bytes per token and 20 per example; lists take 36 per token."""

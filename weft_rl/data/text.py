@@ -57,6 +57,8 @@ class TextEncoder:
 
     def context(self, text: str) -> list[int]:
         """Encode a rendered chat or a plain text. Raises ValueError as `texts`."""
+        if self._tokenizer.chat_template is None:
+            return self.texts([text])[0]
         begin = self._special.match(self.render([{"role": "user", "content": "x"}])[0])
         if begin is None or not text.startswith(begin[0]):
             return self.texts([text])[0]

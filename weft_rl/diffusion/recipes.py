@@ -121,3 +121,12 @@ RECIPES: Mapping[str, Recipe] = {
         ),
     )
 }
+
+
+def recipe_of(recipe: Recipe | str) -> Recipe:
+    """Return the recipe of a name. Raises ValueError with the known names."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe={recipe!r}: unknown; use one of {', '.join(RECIPES)}")
+    return RECIPES[recipe]

@@ -43,9 +43,9 @@ from weft_rl.models.tokenizer_check import check_tokenizer
 from weft_rl.runs.checksums import verify_weights
 
 
-def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(place: str | Path) -> PreTrainedTokenizerBase:
     """Load a tokenizer with the family's chat template, or raise UserError if it does not fit."""
-    folder = resolve_checkpoint(place)
+    folder = resolve_checkpoint(str(place))
     check_model_folder(folder)
     is_model = (folder / "config.json").exists()  # an adapter folder has only a tokenizer
     family = family_of(read_config(folder), folder)[0] if is_model else None
@@ -65,13 +65,18 @@ def load_tokenizer(place: str) -> PreTrainedTokenizerBase:
 
 
 def load_model(
-    place: str, device: torch.device, dtype: torch.dtype, *, nf4: bool = False
+    place: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    *,
+    nf4: bool = False,
 ) -> PreTrainedModel:
-    """Load the model of a folder or Hub id; adapters are merged into their base in float32.
+    """Load the model of a folder, run checkpoint, adapter folder or Hub id, in evaluation mode.
 
+    Adapters are merged into their base in float32.
     nf4: 4-bit linear layers, the rest in dtype, adapters unmerged, as in training. Peak memory: the
     model in dtype and one float32 matrix. Raises UserError for an unsupported model."""
-    folder = resolve_checkpoint(place)
+    folder, device = resolve_checkpoint(str(place)), torch.device(device)
     with _foreign_files(f"model={place}: cannot load the model"):
         if nf4 and (folder / ADAPTER).exists():
             verify_weights(folder)

@@ -72,6 +72,7 @@ class DreamForMaskedLM(Qwen2PreTrainedModel):
     Only this class handles the family's shift. Source: Dream (architecture, tensor names)."""
 
     config_class = DreamConfig
+    accepts_logits_fn = True  # see reduced_logits
 
     def __init__(self, config: DreamConfig) -> None:
         super().__init__(config)

@@ -121,6 +121,7 @@ class LLaDAForMaskedLM(PreTrainedModel):
     config_class = LLaDAConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
+    accepts_logits_fn = True  # see reduced_logits
     _supports_sdpa = True
     _no_split_modules = ["LLaDABlock"]  # noqa: RUF012 - an instance variable in the base class
 

@@ -6,14 +6,17 @@ A module named `generate` would shadow the exported function `generate`."""
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from weft_rl.config.sampler import SamplerConfig
+from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.errors import UserError
 from weft_rl.sampler.model_runner import ModelRunner
 from weft_rl.sampler.rng import Keys, stream_keys, uniform
@@ -38,6 +41,7 @@ class SamplerOutput:
     lengths: Tensor  # (N,) long: tokens before the first end token, T without one
     forwards: int  # number of forward passes
     trace: list[list[TraceEntry]] | None  # unmasked tokens of each row in order, if requested
+    texts: list[str] | None = None  # decoded up to the end token, if there was a tokenizer
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,13 @@ OnStep = Callable[[Step], None]
 
 def generate(
     model: nn.Module,
-    prompt_ids: Tensor,
-    config: SamplerConfig,
+    prompt_ids: Tensor | Sequence[Any] | PreTrainedTokenizerBase | None = None,
+    config: SamplerConfig | None = None,
     attention_mask: Tensor | None = None,
     seeds: Sequence[int] | Tensor | None = None,
     *,
+    prompts: Sequence[Any] | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     batch_size: int | None = None,
     on_step: OnStep | None = None,
 ) -> SamplerOutput:
@@ -73,8 +79,10 @@ def generate(
 
     model: a transformers masked language model whose config names the mask and end tokens.
     prompt_ids (N, P) long; attention_mask (N, P), 0 on left padding; seeds (N,) ints, default
-    0 .. N-1. batch_size: rows denoised together; the next prompt replaces a finished one. on_step:
-    called after every step.
+    0 .. N-1. Or prompts, with a tokenizer (which may take prompt_ids' place): N texts, which are
+    not put into the chat template, or N chats, lists of messages, which are; the output then has
+    texts. config: default: 256 tokens in blocks of 32, two per step. batch_size: rows denoised
+    together; the next prompt replaces a finished one. on_step: called after every step.
 
     A row depends on its prompt and seed only, not on padding, batch size or other rows, up to the
     rounding of matmuls (in bfloat16, rounding can decide between two nearly equal candidates).
@@ -85,7 +93,76 @@ def generate(
 
     Raises ValueError for invalid input, UserError for canvases that exceed the model's positions
     and for logits that are not finite. Source: LLaDA's sampler, ties to the lowest index; Fast-dLLM
-    for caches, threshold, factor."""
+    for caches, threshold, factor.
+
+    >>> from weft_rl import SamplerConfig, generate
+    >>> from weft_rl.config.schema import BaseConfig
+    >>> from weft_rl.models.loading import fresh_model
+    >>> from weft_rl.models.toy import tiny_config, tiny_tokenizer
+    >>> model = fresh_model(tiny_config(BaseConfig()), seed=0)
+    >>> config = SamplerConfig(gen_length=8, block_length=8, steps=4)
+    >>> chat = [{"role": "user", "content": "2 + 3"}]
+    >>> len(generate(model, tiny_tokenizer(), config, prompts=[chat]).texts)
+    1
+    """
+    if isinstance(prompt_ids, PreTrainedTokenizerBase):
+        prompt_ids, tokenizer = None, prompt_ids
+    if prompt_ids is not None and not isinstance(prompt_ids, Tensor):
+        prompt_ids, prompts = None, prompt_ids
+    if (prompt_ids is None) == (prompts is None):
+        raise ValueError("generate: give either prompt_ids (N, P), or prompts and tokenizer")
+    if prompt_ids is None:
+        device = next(model.parameters()).device
+        prompt_ids, attention_mask = _encoded(prompts or [], tokenizer, device)
+    output = _generate(
+        model,
+        prompt_ids,
+        config or SamplerConfig(256, 32, 128),
+        attention_mask,
+        seeds,
+        batch_size,
+        on_step,
+    )
+    if tokenizer is None:
+        return output
+    ends = special_ids(model)[1]
+    rows = output.completions.tolist()
+    return replace(output, texts=[decode_completion(tokenizer, row, ends) for row in rows])
+
+
+def _encoded(
+    prompts: Sequence[Any], tokenizer: PreTrainedTokenizerBase | None, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask (N, P) of texts or chats, padded on the left."""
+    if tokenizer is None:
+        raise ValueError("generate: prompts need a tokenizer")
+    if not prompts or isinstance(prompts, str):
+        raise ValueError(f"prompts={prompts!r}: give a list of texts, or of chats")
+    encoder = TextEncoder(tokenizer)
+    if not all(isinstance(prompt, str) for prompt in prompts) and tokenizer.chat_template is None:
+        raise ValueError("prompts: the tokenizer has no chat template for chats; give texts")
+    rows = [
+        encoder.context(prompt) if isinstance(prompt, str) else encoder.chats([prompt])[0]
+        for prompt in prompts
+    ]
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), int(tokenizer.pad_token_id or 0))
+    visible = torch.zeros_like(ids)
+    for row, tokens in enumerate(rows):
+        ids[row, width - len(tokens) :] = torch.tensor(tokens)
+        visible[row, width - len(tokens) :] = 1
+    return ids.to(device), visible.to(device)
+
+
+def _generate(
+    model: nn.Module,
+    prompt_ids: Tensor,
+    config: SamplerConfig,
+    attention_mask: Tensor | None,
+    seeds: Sequence[int] | Tensor | None,
+    batch_size: int | None,
+    on_step: OnStep | None,
+) -> SamplerOutput:
     mask_id, end_ids = special_ids(model)
     visible = torch.ones_like(prompt_ids) if attention_mask is None else attention_mask.long()
     row_seeds = [*range(len(prompt_ids))] if seeds is None else [index(seed) for seed in seeds]

@@ -1,92 +1,165 @@
 """Supervised fine-tuning of masked diffusion models: SFT, WeFT, variants. B batch, L sequence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate.utils import gather_object
+from peft import PeftConfig
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState
-
-from weft_rl.diffusion.exact_elbo import (
-    elbo_weights,
-    survival_mask_probability,
-    token_log_survival,
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
 )
-from weft_rl.diffusion.losses import sequence_losses
-from weft_rl.diffusion.noise import antithetic_times, mask_tokens, sample_time, stratified_times
-from weft_rl.diffusion.rates import mean_rate, rates_of, usable_rates
-from weft_rl.diffusion.recipes import RECIPES, Recipe
-from weft_rl.diffusion.tensor_checks import widen
-from weft_rl.diffusion.token_weights import dream_weights, excess_loss_selection, own_probability
+
+from weft_rl.data.sft_examples import Example, Truncation
+from weft_rl.diffusion.log_probs import mask_id_of
+from weft_rl.diffusion.noise import antithetic_times, sample_time, stratified_times
+from weft_rl.diffusion.recipes import LossNorm, Recipe, recipe_of
+from weft_rl.evaluation.likelihood import nelbo
 from weft_rl.seeding import seed_for
-from weft_rl.trainers.collator import IGNORED, AnswerCollator, count_sequences
+from weft_rl.trainers.collator import AnswerCollator, count_sequences
 from weft_rl.trainers.entropy_pass import EntropyCache, entropy_pass
+from weft_rl.trainers.resume_state import ResumeState, SetEpoch
+from weft_rl.trainers.setup import default_tokenizer, load, wrapped
+from weft_rl.trainers.sft_dataset import encode_dataset
+from weft_rl.trainers.weft_loss import IGNORED, SequenceLosses, sequence_loss
 
 # Sampling of times in a batch: independent, one per stratum, or in pairs t, 1 - t.
 TimeSampling = Literal["independent", "stratified", "antithetic"]
-# Share of tokens of highest excess loss that the authors of Rho-1 keep.
-_SELECTED_SHARE = 0.6
 
 
-def masked_nll(
-    model: nn.Module, x0: Tensor, xt: Tensor, masked: Tensor, attention_mask: Tensor
-) -> Tensor:
-    """-log p(x0) of the masked tokens of xt, 0 elsewhere: (B, L) float32.
+@dataclass
+class ColdStartConfig(TrainingArguments):
+    """Arguments of a ColdStartTrainer, besides those of transformers.TrainingArguments.
 
-    x0, xt, attention_mask: (B, L) long. masked: (B, L) bool. Computes logits of masked tokens only,
-    in chunks: those of 4,096 LLaDA tokens take 2 GB."""
-    targets = x0[masked]  # (M,)
+    recipe: a name of weft_rl.diffusion.recipes.RECIPES: "sft", "weft" (also called "gift"), ...
+    loss_norm: divisor of a sequence's loss: "answer" (length), "masked" (masked tokens) or "none".
+    exact_elbo: weight tokens so that the mean loss is the exact ELBO. Recipes that fix loss_norm or
+    exact_elbo keep their own. t_sampling: diffusion times of a batch: "independent", "stratified"
+    or "antithetic" pairs t and 1 - t. entropy_refresh_epochs: epochs between two entropy passes
+    over an example; None: a pass in every step. entropy_dropout, entropy_bf16: dropout and bfloat16
+    autocast in the entropy pass.
 
-    def token_nll(logits: Tensor, begin: int) -> Tensor:
-        ids = targets[begin : begin + len(logits)]
-        return F.cross_entropy(widen(logits), ids, reduction="none")
+    max_length: maximum tokens of an example, prompt and completion; None: the model's positions.
+    truncation of longer ones: "drop" them, cut the middle of the reasoning ("cut_trace") or the end
+    ("right"). prompt_style: instruction before questions of s1K records: "d1" or "tiny" (none).
+    pad_in_answer: train on padding up to the longest example of a batch, as LLaDA's fine-tuning.
+    eval_mc_samples: masks per example in evaluate().
 
-    nll = model(
-        input_ids=xt,
-        attention_mask=attention_mask,
-        logits_to_keep=masked.nonzero(as_tuple=True),
-        logits_fn=token_nll,
-    ).logits
-    return nll.new_zeros(x0.shape).masked_scatter(masked, nll)
+    seed: of masks and times, which depend on (seed, epoch, example) only.
+    load_best_model_at_end selects by "nelbo" unless metric_for_best_model is set."""
+
+    learning_rate: float = field(default=1e-5, metadata={"help": "peak learning rate"})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "must stay False: the collator needs the examples"}
+    )
+    recipe: str = field(default="weft", metadata={"help": "cold-start recipe"})
+    loss_norm: LossNorm = field(default="answer", metadata={"help": "divisor of a loss"})
+    exact_elbo: bool = field(default=False, metadata={"help": "weights of the exact ELBO"})
+    t_sampling: TimeSampling = field(
+        default="independent", metadata={"help": "sampling of a batch's diffusion times"}
+    )
+    entropy_refresh_epochs: int | None = field(
+        default=None, metadata={"help": "epochs between entropy passes over an example"}
+    )
+    entropy_dropout: bool = field(default=False, metadata={"help": "dropout in the entropy pass"})
+    entropy_bf16: bool = field(default=False, metadata={"help": "bfloat16 in the entropy pass"})
+    max_length: int | None = field(default=None, metadata={"help": "maximum tokens per example"})
+    truncation: Truncation = field(default="drop", metadata={"help": "of longer examples"})
+    prompt_style: Literal["d1", "tiny"] = field(
+        default="d1", metadata={"help": "instruction before questions of s1K records"}
+    )
+    pad_in_answer: bool = field(default=False, metadata={"help": "train on padding"})
+    eval_mc_samples: int = field(default=8, metadata={"help": "masks per example in evaluate()"})
+
+    def __post_init__(self) -> None:
+        if self.load_best_model_at_end and self.metric_for_best_model is None:
+            self.metric_for_best_model, self.greater_is_better = "nelbo", False
+        super().__post_init__()
+        recipe = recipe_of(self.recipe).resolved(self.loss_norm, self.exact_elbo)
+        if recipe.exact_elbo and recipe.loss_norm == "masked":
+            raise ValueError(
+                "exact_elbo=True: needs a fixed divisor, and loss_norm='masked' is random; use "
+                "'answer' or 'none'"
+            )
+        if self.entropy_refresh_epochs not in (None, 1) and self.pad_in_answer:
+            raise ValueError(
+                "entropy_refresh_epochs: needs a fixed number of answer tokens, and pad_in_answer "
+                "changes it with the batch; leave one out"
+            )
+        if self.eval_mc_samples < 1:
+            raise ValueError(f"eval_mc_samples={self.eval_mc_samples}: must be at least 1")
+        if self.remove_unused_columns:
+            raise ValueError("remove_unused_columns=True: would remove the answers; leave it out")
 
 
-class ColdStartTrainer(Trainer):
-    """transformers' Trainer with a cold-start loss; the formulas are in weft_rl.diffusion.
+class ColdStartTrainer(ResumeState, Trainer):
+    """transformers' Trainer with the loss of a cold-start recipe.
 
-    recipe: a Recipe or its name; loss_norm and exact_elbo default to "answer" and False. seed: of
-    masks and times, which depend only on (seed, epoch, example); None: args.seed. t_sampling:
-    sampling of a batch's times. refresh_epochs: epochs between entropy passes over an example.
-    entropy_dropout, entropy_bf16: dropout and bfloat16 in the entropy pass. reference: rho1's
-    reference model. data_collator: an AnswerCollator; None: one with the model's pad token."""
+    model: a folder, Hub id, run checkpoint or adapter, or a masked language model whose config has
+    mask_token_id. train_dataset, eval_dataset (or a dict of them): rows with prompt and completion
+    (texts or chats), messages, conversations, s1K's columns, or input_ids and labels.
+    processing_class: the tokenizer; None: the model's. peft_config: adds a PEFT adapter.
+    data_collator: an AnswerCollator; None: one with the model's pad token. recipe: a Recipe instead
+    of args.recipe. reference: rho1's reference model. Other arguments are those of
+    transformers.Trainer. Raises ValueError for rows that cannot be trained on, with their number.
+
+    evaluate() returns eval_nelbo: a bound on -log p(answer | prompt) in nats per answer token,
+    estimated without bias from args.eval_mc_samples masks that are the same in every evaluation,
+    its standard error eval_nelbo_se over examples, and eval_loss, which equals eval_nelbo."""
 
     # micro-batch losses are shares of the step's loss: the Trainer only sums them
     loss_is_scaled_for_ga = True
+    args: ColdStartConfig
     data_collator: AnswerCollator
 
     def __init__(
         self,
-        model: PreTrainedModel,
-        *args: Any,
-        recipe: Recipe | str = "weft",
-        seed: int | None = None,
-        t_sampling: TimeSampling = "independent",
-        refresh_epochs: int = 1,
-        entropy_dropout: bool = False,
-        entropy_bf16: bool = False,
-        reference: PreTrainedModel | None = None,
+        model: PreTrainedModel | str,
+        args: ColdStartConfig | None = None,
         data_collator: AnswerCollator | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        peft_config: PeftConfig | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        *,
+        recipe: Recipe | None = None,
+        reference: PreTrainedModel | None = None,
         **kwargs: Any,
     ) -> None:
-        collator = data_collator or AnswerCollator(int(model.config.pad_token_id))
-        super().__init__(model, *args, data_collator=collator, **kwargs)
-        named = RECIPES[recipe] if isinstance(recipe, str) else recipe
-        self.recipe = named.resolved("answer", False)
-        self.seed = self.args.seed if seed is None else seed
-        self.t_sampling: TimeSampling = t_sampling
-        self.entropy_cache = EntropyCache(refresh_epochs)
-        self.entropy_dropout, self.entropy_bf16 = entropy_dropout, entropy_bf16
-        self.reference = None if reference is None else reference.to(self.args.device).eval()
+        args = args or ColdStartConfig("trainer_output")
+        tokenizer = default_tokenizer(model) if processing_class is None else processing_class
+        network = load(model, args, bool(peft_config))
+        self.recipe = (recipe or recipe_of(args.recipe)).resolved(args.loss_norm, args.exact_elbo)
+        if self.recipe.needs_reference and reference is None:
+            raise ValueError(f"recipe={self.recipe.name!r}: needs reference=, a reference model")
+
+        def encoded(name: str, dataset: Any) -> Any:
+            if dataset is None:
+                return None
+            if isinstance(dataset, Mapping):
+                return {key: encoded(f"{name}[{key!r}]", each) for key, each in dataset.items()}
+            return encode_dataset(name, dataset, tokenizer, network.config, args)
+
+        super().__init__(
+            wrapped(network, peft_config, args.seed),
+            args,
+            data_collator or AnswerCollator(int(network.config.pad_token_id), args.pad_in_answer),
+            encoded("train_dataset", train_dataset),
+            encoded("eval_dataset", eval_dataset),
+            tokenizer,
+            callbacks=callbacks,
+            **kwargs,
+        )
+        self.entropy_cache = EntropyCache(args.entropy_refresh_epochs or 1)
+        self.reference = None if reference is None else reference.to(args.device).eval()
         self.add_callback(SetEpoch(self.data_collator))
 
     def compute_loss(  # ty: ignore[incompatible-method-override] - outputs are never requested
@@ -100,36 +173,36 @@ class ColdStartTrainer(Trainer):
 
         num_items_in_batch: (), sequences of the step, from get_batch_samples; None: the batch's
         mean. Raises NonFiniteError for non-finite entropies."""
-        # 1. clean tokens, and a generator per sequence
+        # 1. clean tokens, and a generator and a time per sequence
         x0, visible, example_ids = (
             inputs[k] for k in ("input_ids", "attention_mask", "example_ids")
         )
         answer = inputs["labels"] != IGNORED
         generators = self._generators("mask", example_ids)
-        # 2. entropies of the fully masked answer, and masking rates
+        token_generators = self._generators("token", example_ids)
+        # 2. entropies of the fully masked answer, cached or computed
         entropy = self.entropies(model, inputs)
-        beta = self.rates(entropy, answer)
-        beta_ref = mean_rate(beta, answer)
-        # 3. a time per sequence, and the mask probability of each token
-        log_survival = self._log_survival(generators, example_ids, beta, beta_ref, answer)
-        probability = survival_mask_probability(log_survival, beta, beta_ref)
-        # 4. noised tokens, and the loss of the masked ones
-        xt, masked = mask_tokens(x0, probability, answer, mask_id_of(model), generators)
-        nll = masked_nll(model, x0, xt, masked, visible)
-        # 5. token weights, and exact-ELBO weights
-        weight = self.token_weights(model, x0, xt, masked, visible, nll, entropy)
-        if self.recipe.exact_elbo:
-            slope = elbo_weights(log_survival, beta, beta_ref, answer)
-            weight = slope if weight is None else weight * slope
-        # 6. a loss per sequence, and their share of the step's mean
-        norm = self.recipe.loss_norm or "answer"
-        losses = sequence_losses(nll, masked, probability, answer, weight, norm)
+        # 3. a loss per sequence
+        t = self.times(generators, example_ids)
+        result = sequence_loss(
+            model,
+            x0,
+            visible,
+            answer,
+            self.recipe,
+            entropy,
+            t,
+            generators,
+            token_generators,
+            self.reference,
+        )
+        # 4. their share of the step's mean
         counted = inputs.get("counted", torch.ones_like(x0[:, 0], dtype=torch.bool))  # (B,)
-        loss = losses.where(counted, 0.0).mean()
+        loss = result.losses.where(counted, 0.0).mean()
         if num_items_in_batch is not None:
             # gradients are averaged over processes
-            loss = loss / (num_items_in_batch / (len(losses) * self.accelerator.num_processes))
-        self.record(x0, answer & counted[:, None], masked, beta_ref, entropy)
+            loss = loss / (num_items_in_batch / (len(x0) * self.accelerator.num_processes))
+        self.record(x0, answer & counted[:, None], result, entropy)
         return loss
 
     def entropies(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor | None:
@@ -146,48 +219,29 @@ class ColdStartTrainer(Trainer):
                 answer,
                 mask_id_of(model),
                 statistic,
-                train_mode=self.entropy_dropout,
-                bf16=self.entropy_bf16,
+                train_mode=self.args.entropy_dropout,
+                bf16=self.args.entropy_bf16,
             )
 
         return self.entropy_cache.get(inputs["example_ids"], answer, compute)
 
-    def rates(self, entropy: Tensor | None, answer: Tensor) -> Tensor:
-        """Masking rates (B, L) with the floor of usable_rates."""
-        values = answer.float() if entropy is None else entropy
-        return usable_rates(torch.where(answer, rates_of(self.recipe.rates, values), 0.0), answer)
+    def times(self, generators: Sequence[torch.Generator], example_ids: Tensor) -> Tensor:
+        """A time per row (B, 1); t_sampling does not change the state of the generators."""
+        t, kind = sample_time(generators), self.args.t_sampling
+        if kind == "independent":
+            return t
+        seed = seed_for(self.args.seed, "times", *example_ids[0].tolist())
+        draw = stratified_times if kind == "stratified" else antithetic_times
+        return draw(len(example_ids), torch.Generator().manual_seed(seed))
 
-    def token_weights(
-        self,
-        model: nn.Module,
-        x0: Tensor,
-        xt: Tensor,
-        masked: Tensor,
-        visible: Tensor,
-        nll: Tensor,
-        entropy: Tensor | None,
-    ) -> Tensor | None:
-        """Weights (B, L) of the masked tokens' losses nll (B, L); None: 1 for all."""
-        match self.recipe.token_weights:
-            case "sqrt_entropy" if entropy is not None:
-                return entropy.sqrt()
-            case "dream":
-                return dream_weights(masked, visible.bool())
-            case "own_probability":
-                return own_probability(nll)
-            case "excess_loss" if self.reference is not None:
-                with torch.no_grad():
-                    other = masked_nll(self.reference, x0, xt, masked, visible)
-                return excess_loss_selection(nll.detach(), other, masked, _SELECTED_SHARE)
-        return None
+    def _generators(self, name: str, example_ids: Tensor) -> list[torch.Generator]:
+        return [
+            torch.Generator().manual_seed(seed_for(self.args.seed, name, *row))
+            for row in example_ids.tolist()
+        ]
 
     def record(
-        self,
-        x0: Tensor,
-        answer: Tensor,
-        masked: Tensor,
-        beta_ref: Tensor,
-        entropy: Tensor | None,
+        self, x0: Tensor, answer: Tensor, result: SequenceLosses, entropy: Tensor | None
     ) -> None:
         """Hook for batch metrics; a no-op here. answer: of counted sequences."""
 
@@ -196,48 +250,68 @@ class ColdStartTrainer(Trainer):
         batches, _ = super().get_batch_samples(*args, **kwargs)
         return count_sequences(batches, self.accelerator)
 
-    def _log_survival(
+    def evaluate(
         self,
-        generators: Sequence[torch.Generator],
-        example_ids: Tensor,
-        beta: Tensor,
-        beta_ref: Tensor,
-        answer: Tensor,
-    ) -> Tensor:
-        t = self.times(generators, example_ids).to(beta.device)
-        if not self.recipe.exact_elbo:
-            return -torch.log1p(-t)
-        token_generators = self._generators("token", example_ids)
-        return token_log_survival(t, beta, beta_ref, answer, token_generators)
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Return nelbo and nelbo_se of the held-out examples; see the class. Collective."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if dataset is None:
+            raise ValueError("evaluate() needs an eval_dataset, of the trainer or its argument")
+        if isinstance(dataset, Mapping):
+            metrics: dict[str, float] = {}
+            for name, each in dataset.items():
+                metrics |= self.evaluate(each, ignore_keys, f"{metric_key_prefix}_{name}")
+            return metrics
+        config = self.accelerator.unwrap_model(self.model).config
+        tokenizer: Any = self.processing_class
+        examples = encode_dataset("eval_dataset", dataset, tokenizer, config, self.args)
+        values = self._nelbo_per_token(examples)
+        mean = float(values.mean())
+        error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else float("nan")
+        metrics = {
+            f"{metric_key_prefix}_{name}": value
+            for name, value in (("nelbo", mean), ("nelbo_se", error), ("loss", mean))
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
 
-    def times(self, generators: Sequence[torch.Generator], example_ids: Tensor) -> Tensor:
-        """A time per row (B, 1); t_sampling does not change the state of the generators."""
-        t = sample_time(generators)
-        if self.t_sampling == "independent":
-            return t
-        seed = seed_for(self.seed, "times", *example_ids[0].tolist())
-        draw = stratified_times if self.t_sampling == "stratified" else antithetic_times
-        return draw(len(example_ids), torch.Generator().manual_seed(seed))
+    def _nelbo_per_token(self, examples: Sequence[Example]) -> Tensor:
+        """Bound of each example in nats per answer token: (N,) float64, over all processes."""
+        model: Any = self.model_wrapped
+        size, rank = self.args.per_device_eval_batch_size, self.accelerator.process_index
+        processes, total = self.accelerator.num_processes, len(examples)
+        part: list[tuple[int, float]] = []
+        # sharded models run the same number of batches on every process: the last ones repeat
+        for begin in range(0, total, size * processes):
+            rows = [(begin + rank * size + i) % total for i in range(size)]
+            batch = self.data_collator([examples[row] for row in rows])
+            tensors = {name: batch[name].to(self.args.device) for name in batch}
+            bound = nelbo(
+                model,
+                tensors["input_ids"],
+                tensors["labels"],
+                tensors["attention_mask"],
+                num_mc_samples=self.args.eval_mc_samples,
+                seed=[seed_for(self.args.seed, "eval", row) for row in rows],
+            )
+            tokens = (tensors["labels"] != IGNORED).sum(-1)
+            part += zip(rows, (bound / tokens).tolist(), strict=True)
+        by_row = dict(gather_object(part))
+        return torch.tensor([by_row[row] for row in range(total)], dtype=torch.float64)
 
-    def _generators(self, name: str, example_ids: Tensor) -> list[torch.Generator]:
-        return [
-            torch.Generator().manual_seed(seed_for(self.seed, name, *row))
-            for row in example_ids.tolist()
-        ]
+    def save_resume_state(self, folder: Path) -> None:
+        """Add cached entropies."""
+        super().save_resume_state(folder)
+        if self.rank == 0:
+            self.entropy_cache.save(folder)
 
-
-class SetEpoch(TrainerCallback):
-    """Sets `epoch` of collators and samplers."""
-
-    def __init__(self, *targets: Any) -> None:
-        self.targets = targets
-
-    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Set the current epoch."""
-        for target in self.targets:
-            target.epoch = int(state.epoch or 0)
-
-
-def mask_id_of(model: Any) -> int:
-    """Mask token id of a model, also if wrapped for distributed training."""
-    return getattr(model, "module", model).config.mask_token_id
+    def load_resume_state(self, folder: Path) -> None:
+        """Restore cached entropies."""
+        super().load_resume_state(folder)
+        self.entropy_cache.load(folder)

@@ -8,9 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from weft_rl.data.sft_examples import Example
-
-# transformers' label of ignored tokens
-IGNORED = -100
+from weft_rl.trainers.weft_loss import IGNORED
 
 
 class AnswerCollator:
@@ -32,7 +30,8 @@ class AnswerCollator:
             input_ids[row, : len(example.ids)] = torch.tensor(example.ids)
             end = length if self.pad_in_answer else len(example.ids)
             attention_mask[row, :end] = 1
-            labels[row, example.prompt_length : end] = input_ids[row, example.prompt_length : end]
+            labels[row, : len(example.ids)] = torch.tensor(example.labels)
+            labels[row, len(example.ids) : end] = self.pad_id
         ids = torch.tensor([[self.epoch, example.index] for example in examples])
         return {
             "input_ids": input_ids,

@@ -10,6 +10,7 @@ from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from weft_rl.diffusion.log_probs import reduced_logits
 from weft_rl.diffusion.rates import token_statistic
 from weft_rl.diffusion.recipes import Statistic
 
@@ -49,12 +50,8 @@ def entropy_pass(
     model.train(train_mode)
     try:
         with torch.autocast(x0.device.type, torch.bfloat16) if bf16 else nullcontext():
-            values = model(
-                input_ids=x0.masked_fill(answer, mask_id),
-                attention_mask=attention_mask,
-                logits_to_keep=positions,
-                logits_fn=logits_fn,
-            ).logits.float()
+            noised = x0.masked_fill(answer, mask_id)
+            values = reduced_logits(model, noised, attention_mask, positions, logits_fn).float()
     finally:
         model.train(training)
     output = torch.zeros(x0.shape, dtype=torch.float32, device=x0.device)

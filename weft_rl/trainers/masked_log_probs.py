@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from weft_rl.config.rl import MasksConfig
 from weft_rl.diffusion import logprob_estimators as estimators
-from weft_rl.diffusion.log_probs import distinct_rows, token_log_probs
+from weft_rl.diffusion.log_probs import distinct_rows, reduced_logits, token_log_probs
 from weft_rl.diffusion.logprob_estimators import MaskedViews
 from weft_rl.diffusion.noise import mask_tokens
 from weft_rl.seeding import seed_for
@@ -105,12 +105,13 @@ def view_log_probs(
         part = tokens[:, begin : begin + logits.shape[1]]
         return torch.stack(token_log_probs(logits, part, kind), dim=2)
 
-    reduced = model(
-        input_ids=torch.cat([prompt, completion], dim=1),
-        attention_mask=torch.cat([prompt_mask, torch.ones_like(completion)], dim=1),
-        logits_to_keep=torch.arange(width, width + keep, device=prompt.device),
-        logits_fn=log_p_and_entropy,
-    ).logits  # (N * D, C, 2)
+    reduced = reduced_logits(
+        model,
+        torch.cat([prompt, completion], dim=1),
+        torch.cat([prompt_mask, torch.ones_like(completion)], dim=1),
+        torch.arange(width, width + keep, device=prompt.device),
+        log_p_and_entropy,
+    )  # (N * D, C, 2)
     log_p, entropy = reduced.view(count, draws, keep, 2).unbind(-1)
     return log_p, entropy.detach()
 

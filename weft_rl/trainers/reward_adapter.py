@@ -3,53 +3,83 @@
 import inspect
 import warnings
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from accelerate.utils import gather_object
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+from trl.trainer.utils import is_async_callable
 
 from weft_rl.errors import UserError
 from weft_rl.evaluation.scores import ROUNDING, as_number, shown
 from weft_rl.rewards.extract import answer_text
 from weft_rl.rewards.math500 import judge_ahead, judging
 from weft_rl.rewards.registry import COMPARING
-from weft_rl.runs.jsonl import append_line
 
 Reward = Callable[..., Any]
-# Completions logged per rollout; small compared with checkpoints.
-_NUM_LOGGED = 4
 # TRL stores float32 rewards; a larger value would be infinite.
 _MAX_FLOAT32 = 3.4028234663852886e38
 # Characters of a value quoted in a message.
 _MAX_QUOTED = 200
+_VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+Completion = str | Sequence[Mapping[str, str]]
+# What TRL passes to reward functions besides the dataset's columns.
+TRL_ARGUMENTS = frozenset(
+    {"prompts", "completions", "completion_ids", "trainer_state", "log_metric", "log_extra"}
+)
 
 
 class TrlReward:
     """A function f(completion, **fields) -> float in TRL's form: N completions -> N floats.
 
-    completions: N conversations of one assistant message. fields: N records' columns. The reward is
-    0 if the function raises or returns None, NaN or more than float32 holds. Metrics:
-    reward_failures is the share of such values, undecided_answers the share of comparisons that
-    timed out. Attributes of the last call, read by `refuse_failing`: `failures`, failed values;
-    `outside`, values of a bounded function outside [0, 1]; `calls`, number of completions."""
+    completions: N texts or conversations of one assistant message. columns: of N values each; the
+    function gets those that it takes, and the entries of a column `fields`. The reward is 0 if the
+    function raises or returns None, NaN or more than float32 holds. Metrics: reward_failures is the
+    share of such values, undecided_answers the share of comparisons that timed out. Attributes of
+    the last call, read by `refuse_failing`: `failures`, failed values; `outside`, values of a
+    bounded function outside [0, 1]; `calls`, number of completions."""
 
     def __init__(self, name: str, function: Reward, counts_answers: bool, bounded: bool) -> None:
         self.__name__ = name  # TRL logs it as rewards/<name>
         self.function, self.counts_answers, self.bounded = function, counts_answers, bounded
+        parameters = inspect.signature(function).parameters
+        self.accepted, self.first_parameter = _accepted(function), next(iter(parameters), "")
+        self.required = [
+            each.name
+            for each in parameters.values()
+            if each.default is each.empty
+            and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+        ]
         self.failures: list[str] = []
         self.outside: list[str] = []
         self.calls = 0
 
+    def _arguments(
+        self, completions: Sequence[Completion], columns: Mapping[str, Any]
+    ) -> tuple[list[str], list[dict[str, Any]]]:
+        """The text and the record of each completion."""
+        texts = [each if isinstance(each, str) else each[0]["content"] for each in completions]
+        names = [name for name in columns if name not in TRL_ARGUMENTS and name != "fields"]
+        records = []
+        for i in range(len(texts)):
+            record = {name: columns[name][i] for name in names} | (
+                columns["fields"][i] if "fields" in columns else {}
+            )
+            if self.accepted is not None:
+                record = {name: record[name] for name in record if name in self.accepted}
+            records.append(record)
+        return texts, records
+
     def __call__(
         self,
-        completions: Sequence[Sequence[Mapping[str, str]]],
-        fields: Sequence[Mapping[str, Any]],
+        completions: Sequence[Completion],
         log_metric: Callable[..., None] | None = None,
-        **_: Any,
+        **columns: Any,
     ) -> Any:
         """Return N floats, or an awaitable of them for an async function."""
-        texts = [messages[0]["content"] for messages in completions]
-        pairs = [*zip(texts, fields, strict=True)]
+        texts, records = self._arguments(completions, columns)
+        pairs = [*zip(texts, records, strict=True)]
 
         def call_all() -> list[Any]:
             return [_result(self.function, text, record) for text, record in pairs]
@@ -73,7 +103,7 @@ class TrlReward:
         texts: list[str],
         log_metric: Callable[..., None] | None,
         undecided: int,
-    ) -> list[float]:
+    ) -> list[float | None]:
         """Return the rewards from the function's values; count and log failures."""
         self.calls, numbers = len(values), [_number(value) for value in values]
         self.failures = [
@@ -107,15 +137,14 @@ class TrlReward:
 class _AsyncReward(TrlReward):
     async def __call__(
         self,
-        completions: Sequence[Sequence[Mapping[str, str]]],
-        fields: Sequence[Mapping[str, Any]],
+        completions: Sequence[Completion],
         log_metric: Callable[..., None] | None = None,
-        **_: Any,
-    ) -> list[float]:
-        texts = [messages[0]["content"] for messages in completions]
+        **columns: Any,
+    ) -> list[float | None]:
+        texts, records = self._arguments(completions, columns)
         undecided, values = 0, []
         with judging(len(texts)) as batch:
-            for text, record in zip(texts, fields, strict=True):
+            for text, record in zip(texts, records, strict=True):
                 before, value = batch.undecided, _result(self.function, text, record)
                 try:
                     values.append(await value if inspect.isawaitable(value) else value)
@@ -123,6 +152,138 @@ class _AsyncReward(TrlReward):
                     values.append(error)
                 undecided += batch.undecided > before
         return self.finish(values, texts, log_metric, undecided)
+
+
+class BatchReward(TrlReward):
+    """A reward function in TRL's form, guarded: if it raises, its rewards are 0.
+
+    None stays None, TRL's value of a reward that does not apply."""
+
+    def __call__(
+        self,
+        completions: Sequence[Completion],
+        log_metric: Callable[..., None] | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """Return N floats or None, or an awaitable of them for an async function."""
+        given = {"completions": completions, "log_metric": log_metric} | arguments
+        if self.accepted is not None:
+            given = {name: given[name] for name in given if name in self.accepted}
+        if inspect.iscoroutinefunction(self.function):
+            return self._awaited(given, completions, log_metric)
+        try:
+            values = self.function(**given)
+        except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+            values = [error] * len(completions)
+        return self.checked(values, completions, log_metric)
+
+    def checked(
+        self,
+        values: Any,
+        completions: Sequence[Completion],
+        log_metric: Callable[..., None] | None,
+    ) -> list[float | None]:
+        """Return the rewards; count failures. Raises ValueError for another number of values."""
+        try:
+            values = [*values]
+        except TypeError as error:
+            name = type(values).__name__
+            raise ValueError(f"reward {self.__name__}: returned {name}, not a list") from error
+        if len(values) != len(completions):
+            raise ValueError(
+                f"reward {self.__name__}: returned {len(values)} values for {len(completions)} "
+                "completions; return one per completion"
+            )
+        none = [value is None for value in values]
+        numbers = self.finish(
+            [0.0 if value is None else value for value in values], [], log_metric, 0
+        )
+        return [None if missing else number for missing, number in zip(none, numbers, strict=True)]
+
+    async def _awaited(
+        self,
+        given: Mapping[str, Any],
+        completions: Sequence[Completion],
+        log_metric: Callable[..., None] | None,
+    ) -> list[float | None]:
+        try:
+            values = await self.function(**given)
+        except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+            values = [error] * len(completions)
+        return self.checked(values, completions, log_metric)
+
+
+class _AsyncBatchReward(BatchReward):
+    async def __call__(self, *args: Any, **kwargs: Any) -> list[float | None]:
+        return await super().__call__(*args, **kwargs)
+
+
+def adapted_rewards(functions: Any) -> list[Any]:
+    """Return reward functions in TRL's form; models and their names stay for TRL.
+
+    functions: one or a list. A function with a parameter completions, prompts or completion_ids, or
+    with only **kwargs, has TRL's form; others are called with one completion."""
+    adapted = []
+    for function in functions if isinstance(functions, list | tuple) else [functions]:
+        if isinstance(function, TrlReward | nn.Module | str):
+            adapted.append(function)
+            continue
+        if not callable(function):
+            raise ValueError(f"reward_funcs: {shown(function, _MAX_QUOTED)} is not a function")
+        inner = function
+        while isinstance(inner, partial):
+            inner = inner.func
+        name = getattr(inner, "__name__", type(inner).__name__)
+        accepted, parameters = _accepted(function), inspect.signature(function).parameters
+        is_batched = bool(TRL_ARGUMENTS & {*parameters}) or (
+            accepted is None and len(parameters) == 1
+        )
+        is_async = is_async_callable(function)
+        if is_batched:
+            kind = _AsyncBatchReward if is_async else BatchReward
+        else:
+            kind = _AsyncReward if is_async else TrlReward
+        adapted.append(kind(name, function, False, False))
+    return adapted
+
+
+def check_rows(
+    dataset: Any, args: Any, tokenizer: PreTrainedTokenizerBase, rewards: Iterable[Any]
+) -> None:
+    """Check columns and length of the prompts: with too few TRL silently trains no step.
+
+    Raises ValueError with the column, the reward function or the number of prompts."""
+    columns = getattr(dataset, "column_names", None)
+    if columns is None:
+        raise ValueError("train_dataset: give a datasets.Dataset with a column 'prompt'")
+    if "prompt" not in columns:
+        raise ValueError(f"train_dataset has no column 'prompt', only {', '.join(columns)}")
+    for reward in rewards:
+        if not isinstance(reward, TrlReward) or "fields" in columns:
+            continue
+        first = () if isinstance(reward, BatchReward) else (reward.first_parameter,)
+        for name in reward.required:
+            if name not in columns and name not in (*TRL_ARGUMENTS, *first):
+                raise ValueError(
+                    f"reward {reward.__name__}: needs the column {name!r}, and train_dataset has "
+                    f"{', '.join(columns)}"
+                )
+    needed = args.generation_batch_size // args.num_generations
+    if len(dataset) < needed:
+        raise ValueError(f"train_dataset has {len(dataset)} rows, a rollout {needed} prompts")
+    if not isinstance(dataset[0]["prompt"], str) and tokenizer.chat_template is None:
+        raise ValueError(
+            "the tokenizer has no chat template, and prompts are chats; set "
+            "tokenizer.chat_template, or give the prompts as texts"
+        )
+
+
+def _accepted(function: Reward) -> frozenset[str] | None:
+    """Names of a function's parameters; None: any."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(each.kind == each.VAR_KEYWORD for each in parameters):
+        return None
+    return frozenset(each.name for each in parameters)
 
 
 def trl_rewards(
@@ -174,34 +335,3 @@ def _number(value: Any) -> float | None:
     """The value as a number if float32 holds it, else None; text is never a number."""
     number = as_number(value)
     return number if number is not None and abs(number) <= _MAX_FLOAT32 else None
-
-
-class CompletionLog:
-    """Appends a sample of each rollout's completions to completions/<stage>.jsonl."""
-
-    def __init__(self, run: Path, stage: str, task: str) -> None:
-        self.path, self.stage, self.task = run / "completions" / f"{stage}.jsonl", stage, task
-
-    def __call__(
-        self,
-        step: int,
-        rows: Sequence[Mapping[str, Any]],
-        completions: Sequence[Sequence[Mapping[str, str]]],
-        rewards: Sequence[float],
-    ) -> None:
-        """Append completions and rewards of N dataset rows."""
-        stride = max(len(rows) // _NUM_LOGGED, 1)  # different prompts: groups are adjacent
-        for i in range(0, min(stride * _NUM_LOGGED, len(rows)), stride):
-            append_line(
-                self.path,
-                {
-                    "stage": self.stage,
-                    "step": step,
-                    "id": rows[i]["id"],
-                    "task": self.task,
-                    "prompt": rows[i]["prompt"][-1]["content"],
-                    "completion": completions[i][0]["content"],
-                    "reward": rewards[i],
-                    "fields": rows[i]["fields"],
-                },
-            )

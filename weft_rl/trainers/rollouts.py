@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOTrainer
 
@@ -16,43 +16,66 @@ from weft_rl.sampler import SamplerConfig, generate
 from weft_rl.sampler.validation import special_ids
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.fsdp import gathered_model
+from weft_rl.trainers.grpo_config import DiffuGRPOConfig
+from weft_rl.trainers.resume_state import ResumeState
 from weft_rl.trainers.reward_adapter import refuse_failing
 
 # Called after each rollout with step, rows, completions and rewards.
 RolloutHook = Callable[[int, list[dict[str, Any]], list[Any], list[float]], None]
 
 
-class DenoisedRollouts(GRPOTrainer):
+class DenoisedRollouts(ResumeState, GRPOTrainer):
     """GRPOTrainer with diffusion sampling; draws depend on seed, step and row, not on processes."""
 
+    args: DiffuGRPOConfig
+    model: nn.Module
     processing_class: PreTrainedTokenizerBase
     sampler: SamplerConfig
     options: RLConfig
-    seed: int
-    group: int
     rollout_rows: int
     on_rollout: RolloutHook | None
     rows: list[dict[str, Any]]  # the N rows of the rollout
     rollout_key: tuple[int | str, ...]  # seeds the rollout
     sampler_tensors: dict[str, Tensor]  # sampler outputs of the loss besides the completions
 
+    @property
+    def mode(self) -> str:
+        """TRL's name of the current metrics: "train" or "eval"."""
+        return "train" if self.model.training else "eval"
+
+    @property
+    def group(self) -> int:
+        """Completions per prompt."""
+        count = self.num_generations if self.model.training else self.num_generations_eval
+        return int(count or 0)
+
     def _generate(self, prompts: list[Any]) -> Any:
         """Decode completions as in evaluation, instead of TRL's way."""
         ids, completion_ids, mask, _, *others = super()._generate(prompts)
-        return ids, completion_ids, mask, self._messages(completion_ids), *others
+        return ids, completion_ids, mask, self._decoded(prompts, completion_ids), *others
 
-    def _messages(self, completions: list[list[int]]) -> list[list[dict[str, str]]]:
+    def _decoded(self, prompts: list[Any], completions: list[list[int]]) -> list[Any]:
+        """Texts after text prompts, assistant messages after chats."""
         _, ends = special_ids(self.accelerator.unwrap_model(self.model))
         texts = [decode_completion(self.processing_class, ids, ends) for ids in completions]
-        return [[{"role": "assistant", "content": text}] for text in texts]
+        return [
+            text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
+            for prompt, text in zip(prompts, texts, strict=True)
+        ]
 
     def generate_rollout(self, prompts: list[Any], _: GRPOTrainer) -> dict[str, Any]:
-        """TRL's rollout_func: token ids of N conversations and of their unpadded completions."""
-        prompt_ids = TextEncoder(self.processing_class).chats(prompts)
+        """TRL's rollout_func: token ids of N prompts and of their unpadded completions."""
+        encoder = TextEncoder(self.processing_class)
+        prompt_ids = (
+            [encoder.context(text) for text in prompts]
+            if isinstance(prompts[0], str)
+            else encoder.chats(prompts)
+        )
+        attempts = self.options.rollout.resample if self.model.training else 0
         resampled = 0
         with gathered_model(self) as model:
             completions, canvas, steps = self._sample(model, prompt_ids, range(len(prompt_ids)))
-            for attempt in range(self.options.rollout.resample):
+            for attempt in range(attempts):
                 groups, rows = self._equal_rows(completions)
                 if not groups:
                     break
@@ -63,7 +86,7 @@ class DenoisedRollouts(GRPOTrainer):
                     canvas[rows], steps[rows] = sampled[1], sampled[2]
                     for i, completion in zip(rows, sampled[0], strict=True):
                         completions[i] = completion
-        if self.options.rollout.resample:
+        if attempts:
             self._metrics["train"]["resampled_groups"].append(resampled)
         if self.options.estimator == "trace":
             self.sampler_tensors = {"canvas": canvas, "unmask_step": steps}
@@ -81,7 +104,8 @@ class DenoisedRollouts(GRPOTrainer):
         ).to(self.accelerator.device)
         first = self.accelerator.process_index * len(self.rows)
         seeds = [
-            seed_for(self.seed, "rollout", *self.rollout_key, first + row, *attempt) for row in rows
+            seed_for(self.args.seed, "rollout", *self.rollout_key, first + row, *attempt)
+            for row in rows
         ]
         out = generate(model, padded["input_ids"], self.sampler, padded["attention_mask"], seeds)
         steps = torch.full_like(out.completions, NEVER)
@@ -96,7 +120,7 @@ class DenoisedRollouts(GRPOTrainer):
         """Number of equal-reward groups over all processes, and this process' rows in them."""
         prompts = [row["prompt"] for row in self.rows]
         scores = self._calculate_rewards(
-            self.rows, prompts, self._messages(completions), completions
+            self.rows, prompts, self._decoded(prompts, completions), completions
         )
         refuse_failing(self.reward_funcs)
         self._pending_metrics.clear()  # the final scoring counts them
@@ -111,7 +135,9 @@ class DenoisedRollouts(GRPOTrainer):
         shared = self.group if self.options.masks.share_group_masks else 1
         seeds = [
             [
-                seed_for(self.seed, "prompt mask", *self.rollout_key, (first + row) // shared, k)
+                seed_for(
+                    self.args.seed, "prompt mask", *self.rollout_key, (first + row) // shared, k
+                )
                 for k in range(self.num_iterations)
             ]
             for row in range(rows)
@@ -126,9 +152,10 @@ class DenoisedRollouts(GRPOTrainer):
             sum(weight * (score or 0.0) for weight, score in zip(weights, row, strict=True))
             for row in zip(*scores.values(), strict=True)
         ]
-        equal = equal_groups(torch.tensor(rewards[-self.rollout_rows :]), self.group)
-        self._metrics["train"]["zero_std_groups"].append(int(equal.sum()))
-        if self.on_rollout is not None and self.accelerator.is_main_process:
+        total = len(rows) * self.accelerator.num_processes
+        equal = equal_groups(torch.tensor(rewards[-total:]), self.group)
+        self._metrics[self.mode]["zero_std_groups"].append(int(equal.sum()))
+        if self.model.training and self.on_rollout is not None and self.accelerator.is_main_process:
             self.on_rollout(self.state.global_step, rows, [*self._logs["completion"]], rewards)
 
     def _advantages(self, centered: Tensor) -> Tensor:

@@ -5,12 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer, TrainerCallback, TrainerState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-
 from weft_rl.runs.atomic_io import atomic_rename, sync, write_text
 from weft_rl.runs.checksums import SUMS, write_checksums
 from weft_rl.runs.folder import METRICS, checkpoint_path, checkpoints
+from weft_rl.trainers.resume_state import ResumeState
 
 METRIC_LINE = "metric_line_{rank}.json"
 
@@ -46,7 +44,7 @@ def find_foreign_file(run: Path, stage: str, checkpoint: Path) -> str | None:
     return f"{foreign[0]} is not a file of this run" if foreign else None
 
 
-class ResumableTrainer(Trainer):
+class ResumableTrainer(ResumeState):
     """Mixin that atomically publishes checkpoints as run/checkpoints/<stage>/step-N.
 
     keep: number of newest checkpoints kept per stage; None: all. Adds the state that transformers
@@ -58,18 +56,6 @@ class ResumableTrainer(Trainer):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.run, self.stage, self.keep = run, stage, keep
-        self.resume_from: Path | None = None
-        self.add_callback(_Checkpoints(self))
-
-    def train(
-        self,
-        resume_from_checkpoint: str | bool | None = None,
-        trial: Any = None,
-        ignore_keys_for_eval: list[str] | None = None,
-    ) -> Any:
-        """Train from step 0 or from a checkpoint folder."""
-        self.resume_from = Path(str(resume_from_checkpoint)) if resume_from_checkpoint else None
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
         """Stop after the last step: resumed there, transformers would train another one."""
@@ -78,10 +64,9 @@ class ResumableTrainer(Trainer):
             return [], None
         return super().get_batch_samples(*args, **kwargs)
 
-    def publish_checkpoint(self) -> None:
+    def on_checkpoint(self, folder: Path) -> None:
         """Complete and rename the checkpoint that transformers wrote; collective."""
         step = self.state.global_step
-        folder = Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{step}"
         self.save_resume_state(folder)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
@@ -111,11 +96,6 @@ class ResumableTrainer(Trainer):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, "".join(f"{record[name]}  {name}\n" for name in sorted(record)))
 
-    @property
-    def rank(self) -> int:
-        """Rank of this process."""
-        return self.accelerator.process_index
-
     def metric_sums(self) -> dict[str, list[float]]:
         """Values since the last metric line, by name."""
         return {}
@@ -124,7 +104,8 @@ class ResumableTrainer(Trainer):
         """Restore the values of `metric_sums`."""
 
     def save_resume_state(self, folder: Path) -> None:
-        """Write this process' state into a checkpoint folder."""
+        """Add the unfinished metric line."""
+        super().save_resume_state(folder)
         line = {
             "loss": float(self._tr_loss),
             "since": self._globalstep_last_logged,
@@ -134,7 +115,8 @@ class ResumableTrainer(Trainer):
         path.write_text(json.dumps(line), encoding="utf-8")
 
     def load_resume_state(self, folder: Path) -> None:
-        """Restore this process' state; transformers has just reset the metric line."""
+        """Restore the metric line, which transformers has just reset."""
+        super().load_resume_state(folder)
         path = folder / METRIC_LINE.format(rank=self.rank)
         line = json.loads(path.read_text(encoding="utf-8"))
         self._tr_loss += line["loss"]
@@ -143,15 +125,3 @@ class ResumableTrainer(Trainer):
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write no model card: TRL would write it outside the checkpoint folder."""
-
-
-class _Checkpoints(TrainerCallback):
-    def __init__(self, trainer: ResumableTrainer) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        if self.trainer.resume_from is not None:
-            self.trainer.load_resume_state(self.trainer.resume_from)
-
-    def on_save(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        self.trainer.publish_checkpoint()

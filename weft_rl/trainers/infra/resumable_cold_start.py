@@ -9,10 +9,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from weft_rl.trainers.cold_start import ColdStartTrainer, SetEpoch
+from weft_rl.trainers.cold_start import ColdStartTrainer
 from weft_rl.trainers.infra.length_sampler import LengthGroupedOrder
 from weft_rl.trainers.infra.nonfinite_guard import NonFiniteGuard
 from weft_rl.trainers.infra.token_entropy_log import TokenTable
+from weft_rl.trainers.resume_state import SetEpoch
+from weft_rl.trainers.weft_loss import SequenceLosses
 
 
 class StepMeans:
@@ -52,19 +54,14 @@ class ResumableColdStart(NonFiniteGuard, ColdStartTrainer):
         return inputs["example_ids"][:, 1].tolist()
 
     def record(
-        self,
-        x0: Tensor,
-        answer: Tensor,
-        masked: Tensor,
-        beta_ref: Tensor,
-        entropy: Tensor | None,
+        self, x0: Tensor, answer: Tensor, result: SequenceLosses, entropy: Tensor | None
     ) -> None:
         """Add a batch to the metrics and the token table."""
         tokens, counted = answer.sum(), answer.any(-1, keepdim=True)
-        total = torch.where(counted, beta_ref, 0.0).sum()
+        total = torch.where(counted, result.beta_ref, 0.0).sum()
         parts = {
             "beta_ref": (total, counted.sum()),
-            "mask_fraction": ((masked & answer).sum(), tokens),
+            "mask_fraction": ((result.masked & answer).sum(), tokens),
         }
         if self.recipe.statistic == "entropy" and entropy is not None:
             parts["token_entropy"] = torch.where(answer, entropy, 0.0).sum(), tokens
@@ -101,15 +98,12 @@ class ResumableColdStart(NonFiniteGuard, ColdStartTrainer):
         self.means.steps = sums
 
     def save_resume_state(self, folder: Path) -> None:
-        """Add cached entropies and this process' token table."""
+        """Add this process' token table."""
         super().save_resume_state(folder)
-        if self.rank == 0:
-            self.entropy_cache.save(folder)
         if self.recipe.statistic == "entropy":
             self.token_table.save(folder, self.rank)
 
     def load_resume_state(self, folder: Path) -> None:
-        """Restore cached entropies and the token table."""
+        """Restore the token table."""
         super().load_resume_state(folder)
-        self.entropy_cache.load(folder)
         self.token_table.load(folder, self.rank)

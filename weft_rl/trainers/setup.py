@@ -1,0 +1,36 @@
+"""Models, adapters and tokenizers as trainers take them: by name or as objects."""
+
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+
+from weft_rl.models.loading import load_model, load_tokenizer
+
+
+def load(
+    model: PreTrainedModel | str, args: TrainingArguments, adapters_only: bool
+) -> PreTrainedModel:
+    """Return the model, loaded if given by name: bfloat16 under adapters on a GPU, else float32."""
+    if not isinstance(model, str):
+        return model
+    half = adapters_only and args.device.type == "cuda"
+    return load_model(model, args.device, torch.bfloat16 if half else torch.float32)
+
+
+def default_tokenizer(model: PreTrainedModel | str) -> PreTrainedTokenizerBase | None:
+    """Return the tokenizer of the model's folder or Hub id; None for a model made in memory."""
+    name = model if isinstance(model, str) else getattr(model, "name_or_path", "")
+    return load_tokenizer(name) if name else None
+
+
+def wrapped(
+    model: PreTrainedModel, peft_config: PeftConfig | None, seed: int
+) -> PreTrainedModel | PeftModel:
+    """Return the model with a new adapter drawn from the seed, or unchanged without a config."""
+    if peft_config is None:
+        return model
+    if isinstance(model, PeftModel):
+        raise ValueError("peft_config: the model has an adapter already; merge it, or leave it out")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # noqa: TID251 - PEFT takes no generator
+        return get_peft_model(model, peft_config)
