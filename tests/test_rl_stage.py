@@ -78,8 +78,6 @@ def test_a_resumed_run_is_the_uninterrupted_one(start, tmp_path):
 def test_fewer_prompts_than_a_rollout_has(tmp_path):
     with pytest.raises(ValueError, match="1 rows"):
         trainer(tmp_path, records=dataset(1))
-    with pytest.raises(ValueError, match="'fields'"):
-        trainer(tmp_path, records=dataset(8).remove_columns("fields"))
 
 
 def test_completions_without_an_end_token_count_in_full(tmp_path):
