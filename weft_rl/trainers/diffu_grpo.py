@@ -45,7 +45,8 @@ class EpochSampler(RepeatSampler):
     epoch = 0
 
     def __iter__(self) -> Iterator[int]:
-        self.generator.manual_seed(seed_for(int(self.seed or 0), "order", self.epoch))
+        if self.shuffle:
+            self.generator.manual_seed(seed_for(int(self.seed or 0), "order", self.epoch))
         return super().__iter__()
 
 
