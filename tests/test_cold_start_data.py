@@ -11,7 +11,7 @@ from weft_rl.cli import execute
 from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.load import load_run_config
 from weft_rl.data.sft_examples import encode_traces
-from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.data.toy import cold_start_traces
 from weft_rl.data.trace_selection import Rejects, read_traces
 from weft_rl.errors import UserError
 from weft_rl.models.toy import EOT, tiny_config, tiny_tokenizer

@@ -64,7 +64,7 @@ SCORE, TRAINING = "return float(places(completion, digits) == 1)", 'training={"p
 @pytest.mark.parametrize(
     ("part", "wrong", "named"),
     [
-        *(("TASK = Task(", "OTHER = Task(", "no TASK"), ("TASK = Task(", "TASK = dict(", "dict")),
+        *(("TASK = Task(", "OTHER = Task(", "TASK"), ("TASK = Task(", "TASK = dict(", "dict")),
         ("fields=fields,", "fields={},", "fields"),
         ("prompt=lambda fields: f\"Sort: {fields['digits']}\"", "prompt=3", "prompt"),
         ("f\"Sort: {fields['digits']}\"", "None", "prompt"),

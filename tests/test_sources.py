@@ -18,9 +18,9 @@ from refusals import refusal
 from run_folders import read_lines, write_lines
 
 from weft_rl.config.cold_start import DataConfig
+from weft_rl.data.sources import PUBLISHED, is_held_out
 from weft_rl.data.tasks import load_records
 from weft_rl.data.trace_selection import Rejects, read_traces
-from weft_rl.data.trace_sources import PUBLISHED, is_held_out
 from weft_rl.errors import UserError
 
 FIXTURE = Path(__file__).parent / "fixtures" / "s1k_schema_8.jsonl"

@@ -14,7 +14,7 @@ from weft_rl.data.prompts import chat_prompt, tagged_answer
 from weft_rl.data.sft_examples import Example, Examples, encode_traces
 from weft_rl.data.sudoku import fill_rows, is_held_out
 from weft_rl.data.text import TextEncoder
-from weft_rl.data.toy.tiny import (
+from weft_rl.data.toy import (
     careless_solution,
     cold_start_traces,
     plain_answer,

@@ -14,12 +14,13 @@ from typing import IO, Any
 from weft_rl.data.json_rows import Item, Row, json_rows, text_lines
 from weft_rl.data.rejects import Reject, fail
 from weft_rl.data.tables import csv_rows, parquet_rows
+from weft_rl.data.values import one_line
 from weft_rl.errors import UserError
 
 _TABLES = (".csv", ".tsv", ".tab")
-_LINES = (".jsonl", ".ndjson", ".parquet")
+RECORD_SUFFIXES = (".jsonl", ".ndjson", ".parquet")  # of the record files in a folder
+SUFFIXES = (*RECORD_SUFFIXES, *_TABLES, ".json", ".txt")
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-_FORMATS = (*_LINES, *_TABLES, ".json", ".txt")
 _PARQUET = b"PAR1"
 
 
@@ -47,16 +48,6 @@ def suffix_of(name: str) -> str:
     """Return the lower-case suffix of a record file without its compression suffix."""
     path = PurePath(name.lower())
     return (path.with_suffix("") if path.suffix in _COMPRESSIONS else path).suffix
-
-
-def is_file_name(name: str) -> bool:
-    """Return whether a text ends like the name of a record file."""
-    return suffix_of(name) in _FORMATS
-
-
-def is_record_file(path: Path) -> bool:
-    """Return whether a file in a folder is a record file, by its name."""
-    return suffix_of(path.name) in _LINES
 
 
 def read_rows(
@@ -92,14 +83,11 @@ def read_items(
                 return
             openers = [opener for mark, opener in _COMPRESSED.items() if head.startswith(mark)]
             with openers[0](file) if openers else file as text:
-                for item in _text_rows(path, text, columns):
-                    number += 1
+                for number, item in enumerate(_text_rows(path, text, columns), 1):  # noqa: B007
                     yield item
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise UserError(
-            f"{path}: cannot be read after record {number} ({reason}); copy it again"
-        ) from error
+        problem = f"cannot be read after record {number} ({one_line(error)}); copy it again"
+        raise UserError(f"{path}: {problem}") from error
 
 
 def require_regular(path: Path, largest: int | None = None, allow_pipe: bool = False) -> None:
@@ -107,8 +95,8 @@ def require_regular(path: Path, largest: int | None = None, allow_pipe: bool = F
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read ({reason}); name a file that exists") from error
+        problem = f"cannot be read ({one_line(error)}); name a file that exists"
+        raise UserError(f"{path}: {problem}") from error
     is_pipe = allow_pipe and stat.S_ISFIFO(status.st_mode)
     if not (stat.S_ISREG(status.st_mode) or is_pipe):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"

@@ -1,7 +1,7 @@
 """Encoding and decoding; special tokens spelled in user text are encoded as ordinary text."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -45,15 +45,11 @@ class TextEncoder:
         """Encode user texts without begin or end token.
 
         Raises ValueError naming a special token that cannot be encoded as text."""
-        broken = [self._break(text) for text in texts]
-        plain = iter(self._plain([text for text, mark in broken if not mark]))
-        return [self._as_text(*each) if each[1] else next(plain) for each in broken]
+        return self._encoded([self._break(text) for text in texts], self._as_text)
 
     def chats(self, chats: Iterable[Chat]) -> list[list[int]]:
         """Encode chats with the generation prompt. Raises ValueError as `texts` or in rendering."""
-        rendered = [self.render(chat) for chat in chats]
-        plain = iter(self._plain([text for text, mark in rendered if not mark]))
-        return [self.rendered(*each) if each[1] else next(plain) for each in rendered]
+        return self._encoded([self.render(chat) for chat in chats], self.rendered)
 
     def context(self, text: str) -> list[int]:
         """Encode a rendered chat or a plain text. Raises ValueError as `texts`."""
@@ -117,6 +113,12 @@ class TextEncoder:
         for token in self._reserved.keys() & ids:
             raise ValueError(f"the tokenizer reads {self._reserved[token]!r} as the special token")
         return ids
+
+    def _encoded(
+        self, marked: Sequence[tuple[str, ...]], encode: Callable[[str, str], list[int]]
+    ) -> list[list[int]]:
+        plain = iter(self._plain([text for text, mark in marked if not mark]))  # in one batch
+        return [encode(text, mark) if mark else next(plain) for text, mark in marked]
 
     def _plain(self, texts: list[str], *, split_special_tokens: bool = False) -> list[list[int]]:
         if not texts:

@@ -1,14 +1,13 @@
 """Reading, checking and sampling of cold-start records."""
 
-from collections import deque
 from collections.abc import Iterator
 from heapq import nsmallest
 
 from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.fields import shown
 from weft_rl.data.rejects import Rejects
+from weft_rl.data.sources import PUBLISHED, Published, source_rows
 from weft_rl.data.trace_schemas import COLUMNS, Trace, trace_of, turns_of
-from weft_rl.data.trace_sources import PUBLISHED, Published, source_rows
 from weft_rl.data.values import is_missing
 from weft_rl.errors import UserError
 from weft_rl.seeding import seed_for
@@ -24,7 +23,12 @@ def read_traces(data: str, options: DataConfig, rejects: Rejects) -> list[Trace]
     traces = _usable(data, options, rejects)
     if below is not None:
         traces = (trace for trace in traces if _num_tokens(trace) < below)
-    chosen = [*traces] if count is None else _drawn(traces, count, options.draw_seed)
+    if count is not None:
+        # uniform; the i-th key depends only on (seed, i)
+        lots = ((seed_for(options.draw_seed, "record", i), i, t) for i, t in enumerate(traces))
+        drawn = nsmallest(count, lots, key=lambda lot: lot[:2])
+        traces = (trace for _, _, trace in sorted(drawn, key=lambda lot: lot[1]))
+    chosen = [*traces]
     if not chosen:
         limit = "" if below is None else f" below {below} tokens"
         raise UserError(
@@ -45,24 +49,23 @@ def _usable(data: str, options: DataConfig, rejects: Rejects) -> Iterator[Trace]
         try:
             trace = trace_of(row, where, options.think)
             if options.chat_turns == "all":
-                deque(turns_of(trace, options.think), maxlen=0)  # validates every turn
+                [*turns_of(trace, options.think)]  # validates every turn
         except ValueError as error:
             rejects(UserError(f"{where}: {error}; fix or remove the record"))
             continue
         # hashes bound the memory for large data sets
         content = hash((trace.history, trace.question, trace.reasoning, trace.answer))
+        key = "" if is_missing(row.get("id")) else str(row["id"])
         if content in places:
             rejects.repeat(where, places[content])
-            continue
-        key = "" if is_missing(row.get("id")) else str(row["id"])
-        if key in ids:
+        elif key in ids:
             same = f"has the id {shown(row['id'])} of the record at {ids[key]}"
             rejects(UserError(f"{where}: {same}; remove one"))
-            continue
-        places[content] = where
-        if key:
-            ids[key] = where
-        yield trace
+        else:
+            places[content] = where
+            if key:
+                ids[key] = where
+            yield trace
 
 
 def _num_tokens(trace: Trace) -> int:
@@ -72,10 +75,3 @@ def _num_tokens(trace: Trace) -> int:
             "limit the length with cold_start.data.max_length"
         )
     return trace.num_tokens
-
-
-def _drawn(traces: Iterator[Trace], count: int, seed: int) -> list[Trace]:
-    """Sample `count` traces uniformly, in order; the i-th key depends only on (seed, i)."""
-    lots = ((seed_for(seed, "record", i), i, trace) for i, trace in enumerate(traces))
-    drawn = nsmallest(count, lots, key=lambda lot: lot[:2])
-    return [trace for _, _, trace in sorted(drawn, key=lambda lot: lot[1])]

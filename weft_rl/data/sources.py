@@ -1,18 +1,21 @@
-"""Sources of cold-start records: files, folders, saved data sets and the Hub."""
+"""Sources of records: files, folders, saved data sets and the Hub."""
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from weft_rl.data.files import is_record_file, read_rows, require_regular
-from weft_rl.data.hub import hub_rows, is_hub_id, table_rows
-from weft_rl.data.json_rows import Row
+from weft_rl.data.files import RECORD_SUFFIXES, SUFFIXES, read_rows, require_regular, suffix_of
+from weft_rl.data.json_rows import Row, used
 from weft_rl.data.rejects import Reject
 from weft_rl.data.values import one_line
 from weft_rl.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class Published(NamedTuple):
@@ -35,6 +38,12 @@ _HELD_OUT = re.compile("tests?|testing|dev|val|valid|validation|eval|evaluation|
 _TRAINING = re.compile("train|training")
 
 
+def is_hub_id(data: str) -> bool:
+    """Return whether a text has the form owner/name and is not a path or file name."""
+    is_path = data.startswith((".", "/", "~")) or suffix_of(data) in SUFFIXES
+    return not is_path and data.count("/") == 1
+
+
 def source_rows(data: str, columns: Collection[str], reject: Reject) -> Iterator[Row]:
     """Yield the records of a source; invalid lines go to `reject`.
 
@@ -43,7 +52,8 @@ def source_rows(data: str, columns: Collection[str], reject: Reject) -> Iterator
     Raises UserError for a missing or unreadable path."""
     path = Path(data)
     if path.is_dir():
-        yield from _folder_rows(path, columns, reject)
+        is_saved = any((path / name).exists() for name in ("state.json", "dataset_dict.json"))
+        yield from _saved_rows(path, columns) if is_saved else _folder_rows(path, columns, reject)
     elif path.exists() or not (data in PUBLISHED or is_hub_id(data)):
         yield from read_rows(path, columns, reject)
     else:
@@ -51,23 +61,35 @@ def source_rows(data: str, columns: Collection[str], reject: Reject) -> Iterator
         yield from hub_rows(data, name, "train", columns)
 
 
+def hub_rows(data: str, name: str, split: str, columns: Collection[str] | None) -> Iterator[Row]:
+    """Yield the `columns` of a Hub data set's split. Raises UserError if loading fails.
+
+    data: the option's value, for errors. name: "owner/name" or "owner/name:configuration"."""
+    from datasets import load_dataset
+
+    from weft_rl.checkpoints.hub import announce_download
+
+    place, _, configuration = name.partition(":")
+    announce_download(place)
+    fix = "save it as JSONL or Parquet and name the file"
+    with _reading(data, f"split {split} cannot be loaded from the hub", fix):
+        table = load_dataset(place, configuration or None, split=split)
+    yield from _table_rows(name, table, columns)
+
+
 def _folder_rows(path: Path, columns: Collection[str], reject: Reject) -> Iterator[Row]:
-    if any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
-        yield from _saved_rows(path, columns)
-        return
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        # downloads keep metadata in hidden folders
-        if is_record_file(file) and not any(p[0] == "." for p in file.relative_to(path).parts)
-    )
+    names = sorted(file.relative_to(path) for file in path.rglob("*"))
+    # downloads keep metadata in hidden folders
+    shown = [name for name in names if not any(part[0] == "." for part in name.parts)]
+    files = [name for name in shown if suffix_of(name.name) in RECORD_SUFFIXES]
     if not files:
         raise UserError(f"data={path}: holds no .jsonl or .parquet file; name another folder")
-    for file in files:
-        if is_held_out(str(file.relative_to(path))):
-            raise UserError(f"{file}: is named like held-out records; name the training files")
-    for file in files:
-        yield from read_rows(file, columns, reject)
+    for name in files:
+        if is_held_out(str(name)):
+            problem = "is named like held-out records; name the training files"
+            raise UserError(f"{path / name}: {problem}")
+    for name in files:
+        yield from read_rows(path / name, columns, reject)
 
 
 def is_held_out(name: str) -> bool:
@@ -83,22 +105,15 @@ def is_held_out(name: str) -> bool:
 def _saved_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
     from datasets import Dataset, load_from_disk
 
-    try:
+    with _reading(str(path)):
         _require_inside(path)
         saved = load_from_disk(str(path))
-    except UserError:
-        raise
-    # damaged files raise many types
-    except Exception as error:
-        raise UserError(
-            f"data={path}: cannot be read ({one_line(error)}); save it again"
-        ) from error
     if not isinstance(saved, Dataset):
         if "train" not in saved:
             splits = ", ".join(map(str, saved))
             raise UserError(f"data={path}: has no split train; name the folder of {splits}")
         saved = saved["train"]
-    yield from table_rows(str(path), saved, columns)
+    yield from _table_rows(str(path), saved, columns)
 
 
 def _require_inside(path: Path) -> None:
@@ -112,3 +127,26 @@ def _require_inside(path: Path) -> None:
                 raise UserError(f"{file}: names {name!r} outside of its folder; save it again")
         for name in names:
             require_regular(file.parent / name)
+
+
+def _table_rows(name: str, table: "Dataset", columns: Collection[str] | None) -> Iterator[Row]:
+    names = dict.fromkeys(table.column_names)
+    read = [*used(names, columns)]
+    table = table.with_format(None)  # the format may be tensors
+    rows: Iterable[dict[str, Any]] = table.select_columns(read) if read else [{}] * len(table)
+    with _reading(name):
+        for number, row in enumerate(rows, 1):
+            yield f"{name}: record {number}", names | row
+
+
+@contextmanager
+def _reading(
+    data: str, problem: str = "cannot be read", fix: str = "save it again"
+) -> Generator[None]:
+    """Convert errors of `datasets`: damaged files, networks and missing sets raise many types."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"data={data}: {problem} ({one_line(error)[:300]}); {fix}") from error
