@@ -18,8 +18,8 @@ from run_folders import written
 from weft_rl.config.cold_start import DataConfig
 from weft_rl.data.files import read_rows
 from weft_rl.data.rejects import Rejects
+from weft_rl.data.sources import read_traces
 from weft_rl.data.tasks import load_records
-from weft_rl.data.trace_selection import read_traces
 from weft_rl.errors import UserError
 
 ROWS = [{"question": f"Wie viele Äpfel, {i}?", "answer": str(i)} for i in range(3)]

@@ -18,9 +18,9 @@ from refusals import refusal
 from run_folders import read_lines, write_lines, written
 
 from weft_rl.config.cold_start import DataConfig
-from weft_rl.data.sources import PUBLISHED, is_held_out
+from weft_rl.data.rejects import Rejects
+from weft_rl.data.sources import PUBLISHED, is_held_out, read_traces
 from weft_rl.data.tasks import load_records
-from weft_rl.data.trace_selection import Rejects, read_traces
 from weft_rl.errors import UserError
 
 FIXTURE = Path(__file__).parent / "fixtures" / "s1k_schema_8.jsonl"
@@ -127,7 +127,8 @@ def test_the_hub_without_a_network_is_a_users_mistake(tmp_path):
         "import huggingface_hub.utils._http as http\n"
         "http.time.sleep = lambda s: None\n"
         "from weft_rl.config.cold_start import DataConfig\n"
-        "from weft_rl.data.trace_selection import Rejects, read_traces\n"
+        "from weft_rl.data.rejects import Rejects\n"
+        "from weft_rl.data.sources import read_traces\n"
         "read_traces('s1k', DataConfig(), Rejects('error'))"
     )
     # a port that refuses: the library tries six times

@@ -5,7 +5,6 @@ import codecs
 import gzip
 import io
 import lzma
-import stat
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePath
@@ -16,6 +15,7 @@ from weft_rl.data.rejects import Reject, fail
 from weft_rl.data.tables import csv_rows, parquet_rows
 from weft_rl.data.values import one_line
 from weft_rl.errors import UserError
+from weft_rl.io.safe_files import regular_size
 
 _TABLES = (".csv", ".tsv", ".tab")
 RECORD_SUFFIXES = (".jsonl", ".ndjson", ".parquet")  # of the record files in a folder
@@ -73,7 +73,8 @@ def read_items(
     columns: lower-case names to read, nested ones as "messages.role"; None reads all. Other Parquet
     columns are None. allow_pipe: also read a named pipe. Raises UserError for an unreadable file.
     """
-    require_regular(path, allow_pipe=allow_pipe)
+    if not (allow_pipe and path.is_fifo()):
+        regular_size(path, "name a file that exists")
     number = 0
     try:
         with path.open("rb") as file:
@@ -88,21 +89,6 @@ def read_items(
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         problem = f"cannot be read after record {number} ({one_line(error)}); copy it again"
         raise UserError(f"{path}: {problem}") from error
-
-
-def require_regular(path: Path, largest: int | None = None, allow_pipe: bool = False) -> None:
-    """Raise UserError unless the path is a regular file (or pipe) of at most `largest` bytes."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        problem = f"cannot be read ({one_line(error)}); name a file that exists"
-        raise UserError(f"{path}: {problem}") from error
-    is_pipe = allow_pipe and stat.S_ISFIFO(status.st_mode)
-    if not (stat.S_ISREG(status.st_mode) or is_pipe):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise UserError(f"{path}: cannot be read (is {kind}); name a file")
-    if largest is not None and status.st_size > largest:
-        raise UserError(f"{path}: cannot be read ({status.st_size} bytes); at most {largest}")
 
 
 def _text_rows(path: Path, file: Any, columns: Collection[str] | None) -> Iterator[Item]:

@@ -1,18 +1,24 @@
-"""Sources of records: files, folders, saved data sets and the Hub."""
+"""Sources of records: files, folders, saved data sets and the Hub; cold-start records of one."""
 
 import json
 import re
 from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from heapq import nsmallest
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from weft_rl.data.files import RECORD_SUFFIXES, SUFFIXES, read_rows, require_regular, suffix_of
+from weft_rl.config.cold_start import DataConfig
+from weft_rl.config.fields import shown
+from weft_rl.data.files import RECORD_SUFFIXES, SUFFIXES, read_rows, suffix_of
 from weft_rl.data.json_rows import Row, used
-from weft_rl.data.rejects import Reject
-from weft_rl.data.values import one_line
+from weft_rl.data.rejects import Reject, Rejects
+from weft_rl.data.trace_schemas import COLUMNS, Trace, trace_of, turns_of
+from weft_rl.data.values import is_missing, one_line
 from weft_rl.errors import UserError
+from weft_rl.io.safe_files import read_text, regular_size
+from weft_rl.seeding import seed_for
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,6 +48,70 @@ def is_hub_id(data: str) -> bool:
     """Return whether a text has the form owner/name and is not a path or file name."""
     is_path = data.startswith((".", "/", "~")) or suffix_of(data) in SUFFIXES
     return not is_path and data.count("/") == 1
+
+
+def read_traces(data: str, options: DataConfig, rejects: Rejects) -> list[Trace]:
+    """Return the traces of a source in order; unusable and duplicate ones go to `rejects`.
+
+    data: see source_rows. Raises UserError under a raising policy and without usable records."""
+    published = PUBLISHED.get(data, Published(data))
+    below = options.below_tokens or published.below_tokens
+    count = options.num_records or published.num_records
+    traces = _usable(data, options, rejects)
+    if below is not None:
+        traces = (trace for trace in traces if _num_tokens(trace) < below)
+    if count is not None:
+        # uniform; the i-th key depends only on (seed, i)
+        lots = ((seed_for(options.draw_seed, "record", i), i, t) for i, t in enumerate(traces))
+        drawn = nsmallest(count, lots, key=lambda lot: lot[:2])
+        traces = (trace for _, _, trace in sorted(drawn, key=lambda lot: lot[1]))
+    chosen = [*traces]
+    if not chosen:
+        limit = "" if below is None else f" below {below} tokens"
+        raise UserError(
+            f"data={data}: holds no records{limit}{rejects.first()}; name a source that does"
+        )
+    if count is not None and len(chosen) < count:
+        raise UserError(
+            f"cold_start.data.num_records={count}: only {len(chosen)} records of data={data} can "
+            f"be drawn; try {len(chosen)}"
+        )
+    return chosen
+
+
+def _usable(data: str, options: DataConfig, rejects: Rejects) -> Iterator[Trace]:
+    places: dict[int, str] = {}
+    ids: dict[str, str] = {}
+    for where, row in source_rows(data, COLUMNS, rejects):
+        try:
+            trace = trace_of(row, where, options.think)
+            if options.chat_turns == "all":
+                [*turns_of(trace, options.think)]  # validates every turn
+        except ValueError as error:
+            rejects(UserError(f"{where}: {error}; fix or remove the record"))
+            continue
+        # hashes bound the memory for large data sets
+        content = hash((trace.history, trace.question, trace.reasoning, trace.answer))
+        key = "" if is_missing(row.get("id")) else str(row["id"])
+        if content in places:
+            rejects.repeat(where, places[content])
+        elif key in ids:
+            same = f"has the id {shown(row['id'])} of the record at {ids[key]}"
+            rejects(UserError(f"{where}: {same}; remove one"))
+        else:
+            places[content] = where
+            if key:
+                ids[key] = where
+            yield trace
+
+
+def _num_tokens(trace: Trace) -> int:
+    if trace.num_tokens is None:
+        raise UserError(
+            f"{trace.source}: has no num_tokens, which cold_start.data.below_tokens needs; "
+            "limit the length with cold_start.data.max_length"
+        )
+    return trace.num_tokens
 
 
 def source_rows(data: str, columns: Collection[str], reject: Reject) -> Iterator[Row]:
@@ -80,8 +150,8 @@ def hub_rows(data: str, name: str, split: str, columns: Collection[str] | None) 
 def _folder_rows(path: Path, columns: Collection[str], reject: Reject) -> Iterator[Row]:
     names = sorted(file.relative_to(path) for file in path.rglob("*"))
     # downloads keep metadata in hidden folders
-    shown = [name for name in names if not any(part[0] == "." for part in name.parts)]
-    files = [name for name in shown if suffix_of(name.name) in RECORD_SUFFIXES]
+    visible = [name for name in names if not any(part[0] == "." for part in name.parts)]
+    files = [name for name in visible if suffix_of(name.name) in RECORD_SUFFIXES]
     if not files:
         raise UserError(f"data={path}: holds no .jsonl or .parquet file; name another folder")
     for name in files:
@@ -118,15 +188,14 @@ def _saved_rows(path: Path, columns: Collection[str]) -> Iterator[Row]:
 
 def _require_inside(path: Path) -> None:
     for file in path.rglob("*.json"):
-        require_regular(file, _MAX_STATE_BYTES)
-        saved = json.loads(file.read_text(encoding="utf-8"))
+        saved = json.loads(read_text(file, limit=_MAX_STATE_BYTES))
         names = [entry["filename"] for entry in saved.get("_data_files", [])]
         for name in [*names, *saved.get("splits", [])]:
             # `..` and absolute paths could read any file
             if Path(name).name != name or name == "..":
                 raise UserError(f"{file}: names {name!r} outside of its folder; save it again")
         for name in names:
-            require_regular(file.parent / name)
+            regular_size(file.parent / name)
 
 
 def _table_rows(name: str, table: "Dataset", columns: Collection[str] | None) -> Iterator[Row]:
