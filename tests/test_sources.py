@@ -139,17 +139,17 @@ def test_the_hub_without_a_network_is_a_users_mistake(tmp_path):
     assert "Retrying" not in error
 
 
-def test_a_terminal_shows_that_the_hub_is_asked(monkeypatch, capsys):
+@pytest.mark.parametrize(("terminal", "offline"), [(True, False), (False, False), (True, True)])
+def test_a_terminal_shows_that_the_hub_is_asked(monkeypatch, capsys, terminal, offline):
     """Without a network `datasets` is silent for half a minute."""
     two = datasets.Dataset.from_list(rows(2))
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: two)
-    for terminal, offline in ((True, False), (False, False), (True, True)):
-        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
-        for reader in (lambda: read("s1k"), lambda: load_records("gsm8k", "simplescaling/s1K")):
-            with suppress(UserError):  # these are not records of gsm8k
-                reader()
-            assert ("simplescaling/s1K" in capsys.readouterr().err) == (terminal and not offline)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    for reader in (lambda: read("s1k"), lambda: load_records("gsm8k", "simplescaling/s1K")):
+        with suppress(UserError):  # these are not records of gsm8k
+            reader()
+        assert ("simplescaling/s1K" in capsys.readouterr().err) == (terminal and not offline)
 
 
 def test_a_file_wins_over_a_name_of_the_hub(tmp_path, monkeypatch):
@@ -250,25 +250,19 @@ def test_of_a_saved_data_set_only_what_is_used_is_read(tmp_path):
     expected = contents(read(write_lines(tmp_path / "a.jsonl", rows(2))))
     assert contents(read(tmp_path / "saved")) == expected
     saved.select_columns(["at"]).save_to_disk(tmp_path / "late")
-    with pytest.raises(UserError, match=r"late: record 1: .*\[at\]"):
-        read(tmp_path / "late")
+    assert re.search(r"late: record 1: .*\[at\]", refusal(read, tmp_path / "late"))
 
 
 def test_folders_and_files_that_are_not_data_sets(tmp_path):
-    with pytest.raises(UserError, match=f"data={tmp_path}: "):
-        read(tmp_path)
-    torn = tmp_path / "torn.parquet"
+    assert refusal(read, tmp_path).startswith(f"data={tmp_path}: ")
     full = Path(write_parquet(tmp_path / "full.parquet", rows(9))).read_bytes()
     damaged = full[:4] + b"x" * 400 + full[404:]
     for content in (b"", b"no parquet", full[: len(full) // 2], damaged):
-        torn.write_bytes(content)
-        with pytest.raises(UserError, match=r"torn\.parquet: .* after record 0"):
-            read(torn)
+        torn = written(tmp_path / "torn.parquet", content)
+        assert re.search(r"torn\.parquet: .* after record 0", refusal(read, torn))
     saved = datasets.Dataset.from_list(rows(2))
     datasets.DatasetDict({"a": saved, "b": saved}).save_to_disk(tmp_path / "dict")
-    with pytest.raises(UserError, match=f"data={tmp_path / 'dict'}: .*train"):
-        read(tmp_path / "dict")
+    assert "train" in refusal(read, tmp_path / "dict")
     broken = tmp_path / "dict" / "a"
     next(broken.glob("*.arrow")).write_bytes(b"torn")
-    with pytest.raises(UserError, match="dict/a: "):
-        read(broken)
+    assert refusal(read, broken).startswith(f"data={broken}: ")

@@ -93,7 +93,9 @@ def test_right_cuts_the_end_token_too_and_never_leaves_a_prompt_alone():
         else:
             assert examples[0].ids == whole.ids[:limit]
             assert (dropped, cut, lost) == (0, int(limit < len(whole.ids)), len(whole.ids) - limit)
-    # a chat has no trace to cut
+
+
+def test_a_chat_has_no_trace_to_cut():
     chat = Trace("Sort: 21", None, "1 2 " * 20, "")
     length = len(encoded(chat, 200).examples[0].ids)
     assert encoded(chat, 40, "cut_trace")[:] == ([], 1, 0, length, 1)
