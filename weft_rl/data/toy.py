@@ -40,16 +40,17 @@ _ASCENDING = 0.8
 _PLAIN = 0.7
 # With 16 answer cells and the tags, these fill the 32-token canvas.
 _NAMED_CELLS = 4
-_PRETRAINING_MIX = {
-    "sudoku": 0.3,
-    "latin": 0.1,
-    "bands": 0.15,
-    "stacks": 0.15,
-    "chain": 0.1,
-    "order": 0.1,
-    "countdown": 0.1,
+# Share of pretraining texts and of cold-start traces.
+_MIX = {
+    "sudoku": (0.3, 0.0),
+    "latin": (0.1, 0.1),
+    "bands": (0.15, 0.0),
+    "stacks": (0.15, 0.0),
+    "chain": (0.1, 0.5),
+    "order": (0.1, 0.4),
+    "countdown": (0.1, 0.0),
 }
-_COLD_START_MIX = {"latin": 0.1, "chain": 0.5, "order": 0.4}
+_PRETRAINING_SHARES, _COLD_START_SHARES = zip(*_MIX.values(), strict=True)
 
 
 def careless_solution(puzzle: str, rng: Rng) -> str:
@@ -156,7 +157,7 @@ def pretraining_texts(count: int, seed: int) -> list[tuple[str, str]]:
     texts = []
     for i, fields in enumerate(generate("train", count, seed, _BLANKS)):
         rng = np.random.default_rng(seed_for(seed, "pretraining", i))
-        task = rng.choice(list(_PRETRAINING_MIX), p=list(_PRETRAINING_MIX.values()))
+        task = rng.choice(list(_MIX), p=_PRETRAINING_SHARES)
         if task == "sudoku":
             puzzle = fields["puzzle"]
             prompt, reasoning, answer = _grid_task("Sudoku", puzzle, careless_solution(puzzle, rng))
@@ -173,6 +174,6 @@ def cold_start_traces(count: int, seed: int) -> list[Trace]:
     traces = []
     for i in range(count):
         rng = np.random.default_rng(seed_for(seed, "trace", i))
-        task = rng.choice(list(_COLD_START_MIX), p=list(_COLD_START_MIX.values()))
+        task = rng.choice(list(_MIX), p=_COLD_START_SHARES)
         traces.append(Trace(*_TASKS[task](rng), f"generated:{i}"))
     return traces
