@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from weft_rl.data.tasks import task_prompt
-from weft_rl.data.toy.vocabulary import BOS, EOS, EOT, MASK
+from weft_rl.data.toy import BOS, EOS, EOT, MASK
 from weft_rl.families.llada import CHAT_TEMPLATE, LLADA
 
 # Source: the published config.json.

@@ -17,7 +17,7 @@ from transformers import TrainingArguments
 
 from benchmarks.machine import save
 from weft_rl.data.sft_examples import encode_traces
-from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.data.toy import cold_start_traces
 from weft_rl.diffusion.exact_elbo import elbo_weights, survival_mask_probability
 from weft_rl.diffusion.noise import TIME_MARGIN
 from weft_rl.diffusion.rates import mean_rate, token_rates, usable_rates

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from benchmarks.machine import save
-from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.data.toy import cold_start_traces
 from weft_rl.evaluation.paired_runs import ArmRun, compare_runs
 from weft_rl.rewards.sudoku import answer_digits
 from weft_rl.rewards.sudoku_grid import CELLS

@@ -12,10 +12,10 @@ from weft_rl.config.fields import require
 from weft_rl.config.schema import TOY_MODELS, RunConfig
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.sft_examples import Examples, encode_traces
+from weft_rl.data.sources import read_traces
 from weft_rl.data.text import decode_completion
-from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.data.toy import cold_start_traces
 from weft_rl.data.trace_schemas import Trace, turns_of
-from weft_rl.data.trace_selection import read_traces
 from weft_rl.diffusion.recipes import RECIPES
 from weft_rl.distributed import rank_and_world
 from weft_rl.errors import UserError

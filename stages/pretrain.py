@@ -23,7 +23,7 @@ from weft_rl.config.schema import BaseConfig, RunConfig
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.sft_examples import Example, Examples
 from weft_rl.data.text import TextEncoder
-from weft_rl.data.toy.tiny import pretraining_texts
+from weft_rl.data.toy import pretraining_texts
 from weft_rl.distributed import rank_and_world
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.models.loading import fresh_model

@@ -79,8 +79,8 @@ def test_a_records_masks_depend_on_seed_epoch_and_record_alone(tmp_path, pad_in_
 LENGTHS = torch.randint(5, 200, (103,), generator=torch.Generator().manual_seed(3)).tolist()
 
 
-def order(seed=0, epoch=0):
-    made = LengthGroupedOrder(LENGTHS, 4, seed)
+def order(lengths=LENGTHS, seed=0, epoch=0):
+    made = LengthGroupedOrder(lengths, 4, seed)
     made.epoch = epoch
     return [*made]
 
@@ -121,13 +121,11 @@ def by_length():
 def test_a_run_by_length_resumes_to_the_bit_and_accumulates(tmp_path):
     """8 records in batches of 4 are 2 steps an epoch: step 3 is in the middle of the second."""
     full = trainer(tmp_path / "full", order=by_length())
-    found, wanted = batches_of(full), []
+    lengths, wanted = [len(one.ids) for one in examples()], []
     for epoch in range(3):
-        places = by_length()
-        places.epoch = epoch
-        ids = [(epoch, place) for place in places]
+        ids = [(epoch, place) for place in order(lengths, 7, epoch)]
         wanted += [ids[:4], ids[4:]]
-    assert found == wanted
+    assert batches_of(full) == wanted
     assert wanted[0] != [(0, place) for _, place in wanted[2]]
     first = trainer(tmp_path / "cut", order=by_length())
     first.add_callback(stop_after(3))
@@ -139,7 +137,7 @@ def test_a_run_by_length_resumes_to_the_bit_and_accumulates(tmp_path):
     one, other = ([*made.model.parameters()] for made in (full, second))
     assert all(map(torch.equal, one, other))
     parts = batches_of(trainer(tmp_path / "b", order=by_length(), batch=2, accumulate=2))
-    assert found == [one + other for one, other in zip(parts[::2], parts[1::2], strict=True)]
+    assert wanted == [one + other for one, other in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def test_a_prompts_masks_do_not_depend_on_its_padding():

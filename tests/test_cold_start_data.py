@@ -2,17 +2,12 @@
 
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from run_folders import read_lines, write_lines
 
 from weft_rl.cli import execute
-from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.load import load_run_config
-from weft_rl.data.sft_examples import encode_traces
-from weft_rl.data.toy.tiny import cold_start_traces
-from weft_rl.data.trace_selection import Rejects, read_traces
+from weft_rl.data.toy import cold_start_traces
 from weft_rl.errors import UserError
 from weft_rl.models.toy import EOT, tiny_config, tiny_tokenizer
 from weft_rl.pipeline.run import main
@@ -23,14 +18,11 @@ from weft_rl.trainers.collator import AnswerCollator
 FIXTURE = Path(__file__).parent / "fixtures" / "s1k_schema_8.jsonl"
 
 
-def row_of(trace):
-    answer = {"thinking_trajectories": [trace.reasoning], "attempt": trace.answer}
-    return {"question": trace.question} | answer
-
-
 def rows(count):
     """Records of the tiny world in s1K's schema."""
-    return [row_of(trace) for trace in cold_start_traces(count, 0)]
+    names = ("question", "thinking_trajectories", "attempt")
+    texts = [(each.question, [each.reasoning], each.answer) for each in cold_start_traces(count, 0)]
+    return [dict(zip(names, each, strict=True)) for each in texts]
 
 
 def encode(data, *arguments, rope=False):
@@ -72,29 +64,25 @@ def conversation(*answers):
     return {"messages": [{"role": role, "content": content} for role, content in turns]}
 
 
+FORMS = {"rewrite": "<reasoning>3</reasoning><answer>4</answer>", "keep": "<think>3</think>4"}
+
+
+@pytest.mark.parametrize("think", FORMS)
 @pytest.mark.parametrize(("turns", "ends"), [("last", "1 2"), ("all", "1 1 2 1 2")])
-def test_trained_answers_and_thoughts_of_chats_are_counted(tmp_path, capsys, turns, ends):
+def test_trained_answers_and_thoughts_of_chats_are_counted(tmp_path, capsys, turns, ends, think):
     chats = [conversation("1"), conversation("1", "2"), conversation("1", "2", "<think>3</think>4")]
-    some = encode(write_lines(tmp_path / "a.jsonl", chats), f"cold_start.data.chat_turns={turns}")
-    trained = len(ends.split()) + 1
-    assert [one.index for one in some] == [*range(trained)]
+    options = [f"cold_start.data.chat_turns={turns}", f"cold_start.data.think={think}"]
+    some = encode(write_lines(tmp_path / "a.jsonl", chats), *options)
+    answers = [*ends.split(), FORMS[think]]
+    assert [one.index for one in some] == [*range(len(answers))]
     out = output(capsys)
-    assert f"{trained} of 6 answers" in out
-    assert "<think>: 1" in out
+    for part in (f"{len(answers)} of 6 answers", "<think>: 1", options[1]):
+        assert part in out
     # each answer is trained in one example, what comes before it is its prompt
     tokenizer = tiny_tokenizer()
-    answers = [tokenizer.decode(one.ids[one.prompt_length :]) for one in some]
-    assert answers[:-1] == [f"{text}{EOT}" for text in ends.split()]
-    assert answers[-1].startswith("<reasoning>3</reasoning>")
+    texts = [tokenizer.encode(f"{answer}{EOT}", add_special_tokens=False) for answer in answers]
+    assert [one.ids[one.prompt_length :] for one in some] == texts
     assert tokenizer.decode(some[-1].ids[: some[-1].prompt_length]).count("1+1") == 3
-
-
-def test_thoughts_stay_if_told_so(tmp_path, capsys):
-    data = write_lines(tmp_path / "a.jsonl", [conversation("<think>1</think>2")])
-    (one,) = encode(data, "cold_start.data.think=keep")
-    kept = tiny_tokenizer().encode("<think>1</think>2", add_special_tokens=False)
-    assert one.ids[one.prompt_length : -1] == kept
-    assert "cold_start.data.think=keep" in output(capsys)
 
 
 def test_a_broken_thought_of_an_earlier_answer_is_a_bad_record(tmp_path):
@@ -104,24 +92,6 @@ def test_a_broken_thought_of_an_earlier_answer_is_a_bad_record(tmp_path):
         encode(data, "cold_start.data.chat_turns=all")
     skip = "cold_start.data.bad_records=skip"
     assert len(encode(data, "cold_start.data.chat_turns=all", skip)) == 1
-
-
-def test_forms_of_chats_in_parquet_files(tmp_path):
-    """Only the columns that are used are read."""
-    texts = [[{"type": "text", "text": text}] for text in ("1+1", "2")]
-    asked = {"role": "user", "content": "1+1", "tool_calls": None}
-    call = {"role": "assistant", "content": "2", "tool_calls": [{"id": "1"}]}
-    expected = encode(write_lines(tmp_path / "a.jsonl", [conversation("2")]))
-    data = tmp_path / "a.parquet"
-    for chat in (
-        {"conversations": [{"from": "human", "value": "1+1"}, {"from": "gpt", "value": "2"}]},
-        {"messages": [{"role": "user", "content": texts[0]}, {"role": "gpt", "content": texts[1]}]},
-    ):
-        pq.write_table(pa.Table.from_pylist([chat]), data)
-        assert encode(data) == expected
-    pq.write_table(pa.Table.from_pylist([{"messages": [asked, call]}]), data)
-    with pytest.raises(UserError, match=f"{data}.* 1: .*tool"):
-        encode(data)
 
 
 @pytest.mark.parametrize("pad_in_answer", [False, True])
@@ -162,21 +132,6 @@ def test_lengths_that_leave_nothing_or_that_no_position_has(tmp_path):
     for rope in (False, True):
         with pytest.raises(UserError, match=f"{key}=9999: .*256"):
             encode(FIXTURE, f"{key}=9999", rope=rope)
-
-
-def test_real_records_keep_prompt_answer_and_end_when_the_trace_is_cut():
-    tokenizer, end = tiny_tokenizer(), 3
-    traces = read_traces(str(FIXTURE), DataConfig(), Rejects("error"))
-    whole = encode_traces(traces, tokenizer, "d1", end, 10**6).examples
-    limit = sorted(whole.lengths())[4]
-    cut = encode_traces(traces, tokenizer, "d1", end, limit, "cut_trace")
-    assert (len(cut.examples), cut.dropped, cut.cut) == (8, 0, 3)
-    for trace, one, other in zip(traces, whole, cut.examples, strict=True):
-        # outside the tiny vocabulary every character is a token
-        tail = tokenizer.encode(f"</reasoning>\n<answer>{trace.answer}</answer>")
-        assert other.ids[: one.prompt_length + 1] == one.ids[: one.prompt_length + 1]
-        assert other.ids[-len(tail) - 1 :] == [*tail, end] == one.ids[-len(tail) - 1 :]
-        assert limit - 21 < len(other.ids) <= limit or other == one
 
 
 FEW = [

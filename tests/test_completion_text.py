@@ -38,9 +38,10 @@ def canned(rows, ends):
     return generate
 
 
-def test_rewards_and_scores_see_the_same_text_of_every_token(tmp_path, monkeypatch):
-    tokenizer, rewarded, scored = tiny_tokenizer(), [], []
+def test_rewards_scores_and_logs_see_the_same_text_of_every_token(tmp_path, monkeypatch):
+    tokenizer, rewarded, scored, logged = tiny_tokenizer(), [], [], []
     rl = trainer(tmp_path, reward=lambda completion, **_: rewarded.append(completion) or 0.0)
+    rl.on_rollout = lambda step, rows, completions, rewards: logged.extend(completions)
     ends = rl.model.config.end_token_ids
     records = training_records("sudoku", ROWS, 0)
     settings = Settings(SamplerConfig(T, T, 4), "tiny", None, None)
@@ -55,23 +56,10 @@ def test_rewards_and_scores_see_the_same_text_of_every_token(tmp_path, monkeypat
             small_model(), tokenizer, records, settings, batch_size=ROWS, seed=0
         ):
             scored += [done.text for done in part]
-    assert rewarded == scored
+    assert rewarded == scored == [messages[0]["content"] for messages in logged]
     for token, text in enumerate(rewarded[: len(tokenizer)]):
         spelling = tokenizer.convert_ids_to_tokens(token)
         assert text == ("1" if token in ends else f"1{spelling}2345678901")
-
-
-def test_the_log_of_completions_has_the_rewarded_text(tmp_path, monkeypatch):
-    tokenizer, rewarded, logged = tiny_tokenizer(), [], []
-    rl = trainer(tmp_path, reward=lambda completion, **_: rewarded.append(completion) or 0.0)
-    rl.on_rollout = lambda step, rows, completions, rewards: logged.extend(completions)
-    ids = tokenizer.encode(f"1<|startoftext|>2{EOT}3", add_special_tokens=False)
-    rows = [(ids + [5] * T)[:T]] * ROWS
-    generate = canned(rows, rl.model.config.end_token_ids)
-    monkeypatch.setattr(denoised_rollouts, "generate", generate)
-    rollout(rl)
-    assert rewarded == ["1<|startoftext|>2"] * ROWS
-    assert [messages[0]["content"] for messages in logged] == rewarded
 
 
 def test_rl_on_a_question_that_spells_special_tokens(tmp_path):

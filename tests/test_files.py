@@ -13,12 +13,13 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 from refusals import refusal
+from run_folders import written
 
 from weft_rl.config.cold_start import DataConfig
 from weft_rl.data.files import read_rows
 from weft_rl.data.rejects import Rejects
+from weft_rl.data.sources import read_traces
 from weft_rl.data.tasks import load_records
-from weft_rl.data.trace_selection import read_traces
 from weft_rl.errors import UserError
 
 ROWS = [{"question": f"Wie viele Äpfel, {i}?", "answer": str(i)} for i in range(3)]
@@ -30,14 +31,8 @@ def pretty(value):
     return json.dumps(value, indent=2)
 
 
-def rows_of(path, columns=None, reject=None):
-    more = () if reject is None else (reject,)
-    return [row for _, row in read_rows(path, columns, *more)]
-
-
-def written(path, content):
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
+def rows_of(path, *arguments):
+    return [row for _, row in read_rows(path, *arguments)]
 
 
 SEMICOLONS = TABLE.replace(",", ";").replace("Äpfel;", "Äpfel,")
@@ -79,23 +74,23 @@ PANDAS = [
     *(("a.json", "to_json", {}), ("a.json", "to_json", RECORDS), ("a.csv", "to_csv", {})),
     ("a.json", "to_json", RECORDS | {"lines": True}),
     ("a.json", "to_json", RECORDS | {"indent": 2}),
-    *(("a.jsonl.gz", "to_json", RECORDS | {"lines": True}), ("a.parquet", "to_parquet", {})),
+    *(("a.jsonl.gz", "to_json", RECORDS | {"lines": True}), ("a", "to_parquet", {})),
     ("a.csv", "to_csv", {"index": False, "sep": ";"}),
     ("a.csv.xz", "to_csv", {"encoding": "utf-8-sig"}),
+    ("a.PARQUET", "to_parquet", {"index": True}),
 ]
 
 
 def test_files_of_pandas(tmp_path):
     table, columns = pd.DataFrame(ROWS), ("question", "answer")
-    twice, categories = table.iloc[::-1].iloc[::-1], table.astype("category")
-    for frame, name, method, options in (
-        *((table, *row) for row in PANDAS),
-        (twice, "a", "to_parquet", {}),
-        (categories, "a.PARQUET", "to_parquet", {"index": True}),
-    ):
-        path = tmp_path / name
-        getattr(frame, method)(path, **options)
-        assert [{key: row[key] for key in columns} for row in rows_of(path, columns)] == ROWS
+    for name, method, options in PANDAS:
+        for frame in (
+            table,
+            table.astype("category") if name == "a.PARQUET" else table[::-1][::-1],
+        ):
+            getattr(frame, method)(tmp_path / name, **options)
+            rows = rows_of(tmp_path / name, columns)
+            assert [{key: row[key] for key in columns} for row in rows] == ROWS
 
 
 def test_places_are_lines_or_records(tmp_path):
@@ -149,13 +144,22 @@ def test_columns_that_are_not_used_are_not_read(tmp_path, name):
     assert traces_of(write_table(path, traces | unused)) == [("a", "x"), ("b", "y")]
 
 
-def test_of_messages_only_role_and_content_are_read(tmp_path):
+def chat_of(question, answer, role="role", content="content", assistant="assistant"):
+    return [{role: "user", content: question}, {role: assistant, content: answer}]
+
+
+def test_of_messages_only_what_is_used_is_read(tmp_path):
     message = pyarrow.struct([("role", "string"), ("content", "string"), ("at", NOWHERE)])
-    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    turns, path = chat_of("q", "a"), tmp_path / "a.parquet"
     timed = pyarrow.array([[turn | {"at": 1} for turn in turns]], pyarrow.list_(message))
-    for messages in (timed, [json.dumps(turns)]):  # also where a column has them as text
-        path = write_table(tmp_path / "a.parquet", {"messages": messages})
-        assert traces_of(path) == [("q", "a")]
+    parts = chat_of(*([{"type": "text", "text": text}] for text in "qa"), assistant="gpt")
+    # also where a column has them as text
+    for messages in (timed, [json.dumps(turns)], [parts], [chat_of("q", "a", "from", "value")]):
+        assert traces_of(write_table(path, {"messages": messages})) == [("q", "a")]
+    assert traces_of(write_table(path, {"conversations": [parts]})) == [("q", "a")]
+    call = turns[1] | {"tool_calls": [{"id": "1"}]}
+    with pytest.raises(UserError, match=f"{path}.* 1: .*tool"):
+        traces_of(write_table(path, {"messages": [[turns[0] | {"tool_calls": None}, call]]}))
 
 
 def test_a_cell_that_has_no_value_is_named_or_left_out(tmp_path):

@@ -22,7 +22,13 @@ def chat(*turns, **more):
 
 
 ASKED = ("user", "q")
-MIXTURE = chat(ASKED, ("assistant", "<think>\nthink\n</think>\n\na\n"), num_tokens=9, source="math")
+
+
+def answered(content, **more):
+    return chat(ASKED, ("assistant", content), **more)
+
+
+MIXTURE = answered("<think>\nthink\n</think>\n\na\n", num_tokens=9, source="math")
 
 
 def test_the_reasoning_schemas_give_one_trace():
@@ -52,36 +58,34 @@ def test_thoughts_are_rewritten_or_kept_whatever_other_columns_there_are():
         assert f"<think>{kept.reasoning}</think>{kept.answer}" == THOUGHT
 
 
-@pytest.mark.parametrize("think", ["rewrite", "keep"])
+THINK = pytest.mark.parametrize("think", ["rewrite", "keep"])
+
+
+@THINK
 def test_an_answer_that_does_not_begin_with_a_thought_is_text(think):
     for text in ("a", "a <think>b</think> c", "a</think>b</think>c"):
         for count, kept in ((9, 9), (9.0, 9), (None, None), ("x", None)):
-            trace = trace_of(chat(ASKED, ("assistant", text), num_tokens=count), "f:1", think)
+            trace = trace_of(answered(text, num_tokens=count), "f:1", think)
             assert trace == Trace("q", None, text, "f:1", num_tokens=kept)
 
 
 def test_half_a_thought_is_kept_as_text_only():
-    for text in ("<think>t", "<think>t</think>"):
-        row = chat(ASKED, ("assistant", text))
-        assert trace_of(row, "", "keep").answer == text
+    for text in ("<think>t", "<think>t</think>", "t</think>"):
+        assert trace_of(answered(text), "", "keep").answer == text
         with pytest.raises(ValueError, match="</think>"):
-            trace_of(row, "")
+            trace_of(answered(text), "")
 
 
-@pytest.mark.parametrize("think", ["rewrite", "keep"])
+@THINK
 def test_a_thought_that_the_template_opened_is_one(think):
     """DeepSeek-R1's template ends a prompt with <think>: the answer has only </think>."""
-    whole, ended = (
-        trace_of(chat(ASKED, ("assistant", text)), "f:1", think)
-        for text in (THOUGHT, THOUGHT.removeprefix("<think>\n"))
-    )
+    texts = (THOUGHT, THOUGHT.removeprefix("<think>\n"))
+    whole, ended = (trace_of(answered(text), "f:1", think) for text in texts)
     assert ended.reasoning.strip() == whole.reasoning.strip() == "think"
     assert (ended.answer, ended.think) == (whole.answer, think)
-    for half in ("</think>a", "t</think>"):
-        row = chat(ASKED, ("assistant", half))
-        assert trace_of(row, "f:1", "keep").answer in ("a", half)
-        with pytest.raises(ValueError, match="</think>"):
-            trace_of(row, "f:1")
+    with pytest.raises(ValueError, match="</think>"):
+        trace_of(answered("</think>a"), "f:1")
+    assert trace_of(answered("</think>a"), "f:1", "keep").answer == "a"
 
 
 def parts(*texts):
@@ -94,7 +98,7 @@ def test_the_forms_of_a_chat():
     unused = {"tool_calls": None, "from": None, "thinking": None}
     for row in [
         *({"conversations": told}, {"messages": told}, chat(("human", "q"), ("gpt", THOUGHT))),
-        {"conversations": chat(ASKED, ("assistant", THOUGHT))["messages"], "messages": None},
+        {"conversations": answered(THOUGHT)["messages"], "messages": None},
         chat(("user", parts("q")), ("assistant", parts("<think>\nthink\n", "</think>\n\na"))),
         {"messages": [asked | unused, answer | {"reasoning_content": "think"}]},
         {"messages": [asked | unused, answer | {"thinking": "think", "tool_calls": []}]},
@@ -118,13 +122,13 @@ def test_earlier_turns_are_rewritten_where_they_are_trained_on():
 def test_empty_columns_are_of_another_schema():
     """Data sets that were put together: a row has the columns of all."""
     empty = dict.fromkeys([*S1K, *S1K_1_1, *MIXTURE])
-    for row in (S1K, S1K_1_1, MIXTURE, chat(ASKED, ("assistant", "a"))):
+    for row in (S1K, S1K_1_1, MIXTURE, answered("a")):
         assert trace_of(empty | row, "") == trace_of(row, "")
 
 
 @pytest.mark.parametrize("spell", [json.dumps, repr])
 def test_lists_that_are_spelled_as_text(spell):
-    row = chat(ASKED, ("assistant", "it's a"))
+    row = answered("it's a")
     assert trace_of({"messages": spell(row["messages"])}, "") == trace_of(row, "")
     row = S1K | {"thinking_trajectories": spell(S1K["thinking_trajectories"])}
     assert trace_of(row, "") == trace_of(S1K, "")
@@ -132,10 +136,6 @@ def test_lists_that_are_spelled_as_text(spell):
 
 def turn(content, **more):
     return {"messages": [{"role": "assistant", "content": content, **more}]}
-
-
-def answered(content):
-    return chat(ASKED, ("assistant", content))
 
 
 THOUGHTS, UNTYPED = "thinking_trajectories", [{"type": "text"}]

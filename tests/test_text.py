@@ -84,35 +84,27 @@ def specials_in(tokenizer, ids):
     return [token for token in ids if token in special - {tokenizer.unk_token_id}]
 
 
-@pytest.mark.parametrize("name", ALL)
+EVERY = pytest.mark.parametrize("name", ALL)
+
+
+@EVERY
 def test_a_special_token_that_a_user_spells_is_text(name):
-    tokenizer = ALL[name]
-    encoder = TextEncoder(tokenizer)
-    (bare,) = encoder.chats([chat_prompt("x")])
+    """Alone and in each message of a chat, whose template has its own and no others."""
+    tokenizer, turns = ALL[name], ("system", "user", "assistant", "user")
+    encoder, plain = TextEncoder(tokenizer), [{"role": who, "content": "x"} for who in turns]
+    (bare,) = encoder.chats([plain])
     for text in (text for token in special_tokens(tokenizer) for text in spelled(token)):
         (ids,) = encoder.texts([text])
         assert specials_in(tokenizer, ids) == [], text
-        (chat,) = encoder.chats([chat_prompt(text)])
-        # the template's own and no others
-        assert specials_in(tokenizer, chat) == specials_in(tokenizer, bare), text
-        if name in BYTE_LEVEL:
-            assert decode_completion(tokenizer, ids) == text
-            assert text.strip() in decode_completion(tokenizer, chat)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_the_same_for_every_message(name):
-    tokenizer, turns = ALL[name], ("system", "user", "assistant", "user")
-    encoder, plain = TextEncoder(tokenizer), [{"role": who, "content": "1"} for who in turns]
-    for token in special_tokens(tokenizer):
+        assert name not in BYTE_LEVEL or decode_completion(tokenizer, ids) == text
         for role in turns[:3]:
-            spelling = [m | {"content": f"1 {token}"} if m["role"] == role else m for m in plain]
-            ids, others = encoder.chats([spelling, plain])
-            assert specials_in(tokenizer, ids) == specials_in(tokenizer, others)
-            assert len(ids) > len(others)
+            chat = [each | {"content": text} if each["role"] == role else each for each in plain]
+            (ids,) = encoder.chats([chat])
+            assert specials_in(tokenizer, ids) == specials_in(tokenizer, bare), text
+            assert name not in BYTE_LEVEL or text.strip() in decode_completion(tokenizer, ids)
 
 
-@pytest.mark.parametrize("name", ALL)
+@EVERY
 def test_other_texts_have_the_ids_that_the_tokenizer_gives_them(name):
     tokenizer = ALL[name]
     encoder = TextEncoder(tokenizer)
@@ -194,28 +186,23 @@ def test_a_tokenizer_that_cannot():
         encoder.chats([chat_prompt("x")])
 
 
-def ends_of(tokenizer):
-    names = {"<|eot_id|>", "<|im_end|>", tokenizer.eos_token} & set(tokenizer.get_vocab())
-    return tokenizer.convert_tokens_to_ids(sorted(names))
-
-
-@pytest.mark.parametrize("name", ALL)
+@EVERY
 def test_every_token_ends_a_completion_or_is_seen(name):
     """Of all ids of each vocabulary, padded rows of the embedding among them."""
     tokenizer, (start, stop) = ALL[name], TextEncoder(ALL[name]).texts(["a 1", "2"])
-    ends, special = ends_of(tokenizer), {*tokenizer.all_special_ids}
-    before, after = decode_completion(tokenizer, start), decode_completion(tokenizer, stop)
+    names = {"<|eot_id|>", "<|im_end|>", tokenizer.eos_token} & {*tokenizer.get_vocab()}
+    ends = tokenizer.convert_tokens_to_ids(sorted(names))
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    before, after = (decode_completion(tokenizer, ids) for ids in (start, stop))
     for token in range(len(tokenizer) + 3):
-        text = decode_completion(tokenizer, [*start, token, *stop], ends)
+        ids = [*start, token, *stop]
+        text = decode_completion(tokenizer, ids, ends)
         if token in ends:
             assert text == before
-        elif token in special or token in tokenizer.added_tokens_decoder:
-            spelling = tokenizer.convert_ids_to_tokens(token)
-            assert spelling in text, token
+        elif token in special:
+            assert tokenizer.convert_ids_to_tokens(token) in text, token
         else:
-            assert text == tokenizer.backend_tokenizer.decode(
-                [*start, token, *stop], skip_special_tokens=False
-            )
+            assert text == tokenizer.backend_tokenizer.decode(ids, skip_special_tokens=False)
             assert after[-1] in text
         text.encode()  # no half of a surrogate pair, whatever bytes a token has
 

@@ -11,7 +11,7 @@ from upstream_checkpoint import DREAM_CONFIG
 
 from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import BaseConfig
-from weft_rl.data.toy.vocabulary import EOS, MASK
+from weft_rl.data.toy import EOS, MASK
 from weft_rl.errors import UserError
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.modeling_dream import DreamConfig

@@ -104,15 +104,13 @@ def test_published_files_have_the_end_of_text_for_other_special_tokens(folder):
 
 def test_turns_that_would_never_end(folder):
     """Without eot_token_id, as published, the default is meant, which this vocabulary has not."""
-    own, path = read_config(folder)["eot_token_id"], folder / "config.json"
-    for said in ({}, {"eot_token_id": 7}):
-        config = json.loads(path.read_text())
-        del config["eot_token_id"]
-        path.write_text(json.dumps(config | said))
-        with pytest.raises(UserError, match=f'"eot_token_id": {own}'):
-            load_tokenizer(str(folder))
-        change_config(folder, eot_token_id=None)  # said not to have one
-        assert load_tokenizer(str(folder)).get_vocab()["<|eot_id|>"] == own
+    config = read_config(folder)
+    end = config.pop("eot_token_id")
+    for wrong in ({}, {"eot_token_id": 7}):
+        (folder / "config.json").write_text(json.dumps(config | wrong))
+        assert f'"eot_token_id": {end}' in refusal(load_tokenizer, str(folder))
+    change_config(folder, eot_token_id=None)  # said not to have one
+    assert load_tokenizer(str(folder)).get_vocab()["<|eot_id|>"] == end
 
 
 def test_published_configurations_need_not_name_the_end_of_a_turn(folder):
@@ -132,8 +130,7 @@ def test_published_configurations_need_not_name_the_end_of_a_turn(folder):
 
 def test_a_folder_without_one(tmp_path):
     fresh_model(tiny_config(BaseConfig()), 0).save_pretrained(tmp_path / "model")
-    with pytest.raises(UserError, match="tokenizer"):
-        load_tokenizer(str(tmp_path / "model"))
+    assert "tokenizer" in refusal(load_tokenizer, str(tmp_path / "model"))
     assert torch.get_default_dtype() == torch.float32
 
 

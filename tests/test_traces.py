@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from weft_rl.data.prompts import chat_prompt, tagged_answer
 from weft_rl.data.sft_examples import Example, Examples, encode_traces
 from weft_rl.data.sudoku import fill_rows, is_held_out
 from weft_rl.data.text import TextEncoder
-from weft_rl.data.toy.tiny import (
+from weft_rl.data.toy import (
     careless_solution,
     cold_start_traces,
     plain_answer,
@@ -92,7 +93,9 @@ def test_right_cuts_the_end_token_too_and_never_leaves_a_prompt_alone():
         else:
             assert examples[0].ids == whole.ids[:limit]
             assert (dropped, cut, lost) == (0, int(limit < len(whole.ids)), len(whole.ids) - limit)
-    # a chat has no trace to cut
+
+
+def test_a_chat_has_no_trace_to_cut():
     chat = Trace("Sort: 21", None, "1 2 " * 20, "")
     length = len(encoded(chat, 200).examples[0].ids)
     assert encoded(chat, 40, "cut_trace")[:] == ([], 1, 0, length, 1)
@@ -139,31 +142,27 @@ def test_a_template_that_leaves_out_earlier_thoughts_and_opens_the_next():
 
 def test_a_special_token_that_a_record_spells_is_text():
     tokenizer = llada_bpe()
-
-    def specials(part, value):
-        trace = replace(LONG, **{part: (("user", value),) if part == "history" else value})
-        (example,), *_ = encoded(trace, 400, tokenizer=tokenizer)
-        special = {*tokenizer.all_special_ids}
-        return [id for id in example.ids if id in special], tokenizer.decode(example.ids)
-
-    for part in ("question", "reasoning", "answer", "history"):
-        for token in (MASK, EOT, "<|startoftext|>"):
-            ids, text = specials(part, f"1 {token} 2")
-            assert ids == specials(part, "1 2")[0]
-            assert f"1 {token} 2" in text
+    special = {*tokenizer.all_special_ids}
+    for part, token in product(("question", "reasoning", "answer", "history"), (MASK, EOT)):
+        texts = ("1 2", f"1 {token} 2")
+        values = [(("user", text),) if part == "history" else text for text in texts]
+        traces = [replace(LONG, **{part: value}) for value in values]
+        plain, spelled = (encoded(t, 400, tokenizer=tokenizer).examples[0].ids for t in traces)
+        assert [id for id in spelled if id in special] == [id for id in plain if id in special]
+        assert texts[1] in tokenizer.decode(spelled)
 
 
 def test_a_record_that_the_template_refuses_is_rejected_by_name():
-    tokenizer, told = tiny_tokenizer(), []
+    tokenizer, errors = tiny_tokenizer(), []
     tokenizer.chat_template = (
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         + tokenizer.chat_template
     )
     traces = [LONG, replace(LONG, history=(("system", "1"),)), LONG]
-    examples, *_ = encode_traces(traces, tokenizer, "tiny", END, 200, "drop", told.append)
+    examples, *_ = encode_traces(traces, tokenizer, "tiny", END, 200, "drop", errors.append)
     # the third keeps its place, which seeds its masks
     assert [example.index for example in examples] == [0, 2]
-    (error,) = told
+    (error,) = errors
     assert str(error).startswith("file:3: ")
     with pytest.raises(UserError, match="file:3: "):
         encode_traces(traces, tokenizer, "tiny", END, 200)
@@ -222,23 +221,18 @@ def test_no_held_out_grid_is_ever_shown():
 
 
 def test_bands_and_stacks_break_one_rule_each():
-    seen = {"Bands": 0, "Stacks": 0}
-
     def hold(units):
         return all(sorted(unit) == list("1234") for unit in units)
 
-    for prompt, text in pretraining_texts(500, 2):
-        name, _, puzzle = prompt.partition(":")
-        if name in seen:
-            grid = answer_grid(text)
+    posed = [(*prompt.split(":"), text) for prompt, text in pretraining_texts(500, 2)]
+    for wanted in ("Bands", "Stacks"):
+        grids = [(puzzle, answer_grid(text)) for name, puzzle, text in posed if name == wanted]
+        assert len(grids) > 40
+        for puzzle, grid in grids:
             assert keeps_clues(puzzle, grid)
-            rows = [grid[i : i + 4] for i in range(0, 16, 4)]
-            columns = [grid[i::4] for i in range(4)]
-            boxes = [grid[i : i + 2] + grid[i + 4 : i + 6] for i in (0, 2, 8, 10)]
-            assert hold(boxes)
-            assert (hold(rows), hold(columns)) == (name == "Bands", name == "Stacks")
-            seen[name] += 1
-    assert min(seen.values()) > 40
+            assert hold(grid[i : i + 2] + grid[i + 4 : i + 6] for i in (0, 2, 8, 10))
+            assert hold(grid[i : i + 4] for i in range(0, 16, 4)) == (wanted == "Bands")
+            assert hold(grid[i::4] for i in range(4)) == (wanted == "Stacks")
 
 
 def test_the_teacher_heeds_rows_only():
@@ -262,9 +256,9 @@ def test_plain_and_tagged_answers_have_the_same_places():
     assert changed == [tokenizer.convert_tokens_to_ids(" ")] * 4
 
 
-def test_an_example_does_not_depend_on_how_many_there_are():
-    assert cold_start_traces(5, 3) == cold_start_traces(50, 3)[:5]
-    assert pretraining_texts(5, 3) == pretraining_texts(50, 3)[:5]
+@pytest.mark.parametrize("generate", [cold_start_traces, pretraining_texts])
+def test_an_example_does_not_depend_on_how_many_there_are(generate):
+    assert generate(5, 3) == generate(50, 3)[:5]
 
 
 def test_every_text_is_in_the_vocabulary_and_comes_back(tmp_path):

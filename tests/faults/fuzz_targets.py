@@ -18,8 +18,9 @@ from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.schema import BaseConfig
+from weft_rl.data.rejects import Rejects
+from weft_rl.data.sources import read_traces
 from weft_rl.data.tasks import load_records
-from weft_rl.data.trace_selection import Rejects, read_traces
 from weft_rl.models.loading import fresh_model, load_model, load_tokenizer, with_lora
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.runs.checksums import find_corruption, write_checksums

@@ -13,7 +13,8 @@ from datasets import Dataset
 from fuzz_targets import make_model
 
 from weft_rl.config.cold_start import DataConfig
-from weft_rl.data.trace_selection import Rejects, read_traces
+from weft_rl.data.rejects import Rejects
+from weft_rl.data.sources import read_traces
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.runs.folder import finished_stages

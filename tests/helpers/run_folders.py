@@ -33,3 +33,10 @@ def flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def written(path, content):
+    """The path, with a text or bytes in it."""
+    text = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    path.write_bytes(text)
+    return path

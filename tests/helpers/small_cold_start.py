@@ -4,7 +4,7 @@ from transformers import TrainerCallback
 
 from weft_rl.config.schema import BaseConfig
 from weft_rl.data.sft_examples import encode_traces
-from weft_rl.data.toy.tiny import cold_start_traces
+from weft_rl.data.toy import cold_start_traces
 from weft_rl.diffusion.recipes import Recipe
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import tiny_config, tiny_tokenizer

@@ -3,17 +3,15 @@
 from fractions import Fraction
 from functools import cache, lru_cache
 from hashlib import blake2b
-from importlib import resources
 from typing import Any
 
 import numpy as np
 
 from weft_rl.data.files import read_rows
-from weft_rl.data.records import countdown_fields
-from weft_rl.data.task_file import Split
+from weft_rl.data.records import PACKAGED, Split, countdown_fields
 from weft_rl.seeding import seed_for
 
-PUBLISHED = "countdown_cd3_test.jsonl"  # test set in the package; see files/PROVENANCE.md
+PUBLISHED = "countdown_cd3_test.jsonl"
 # One problem in five is held out, by a hash of its content: the splits are disjoint.
 _TEST_SHARE = 5
 _MOST_DRAWS = 10_000  # draws before the limits are considered too narrow
@@ -21,8 +19,7 @@ _MOST_DRAWS = 10_000  # draws before the limits are considered too narrow
 
 def is_held_out(numbers: list[int], target: int) -> bool:
     """Return whether a problem belongs to the test split; number order is irrelevant."""
-    key = (tuple(sorted(numbers)), target)
-    if key in _published():
+    if (tuple(sorted(numbers)), target) in _published():
         return True
     content = repr((sorted(numbers), target)).encode()
     return int.from_bytes(blake2b(content, digest_size=4).digest(), "big") % _TEST_SHARE == 0
@@ -30,9 +27,7 @@ def is_held_out(numbers: list[int], target: int) -> bool:
 
 @cache
 def _published() -> frozenset[tuple[tuple[int, ...], int]]:
-    file = resources.files("weft_rl.data") / "files" / PUBLISHED
-    with resources.as_file(file) as path:
-        fields = [countdown_fields(row) for _, row in read_rows(path)]
+    fields = [countdown_fields(row) for _, row in read_rows(PACKAGED / PUBLISHED)]
     return frozenset((tuple(sorted(row["numbers"])), row["target"]) for row in fields)
 
 
@@ -61,35 +56,26 @@ def generate(
     problems: list[dict[str, Any]] = []
     seen: set[tuple[tuple[int, ...], int]] = set()
     for i in range(count):
-        numbers, target = _draw(split, seed, i, (max_number, max_target), seen)
+        rng = np.random.default_rng(seed_for(seed, "countdown", split, i))
+        for _ in range(_MOST_DRAWS):
+            numbers = rng.integers(1, max_number + 1, 3).tolist()
+            key = tuple(sorted(numbers))
+            targets = [
+                target
+                for target in reachable(*key)
+                if target <= max_target
+                and is_held_out(numbers, target) == (split == "test")
+                and (key, target) not in seen
+            ]
+            if targets:
+                break
+        else:
+            raise ValueError(
+                f"max_number={max_number}, max_target={max_target}: too few {split} problems for "
+                f"another one after {i}; raise a limit"
+            )
+        target = targets[rng.integers(len(targets))]
         if split == "test":
-            seen.add((tuple(sorted(numbers)), target))
+            seen.add((key, target))
         problems.append({"numbers": numbers, "target": target})
     return problems
-
-
-def _draw(
-    split: Split,
-    seed: int,
-    index: int,
-    limits: tuple[int, int],
-    seen: set[tuple[tuple[int, ...], int]],
-) -> tuple[list[int], int]:
-    max_number, max_target = limits
-    rng = np.random.default_rng(seed_for(seed, "countdown", split, index))
-    for _ in range(_MOST_DRAWS):
-        numbers = [int(number) for number in rng.integers(1, max_number + 1, 3)]
-        key = tuple(sorted(numbers))
-        targets = [
-            target
-            for target in reachable(*key)
-            if target <= max_target
-            and is_held_out(numbers, target) == (split == "test")
-            and (key, target) not in seen
-        ]
-        if targets:
-            return numbers, targets[rng.integers(len(targets))]
-    raise ValueError(
-        f"max_number={max_number}, max_target={max_target}: too few {split} problems for another "
-        f"one after {index}; raise a limit"
-    )

@@ -5,7 +5,6 @@ import codecs
 import gzip
 import io
 import lzma
-import stat
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePath
@@ -14,12 +13,14 @@ from typing import IO, Any
 from weft_rl.data.json_rows import Item, Row, json_rows, text_lines
 from weft_rl.data.rejects import Reject, fail
 from weft_rl.data.tables import csv_rows, parquet_rows
+from weft_rl.data.values import one_line
 from weft_rl.errors import UserError
+from weft_rl.io.safe_files import regular_size
 
 _TABLES = (".csv", ".tsv", ".tab")
-_LINES = (".jsonl", ".ndjson", ".parquet")
+RECORD_SUFFIXES = (".jsonl", ".ndjson", ".parquet")  # of the record files in a folder
+SUFFIXES = (*RECORD_SUFFIXES, *_TABLES, ".json", ".txt")
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-_FORMATS = (*_LINES, *_TABLES, ".json", ".txt")
 _PARQUET = b"PAR1"
 
 
@@ -49,16 +50,6 @@ def suffix_of(name: str) -> str:
     return (path.with_suffix("") if path.suffix in _COMPRESSIONS else path).suffix
 
 
-def is_file_name(name: str) -> bool:
-    """Return whether a text ends like the name of a record file."""
-    return suffix_of(name) in _FORMATS
-
-
-def is_record_file(path: Path) -> bool:
-    """Return whether a file in a folder is a record file, by its name."""
-    return suffix_of(path.name) in _LINES
-
-
 def read_rows(
     path: Path, columns: Collection[str] | None = None, reject: Reject = fail
 ) -> Iterator[Row]:
@@ -82,7 +73,8 @@ def read_items(
     columns: lower-case names to read, nested ones as "messages.role"; None reads all. Other Parquet
     columns are None. allow_pipe: also read a named pipe. Raises UserError for an unreadable file.
     """
-    require_regular(path, allow_pipe=allow_pipe)
+    if not (allow_pipe and path.is_fifo()):
+        regular_size(path, "name a file that exists")
     number = 0
     try:
         with path.open("rb") as file:
@@ -92,29 +84,11 @@ def read_items(
                 return
             openers = [opener for mark, opener in _COMPRESSED.items() if head.startswith(mark)]
             with openers[0](file) if openers else file as text:
-                for item in _text_rows(path, text, columns):
-                    number += 1
+                for number, item in enumerate(_text_rows(path, text, columns), 1):  # noqa: B007
                     yield item
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise UserError(
-            f"{path}: cannot be read after record {number} ({reason}); copy it again"
-        ) from error
-
-
-def require_regular(path: Path, largest: int | None = None, allow_pipe: bool = False) -> None:
-    """Raise UserError unless the path is a regular file (or pipe) of at most `largest` bytes."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read ({reason}); name a file that exists") from error
-    is_pipe = allow_pipe and stat.S_ISFIFO(status.st_mode)
-    if not (stat.S_ISREG(status.st_mode) or is_pipe):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise UserError(f"{path}: cannot be read (is {kind}); name a file")
-    if largest is not None and status.st_size > largest:
-        raise UserError(f"{path}: cannot be read ({status.st_size} bytes); at most {largest}")
+        problem = f"cannot be read after record {number} ({one_line(error)}); copy it again"
+        raise UserError(f"{path}: {problem}") from error
 
 
 def _text_rows(path: Path, file: Any, columns: Collection[str] | None) -> Iterator[Item]:

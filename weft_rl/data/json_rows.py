@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from itertools import chain
 from json import JSONDecodeError
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from weft_rl.errors import UserError
 
@@ -15,12 +15,14 @@ _LARGEST = 1 << 31  # bytes of an array or of multi-line objects, which are read
 # Keys of the record list in single-object files: {"version": "1.0", "data": [...]}.
 _WRAPPERS = ("data", "records", "rows", "examples")
 _ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as surrogateescape spells them
+_OPEN = re.compile(r"[ \t\r\n]*(?:(\[)[ \t\r\n]*(\])?)?[ \t\r\n]*")
+_NEXT = re.compile(r"[ \t\r\n]*([],]?)[ \t\r\n]*")
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _MAX_DIGITS = 4300  # limit of int(); longer numbers stay text
 _DECODER = json.JSONDecoder(
     parse_int=lambda digits: int(digits) if len(digits) < _MAX_DIGITS else digits
 )
-_NOT_UTF8 = "is not UTF-8 text; convert it"
+NOT_UTF8 = "is not UTF-8 text; convert it"
 
 
 class Place(str):
@@ -30,13 +32,11 @@ class Place(str):
 
     number: int
 
-    def __new__(
-        cls, path: Path, line: int | None = None, record: int | None = None, note: str = ""
-    ) -> "Place":
+    def __new__(cls, path: Path, line: int = 0, record: int = 0, note: str = "") -> "Place":
         """Create a place from a line number, a record number or both."""
         parts = [f":{line}" if line else "", f": record {record}" if record else ""]
         place = super().__new__(cls, f"{path}{''.join(parts)}{note and f' ({note})'}")
-        place.number = record or line or 0
+        place.number = record or line
         return place
 
 
@@ -47,12 +47,12 @@ Item = tuple[Place, dict[str, Any] | str]
 
 def json_rows(path: Path, file: Any, columns: Collection[str] | None) -> Iterator[Item]:
     """Yield the objects of an open file; see files.read_items."""
-    lines, head = text_lines(path, file), list[str]()
-    is_document = file.peek(1).lstrip().startswith(b"[")
-    if not is_document:
-        head = _head(lines)
-        is_document = _is_document([line.strip() for line in head if not line.isspace()])
-    if not is_document:
+    lines, head, filled = text_lines(path, file), list[str](), list[str]()
+    is_array = file.peek(1).lstrip().startswith(b"[")
+    while not is_array and len(filled) < 2 and (line := next(lines, "")):
+        head.append(line)
+        filled += [] if line.isspace() else [line.strip()]
+    if not is_array and not _is_document(filled):
         for number, line in enumerate(chain(head, lines), 1):
             if not line.isspace():
                 yield Place(path, number), _object(line, columns)
@@ -89,43 +89,30 @@ def used(row: dict[str, Any], columns: Collection[str] | None) -> dict[str, Any]
     return {name: value for name, value in row.items() if name.lower() in roots}
 
 
-def _head(lines: Iterator[str]) -> list[str]:
-    head, filled = list[str](), 0
-    for line in lines:
-        head.append(line)
-        filled += not line.isspace()
-        if filled == 2:
-            break
-    return head
-
-
 def _is_document(head: list[str]) -> bool:
     """Whether a file is one JSON text rather than JSON lines, by its first two lines."""
-    states = [_state(line) for line in head]
-    is_cut = states[:1] == ["cut"] and states[1:] in (["cut"], ["broken"])
-    return is_cut or states == ["complete"] or (bool(head) and head[0].startswith("["))
+    errors = [_parsed(line)[1] for line in head]
+    if not head or head[0].startswith("[") or errors == [None]:
+        return bool(head)
+    is_cut = errors[0] is not None and errors[0].pos >= len(head[0])
+    return is_cut and len(head) == 2 and errors[1] is not None
 
 
-def _state(line: str) -> Literal["complete", "cut", "broken"]:
+def _parsed(line: str) -> tuple[Any, JSONDecodeError | None]:
     try:
-        _DECODER.decode(line)
+        return _DECODER.decode(line), None
     except JSONDecodeError as error:
-        return "cut" if error.pos >= len(line) else "broken"
+        return None, error
     except RecursionError:
-        return "broken"
-    return "complete"
+        return None, JSONDecodeError("nested too deep", line, 0)
 
 
 def _object(line: str, columns: Collection[str] | None) -> dict[str, Any] | str:
-    try:
-        row = _DECODER.decode(line)
-    except JSONDecodeError as error:
-        reason = "text after the object" if error.msg == "Extra data" else error.msg
-        problem = f"not JSON ({reason}, column {error.colno}); fix or remove the line"
-        return _NOT_UTF8 if is_escaped(line) else problem
-    except RecursionError:
-        return "not JSON (nested too deep); fix or remove the line"
-    return _checked(row, is_escaped(line), columns)
+    row, error = _parsed(line)
+    if error is None or is_escaped(line):
+        return NOT_UTF8 if error else _checked(row, is_escaped(line), columns)
+    reason = "text after the object" if error.msg == "Extra data" else error.msg
+    return f"not JSON ({reason}, column {error.colno}); fix or remove the line"
 
 
 def _checked(row: Any, is_broken: bool, columns: Collection[str] | None) -> dict[str, Any] | str:
@@ -133,49 +120,40 @@ def _checked(row: Any, is_broken: bool, columns: Collection[str] | None) -> dict
     if not isinstance(row, dict):
         return "must be a JSON object like {...}; fix or remove it"
     if is_broken and is_escaped(json.dumps(used(row, columns), ensure_ascii=False)):
-        return _NOT_UTF8
+        return NOT_UTF8
     return row
 
 
 def _values(path: Path, text: str) -> Iterator[tuple[Place, Any]]:
-    def skip_blanks(begin: int) -> int:
-        blanks = _BLANKS.match(text, begin)
-        return blanks.end() if blanks else begin
-
     def not_json(problem: str, at: int) -> UserError:
+        problem = problem if at < len(text) else "the file ends too early"
         line = 1 + text.count("\n", 0, at)
         return UserError(f"{path}:{line}: not JSON ({problem}); fix the file")
 
-    begin, counted, line, number = skip_blanks(0), 0, 1, 0
-    is_array = text.startswith("[", begin)
-    begin = skip_blanks(begin + 1) if is_array else begin
-    while is_array or begin < len(text):
-        if is_array and not number and text[begin : begin + 1] == "]":
-            break
+    start: Any = _OPEN.match(text)
+    at, is_array, is_closed = start.end(), bool(start[1]), bool(start[2])
+    line, counted, number = 1, 0, 0
+    while not is_closed and (is_array or at < len(text)):
         try:
-            value, end = _DECODER.raw_decode(text, begin)
+            value, end = _DECODER.raw_decode(text, at)
         except JSONDecodeError as error:
-            at = skip_blanks(error.pos)
-            problem = error.msg if at < len(text) else "the file ends too early"
-            raise not_json(problem, at) from error
+            blanks: Any = _BLANKS.match(text, error.pos)
+            raise not_json(error.msg, blanks.end()) from error
         except RecursionError as error:
-            raise not_json("nested too deep", begin) from error
-        line, counted, number = line + text.count("\n", counted, begin), begin, number + 1
-        begin = skip_blanks(end)
-        if not is_array:
-            is_only = number == 1 and begin == len(text)
+            raise not_json("nested too deep", at) from error
+        line, counted, number = line + text.count("\n", counted, at), at, number + 1
+        mark: Any = (_NEXT if is_array else _BLANKS).match(text, end)
+        at = mark.end()
+        if is_array:
+            yield Place(path, line, number), value
+            is_closed = mark[1] == "]"
+            if not mark[1]:
+                raise not_json("no , or ] after a record", at)
+        else:
+            is_only = number == 1 and at == len(text)
             yield from _unwrapped(path, line, value) if is_only else [(Place(path, line), value)]
-            continue
-        yield Place(path, line, number), value
-        mark = text[begin : begin + 1]
-        if mark == "]":
-            break
-        if mark != ",":
-            problem = "no , or ] after a record" if mark else "the file ends too early"
-            raise not_json(problem, begin)
-        begin = skip_blanks(begin + 1)
-    if is_array and skip_blanks(begin + 1) < len(text):
-        raise not_json("more text after the array", skip_blanks(begin + 1))
+    if at < len(text):
+        raise not_json("more text after the array", at)
 
 
 def _unwrapped(path: Path, line: int, value: Any) -> Iterator[tuple[Place, Any]]:
@@ -188,5 +166,7 @@ def _unwrapped(path: Path, line: int, value: Any) -> Iterator[tuple[Place, Any]]
         keys = [*columns[0]] if columns and len(columns) == len(value) else []
         if all(key.isdecimal() and all(key in column for column in columns) for key in keys):
             rows = rows or [{name: value[name][key] for name in value} for key in keys]
-    numbered = ((Place(path, line, number), row) for number, row in enumerate(rows, 1))
-    yield from numbered if rows else [(Place(path, line), value)]
+    if not rows:
+        yield Place(path, line), value
+    for number, row in enumerate(rows, 1):
+        yield Place(path, line, number), row

@@ -9,13 +9,10 @@ Prompts = Mapping[PromptStyle, Callable[[Mapping[str, Any]], str]]
 
 # str.format templates, verbatim from d1 so that scores are comparable (dllm-reasoning/d1,
 # Apache-2.0): diffu-grpo/data_utils.py, SFT/sft_train.py, and eval/*.py for d1_eval.
-_D1_FORMAT = (
-    "\nRespond in the following format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>\n"
-)
-_D1_SFT_FORMAT = (
-    "\nRespond in the following format:\n<reasoning>\nYour reasoning here\n</reasoning>\n"
-    "<answer>\n...\n</answer>\n"
-)
+_FORM = "Respond in the following format:\n<reasoning>\n%s\n</reasoning>\n<answer>\n%s\n</answer>"
+_D1_FORMAT = f"\n{_FORM % ('...', '...')}\n"
+_D1_SFT_FORMAT = f"\n{_FORM % ('Your reasoning here', '...')}\n"
+_D1_EVAL_FORMAT = _FORM % ("Your reasoning here", "\\boxed{{...}}")
 _D1_SUDOKU = (
     "\nPlease solve the following 4x4 Sudoku puzzle. The puzzle is provided as a 16-character "
     "string reading left-to-right, top-to-bottom, where '0' represents empty cells.\n\nRules:\n"
@@ -38,10 +35,6 @@ _D1_COUNTDOWN = (
 _D1_MATH = (
     "You are a math expert. You will be given a question to solve. Solve it step by step. Wrap the "
     "final answer in a \\boxed{{}}. "
-)
-_D1_EVAL_FORMAT = (
-    "Respond in the following format:\n<reasoning>\nYour reasoning here\n</reasoning>\n"
-    "<answer>\n\\boxed{{...}}\n</answer>"
 )
 _D1_EVAL_COUNTDOWN = (
     "Using only the provided numbers, create an arithmetic expression that evaluates to exactly "

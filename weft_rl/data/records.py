@@ -3,7 +3,8 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from weft_rl.config.fields import shown
 from weft_rl.data.values import first_of, is_missing, plain_number, require_text
@@ -11,8 +12,10 @@ from weft_rl.rewards import gsm8k
 from weft_rl.rewards.extract import boxed
 from weft_rl.rewards.sudoku_grid import is_solved, keeps_clues
 
+Split = Literal["train", "test"]
 Row = Mapping[str, Any]  # keyed by lower-case column
 
+PACKAGED = Path(__file__).parent / "files"  # published test sets; see PROVENANCE.md there
 # ASCII digits, unlike int(); at most nine, the limit of the reward.
 _INTEGER = re.compile(r"[0-9]{1,9}")
 # MATH writes \boxed{5}, \boxed 5 and \fbox{5}.
@@ -82,10 +85,9 @@ def math500_fields(row: Row) -> dict[str, Any]:
 
 
 def _boxed(solution: str) -> str | None:
-    boxes = [*_BOX.finditer(solution)]
-    if not boxes:
+    *_, tail = _BOX.split(solution)
+    if tail == solution:
         return None
-    tail = solution[boxes[-1].end() :]
     if tail.startswith("{"):
         answer = boxed(rf"\boxed{tail}") or ""
         if not tail.startswith(f"{{{answer}}}"):  # unclosed: truncated answer

@@ -6,7 +6,6 @@ from typing import Literal
 from weft_rl.errors import UserError
 
 Reject = Callable[[UserError], None]
-Policy = Literal["error", "skip", "strict"]
 
 _SHOWN = 3  # reasons in a summary
 
@@ -22,18 +21,20 @@ class Rejects:
     policy: "skip" skips both kinds, "strict" raises for both, "error" skips duplicates only.
     option: config key of the policy for errors, or None."""
 
-    def __init__(self, policy: Policy, option: str | None = "cold_start.data.bad_records") -> None:
+    def __init__(
+        self,
+        policy: Literal["error", "skip", "strict"],
+        option: str | None = "cold_start.data.bad_records",
+    ) -> None:
         self.policy, self.option = policy, option
         self.reasons, self.repeated = list[str](), list[str]()
 
     def __call__(self, error: UserError) -> None:
         """Store the error's text under the policy "skip", else raise it naming the option."""
-        if self.policy == "skip":
-            self.reasons.append(str(error))
-        elif self.option is None:
-            raise error
-        else:
-            raise UserError(f"{error}, or skip such records with {self.option}=skip") from error
+        if self.policy != "skip":
+            fix = self.option and f", or skip such records with {self.option}=skip"
+            raise UserError(f"{error}{fix or ''}") from error
+        self.reasons.append(str(error))
 
     def repeat(self, where: str, first: str) -> None:
         """Count the duplicate at `where` of `first`. Raises UserError under "strict"."""

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from weft_rl.data.prompts import PromptStyle, chat_prompt, tagged_answer, trace_prompt
 from weft_rl.data.rejects import Reject, fail
@@ -35,10 +35,8 @@ class Example:
 
     def __post_init__(self) -> None:
         if not 0 <= self.prompt_length < len(self.ids):
-            raise ValueError(
-                f"example {self.index}: no answer in {len(self.ids)} tokens with a prompt of "
-                f"{self.prompt_length}"
-            )
+            sizes = f"{len(self.ids)} tokens with a prompt of {self.prompt_length}"
+            raise ValueError(f"example {self.index}: no answer in {sizes}")
 
     @property
     def labels(self) -> list[int]:
@@ -47,38 +45,29 @@ class Example:
 
 
 class Examples(Sequence[Example]):
-    """Examples in arrays: 4 bytes per token and 20 per example; lists take 36 per token."""
+    """Examples with 4 bytes per token; a list takes 36."""
 
     def __init__(self, examples: Iterable[Example] = ()) -> None:
-        self._ids, self._ends = array("i"), array("q", [0])
-        self._prompt_lengths, self._indices = array("i"), array("q")
+        self._rows: list[tuple[int, array[int], int]] = []
         for example in examples:
             self.append(example)
 
     def append(self, example: Example) -> None:
         """Append an example."""
-        self._ids.extend(example.ids)
-        self._ends.append(len(self._ids))
-        self._prompt_lengths.append(example.prompt_length)
-        self._indices.append(example.index)
+        self._rows.append((example.index, array("i", example.ids), example.prompt_length))
 
     def lengths(self) -> list[int]:
         """Return the number of tokens of each example."""
-        return [end - start for start, end in zip(self._ends, self._ends[1:], strict=False)]
+        return [len(ids) for _, ids, _ in self._rows]
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self._rows)
 
-    @overload
-    def __getitem__(self, place: int) -> Example: ...
-    @overload
-    def __getitem__(self, place: slice) -> "Examples": ...
-    def __getitem__(self, place: int | slice) -> "Example | Examples":
+    def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
-            return Examples(self[i] for i in range(len(self))[place])
-        i = range(len(self))[place]
-        ids = self._ids[self._ends[i] : self._ends[i + 1]].tolist()
-        return Example(self._indices[i], ids, self._prompt_lengths[i])
+            return [self[i] for i in range(len(self))[place]]
+        index, ids, prompt_length = self._rows[place]
+        return Example(index, ids.tolist(), prompt_length)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and [*self] == [*other]
@@ -119,7 +108,9 @@ def encode_traces(
         prompt, answer = ids[0], [*ids[1], end_id]
         room = max_length - len(prompt)
         if len(answer) > room:
-            kept = _shortened(answer, room, truncation, encoder, style, trace)
+            kept = answer[: max(room, 0)] if truncation == "right" else []
+            if truncation == "cut_trace" and trace.reasoning is not None:
+                kept = _with_cut_reasoning(trace, trace.reasoning, room, encoder, style, end_id)
             dropped, cut = dropped + (not kept), cut + bool(kept)
             lost += len(answer) - len(kept) if kept else len(prompt) + len(answer)
             without_reasoning += truncation == "cut_trace" and trace.reasoning is None
@@ -134,50 +125,39 @@ def _tokenized(
 ) -> Iterator[tuple[Trace, Ids | ValueError]]:
     remaining = iter(traces)
     while batch := [*islice(remaining, _BATCH)]:
-        try:
-            ids: list[Ids | ValueError] = [*_ids(batch, encoder, style)]
-        except ValueError:  # one trace of the batch
-            ids = [_ids_or_error(trace, encoder, style) for trace in batch]
+        ids = _ids_or_error(batch, encoder, style)
+        if isinstance(ids, ValueError):  # of one trace in the batch
+            each = [_ids_or_error([trace], encoder, style) for trace in batch]
+            ids = [one if isinstance(one, ValueError) else one[0] for one in each]
         yield from zip(batch, ids, strict=True)
 
 
-def _ids_or_error(trace: Trace, encoder: TextEncoder, style: PromptStyle) -> Ids | ValueError:
+def _ids_or_error(
+    traces: Sequence[Trace], encoder: TextEncoder, style: PromptStyle
+) -> list[Ids] | ValueError:
     try:
-        return _ids([trace], encoder, style)[0]
+        answers = encoder.texts([_answer(style, trace) for trace in traces])
+        chats = [chat_prompt(_prompt(style, trace), trace.history) for trace in traces]
+        if not all(answers):
+            raise ValueError("the tokenizer makes no tokens of its answer")
+        return [*zip(encoder.chats(chats), answers, strict=True)]
     except ValueError as error:
         return error
 
 
-def _ids(traces: Sequence[Trace], encoder: TextEncoder, style: PromptStyle) -> list[Ids]:
-    chats = [chat_prompt(_prompt(style, trace), trace.history) for trace in traces]
-    answers = encoder.texts([_answer(style, trace) for trace in traces])
-    if not all(answers):
-        raise ValueError("the tokenizer makes no tokens of its answer")
-    return [*zip(encoder.chats(chats), answers, strict=True)]
-
-
-def _shortened(
-    answer: list[int],
-    room: int,
-    truncation: Truncation,
-    encoder: TextEncoder,
-    style: PromptStyle,
-    trace: Trace,
+def _with_cut_reasoning(
+    trace: Trace, reasoning: str, room: int, encoder: TextEncoder, style: PromptStyle, end_id: int
 ) -> list[int]:
-    """Apply the length policy to an answer; at most `room` tokens, may be empty."""
-    if truncation == "right":
-        return answer[: max(room, 0)]
-    if truncation == "drop" or trace.reasoning is None:
-        return []
-    pieces = _PIECE.findall(trace.reasoning)
+    """Answer of at most `room` tokens without the middle of the reasoning; empty if none fits."""
+    pieces = _PIECE.findall(reasoning)
 
     # cut before tokenization, so that the seam has regular tokens
-    def ids_of(kept: int) -> list[int]:
-        left = pieces[: (kept + 1) // 2] + pieces[len(pieces) - kept // 2 :]
-        return encoder.texts([_answer(style, replace(trace, reasoning="".join(left)))])[0]
+    def answer(kept: int) -> list[int]:
+        left = "".join(pieces[: (kept + 1) // 2] + pieces[len(pieces) - kept // 2 :])
+        return [*encoder.texts([_answer(style, replace(trace, reasoning=left))])[0], end_id]
 
-    too_many = bisect_left(range(len(pieces)), room, key=lambda kept: len(ids_of(kept)))
-    return [*ids_of(too_many - 1), answer[-1]] if too_many else []
+    too_many = bisect_left(range(len(pieces)), room + 1, key=lambda kept: len(answer(kept)))
+    return answer(too_many - 1) if too_many else []
 
 
 def _prompt(style: PromptStyle, trace: Trace) -> str:

@@ -7,7 +7,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from weft_rl.data.task_file import Split
+from weft_rl.data.records import Split
 from weft_rl.rewards.sudoku_grid import CELLS, DIGITS, SIZE, solved_grids
 from weft_rl.seeding import seed_for
 
@@ -18,7 +18,7 @@ _HELD_OUT_EVERY = 4  # every fourth orbit, ordered by smallest grid: 3 of 12 orb
 def latin_squares() -> tuple[str, ...]:
     """Return all 576 4x4 Latin squares in order, row by row."""
     squares = [""]
-    rows = ["".join(row) for row in permutations("1234")]
+    rows = ["".join(row) for row in permutations(DIGITS)]
     for _ in range(SIZE):
         squares = [
             square + row
@@ -65,10 +65,9 @@ def generate(split: Split, count: int, seed: int, blanks: int = 8) -> list[dict[
     if split == "test" and count > len(puzzles):
         raise ValueError(f"count={count}: only {len(puzzles)} test puzzles have blanks={blanks}")
     rng = np.random.default_rng(seed_for(seed, "puzzle", split, blanks))
-    order = rng.permutation(len(puzzles))
+    order = np.resize(rng.permutation(len(puzzles)), count)
     fields = []
-    for i in range(count):
-        grid, empty = (int(value) for value in puzzles[order[i % len(order)]])
+    for grid, empty in puzzles[order].tolist():
         solution = solved_grids()[grid]
         puzzle = "".join("0" if empty >> k & 1 else digit for k, digit in enumerate(solution))
         fields.append({"puzzle": puzzle, "solution": solution})
@@ -89,16 +88,10 @@ def _puzzles(split: Split, blanks: int) -> NDArray[np.uint16]:
 @cache
 def _unique_masks(grid: str, blanks: int) -> NDArray[np.int64]:
     """(M,) masks of cells whose removal keeps the solution unique; equal within an orbit."""
-    places = 1 << np.arange(CELLS)
-    differing = ((_table() != _table()[solved_grids().index(grid)]) * places).sum(axis=1)
+    digits = np.array([[*map(int, each)] for each in solved_grids()])
+    differs = digits != digits[solved_grids().index(grid)]
+    differing = (differs * (1 << np.arange(CELLS))).sum(axis=1)
     masks = np.arange(1 << CELLS)
     masks = masks[np.bitwise_count(masks) == blanks]
-    kept_clues = ~masks[:, None]
-    unique = ((kept_clues & differing[differing > 0]) != 0).all(axis=1)
+    unique = ((~masks[:, None] & differing[differing > 0]) != 0).all(axis=1)
     return masks[unique]
-
-
-@cache
-def _table() -> NDArray[np.int8]:
-    """(288, 16) digits of all solved grids."""
-    return np.array([[int(digit) for digit in grid] for grid in solved_grids()], dtype=np.int8)

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
-from weft_rl.data.json_rows import LONGEST, Item, Place, is_escaped, used
+from weft_rl.data.json_rows import LONGEST, NOT_UTF8, Item, Place, is_escaped, used
 from weft_rl.data.values import one_line
 from weft_rl.errors import UserError
 
@@ -30,31 +30,28 @@ def csv_rows(path: Path, lines: Iterator[str], columns: Collection[str] | None) 
     reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     header, names = list[str](), list[str]()
     while True:
-        problem = ""
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            cells, problem = [], f"not CSV ({error}); fix the line"
+            yield Place(path, reader.line_num + skipped), f"not CSV ({error}); fix the line"
+            continue
         where = Place(path, reader.line_num + skipped)
+        row: dict[str, Any] = dict(zip(header, cells, strict=False))
         if cells and not header:
             header = [cell.strip() for cell in cells]
             names = [*used(dict.fromkeys(header), columns)]
             _check_header(where, header, names)
-            continue
-        row: dict[str, Any] = dict(zip(header, cells, strict=False))
-        if cells and len(cells) != len(header):
-            problem = f"{len(cells)} columns, but the header has {len(header)}; fix the line"
-        elif cells and any(is_escaped(row[name]) for name in names):
-            problem = "is not UTF-8 text; convert it"
-        if cells or problem:
-            yield where, problem or row
+        elif cells and len(cells) != len(header):
+            yield where, f"{len(cells)} columns, but the header has {len(header)}; fix the line"
+        elif cells:
+            yield where, NOT_UTF8 if any(is_escaped(row[name]) for name in names) else row
 
 
 def _check_header(where: str, header: list[str], names: list[str]) -> None:
     if any(map(is_escaped, header)):
-        raise UserError(f"{where}: is not UTF-8 text; convert it")
+        raise UserError(f"{where}: {NOT_UTF8}")
     for name in names:
         if name and header.count(name) > 1:
             raise UserError(f"{where}: two columns are called {name}; remove one")
@@ -80,24 +77,21 @@ def parquet_rows(path: Path, opened: IO[bytes], columns: Collection[str] | None)
             leaves = (file.schema.column(i).path for i in range(len(file.schema)))
             leaves = [leaf for leaf in leaves if columns is None or _is_used(leaf, columns)]
             for batch in file.iter_batches(_BATCH, columns=leaves):
-                cells = [_cells(column) for column in batch.columns]
+                cells = [[*map(_value, column)] for column in batch.columns]
                 # one record per row even if no column is used
                 for values in zip(*cells, strict=True) if cells else [()] * batch.num_rows:
                     number += 1
                     row = dict.fromkeys(names) | dict(zip(batch.schema.names, values, strict=True))
-                    bad = [name for name, value in row.items() if type(value) is _Unreadable]
-                    problem = "; ".join(
-                        f"column {name} cannot be read: {row[name]}" for name in bad
-                    )
-                    if bad and columns is not None:
+                    bad = {name: row.pop(name) for name in names if type(row[name]) is _Unreadable}
+                    problem = "; ".join(f"column {n} cannot be read: {bad[n]}" for n in bad)
+                    if problem and columns is not None:
                         where = Place(path, record=number)
                         yield where, f"{problem}; fix or remove the record"
-                        continue
-                    kept = {name: value for name, value in row.items() if name not in bad}
-                    yield Place(path, record=number, note=problem), kept
+                    else:
+                        yield Place(path, record=number, note=problem), row
+    except UserError:
+        raise
     except (OSError, ValueError, pyarrow.ArrowException) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(
             f"{path}: cannot be read as Parquet after record {number} ({one_line(error)}); "
             "write it again"
@@ -114,18 +108,11 @@ def _is_used(leaf: str, columns: Collection[str]) -> bool:
     return is_text or not named.isdisjoint(columns)
 
 
-def _cells(column: Any) -> list[Any]:
+def _value(cell: Any) -> Any:
     import pyarrow
 
-    # LookupError: unknown time zone
-    failures = (ValueError, ArithmeticError, LookupError, pyarrow.ArrowException)
     try:
-        return column.to_pylist()
-    except failures:
-        cells = []
-        for cell in column:
-            try:
-                cells.append(cell.as_py())
-            except failures as error:
-                cells.append(_Unreadable(one_line(error)))
-        return cells
+        return cell.as_py()
+    # LookupError: unknown time zone
+    except (ValueError, ArithmeticError, LookupError, pyarrow.ArrowException) as error:
+        return _Unreadable(one_line(error))

@@ -1,7 +1,6 @@
 """Task registry, and records from generators, files and the Hub."""
 
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +9,22 @@ import numpy as np
 from weft_rl.config.fields import shown
 from weft_rl.data import countdown, prompts, records, sudoku
 from weft_rl.data.files import read_rows
-from weft_rl.data.hub import hub_rows, is_hub_id
 from weft_rl.data.json_rows import Row
 from weft_rl.data.prompts import PromptStyle
-from weft_rl.data.records import Record
-from weft_rl.data.rejects import Rejects, fail
-from weft_rl.data.task_file import Split, Task, read_task
+from weft_rl.data.records import PACKAGED, Record, Split
+from weft_rl.data.rejects import Rejects
+from weft_rl.data.sources import hub_rows, is_hub_id
+from weft_rl.data.task_file import Task, read_task
 from weft_rl.errors import UserError
-from weft_rl.rewards.registry import REWARDS, Reward, add_task, training
+from weft_rl.rewards.registry import add_task
 
 _HELD_OUT_SEED = 0  # held-out records do not depend on the run's seed: runs are comparable
 
-
-def _training(task: str) -> Mapping[str, Reward]:
-    return {name: term.reward for name, term in training(task).items()}
-
-
-# Keyed by the value of task=; load_task adds entries from files.
+# Keyed by the value of task=; load_task adds entries from files. Rewards: rewards/registry.py.
 REGISTRY: dict[str, Task] = {
     "sudoku": Task(
         prompt=prompts.SUDOKU,
         fields=records.sudoku_fields,
-        training=_training("sudoku"),
-        evaluation=REWARDS["sudoku"].evaluation,
         generate=sudoku.generate,
         columns=frozenset({"puzzle", "solution"}),
         published="sudoku_4x4_test.csv",
@@ -40,8 +32,6 @@ REGISTRY: dict[str, Task] = {
     "countdown": Task(
         prompt=prompts.COUNTDOWN,
         fields=records.countdown_fields,
-        training=_training("countdown"),
-        evaluation=REWARDS["countdown"].evaluation,
         generate=countdown.generate,
         columns=frozenset({"numbers", "nums", "input", "target", "output"}),
         published=countdown.PUBLISHED,
@@ -49,16 +39,12 @@ REGISTRY: dict[str, Task] = {
     "gsm8k": Task(
         prompt=prompts.GSM8K,
         fields=records.gsm8k_fields,
-        training=_training("gsm8k"),
-        evaluation=REWARDS["gsm8k"].evaluation,
         columns=frozenset({"question", "answer"}),
         published="openai/gsm8k:main",
     ),
     "math500": Task(
         prompt=prompts.MATH500,
         fields=records.math500_fields,
-        training=_training("math500"),
-        evaluation=REWARDS["math500"].evaluation,
         columns=frozenset({"problem", "answer", "solution"}),
         published="HuggingFaceH4/MATH-500",
     ),
@@ -93,15 +79,14 @@ def load_records(
     columns. rejects: policy for malformed and duplicate records (default: raise, skip). Raises
     UserError with file and line, and for an empty source."""
     columns, published = _known(task).columns, _known(task).published
+    rejects = rejects or Rejects("error", None)
     name = hub_name(task, data)
     if name is not None:
         return _records(task, hub_rows(name, name, split, columns), name, name, rejects)
-    if data == "published" and published is not None:
-        with resources.as_file(resources.files("weft_rl.data") / "files" / published) as path:
-            return _records(task, read_rows(path, columns), str(path), data, rejects)
-    path = Path(data)
-    rows = read_rows(path, columns, rejects or fail)
-    return _records(task, rows, str(path), path.name, rejects)
+    is_packaged = data == "published" and published is not None
+    path = PACKAGED / published if is_packaged else Path(data)
+    rows = read_rows(path, columns, rejects)
+    return _records(task, rows, str(path), data if is_packaged else path.name, rejects)
 
 
 def _known(task: str) -> Task:
@@ -111,10 +96,9 @@ def _known(task: str) -> Task:
 
 
 def _records(
-    task: str, rows: Iterable[Row], place: str, name: str, rejects: Rejects | None
+    task: str, rows: Iterable[Row], place: str, name: str, rejects: Rejects
 ) -> list[Record]:
     """Unique records of rows; place: source in errors; name: prefix of their ids."""
-    rejects = rejects or Rejects("error", None)
     kept: list[Record] = []
     places: dict[str, str] = {}
     known = REGISTRY[task].columns
@@ -130,9 +114,9 @@ def _records(
         content = repr(fields)
         if content in places:
             rejects.repeat(where, places[content])
-            continue
-        places[content] = where
-        kept.append(Record(f"{name}-{len(kept)}", task, fields))
+        else:
+            places[content] = where
+            kept.append(Record(f"{name}-{len(kept)}", task, fields))
     if not kept:
         raise UserError(f"{place}: holds no records{rejects.first()}; name a file that does")
     return kept
@@ -171,9 +155,8 @@ def held_out_records(
 
 
 def hub_name(task: str, data: str | None) -> str | None:
-    """Return the Hub name for `data=`, or the task's own for "published" and None; None without
-    one."""
-    published = REGISTRY[task].published
-    if data in (None, "published"):
-        return published if published is not None and is_hub_id(published) else None
-    return data if data is not None and is_hub_id(data) and not Path(data).exists() else None
+    """Return the Hub name for `data=`, or the task's own for "published" and None; else None."""
+    is_own = data in (None, "published")
+    name = REGISTRY[task].published if is_own else data
+    is_hub = name is not None and is_hub_id(name) and (is_own or not Path(name).exists())
+    return name if is_hub else None

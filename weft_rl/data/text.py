@@ -1,7 +1,7 @@
 """Encoding and decoding; special tokens spelled in user text are encoded as ordinary text."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,10 @@ class TextEncoder:
         families = {text for each in FAMILIES for text in (each.mask_token, each.end_of_turn)}
         added = tokenizer.added_tokens_decoder.values()
         # published files do not flag all of a family's tokens as special
-        special = {token.content for token in added if token.special or token.content in families}
-        special |= {*tokenizer.all_special_tokens}
+        flagged = {token.content for token in added if token.special or token.content in families}
+        flagged |= {*tokenizer.all_special_tokens}
         # single characters and whitespace are text even if flagged as special
-        special = {text for text in special if len(text) > 1 and not text.isspace()}
+        special = {text for text in flagged if len(text) > 1 and not text.isspace()}
         ids: Any = tokenizer.convert_tokens_to_ids([*special])
         self._ids = dict(zip(special, ids, strict=True))
         self._reserved = {i: text for text, i in self._ids.items() if i != tokenizer.unk_token_id}
@@ -45,15 +45,11 @@ class TextEncoder:
         """Encode user texts without begin or end token.
 
         Raises ValueError naming a special token that cannot be encoded as text."""
-        broken = [self._break(text) for text in texts]
-        plain = iter(self._plain([text for text, mark in broken if not mark]))
-        return [self._as_text(*each) if each[1] else next(plain) for each in broken]
+        return self._encoded([self._break(text) for text in texts], self._as_text)
 
     def chats(self, chats: Iterable[Chat]) -> list[list[int]]:
         """Encode chats with the generation prompt. Raises ValueError as `texts` or in rendering."""
-        rendered = [self.render(chat) for chat in chats]
-        plain = iter(self._plain([text for text, mark in rendered if not mark]))
-        return [self.rendered(*each) if each[1] else next(plain) for each in rendered]
+        return self._encoded([self.render(chat) for chat in chats], self.rendered)
 
     def context(self, text: str) -> list[int]:
         """Encode a rendered chat or a plain text. Raises ValueError as `texts`."""
@@ -110,28 +106,25 @@ class TextEncoder:
         return *broken, mark
 
     def _as_text(self, text: str, mark: str) -> list[int]:
-        ids = self._plain([text.replace(mark, "")], split_special_tokens=True)[0]
+        ids = self._plain([text.replace(mark, "")], split=True)[0]
         if self._reserved.keys().isdisjoint(ids):
             return ids
         # special tokens may be vocabulary words too, but their halves are not
-        parts = self._plain(text.split(mark) if mark else [text], split_special_tokens=True)
+        parts = self._plain(text.split(mark) if mark else [text], split=True)
         ids = [token for part in parts for token in part]
         for token in self._reserved.keys() & ids:
             raise ValueError(f"the tokenizer reads {self._reserved[token]!r} as the special token")
         return ids
 
-    def _plain(self, texts: list[str], *, split_special_tokens: bool = False) -> list[list[int]]:
-        if not texts:
-            return []
-        encoded = self._tokenizer(
-            texts,
-            add_special_tokens=False,
-            split_special_tokens=split_special_tokens,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
-        return encoded["input_ids"]
+    def _encoded(
+        self, marked: Sequence[tuple[str, ...]], encode: Callable[[str, str], list[int]]
+    ) -> list[list[int]]:
+        plain = iter(self._plain([text for text, mark in marked if not mark]))  # in one batch
+        return [encode(text, mark) if mark else next(plain) for text, mark in marked]
+
+    def _plain(self, texts: list[str], split: bool = False) -> list[list[int]]:
+        options = {"add_special_tokens": False, "split_special_tokens": split, "verbose": False}
+        return self._tokenizer(texts, **options)["input_ids"] if texts else []
 
 
 def decode_completion(

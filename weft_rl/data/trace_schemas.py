@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from weft_rl.config.fields import shown
-from weft_rl.data.values import as_list, first_of, is_missing, require_text
+from weft_rl.data.values import as_list, first_of, is_missing, plain_number, require_text
 
 # Treatment of a leading <think>...</think>: our tags, or plain text.
 Think = Literal["rewrite", "keep"]
 
 _ROLES = ("system", "user", "assistant")
 _ALIASES = {"human": "user", "gpt": "assistant"}  # ShareGPT roles
+_S1K_1_1 = ("question", "deepseek_thinking_trajectory", "deepseek_attempt")
 # Message columns, chat before ShareGPT, and columns with separate thoughts.
 _ROLE, _CONTENT = ("role", "from"), ("content", "value")
 _THOUGHTS = ("reasoning_content", "thinking")
@@ -43,17 +44,12 @@ def trace_of(row: Mapping[str, Any], source: str, think: Think = "rewrite") -> T
     Raises ValueError for unknown columns, for missing, empty or non-Unicode text, and for a chat
     without a final answer. Also for a <think> to rewrite that is unclosed, empty or without an
     answer."""
-    fitting = [(columns, parse) for columns, parse in _SCHEMAS.values() if row.keys() >= columns]
+    fitting = [schema for schema in _SCHEMAS.values() if row.keys() >= schema[0]]
     if not fitting:
         known = "; ".join(f"{name}: {', '.join(sorted(c))}" for name, (c, _) in _SCHEMAS.items())
         raise ValueError(f"columns {shown([*row])} fit no schema ({known})")
-    # concatenated data sets have all columns, some empty
-    filled = [
-        parse
-        for columns, parse in fitting
-        if not any(is_missing(row[column]) for column in columns)
-    ]
-    parse = filled[0] if filled else fitting[0][1]
+    # concatenated data sets have all columns: those without empty ones first
+    _, parse = min(fitting, key=lambda schema: any(is_missing(row[name]) for name in schema[0]))
     return replace(with_thought(parse(row), think), source=source)
 
 
@@ -92,19 +88,13 @@ def turns_of(trace: Trace, think: Think) -> Iterator[Trace]:
 
 
 def _s1k(row: Mapping[str, Any]) -> Trace:
-    texts = as_list(row["thinking_trajectories"])
+    texts, name = as_list(row["thinking_trajectories"]), "thinking_trajectories (a list of texts)"
     # the first, as in d1; every s1K record has one
     first = texts[0] if isinstance(texts, list) and texts else None
-    return Trace(
-        require_text("question", row["question"]),
-        require_text("thinking_trajectories (a list of texts)", first),
-        require_text("attempt", row["attempt"]),
-        "",
-    )
+    return _s1k_1_1({**row, name: first}, ("question", name, "attempt"))
 
 
-def _s1k_1_1(row: Mapping[str, Any]) -> Trace:
-    names = ("question", "deepseek_thinking_trajectory", "deepseek_attempt")
+def _s1k_1_1(row: Mapping[str, Any], names: tuple[str, ...] = _S1K_1_1) -> Trace:
     question, reasoning, answer = (require_text(name, row[name]) for name in names)
     return Trace(question, reasoning, answer, "")
 
@@ -122,10 +112,8 @@ def _chat(row: Mapping[str, Any]) -> Trace:
             f"{name} must end with user and assistant, got {shown(roles[-2:])}: there is no "
             "answer to train on"
         )
-    count = row.get("num_tokens")
-    # missing values turn an integer column into floats
-    is_count = isinstance(count, int | float) and not isinstance(count, bool) and count % 1 == 0
-    num_tokens = int(count) if is_count and count is not None else None
+    count = plain_number(row.get("num_tokens"))  # missing values turn integers into floats
+    num_tokens = int(count) if count.isdecimal() else None
     # chat templates strip the other turns
     answer = turns[-1][1].strip()
     return Trace(turns[-2][1], None, answer, "", tuple(turns[:-2]), num_tokens)
@@ -153,23 +141,14 @@ def _turn(message: object) -> tuple[str, str]:
     return str(role), text
 
 
-_SCHEMAS: dict[str, tuple[frozenset[str], Callable[[Mapping[str, Any]], Trace]]] = {
-    "s1K": (frozenset({"question", "thinking_trajectories", "attempt"}), _s1k),
-    "s1K-1.1": (
-        frozenset({"question", "deepseek_thinking_trajectory", "deepseek_attempt"}),
-        _s1k_1_1,
-    ),
-    "chat": (frozenset({"messages"}), _chat),
-    "ShareGPT": (frozenset({"conversations"}), _chat),
+_SCHEMAS: dict[str, tuple[set[str], Callable[[Mapping[str, Any]], Trace]]] = {
+    "s1K": ({"question", "thinking_trajectories", "attempt"}, _s1k),
+    "s1K-1.1": ({*_S1K_1_1}, _s1k_1_1),
+    "chat": ({"messages"}, _chat),
+    "ShareGPT": ({"conversations"}, _chat),
 }
-
+_PARTS = (*_ROLE, *_CONTENT, *_THOUGHTS, *_CALLS)
 COLUMNS = frozenset(
-    {"id", "num_tokens"}
-    | _SCHEMAS["s1K"][0]
-    | _SCHEMAS["s1K-1.1"][0]
-    | {
-        f"{name}.{column}"
-        for name in ("messages", "conversations")
-        for column in (*_ROLE, *_CONTENT, *_THOUGHTS, *_CALLS)
-    }
+    {"id", "num_tokens", *_S1K_1_1, *_SCHEMAS["s1K"][0]}
+    | {f"{name}.{part}" for name in ("messages", "conversations") for part in _PARTS}
 )

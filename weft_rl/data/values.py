@@ -22,11 +22,10 @@ def first_of(row: Mapping[str, Any], *names: str) -> Any:
 
 def plain_number(value: object) -> str:
     """Format a finite number without a trailing .0 (integer columns may be floats); else empty."""
-    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
-        return ""
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    if not isinstance(value, float | Decimal) or not math.isfinite(value):
+        return ""
     return format(Decimal(str(value)).normalize(), "f")
 
 
@@ -56,5 +55,6 @@ def require_text(name: str, value: object) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """Return an exception's text on one line, or its type name if empty."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return the reason of an exception on one line, or its type name if empty."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split()) or type(error).__name__

@@ -6,7 +6,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from weft_rl.config.schema import BaseConfig
-from weft_rl.data.toy.vocabulary import BOS, EOS, EOT, HEADERS, MASK, POSITIONS, SYMBOLS, UNKNOWN
+from weft_rl.data.toy import BOS, EOS, EOT, HEADERS, MASK, POSITIONS, SYMBOLS, UNKNOWN
 from weft_rl.families.llada import CHAT_TEMPLATE
 from weft_rl.models.configuration_llada import LLaDAConfig
 

@@ -7,6 +7,7 @@ from weft_rl.checkpoints.safetensors_index import check_weights
 from weft_rl.config.fields import require
 from weft_rl.config.schema import TASKS, TOY_MODELS, RunConfig
 from weft_rl.data.rejects import Rejects
+from weft_rl.data.sources import read_traces
 from weft_rl.data.task_file import try_task
 from weft_rl.data.tasks import (
     REGISTRY,
@@ -17,7 +18,6 @@ from weft_rl.data.tasks import (
     task_prompt,
     training_records,
 )
-from weft_rl.data.trace_selection import read_traces
 from weft_rl.distributed import find_device, rank_and_world
 from weft_rl.errors import UserError
 from weft_rl.families import PUBLISHED

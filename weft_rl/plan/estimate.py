@@ -9,7 +9,7 @@ from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.rl import RLConfig
 from weft_rl.config.schema import TOY_MODELS, RunConfig
-from weft_rl.data.toy.vocabulary import POSITIONS, SYMBOLS
+from weft_rl.data.toy import POSITIONS, SYMBOLS
 from weft_rl.diffusion.recipes import RECIPES
 from weft_rl.diffusion.rl_methods import RL_LOSSES
 from weft_rl.families import FAMILIES, family_of, read_config

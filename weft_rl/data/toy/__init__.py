@@ -1,1 +1,0 @@
-"""Vocabulary, puzzles and traces of the tiny model."""
