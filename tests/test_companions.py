@@ -17,7 +17,7 @@ from upstream_checkpoint import (
 
 from weft_rl.convert import convert, main
 from weft_rl.families import read_config
-from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import load_tokenizer
 
 TURNS = [{"role": "user", "content": "Sort: 21"}, {"role": "assistant", "content": "12"}]

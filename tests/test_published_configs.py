@@ -11,7 +11,7 @@ from upstream_checkpoint import dream_folder, llada_folder
 from weft_rl.convert import convert
 from weft_rl.families import PUBLISHED, read_config
 from weft_rl.families.llada import EIGHT_B, LLADA
-from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models import LLaDAConfig
 
 # Every field of the published file but the sizes. Source: LLaDA's published configuration.
 PUBLISHED_FORM = {

@@ -15,9 +15,8 @@ from weft_rl.errors import UserError
 from weft_rl.families import read_config
 from weft_rl.families.dream import DREAM
 from weft_rl.families.llada import LLADA
-from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models import DreamConfig, LLaDAConfig
 from weft_rl.models.loading import fresh_model, load_tokenizer
-from weft_rl.models.modeling_dream import DreamConfig
 from weft_rl.models.toy import SYMBOLS, tiny_config, tiny_tokenizer
 
 # As published: a header for the assistant whatever is asked for.

@@ -48,12 +48,8 @@ class ModelShape:
 
     def matrices(self) -> list[tuple[str, int, int]]:
         """Name, rows and columns of each layer matrix."""
-        found = []
-        for spec in self.family.tensors(self.sizes):
-            path, _, name = spec.upstream.removesuffix(".weight").rpartition(".")
-            if len(spec.shape) == 2 and (".blocks." in path or ".layers." in path):
-                found.append((name, spec.shape[0], spec.shape[1]))
-        return found
+        layers = (s for s in self.family.tensors(self.sizes) if ".layers." in s.transformers)
+        return [(s.upstream.split(".")[-2], *s.shape) for s in layers if len(s.shape) == 2]
 
     def adapted(self) -> list[tuple[str, int, int]]:
         """Name, rows and columns of each matrix with an adapter."""
@@ -61,12 +57,12 @@ class ModelShape:
 
     def check_targets(self) -> None:
         """Raise UserError for an adapter target that is not a matrix of the model."""
-        names = {name for name, _, _ in self.matrices()}
+        names = sorted({name for name, _, _ in self.matrices()})
         for target in self.lora.targets if self.lora.r else ():
             if target not in names:
                 raise UserError(
                     f"{self.lora.prefix}targets: no module is called {target}; there are "
-                    + ", ".join(sorted(names))
+                    + ", ".join(names)
                 )
 
     @property

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from weft_rl.config.schema import BaseConfig
 from weft_rl.data.toy.vocabulary import BOS, EOS, EOT, HEADERS, MASK, POSITIONS, SYMBOLS, UNKNOWN
 from weft_rl.families.llada import CHAT_TEMPLATE
-from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models import LLaDAConfig
 
 # With LLaDA's 0.02, a network this narrow did not learn to copy the clues in 400 steps.
 _INITIALIZER_RANGE = 0.1
