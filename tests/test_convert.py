@@ -8,7 +8,7 @@ import pytest
 import torch
 from adapters import adapter, change_config, load, refused, some_ids
 from run_folders import flip
-from safetensors import safe_open
+from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 from upstream_checkpoint import dream_folder, llada_folder, write_folder
@@ -18,7 +18,7 @@ from weft_rl.config.schema import BaseConfig
 from weft_rl.convert import SUMS, convert, main
 from weft_rl.errors import UserError
 from weft_rl.families import read_config
-from weft_rl.models import LLaDAForMaskedLM
+from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import tiny_config
 from weft_rl.runs.checksums import write_checksums
 
@@ -26,13 +26,10 @@ BIG = 10**9
 
 
 def read(folder):
-    """All tensors of a folder, by the safetensors library and not by ours."""
-    tensors = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            for name in list(file.keys()):
-                assert name not in tensors
-                tensors[name] = file.get_tensor(name)
+    """All tensors of a folder, by the safetensors library."""
+    parts = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    tensors = {name: tensor for part in parts for name, tensor in part.items()}
+    assert len(tensors) == sum(map(len, parts))
     return tensors
 
 
@@ -95,9 +92,7 @@ def test_transformers_class_computes_the_same_and_comes_back(tmp_path, make, kin
 
 @pytest.mark.parametrize("to", ["upstream", "transformers"])
 def test_learned_positions_exist_in_neither_layout(tmp_path, to):
-    """Upstream's forward refuses them, and transformers' class has no table for them."""
-    model = LLaDAForMaskedLM(tiny_config(BaseConfig(hidden_size=16, intermediate_size=32)))
-    model.save_pretrained(tmp_path / "a")
+    fresh_model(tiny_config(BaseConfig()), 0).save_pretrained(tmp_path / "a")
     with pytest.raises(UserError, match="learned positions"):
         convert(tmp_path / "a", tmp_path / "b", to, BIG)
     assert not (tmp_path / "b").exists()
