@@ -138,13 +138,12 @@ def read_fields(
 
 def metadata(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the readable fields of a configuration that do not define the network."""
-    types = {"architectures": list, "auto_map": dict, "transformers_version": str}
-    fields = {
-        name: config[name] for name, kind in types.items() if isinstance(config.get(name), kind)
+    types = {"architectures": list, "auto_map": dict, "transformers_version": str, "dtype": str}
+    dtype = str(config.get("dtype", config.get("torch_dtype"))).removeprefix("torch.")
+    values = dict(config) | {"dtype": dtype if dtype in _DTYPES else None}
+    return {
+        name: values[name] for name, kind in types.items() if isinstance(values.get(name), kind)
     }
-    dtype = config.get("dtype", config.get("torch_dtype"))
-    dtype = dtype.removeprefix("torch.") if isinstance(dtype, str) else None
-    return fields | ({"dtype": dtype} if dtype in _DTYPES else {})
 
 
 def check_shapes(fields: Mapping[str, Any], *, paired: bool, tokens: Iterable[str]) -> None:

@@ -37,6 +37,7 @@ from weft_rl.config.model import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families import family_of, read_config
 from weft_rl.families.base import Config, Family
+from weft_rl.families.shape import require_targets
 from weft_rl.io.safe_files import check_model_folder
 from weft_rl.models.memory import is_out_of_memory, require_memory
 from weft_rl.runs.checksums import verify_weights
@@ -93,10 +94,8 @@ def _tokenizer_problem(
         if token is not None and ids is not None and not set(possible) & set(allowed):
             return f"{name}={ids}, but the tokenizer has {token} as {tokens.get(token)}; {fix}"
     # published configurations omit eot_token_id: the class default must match
-    turn, expected = (
-        tokens.get(family.end_of_turn),
-        config.get("eot_token_id", family.end_of_turn_id),
-    )
+    turn = tokens.get(family.end_of_turn)
+    expected = config.get("eot_token_id", family.end_of_turn_id)
     if turn is not None and expected not in (None, turn):
         return (
             f"eot_token_id={expected}, but {family.end_of_turn} is token {turn}; "
@@ -203,10 +202,7 @@ def with_lora(
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not head
     }
-    for target in lora.targets:
-        if target not in linear.values():
-            names = ", ".join(sorted(set(linear.values())))
-            raise UserError(f"{lora.prefix}targets: no module is named {target}; use {names}")
+    require_targets(lora, {*linear.values()})
     # PEFT takes the base's name from the model, which would be wrong for an adapter on a merged one
     model.name_or_path = _base_path(base, output)
     targets = [name for name, last in linear.items() if last in lora.targets]
