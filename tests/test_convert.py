@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from adapters import adapter, change_config, load, refused, some_ids
+from adapters import adapter, change_config, load, some_ids
 from run_folders import flip
 from safetensors.torch import load_file
 from torch.testing import assert_close
@@ -152,23 +152,6 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         convert(source, tmp_path / "b", "transformers", BIG)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        *(("model_type", "bert"), ("d_model", None), ("rope_theta", None), ("n_kv_heads", 1)),
-        *(("n_layers", "3"), ("n_layers", 2000), ("embedding_size", 64)),
-        # two names of one field must agree
-        ("max_position_embeddings", 64),
-        # a causal Llama is not LLaDA
-        ("model_type", "llama"),
-    ],
-)
-def test_configurations_that_are_refused(tmp_path, key, value):
-    source, _ = llada_folder(tmp_path / "a")
-    change_config(source, "config.json", **{key: value})
-    refused(source, "is_causal=false" if value == "llama" else key, "transformers")
 
 
 def test_an_adapter_on_transformers_layout(tmp_path):

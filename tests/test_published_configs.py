@@ -157,6 +157,23 @@ def test_unsupported_values_are_named_before_loading(tmp_path, kind, name, value
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("model_type", "bert"), ("d_model", None), ("rope_theta", None), ("n_kv_heads", 1)),
+        *(("n_layers", "3"), ("n_layers", 2000), ("embedding_size", 64)),
+        # two names of one field must agree
+        ("max_position_embeddings", 64),
+        # a causal Llama is not LLaDA
+        ("model_type", "llama"),
+    ],
+)
+def test_unsupported_values_of_llada(tmp_path, name, value):
+    folder, _ = llada_folder(tmp_path / "a")
+    change_config(folder, "config.json", **{name: value})
+    refused(folder, "is_causal=false" if value == "llama" else name, "transformers")
+
+
+@pytest.mark.parametrize(
     "scaling",
     [
         {"type": "linear", "factor": 2.0},
