@@ -130,7 +130,7 @@ class Family:
         aliases = {published: name for name, published in upstream.items()}
         values = defaults | read_fields(config, kinds, self.fixed, aliases, self.ignored)
         has_rope = values.get("rope", True)
-        base = defaults.get("rope_theta", None if has_rope else 1.0)
+        base = (defaults if has_rope else self.saved_defaults).get("rope_theta")
         values["rope_theta"], scaling = rotary(config, base, is_scaled=self.scaled_positions)
         values |= {"rope_scaling": scaling} if scaling else {}
         for name, other in self.equal.items():
