@@ -7,8 +7,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from transformers import AutoModelForMaskedLM
 
-from weft_rl.models import LLaDAConfig
-from weft_rl.models.modeling_dream import DreamConfig
+from weft_rl.models import DreamConfig, LLaDAConfig
 
 FOLDER = Path(__file__).parents[1] / "configs" / "accelerate"
 SMALL = {"vocab_size": 8, "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1}

@@ -23,7 +23,7 @@ from run_folders import flip
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 from transformers import LlamaForCausalLM
-from upstream_checkpoint import llada_folder
+from upstream_checkpoint import dream_folder, llada_folder
 
 from weft_rl.config.model import LoraConfig
 from weft_rl.convert import convert
@@ -49,18 +49,6 @@ def test_a_new_adapter_is_drawn_from_the_seed_alone(base, tmp_path):
     assert not drawn(5, before=1).equal(drawn(6, before=1))
 
 
-def test_a_merged_export_computes_what_the_adapter_does(base, tmp_path):
-    """In transformers' own class; the next test has upstream's layout."""
-    folder, ids = adapter(base, tmp_path / "run" / "step", 1), some_ids()
-    convert(folder, tmp_path / "merged", "transformers", 20_000)
-    merged = LlamaForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
-    with torch.no_grad():
-        expected = merged_by_peft(base, folder).eval()(ids).logits
-        assert (expected - load(base)(ids).logits).abs().max() > 0.5
-        for model in (merged, load(folder)):
-            assert_close(model(ids).logits, expected, atol=1e-4, rtol=1e-4)
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -76,13 +64,16 @@ def test_a_merged_export_computes_what_the_adapter_does(base, tmp_path):
 )
 @pytest.mark.filterwarnings("ignore")
 def test_adapters_that_are_a_sum_are_merged_as_peft_does(base, tmp_path, options):
-    folder = peft_adapter(base, tmp_path / "one", **options)
-    convert(folder, tmp_path / "merged", "upstream", 10**9)
+    """By the loader and in exports, of which transformers' own class reads one."""
+    folder, ids = peft_adapter(base, tmp_path / "one", **options), some_ids()
+    convert(folder, tmp_path / "upstream", "upstream", 10**9)
+    convert(folder, tmp_path / "llama", "transformers", 20_000)
+    llama = LlamaForCausalLM.from_pretrained(tmp_path / "llama", dtype=torch.float32).eval()
     with torch.no_grad():
-        expected = merged_by_peft(base, folder).eval()(some_ids()).logits
-        assert (expected - load(base)(some_ids()).logits).abs().max() > 0.1
-        for place in (folder, tmp_path / "merged"):
-            assert_close(load(place)(some_ids()).logits, expected, atol=1e-4, rtol=1e-4)
+        expected = merged_by_peft(base, folder).eval()(ids).logits
+        assert (expected - load(base)(ids).logits).abs().max() > 0.1
+        for model in (load(folder), load(tmp_path / "upstream"), llama):
+            assert_close(model(ids).logits, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +113,10 @@ def test_other_forms_of_adapters_are_refused(base, tmp_path, key, value):
 
 def test_damaged_adapters_are_refused(base, tmp_path):
     folder = adapter(base, tmp_path / "one", 1)
-    config, tensors = json.loads((folder / CONFIG).read_text()), load_file(folder / WEIGHTS)
-    without_alpha = {key: value for key, value in config.items() if key != "lora_alpha"}
-    (folder / CONFIG).write_text(json.dumps(without_alpha))
-    refused(folder, "lora_alpha")
-    change_config(folder, **config | {"base_model_name_or_path": "."})
+    change_config(folder, base_model_name_or_path=".")
     refused(folder, "one: .*base")
-    change_config(folder, **config)
+    change_config(folder, base_model_name_or_path=str(base))
+    tensors = load_file(folder / WEIGHTS)
     lost = next(name for name in tensors if "lora_B" in name)
     save_file({name: tensors[name] for name in tensors if name != lost}, folder / WEIGHTS)
     refused(folder, "lora_B")
@@ -208,15 +196,24 @@ def test_adapters_are_added_to_the_base_in_float32(tmp_path, dtype):
     assert torch.equal(merged[head], tensors[head])
 
 
-def test_targets_are_modules_and_not_the_head_in_an_order_of_their_own(base, tmp_path):
-    with pytest.raises(UserError, match=r"targets: .*o_proj.*attn_out, ff_out"):
-        with_lora(load(base), LoraConfig(2, targets=["q_proj", "o_proj"]), str(base), tmp_path)
-    # the head has the name of the feed-forward layer
-    folder = adapter(base, tmp_path / "one", 1, ("q_proj", "k_proj", "up_proj", "ff_out"))
-    tensors = load_file(folder / WEIGHTS)
-    assert len(tensors) == 2 * 4 * 3
-    assert all(".blocks." in name for name in tensors)
-    # which does not follow the hash seed
-    names = json.loads((folder / CONFIG).read_text())["target_modules"]
-    assert names == sorted(names)
-    assert len(names) == 4 * 3
+def test_targets_are_modules_and_not_the_head(base, tmp_path):
+    dream = dream_folder(tmp_path / "dream")[0]
+    for folder, wrong, names in (
+        (base, "o_proj", "attn_out, ff_out"),
+        (dream, "lm_head", "down_proj, gate"),
+    ):
+        with pytest.raises(UserError, match=rf"targets: .*{wrong}.*{names}"):
+            with_lora(load(folder), LoraConfig(2, targets=["q_proj", wrong]), "x", tmp_path)
+    # LLaDA's head has the name of the feed-forward layer
+    for model, targets, layers in (
+        (base, ("q_proj", "k_proj", "up_proj", "ff_out"), 3),
+        (dream, ("q_proj", "down_proj"), 2),
+    ):
+        folder = adapter(model, tmp_path / f"of-{model.name}", 1, targets)
+        tensors = load_file(folder / WEIGHTS)
+        assert len(tensors) == 2 * len(targets) * layers
+        assert all(".blocks." in name or ".layers." in name for name in tensors)
+        # an order that does not follow the hash seed
+        names = json.loads((folder / CONFIG).read_text())["target_modules"]
+        assert names == sorted(names)
+        assert len(names) == len(targets) * layers

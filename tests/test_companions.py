@@ -17,17 +17,20 @@ from upstream_checkpoint import (
 
 from weft_rl.convert import convert, main
 from weft_rl.families import read_config
-from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import load_tokenizer
 
 TURNS = [{"role": "user", "content": "Sort: 21"}, {"role": "assistant", "content": "12"}]
 LLADA, DREAM = "GSAI-ML/LLaDA-8B-Instruct--", "Dream-org/Dream-v0-Instruct-7B--"
-LLADA_CODE = {"AutoModel": f"{LLADA}modeling_llada.LLaDAModelLM"}
-LLADA_CODE["AutoModelForCausalLM"] = LLADA_CODE["AutoModel"]
-LLADA_CODE["AutoConfig"] = f"{LLADA}configuration_llada.LLaDAConfig"
-DREAM_CODE = {"AutoConfig": f"{DREAM}configuration_dream.DreamConfig"}
-DREAM_CODE["AutoModel"] = f"{DREAM}modeling_dream.DreamModel"
-BIG = 10**9
+LLADA_CODE = dict.fromkeys(("AutoModel", "AutoModelForCausalLM"), "modeling_llada.LLaDAModelLM")
+LLADA_CODE["AutoConfig"] = "configuration_llada.LLaDAConfig"
+DREAM_CODE = {"AutoConfig": "configuration_dream.DreamConfig"}
+DREAM_CODE["AutoModel"] = "modeling_dream.DreamModel"
+
+
+def export(source, out, to="upstream"):
+    convert(source, out, to, 10**9)
+    return out
 
 
 def read(folder, name="tokenizer_config.json"):
@@ -37,61 +40,70 @@ def read(folder, name="tokenizer_config.json"):
 def test_an_export_names_upstreams_code(tmp_path):
     """Through transformers' layout, from files with code beside them, and another repository's."""
     source = llada_with_tokenizer(tmp_path / "a")
-    convert(source, tmp_path / "plain", "transformers", BIG)
-    convert(tmp_path / "plain", tmp_path / "back", "upstream", BIG)
-    convert(source, tmp_path / "copy", "upstream", BIG)
-    assert "auto_map" not in read_config(tmp_path / "plain")
-    assert read_config(tmp_path / "back")["auto_map"] == LLADA_CODE
-    assert read_config(tmp_path / "copy")["auto_map"] == LLADA_CODE
-    convert(dream_folder(tmp_path / "dream")[0], tmp_path / "dream2", "upstream", BIG)
-    assert read_config(tmp_path / "dream2")["auto_map"] == DREAM_CODE
+    plain = export(source, tmp_path / "plain", "transformers")
+    assert "auto_map" not in read_config(plain)
+    code = {name: f"{LLADA}{path}" for name, path in LLADA_CODE.items()}
+    for place, name in ((plain, "back"), (source, "copy")):
+        assert read_config(export(place, tmp_path / name))["auto_map"] == code
+    dream = export(dream_folder(tmp_path / "dream")[0], tmp_path / "dream2")
+    code = {name: f"{DREAM}{path}" for name, path in DREAM_CODE.items()}
+    assert read_config(dream)["auto_map"] == code
     code = {"AutoModel": "someone/finetuned--modeling_llada.LLaDAModelLM"}
-    convert(llada_folder(tmp_path / "b", auto_map=code)[0], tmp_path / "c", "upstream", BIG)
-    assert read_config(tmp_path / "c")["auto_map"] == code
+    tuned = export(llada_folder(tmp_path / "b", auto_map=code)[0], tmp_path / "c")
+    assert read_config(tuned)["auto_map"] == code
 
 
 def test_named_code_is_not_requested(tmp_path, monkeypatch):
-    convert(llada_with_tokenizer(tmp_path / "a"), tmp_path / "b", "upstream", BIG)
+    folder = export(llada_with_tokenizer(tmp_path / "a"), tmp_path / "b")
 
     def fail(*_, **__):
         raise AssertionError("remote code was requested")
 
     for module in ("models.auto.configuration_auto", "models.auto.auto_factory"):
         monkeypatch.setattr(f"transformers.{module}.get_class_from_dynamic_module", fail)
-    config = AutoConfig.from_pretrained(tmp_path / "b", trust_remote_code=False)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     assert isinstance(config, LLaDAConfig)
-    assert load(tmp_path / "b").config.rope
-    assert load_tokenizer(str(tmp_path / "b")).mask_token == "<|mdm_mask|>"
+    assert load(folder).config.rope
+    assert load_tokenizer(str(folder)).mask_token == "<|mdm_mask|>"
 
 
 @pytest.mark.parametrize("to", ["transformers", "upstream"])
 def test_dreams_tokenizer_loads_without_code(tmp_path, to):
     folder, vocabulary = dream_with_tokenizer(tmp_path / "a")
-    convert(folder, tmp_path / "b", to, BIG)
+    out = export(folder, tmp_path / "b", to)
     shutil.rmtree(folder)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "b")
+    tokenizer = AutoTokenizer.from_pretrained(out)
     assert type(tokenizer).__name__ == "Qwen2Tokenizer"
     assert tokenizer.encode("ab", add_special_tokens=False) == [vocabulary["ab"]]
     assert (tokenizer.mask_token, tokenizer.mask_token_id) == ("<|mask|>", 0)
     assert tokenizer.apply_chat_template(TURNS, tokenize=False) == "Sort: 21"
-    assert "auto_map" not in read(tmp_path / "b")
+    assert "auto_map" not in read(out)
 
 
-def test_transformers_tokenizer_has_our_chat_form_and_a_mask(tmp_path):
-    """Read by transformers alone; upstream's layout keeps upstream's template."""
+def test_tokenizers_of_exports(tmp_path):
+    """transformers' layout has this package's template and a mask token; upstream's keeps its own.
+
+    Release 5 saves a class, a list and a template file that release 4 does not read."""
     source = llada_with_tokenizer(tmp_path / "a")
-    before = AutoTokenizer.from_pretrained(source)
+    before, saved = AutoTokenizer.from_pretrained(source), read(source)
     assert before.mask_token is None
     assert before.apply_chat_template(TURNS, tokenize=False).count("assistant") == 2
-    convert(source, tmp_path / "b", "transformers", BIG)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "b")
+    tokenizer = AutoTokenizer.from_pretrained(export(source, tmp_path / "b", "transformers"))
     chat = tokenizer.apply_chat_template(TURNS, tokenize=False)
     assert chat.endswith("assistant<|end_header_id|>\n\n12<|eot_id|>")
     prompt = tokenizer.apply_chat_template(TURNS[:1], tokenize=False, add_generation_prompt=True)
     assert chat.startswith(prompt)
     assert tokenizer.mask_token_id == before.get_vocab()["<|mdm_mask|>"]
-    convert(source, tmp_path / "c", "upstream", BIG)
-    assert AutoTokenizer.from_pretrained(tmp_path / "c").chat_template == UPSTREAM_TEMPLATE
+    assert saved["tokenizer_class"] == "TokenizersBackend"
+    written = read(export(source, tmp_path / "c"))
+    assert written["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert written["additional_special_tokens"] == saved["extra_special_tokens"]
+    assert not written.keys() & {"extra_special_tokens", "backend"}
+    assert written["chat_template"] == UPSTREAM_TEMPLATE
+    after = AutoTokenizer.from_pretrained(tmp_path / "c")
+    assert after.chat_template == UPSTREAM_TEMPLATE
+    assert set(before.all_special_tokens) == set(after.all_special_tokens)
+    assert before("Sort: 21<|eot_id|>").input_ids == after("Sort: 21<|eot_id|>").input_ids
 
 
 @pytest.mark.parametrize("has_tokenizer", [True, False])
@@ -105,8 +117,7 @@ def test_a_merged_adapter_has_the_bases_files_and_its_own_tokenizer(tmp_path, ha
     for name in ("metric_line_0.json", "pytorch_model.bin", "notes.txt", "modeling_own.py"):
         (folder / name).write_text("{}")
     (folder / "generation_config.json").write_text('{"eos_token_id": 2}')
-    out = tmp_path / "out"
-    convert(folder, out, "upstream", BIG)
+    out = export(folder, tmp_path / "out")
     assert {path.name for path in out.iterdir()} == {
         *("config.json", "generation_config.json", "model.safetensors", "SHA256SUMS"),
         *("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"),
@@ -135,22 +146,6 @@ def test_convert_warns_of_a_tokenizer_that_does_not_fit(tmp_path, capsys):
     assert str(tmp_path / "e") in warning(source, "e")
 
 
-def test_an_exports_tokenizer_has_the_form_of_transformers_4(tmp_path):
-    """Release 5 saves a class, a list and a template file that release 4 does not read."""
-    source = llada_with_tokenizer(tmp_path / "a")
-    saved = read(source)
-    assert saved["tokenizer_class"] == "TokenizersBackend"
-    convert(source, tmp_path / "b", "upstream", BIG)
-    written = read(tmp_path / "b")
-    assert written["tokenizer_class"] == "PreTrainedTokenizerFast"
-    assert written["additional_special_tokens"] == saved["extra_special_tokens"]
-    assert not written.keys() & {"extra_special_tokens", "backend"}
-    assert written["chat_template"] == UPSTREAM_TEMPLATE
-    old, new = (AutoTokenizer.from_pretrained(folder) for folder in (source, tmp_path / "b"))
-    assert set(old.all_special_tokens) == set(new.all_special_tokens)
-    assert old("Sort: 21<|eot_id|>").input_ids == new("Sort: 21<|eot_id|>").input_ids
-
-
 def test_a_dream_has_the_generation_settings_that_upstream_requires(tmp_path):
     folder, _ = dream_folder(tmp_path / "a")
     load(folder).save_pretrained(tmp_path / "trained")
@@ -158,5 +153,5 @@ def test_a_dream_has_the_generation_settings_that_upstream_requires(tmp_path):
     for name, settings in (("trained", {}), ("a", {"temperature": 0.2, "eos_token_id": 3})):
         if settings:
             (folder / "generation_config.json").write_text(json.dumps(settings))
-        convert(tmp_path / name, tmp_path / f"{name}2", "upstream", BIG)
-        assert read(tmp_path / f"{name}2", "generation_config.json") == ids | settings
+        out = export(tmp_path / name, tmp_path / f"{name}2")
+        assert read(out, "generation_config.json") == ids | settings

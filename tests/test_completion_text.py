@@ -15,7 +15,7 @@ from weft_rl.data.records import Record
 from weft_rl.data.tasks import training_records
 from weft_rl.evaluation import generate as evaluation
 from weft_rl.evaluation.settings import Settings
-from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import EOS, EOT, MASK, tiny_tokenizer
 from weft_rl.pipeline.run import main

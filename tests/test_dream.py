@@ -7,12 +7,10 @@ import torch
 from adapters import load
 from upstream_checkpoint import dream_folder
 
-from weft_rl.config.model import LoraConfig
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.convert import convert
-from weft_rl.errors import UserError
 from weft_rl.models import DreamConfig, DreamForMaskedLM
-from weft_rl.models.loading import fresh_model, with_lora
+from weft_rl.models.loading import fresh_model
 from weft_rl.models.modeling_dream import source_positions
 from weft_rl.models.toy import SYMBOLS, tiny_tokenizer
 from weft_rl.pipeline.run import main
@@ -46,15 +44,6 @@ def test_the_sampler_reads_its_own_tokens_back(tmp_path):
     # padding or none, the row is the same
     alone = generate(model, prompt[:, 2:], sampler)
     assert torch.equal(alone.completions, out.completions)
-
-
-def test_adapters_find_their_modules(tmp_path):
-    folder = dream_folder(tmp_path / "dream")[0]
-    lora = LoraConfig(2, targets=["q_proj", "down_proj"])
-    adapted = with_lora(load(folder), lora, str(folder), tmp_path)
-    assert len([name for name, _ in adapted.named_parameters() if "lora_A" in name]) == 2 * 2
-    with pytest.raises(UserError, match=r"targets: .*lm_head.*down_proj, gate"):
-        with_lora(load(folder), LoraConfig(2, targets=["lm_head"]), str(folder), tmp_path)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from weft_rl.errors import Interrupted, UserError
 from weft_rl.evaluation.generate import PART, summarize
 from weft_rl.evaluation.results_store import ShardedResults
 from weft_rl.evaluation.settings import Settings, evaluation_settings
-from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import BaseConfig, tiny_config, tiny_tokenizer
 from weft_rl.pipeline.run import main

@@ -15,10 +15,9 @@ from weft_rl.config.model import LoraConfig
 from weft_rl.diffusion.log_probs import masked_nll
 from weft_rl.diffusion.logprob_estimators import MaskedViews
 from weft_rl.diffusion.losses import denoising_loss
-from weft_rl.models import LLaDAConfig
+from weft_rl.models import DreamConfig, LLaDAConfig
 from weft_rl.models import lm_head as head
 from weft_rl.models.loading import fresh_model, with_lora
-from weft_rl.models.modeling_dream import DreamConfig
 from weft_rl.trainers.masked_log_probs import RolloutBatch, view_log_probs
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from weft_rl.evaluation.likelihood import log_likelihood
-from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import BaseConfig, tiny_config, tiny_tokenizer
 

@@ -1,6 +1,4 @@
-"""LLaDA and Dream against the published architectures written out, and their contract."""
-
-import math
+"""LLaDA's and Dream's contract as transformers models; test_parity.py has their logits."""
 
 import pytest
 import torch
@@ -34,64 +32,6 @@ def model(request, tmp_path):
     if request.param == "dream":
         return load(dream_folder(tmp_path / "dream")[0])
     return small(rope=request.param == "rotary")
-
-
-# the layers' prefix; norm, q, k, v, output; norm, gate, up, down; embedding, last norm, head
-TOP, MLP, ATTENTION = "model.transformer.", "mlp.{}_proj", "self_attn.{}_proj"
-LLADA_NAMES = [f"{TOP}blocks", "attn_norm", "q_proj", "k_proj", "v_proj", "attn_out", "ff_norm"]
-LLADA_NAMES += ["ff_proj", "up_proj", "ff_out", f"{TOP}wte", f"{TOP}ln_f", f"{TOP}ff_out"]
-DREAM_NAMES = ["model.layers", "input_layernorm", *map(ATTENTION.format, "qkvo")]
-DREAM_NAMES += ["post_attention_layernorm", *map(MLP.format, ("gate", "up", "down"))]
-DREAM_NAMES += ["model.embed_tokens", "model.norm", "lm_head"]
-
-
-def plain_logits(weights, ids, names, heads, kv_heads, eps):
-    """The published architecture for one row, unshifted, by explicit matrix products."""
-
-    def norm(x, name):
-        return x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt() * weights[f"{name}.weight"]
-
-    def linear(x, name):
-        return x @ weights[f"{name}.weight"].T + weights.get(f"{name}.bias", 0)
-
-    def turned(part):
-        out = part.clone()
-        for position in range(len(ids)):
-            for i in range(width // 2):
-                angle = position * 50.0 ** (-2 * i / width)
-                a, b = part[position, i], part[position, i + width // 2]
-                out[position, i] = a * math.cos(angle) - b * math.sin(angle)
-                out[position, i + width // 2] = b * math.cos(angle) + a * math.sin(angle)
-        return out
-
-    layers, *block, embedding, last, head = names
-    x, width = weights[f"{embedding}.weight"][ids], 24 // heads
-    for n in range(2):
-        before, *qkv, output, after, gate, up, down = (f"{layers}.{n}.{name}" for name in block)
-        q, k, v = (linear(norm(x, before), name).split(width, dim=1) for name in qkv)
-        parts = []
-        for h in range(heads):
-            shared = h * kv_heads // heads  # heads that share keys and values
-            scores = turned(q[h]) @ turned(k[shared]).T / math.sqrt(width)
-            parts.append(scores.softmax(-1) @ v[shared])
-        x = x + linear(torch.cat(parts, dim=1), output)
-        normed = norm(x, after)
-        gated = linear(normed, gate)
-        x = x + linear(gated * gated.sigmoid() * linear(normed, up), down)
-    return linear(norm(x, last), head)
-
-
-def test_logits_equal_the_architecture_written_out(tmp_path):
-    llada, dream, ids = small(), load(dream_folder(tmp_path / "a")[0]), some_ids()
-    with torch.no_grad():
-        found, shifted = llada(ids).logits, dream(ids).logits
-    for row in range(2):
-        wanted = plain_logits(llada.state_dict(), ids[row], LLADA_NAMES, 3, 3, 1e-5)
-        assert_close(found[row], wanted, atol=1e-4, rtol=1e-4)
-        logits = plain_logits(dream.state_dict(), ids[row], DREAM_NAMES, 4, 2, 1e-6)
-        # Dream's output at i - 1 predicts i, and position 0 predicts itself
-        wanted = torch.stack([logits[0], logits[0], *logits[1:-1]])
-        assert_close(shifted[row], wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_learned_positions_are_added_to_the_tokens():

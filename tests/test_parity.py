@@ -8,27 +8,26 @@ import torch
 from upstream_checkpoint import (
     DREAM_CONFIG,
     LLADA_CONFIG,
+    dream_shapes,
     llada_shapes,
     random_tensors,
     write_folder,
 )
 
-from weft_rl.families.dream import DREAM
 from weft_rl.models.loading import load_model
 
-CPU = torch.device("cpu")
-ROWS = {"vocab_size": 200}
-LLADA_SHAPES = [
-    {},
-    {"d_model": 128, "n_heads": 2, "n_kv_heads": 2, "rope_theta": 500000.0, "n_layers": 4},
-    {"d_model": 64, "n_heads": 8, "n_kv_heads": 8, "rope_theta": 10000.0},
-]
-DREAM_SHAPES = [
-    {},
-    {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "rope_theta": 1e6},
-    {"hidden_size": 64, "num_key_value_heads": 4, "rope_theta": 10000.0, "num_hidden_layers": 4},
-]
-DTYPES = [torch.float32, torch.bfloat16]
+SHAPES = {
+    "llada": [
+        {},
+        {"d_model": 128, "n_heads": 2, "n_kv_heads": 2, "rope_theta": 500000.0, "n_layers": 4},
+        {"d_model": 64, "n_heads": 8, "n_kv_heads": 8, "rope_theta": 10000.0},
+    ],
+    "dream": [
+        {},
+        {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "rope_theta": 1e6},
+        {"hidden_size": 64, "num_key_value_heads": 4, "rope_theta": 1e4, "num_hidden_layers": 4},
+    ],
+}
 
 
 def some_input(rows, length):
@@ -40,40 +39,31 @@ def some_input(rows, length):
     return ids, mask
 
 
-def moderate(tensors):
-    return {name: 0.3 * t if t.dim() > 1 else t for name, t in tensors.items()}
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", LLADA_SHAPES)
-def test_llada(tmp_path, shape, dtype):
-    config = LLADA_CONFIG | ROWS | {"embedding_size": 200, "max_sequence_length": 160} | shape
-    tensors = moderate(random_tensors(llada_shapes(config), dtype))
-    model = load_model(str(write_folder(tmp_path / "a", config, tensors)), CPU, dtype)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("kind", "shape"), [(kind, s) for kind in SHAPES for s in SHAPES[kind]])
+def test_logits(tmp_path, kind, shape, dtype):
+    """Under left padding too, where Dream's positions count the visible tokens."""
+    if kind == "llada":
+        rows = {"vocab_size": 200, "embedding_size": 200, "max_sequence_length": 160}
+        config = LLADA_CONFIG | rows | shape
+        shapes = llada_shapes(config)
+    else:
+        config = DREAM_CONFIG | {"vocab_size": 200, "max_position_embeddings": 160} | shape
+        shapes = dream_shapes(config)
+    tensors = random_tensors(shapes, dtype)
+    tensors = {name: 0.3 * t if t.dim() > 1 else t for name, t in tensors.items()}
+    folder, naive = write_folder(tmp_path / "a", config, tensors), getattr(naive_networks, kind)
+    model = load_model(str(folder), torch.device("cpu"), dtype)
     for rows, length in ((2, 9), (3, 150)):
         ids, mask = some_input(rows, length)
         with torch.no_grad():
-            assert torch.equal(model(ids).logits, naive_networks.llada(tensors, config, ids))
-            found = model(ids, attention_mask=mask).logits[mask.bool()]
-            wanted = naive_networks.llada(tensors, config, ids, mask)[mask.bool()]
-        assert torch.equal(found, wanted)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", DREAM_SHAPES)
-def test_dream(tmp_path, shape, dtype):
-    """Under left padding too, where its own positions count the visible tokens."""
-    config = DREAM_CONFIG | ROWS | {"max_position_embeddings": 160} | shape
-    shapes = {spec.upstream: spec.shape for spec in DREAM.tensors(DREAM.sizes(config))}
-    tensors = moderate(random_tensors(shapes, dtype))
-    model = load_model(str(write_folder(tmp_path / "a", config, tensors)), CPU, dtype)
-    for rows, length in ((2, 9), (3, 150)):
-        ids, mask = some_input(rows, length)
-        with torch.no_grad():
-            told = naive_networks.dream(tensors, config, ids)
-            assert torch.equal(model(ids).logits[:, 1:], told[:, :-1])
-            told = naive_networks.dream(tensors, config, ids, mask)
-            found = model(ids, attention_mask=mask).logits[:, 1:]
-        # a place whose own or whose source is padding says nothing
-        said = (mask[:, 1:] * mask[:, :-1]).bool()
-        assert torch.equal(found[said], told[:, :-1][said])
+            pairs = [(model(ids).logits, naive(tensors, config, ids))]
+            pairs.append(
+                (model(ids, attention_mask=mask).logits, naive(tensors, config, ids, mask))
+            )
+        visible = mask.bool()
+        if kind == "dream":  # its output at i - 1 predicts i; both have to be visible
+            pairs = [(logits[:, 1:], wanted[:, :-1]) for logits, wanted in pairs]
+            visible = visible[:, 1:] & visible[:, :-1]
+        for (logits, wanted), seen in zip(pairs, (torch.ones_like(visible), visible), strict=True):
+            assert torch.equal(logits[seen], wanted[seen])

@@ -11,7 +11,7 @@ from upstream_checkpoint import dream_folder, llada_folder
 from weft_rl.convert import convert
 from weft_rl.families import PUBLISHED, read_config
 from weft_rl.families.llada import EIGHT_B, LLADA
-from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models import LLaDAConfig
 
 # Every field of the published file but the sizes. Source: LLaDA's published configuration.
 PUBLISHED_FORM = {
@@ -154,6 +154,23 @@ def test_unsupported_values_are_named_before_loading(tmp_path, kind, name, value
     folder, _ = MAKERS[kind](tmp_path / "a")
     change_config(folder, "config.json", **{name: value})
     refused(folder, name, "transformers")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("model_type", "bert"), ("d_model", None), ("rope_theta", None), ("n_kv_heads", 1)),
+        *(("n_layers", "3"), ("n_layers", 2000), ("embedding_size", 64)),
+        # two names of one field must agree
+        ("max_position_embeddings", 64),
+        # a causal Llama is not LLaDA
+        ("model_type", "llama"),
+    ],
+)
+def test_unsupported_values_of_llada(tmp_path, name, value):
+    folder, _ = llada_folder(tmp_path / "a")
+    change_config(folder, "config.json", **{name: value})
+    refused(folder, "is_causal=false" if value == "llama" else name, "transformers")
 
 
 @pytest.mark.parametrize(

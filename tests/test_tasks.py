@@ -22,7 +22,7 @@ from weft_rl.data.tasks import (
     training_records,
 )
 from weft_rl.errors import UserError
-from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import BaseConfig, tiny_config, tiny_tokenizer
 from weft_rl.pipeline.run import main

@@ -13,8 +13,8 @@ from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import BaseConfig
 from weft_rl.data.toy import EOS, MASK
 from weft_rl.errors import UserError
+from weft_rl.models import DreamConfig
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.modeling_dream import DreamConfig
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.stages import check
 

@@ -1,42 +1,33 @@
 """Tokenizers from local folders: special ids, chat form, and those of another vocabulary."""
 
-import contextlib
 import json
 
 import pytest
 import torch
+from adapters import change_config as change_file
 from bpe import llada_bpe
 from refusals import refusal
-from tokenizers import pre_tokenizers
-from upstream_checkpoint import DREAM_CONFIG, write_folder
+from upstream_checkpoint import dream_with_tokenizer, with_tokenizer
 
 from weft_rl.config.schema import BaseConfig
 from weft_rl.errors import UserError
 from weft_rl.families import read_config
 from weft_rl.families.dream import DREAM
 from weft_rl.families.llada import LLADA
-from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models import DreamConfig, LLaDAConfig
 from weft_rl.models.loading import fresh_model, load_tokenizer
-from weft_rl.models.modeling_dream import DreamConfig
-from weft_rl.models.toy import SYMBOLS, tiny_config, tiny_tokenizer
+from weft_rl.models.toy import SYMBOLS, tiny_config
 
-# As published: a header for the assistant whatever is asked for.
-UPSTREAM_TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
-    "{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
-    "<|start_header_id|>assistant<|end_header_id|>\n\n"
-)
+
+def change_config(folder, **changes):
+    change_file(folder, "config.json", **changes)
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A tiny checkpoint whose tokenizer is like upstream's: no mask token set, its own template."""
     fresh_model(tiny_config(BaseConfig()), 0).save_pretrained(tmp_path / "model")
-    tokenizer = tiny_tokenizer()
-    tokenizer.mask_token = None
-    tokenizer.chat_template = UPSTREAM_TEMPLATE
-    tokenizer.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+    return with_tokenizer(tmp_path / "model")
 
 
 def test_no_turn_that_nobody_asked_for(folder):
@@ -79,17 +70,12 @@ def test_special_ids_that_differ(folder, name, id):
     assert (f"{name}_id=7" in message, f" as {id}" in message) == (True, True)
 
 
-def change_config(folder, name="config.json", **changes):
-    path = folder / name
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
 def with_own_padding(folder):
     """The tokenizer's first header is called <|pad|> and pads."""
     header = "<|start_header_id|>user<|end_header_id|>\\n\\n"
     for path in (folder / "tokenizer.json", folder / "tokenizer_config.json"):
         path.write_text(path.read_text().replace(header, "<|pad|>"))
-    change_config(folder, "tokenizer_config.json", pad_token="<|pad|>")
+    change_file(folder, "tokenizer_config.json", pad_token="<|pad|>")
 
 
 def test_published_files_have_the_end_of_text_for_other_special_tokens(folder):
@@ -134,29 +120,10 @@ def test_a_folder_without_one(tmp_path):
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_code_beside_a_tokenizer_is_not_run(folder, tmp_path):
-    flag, own = tmp_path / "ran", {"AutoTokenizer": [None, "tokenization_own.OwnTokenizer"]}
-    (folder / "tokenization_own.py").write_text(f"open({str(flag)!r}, 'w').write('x')")
-    options = {"tokenizer_class": "OwnTokenizer", "auto_map": own}
-    change_config(folder, "tokenizer_config.json", **options)
-    # loaded by its files or refused
-    with contextlib.suppress(UserError):
-        load_tokenizer(str(folder))
-    assert not flag.exists()
-
-
 def test_dreams_tokenizer_is_qwens(tmp_path):
-    """Published with a class of its own, which is code; its files are those of Qwen2's."""
-    folder = write_folder(tmp_path / "dream", DREAM_CONFIG | {"vocab_size": 300}, {}, shards=1)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {letter: i for i, letter in enumerate([*alphabet, "ab"], 2)}
-    vocabulary |= {"<|mask|>": 0, "<|endoftext|>": 1}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\na b\n")
-    own = {"AutoTokenizer": ["tokenization_dream.DreamTokenizer", None]}
-    content = {"tokenizer_class": "DreamTokenizer", "auto_map": own, "eos_token": "<|endoftext|>"}
-    content["additional_special_tokens"] = ["<|mask|>"]
-    (folder / "tokenizer_config.json").write_text(json.dumps(content))
+    """Published with a remote class, which is never run, for the files of Qwen2's class."""
+    folder, vocabulary = dream_with_tokenizer(tmp_path / "dream")
+    change_file(folder, "tokenizer_config.json", mask_token=None)
     tokenizer = load_tokenizer(str(folder))
     assert tokenizer.encode("ab", add_special_tokens=False) == [vocabulary["ab"]]
     assert (tokenizer.mask_token, tokenizer.mask_token_id) == ("<|mask|>", 0)

@@ -69,6 +69,10 @@ def llada_shapes(config):
     return shapes
 
 
+def dream_shapes(config):
+    return {spec.upstream: spec.shape for spec in DREAM.tensors(DREAM.sizes(config))}
+
+
 def random_tensors(shapes, dtype=torch.float32, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return {
@@ -103,8 +107,7 @@ def llada_folder(folder, dtype=torch.float32, /, shards=3, **changes):
 
 def dream_folder(folder, dtype=torch.float32, /, shards=3, **changes):
     config = DREAM_CONFIG | changes
-    shapes = {spec.upstream: spec.shape for spec in DREAM.tensors(DREAM.sizes(config))}
-    tensors = random_tensors(shapes, dtype)
+    tensors = random_tensors(dream_shapes(config), dtype)
     return write_folder(folder, config, tensors, shards), tensors
 
 

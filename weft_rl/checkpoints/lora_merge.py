@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 
 ADAPTER, _WEIGHTS, _PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _PREFIX = "base_model.model."
-# Inits that keep the base unchanged; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change it.
-_PLAIN_INITS = (None, True, False, "eva", "gaussian", "orthogonal")
 # PEFT options that keep base + scale * B A, and those read here; any other is unsupported.
 _SAME_SUM = (
     *("auto_mapping", "base_model_name_or_path", "corda_config", "ensure_weight_tying"),
     *("eva_config", "exclude_modules", "inference_mode", "layers_pattern", "layers_to_transform"),
-    *("loftq_config", "lora_alpha", "lora_dropout", "lora_ga_config", "megatron_core", "peft_type"),
+    *("loftq_config", "lora_alpha", "lora_dropout", "lora_ga_config", "megatron_core"),
     *("peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config"),
     *("target_modules", "task_type", "use_rslora"),
 )
-_CURE = "merge it with PEFT (merge_and_unload) and use the saved model"
+_SUPPORTED: dict[str, tuple[Any, ...]] = {
+    "bias": ("none", None),
+    # inits that keep the base unchanged; PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA change it
+    "init_lora_weights": (None, True, False, "eva", "gaussian", "orthogonal"),
+    "peft_type": ("LORA",),
+}
+_FIX, _COPY = "merge it with PEFT (merge_and_unload) and use the saved model", "copy it again"
 
 
 @dataclass(frozen=True)
@@ -41,19 +45,18 @@ class Update:
     scale: float
 
 
-def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """Read an adapter's adapter_config.json. Raises UserError for a damaged one."""
+def _read_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / ADAPTER)
     if not isinstance(config, dict):
-        raise UserError(f"{folder / ADAPTER}: must be a JSON object; copy it again")
+        raise UserError(f"{folder / ADAPTER}: must be a JSON object; {_COPY}")
     return config
 
 
 def adapter_base(folder: Path) -> str:
     """Return an adapter's base, a folder or Hub id. Raises UserError if it is unreadable."""
-    base = read_adapter_config(folder).get("base_model_name_or_path")
+    base = _read_config(folder).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
-        raise UserError(f"{folder / ADAPTER}: base_model_name_or_path is missing; copy it again")
+        raise UserError(f"{folder / ADAPTER}: base_model_name_or_path is missing; {_COPY}")
     relative = folder / base
     return str(relative.resolve()) if relative.is_dir() else base
 
@@ -105,10 +108,9 @@ def read_updates(
 
 
 def _updates(folder: Path) -> dict[str, Update]:
-    config = read_adapter_config(folder)
-    _check_form(folder, config)
+    config, path = _read_config(folder), folder / _WEIGHTS
+    _require_plain_lora(folder, config)
     alpha = _positive(folder, config, "lora_alpha")
-    path = folder / _WEIGHTS
     if not path.exists() and (folder / _PICKLE).exists():
         raise UserError(f"{folder / _PICKLE}: pickles are not read; save it as {_WEIGHTS}")
     stored = read_header(path)
@@ -119,42 +121,35 @@ def _updates(folder: Path) -> dict[str, Update]:
             continue
         b = stored.get(name.replace(".lora_A.", ".lora_B."))
         if b is None:
-            raise UserError(f"{path}: {name} has no lora_B; copy it again")
+            raise UserError(f"{path}: {name} has no lora_B; {_COPY}")
         rank = _rank(folder, config, module)
         if len(a.shape) != 2 or len(b.shape) != 2 or not a.shape[0] == b.shape[1] == rank:
             raise UserError(
-                f"{path}: {name} and its lora_B have shapes {a.shape} and {b.shape}, not rank "
-                f"{rank}; copy it again"
+                f"{path}: {name} has shapes {a.shape} and {b.shape}, not rank {rank}; {_COPY}"
             )
         scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
         updates[f"{module}.weight"] = Update(a, b, scale)
     if 2 * len(updates) != len(stored):
-        raise UserError(f"{path}: contains tensors other than pairs of lora_A and lora_B; {_CURE}")
+        raise UserError(f"{path}: contains tensors other than pairs of lora_A and lora_B; {_FIX}")
     return updates
 
 
-def _check_form(folder: Path, config: Mapping[str, Any]) -> None:
-    changed = {
+def _require_plain_lora(folder: Path, config: Mapping[str, Any]) -> None:
+    unsupported = {
         name: value
-        for name, value in config.items()
-        if value and name not in (*_SAME_SUM, "bias", "init_lora_weights")
+        for name, value in (dict.fromkeys(_SUPPORTED) | dict(config)).items()
+        if (value not in _SUPPORTED[name] if name in _SUPPORTED else value)
+        and name not in _SAME_SUM
     }
-    for name, plain in (("bias", ("none", None)), ("init_lora_weights", _PLAIN_INITS)):
-        if config.get(name) not in plain:
-            changed[name] = config[name]
-    if config.get("peft_type") != "LORA":
-        changed = {"peft_type": config.get("peft_type")}
-    if changed:
-        options = ", ".join(f"{name}={value!r}" for name, value in sorted(changed.items()))
-        raise UserError(f"{folder}: {options}: only plain LoRA can be merged; {_CURE}")
+    if unsupported:
+        options = ", ".join(f"{name}={value!r}" for name, value in sorted(unsupported.items()))
+        raise UserError(f"{folder}: {options}: only plain LoRA can be merged; {_FIX}")
 
 
 def _positive(folder: Path, config: Mapping[str, Any], name: str) -> float:
     value = config.get(name)
     if not is_number(value) or value <= 0:
-        raise UserError(
-            f"{folder / ADAPTER}: {name}={value!r}: must be a positive number; copy it again"
-        )
+        raise UserError(f"{folder / ADAPTER}: {name}={value!r}: must be a positive number; {_COPY}")
     return value
 
 
@@ -167,7 +162,7 @@ def _rank(folder: Path, config: Mapping[str, Any], module: str) -> float:
                 return _positive(folder, pattern, key)
     except (re.error, TypeError) as error:
         raise UserError(
-            f"{folder / ADAPTER}: rank_pattern={pattern!r}: damaged ({error}); copy it again"
+            f"{folder / ADAPTER}: rank_pattern={pattern!r}: damaged ({error}); {_COPY}"
         ) from error
     return _positive(folder, config, "r")
 

@@ -44,12 +44,12 @@ def read_header(path: Path) -> dict[str, Stored]:
         raise UserError(
             f"{path}: damaged or incomplete, {size} bytes ({error}); download it again"
         ) from error
+    header.pop("__metadata__", None)
     stored = {}
     for name, entry in header.items():
-        if name != "__metadata__":
-            first, last = entry["data_offsets"]
-            shape, start = tuple(entry["shape"]), 8 + length + first
-            stored[name] = Stored(path, name, entry["dtype"], shape, start, last - first)
+        first, last = entry["data_offsets"]
+        shape, start = tuple(entry["shape"]), 8 + length + first
+        stored[name] = Stored(path, name, entry["dtype"], shape, start, last - first)
     return stored
 
 
@@ -60,7 +60,7 @@ def read_folder(folder: Path) -> dict[str, Stored]:
     index = folder / INDEX
     if not index.exists():
         if not (folder / SINGLE).exists():
-            raise UserError(f"{folder}: neither {SINGLE} nor {INDEX}; {_cure(folder)}")
+            raise UserError(f"{folder}: neither {SINGLE} nor {INDEX}; {_fix(folder)}")
         return read_header(folder / SINGLE)
     content = read_json(index, "download it again")
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
@@ -70,11 +70,8 @@ def read_folder(folder: Path) -> dict[str, Stored]:
         # `..` and absolute paths could read any file
         if not isinstance(name, str) or Path(name).name != name or name in (".", ".."):
             raise UserError(f"{index}: file {name!r} is not in the folder; download it again")
-    tensors = [
-        item
-        for name in sorted(set(weight_map.values()))
-        for item in read_header(folder / name).values()
-    ]
+    files = sorted(set(weight_map.values()))
+    tensors = [item for name in files for item in read_header(folder / name).values()]
     wrong = {(item.name, item.file.name) for item in tensors} ^ set(weight_map.items())
     if wrong:
         raise UserError(
@@ -84,7 +81,7 @@ def read_folder(folder: Path) -> dict[str, Stored]:
     return {item.name: item for item in tensors}
 
 
-def _cure(folder: Path) -> str:
+def _fix(folder: Path) -> str:
     others = sorted(path.name for kind in _OTHERS for path in folder.glob(kind) if path.is_file())
     if not others:
         return "name a model's folder"
@@ -113,21 +110,17 @@ def check_tensors(
     """Raise UserError for missing, extra, misshaped or integer tensors."""
     if lacking := shapes.keys() - tensors.keys():
         raise UserError(f"{folder}: missing tensors: {_join(lacking)}; copy all shards")
+    fix = "copy config.json and weights from the same model"
     if extra := tensors.keys() - shapes.keys():
-        raise UserError(
-            f"{folder}: tensors that config.json does not describe: {_join(extra)}; "
-            "copy config.json and weights from the same model"
-        )
+        raise UserError(f"{folder}: tensors not described by config.json: {_join(extra)}; {fix}")
     for name, shape in shapes.items():
-        if tensors[name].shape != shape:
+        item = tensors[name]
+        if item.shape != shape:
+            raise UserError(f"{folder}: {name} has shape {item.shape}, not {shape}; {fix}")
+        if item.dtype not in _FLOATING:
             raise UserError(
-                f"{folder}: {name} has shape {tensors[name].shape}, config.json describes {shape}; "
-                "copy both from the same model"
-            )
-        if tensors[name].dtype not in _FLOATING:
-            raise UserError(
-                f"{folder}: {name} has dtype {tensors[name].dtype}, not a float; use the "
-                "checkpoint without quantization"
+                f"{folder}: {name} has dtype {item.dtype}, not a float; use the checkpoint "
+                "without quantization"
             )
 
 

@@ -1,6 +1,5 @@
 """Files next to converted weights: configuration, generation settings, tokenizer."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Literal
 from weft_rl.families import FAMILY, read_config
 from weft_rl.families.base import Config, Family
 from weft_rl.families.fields import metadata
+from weft_rl.runs.atomic_io import write_json
 from weft_rl.runs.folder import read_json
 
 Layout = Literal["upstream", "transformers"]
@@ -25,19 +25,18 @@ _TOKENS = (
 
 def write_config(folder: Path, family: Family, config: Config, to: Layout) -> None:
     """Write the config.json of a layout; upstream's names the repository of its code."""
-    dtype = metadata(config).get("dtype")
+    known = metadata(config)
     if to == "transformers":
-        fields = family.to_transformers(config)
-        fields |= {"model_type": family.transformers_type, FAMILY: family.name}
-        fields |= {"dtype": dtype} if dtype else {}
+        fields = {**family.to_transformers(config), FAMILY: family.name}
+        fields["model_type"] = family.transformers_type
     else:
-        code = metadata(config).get("auto_map") or {}
+        code = known.get("auto_map") or {}
         is_remote = code and all(isinstance(name, str) and "--" in name for name in code.values())
-        fields = family.to_upstream(config)
-        fields |= {"model_type": family.model_types[0]}
-        fields |= {"auto_map": code if is_remote else dict(family.remote_code)}
-        fields |= {"torch_dtype": dtype} if dtype else {}  # the name that upstream's code reads
-    _write(folder / "config.json", fields)
+        fields = {**family.to_upstream(config), "model_type": family.model_types[0]}
+        fields["auto_map"] = code if is_remote else dict(family.remote_code)
+    if "dtype" in known:  # upstream's code reads the older name
+        fields["dtype" if to == "transformers" else "torch_dtype"] = known["dtype"]
+    write_json(folder / "config.json", fields)
 
 
 def copy_tokenizer(sources: Sequence[Path], folder: Path, family: Family, to: Layout) -> None:
@@ -45,11 +44,8 @@ def copy_tokenizer(sources: Sequence[Path], folder: Path, family: Family, to: La
 
     A remote class becomes transformers' class. transformers' layout gets the family's mask token
     and chat template. Raises UserError for a damaged tokenizer_config.json."""
-    holders = [
-        source
-        for source in sources
-        if any((source / name).exists() for name in (*_TOKENS, _TOKENIZER))
-    ]
+    names = (*_TOKENS, _TOKENIZER)
+    holders = [source for source in sources if any((source / name).exists() for name in names)]
     if not holders:
         return
     source = holders[-1]
@@ -69,7 +65,7 @@ def copy_tokenizer(sources: Sequence[Path], folder: Path, family: Family, to: La
         # transformers < 4.50 reads the template from this file only
         template = (source / _TEMPLATE).read_text(encoding="utf-8")
     options |= {"chat_template": template} if template else {}
-    _write(folder / _TOKENIZER, _for_transformers_4(options))
+    write_json(folder / _TOKENIZER, _for_transformers_4(options))
 
 
 def _for_transformers_4(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,8 +89,4 @@ def write_generation_config(source: Path, folder: Path, family: Family, to: Layo
         ids = {name: fields[name] for name in names if fields.get(name) is not None}
         settings = ids | settings
     if settings:
-        _write(folder / _GENERATION, settings)
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / _GENERATION, settings)

@@ -40,15 +40,10 @@ def family_of(config: Mapping[str, Any], place: Path) -> tuple[Family, bool]:
     ]
     if len(candidates) == 1:
         return candidates[0], model_type not in candidates[0].model_types
+    problem = f"{place}: model_type={model_type!r}, {FAMILY}={name!r}"
     if candidates:
         names = ", ".join(family.name for family in candidates)
-        raise UserError(
-            f"{place}: model_type={model_type!r}: could be any of {names}; "
-            f'set "{FAMILY}" in its config.json'
-        )
+        raise UserError(f'{problem}: one of {names}; set "{FAMILY}" in its config.json')
     known = ", ".join(kind for family in FAMILIES for kind in family.model_types)
     shared = " or ".join(sorted({family.transformers_type for family in FAMILIES}))
-    raise UserError(
-        f"{place}: model_type={model_type!r}{'' if name is None else f', {FAMILY}={name!r}'}: "
-        f"unknown model family; use {known}, or {shared} with is_causal=false"
-    )
+    raise UserError(f"{problem}: unknown family; use {known}, or {shared} with is_causal=false")

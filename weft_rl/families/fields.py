@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from weft_rl.errors import UserError
-from weft_rl.families.base import SIZE_FIELDS
 from weft_rl.io.safe_files import is_number
 
 
@@ -14,55 +13,47 @@ class Kind(NamedTuple):
 
     rule: str
     fits: Callable[[Any], bool]
+    allows_null: bool = False  # null: as if absent
 
 
-def _is_int(value: Any, minimum: int, maximum: float = float("inf")) -> bool:
+def _is_int(value: Any, minimum: int = 0, maximum: float = float("inf")) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum
-
-
-def _is_token(value: Any) -> bool:
-    return _is_int(value, 0)
 
 
 _ACTIVATIONS = ("gelu", "relu", "silu")
 # Far above any network: a damaged number would create the names of all its tensors.
 _MAX_LAYERS = 1000
 COUNT = Kind("must be a positive whole number", lambda value: _is_int(value, 1))
-POSITIVE = Kind("must be a positive number", lambda value: is_number(value) and value > 0)
+OPTIONAL_COUNT = COUNT._replace(allows_null=True)
 RATE = Kind("must be a number >= 0 and < 1", lambda value: is_number(value) and 0 <= value < 1)
 FLAG = Kind("must be true or false", lambda value: isinstance(value, bool))
-_LAYERS = Kind(
-    f"must be a positive whole number, at most {_MAX_LAYERS}",
-    lambda value: _is_int(value, 1, _MAX_LAYERS),
-)
-_SPREAD = Kind("must be a number >= 0", lambda value: is_number(value) and value >= 0)
-_TOKEN = Kind("must be a token id", _is_token)
-_OPTIONAL_TOKEN = Kind("must be a token id or null", lambda v: v is None or _is_token(v))
-_TOKENS = Kind(
-    "must be a token id or a list of token ids",
-    lambda v: bool(v) and all(map(_is_token, v)) if isinstance(v, list) else _is_token(v),
-)
-_ACTIVATION = Kind(
-    f"must be one of {', '.join(_ACTIVATIONS)}",
-    lambda value: isinstance(value, str) and value in _ACTIVATIONS,
-)
+_POSITIVE = Kind("must be a positive number", lambda value: is_number(value) and value > 0)
+_OPTIONAL_TOKEN = Kind("must be a token id or null", lambda v: v is None or _is_int(v))
 
 COMMON: dict[str, Kind] = {
-    **dict.fromkeys((*SIZE_FIELDS, "max_position_embeddings", "head_dim"), COUNT),
-    "num_hidden_layers": _LAYERS,
-    "hidden_act": _ACTIVATION,
-    "rope_theta": POSITIVE,
-    "rms_norm_eps": POSITIVE,
-    "initializer_range": _SPREAD,
-    "mask_token_id": _TOKEN,
-    "bos_token_id": _OPTIONAL_TOKEN,
-    "eos_token_id": _TOKENS,
-    "eot_token_id": _OPTIONAL_TOKEN,
-    "pad_token_id": _OPTIONAL_TOKEN,
+    **dict.fromkeys(("vocab_size", "hidden_size", "num_attention_heads"), COUNT),
+    **dict.fromkeys(("intermediate_size", "max_position_embeddings"), COUNT),
+    **dict.fromkeys(("num_key_value_heads", "head_dim"), OPTIONAL_COUNT),
+    "num_hidden_layers": Kind(
+        f"must be a positive whole number, at most {_MAX_LAYERS}",
+        lambda value: _is_int(value, 1, _MAX_LAYERS),
+    ),
+    "hidden_act": Kind(
+        f"must be one of {', '.join(_ACTIVATIONS)}",
+        lambda value: isinstance(value, str) and value in _ACTIVATIONS,
+    ),
+    "rope_theta": _POSITIVE._replace(allows_null=True),
+    "rms_norm_eps": _POSITIVE,
+    "initializer_range": Kind(
+        "must be a number >= 0", lambda value: is_number(value) and value >= 0, allows_null=True
+    ),
+    "mask_token_id": Kind("must be a token id", _is_int),
+    "eos_token_id": Kind(
+        "must be a token id or a list of token ids",
+        lambda v: bool(v) and all(map(_is_int, v)) if isinstance(v, list) else _is_int(v),
+    ),
+    **dict.fromkeys(("bos_token_id", "eot_token_id", "pad_token_id"), _OPTIONAL_TOKEN),
 }
-_NULLABLE = (
-    *("num_key_value_heads", "initializer_range", "head_dim", "embedding_size", "rope_theta"),
-)
 # Options of every family with the one supported value.
 _FIXED: dict[str, Any] = {
     "attention_bias": False,
@@ -72,6 +63,8 @@ _FIXED: dict[str, Any] = {
     "quantization_config": None,
     "use_sliding_window": False,
 }
+_TYING = "tie_word_embeddings"
+_CHECKED_ELSEWHERE = (_TYING, "rope_scaling", "rope_parameters")
 _DTYPES = ("float64", "float32", "bfloat16", "float16")
 # Words in option names that change the network; other unknown options have no effect.
 _WORDS = (
@@ -95,6 +88,7 @@ _SCALINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "yarn": (("factor",), (_LENGTH, "attention_factor", "beta_fast", "beta_slow")),
     "llama3": (("factor", "low_freq_factor", "high_freq_factor", _LENGTH), ()),
 }
+_ONLY = "no other form is implemented"
 
 
 def refused(name: str, value: Any, rule: str) -> UserError:
@@ -111,18 +105,20 @@ def read_fields(
     config: Mapping[str, Any],
     kinds: Mapping[str, Kind],
     fixed: Mapping[str, Any],
-    aliases: Mapping[str, str] | None = None,
-    ignored: Collection[str] = (),
+    aliases: Mapping[str, str],
+    ignored: Collection[str],
 ) -> dict[str, Any]:
     """Return the fields of a configuration that are in `kinds`, under transformers' names.
 
     fixed: options with their only supported value, also for null. aliases: transformers' names by
     the file's. ignored: options without effect. Raises UserError for unsupported values."""
-    aliases, fixed = aliases or {}, _FIXED | dict(fixed)
-    for name, value in fixed.items():
+    fixed = _FIXED | dict(fixed)
+    # upstream's LLaDA ties the embeddings by `weight_tying` alone
+    ties = {} if "weight_tying" in fixed and "weight_tying" in config else {_TYING: False}
+    for name, value in (fixed | ties).items():
         if config.get(name) not in (None, value):
-            raise refused(name, config[name], f"must be {value!r}; no other form is implemented")
-    known = {*fixed, *ignored, "rope_scaling", "rope_parameters"}
+            raise refused(name, config[name], f"must be {value!r}; {_ONLY}")
+    known = {*fixed, *ignored, *_CHECKED_ELSEWHERE}
     fields: dict[str, Any] = {}
     for name, value in config.items():
         field = aliases.get(name, name)
@@ -132,7 +128,7 @@ def read_fields(
                 raise refused(
                     name, value, "not implemented; remove it if the weights do not use it"
                 )
-        elif value is not None or field not in _NULLABLE:
+        elif value is not None or not kinds[field].allows_null:
             if not kinds[field].fits(value):
                 raise refused(name, value, kinds[field].rule)
             if fields.setdefault(field, value) != value:
@@ -142,13 +138,12 @@ def read_fields(
 
 def metadata(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the readable fields of a configuration that do not define the network."""
-    types = {"architectures": list, "auto_map": dict, "transformers_version": str}
-    fields = {
-        name: config[name] for name, kind in types.items() if isinstance(config.get(name), kind)
+    types = {"architectures": list, "auto_map": dict, "transformers_version": str, "dtype": str}
+    dtype = str(config.get("dtype", config.get("torch_dtype"))).removeprefix("torch.")
+    values = dict(config) | {"dtype": dtype if dtype in _DTYPES else None}
+    return {
+        name: values[name] for name, kind in types.items() if isinstance(values.get(name), kind)
     }
-    dtype = config.get("dtype", config.get("torch_dtype"))
-    dtype = dtype.removeprefix("torch.") if isinstance(dtype, str) else None
-    return fields | ({"dtype": dtype} if dtype in _DTYPES else {})
 
 
 def check_shapes(fields: Mapping[str, Any], *, paired: bool, tokens: Iterable[str]) -> None:
@@ -156,10 +151,9 @@ def check_shapes(fields: Mapping[str, Any], *, paired: bool, tokens: Iterable[st
 
     paired: rotary positions, which need an even head width. tokens: names of token fields."""
     width, heads = fields["hidden_size"], fields["num_attention_heads"]
-    unit = heads * (2 if paired else 1)
+    unit, key_heads = heads * (2 if paired else 1), fields["num_key_value_heads"]
     if width % unit:
         raise refused("hidden_size", width, f"must be a multiple of {unit} (attention heads)")
-    key_heads = fields.get("num_key_value_heads", heads)
     if heads % key_heads:
         raise refused("num_key_value_heads", key_heads, f"must divide num_attention_heads={heads}")
     if fields.get("head_dim", width // heads) != width // heads:
@@ -171,30 +165,35 @@ def check_shapes(fields: Mapping[str, Any], *, paired: bool, tokens: Iterable[st
                 raise refused(name, ids, f"must be less than vocab_size={fields['vocab_size']}")
 
 
-def rotary(config: Mapping[str, Any], default: float | None) -> tuple[float, dict[str, Any] | None]:
+def rotary(
+    config: Mapping[str, Any], default: float | None, *, is_scaled: bool
+) -> tuple[float, dict[str, Any] | None]:
     """Return the base of rotary positions and their scaling, or None without scaling.
 
     Reads transformers 5's `rope_parameters`, or `rope_theta` and `rope_scaling`. default: base if
     the file has none; None: required. Raises UserError for unsupported or conflicting values."""
-    blocks = {name: config.get(name) for name in ("rope_scaling", "rope_parameters")}
-    blocks = {name: block for name, block in blocks.items() if block is not None}
     bases, scalings = {"rope_theta": config.get("rope_theta")}, []
-    for name, block in blocks.items():
+    for name in ("rope_scaling", "rope_parameters"):
+        block = config.get(name)
+        if block is None:
+            continue
         if not isinstance(block, dict):
             raise refused(name, block, "must be an object or null")
         bases[f"{name}.rope_theta"] = block.get("rope_theta")
         scalings.append(_scaling(name, block))
+        if scalings[-1] is not None and not is_scaled:
+            raise refused(name, block, f"must be null; {_ONLY}")
+        if scalings[0] != scalings[-1]:
+            raise refused(name, block, "must equal rope_scaling")
     bases = {name: base for name, base in bases.items() if base is not None}
     base = next(iter(bases.values()), default)
     if base is None:
         raise missing("rope_theta")
     for name, value in bases.items():
-        if not POSITIVE.fits(value):
-            raise refused(name, value, POSITIVE.rule)
+        if not _POSITIVE.fits(value):
+            raise refused(name, value, _POSITIVE.rule)
         if value != base:
             raise refused(name, value, f"must be {base!r}, the other base of this file")
-    if len(scalings) == 2 and scalings[0] != scalings[1]:
-        raise refused("rope_parameters", blocks["rope_parameters"], "must equal rope_scaling")
     return float(base), scalings[0] if scalings else None
 
 
@@ -213,6 +212,6 @@ def _scaling(name: str, block: Mapping[str, Any]) -> dict[str, Any] | None:
     for key, value in options.items():
         if key not in (*required, *optional):
             raise refused(name, block, f"{key} is not an option of {kind} positions")
-        if not POSITIVE.fits(value):
-            raise refused(f"{name}.{key}", value, POSITIVE.rule)
+        if not _POSITIVE.fits(value):
+            raise refused(f"{name}.{key}", value, _POSITIVE.rule)
     return None if kind == "default" else {"rope_type": kind, **options}

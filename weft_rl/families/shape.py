@@ -1,5 +1,6 @@
 """Parameter counts of a model, and memory of its weights and activations."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -48,12 +49,8 @@ class ModelShape:
 
     def matrices(self) -> list[tuple[str, int, int]]:
         """Name, rows and columns of each layer matrix."""
-        found = []
-        for spec in self.family.tensors(self.sizes):
-            path, _, name = spec.upstream.removesuffix(".weight").rpartition(".")
-            if len(spec.shape) == 2 and (".blocks." in path or ".layers." in path):
-                found.append((name, spec.shape[0], spec.shape[1]))
-        return found
+        layers = (s for s in self.family.tensors(self.sizes) if ".layers." in s.transformers)
+        return [(s.upstream.split(".")[-2], *s.shape) for s in layers if len(s.shape) == 2]
 
     def adapted(self) -> list[tuple[str, int, int]]:
         """Name, rows and columns of each matrix with an adapter."""
@@ -61,13 +58,7 @@ class ModelShape:
 
     def check_targets(self) -> None:
         """Raise UserError for an adapter target that is not a matrix of the model."""
-        names = {name for name, _, _ in self.matrices()}
-        for target in self.lora.targets if self.lora.r else ():
-            if target not in names:
-                raise UserError(
-                    f"{self.lora.prefix}targets: no module is called {target}; there are "
-                    + ", ".join(sorted(names))
-                )
+        require_targets(self.lora, {name for name, _, _ in self.matrices()})
 
     @property
     def _width(self) -> int:
@@ -118,6 +109,14 @@ class ModelShape:
         """Bytes of the layers' inputs, which gradient checkpointing saves."""
         layers = self.sizes.num_hidden_layers + 3
         return tokens * self._width * layers * self.sizes.hidden_size
+
+
+def require_targets(lora: LoraConfig, names: Collection[str]) -> None:
+    """Raise UserError for an adapter target that is not among the names of the modules."""
+    for target in lora.targets if lora.r else ():
+        if target not in names:
+            modules = ", ".join(sorted(names))
+            raise UserError(f"{lora.prefix}targets: no module is named {target}; use {modules}")
 
 
 def shape_of(folder: Path, lora: LoraConfig) -> ModelShape:

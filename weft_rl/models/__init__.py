@@ -6,8 +6,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from weft_rl.families import FAMILIES
 from weft_rl.families.base import Family
-from weft_rl.models.configuration_llada import LLaDAConfig
-from weft_rl.models.modeling_dream import DreamConfig, DreamForMaskedLM
+from weft_rl.models.configuration import DreamConfig, LLaDAConfig
+from weft_rl.models.modeling_dream import DreamForMaskedLM
 from weft_rl.models.modeling_llada import LLaDAForMaskedLM
 
 

@@ -23,12 +23,9 @@ class Cache:
         """Return a layer's keys and values, (B, H, L, d) each.
 
         keys, values: the layer's new ones, (B, H, W, d), or (B, H, L, d) of complete sequences."""
-        return (
-            self._exchange(self.keys[layer], keys),
-            self._exchange(self.values[layer], values),
-        )
+        return self._write(self.keys[layer], keys), self._write(self.values[layer], values)
 
-    def _exchange(self, cached: Tensor, new: Tensor) -> Tensor:
+    def _write(self, cached: Tensor, new: Tensor) -> Tensor:
         if self.positions is None:
             cached.copy_(new)
             return new

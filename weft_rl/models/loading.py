@@ -15,7 +15,6 @@ from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -37,31 +36,72 @@ from weft_rl.checkpoints.safetensors_index import check_weights, read_folder
 from weft_rl.config.model import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families import family_of, read_config
+from weft_rl.families.base import Config, Family
+from weft_rl.families.shape import require_targets
 from weft_rl.io.safe_files import check_model_folder
 from weft_rl.models.memory import is_out_of_memory, require_memory
-from weft_rl.models.tokenizer_check import check_tokenizer
 from weft_rl.runs.checksums import verify_weights
 
 
 def load_tokenizer(place: str | Path) -> PreTrainedTokenizerBase:
-    """Load a tokenizer with the family's chat template, or raise UserError if it does not fit."""
+    """Load a tokenizer with the family's chat template and mask token.
+
+    Raises UserError for token ids beyond the vocabulary, fewer tokens than half of it, and special
+    tokens whose ids differ from the model's."""
     folder = resolve_checkpoint(str(place))
     check_model_folder(folder)
     is_model = (folder / "config.json").exists()  # an adapter folder has only a tokenizer
     family = family_of(read_config(folder), folder)[0] if is_model else None
     with _foreign_files(f"model={place}: cannot load the tokenizer"):
-        if family is not None and family.tokenizer is not None:
-            # published with a remote class, which is never run, for the files of this class
-            tokenizer = getattr(transformers, family.tokenizer).from_pretrained(folder)
-        else:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        # a remote class is never run: its files are those of a class of transformers
+        name = "AutoTokenizer" if family is None else family.tokenizer or "AutoTokenizer"
+        tokenizer = getattr(transformers, name).from_pretrained(folder, trust_remote_code=False)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise UserError(f"model={place}: no tokenizer; copy its tokenizer files there")
     if family is not None:
-        check_tokenizer(tokenizer, folder)
+        problem = _tokenizer_problem(tokenizer, read_config(folder), family)
+        if problem is not None:
+            raise UserError(f"model={folder}: {problem}")
+        if tokenizer.mask_token is None:
+            tokenizer.mask_token = family.mask_token
         if family.chat_template is not None:
             tokenizer.chat_template = family.chat_template
     return tokenizer
+
+
+def _tokenizer_problem(
+    tokenizer: PreTrainedTokenizerBase, config: Config, family: Family
+) -> str | None:
+    tokens, rows = tokenizer.get_vocab(), family.sizes(config).vocab_size
+    fix, count = "copy the model's own tokenizer files", max(tokens.values(), default=-1) + 1
+    # embeddings are padded: LLaDA-8B has 115 more rows than tokens
+    if not rows / 2 <= count <= rows:
+        return f"the tokenizer has {count} tokens, the model {rows}; {fix}"
+    end = tokenizer.eos_token
+    if config.get("eos_token_id") is not None and end is None:
+        return f"eos_token_id={config['eos_token_id']}, but the tokenizer has no eos_token; {fix}"
+    candidates = {
+        "mask_token_id": (family.mask_token,),
+        "eos_token_id": (end,),
+        # published files store the end of text here
+        "bos_token_id": (tokenizer.bos_token, end),
+        "pad_token_id": (tokenizer.pad_token, end),
+    }
+    for name, (token, *others) in candidates.items():
+        ids = config.get(name)
+        allowed = ids if isinstance(ids, list) else [ids]
+        possible = [tokens.get(text) for text in (token, *others) if text is not None]
+        if token is not None and ids is not None and not set(possible) & set(allowed):
+            return f"{name}={ids}, but the tokenizer has {token} as {tokens.get(token)}; {fix}"
+    # published configurations omit eot_token_id: the class default must match
+    turn = tokens.get(family.end_of_turn)
+    expected = config.get("eot_token_id", family.end_of_turn_id)
+    if turn is not None and expected not in (None, turn):
+        return (
+            f"eot_token_id={expected}, but {family.end_of_turn} is token {turn}; "
+            f'set "eot_token_id": {turn} in its config.json'
+        )
+    return None
 
 
 def load_model(
@@ -93,13 +133,8 @@ def load_model(
         require_memory(folder, dtype, device, nf4=nf4)
         if quantization is None:
             return _load_streamed(folder, device, dtype, updates)
-        return AutoModelForMaskedLM.from_pretrained(
-            folder,
-            device_map=device,
-            dtype=dtype,
-            quantization_config=quantization,
-            trust_remote_code=False,
-        )
+        options = {"device_map": device, "dtype": dtype, "quantization_config": quantization}
+        return AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=False, **options)
 
 
 def _load_streamed(
@@ -172,10 +207,7 @@ def with_lora(
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not head
     }
-    for target in lora.targets:
-        if target not in linear.values():
-            names = ", ".join(sorted(set(linear.values())))
-            raise UserError(f"{lora.prefix}targets: no module is named {target}; use {names}")
+    require_targets(lora, {*linear.values()})
     # PEFT takes the base's name from the model, which would be wrong for an adapter on a merged one
     model.name_or_path = _base_path(base, output)
     targets = [name for name, last in linear.items() if last in lora.targets]

@@ -1,6 +1,7 @@
 """Checks of memory and sequence length before loading weights or generating."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,7 @@ import torch
 
 from weft_rl.config.model import LoraConfig
 from weft_rl.errors import UserError
-from weft_rl.families import family_of, read_config
-from weft_rl.families.shape import ModelShape
+from weft_rl.families.shape import shape_of
 
 _GIB = 2**30
 # Messages of untyped errors: CUDA, cuBLAS, CPU allocator, operating system.
@@ -23,14 +23,9 @@ def require_memory(
     folder: Path, dtype: torch.dtype, device: torch.device, *, nf4: bool = False
 ) -> None:
     """Raise UserError if the weights alone exceed the free memory."""
-    config = read_config(folder)
-    family, _ = family_of(config, folder)
-    sizes = family.sizes(config)
-    if nf4:
-        needed = ModelShape(family, sizes, LoraConfig(0), "nf4", False, True).weight_bytes()
-    else:
-        needed = family.count(sizes) * dtype.itemsize
-    free = free_memory(device)
+    shape, free = shape_of(folder, LoraConfig(0)), free_memory(device)
+    nf4_bytes = replace(shape, weights="nf4").weight_bytes()
+    needed = nf4_bytes if nf4 else shape.num_params * dtype.itemsize
     if needed > free:
         raise UserError(
             f"model={folder}: its weights need {needed / _GIB:.1f} GiB in "

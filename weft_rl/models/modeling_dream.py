@@ -6,42 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
+from transformers import Qwen2Model, Qwen2PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
-from weft_rl.families.dream import fields
-from weft_rl.families.fields import metadata
-from weft_rl.models.configuration_llada import check_inputs, end_tokens, generation_config
+from weft_rl.models.configuration import DreamConfig, check_inputs, generation_config
 from weft_rl.models.lm_head import LogitsFn, LogitsToKeep, VocabularyHead
-
-
-class DreamConfig(Qwen2Config):
-    """Qwen2's fields with Dream-7B's special ids. Source: the published configuration."""
-
-    model_type = "Dream"
-
-    mask_token_id: int = 151666
-    bos_token_id: int | None = 151643
-    eos_token_id: int | list[int] | None = 151643
-    eot_token_id: int | None = 151645  # ends a turn and a completion
-    pad_token_id: int | None = 151643
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Read a config.json of either layout. Raises UserError as `families.dream.fields` does."""
-        return super().from_dict(metadata(config_dict) | fields(config_dict), **kwargs)
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
-        # transformers reads it to build the attention mask
-        self.is_causal = False
-        if self.pad_token_id == self.mask_token_id:
-            raise ValueError("DreamConfig: pad_token_id and mask_token_id must differ")
-
-    @property
-    def end_token_ids(self) -> list[int]:
-        """Tokens that end a completion: end of text and end of turn."""
-        return end_tokens(self)
 
 
 def source_positions(length: int, attention_mask: Tensor | None, device: torch.device) -> Tensor:

@@ -14,7 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import MaskedLMOutput
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from weft_rl.models.configuration_llada import LLaDAConfig, check_inputs, generation_config
+from weft_rl.models.configuration import LLaDAConfig, check_inputs, generation_config
 from weft_rl.models.kv_cache import Cache
 from weft_rl.models.lm_head import LogitsFn, LogitsToKeep, VocabularyHead
 

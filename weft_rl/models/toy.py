@@ -8,10 +8,11 @@ from transformers import PreTrainedTokenizerFast
 from weft_rl.config.schema import BaseConfig
 from weft_rl.data.toy import BOS, EOS, EOT, HEADERS, MASK, POSITIONS, SYMBOLS, UNKNOWN
 from weft_rl.families.llada import CHAT_TEMPLATE
-from weft_rl.models.configuration_llada import LLaDAConfig
+from weft_rl.models import LLaDAConfig
 
 # With LLaDA's 0.02, a network this narrow did not learn to copy the clues in 400 steps.
 _INITIALIZER_RANGE = 0.1
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -42,10 +43,7 @@ def tiny_config(options: BaseConfig) -> LLaDAConfig:
     """Return a LLaDA configuration of the given size over the tiny vocabulary."""
     ids = {text: i for i, text in enumerate(SYMBOLS)}
     return LLaDAConfig(
-        hidden_size=options.hidden_size,
-        num_hidden_layers=options.num_hidden_layers,
-        num_attention_heads=options.num_attention_heads,
-        intermediate_size=options.intermediate_size,
+        **{name: getattr(options, name) for name in _SIZES},
         mask_token_id=ids[MASK],
         bos_token_id=ids[BOS],
         eos_token_id=ids[EOS],

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.diffusion.tensor_checks import require_shape
 from weft_rl.errors import UserError
-from weft_rl.models.configuration_llada import end_tokens
+from weft_rl.models.configuration import end_tokens
 
 
 def special_ids(model: nn.Module) -> tuple[int, list[int]]:

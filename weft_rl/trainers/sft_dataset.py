@@ -10,7 +10,7 @@ from weft_rl.data.prompts import PromptStyle
 from weft_rl.data.sft_examples import Example, Examples, Truncation, encode_traces
 from weft_rl.data.text import TextEncoder
 from weft_rl.data.trace_schemas import Trace, trace_of
-from weft_rl.models.configuration_llada import end_tokens
+from weft_rl.models.configuration import end_tokens
 from weft_rl.trainers.weft_loss import IGNORED
 
 _COLUMNS = (

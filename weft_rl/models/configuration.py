@@ -1,29 +1,52 @@
-"""LLaDA's configuration under transformers' names, with upstream's names as aliases."""
+"""Configurations of the families' networks, under transformers' names and upstream's aliases."""
 
 from typing import Any, ClassVar
 
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedConfig
+from transformers import GenerationConfig, PreTrainedConfig, Qwen2Config
 
 from weft_rl.errors import UserError
-from weft_rl.families.fields import metadata
-from weft_rl.families.llada import FIXED, KINDS, fields
+from weft_rl.families.base import Family
+from weft_rl.families.dream import DREAM
+from weft_rl.families.fields import COMMON, metadata
+from weft_rl.families.llada import LLADA
 
 
-class LLaDAConfig(PreTrainedConfig):
+class MaskedConfig(PreTrainedConfig):
+    """What the families share: their layouts of config.json, and the end of a completion."""
+
+    family: ClassVar[Family]
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Read a config.json of either layout. Raises UserError as `Family.fields` does."""
+        fields = cls.family.fields(config_dict)
+        return super().from_dict(metadata(config_dict) | fields, **kwargs)
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        values: Any = self
+        if values.pad_token_id == values.mask_token_id:
+            raise ValueError(f"{type(self).__name__}: pad_token_id and mask_token_id must differ")
+
+    @property
+    def end_token_ids(self) -> list[int]:
+        """Tokens that end a completion: end of text and end of turn."""
+        return end_tokens(self)
+
+
+class LLaDAConfig(MaskedConfig):
     """Architecture of a masked diffusion language model; the defaults are LLaDA-8B's.
 
     `rope=False`: learned position embeddings. Upstream's names (`attribute_map`) work too. Raises
     ValueError for unsupported upstream options. Source: the published configuration."""
 
     model_type = "llada"
+    family = LLADA
     attribute_map: ClassVar[dict[str, str]] = {
-        "d_model": "hidden_size",
-        "n_layers": "num_hidden_layers",
-        "n_heads": "num_attention_heads",
-        "mlp_hidden_size": "intermediate_size",
-        "max_sequence_length": "max_position_embeddings",
-        "activation_type": "hidden_act",
+        upstream: name
+        for name, upstream in LLADA.field_names.items()
+        if name != "num_key_value_heads"
     }
     # TRL reads it before it reloads a reference model
     auto_map: ClassVar[dict[str, str]] = {}
@@ -47,28 +70,34 @@ class LLaDAConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
-        names = [name for name in (*KINDS, "tie_word_embeddings") if hasattr(self, name)]
-        values = {name: getattr(self, name) for name in names}
+        names = (*COMMON, *LLADA.kinds, "tie_word_embeddings")
+        values = {name: getattr(self, name) for name in names if hasattr(self, name)}
         renamed = {self.attribute_map.get(name, name): value for name, value in kwargs.items()}
         try:
-            fields(values | renamed)
+            LLADA.fields(values | renamed)
         except UserError as error:
             raise ValueError(str(error).replace("config.json", type(self).__name__, 1)) from error
-        for name in (*FIXED, "n_kv_heads", "num_key_value_heads", "embedding_size", "head_dim"):
+        for name in (*LLADA.fixed, *LLADA.equal, "n_kv_heads", "head_dim"):
             kwargs.pop(name, None)
         super().__post_init__(**kwargs)
-        if self.pad_token_id == self.mask_token_id:
-            raise ValueError("LLaDAConfig: pad_token_id and mask_token_id must differ")
 
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Read a config.json of either layout. Raises UserError as `families.llada.fields` does."""
-        return super().from_dict(metadata(config_dict) | fields(config_dict), **kwargs)
 
-    @property
-    def end_token_ids(self) -> list[int]:
-        """Tokens that end a completion: end of text and end of turn."""
-        return end_tokens(self)
+class DreamConfig(MaskedConfig, Qwen2Config):
+    """Qwen2's fields with Dream-7B's special ids. Source: the published configuration."""
+
+    model_type = "Dream"
+    family = DREAM
+
+    mask_token_id: int = 151666
+    bos_token_id: int | None = 151643
+    eos_token_id: int | list[int] | None = 151643
+    eot_token_id: int | None = 151645  # ends a turn and a completion
+    pad_token_id: int | None = 151643
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        # transformers reads it to build the attention mask
+        self.is_causal = False
 
 
 def end_tokens(config: Any) -> list[int]:
