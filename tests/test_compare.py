@@ -15,7 +15,7 @@ from rl_trainer import small_model
 from run_folders import SMALL, write_lines
 from waiting import wait_until
 
-from weft_rl.compare.command import is_done, main, open_comparison, read_options
+from weft_rl.compare import is_done, main, open_comparison, read_options
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
 from weft_rl.models.toy import tiny_tokenizer

@@ -7,9 +7,9 @@ import yaml
 from html_page import Page
 from report_folders import comparison_folder, write_rewards
 
-from weft_rl.compare.command import read_options
+from weft_rl.compare import read_options
 from weft_rl.errors import UserError
-from weft_rl.report.run_page import write_report
+from weft_rl.report.run_report import write_report
 
 ARGV = ["arms=[sft,weft]", "seeds=[0,1]", "rl.max_steps=6"]
 

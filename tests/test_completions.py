@@ -56,7 +56,7 @@ def test_first_held_out_and_last_trained(tmp_path):
     for name in ("eval-weft", "eval-rl", "rl", "eval-zeta"):
         write_lines(tmp_path / "completions" / f"{name}.jsonl", rows)
     groups = sample_groups(tmp_path, ["weft", "rl"])
-    titles = ["After weft", "After rl", "After zeta", "During rl"]
-    assert [group.title for group in groups] == titles
+    expected = [("weft", True), ("rl", True), ("zeta", True), ("rl", False)]
+    assert [(group.stage, group.is_held_out) for group in groups] == expected
     assert [sample.name for sample in groups[0].samples] == [f"p-{i}" for i in range(6)]
     assert [sample.name for sample in groups[3].samples] == [f"p-{i}" for i in range(14, 20)]

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from weft_rl.cli import execute
-from weft_rl.compare.command import main as compare
+from weft_rl.compare import main as compare
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
-from weft_rl.plot.command import main as plot
-from weft_rl.report.run_page import main as report
+from weft_rl.plot.__main__ import main as plot
+from weft_rl.report.__main__ import main as report
 from weft_rl.runs.folder import read_config
 from weft_rl.runs.renamed import RENAMED
 

@@ -14,8 +14,8 @@ from run_folders import PUZZLE, SOLUTION, completion, write_lines
 from weft_rl.config.load import diff_configs, load_run_config, to_yaml
 from weft_rl.errors import UserError
 from weft_rl.plot.figures import Line
-from weft_rl.report.chart_data import chart, heatmaps
-from weft_rl.report.run_page import write_report
+from weft_rl.report.page import chart, heatmaps
+from weft_rl.report.run_report import write_report
 from weft_rl.report.samples import sample_groups
 
 
@@ -241,7 +241,7 @@ def test_user_errors_name_the_file(tmp_path, name, text):
 
 
 def test_the_command_prints_the_path_without_torch(folder):
-    code = "from weft_rl.report.run_page import main; main(sys.argv[1:])"
+    code = "from weft_rl.report.__main__ import main; main(sys.argv[1:])"
     argv = [sys.executable, "-c", f"import sys; {code}; sys.exit('torch' in sys.modules)"]
     done = subprocess.run([*argv, str(folder)], check=True, capture_output=True, text=True)
     assert done.stdout == f"{folder / 'report.html'}\n"

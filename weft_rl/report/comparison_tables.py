@@ -1,7 +1,6 @@
 """Sentences and tables of a comparison, from its comparison.json."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 from typing import Any
 
 from weft_rl.diffusion.recipes import RECIPES
@@ -23,8 +22,8 @@ def recipe_rows(arms: Sequence[str]) -> list[list[str]]:
 
 def score_rows(result: Mapping[str, Any]) -> list[list[str]]:
     """Return the table of scores by arm and stage; the first row is the header."""
-    names = [result["metric"], *result["others"]]
-    rows = [["arm", "stage", *map(_spaced, names), f"{_spaced(names[0])} by seed"]]
+    names = _score_names(result)
+    rows = [["arm", "stage", *names, f"{names[0]} by seed"]]
     for arm, stages in result["results"].items():
         for stage, entry in stages.items():
             by_seed = ", ".join(f"{value:.1f}" for value in entry["by_seed"].values())
@@ -34,12 +33,16 @@ def score_rows(result: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def _score_names(result: Mapping[str, Any]) -> list[str]:
+    return [name.replace("_", " ") for name in (result["metric"], *result["others"])]
+
+
 def _score_cells(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
-    return [f"{score['score']:.1f} {_range(score)}" for score in _by_metric(entry, result)]
+    return [f"{score['score']:.1f} {_range(score)}" for score in _by_name(entry, result)]
 
 
-def _by_metric(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return an entry's values per metric; the main metric's are at the top level."""
+def _by_name(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return an entry's values by score name; the main score's are at the top level."""
     return [entry, *(entry[name] for name in result["others"])]
 
 
@@ -47,33 +50,33 @@ def _range(part: Mapping[str, Any]) -> str:
     return f"[{part['ci95'][0]:.1f}, {part['ci95'][1]:.1f}]"
 
 
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")
-
-
 def difference_rows(result: Mapping[str, Any]) -> list[list[str]]:
     """Return the table of differences in points; the first row is the header."""
-    rows = [["points", *map(_spaced, [result["metric"], *result["others"]])]]
-    for subject, entry in _differences(result):
-        rows.append(
-            [subject]
-            + [
-                f"{part['difference']:+.1f} {_range(part)} {part['verdict']}"
-                for part in _by_metric(entry, result)
-            ]
-        )
-    return rows
+    return [["points", *_score_names(result)]] + [
+        [subject]
+        + [
+            f"{part['difference']:+.1f} {_range(part)} {part['verdict']}"
+            for part in _by_name(entry, result)
+        ]
+        for subject, entry in _differences(result)
+    ]
 
 
 def sentences(result: Mapping[str, Any]) -> list[str]:
     """Return one sentence per difference between arms, then per gain of a stage."""
-    return [
-        f"{subject}: {entry['difference']:+.1f} points {_range(entry)} of "
-        f"{_spaced(result['metric'])} over {_seeds(entry['seeds'], result['seeds'])}: "
-        f"{entry['verdict']}{_certainty(entry, len(result['arms']) - 1)}"
-        f"{_single_seed(entry, result['seeds'])}."
-        for subject, entry in _differences(result)
-    ]
+    seeds, metric = result["seeds"], _score_names(result)[0]
+    lines = []
+    for subject, entry in _differences(result):
+        used = entry["seeds"]
+        over = f"{len(used)} seed{'s' if len(used) > 1 else ''}"
+        if len(used) < len(seeds):
+            over = f"{len(used)} of {len(seeds)} seeds ({', '.join(map(str, used))})"
+        line = f"{subject}: {entry['difference']:+.1f} points {_range(entry)} of {metric} over "
+        line += f"{over}: {entry['verdict']}{_certainty(entry, len(result['arms']) - 1)}"
+        if len(used) == 1 < len(seeds):
+            line += ", with this seed and for new records only"
+        lines.append(f"{line}.")
+    return lines
 
 
 def _certainty(entry: Mapping[str, Any], comparisons: int) -> str:
@@ -90,11 +93,6 @@ def _certainty(entry: Mapping[str, Any], comparisons: int) -> str:
     return f" ({text})"
 
 
-def _single_seed(entry: Mapping[str, Any], seeds: Sequence[int]) -> str:
-    single = len(entry["seeds"]) == 1 < len(seeds)
-    return ", with this seed and for new records only" if single else ""
-
-
 def _differences(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     rows = []
     for entry in result["differences"]:
@@ -108,12 +106,6 @@ def _differences(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]
     return rows
 
 
-def _seeds(used: Sequence[int], given: Sequence[int]) -> str:
-    if len(used) < len(given):
-        return f"{len(used)} of {len(given)} seeds ({', '.join(map(str, used))})"
-    return f"{len(used)} seed{'s' if len(used) > 1 else ''}"
-
-
 def notes(result: Mapping[str, Any]) -> list[str]:
     """Return the limitations: missing runs, several arms or revisions, a single seed."""
     lines = []
@@ -124,13 +116,13 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         )
     reference, *others = result["arms"]
     compared = {(entry["stage"], entry["arm"]) for entry in result["differences"]}
-    for stage, arm in product(("rl", "cold_start"), others):
-        both = all(stage in result["results"][name] for name in (reference, arm))
-        if both and (stage, arm) not in compared:
-            when = "after RL" if stage == "rl" else "before RL"
-            lines.append(
-                f"{label(arm)} and {label(reference)} cannot be compared {when}: no seed in common."
-            )
+    lines += [
+        f"{label(arm)} and {label(reference)} cannot be compared {when} RL: no seed in common."
+        for stage, when in (("rl", "after"), ("cold_start", "before"))
+        for arm in others
+        if (stage, arm) not in compared
+        and all(stage in result["results"][name] for name in (reference, arm))
+    ]
     if len(others) > 1:
         lines.append(
             f"Every arm is compared with {label(reference)}; better and worse hold after Holm's "
@@ -154,12 +146,13 @@ def to_markdown(result: Mapping[str, Any]) -> str:
         "intervals for new seeds and new records.",
         *notes(result),
         "\n".join(f"- {sentence}" for sentence in sentences(result)),
-        _markdown_table(score_rows(result)),
-        _markdown_table(difference_rows(result)),
+        markdown_table(score_rows(result)),
+        markdown_table(difference_rows(result)),
     ]
     return "\n\n".join(lines) + "\n"
 
 
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as a Markdown table; the first row is the header."""
     header, *body = rows
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *body))

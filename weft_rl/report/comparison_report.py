@@ -8,13 +8,10 @@ from typing import Any
 from markupsafe import Markup
 
 from weft_rl.config.overrides import flattened, options_of
-from weft_rl.ema import SMOOTHING
-from weft_rl.errors import UserError
 from weft_rl.evaluation.paired_runs import RESULT, require_same_options, run_name
-from weft_rl.io.safe_files import parsing, read_text
+from weft_rl.io.safe_files import parsing
 from weft_rl.plot.curves import draw_means, mean_curves, read_curves
 from weft_rl.plot.figures import Bar, Line, draw_bars, figure_svg
-from weft_rl.report.chart_data import MAX_POINTS, chart
 from weft_rl.report.comparison_tables import (
     STAGE_LABELS,
     difference_rows,
@@ -24,74 +21,53 @@ from weft_rl.report.comparison_tables import (
     score_rows,
     sentences,
 )
-from weft_rl.report.render import write_page
+from weft_rl.report.page import chart, write_page
 from weft_rl.runs.folder import CONFIG, REPORT, read_config, read_json
-
-# Required keys of comparison.json.
-_KEYS = {
-    *("arms", "seeds", "task", "n", "metric", "others"),
-    *("missing", "results", "differences", "gains", "baselines"),
-}
 
 
 def write_comparison_report(folder: Path) -> Path:
     """Write a comparison's report.html. Raises UserError for bad files and differing options."""
-    result = read_json(folder / RESULT, {})
-    settings = read_config(folder)
-    missing = sorted(_KEYS - result.keys())
-    if missing:
-        raise UserError(f"{folder / RESULT}: lacks {', '.join(missing)}; repeat the comparison")
-    with parsing(folder / CONFIG):
-        versions = dict(settings.get("versions", {}))
-        command = _command(result, settings.get("run", {}))
+    result, settings = read_json(folder / RESULT, {}), read_config(folder)
     with parsing(folder / RESULT):
-        require_same_options(folder, result["arms"], result["seeds"])
-        units = [run_name(arm, seed) for arm in result["arms"] for seed in result["seeds"]]
+        arms, seeds = result["arms"], result["seeds"]
+        require_same_options(folder, arms, seeds)
+        runs = [run_name(arm, seed) for arm in arms for seed in seeds]
         rewards = reward_curves(folder, result)
         values = {
-            "notes": [*notes(result), *_removed_runs(folder, result, units)],
+            "held_out": f"{result['task']}, {result['n']} held-out records",
+            "notes": notes(result) + _removed_runs(folder, result, runs),
             "sentences": sentences(result),
             "scores": score_rows(result),
             "differences": difference_rows(result),
             "bars": _bars(result),
             "curves": _curves(rewards),
             "chart": chart("reward in RL", rewards),
-            "recipes": recipe_rows(result["arms"]),
+            "recipes": recipe_rows(arms),
             "settings_differ": _different_settings(folder, result),
-            "units": [(unit, (folder / unit / REPORT).exists()) for unit in units],
+            "units": [(run, (folder / run / REPORT).exists()) for run in runs],
         }
-    return write_page(
-        "comparison.html.j2",
-        folder / REPORT,
-        name=folder.resolve().name,
-        result=result,
-        smoothing=SMOOTHING,
-        max_points=MAX_POINTS,
-        interactive=bool(rewards),
-        config=read_text(folder / CONFIG) if settings else "",
-        versions=versions,
-        revision=settings.get("revision", "unknown"),
-        command=command,
-        **values,
-    )
+    with parsing(folder / CONFIG):
+        options = [f"arms=[{','.join(arms)}]", f"seeds=[{','.join(map(str, seeds))}]"]
+        options += [*options_of(settings.get("run", {})), "out=runs/again"]
+    command = shlex.join(["python", "-m", "weft_rl.compare", *options])
+    return write_page("comparison.html.j2", folder, settings, command, **values)
 
 
 def _bars(result: Mapping[str, Any]) -> Markup:
     """Draw the scores of stages and baselines, without the base, which all arms share."""
-    scores = {
-        f"{label(arm)}, {STAGE_LABELS[stage]}": entry
+    bars = [
+        Bar(f"{label(arm)}, {STAGE_LABELS[stage]}", entry["score"], entry["ci95"])
         for arm, stages in result["results"].items()
         for stage, entry in stages.items()
         if stage != "base"
-    }
-    bars = [Bar(name, entry["score"], *entry["ci95"]) for name, entry in scores.items()]
+    ]
     bars += [
-        Bar(name, entry["score"], *entry["ci95"], is_baseline=True)
+        Bar(name, entry["score"], entry["ci95"], is_baseline=True)
         for name, entry in result["baselines"].items()
     ]
     metric = result["metric"].replace("_", " ")
     description = f"{metric} of each arm in percent with 95% intervals, as in the table"
-    return Markup(figure_svg(draw_bars(bars, f"{metric} (%)"), description))
+    return Markup(figure_svg(draw_bars({f"{metric} (%)": bars}), description))
 
 
 def _curves(rewards: Mapping[str, list[Line]]) -> Markup | None:
@@ -104,12 +80,10 @@ def _curves(rewards: Mapping[str, list[Line]]) -> Markup | None:
 
 def reward_curves(folder: Path, result: Mapping[str, Any]) -> dict[str, list[Line]]:
     """Return the RL reward curves of each arm's runs, by arm label."""
-    curves: dict[str, list[Line]] = {}
+    curves = {}
     for arm in result["arms"]:
-        runs = [folder / run_name(arm, seed) for seed in result["seeds"]]
-        lines = [line for run in runs if (line := read_curves(run, "reward").get("rl"))]
-        if lines:
-            curves[label(arm)] = lines
+        stages = [read_curves(folder / run_name(arm, seed), "reward") for seed in result["seeds"]]
+        curves[label(arm)] = [lines["rl"] for lines in stages if "rl" in lines]
     return curves
 
 
@@ -126,16 +100,7 @@ def _different_settings(folder: Path, result: Mapping[str, Any]) -> list[list[st
     return [["option", *configs], *rows] if rows else []
 
 
-def _removed_runs(folder: Path, result: Mapping[str, Any], units: list[str]) -> list[str]:
-    gone = [
-        unit for unit in units if unit not in result["missing"] and not (folder / unit).is_dir()
-    ]
-    return [f"Directories no longer here: {', '.join(gone)}. The numbers include them."] * bool(
-        gone
-    )
-
-
-def _command(result: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    arms, seeds = ",".join(result["arms"]), ",".join(map(str, result["seeds"]))
-    options = [f"arms=[{arms}]", f"seeds=[{seeds}]", *options_of(run), "out=runs/again"]
-    return shlex.join(["python", "-m", "weft_rl.compare", *options])
+def _removed_runs(folder: Path, result: Mapping[str, Any], runs: list[str]) -> list[str]:
+    removed = [run for run in runs if run not in result["missing"] and not (folder / run).is_dir()]
+    note = f"Directories no longer here: {', '.join(removed)}. The numbers include them."
+    return [note] if removed else []
