@@ -52,14 +52,12 @@ def _range(part: Mapping[str, Any]) -> str:
 
 def difference_rows(result: Mapping[str, Any]) -> list[list[str]]:
     """Return the table of differences in points; the first row is the header."""
-    return [["points", *_score_names(result)]] + [
-        [subject]
-        + [
-            f"{part['difference']:+.1f} {_range(part)} {part['verdict']}"
-            for part in _by_name(entry, result)
-        ]
-        for subject, entry in _differences(result)
-    ]
+    rows = [["points", *_score_names(result)]]
+    for subject, entry in _differences(result):
+        parts = _by_name(entry, result)
+        cells = [f"{part['difference']:+.1f} {_range(part)} {part['verdict']}" for part in parts]
+        rows.append([subject, *cells])
+    return rows
 
 
 def sentences(result: Mapping[str, Any]) -> list[str]:

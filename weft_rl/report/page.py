@@ -19,18 +19,13 @@ from weft_rl.io.terminal import escape
 from weft_rl.plot.curves import on_common_steps
 from weft_rl.plot.figures import Line
 from weft_rl.runs.atomic_io import write_text
-from weft_rl.runs.folder import (
-    CONFIG,
-    DENOISING_REPLAY,
-    ENTROPY_HEATMAP,
-    REPORT,
-    read_json,
-)
+from weft_rl.runs.folder import CONFIG, DENOISING_REPLAY, ENTROPY_HEATMAP, REPORT, read_json
 from weft_rl.stats import t_critical
 
 # Points per curve: more slow the page down without visible gain.
-MAX_POINTS = 1000
-_OLD_HEATMAP = "token_heat-{stage}.json"
+_MAX_POINTS = 1000
+# File names by subject; the second one is of earlier versions.
+_HEATMAPS = (ENTROPY_HEATMAP, "token_heat-{stage}.json")
 logger = logging.getLogger(__name__)
 
 
@@ -40,8 +35,7 @@ def write_page(
     """Render templates/<template> into report.html atomically and return its path.
 
     settings: content of config.yaml. Values are escaped unless they are markup. Raises
-    jinja2.UndefinedError for a missing value, and UserError for package versions that are no
-    mapping."""
+    jinja2.UndefinedError for a missing value."""
     environment = Environment(
         loader=PackageLoader("weft_rl.report"),
         autoescape=True,
@@ -58,7 +52,7 @@ def write_page(
         script=Markup(script),
         script_hash=f"sha256-{digest}",
         smoothing=SMOOTHING,
-        max_points=MAX_POINTS,
+        max_points=_MAX_POINTS,
         name=folder.resolve().name,
         config=read_text(folder / CONFIG) if settings else "",
         versions=versions,
@@ -73,21 +67,18 @@ def write_page(
 def chart(title: str, lines: Mapping[str, Sequence[Line]]) -> dict[str, Any]:
     """Return a metric's curves by label, at the steps that all runs of a label share.
 
-    Omits labels without common steps. Averages neighboring points above MAX_POINTS."""
+    Omits labels without common steps. Averages neighboring points above _MAX_POINTS."""
     drawn = []
     for label, runs in lines.items():
         steps, values = on_common_steps(runs)
+        size = -(-len(steps) // _MAX_POINTS)
+        if size > 1:
+            steps = [round(step) for step in _means(np.array(steps), size)]
+            values = _means(values, size)
         if steps:
-            size = -(-len(steps) // MAX_POINTS)
-            means = _means(values, size).tolist()
-            drawn.append(
-                {
-                    "label": label,
-                    "steps": steps if size == 1 else [*map(round, _means(np.array(steps), size))],
-                    "runs": [[float(f"{mean:.5g}") for mean in run] for run in means],
-                    "t": t_critical(len(runs) - 1) if len(runs) > 1 else 0,
-                }
-            )
+            rounded = [[float(f"{value:.5g}") for value in run] for run in values]
+            t = t_critical(len(runs) - 1) if len(runs) > 1 else 0
+            drawn.append({"label": label, "steps": steps, "runs": rounded, "t": t})
     return {"title": title, "smoothing": SMOOTHING, "lines": drawn}
 
 
@@ -98,11 +89,10 @@ def _means(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 
 def heatmaps(run: Path, stages: Sequence[str]) -> dict[str, list[list[dict[str, Any]]]]:
-    """Return the token entropies of cold-start responses, by stage.
+    """Return the tokens of cold-start responses, by stage, with their entropies in nats.
 
-    Each token has text, entropy (nats), beta (masking rate), ratio (beta over its mean) and
-    mask_probability at t = 1/2."""
-    return _by_stage(run, stages, (ENTROPY_HEATMAP, _OLD_HEATMAP), _heatmap)
+    beta: masking rate; ratio: beta over its mean; mask_probability: at t = 1/2."""
+    return _by_stage(run, stages, _HEATMAPS, _heatmap)
 
 
 def _heatmap(example: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -143,16 +133,11 @@ def _by_stage(
     """Parse each stage's file, the first of `names` that exists; skip damaged files."""
     by_stage: dict[str, list[Any]] = {}
     for stage in stages:
-        paths = [run / name.format(stage=stage) for name in names]
-        path = next((path for path in paths if path.exists()), None)
-        if path is None:
-            continue
+        paths = [path for name in names if (path := run / name.format(stage=stage)).exists()]
         try:
-            with parsing(path):
-                examples = [parse(example) for example in read_json(path, {})["examples"]]
+            for path in paths[:1]:
+                with parsing(path):
+                    by_stage[stage] = [*map(parse, read_json(path, {})["examples"])]
         except UserError as error:
             logger.warning("left out: %s", error)
-            continue
-        if examples:
-            by_stage[stage] = examples
-    return by_stage
+    return {stage: examples for stage, examples in by_stage.items() if examples}

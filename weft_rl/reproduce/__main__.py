@@ -14,14 +14,7 @@ from weft_rl.pipeline.preflight import check_run
 from weft_rl.pipeline.resume import writing
 from weft_rl.pipeline.run import check_stages
 from weft_rl.reproduce.figures import curves_figure, time_figure, token_figure
-from weft_rl.reproduce.paper import (
-    FIGURES,
-    SCORES,
-    TABLES,
-    PaperRun,
-    runs_of_figure,
-    runs_of_table,
-)
+from weft_rl.reproduce.paper import SCORES, PaperRun, runs_of_figure, runs_of_table
 from weft_rl.reproduce.tables import norm_table, score_table
 from weft_rl.runs.folder import REPORT, finished_stages
 from weft_rl.sweeps.config import SweepConfig, split_arguments
@@ -52,12 +45,8 @@ class ReproduceConfig(SweepConfig):
     what: list[str] = field(
         default_factory=list, metadata=about("all: every table and figure", at_most=1)
     )
-    table: int | None = option(
-        None, "table of the paper", at_least=min(TABLES), at_most=max(TABLES)
-    )
-    figure: int | None = option(
-        None, "figure of the paper", at_least=min(FIGURES), at_most=max(FIGURES)
-    )
+    table: int | None = option(None, "table of the paper", at_least=1, at_most=5)
+    figure: int | None = option(None, "figure of the paper", at_least=2, at_most=4)
     out: str = option("runs/reproduce", "directory of tables, figures and their runs")
 
     def __post_init__(self) -> None:
@@ -65,14 +54,6 @@ class ReproduceConfig(SweepConfig):
         require(self.what in ([], ["all"]), "what", self.what, "write all, table=2 or figure=3")
         given = (self.what != []) + (self.table is not None) + (self.figure is not None)
         require(given == 1, "table", self.table, "set one of table=1..5, figure=2..4 and all")
-
-    def tables(self) -> Sequence[int]:
-        """Return the numbers of the tables to write."""
-        return TABLES if self.what else [self.table] if self.table else []
-
-    def figures(self) -> Sequence[int]:
-        """Return the numbers of the figures to draw."""
-        return FIGURES if self.what else [self.figure] if self.figure else []
 
 
 def main(argv: Sequence[str]) -> int:
@@ -83,8 +64,10 @@ def main(argv: Sequence[str]) -> int:
     )
     config = load_run_config([*given, "stages=[weft,rl]"], command="weft_rl.reproduce")
     check_launcher(options)
-    tables = {n: runs_of_table(n, options.seeds, config) for n in options.tables()}
-    figures = {n: runs_of_figure(n, options.seeds, config) for n in options.figures()}
+    numbers = [n for n in (*SCORES, 5) if options.what or n == options.table]
+    tables = {n: runs_of_table(n, options.seeds, config) for n in numbers}
+    numbers = [n for n in _FIGURES if options.what or n == options.figure]
+    figures = {n: runs_of_figure(n, options.seeds, config) for n in numbers}
     units = [unit for runs in (*tables.values(), *figures.values()) for unit in runs]
     units = list(dict.fromkeys([unit.trained for unit in units] + units))
     stages = ["weft", "rl"] if any(unit.after_rl for unit in units) else ["weft"]
@@ -122,11 +105,8 @@ def _run_all(
     # timed runs use the machine exclusively: concurrent runs would slow them down
     alone = replace(pool, workers=1, threads=pool.threads * pool.workers)
     # a run writes its report last
-    pending = [
-        unit
-        for unit, path in paths.items()
-        if not (unit.is_done(path) and (path / REPORT).exists())
-    ]
+    done = [u for u, path in paths.items() if u.is_done(path) and (path / REPORT).exists()]
+    pending = [unit for unit in paths if unit not in done]
     statuses: dict[str, int] = {}
     if config.model in TOY_MODELS and pending:
         statuses = train_base(pool, folder, given)

@@ -1,6 +1,7 @@
 """The paper's figures from run directories: token entropies, rewards, training time."""
 
 import csv
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -25,15 +26,15 @@ _FREQUENT, _DRAWN = 100, 20
 
 def token_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
     """Draw figure 2: frequent tokens of highest and lowest mean entropy; write all to CSV."""
-    entropies: dict[str, list[float]] = {}
-    counts: dict[str, int] = {}
+    entropies: defaultdict[str, list[float]] = defaultdict(list)
+    counts: Counter[str] = Counter()
     for unit, run in runs.items():
         path = run / f"token_entropy-{unit.arm}.csv"
         if path.exists():
             with path.open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
-                    counts[row["token"]] = counts.get(row["token"], 0) + int(row["count"])
-                    entropies.setdefault(row["token"], []).append(float(row["mean_entropy"]))
+                    counts[row["token"]] += int(row["count"])
+                    entropies[row["token"]].append(float(row["mean_entropy"]))
     if not counts:
         return []
     frequent = sorted(counts, key=lambda token: (-counts[token], token))[:_FREQUENT]

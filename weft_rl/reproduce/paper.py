@@ -77,8 +77,6 @@ SCORES: dict[int, tuple[str, list[Row]]] = {
 GRADIENT_NORMS = {"weft_entropy": (646.1, 0.47, 2.02), "weft": (46.2, 0.43, 1.03)}
 # Figure 4: training time of WeFT divided by that of SFT, 20 epochs on s1K, four H100s.
 TIME_RATIO = 1.24
-TABLES = (*SCORES, 5)
-FIGURES = (2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -114,11 +112,9 @@ class PaperRun:
         """Return the pipeline arguments without out= and model=. `given` takes precedence."""
         only_evaluates = self.arm == "base" or self != self.trained
         stages = ["eval"] if only_evaluates else [self.arm, "rl"] if self.after_rl else [self.arm]
-        options = {"data": self.data}
-        if self.timed:
-            options["eval.after_each"] = "false"
-        else:
-            options["cold_start.logging_steps"] = "1"  # Table 5 needs every gradient norm
+        # Table 5 needs every gradient norm
+        default = ("eval.after_each", "false") if self.timed else ("cold_start.logging_steps", "1")
+        options = dict([("data", self.data), default])
         options |= {key: value for key, _, value in (item.partition("=") for item in given)}
         # a checkpoint has no preset
         options.setdefault("preset", options.get("model", RunConfig.model))
@@ -127,14 +123,13 @@ class PaperRun:
 
     def folder(self, given: Sequence[str]) -> str:
         """Return the name of the run directory, which ends in a digest of the options."""
-        config = load_run_config(self.arguments(given), command="weft_rl.reproduce")
-        options = {key: value for key, value in asdict(config).items() if key != "trackers"}
+        options = asdict(load_run_config(self.arguments(given), command="weft_rl.reproduce"))
+        del options["trackers"]
         text = yaml.safe_dump(options, sort_keys=False)
         digest = blake2b(text.encode(), digest_size=4).hexdigest()
         marks = {"rl": self.after_rl, "timed": self.timed, self.data: self.data not in TOY_MODELS}
-        marks[self.task] = self != self.trained
-        name = "-".join([self.arm, *(mark for mark, applies in marks.items() if applies)])
-        return f"{name}-seed{self.seed}-{digest}"
+        marks |= {self.task: self != self.trained, f"seed{self.seed}": True, digest: True}
+        return "-".join([self.arm, *(mark for mark, applies in marks.items() if applies)])
 
     def is_done(self, path: Path) -> bool:
         """Return whether the run directory has all data for tables and figures."""
