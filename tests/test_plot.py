@@ -33,8 +33,8 @@ def rl(step, **metrics):
     return {"stage": "rl", "step": step, "time_s": 1.0, **metrics}
 
 
-def drawn(run, metric="reward", smoothing=HALF):
-    lines = list(read_curves(run, metric).values())
+def drawn(run, smoothing=HALF):
+    lines = list(read_curves(run, "reward").values())
     figure = draw_curves({"": lines}, smoothing)
     return [(line.get_xdata(), line.get_ydata()) for line in figure.axes[0].lines]
 
@@ -206,15 +206,18 @@ def test_user_errors(tmp_path, monkeypatch, words, error):
     assert {path.name for path in tmp_path.iterdir()} == {"r", "blank", "empty", "folder.png"}
 
 
-def test_no_torch_for_a_plot_and_no_matplotlib_on_import(tmp_path):
+def test_no_torch_for_plots_and_reports_and_no_matplotlib_on_import(tmp_path):
     run = write_run(tmp_path / "r", rl(1, reward=0.5))
-    code = (
-        "import sys; from weft_rl.plot.__main__ import main; print('matplotlib' in sys.modules); "
-    )
-    code += "main(sys.argv[1:]); print({'torch', 'matplotlib.pyplot'} & {*sys.modules})"
+    code = """import sys
+from weft_rl.plot.__main__ import main as plot
+from weft_rl.report.__main__ import main as report
+print('matplotlib' in sys.modules)
+plot(sys.argv[1:]), report(sys.argv[1:2])
+print({'torch', 'matplotlib.pyplot'} & {*sys.modules})"""
     argv = [sys.executable, "-c", code, str(run), f"out={tmp_path / 'c.png'}"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["False", str(tmp_path / "c.png"), "set()"]
+    written = [str(tmp_path / "c.png"), str(run / "report.html")]
+    assert done.stdout.splitlines() == ["False", *written, "set()"]
 
 
 @pytest.mark.parametrize(

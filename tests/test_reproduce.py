@@ -24,21 +24,14 @@ def test_the_runs_of_a_table():
     assert runs_of_table(2, [0], TINY) == [*starts, *after]
     # three data sets and four tasks at the paper's scale; one and two for the tiny model
     assert len(runs_of_table(1, [0, 1], LARGE)) == 2 * 7 * 4
-    assert len(runs_of_table(1, [0], TINY)) == 3 * 2
     assert {unit.data for unit in runs_of_table(1, [0], LARGE)} == {"s1k", "s1k-1.1", "openr1-3k"}
+    runs = runs_of_table(1, [0], TINY)
+    cells = {(arm, task) for arm in ("base", "sft", "weft") for task in ("sudoku", "countdown")}
+    assert len(runs) == 6
+    assert {(unit.arm, unit.task) for unit in runs} == cells
+    assert {unit.data for unit in runs} == {"tiny"}
+    assert {"data=tiny", "preset=tiny"} < {*runs[-1].arguments(["model=tiny"])}
     assert [unit.timed for unit in runs_of_figure(4, [0], TINY)] == [True, True]
-
-
-def test_a_toy_model_has_its_own_data_and_tasks():
-    config = load_run_config(["preset=tiny"], command="it")
-    runs = runs_of_table(1, [0], config)
-    assert {(unit.data, unit.task) for unit in runs} == {
-        ("tiny", "sudoku"),
-        ("tiny", "countdown"),
-    }
-    assert {unit.arm for unit in runs} == {"base", "sft", "weft"}
-    arguments = runs[-1].arguments(["model=tiny"])
-    assert {"data=tiny", "preset=tiny"} < {*arguments}
 
 
 def test_the_arguments_of_a_run():

@@ -44,8 +44,7 @@ def test_t_interval_by_hand():
     half = 4.303 / 3**0.5
     low, high = (pytest.approx(2 + sign * half, abs=1e-3) for sign in (-1, 1))
     assert t_interval([1.0, 2.0, 3.0]) == Interval(2.0, low, high)
-    columns = t_half_width([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
-    assert columns == pytest.approx([half, 0.0], abs=1e-3)
+    assert t_half_width([[1, 5], [2, 5], [3, 5]]) == pytest.approx([half, 0.0], abs=1e-3)
 
 
 def test_wilson_by_hand():

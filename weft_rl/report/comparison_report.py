@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from weft_rl.config.overrides import flattened, options_of
+from weft_rl.config.overrides import options_of
 from weft_rl.evaluation.paired_runs import RESULT, require_same_options, run_name
 from weft_rl.io.safe_files import parsing
 from weft_rl.plot.curves import draw_means, mean_curves, read_curves
@@ -35,7 +35,7 @@ def write_comparison_report(folder: Path) -> Path:
         rewards = reward_curves(folder, result)
         values = {
             "held_out": f"{result['task']}, {result['n']} held-out records",
-            "notes": notes(result) + _removed_runs(folder, result, runs),
+            "notes": notes(result),
             "sentences": sentences(result),
             "scores": score_rows(result),
             "differences": difference_rows(result),
@@ -43,7 +43,6 @@ def write_comparison_report(folder: Path) -> Path:
             "curves": _curves(rewards),
             "chart": chart("reward in RL", rewards),
             "recipes": recipe_rows(arms),
-            "settings_differ": _different_settings(folder, result),
             "units": [(run, (folder / run / REPORT).exists()) for run in runs],
         }
     with parsing(folder / CONFIG):
@@ -85,22 +84,3 @@ def reward_curves(folder: Path, result: Mapping[str, Any]) -> dict[str, list[Lin
         stages = [read_curves(folder / run_name(arm, seed), "reward") for seed in result["seeds"]]
         curves[label(arm)] = [lines["rl"] for lines in stages if "rl" in lines]
     return curves
-
-
-def _different_settings(folder: Path, result: Mapping[str, Any]) -> list[list[str]]:
-    """Return the options that differ between arms, with a header; stages and out are ignored."""
-    configs = {}
-    for arm in result["arms"]:
-        settings = read_config(folder / run_name(arm, result["seeds"][0]))
-        if settings:
-            configs[label(arm)] = dict(flattened(settings))
-    keys = dict.fromkeys(key for config in configs.values() for key in config)
-    rows = [[key, *(str(config.get(key)) for config in configs.values())] for key in keys]
-    rows = [row for row in rows if len({*row[1:]}) > 1 and row[0] not in ("stages", "out")]
-    return [["option", *configs], *rows] if rows else []
-
-
-def _removed_runs(folder: Path, result: Mapping[str, Any], runs: list[str]) -> list[str]:
-    removed = [run for run in runs if run not in result["missing"] and not (folder / run).is_dir()]
-    note = f"Directories no longer here: {', '.join(removed)}. The numbers include them."
-    return [note] if removed else []

@@ -38,7 +38,12 @@ def _score_names(result: Mapping[str, Any]) -> list[str]:
 
 
 def _score_cells(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
-    return [f"{score['score']:.1f} {_range(score)}" for score in _by_name(entry, result)]
+    return [score_cell(score) for score in _by_name(entry, result)]
+
+
+def score_cell(entry: Mapping[str, Any]) -> str:
+    """Return a score with its interval."""
+    return f"{entry['score']:.1f} {_range(entry)}"
 
 
 def _by_name(entry: Mapping[str, Any], result: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -17,6 +17,7 @@ from weft_rl.io.safe_files import is_number, parsing
 from weft_rl.plot.curves import read_curves, run_curves
 from weft_rl.plot.figures import Bar, draw_bars, draw_curves, figure_svg
 from weft_rl.report.comparison_report import write_comparison_report
+from weft_rl.report.comparison_tables import score_cell
 from weft_rl.report.page import chart, heatmaps, replays, write_page
 from weft_rl.report.samples import sample_groups
 from weft_rl.runs.folder import CONFIG, EVAL, INITIAL, METRICS, read_config, read_results
@@ -35,24 +36,15 @@ _STAGES = {
 }
 
 
-class Row(NamedTuple):
-    """Scores of a stage or baseline by name, each (score, low, high) in percent."""
-
-    stage: str
-    label: str
-    about: str
-    n: int
-    scores: dict[str, tuple[float, float, float]]
-    is_baseline: bool = False
-
-
 class TaskScores(NamedTuple):
-    """Table of a task: stages in execution order, then baselines."""
+    """Scores of a task: its stages in execution order, then baselines, in percent."""
 
     task: str
-    columns: list[str]  # the first is drawn as bars
-    rows: list[Row]
-    bars: Markup
+    stages: list[str]
+    num_records: int
+    bars: list[Bar]  # main scores
+    figure: Markup  # of the bars
+    rows: list[list[str]]  # table of all scores; the first row is the header
 
 
 def write_report(run: Path) -> Path:
@@ -107,57 +99,53 @@ def write_report(run: Path) -> Path:
 def _task_scores(
     task: str, stages: Mapping[str, Any], baselines: Mapping[str, Any], model: object
 ) -> TaskScores:
-    """Return the table of a task. baselines: those of all stages. model: eval.json's `base`."""
+    """Return the scores of a task. baselines: those of all stages. model: eval.json's `base`."""
     main, _ = _MAIN_SCORES.get(task, ("score", ""))
-    rows = []
-    for stage, entry in stages.items():
-        label, about = stage, _STAGES.get(stage, "")
-        if stage == "base" and model not in (None, *TOY_MODELS):
-            label, about = INITIAL, f"model={shown(model)}"
-        rows.append(Row(stage, label, about, entry["n"], _scores(entry, main)))
+    labels = {stage: (stage, _STAGES.get(stage, "")) for stage in stages}
+    if model not in (None, *TOY_MODELS):
+        labels["base"] = (INITIAL, f"model={shown(model)}")
+    for entry in stages.values():
         baselines = {**baselines, **entry.get("baselines", {})}
-    for name, entry in baselines.items():
-        rows.append(Row(name, name, "without a model", entry["n"], _scores(entry, main), True))
-    if not all(isinstance(row.n, int) for row in rows):
-        raise TypeError("n is not a whole number")
-    columns = list(dict.fromkeys(column for row in rows for column in row.scores))
-    main_scores = [(row, *row.scores[main]) for row in rows]
-    bars = [Bar(row.label, score, ends, row.is_baseline) for row, score, *ends in main_scores]
-    label = f"{task}, {main} after each stage in percent with 95% intervals, as in the table"
-    svg = figure_svg(draw_bars({f"{main} (%)": bars}), label)
-    return TaskScores(task, columns, rows, Markup(svg))
-
-
-def _scores(entry: Mapping[str, Any], main: str) -> dict[str, tuple[float, float, float]]:
-    """Return (score, low, high) by name; the main score is at the top level of the entry."""
-    named = {main: entry} | {
-        key: value for key, value in entry.items() if isinstance(value, dict) and "score" in value
-    }
-    scores = {}
-    for name, value in named.items():
-        low, high = value["ci95"]
-        scores[name] = (value["score"], low, high)
-        if not all(map(is_number, scores[name])):
+    entries = [(*labels[stage], entry) for stage, entry in stages.items()]
+    entries += [(name, "no model", entry) for name, entry in baselines.items()]
+    bars, cells = [], []
+    for label, about, entry in entries:
+        if not all(map(is_number, (entry["score"], *entry["ci95"]))):
             raise TypeError("a score or its interval is not a number")
-    return scores
+        bars.append(Bar(label, entry["score"], entry["ci95"], about == "no model"))
+        others = {name: value for name, value in entry.items() if _is_score(value)}
+        cells.append({name: score_cell(value) for name, value in ({main: entry} | others).items()})
+    columns = list(dict.fromkeys(name for row in cells for name in row))
+    rows = [["stage", *columns, "n"]]
+    for (label, about, entry), row in zip(entries, cells, strict=True):
+        title = f"{label}: {about}" if about else label
+        rows.append([title, *(row.get(name, "") for name in columns), f"{entry['n']:d}"])
+    label = f"{task}, {main} after each stage in percent with 95% intervals, as in the table"
+    figure = Markup(figure_svg(draw_bars({f"{main} (%)": bars}), label))
+    num_records = entries[len(stages) - 1][-1]["n"]
+    return TaskScores(task, [*stages], num_records, bars, figure, rows)
+
+
+def _is_score(value: object) -> bool:
+    return isinstance(value, dict) and "score" in value
 
 
 def _summary(run: Path, model: object, stages: Sequence[str], tables: Sequence[TaskScores]) -> str:
     lines = [f"Model {model}, stages {', then '.join(stages)}."] if stages else []
-    for task, (main, *_), rows, _ in tables:
-        *earlier, last = [row for row in rows if not row.is_baseline]
-        score, low, high = last.scores[main]
+    for task, stages, num_records, bars, *_ in tables:
+        *earlier, last = bars[: len(stages)]
+        low, high = last.interval or (0.0, 100.0)
         line = (
-            f"On {last.n} held-out {task} problems, {last.label} ends at {score:.1f}% "
+            f"On {num_records} held-out {task} problems, {last.label} ends at {last.value:.1f}% "
             f"(95% interval {low:.1f} to {high:.1f})"
         )
         if earlier:
             # each stage starts from the checkpoint of the previous one
-            line += f", from {earlier[-1].scores[main][0]:.1f}% after {earlier[-1].label}"
+            line += f", from {earlier[-1].value:.1f}% after {earlier[-1].label}"
         lines.append(f"{line}.")
-        lines += _paired_change(run, task, earlier[-1].stage, last.stage) if earlier else []
+        lines += _paired_change(run, task, *stages[-2:]) if earlier else []
         lines += _MAIN_SCORES[task][1:] if task in _MAIN_SCORES else []
-        baselines = [(row.scores[main][0], row.label) for row in rows if row.is_baseline]
+        baselines = [(bar.value, bar.label) for bar in bars[len(stages) :]]
         if baselines:
             best, name = max(baselines)
             lines.append(f"The best policy without a model, {name}, gets {best:.1f}%.")
