@@ -9,7 +9,7 @@ from run_folders import write_lines
 
 from weft_rl.errors import UserError
 from weft_rl.evaluation.paired_runs import ArmRun, compare_runs, read_arm_run, require_same_options
-from weft_rl.report.comparison_tables import notes, to_markdown
+from weft_rl.report.comparison import notes, to_markdown
 from weft_rl.stats import crossed_mean, record_mean
 
 EXACT = {"score": 0.0, "ci95": [0, 66]}

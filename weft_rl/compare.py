@@ -29,8 +29,14 @@ from weft_rl.pipeline.resume import environment, fresh_folder, writing
 from weft_rl.pipeline.run import check_stages
 from weft_rl.plot.curves import draw_means, mean_curves
 from weft_rl.plot.figures import save_figure
-from weft_rl.report.comparison_report import reward_curves, write_comparison_report
-from weft_rl.report.comparison_tables import notes, score_rows, sentences, to_markdown
+from weft_rl.report.comparison import (
+    notes,
+    reward_curves,
+    score_rows,
+    sentences,
+    to_markdown,
+    write_comparison_report,
+)
 from weft_rl.runs.atomic_io import write_json, write_text
 from weft_rl.runs.folder import CONFIG, CURVES, REPORT, read_config, read_results
 from weft_rl.sweeps.config import SweepConfig, split_arguments

@@ -16,8 +16,7 @@ from weft_rl.evaluation.paired_runs import RESULT
 from weft_rl.io.safe_files import is_number, parsing
 from weft_rl.plot.curves import read_curves, run_curves
 from weft_rl.plot.figures import Bar, draw_bars, draw_curves, figure_svg
-from weft_rl.report.comparison_report import write_comparison_report
-from weft_rl.report.comparison_tables import score_cell
+from weft_rl.report.comparison import score_cell, write_comparison_report
 from weft_rl.report.page import chart, heatmaps, replays, write_page
 from weft_rl.report.samples import sample_groups
 from weft_rl.runs.folder import CONFIG, EVAL, INITIAL, METRICS, read_config, read_results

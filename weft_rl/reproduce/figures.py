@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from weft_rl.plot.curves import draw_means, mean_curves, read_curves
 from weft_rl.plot.figures import Bar, Line, draw_bars, save_figure
-from weft_rl.report.comparison_tables import label
+from weft_rl.report.comparison import label
 from weft_rl.reproduce.paper import TIME_RATIO, PaperRun
 from weft_rl.reproduce.tables import csv_text
 from weft_rl.runs.atomic_io import write_text

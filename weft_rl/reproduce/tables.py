@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from weft_rl.config.schema import TOY_MODELS, RunConfig
-from weft_rl.report.comparison_tables import markdown_table
+from weft_rl.report.comparison import markdown_table
 from weft_rl.report.run_report import main_scores
 from weft_rl.reproduce.paper import (
     DATA_SETS,
