@@ -135,8 +135,6 @@ def test_a_page_fetches_nothing(folder):
     assert "default-src 'none'" in text
     assert len(text) < 250_000
     assert text == read(folder)[0]
-    names = {path.name for path in folder.iterdir() if path.is_file()}
-    assert names == {"config.yaml", "eval.json", "metrics.jsonl", "report.html"}
 
 
 def without_own_scripts(text):
@@ -222,6 +220,7 @@ def test_a_partial_directory_has_a_report(folder, only):
     [
         *(("eval.json", '{"rl"'), ("config.yaml", "a: ["), ("config.yaml", "stages: rl")),
         ("eval.json", '{"rl": {"sudoku": {"n": 1, "score": "5", "ci95": [0, 9]}}}'),
+        ("eval.json", '{"rl": {"sudoku": {"n": "1", "score": 5, "ci95": [0, 9]}}}'),
     ],
 )
 def test_user_errors_name_the_file(tmp_path, name, text):
@@ -231,6 +230,12 @@ def test_user_errors_name_the_file(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=name):
         write_report(tmp_path)
+
+
+def test_damaged_heat_maps_are_left_out(folder, caplog):
+    (folder / "entropy_heatmap-weft.json").write_text('{"examples": [{"tokens": ["a"]}]}')
+    assert "entropy_heatmap" not in without_own_scripts(read(folder)[0])
+    assert "entropy_heatmap-weft.json" in caplog.text
 
 
 #   4 3 2 .      4 3 2 1

@@ -48,17 +48,18 @@ def write_comparison_report(folder: Path) -> Path:
 
 def _bars(result: Mapping[str, Any]) -> Markup:
     """Draw the scores of stages and baselines, without the base, which all arms share."""
-    bars = [
-        Bar(f"{label(arm)}, {_STAGE_LABELS[stage]}", entry["score"], entry["ci95"])
+    scores = {
+        f"{label(arm)}, {_STAGE_LABELS[stage]}": entry
         for arm, stages in result["results"].items()
         for stage, entry in stages.items()
         if stage != "base"
+    }
+    baselines = result["baselines"]
+    bars = [
+        Bar(name, entry["score"], entry["ci95"], name in baselines)
+        for name, entry in (scores | baselines).items()
     ]
-    bars += [
-        Bar(name, entry["score"], entry["ci95"], is_baseline=True)
-        for name, entry in result["baselines"].items()
-    ]
-    metric = result["metric"].replace("_", " ")
+    metric = _score_names(result)[0]
     description = f"{metric} of each arm in percent with 95% intervals, as in the table"
     return Markup(figure_svg(draw_bars({f"{metric} (%)": bars}), description))
 
