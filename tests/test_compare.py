@@ -15,7 +15,7 @@ from rl_trainer import small_model
 from run_folders import SMALL, write_lines
 from waiting import wait_until
 
-from weft_rl.compare.command import is_done, main, open_comparison, read_options
+from weft_rl.compare import is_done, main, open_comparison, read_options
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
 from weft_rl.models.toy import tiny_tokenizer
@@ -73,16 +73,19 @@ def test_another_directory_is_refused(tmp_path):
         with pytest.raises(UserError, match=re.escape(key)):
             opened(tmp_path, *words.split())
         assert (tmp_path / "config.yaml").read_text() == before
-    for i, text in enumerate(("stages: [sft]\nseed: 0\n", "a: [")):
-        (tmp_path / str(i)).mkdir()
-        (tmp_path / str(i) / "config.yaml").write_text(text)
-        with pytest.raises(UserError, match=str(tmp_path / str(i))):
-            opened(tmp_path / str(i), ARMS)
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "notes.txt").write_text("")
-    for folder in (tmp_path / "notes", tmp_path / "notes" / "notes.txt" / "in"):
-        with pytest.raises(UserError, match=str(tmp_path)):
-            opened(folder, ARMS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "out"),
+    [
+        *(("config.yaml", "stages: [sft]\nseed: 0\n", ""), ("config.yaml", "a: [", "")),
+        *(("notes.txt", "", ""), ("notes.txt", "", "notes.txt/in")),
+    ],
+)
+def test_a_directory_of_something_else_is_refused(tmp_path, name, text, out):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=str(tmp_path)):
+        opened(tmp_path / out, ARMS)
 
 
 def test_failed_and_locked_jobs(tmp_path):

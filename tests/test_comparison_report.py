@@ -7,9 +7,9 @@ import yaml
 from html_page import Page
 from report_folders import comparison_folder, write_rewards
 
-from weft_rl.compare.command import read_options
+from weft_rl.compare import read_options
 from weft_rl.errors import UserError
-from weft_rl.report.run_page import write_report
+from weft_rl.report.run_report import write_report
 
 ARGV = ["arms=[sft,weft]", "seeds=[0,1]", "rl.max_steps=6"]
 
@@ -35,17 +35,11 @@ def test_tables(folder):
     assert "<ones>" not in text
 
 
-def test_differing_options_are_listed_or_refused(folder):
-    assert len(read(folder)[1].tables) == 3
-    for name, version, rate in (("sft-seed0", "2.13", 1e-5), ("weft-seed0", "2.14", 1e-5)):
+def test_differing_options_are_refused(folder):
+    for name, rate in (("sft-seed0", 1e-5), ("weft-seed0", 2e-5)):
         (folder / name).mkdir()
         config = {"stages": [name], "cold_start": {"learning_rate": rate, "epochs": 5}}
-        config["versions"] = {"torch": version}
         (folder / name / "config.yaml").write_text(yaml.safe_dump(config))
-    table = read(folder)[1].tables[2]
-    assert table == [["option", "SFT", "WeFT"], ["versions.torch", "2.13", "2.14"]]
-    config["cold_start"]["learning_rate"] = 2e-5
-    (folder / "weft-seed0" / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(UserError, match=r"weft-seed0: .*cold_start.learning_rate"):
         write_report(folder)
 
@@ -78,14 +72,8 @@ def test_the_command_repeats_the_comparison(folder):
     assert (again.arms, again.seeds, same) == (options.arms, options.seeds, config)
 
 
-def test_damaged_results_and_removed_runs_are_named(folder):
-    for name in ("sft-seed0", "sft-seed1", "weft-seed1"):
-        (folder / name).mkdir()
-    removed = "no longer here: weft-seed0"
-    assert removed in read(folder)[0]
-    (folder / "weft-seed0").mkdir()
-    assert removed not in read(folder)[0]
-    for text in ("{", "{}"):
-        (folder / "comparison.json").write_text(text)
-        with pytest.raises(UserError, match=r"two arms/comparison\.json: "):
-            write_report(folder)
+@pytest.mark.parametrize("text", ["{", "{}"])
+def test_damaged_results_are_named(folder, text):
+    (folder / "comparison.json").write_text(text)
+    with pytest.raises(UserError, match=r"two arms/comparison\.json: "):
+        write_report(folder)

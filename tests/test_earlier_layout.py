@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from weft_rl.cli import execute
-from weft_rl.compare.command import main as compare
+from weft_rl.compare import main as compare
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
-from weft_rl.plot.command import main as plot
-from weft_rl.report.run_page import main as report
+from weft_rl.plot.__main__ import main as plot
+from weft_rl.report.__main__ import main as report
 from weft_rl.runs.folder import read_config
 from weft_rl.runs.renamed import RENAMED
 
@@ -44,21 +44,21 @@ def kept(new, old):
     return new == (pytest.approx(old) if isinstance(old, float) else old)
 
 
-def test_report_of_a_run(folder):
-    assert execute("it", report, [str(folder / "run")]) == 0
-    page = (folder / "run" / "report.html").read_text()
-    assert "gspo" in page
-    assert "entropy" in page  # the heat map, under its earlier file name
-
-
-def test_plot_of_a_run(folder):
-    assert execute("it", plot, [str(folder / "run"), f"out={folder / 'curves.svg'}"]) == 0
-    assert (folder / "curves.svg").stat().st_size > 1000
-
-
-def test_report_of_a_comparison(folder):
-    assert execute("it", report, [str(folder / "comparison")]) == 0
-    assert "WeFT" in (folder / "comparison" / "report.html").read_text()
+@pytest.mark.parametrize(
+    ("command", "words", "output", "texts"),
+    [
+        # the heat map has its earlier file name
+        (report, ["run"], "run/report.html", ["gspo", "entropy_heatmap"]),
+        (report, ["comparison"], "comparison/report.html", ["WeFT"]),
+        (plot, ["run", "out=curves.svg"], "curves.svg", ["reward, run"]),
+    ],
+)
+def test_reports_and_plots(folder, monkeypatch, capsys, command, words, output, texts):
+    monkeypatch.chdir(folder)
+    assert execute("it", command, words) == 0
+    assert capsys.readouterr().out == f"{output}\n"
+    written = (folder / output).read_text()
+    assert all(text in written for text in texts)
 
 
 def test_compare_reads_finished_runs_and_trains_nothing(folder):

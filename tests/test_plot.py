@@ -13,10 +13,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from weft_rl.errors import UserError
-from weft_rl.plot.command import main, plot_runs
-from weft_rl.plot.curves import mean_curve, plot_run, read_curves, run_panels
-from weft_rl.plot.figures import Bar, Line, Panel, draw_bars, draw_curves
-from weft_rl.report import render as page
+from weft_rl.plot.__main__ import main, plot_runs
+from weft_rl.plot.curves import mean_curves, plot_run, read_curves, run_curves
+from weft_rl.plot.figures import Bar, Line, draw_bars, draw_curves
+from weft_rl.report import page
 
 # decay of 1/2 over half of the range: w = (1/2)^(1/500), and w^2 is the slider's value
 HALF = 0.5 ** (2 / 500)
@@ -33,9 +33,9 @@ def rl(step, **metrics):
     return {"stage": "rl", "step": step, "time_s": 1.0, **metrics}
 
 
-def drawn(run, metric="reward", smoothing=HALF):
-    lines = list(read_curves(run, metric).values())
-    figure = draw_curves([Panel("", lines)], smoothing, columns=1, panel_size=(4, 3))
+def drawn(run, smoothing=HALF):
+    lines = list(read_curves(run, "reward").values())
+    figure = draw_curves({"": lines}, smoothing)
     return [(line.get_xdata(), line.get_ydata()) for line in figure.axes[0].lines]
 
 
@@ -122,7 +122,7 @@ def test_labels_have_name_stage_and_path(tmp_path):
 
 def test_lines_have_contrast_on_a_white_and_a_dark_page():
     lines = [Line(str(i), [1, 2], [i, i]) for i in range(50)]
-    figure = draw_curves([Panel("", lines)], 0.6, columns=1, panel_size=(7, 4))
+    figure = draw_curves({"": lines}, 0.6)
     bold = figure.axes[0].lines[1::2]
     styles = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in bold}
     assert len(styles) == 50
@@ -150,9 +150,9 @@ def test_the_panels_of_a_run(tmp_path):
         {"stage": "weft", "step": 5, "loss": 2.0},
         rl(1, loss=0.0, reward=0.5, kl=0.1, completion_length=31.0),
     ]
-    panels = run_panels(write_run(tmp_path, *rows))
-    assert len(panels) == 5
-    assert panels[2].lines == [Line("weft", [5], [2.0])]
+    curves = [*run_curves(write_run(tmp_path, *rows)).values()]
+    assert len(curves) == 5
+    assert curves[2] == Line("weft", [5], [2.0])
     plot_run(tmp_path, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -174,8 +174,8 @@ def test_equal_data_gives_equal_bytes(tmp_path, ending):
 
 
 def test_bars_and_intervals():
-    bars = [Bar("weft", 60.0, 55.0, 66.0), Bar("all ones", 0.0, 0.0, 1.5, is_baseline=True)]
-    axes = draw_bars(bars, "cells right (%)").axes[0]
+    bars = [Bar("weft", 60.0, (55.0, 66.0)), Bar("all ones", 0.0, (0.0, 1.5), is_baseline=True)]
+    axes = draw_bars({"cells right (%)": bars}).axes[0]
     drawn = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     assert [(bar.get_width(), bar.get_hatch()) for bar in drawn] == [(60.0, ""), (0.0, "////")]
     errors = [lines for lines in axes.collections if isinstance(lines, LineCollection)]
@@ -206,13 +206,18 @@ def test_user_errors(tmp_path, monkeypatch, words, error):
     assert {path.name for path in tmp_path.iterdir()} == {"r", "blank", "empty", "folder.png"}
 
 
-def test_no_torch_for_a_plot_and_no_matplotlib_on_import(tmp_path):
+def test_no_torch_for_plots_and_reports_and_no_matplotlib_on_import(tmp_path):
     run = write_run(tmp_path / "r", rl(1, reward=0.5))
-    code = "import sys; from weft_rl.plot.command import main; print('matplotlib' in sys.modules); "
-    code += "main(sys.argv[1:]); print({'torch', 'matplotlib.pyplot'} & {*sys.modules})"
+    code = """import sys
+from weft_rl.plot.__main__ import main as plot
+from weft_rl.report.__main__ import main as report
+print('matplotlib' in sys.modules)
+plot(sys.argv[1:]), report(sys.argv[1:2])
+print({'torch', 'matplotlib.pyplot'} & {*sys.modules})"""
     argv = [sys.executable, "-c", code, str(run), f"out={tmp_path / 'c.png'}"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["False", str(tmp_path / "c.png"), "set()"]
+    written = [str(tmp_path / "c.png"), str(run / "report.html")]
+    assert done.stdout.splitlines() == ["False", *written, "set()"]
 
 
 @pytest.mark.parametrize(
@@ -225,5 +230,6 @@ def test_no_torch_for_a_plot_and_no_matplotlib_on_import(tmp_path):
     ],
 )
 def test_a_mean_rewards_band(rewards, low, high):
-    line = mean_curve("arm", [Line("", [1, 2], [reward, reward]) for reward in rewards], 0.5)
+    lines = [Line("", [1, 2], [reward, reward]) for reward in rewards]
+    (line,) = mean_curves({"arm": lines})
     assert np.allclose(line.band, [[low, low], [high, high]], atol=1e-3)

@@ -17,7 +17,7 @@ from weft_rl.errors import UserError
 from weft_rl.pipeline.run import main
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.estimate import make_plan
-from weft_rl.report.comparison_tables import label
+from weft_rl.report.comparison import label
 from weft_rl.stages import STAGE_RUNNERS
 from weft_rl.trainers.infra.compat import PRIVATE_OVERRIDES
 

@@ -22,7 +22,7 @@ from report_folders import (
 )
 
 from weft_rl.ema import time_weighted_ema
-from weft_rl.report.run_page import write_report
+from weft_rl.report.run_report import write_report
 from weft_rl.runs.atomic_io import write_json
 
 pytestmark = [

@@ -8,10 +8,9 @@ from in_process import run_in_process
 from run_folders import SMALL, write_lines
 
 from weft_rl.config.load import load_run_config
-from weft_rl.reproduce.command import main
+from weft_rl.reproduce.__main__ import main
 from weft_rl.reproduce.figures import curves_figure, time_figure, token_figure
-from weft_rl.reproduce.paper_numbers import SCORES
-from weft_rl.reproduce.required_runs import PaperRun, rows_of, runs_of_figure, runs_of_table
+from weft_rl.reproduce.paper import SCORES, PaperRun, runs_of_figure, runs_of_table
 from weft_rl.reproduce.tables import norm_table, score_table
 from weft_rl.stats import crossed_mean
 
@@ -25,21 +24,14 @@ def test_the_runs_of_a_table():
     assert runs_of_table(2, [0], TINY) == [*starts, *after]
     # three data sets and four tasks at the paper's scale; one and two for the tiny model
     assert len(runs_of_table(1, [0, 1], LARGE)) == 2 * 7 * 4
-    assert len(runs_of_table(1, [0], TINY)) == 3 * 2
     assert {unit.data for unit in runs_of_table(1, [0], LARGE)} == {"s1k", "s1k-1.1", "openr1-3k"}
+    runs = runs_of_table(1, [0], TINY)
+    cells = {(arm, task) for arm in ("base", "sft", "weft") for task in ("sudoku", "countdown")}
+    assert len(runs) == 6
+    assert {(unit.arm, unit.task) for unit in runs} == cells
+    assert {unit.data for unit in runs} == {"tiny"}
+    assert {"data=tiny", "preset=tiny"} < {*runs[-1].arguments(["model=tiny"])}
     assert [unit.timed for unit in runs_of_figure(4, [0], TINY)] == [True, True]
-
-
-def test_a_toy_model_has_its_own_data_and_tasks():
-    config = load_run_config(["preset=tiny"], command="it")
-    runs = runs_of_table(1, [0], config)
-    assert {(unit.data, unit.task) for unit in runs} == {
-        ("tiny", "sudoku"),
-        ("tiny", "countdown"),
-    }
-    assert {unit.arm for unit in runs} == {"base", "sft", "weft"}
-    arguments = runs[-1].arguments(["model=tiny"])
-    assert {"data=tiny", "preset=tiny"} < {*arguments}
 
 
 def test_the_arguments_of_a_run():
@@ -60,15 +52,16 @@ def test_the_arguments_of_a_run():
     assert PaperRun("sft", "tiny", 0, True, "countdown").folder([]).startswith("sft-rl-countdown-")
 
 
-def evaluated(folder, name, stage, **tasks):
+def evaluated(folder, unit, *values):
     rows = [
-        {"id": f"{task}{i}", "task": task, "scores": {"first": value}}
-        for task, values in tasks.items()
+        {"id": f"{i}", "task": unit.task, "scores": {"first": value}}
         for i, value in enumerate(values)
     ]
-    (folder / name).mkdir()
-    write_lines(folder / name / "completions" / f"eval-{stage}.jsonl", rows)
-    return folder / name, stage
+    run = folder / f"{unit.arm}-{unit.task}{unit.seed}"
+    run.mkdir()
+    (run / "eval.json").write_text(json.dumps({unit.evaluated: {unit.task: {}}}))
+    write_lines(run / "completions" / f"eval-{unit.evaluated}.jsonl", rows)
+    return run
 
 
 def table_rows(path):
@@ -77,16 +70,16 @@ def table_rows(path):
 
 
 def test_a_table_by_hand(tmp_path):
-    base, sft, weft = rows_of(1, TINY)
-    of_base = evaluated(tmp_path, "base", "base", sudoku=[0, 0.5])
-    of_sft = [evaluated(tmp_path, f"sft{i}", "sft", sudoku=[0.5, 0.5 + i / 2]) for i in (0, 1)]
-    cells = {
-        (base, "sudoku"): {0: of_base, 1: of_base},  # the same for both seeds
-        (sft, "sudoku"): dict(enumerate(of_sft)),
-        (weft, "sudoku"): {0: evaluated(tmp_path, "weft0", "weft", sudoku=[1, 1])},
-        **{(row, "countdown"): {} for row in (base, sft, weft)},
+    scores = {
+        PaperRun("base", "tiny", 0): [0, 0.5],  # the same for both seeds
+        PaperRun("base", "tiny", 1): [0, 0.5],
+        PaperRun("sft", "tiny", 0): [0.5, 0.5],
+        PaperRun("sft", "tiny", 1): [0.5, 1.0],
+        PaperRun("weft", "tiny", 0): [1, 1],
     }
-    paths = score_table(tmp_path, 1, cells, "tiny", [0, 1])
+    runs = {unit: evaluated(tmp_path, unit, *values) for unit, values in scores.items()}
+    runs[PaperRun("weft", "tiny", 1)] = tmp_path / "not begun"
+    paths = score_table(tmp_path, 1, runs, TINY, [0, 1])
     assert [path.name for path in paths] == ["table1.md", "table1.csv", "table1.tex"]
     rows = table_rows(paths[1])
     assert rows[0][2:4] == ["Sudoku", "Sudoku, paper"]
@@ -104,12 +97,10 @@ def test_a_table_by_hand(tmp_path):
 
 
 def test_an_averages_interval_is_for_new_records_of_both_tasks(tmp_path):
-    base, sft, weft = rows_of(1, TINY)
     values = {"sudoku": [0.5, 0.7, 0.6, 0.6], "countdown": [0.2, 0.4, 0.3, 0.3]}
-    runs = {seed: evaluated(tmp_path, f"sft{seed}", "sft", **values) for seed in (0, 1)}
-    cells = {(row, task): {} for row in (base, sft, weft) for task in values}
-    cells |= {(sft, task): runs for task in values}
-    rows = table_rows(score_table(tmp_path, 1, cells, "tiny", [0, 1])[1])
+    units = [PaperRun("sft", "tiny", seed, task=task) for seed in (0, 1) for task in values]
+    runs = {unit: evaluated(tmp_path, unit, *values[unit.task]) for unit in units}
+    rows = table_rows(score_table(tmp_path, 1, runs, TINY, [0, 1])[1])
     # seeds are alike; item means vary by .02 / 3 in both tasks: by_item .02 / 3 / 4, twice, / 2^2;
     # t of 3 degrees 3.182: 3.182 * sqrt(.00083333) = .0919. One more record that scores 0 would
     # make it 2.776 * .45 / 5 = .2498, which is more

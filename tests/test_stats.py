@@ -44,8 +44,7 @@ def test_t_interval_by_hand():
     half = 4.303 / 3**0.5
     low, high = (pytest.approx(2 + sign * half, abs=1e-3) for sign in (-1, 1))
     assert t_interval([1.0, 2.0, 3.0]) == Interval(2.0, low, high)
-    columns = t_half_width([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
-    assert columns == pytest.approx([half, 0.0], abs=1e-3)
+    assert t_half_width([[1, 5], [2, 5], [3, 5]]) == pytest.approx([half, 0.0], abs=1e-3)
 
 
 def test_wilson_by_hand():
@@ -70,8 +69,6 @@ def test_mean_over_records():
     interval = record_mean(values)
     assert (interval.low, interval.high) == pytest.approx((0.5 - half, 0.5 + half), abs=0.003)
     assert record_mean(values) == interval
-    with pytest.raises(ValueError, match="empty"):
-        record_mean([])
 
 
 def test_crossed_mean_by_hand():
@@ -191,15 +188,17 @@ def test_minimum_detectable_effect_has_the_stated_power(spread):
         assert 0.63 <= power(seeds, spread, comparisons) <= 0.85
 
 
-def test_refusals():
-    with pytest.raises(ValueError, match="degrees=0"):
-        t_critical(0)
-    for successes, n in ((0, 0), (-1, 3), (4, 3)):
-        with pytest.raises(ValueError, match=f"{successes} successes of {n}"):
-            wilson(successes, n)
-    for values in ([], [0.5], [[]]):
-        with pytest.raises(ValueError, match="seeds by items"):
-            crossed_mean(values)
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [
+        *((t_critical, (0,), "degrees=0"), (record_mean, ([],), "empty")),
+        *((wilson, given, "successes of") for given in ((0, 0), (-1, 3), (4, 3))),
+        *((crossed_mean, (values,), "seeds by items") for values in ([], [0.5], [[]])),
+    ],
+)
+def test_refusals(function, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        function(*arguments)
 
 
 def test_superiority_holm_and_verdict_by_hand():

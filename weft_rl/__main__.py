@@ -13,15 +13,15 @@ from weft_rl.errors import UserError
 COMMANDS = {
     "run": ("weft_rl.pipeline.run", "train and evaluate: stages in order, in one run directory"),
     "compare": (
-        "weft_rl.compare.command",
+        "weft_rl.compare",
         "compare cold starts, each followed by RL, paired over seeds",
     ),
     "reproduce": (
-        "weft_rl.reproduce.command",
+        "weft_rl.reproduce.__main__",
         "tables and figures of the WeFT paper, beside its numbers",
     ),
-    "plot": ("weft_rl.plot.command", "plot reward curves of runs"),
-    "report": ("weft_rl.report.run_page", "write the HTML report of a run or a comparison"),
+    "plot": ("weft_rl.plot.__main__", "plot reward curves of runs"),
+    "report": ("weft_rl.report.__main__", "write the HTML report of a run or a comparison"),
     "score": ("weft_rl.score", "score saved generations"),
     "sample": ("weft_rl.sample", "generate from a checkpoint"),
     "plan": ("weft_rl.plan.command", "estimate memory and time of a run"),

@@ -53,10 +53,9 @@ def wilson(successes: float, n: int) -> Interval:
         raise ValueError(f"{successes} successes of {n}")
     share, z2 = successes / n, _Z95**2
     center = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    half = _Z95 / (1 + z2 / n) * float(np.sqrt(share * (1 - share) / n + z2 / (4 * n * n)))
     # rounding can leave 1e-17 where the bound is exactly 0 or 1
-    low = 0.0 if successes == 0 else float(center - half)
-    high = 1.0 if successes == n else float(center + half)
+    low, high = 0.0 if successes == 0 else center - half, 1.0 if successes == n else center + half
     return Interval(share, low, high)
 
 
@@ -162,9 +161,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]).clip(max=1.0)
-    adjusted = np.empty_like(p)
-    adjusted[order] = steps
-    return adjusted.tolist()
+    return steps[order.argsort()].tolist()
 
 
 def verdict(difference: Interval) -> str:

@@ -21,8 +21,8 @@ import psutil
 _PRELOADED = [
     "weft_rl.stages",
     "weft_rl.stages.evaluate",
-    "weft_rl.compare.command",
-    "weft_rl.reproduce.command",
+    "weft_rl.compare",
+    "weft_rl.reproduce.__main__",
     "lives",
 ]
 # What Python itself tells of work on files; rename covers os.replace, and open every write.
@@ -118,7 +118,10 @@ def _run(command: Command, log: Path, last_event: int | None) -> None:
     sys.addaudithook(events)
     if command.prepare is not None:
         command.prepare()
-    main: Any = import_module(f"{command.module}.__main__").main
+    module: Any = import_module(command.module)
+    main = (
+        module.main if hasattr(module, "main") else import_module(f"{command.module}.__main__").main
+    )
     sys.argv = [command.module, *command.words]
     from weft_rl.cli import execute
 

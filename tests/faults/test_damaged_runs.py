@@ -8,9 +8,9 @@ from fuzz import damages, fuzz, with_damage
 
 from weft_rl.errors import UserError
 from weft_rl.evaluation.paired_runs import read_arm_run
-from weft_rl.plot.command import plot_runs
+from weft_rl.plot.__main__ import plot_runs
 from weft_rl.plot.curves import plot_run
-from weft_rl.report.run_page import write_report
+from weft_rl.report.run_report import write_report
 from weft_rl.runs.folder import finished_stages, read_config, read_results
 from weft_rl.trainers.infra.callbacks import MetricsWriter
 

@@ -20,8 +20,8 @@ from weft_rl.convert import main as convert
 from weft_rl.errors import UserError
 from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.pipeline.run import main as run
-from weft_rl.plot.command import main as plot
-from weft_rl.report.run_page import main as report
+from weft_rl.plot.__main__ import main as plot
+from weft_rl.report.__main__ import main as report
 from weft_rl.runs.atomic_io import write_bytes, write_json
 from weft_rl.runs.jsonl import append_line
 

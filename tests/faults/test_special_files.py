@@ -15,8 +15,8 @@ from fuzz_targets import make_model
 from weft_rl.checkpoints.lora_merge import chain
 from weft_rl.errors import UserError
 from weft_rl.models.loading import load_model, load_tokenizer
-from weft_rl.plot.command import plot_runs
-from weft_rl.report.run_page import write_report
+from weft_rl.plot.__main__ import plot_runs
+from weft_rl.report.run_report import write_report
 from weft_rl.runs.checksums import verify_checksums, write_checksums
 from weft_rl.runs.folder import finished_stages
 from weft_rl.runs.lock import run_lock

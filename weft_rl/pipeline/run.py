@@ -21,7 +21,7 @@ from weft_rl.pipeline.memory_warnings import advise_on_out_of_memory, memory_war
 from weft_rl.pipeline.preflight import check_run, model_path
 from weft_rl.pipeline.resume import claim_run_dir
 from weft_rl.plot.curves import plot_run
-from weft_rl.report.run_page import write_report
+from weft_rl.report.run_report import write_report
 from weft_rl.runs.atomic_io import write_json
 from weft_rl.runs.checksums import find_corruption
 from weft_rl.runs.folder import (

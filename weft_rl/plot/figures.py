@@ -5,14 +5,18 @@ use pyplot's global state. Equal data gives equal bytes."""
 
 import io
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from weft_rl.cli import FULL
 from weft_rl.config.fields import shown
-from weft_rl.ema import time_weighted_ema
+from weft_rl.ema import SMOOTHING, time_weighted_ema
+from weft_rl.errors import UserError
+from weft_rl.runs.atomic_io import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,8 +26,12 @@ if TYPE_CHECKING:
 # readers, with a contrast of 3 on white and dark pages. Above 6 lines, dashes distinguish them;
 # above 24, markers do.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#DD0044", "#AA33FF")
-_DASHES = ("-", "--", ":", "-.")
-_MARKERS = ("", "o", "s")
+_LINE_STYLES = [
+    (color, dashes, marker)
+    for marker in ("", "o", "s")
+    for dashes in ("-", "--", ":", "-.")
+    for color in _COLORS
+]
 # Text and axes; inline SVG replaces _INK with the page's text color.
 _INK, _GRAY = "#1b1b1f", "#8a8a8a"
 # Above this number of points, the dots of a raw curve overlap.
@@ -49,7 +57,21 @@ _STYLE: dict[Any, Any] = {
     "savefig.dpi": 150,
     "svg.fonttype": "none",  # smaller than paths, and screen readers can read it
 }
-_SVG_METADATA = ("Date", "Creator", "Format", "Type")
+# Dates and versions would change the bytes.
+_METADATA = {"png": ("Software",), "svg": ("Date", "Creator", "Format", "Type")}
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ margin: 1rem auto; max-width: 60rem; padding: 0 1rem; font-family: system-ui, sans-serif; }}
+svg {{ width: 100%; height: auto; }}
+</style>
+<h1>{title}</h1>
+{svg}
+"""
 
 
 @dataclass(frozen=True)
@@ -63,31 +85,13 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Panel:
-    """The curves of one metric on shared axes."""
-
-    title: str
-    lines: list[Line]
-
-
-@dataclass(frozen=True)
 class Bar:
-    """A score with its interval, in percent. Baselines have a different style."""
-
-    label: str
-    score: float
-    low: float
-    high: float
-    is_baseline: bool = False
-
-
-@dataclass(frozen=True)
-class Point:
-    """A labeled value with an optional interval."""
+    """A value with an optional interval. Baselines have a different style."""
 
     label: str
     value: float
-    interval: tuple[float, float] | None = None
+    interval: Sequence[float] | None = None  # low, high
+    is_baseline: bool = False
 
 
 @contextmanager
@@ -102,170 +106,138 @@ def _style(salt: str = "weft-rl") -> Generator[None, None, None]:
 
 
 def draw_curves(
-    panels: Sequence[Panel],
-    smoothing: float,
+    panels: Mapping[str, Sequence[Line]],
+    smoothing: float = SMOOTHING,
     *,
-    columns: int,
-    panel_size: tuple[float, float],
+    columns: int = 1,
+    panel_size: tuple[float, float] = (7.2, 4.4),
     note: str = "",
 ) -> "Figure":
-    """Draw each panel's curves: raw values faint, their time_weighted_ema(smoothing) bold.
+    """Draw panels of curves by title: raw values faint, their time_weighted_ema(smoothing) bold.
 
     panel_size: width and height in inches. note: text below all panels."""
     from matplotlib.figure import Figure
 
     rows = -(-len(panels) // columns)
-    lines = max((len(p.lines) // _legend_columns(p) for p in panels if len(p.lines) > 1), default=0)
+    legends = [len(lines) // _legend_columns(lines) for lines in panels.values() if len(lines) > 1]
     # the panel height fits a legend of two lines; add more for longer legends
-    size = (panel_size[0] * columns, panel_size[1] * rows + 0.22 * max(0, lines - 2))
+    size = (panel_size[0] * columns, panel_size[1] * rows + 0.22 * (max([2, *legends]) - 2))
     with _style():
         figure = Figure(figsize=size, layout="constrained")
-        for place, panel in enumerate(panels, 1):
-            _draw_panel(figure.add_subplot(rows, columns, place), panel, smoothing)
+        for place, (title, lines) in enumerate(panels.items(), 1):
+            axes = figure.add_subplot(rows, columns, place, title=title, xlabel="step")
+            _draw_lines(axes, lines, smoothing)
         if note:
             figure.supxlabel(note, fontsize=8, color=_GRAY)
     return figure
 
 
-def _draw_panel(axes: "Axes", panel: Panel, smoothing: float) -> None:
+def _draw_lines(axes: "Axes", lines: Sequence[Line], smoothing: float) -> None:
     from matplotlib.ticker import MaxNLocator
 
     bold = []
-    for i, line in enumerate(panel.lines):
-        color = _COLORS[i % len(_COLORS)]
-        dashes = _DASHES[i // len(_COLORS) % len(_DASHES)]
-        marker = _MARKERS[i // len(_COLORS) // len(_DASHES) % len(_MARKERS)]
+    for i, line in enumerate(lines):
+        color, dashes, marker = _LINE_STYLES[i % len(_LINE_STYLES)]
         smoothed = time_weighted_ema(line.steps, line.values, smoothing)
         dot = "." if len(line.steps) <= _MAX_DOTS else ""
         axes.plot(line.steps, line.values, color=color, alpha=0.6, linewidth=1, marker=dot)
         if line.band is not None:
             axes.fill_between(line.steps, *line.band, color=color, alpha=0.15, linewidth=0)
-        bold += axes.plot(
-            line.steps,
-            smoothed,
-            color=color,
-            linewidth=2,
-            linestyle=dashes,
-            marker=marker,
-            markersize=5,
-            markevery=0.1,  # fraction of the axes diagonal
-        )
-    axes.set_title(panel.title)
-    axes.set_xlabel("step")
+        look: dict[str, Any] = {"linestyle": dashes, "marker": marker, "markersize": 5}
+        # markevery: fraction of the axes diagonal
+        bold += axes.plot(line.steps, smoothed, color=color, linewidth=2, markevery=0.1, **look)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.ticklabel_format(axis="y", useOffset=False)  # 31.02 instead of an offset +31
     axes.grid(axis="y")
-    if len(panel.lines) > 1:
-        labels = [shown(line.label) for line in panel.lines]
-        columns = _legend_columns(panel)
+    if len(lines) > 1:
+        labels = [shown(line.label) for line in lines]
+        columns = _legend_columns(lines)
         axes.figure.legend(bold, labels, loc="outside upper left", ncols=columns)
 
 
-def _legend_columns(panel: Panel) -> int:
+def _legend_columns(lines: Sequence[Line]) -> int:
     """Number of columns that fit into seven inches."""
-    return max(1, 70 // (max(len(shown(line.label)) for line in panel.lines) + 6))
+    return max(1, 70 // (max(len(shown(line.label)) for line in lines) + 6))
 
 
-def draw_bars(bars: Sequence[Bar], axis: str) -> "Figure":
-    """Draw horizontal bars with error bars on a scale from 0 to 100%, the first at the top."""
+def draw_bars(
+    panels: Mapping[str, Sequence[Bar]], *, percent: bool = True, reference: float | None = None
+) -> "Figure":
+    """Draw panels of horizontal bars side by side, by the label of their axis; first bar on top.
+
+    percent: use a scale from 0 to 100. reference: value to mark with a line."""
     from matplotlib.figure import Figure
 
+    rows = max(map(len, panels.values()))
     with _style():
         # inches: 0.42 per bar, 0.75 for the axis
-        figure = Figure(figsize=(4.8, 0.42 * len(bars) + 0.75), layout="constrained")
-        axes = figure.add_subplot()
-        for place, bar in enumerate(bars):
-            color = _GRAY if bar.is_baseline else _COLORS[0]
-            # hatching distinguishes baselines without color
-            hatch = "////" if bar.is_baseline else ""
-            alpha = 0.45 if bar.is_baseline else 0.85
-            axes.barh(place, bar.score, 0.62, color=color, alpha=alpha, hatch=hatch)
-            # rounding may put a score just outside its interval
-            sides = [[max(bar.score - bar.low, 0)], [max(bar.high - bar.score, 0)]]
-            axes.errorbar(bar.score, place, xerr=sides, color=_INK, capsize=4, linewidth=1.4)
-            axes.annotate(
-                f"{bar.score:.1f}",
-                (max(bar.high, bar.score), place),
-                xytext=(6, 0),
-                textcoords="offset points",
-                verticalalignment="center",
-            )
-        axes.set_yticks(range(len(bars)), [shown(bar.label) for bar in bars])
-        axes.invert_yaxis()
-        axes.set_xlim(0, 109)  # room for the label of a full bar
-        axes.set_xticks(range(0, 101, 20))
-        axes.set_xlabel(axis)
-        axes.grid(axis="x")
-    return figure
-
-
-def draw_points(points: Sequence[Point], axis: str, *, reference: float) -> "Figure":
-    """Draw points with intervals in rows, and a vertical line at the reference value."""
-    from matplotlib.figure import Figure
-
-    with _style():
-        figure = Figure(figsize=(5.6, 0.4 * len(points) + 0.9), layout="constrained")
-        axes = figure.add_subplot()
-        axes.axvline(reference, color=_GRAY, linewidth=1)
-        for place, point in enumerate(points):
-            axes.plot(point.value, place, "o", color=_COLORS[0])
-            if point.interval is not None:
-                axes.plot(point.interval, (place, place), color=_COLORS[0], linewidth=2)
-            axes.annotate(
-                f"{point.value:.2f}",
-                (point.value, place),
-                xytext=(0, 6),
-                textcoords="offset points",
-                horizontalalignment="center",
-            )
-        axes.set_yticks(range(len(points)), [shown(point.label) for point in points])
-        axes.set_ylim(len(points) - 0.5, -0.7)  # the first at the top, with room for its label
-        axes.set_xlabel(axis)
-        axes.grid(axis="x")
-    return figure
-
-
-def draw_ranks(panels: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> "Figure":
-    """Draw panels of horizontal bars side by side, on one scale."""
-    from matplotlib.figure import Figure
-
-    count = max(len(rows) for _, rows in panels)
-    highest = max((value for _, rows in panels for _, value in rows), default=1.0)
-    with _style():
-        size = (4.2 * len(panels), 0.26 * count + 1)
+        size = (4.8 * len(panels), 0.42 * rows + 0.75)
         figure = Figure(figsize=size, layout="constrained")
-        for place, (title, rows) in enumerate(panels):
-            axes = figure.add_subplot(1, len(panels), place + 1)
-            color = _COLORS[place % len(_COLORS)]
-            axes.barh(range(len(rows)), [value for _, value in rows], color=color, alpha=0.85)
-            axes.set_yticks(range(len(rows)), [shown(name) for name, _ in rows])
-            axes.set_ylim(count - 0.4, -0.6)
-            axes.set_xlim(0, 1.05 * highest or 1.0)
-            axes.set_title(title)
+        columns = figure.subplots(1, len(panels), sharex=True, squeeze=False)[0]
+        for axes, (label, bars) in zip(columns, panels.items(), strict=True):
+            for place, bar in enumerate(bars):
+                _draw_bar(axes, place, bar, "%.1f" if percent else "%.2f")
+            axes.set_yticks(range(len(bars)), [shown(bar.label) for bar in bars])
+            axes.invert_yaxis()
+            if percent:
+                axes.set_xlim(0, 109)  # room for the label of a full bar
+                axes.set_xticks(range(0, 101, 20))
+            else:
+                axes.margins(x=0.15)
+            if reference is not None:
+                axes.axvline(reference, color=_GRAY, linewidth=1)
+            axes.set_xlabel(label)
             axes.grid(axis="x")
     return figure
 
 
-def render(figure: "Figure", kind: Literal["png", "svg"]) -> bytes:
-    """Render the figure as PNG or SVG bytes; equal figures give equal bytes."""
+def _draw_bar(axes: "Axes", place: int, bar: Bar, label_format: str) -> None:
+    look: dict[str, Any] = {"color": _COLORS[0], "alpha": 0.85, "hatch": ""}
+    if bar.is_baseline:
+        look = {"color": _GRAY, "alpha": 0.45, "hatch": "////"}  # recognizable without color
+    if bar.interval is not None:
+        low, high = bar.interval
+        # rounding may put a score just outside its interval
+        look["xerr"] = [[max(bar.value - low, 0)], [max(high - bar.value, 0)]]
+        look["error_kw"] = {"ecolor": _INK, "capsize": 4, "elinewidth": 1.4}
+    drawn = axes.barh(place, bar.value, 0.62, **look)
+    axes.bar_label(drawn, fmt=label_format, padding=6)
+
+
+def _saved(figure: "Figure", kind: str, salt: str = "weft-rl", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    with _style():
-        # dates and versions would change the bytes
-        metadata = dict.fromkeys(("Software",) if kind == "png" else _SVG_METADATA)
-        figure.savefig(buffer, format=kind, metadata=metadata)
+    with _style(salt):
+        metadata = dict.fromkeys(_METADATA[kind])
+        figure.savefig(buffer, format=kind, metadata=metadata, **options)
     return buffer.getvalue()
 
 
 def figure_svg(figure: "Figure", label: str) -> str:
     """Return an inline SVG element. label: description for screen readers, unique on the page."""
-    buffer = io.BytesIO()
-    with _style(salt=label):  # figures on one page need distinct ids
-        metadata = dict.fromkeys(_SVG_METADATA)
-        figure.savefig(buffer, format="svg", metadata=metadata, transparent=True)
-    text = buffer.getvalue().decode()
+    # figures on one page need distinct ids
+    text = _saved(figure, "svg", salt=label, transparent=True).decode()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     # these ids repeat across figures and are unused
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     (box,) = re.findall(r'viewBox="[^"]*"', text)
     opening = f'<svg {box} role="img" aria-label="{escape(label)}">'
     return re.sub(r"<svg [^>]*>", lambda _: opening, text, count=1)
+
+
+def save_figure(figure: "Figure", out: Path, title: str) -> None:
+    """Write an image atomically as .png, .svg or .html; equal figures give equal bytes.
+
+    Raises UserError if that fails."""
+    kind = out.suffix.removeprefix(".")
+    if kind in _METADATA:
+        image = _saved(figure, kind)
+    else:
+        page = _PAGE.format(title=escape(title), svg=figure_svg(figure, title))
+        image = page.encode("utf-8", "replace")
+    try:
+        write_bytes(out, image)
+    except OSError as error:
+        if error.errno in FULL:
+            raise  # not a user error
+        message = f"out={out}: cannot be written ({error.strerror}); choose another"
+        raise UserError(message) from error

@@ -1,16 +1,16 @@
 """The paper's figures from run directories: token entropies, rewards, training time."""
 
 import csv
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from weft_rl.plot.curves import draw_means, mean_curves, read_curves, save_figure
-from weft_rl.plot.figures import Line, Point, draw_points, draw_ranks
-from weft_rl.report.comparison_tables import label
-from weft_rl.reproduce.paper_numbers import TIME_RATIO
-from weft_rl.reproduce.required_runs import PaperRun
+from weft_rl.plot.curves import draw_means, mean_curves, read_curves
+from weft_rl.plot.figures import Bar, Line, draw_bars, save_figure
+from weft_rl.report.comparison import label
+from weft_rl.reproduce.paper import TIME_RATIO, PaperRun
 from weft_rl.reproduce.tables import csv_text
 from weft_rl.runs.atomic_io import write_text
 from weft_rl.runs.folder import METRICS
@@ -26,28 +26,28 @@ _FREQUENT, _DRAWN = 100, 20
 
 def token_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
     """Draw figure 2: frequent tokens of highest and lowest mean entropy; write all to CSV."""
-    entropies: dict[str, list[float]] = {}
-    counts: dict[str, int] = {}
+    entropies: defaultdict[str, list[float]] = defaultdict(list)
+    counts: Counter[str] = Counter()
     for unit, run in runs.items():
         path = run / f"token_entropy-{unit.arm}.csv"
         if path.exists():
             with path.open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
-                    counts[row["token"]] = counts.get(row["token"], 0) + int(row["count"])
-                    entropies.setdefault(row["token"], []).append(float(row["mean_entropy"]))
+                    counts[row["token"]] += int(row["count"])
+                    entropies[row["token"]].append(float(row["mean_entropy"]))
     if not counts:
         return []
     frequent = sorted(counts, key=lambda token: (-counts[token], token))[:_FREQUENT]
     means = {token: fmean(entropies[token]) for token in frequent}
     ordered = sorted(frequent, key=lambda token: -means[token])
     drawn = min(_DRAWN, len(ordered) // 2)
-    panels = [
-        (f"{name} mean entropy (nats)", [(_visible(token), means[token]) for token in tokens])
+    panels = {
+        f"{name} mean entropy (nats)": [Bar(_visible(token), means[token]) for token in tokens]
         for name, tokens in (("highest", ordered[:drawn]), ("lowest", ordered[::-1][:drawn]))
-    ]
+    }
     rows = [(token, str(counts[token]), f"{means[token]:.6f}") for token in ordered]
     header = ("token", "count", "mean_entropy")
-    return _save(draw_ranks(panels), [header, *rows], folder, "figure2")
+    return _save(draw_bars(panels, percent=False), [header, *rows], folder, "figure2")
 
 
 def _visible(token: str) -> str:
@@ -85,12 +85,13 @@ def time_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
     if not seeds:
         return []
     ratios = {seed: times["weft", seed] / times["sft", seed] for seed in seeds}
-    points = [Point(f"seed {seed}", ratio) for seed, ratio in ratios.items()]
+    bars = [Bar(f"seed {seed}", ratio) for seed, ratio in ratios.items()]
     if len(ratios) > 1:
         mean = t_interval([*ratios.values()])
-        points.append(Point("mean, 95% interval", mean.mean, (mean.low, mean.high)))
-    points.append(Point("the paper, LLaDA-8B", TIME_RATIO))
-    figure = draw_points(points, "WeFT's training time over SFT's", reference=1.0)
+        bars.append(Bar("mean, 95% interval", mean.mean, (mean.low, mean.high)))
+    bars.append(Bar("the paper, LLaDA-8B", TIME_RATIO, is_baseline=True))
+    panels = {"WeFT's training time over SFT's": bars}
+    figure = draw_bars(panels, percent=False, reference=1.0)
     table = [
         (str(seed), f"{times['sft', seed]:.3f}", f"{times['weft', seed]:.3f}", f"{ratio:.4f}")
         for seed, ratio in ratios.items()

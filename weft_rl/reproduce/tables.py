@@ -3,13 +3,24 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from weft_rl.config.schema import TOY_MODELS
-from weft_rl.reproduce.paper_numbers import DATA_SETS, GRADIENT_NORMS, SCORES, Row
-from weft_rl.reproduce.required_runs import PaperRun
+from weft_rl.config.schema import TOY_MODELS, RunConfig
+from weft_rl.report.comparison import markdown_table
+from weft_rl.report.run_report import main_scores
+from weft_rl.reproduce.paper import (
+    DATA_SETS,
+    GRADIENT_NORMS,
+    SCORES,
+    PaperRun,
+    Row,
+    rows_of,
+    run_of_cell,
+    tasks_of,
+)
 from weft_rl.runs.atomic_io import write_text
 from weft_rl.runs.folder import METRICS
 from weft_rl.runs.jsonl import read_lines
@@ -27,53 +38,56 @@ _EMPTY = "–"  # noqa: RUF001 - an empty cell in the tables of papers
 _RATES = {"weft_entropy": "entropy", "weft": "root of the entropy"}
 _STATISTICS = {"max": np.max, "median": np.median, "mean": np.mean}
 
-# Runs of a table cell: seed -> run directory and stage.
-Runs = Mapping[int, tuple[Path, str]]
-# seed -> record id -> score in [0, 1]
-Scores = Mapping[int, Mapping[str, float]]
+# Scores in [0, 1] by seed, over the same records.
+Scores = Mapping[int, list[float]]
 
 
 def score_table(
     folder: Path,
     number: int,
-    cells: Mapping[tuple[Row, str], Runs],
-    model: str,
+    runs: Mapping[PaperRun, Path],
+    config: RunConfig,
     seeds: Sequence[int],
 ) -> list[Path]:
     """Write table<number>.md, .csv and .tex into the folder and return their paths.
 
-    Scores are percent with 95% intervals for new seeds and new records. A cell without runs is a
-    dash. The average is over the table's tasks."""
-    rows = list(dict.fromkeys(row for row, _ in cells))
-    tasks = [task for task in dict.fromkeys(task for _, task in cells) if task in rows[0].printed]
-    scores = {cell: _scores(cells[cell], cell[1]) for cell in cells}
+    Scores are percent with 95% intervals for new seeds and new records. A cell without finished
+    runs is a dash. The average is over the table's tasks."""
+    rows, tasks = rows_of(number, config), tasks_of(number, config)
+    cells: dict[tuple[Row, str], Scores] = {}
+    for row, task in product(rows, tasks):
+        units = {seed: run_of_cell(row, seed, task, config) for seed in seeds}
+        done = {s: unit for s, unit in units.items() if unit in runs and unit.is_done(runs[unit])}
+        cells[row, task] = _shared_records(
+            {s: main_scores(runs[unit], task, unit.evaluated) for s, unit in done.items()}
+        )
     header = ["data", "model"]
     header += [name for task in tasks for name in (_TASKS[task], f"{_TASKS[task]}, paper")]
     header += ["average"] if len(tasks) > 1 else []
     body = []
     for row in rows:
-        line = [_data(row, model), row.label]
+        line = [_data(row, config.model), row.label]
         for task in tasks:
-            line += [_interval(scores[row, task]), f"{row.printed[task]:.1f}"]
-        line += [_average([scores[row, task] for task in tasks])] if len(tasks) > 1 else []
+            line += [_interval(cells[row, task]), f"{row.printed[task]:.1f}"]
+        line += [_average([cells[row, task] for task in tasks])] if len(tasks) > 1 else []
         body.append(line)
-    counts = ", ".join(
-        f"{max((len(row) for row in scores[rows[0], task].values()), default=0)} {_TASKS[task]}"
+    counts = [
+        f"{max(map(len, cells[rows[0], task].values()), default=0)} {_TASKS[task]}"
         for task in tasks
-    )
+    ]
     notes = [
         f"Table {number}. {SCORES[number][0]}. Percent with 95% intervals for new seeds and new "
-        f"records; model {model}, seeds {', '.join(map(str, seeds))}, held-out records: {counts}.",
+        f"records; model {config.model}, seeds {', '.join(map(str, seeds))}, held-out records: "
+        f"{', '.join(counts)}.",
         "The paper's numbers are for LLaDA-8B-Instruct on its own data, without intervals.",
     ]
     missing = [
-        f"{row.label}, {_TASKS[task]}: {len(cells[row, task])} of {len(seeds)} seeds"
-        for row in rows
-        for task in tasks
-        if len(cells[row, task]) < len(seeds)
+        f"{row.label}, {_TASKS[task]}: {len(scores)} of {len(seeds)} seeds"
+        for (row, task), scores in cells.items()
+        if len(scores) < len(seeds)
     ]
     notes += [f"Missing: {'; '.join(missing)}."] if missing else []
-    return _write(folder, f"table{number}", header, body, notes)
+    return _write(folder, f"table{number}", [header, *body], notes)
 
 
 def _data(row: Row, model: str) -> str:
@@ -82,21 +96,14 @@ def _data(row: Row, model: str) -> str:
     return f"traces of the {model} model" if model in TOY_MODELS else DATA_SETS[row.data]
 
 
-def _scores(runs: Runs, task: str) -> Scores:
-    """Return the main score by seed and record, for records that all seeds share."""
-    tables: dict[int, dict[str, float]] = {}
-    for seed, (run, stage) in runs.items():
-        tables[seed] = {
-            str(row["id"]): next(iter(row["scores"].values()))
-            for row in read_lines(run / "completions" / f"eval-{stage}.jsonl")
-            if row.get("task") == task
-        }
-    shared = set.intersection(*map(set, tables.values())) if tables else set()
-    return {seed: {i: row[i] for i in sorted(shared)} for seed, row in tables.items()}
+def _shared_records(tables: Mapping[int, Mapping[str, float]]) -> Scores:
+    """Return the scores by seed of those records that all seeds have. tables: by seed and id."""
+    shared = sorted(set.intersection(*map(set, tables.values()))) if tables else []
+    return {seed: [scores[record] for record in shared] for seed, scores in tables.items()}
 
 
 def _interval(scores: Scores) -> str:
-    rows = [[*row.values()] for row in scores.values()]
+    rows = [*scores.values()]
     if not rows or not rows[0]:
         return _EMPTY
     # the base model is identical for all seeds: equal rows count as one measurement
@@ -108,7 +115,7 @@ def _interval(scores: Scores) -> str:
 def _average(tasks: Sequence[Scores]) -> str:
     """Average the tasks' means over the seeds that all tasks share."""
     seeds = sorted(set.intersection(*(set(scores) for scores in tasks)))
-    tables = [np.array([[*scores[seed].values()] for seed in seeds]) for scores in tasks]
+    tables = [np.array([scores[seed] for seed in seeds]) for scores in tasks]
     if not seeds or not all(table.size for table in tables):
         return _EMPTY
     means = np.mean([table.mean(axis=1) for table in tables], axis=0)  # (S,)
@@ -146,7 +153,7 @@ def norm_table(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
 
     Each statistic is computed per run, then averaged geometrically over seeds: norms are positive,
     and maxima differ by factors between runs."""
-    body, num_steps = [], set()
+    rows, num_steps = [], set()
     for arm, label in _RATES.items():
         series = [
             [row["grad_norm"] for row in read_lines(run / METRICS) if row.get("stage") == arm]
@@ -155,31 +162,26 @@ def norm_table(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
         ]
         series = [norms for norms in series if norms]
         num_steps |= {len(norms) for norms in series}
-        line = [label]
+        row = [label]
         for reduce, printed in zip(_STATISTICS.values(), GRADIENT_NORMS[arm], strict=True):
-            line += [_geometric_mean([float(reduce(norms)) for norms in series]), f"{printed:g}"]
-        body.append(line)
+            row += [_geometric_mean([float(reduce(norms)) for norms in series]), f"{printed:g}"]
+        rows.append(row)
     header = ["rate", *(name for each in _STATISTICS for name in (each, f"{each}, paper"))]
-    notes = [
+    note = (
         "Table 5. Gradient norms over a cold start, before clipping; geometric means and 95% "
         f"intervals over {len({unit.seed for unit in runs})} seeds of "
         f"{', '.join(map(str, sorted(num_steps)))} steps."
-    ]
-    return _write(folder, "table5", header, body, notes)
+    )
+    return _write(folder, "table5", [header, *rows], [note])
 
 
 def _write(
-    folder: Path,
-    name: str,
-    header: Sequence[str],
-    body: Sequence[Sequence[str]],
-    notes: Sequence[str],
+    folder: Path, name: str, rows: Sequence[Sequence[str]], notes: Sequence[str]
 ) -> list[Path]:
-    lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *body)]
     pages = {
-        ".md": "\n\n".join([*notes, "\n".join(lines)]) + "\n",
-        ".csv": csv_text([header, *body]),
-        ".tex": _latex(header, body, notes),
+        ".md": "\n\n".join([*notes, markdown_table(rows)]) + "\n",
+        ".csv": csv_text(rows),
+        ".tex": _latex(rows, " ".join(notes)),
     }
     for ending, page in pages.items():
         write_text(folder / f"{name}{ending}", page)
@@ -193,10 +195,10 @@ def csv_text(rows: Sequence[Sequence[str]]) -> str:
     return text.getvalue()
 
 
-def _latex(header: Sequence[str], body: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+def _latex(rows: Sequence[Sequence[str]], caption: str) -> str:
     escaped = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {_EMPTY: "--"})
-    rows = [" & ".join(cell.translate(escaped) for cell in row) + r" \\" for row in (header, *body)]
-    lines = [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{'l' * len(header)}}}"]
-    lines += [r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}"]
-    caption = " ".join(notes).translate(escaped)
-    return "\n".join([*lines, rf"\caption{{{caption}}}", r"\end{table}", ""])
+    header, *body = [" & ".join(cell.translate(escaped) for cell in row) + r" \\" for row in rows]
+    lines = [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{'l' * len(rows[0])}}}"]
+    lines += [r"\toprule", header, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\caption{{{caption.translate(escaped)}}}", r"\end{table}", ""]
+    return "\n".join(lines)

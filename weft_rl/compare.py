@@ -4,11 +4,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 from rich.table import Table
 
+from weft_rl.cli import execute
 from weft_rl.config.fields import about, option, require, shown
 from weft_rl.config.identity import changed_options
 from weft_rl.config.load import load_run_config, parse_options
@@ -27,9 +27,16 @@ from weft_rl.io.terminal import Console
 from weft_rl.pipeline.preflight import check_run, model_path
 from weft_rl.pipeline.resume import environment, fresh_folder, writing
 from weft_rl.pipeline.run import check_stages
-from weft_rl.plot.curves import draw_means, mean_curves, save_figure
-from weft_rl.report.comparison_page import reward_curves, write_comparison_report
-from weft_rl.report.comparison_tables import notes, score_rows, sentences, to_markdown
+from weft_rl.plot.curves import draw_means, mean_curves
+from weft_rl.plot.figures import save_figure
+from weft_rl.report.comparison import (
+    notes,
+    reward_curves,
+    score_rows,
+    sentences,
+    to_markdown,
+    write_comparison_report,
+)
 from weft_rl.runs.atomic_io import write_json, write_text
 from weft_rl.runs.folder import CONFIG, CURVES, REPORT, read_config, read_results
 from weft_rl.sweeps.config import SweepConfig, split_arguments
@@ -73,9 +80,9 @@ class CompareConfig(SweepConfig):
             require(arm in ARMS, "arms", self.arms, rule)
             require(self.arms.count(arm) == 1, "arms", self.arms, f"{arm} is listed twice")
 
-    def units(self) -> list[tuple[str, int]]:
-        """Return (arm, seed) of every run, seed by seed."""
-        return [(arm, seed) for seed in self.seeds for arm in self.arms]
+    def runs(self) -> dict[str, tuple[str, int]]:
+        """Return arm and seed of every run by its name, seed by seed."""
+        return {run_name(arm, seed): (arm, seed) for seed in self.seeds for arm in self.arms}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -89,26 +96,27 @@ def main(argv: Sequence[str]) -> int:
     check_stages(replace(config, stages=[*options.arms, "rl"]))
     folder = open_comparison(options, config)
     require_same_options(folder, options.arms, options.seeds)
-    total = len(options.units())
-    pool = open_pool(options, folder, config.device, total)
-    jobs = [
-        Job(run_name(arm, seed), [*arguments, f"stages=[{arm},rl]", f"seed={seed}"])
-        for arm, seed in options.units()
-        if not is_done(folder / run_name(arm, seed), replace(config, seed=seed), arm)
-    ]
+    runs = options.runs()
+
+    def pending() -> list[Job]:
+        return [
+            Job(name, [*arguments, f"stages=[{arm},rl]", f"seed={seed}"])
+            for name, (arm, seed) in runs.items()
+            if not is_done(folder / name, replace(config, seed=seed), arm)
+        ]
+
+    jobs = pending()
+    pool = open_pool(options, folder, config.device, len(runs))
     resume = resume_command(argv, None if options.out else folder)
     resume = f"resume with: python -m weft_rl.compare {resume}"
     try:
         needs_base = model_path(config) is None and jobs
         statuses = train_base(pool, folder, arguments) if needs_base else {}
         if not any(statuses.values()):
-            statuses = run_in(pool, jobs, folder, total)
+            statuses = run_in(pool, jobs, folder, len(runs))
     except KeyboardInterrupt as stop:
-        done = sum(
-            is_done(folder / run_name(arm, seed), replace(config, seed=seed), arm)
-            for arm, seed in options.units()
-        )
-        raise Interrupted(f"interrupted with {done} of {total} runs done; {resume}") from stop
+        done = f"{len(runs) - len(pending())} of {len(runs)} runs done"
+        raise Interrupted(f"interrupted with {done}; {resume}") from stop
     write_results(folder, options, config.task)
     return exit_status("weft_rl.compare", folder, statuses, resume)
 
@@ -117,8 +125,6 @@ def read_options(argv: Sequence[str]) -> tuple[CompareConfig, RunConfig, list[st
     """Return the comparison's options, the config of its first run, and the run arguments.
 
     Raises UserError for invalid options and SystemExit(0) after --help."""
-    if any(argument in ("--help", "-h") for argument in argv):
-        parse_options(CompareConfig, ["--help"], command="weft_rl.compare", description=_ABOUT)
     given = [argument for argument in argv if argument != "--print-config"]
     own, arguments = split_arguments(given, CompareConfig, _RESERVED)
     options = parse_options(CompareConfig, own, command="weft_rl.compare", description=_ABOUT)
@@ -136,10 +142,8 @@ def open_comparison(options: CompareConfig, config: RunConfig) -> Path:
 
     Arms and seeds may be added; finished runs are kept. Raises UserError if the directory cannot be
     written or has other content."""
-    if options.out is None:
-        folder = fresh_folder(f"compare-{'-'.join(options.arms)}")
-    else:
-        folder = Path(options.out)
+    name = f"compare-{'-'.join(options.arms)}"
+    folder = Path(options.out) if options.out else fresh_folder(name)
     with writing(folder):
         (folder / LOGS).mkdir(parents=True, exist_ok=True)
         if (folder / CONFIG).exists():
@@ -154,8 +158,7 @@ def _check_same(folder: Path, options: CompareConfig, config: RunConfig) -> None
     """Raise UserError unless the saved comparison differs only by added arms and seeds."""
     if config.resume == "never":
         raise UserError(
-            f"out={folder}: already holds a comparison; leave out resume=never to resume it, or "
-            "choose another out"
+            f"out={folder}: holds a comparison; leave out resume=never, or choose another out"
         )
     saved = read_config(folder)
     if not {"arms", "seeds", "run"} <= saved.keys():
@@ -164,8 +167,7 @@ def _check_same(folder: Path, options: CompareConfig, config: RunConfig) -> None
         # the first arm is the reference: it must not change
         if not set(saved[key]) <= set(given) or (key == "arms" and saved[key][:1] != given[:1]):
             raise UserError(
-                f"out={folder}: holds {key}={shown(saved[key])}; repeat them in that order, then "
-                "add others"
+                f"out={folder}: holds {key}={shown(saved[key])}; repeat them, then add others"
             )
     different = changed_options(yaml.safe_dump(saved["run"]), config, [])
     different = [key for key in different if key not in _RESERVED]
@@ -192,12 +194,12 @@ def is_done(unit: Path, config: RunConfig, arm: str) -> bool:
 
 def write_results(folder: Path, options: CompareConfig, task: str) -> None:
     """Write the result files and print the tables, once a run has been evaluated."""
-    paths = {unit: folder / run_name(*unit) for unit in options.units()}
-    units = [read_arm_run(path, arm, seed, task) for (arm, seed), path in paths.items()]
-    if not any(unit.scores for unit in units):
+    names = options.runs()
+    runs = [read_arm_run(folder / name, arm, seed, task) for name, (arm, seed) in names.items()]
+    if not any(run.scores for run in runs):
         return
-    result = compare_runs(units, options.arms, options.seeds, task)
-    revisions = {read_config(path).get("revision") for path in paths.values()}
+    result = compare_runs(runs, options.arms, options.seeds, task)
+    revisions = {read_config(folder / name).get("revision") for name in names}
     result["revisions"] = sorted(str(revision) for revision in revisions if revision)
     write_json(folder / RESULT, result)
     write_text(folder / SUMMARY, to_markdown(result))
@@ -206,19 +208,18 @@ def write_results(folder: Path, options: CompareConfig, task: str) -> None:
         title = f"rewards of {folder.resolve().name}"
         save_figure(draw_means("reward in RL", means), folder / CURVES, title)
     report = write_comparison_report(folder)
-    _print_tables(result)
-    written = [name for name in (RESULT, SUMMARY, CURVES) if (folder / name).exists()]
-    Console().print(f"{folder}: {', '.join(written)}", soft_wrap=True, highlight=False)
-    Console().print(f"report: {report}", soft_wrap=True, highlight=False)
-
-
-def _print_tables(result: dict[str, Any]) -> None:
-    console = Console()
     header, *rows = score_rows(result)
-    title = f"{result['task']}, {result['n']} held-out records, percent [95% interval]"
+    title = f"{task}, {result['n']} held-out records, percent [95% interval]"
     table = Table(*header, title=title)
     for row in rows:
         table.add_row(*row, style="dim" if row[0] == "no model" else "")
+    console = Console()
     console.print(table)
-    for line in [*notes(result), *sentences(result)]:
+    written = [name for name in (RESULT, SUMMARY, CURVES) if (folder / name).exists()]
+    files = [f"{folder}: {', '.join(written)}", f"report: {report}"]
+    for line in (*notes(result), *sentences(result), *files):
         console.print(line, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(execute("weft_rl.compare", main, sys.argv[1:]))

@@ -1,1 +1,0 @@
-"""Comparison of cold starts, each followed by RL, paired over seeds."""
