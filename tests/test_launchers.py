@@ -13,7 +13,7 @@ import weft_rl
 from weft_rl.errors import UserError
 from weft_rl.sweeps.config import SweepConfig
 from weft_rl.sweeps.jobs import Job, Pool, check_launcher, open_pool, run_in, workers_and_threads
-from weft_rl.sweeps.launchers.base import ClusterTask, Command
+from weft_rl.sweeps.launchers import ClusterTask, Command
 
 # Stands in for `weft_rl.pipeline`: counts its tries, then behaves as its first argument says.
 CHILD = """
