@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from weft_rl.errors import UserError
 
@@ -27,22 +27,38 @@ class Command:
     threads: int | str  # OMP_NUM_THREADS
 
 
-class Running(Protocol):
-    """A started command, for example a subprocess.Popen."""
+@dataclass(frozen=True)
+class ClusterRun:
+    """A cluster's task. failed: error of the task, not of the run. lost: the task has no result."""
+
+    done: Callable[[bool], bool]  # True: without a cached state
+    result: Callable[[], int]
+    cancel: Callable[[], object]
+    failed: type[Exception]
+    lost: type[Exception]
 
     def poll(self) -> int | None:
         """Return the exit status, below 0 if killed; None while queued or running."""
-        ...
+        if not self.done(False):
+            return None
+        try:
+            return self.result()
+        except self.failed:
+            return 1
+        except self.lost:
+            return -signal.SIGKILL  # killed, canceled, or the node died
 
     def terminate(self) -> None:
         """Request a checkpoint and exit, without waiting."""
-        ...
+        self.cancel()
 
-    def wait(self) -> object:
+    def wait(self) -> None:
         """Wait for the exit."""
-        ...
+        while not self.done(True):
+            time.sleep(_POLL_S)
 
 
+Running = subprocess.Popen[bytes] | ClusterRun
 Start = Callable[[Command], Running]
 
 
@@ -98,7 +114,7 @@ def _slurm_jobs(folder: Path, resources: Resources) -> Start:
     def start(command: Command) -> Running:
         job = executor.submit(ClusterTask(command))
         cancel, failed = (lambda: job.cancel(check=False)), errors.FailedJobError
-        return _ClusterRun(job.done, job.result, cancel, failed, errors.UncompletedJobError)
+        return ClusterRun(job.done, job.result, cancel, failed, errors.UncompletedJobError)
 
     return start
 
@@ -114,37 +130,9 @@ def _ray_tasks(_: Path, resources: Resources) -> Start:
         reference = task.remote(command)
         future, cancel = reference.future(), (lambda: ray.cancel(reference))
         is_done = lambda _: future.done()  # noqa: E731
-        return _ClusterRun(is_done, future.result, cancel, errors.RayTaskError, errors.RayError)
+        return ClusterRun(is_done, future.result, cancel, errors.RayTaskError, errors.RayError)
 
     return start
-
-
-@dataclass(frozen=True)
-class _ClusterRun:
-    """A cluster's task. failed: error of the task, not of the run. lost: the task has no result."""
-
-    done: Callable[[bool], bool]  # True: without a cached state
-    result: Callable[[], int]
-    cancel: Callable[[], object]
-    failed: type[Exception]
-    lost: type[Exception]
-
-    def poll(self) -> int | None:
-        if not self.done(False):
-            return None
-        try:
-            return self.result()
-        except self.failed:
-            return 1
-        except self.lost:
-            return -signal.SIGKILL  # killed, canceled, or the node died
-
-    def terminate(self) -> None:
-        self.cancel()
-
-    def wait(self) -> None:
-        while not self.done(True):
-            time.sleep(_POLL_S)
 
 
 class ClusterTask:
