@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import psutil
@@ -125,6 +126,17 @@ def test_cluster_launchers(folder, launcher, given, wrong):
         with pytest.raises(UserError, match="resources"):
             cluster(folder, launcher, resource)
     assert outcome(cluster(folder, launcher, given), folder) == (STATUSES, TRIES)
+
+
+@pytest.mark.slow
+def test_a_canceled_ray_task_stops_its_run(folder):
+    pytest.importorskip("ray")
+    run = cluster(folder, "ray", "num_cpus=1").start(command(folder, "stopped first"))
+    wait_until((folder / "one.ready").exists)
+    run.terminate()
+    begin = time.monotonic()
+    run.wait()
+    assert time.monotonic() - begin < 30  # the run would sleep for a minute
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from typing import IO, Any
 from weft_rl.errors import UserError
 
 _POLL_S = 1.0  # each poll of a Slurm job calls sacct
+_STEP_S = 0.1  # short compared with a run
 Resources = Mapping[str, int | str]
 
 
@@ -149,7 +150,9 @@ class ClusterTask:
             self.process = _spawn(self.command, log)
         before = signal.signal(signal.SIGTERM, lambda *_: self.stop())
         try:
-            return self.process.wait()
+            while self.process.poll() is None:
+                time.sleep(_STEP_S)  # Ray cancels between instructions, not during a wait
+            return self.process.returncode
         finally:
             self.stop()
             self.process.wait()
@@ -165,6 +168,6 @@ class ClusterTask:
         """Stop the command and resubmit it. submitit calls this before a timeout or preemption."""
         self.stop()
         if self.process is not None and self.process.returncode is None:
-            # a signal handler during __call__: Popen.wait would wait for the lock that it holds
+            # a signal handler during __call__: Popen.wait would wait for a lock that poll may hold
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         return import_module("submitit.helpers").DelayedSubmission(ClusterTask(self.command))
