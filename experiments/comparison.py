@@ -4,30 +4,24 @@ Usage: python -m experiments.comparison COMPARISON_FOLDER. Copies scores to
 benchmarks/results/experiments.json and curves to docs/experiments.png."""
 
 import json
-import os
-import platform
 import shutil
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
+import yaml
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.machine import RESULTS, save
+
+CURVES = RESULTS.parents[1] / "docs" / "experiments.png"
 
 
 def main(folder: Path) -> None:
     """Copy the results of a finished comparison."""
     result = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-    config = OmegaConf.load(folder / "config.yaml")
-    machine = {
-        "machine": platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(),
-        "versions": OmegaConf.to_container(config.versions),
-        "revision": ", ".join(result["revisions"]),
-    }
-    shutil.copy(folder / "curves.png", ROOT / "docs" / "experiments.png")
-    path = ROOT / "benchmarks" / "results" / "experiments.json"
-    path.write_text(json.dumps(machine | {"comparison": result}, indent=2) + "\n")
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    versions = {"versions": config["versions"], "revision": ", ".join(result["revisions"])}
+    shutil.copy(folder / "curves.png", CURVES)
+    save("experiments", versions | {"comparison": result})
 
 
 if __name__ == "__main__":

@@ -20,23 +20,14 @@ dist.destroy_process_group()
 """
 
 
-def free_port():
-    with socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
-
-
 @pytest.mark.slow
 def test_two_nodes_form_one_process_group(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
-    common = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-        "NODES": "2",
-        "GPUS": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-    }
+    with socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = str(server.getsockname()[1])  # free
+    common = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    common |= {"NODES": "2", "GPUS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     arguments = ["sh", CLUSTER / "torchrun_nodes.sh", tmp_path / "program.py", tmp_path]
     nodes = [
         subprocess.Popen(arguments, env=os.environ | common | {"NODE_RANK": str(rank)})
@@ -68,20 +59,12 @@ def test_slurm_starts_the_script_on_each_node(tmp_path):
     for name, text in programs.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    done = subprocess.run(
-        ["bash", CLUSTER / "two_nodes.sbatch", "preset=paper", "stages=[weft,rl]"],
-        env={
-            "PATH": f"{tmp_path}:/usr/bin:/bin",
-            "SLURM_JOB_NODELIST": "node[7,9]",
-            "SLURM_NNODES": "2",
-        },
-        cwd=CLUSTER.parents[1],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    slurm = {"SLURM_JOB_NODELIST": "node[7,9]", "SLURM_NNODES": "2"}
+    script = ["bash", CLUSTER / "two_nodes.sbatch", "preset=paper", "stages=[weft,rl]"]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"} | slurm
+    printed = subprocess.check_output(script, env=environment, cwd=CLUSTER.parents[1], text=True)
     arguments = "--nproc-per-node 8 --master-addr node7 --master-port 29500 -m weft_rl.pipeline "
     arguments += "preset=paper stages=[weft,rl]"
-    assert done.stdout.splitlines() == [
+    assert printed.splitlines() == [
         f"110 s: --nnodes 2 --node-rank {rank} {arguments}" for rank in (0, 1)
     ]

@@ -2,7 +2,6 @@
 
 import json
 import random
-from itertools import product
 
 import pytest
 from run_folders import write_lines
@@ -93,12 +92,11 @@ def test_differences_and_gains_by_hand():
 
 def test_the_first_arm_is_the_reference():
     swapped = entry(compared(arms=["weft", "sft"]), stage="rl")
-    expected = ("sft", "weft", -31.25)
-    assert (swapped["arm"], swapped["reference"], swapped["difference"]) == expected
+    keys = ("arm", "reference", "difference")
+    assert [swapped[key] for key in keys] == ["sft", "weft", -31.25]
     three = [*RUNS, run("nll", 0, [0.0, 0.5], [0.0, 0.5], [0.0, 0.5])]
-    differences = compared(three, ["sft", "weft", "nll"])["differences"]
-    pairs = [(e["arm"], e["reference"]) for e in differences if e["stage"] == "rl"]
-    assert pairs == [("weft", "sft"), ("nll", "sft")]
+    for arm in ("weft", "nll"):
+        assert entry(compared(three, ["sft", "weft", "nll"]), stage="rl", arm=arm, reference="sft")
 
 
 def test_records_are_paired_by_id():
@@ -115,13 +113,16 @@ def test_records_are_paired_by_id():
     assert "superiority" not in difference
 
 
+def three_seeds(arms, values):
+    """Runs after RL of three seeds; values: records of an arm and seed."""
+    return [run(arm, seed, rl=values(arm, seed)) for seed in range(3) for arm in arms]
+
+
 def test_superiority_and_smallest_visible_by_hand():
-    shifts = product(range(3), (("sft", 0.0), ("weft", 0.1)))
-    runs = [run(arm, seed, rl=rows(shift * (seed - 0.5))) for seed, (arm, shift) in shifts]
-    result = compared(runs, seeds=[0, 1, 2])
+    runs = three_seeds(["sft", "weft"], lambda arm, s: rows(0.1 * (s - 0.5) * (arm == "weft")))
     # differences -.05, .05, .15 of the seeds: two of three are above; mean .05, error .1 / sqrt(3),
     # 2 degrees of freedom: t = 4.303 for the interval, 1.061 for four in five
-    difference, error = entry(result, stage="rl"), 0.1 / 3**0.5
+    difference, error = entry(compared(runs, seeds=[0, 1, 2]), stage="rl"), 0.1 / 3**0.5
     assert difference["superiority"] == pytest.approx(2 / 3, abs=1e-4)
     visible = 100 * (4.303 + 1.061) * error
     assert difference["smallest_visible"] == pytest.approx(visible, abs=0.1)
@@ -130,12 +131,9 @@ def test_superiority_and_smallest_visible_by_hand():
 
 
 def test_verdicts_of_clear_differences():
-    runs = [
-        run(arm, seed, rl=rows(shift + 0.001 * seed * (arm == "nll")))
-        for seed in range(3)
-        for arm, shift in (("sft", 0.0), ("weft", 0.25), ("nll", -0.25))
-    ]
-    result = compared(runs, ["sft", "weft", "nll"], [0, 1, 2])
+    shifts = {"sft": 0.0, "weft": 0.25, "nll": -0.25}
+    runs = three_seeds(shifts, lambda arm, s: rows(shifts[arm] + 0.001 * s * (arm == "nll")))
+    result = compared(runs, [*shifts], [0, 1, 2])
     assert [each["verdict"] for each in result["differences"]] == ["better", "worse"]
     # t 2.306 with 8 degrees of freedom * 25 / 9
     assert result["differences"][0]["ci95"] == pytest.approx([18.6, 31.4], abs=0.05)

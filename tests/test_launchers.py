@@ -4,8 +4,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from waiting import wait_until
 
@@ -13,7 +15,7 @@ import weft_rl
 from weft_rl.errors import UserError
 from weft_rl.sweeps.config import SweepConfig
 from weft_rl.sweeps.jobs import Job, Pool, check_launcher, open_pool, run_in, workers_and_threads
-from weft_rl.sweeps.launchers.base import ClusterTask, Command
+from weft_rl.sweeps.launchers import ClusterTask, Command
 
 # Stands in for `weft_rl.pipeline`: counts its tries, then behaves as its first argument says.
 CHILD = """
@@ -48,20 +50,14 @@ def tries(folder, name):
     return (folder / f"{name}.tries").read_text().count("try")
 
 
-def arguments_of(pid):
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read().decode().split("\0")
-    except OSError:  # it has ended
-        return []
-
-
 def send_when(ready, number, *arguments):
+    """Signal the processes with these arguments once the file exists."""
+
     def send():
         wait_until(ready.exists)
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            if {*arguments} <= {*arguments_of(pid)}:
-                os.kill(int(pid), number)
+        for process in psutil.process_iter(["cmdline"]):
+            if {*arguments} <= {*(process.info["cmdline"] or [])}:
+                process.send_signal(number)
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -102,12 +98,9 @@ def test_an_interrupted_run_is_resumed(folder):
 
 def test_a_cluster_task_passes_sigterm_on(folder):
     before = signal.getsignal(signal.SIGTERM)
-
-    def send():  # to this process alone: other test workers have the same arguments
-        wait_until((folder / "one.ready").exists)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=send)
+    # to this process alone: other test workers have the same arguments
+    ready, terminate = (folder / "one.ready").exists, lambda: os.kill(os.getpid(), signal.SIGTERM)
+    thread = threading.Thread(target=lambda: (wait_until(ready), terminate()))
     thread.start()
     assert ClusterTask(command(folder, "stopped first"))() == 3
     thread.join()
@@ -133,6 +126,17 @@ def test_cluster_launchers(folder, launcher, given, wrong):
         with pytest.raises(UserError, match="resources"):
             cluster(folder, launcher, resource)
     assert outcome(cluster(folder, launcher, given), folder) == (STATUSES, TRIES)
+
+
+@pytest.mark.slow
+def test_a_canceled_ray_task_stops_its_run(folder):
+    pytest.importorskip("ray")
+    run = cluster(folder, "ray", "num_cpus=1").start(command(folder, "stopped first"))
+    wait_until((folder / "one.ready").exists)
+    run.terminate()
+    begin = time.monotonic()
+    run.wait()
+    assert time.monotonic() - begin < 30  # the run would sleep for a minute
 
 
 @pytest.mark.slow
@@ -173,19 +177,19 @@ def test_workers_and_threads(monkeypatch):
     assert there.requested() == {"cpus_per_task": 4, "timeout_min": 60}
 
 
-@pytest.mark.parametrize(("callers", "expected"), [("5", "5"), (None, "3")])
-def test_the_callers_threads_win(callers, expected, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("given", "expected"), [({"OMP_NUM_THREADS": "5"}, "5"), ({}, "3")])
+def test_the_callers_threads_take_precedence(given, expected, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if callers is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", callers)
-    threads = []
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    commands = []
 
     def start(command):
-        threads.append(command.threads)
+        commands.append(command)
         return SimpleNamespace(poll=lambda: 0)
 
     assert run_in(Pool(1, 3, start=start), [Job("one", [])], tmp_path, 1) == {"one": 0}
-    assert threads == [expected]
+    assert [command.threads for command in commands] == [expected]
 
 
 @pytest.mark.parametrize(

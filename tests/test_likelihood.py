@@ -8,19 +8,23 @@ from math import comb
 
 import pytest
 import torch
+from run_folders import read_lines, write_lines
+from tiny_model import write_model
 
 from weft_rl.evaluation.likelihood import log_likelihood
-from weft_rl.models import LLaDAConfig
-from weft_rl.models.loading import fresh_model
-from weft_rl.models.toy import BaseConfig, tiny_config, tiny_tokenizer
+from weft_rl.models.loading import load_model
 
 PROMPT, ANSWER = torch.tensor([7, 8]), torch.tensor([9, 10, 11])
 
 
 @pytest.fixture(scope="module")
-def model():
-    small = tiny_config(BaseConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
-    return fresh_model(LLaDAConfig(**small.to_dict() | {"initializer_range": 0.5}), 0).eval()
+def folder(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model"), initializer_range=0.5)
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return load_model(str(folder), torch.device("cpu"), torch.float32)
 
 
 def enumerated(model):
@@ -78,18 +82,15 @@ TASKS = {
 }
 
 
-def test_the_harness_runs_a_local_task(model, tmp_path):
+def test_the_harness_runs_a_local_task(folder, tmp_path):
     pytest.importorskip("lm_eval")
-    model.save_pretrained(tmp_path / "model")
-    tiny_tokenizer().save_pretrained(tmp_path / "model")
-    data = tmp_path / "data.jsonl"
     rows = [{"question": f"Sort: {i}1", "answer": "1", "label": i % 2} for i in range(5)]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = write_lines(tmp_path / "data.jsonl", rows)
     for name, task in TASKS.items():
         source = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(data)}}}
         task = source | {"task": name, "test_split": "test", "doc_to_text": "{{question}}"} | task
         (tmp_path / f"{name}.yaml").write_text(json.dumps(task))  # JSON is YAML too
-    options = f"pretrained={tmp_path / 'model'},gen_length=8,block_length=8,draws=4"
+    options = f"pretrained={folder},gen_length=8,block_length=8,draws=4"
     argv = [sys.executable, "-m", "weft_rl.lm_harness", "run", "--model", "weft_rl"]
     argv += ["--tasks", ",".join(TASKS), "--include_path", str(tmp_path), "--device", "cpu"]
     argv += ["--model_args", options, "--output_path", str(tmp_path / "out"), "--log_samples"]
@@ -100,6 +101,6 @@ def test_the_harness_runs_a_local_task(model, tmp_path):
     assert set(results) == set(TASKS)
     assert 0 <= results["weft_choice"]["acc,none"] <= 1
     (samples,) = (tmp_path / "out").rglob("samples_weft_generate*.jsonl")
-    texts = [json.loads(line)["resps"][0][0] for line in samples.read_text().splitlines()]
+    texts = [row["resps"][0][0] for row in read_lines(samples)]
     assert len(texts) == 5
     assert not any("9" in text for text in texts)

@@ -1,6 +1,4 @@
-"""Rewards on hostile texts: in range, in time, and nothing pays without solving.
-
-benchmarks/reward_fuzz.py does the same on a hundred thousand texts."""
+"""Rewards on hostile texts: in range, in time, and nothing pays without solving."""
 
 import time
 

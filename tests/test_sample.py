@@ -4,28 +4,19 @@ import json
 from dataclasses import replace
 
 import pytest
+from run_folders import PUZZLE, SOLUTION
 from safetensors.torch import load_file, save_file
+from tiny_model import write_model
 
 from weft_rl.config.load import load_run_config, parse_options, to_yaml
-from weft_rl.config.schema import BaseConfig
 from weft_rl.errors import UserError
 from weft_rl.io.terminal import Console
-from weft_rl.models.loading import fresh_model
-from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.sample import SampleOptions, draw_grid, find_checkpoint, main, sampler_config
-
-PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
-
-
-def save_model(folder):
-    fresh_model(tiny_config(BaseConfig(num_hidden_layers=1)), 0).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    return save_model(tmp_path_factory.mktemp("model"))
+    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
@@ -35,7 +26,7 @@ def run(tmp_path):
     (tmp_path / "config.yaml").write_text(to_yaml(config) + "versions: {}\nrevision: unknown\n")
     finished = {"weft": "checkpoints/weft/step-9", "rl": "checkpoints/rl/step-2"}
     for place in finished.values():
-        save_model(tmp_path / place)
+        write_model(tmp_path / place)
     (tmp_path / "stages.json").write_text(json.dumps(finished))
     return tmp_path
 
@@ -108,7 +99,7 @@ def test_mistakes(word, checkpoint):
 
 @pytest.mark.parametrize("temperature", [0, 0.7])
 def test_nan_weights(tmp_path, temperature):
-    folder = save_model(tmp_path / "model")
+    folder = write_model(tmp_path / "model")
     tensors = load_file(folder / "model.safetensors")
     tensors["model.transformer.ln_f.weight"][0] = float("nan")
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -120,7 +111,7 @@ def test_a_damaged_run_directory(tmp_path):
     place = tmp_path / "checkpoints" / "rl" / "step-1"
     place.mkdir(parents=True)
     (place / "config.json").write_text("{}")
-    for text in ("a: [", "[]", "prompt_style: odd\n", "prompt_style: d1\n"):
+    for text in ("a: [", "[]", "prompt_style: d1\n", "prompt_style: odd\nsampler: {}\n"):
         (tmp_path / "config.yaml").write_text(text)
         with pytest.raises(UserError, match=rf"^{tmp_path}/config\.yaml: "):
             find_checkpoint(place)

@@ -1,6 +1,7 @@
 """Process ranks and their devices."""
 
 import os
+from re import fullmatch
 from typing import TYPE_CHECKING
 
 from weft_rl.errors import UserError
@@ -30,21 +31,17 @@ def find_device(name: str) -> "torch.device":
     Allocates no GPU memory. Raises UserError for a device that this machine lacks."""
     import torch  # --help must not import torch
 
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"device={name}: no such device; use auto, cpu or cuda") from error
-    if device.type != "cuda":
-        return device
-    if not torch.cuda.is_available():
+    if not fullmatch(r"auto|cpu|cuda(:[0-9]+)?", name):
+        raise UserError(f"device={name}: must be auto, cpu, cuda or cuda:N")
+    has_cuda, count = torch.cuda.is_available(), torch.cuda.device_count()
+    if name == "cpu" or (name == "auto" and not has_cuda):
+        return torch.device("cpu")
+    if not has_cuda:
         raise UserError(f"device={name}: no CUDA device is available; use device=cpu")
-    if device.index is None:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    if device.index >= torch.cuda.device_count():
+    given = name.partition(":")[2]
+    device = torch.device("cuda", int(given or os.environ.get("LOCAL_RANK", "0")))
+    if device.index >= count:
         raise UserError(
-            f"device={device}: there are {torch.cuda.device_count()} CUDA devices; start one "
-            "process per device"
+            f"device={device}: there are {count} CUDA devices; start one process per device"
         )
     return device

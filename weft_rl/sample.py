@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, make_dataclass, replace
 from functools import partial
 from pathlib import Path
 from re import fullmatch
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.table import Table
 from rich.text import Text
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
     from weft_rl.sampler import SamplerOutput
 
-_STYLES: dict[str, PromptStyle] = {style: style for style in get_args(PromptStyle)}
-
 
 @dataclass(frozen=True)
 class SampleConfig(Block):
@@ -57,8 +55,6 @@ class SampleConfig(Block):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device)
-        require(known is not None, "device", self.device, "must be auto, cpu, cuda or cuda:N")
         rule = "is where the trace is written; add trace=true"
         require(self.trace or self.out is None, "out", self.out, rule)
 
@@ -80,12 +76,17 @@ def main(argv: Sequence[str]) -> int:
         SampleOptions, argv, command="weft_rl.sample", description="A completion for a prompt."
     )
     origin = find_checkpoint(Path(config.checkpoint))
-    sampler = sampler_config(config, origin.sampler)
     is_puzzle = origin.style is not None and fullmatch(r"[0-4]{16}", config.prompt) is not None
     prompt = config.prompt
     if origin.style is not None and is_puzzle:
         prompt = task_prompt(origin.style, "sudoku", {"puzzle": prompt})
-    tokenizer, ids, output = _generate(config, origin.folder, sampler, prompt)
+    try:
+        sampler = sampler_config(config, origin.sampler)
+        tokenizer, ids, output = _generate(config, origin.folder, sampler, prompt)
+    except UserError as error:
+        if not str(error).startswith("sampler."):
+            raise
+        raise UserError(str(error).replace("sampler.", "")) from error  # as in argv
     tokens = output.completions[0].tolist()
     completion = decode_completion(tokenizer, tokens[: int(output.lengths[0])])
     sys.stdout.write(f"{completion}\n")
@@ -94,22 +95,21 @@ def main(argv: Sequence[str]) -> int:
         if not answer_digits(completion):
             sys.stdout.write("no answer in the completion; the grid shows the clues\n")
     if output.trace is not None:
-        path, texts = Path(config.out or "trace.json"), partial(_texts, tokenizer)
+        path = Path(config.out or "trace.json")
         trace = {
             "prompt": prompt,
-            "prompt_tokens": texts(ids),
+            "prompt_tokens": [decode_completion(tokenizer, [token]) for token in ids],
             "completion": completion,
-            "tokens": texts(tokens),
-            "steps": [{**step, "text": texts([step["token"]])[0]} for step in output.trace[0]],
+            "tokens": [decode_completion(tokenizer, [token]) for token in tokens],
+            "steps": [
+                {**step, "text": decode_completion(tokenizer, [step["token"]])}
+                for step in output.trace[0]
+            ],
         }
         with writing(path):
             write_json(path, trace)
         sys.stdout.write(f"trace: {path.resolve()}\n")
     return 0
-
-
-def _texts(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> list[str]:
-    return [decode_completion(tokenizer, [token]) for token in tokens]
 
 
 class Origin(NamedTuple):
@@ -130,30 +130,23 @@ def find_checkpoint(place: Path) -> Origin:
             f"checkpoint={place}: has neither a model ({' or '.join(MODEL_FILES)}) nor a run "
             f"({FINISHED}); name a folder like RUN/checkpoints/rl/step-80"
         )
-    run = run_of(str(folder))
+    run, preset = run_of(str(folder)), "llada_8b"
+    if run is not None and not {"prompt_style", "sampler"} <= read_config(run).keys():
+        raise UserError(f"{run / CONFIG}: has no options of a run; repair or remove it")
     if run is None:
         vocabulary = read_json(folder / "tokenizer.json", {}).get("model", {}).get("vocab", {})
-        is_tiny = "Sudoku:" in vocabulary and " r1c1=" in vocabulary
-        preset = load_run_config([f"preset={'tiny' if is_tiny else 'llada_8b'}"], command="sample")
-        return Origin(folder, "tiny" if is_tiny else None, preset.sampler)
-    try:
-        saved = read_config(run)
-        return Origin(folder, _STYLES[saved["prompt_style"]], SamplerConfig(**saved["sampler"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{run / CONFIG}: has no options of a run ({type(error).__name__}: {error}); repair or "
-            "remove it"
-        ) from error
+        preset = "tiny" if {"Sudoku:", " r1c1="} <= vocabulary.keys() else preset
+    words = [f"model={folder}", *([f"preset={preset}"] if run is None else [])]
+    defaults = load_run_config(words, command="weft_rl.sample")
+    style = None if run is None and preset == "llada_8b" else defaults.prompt_style
+    return Origin(folder, style, defaults.sampler)
 
 
 def sampler_config(config: SampleConfig, defaults: SamplerConfig) -> SamplerConfig:
     """Return the sampler's options: arguments override defaults. Raises UserError for conflicts."""
     given = {name: getattr(config, name) for name, *_ in _SAMPLER_OPTIONS}
     chosen = {name: value for name, value in given.items() if value is not None}
-    try:
-        return replace(defaults, **chosen, trace=config.trace)
-    except UserError as error:
-        raise UserError(str(error).replace("sampler.", "")) from error  # as in argv
+    return replace(defaults, **chosen, trace=config.trace)
 
 
 def _generate(
@@ -181,12 +174,6 @@ def _generate(
     # float32 weights of an 8B model do not fit the GPU that trained it
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     model = load_model(str(folder), device, dtype)
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if longest is not None and len(ids) + sampler.gen_length > longest:
-        raise UserError(
-            f"gen_length={sampler.gen_length}: exceeds the model's {longest} positions with a "
-            f"prompt of {len(ids)} tokens; shorten either"
-        )
     display = progress_bar("sampling")
     if config.stream:
         display = live_completion(sampler.gen_length, partial(decode_completion, tokenizer))

@@ -9,59 +9,45 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from weft_rl.cli import execute
+from weft_rl.config.fields import Block, about, option, require
 from weft_rl.config.load import parse_options
 from weft_rl.data.files import read_items
 from weft_rl.data.json_rows import Item, Place
 from weft_rl.data.tasks import REGISTRY, load_task
 from weft_rl.errors import UserError
-from weft_rl.evaluation.scores import score
+from weft_rl.evaluation.scores import percent, score
 from weft_rl.rewards.math500 import Judging, judge_ahead, judging
 from weft_rl.rewards.registry import REWARDS
-from weft_rl.rewards.scoring import ANY_SOLUTION, JUDGES, Judge, reason
+from weft_rl.rewards.scoring import JUDGES, reason
 
 _COLUMNS = frozenset({"question", "generation", "ground_truth", "completion", "fields", "task"})
 _CHUNK = 1000  # records whose answers are compared together
 
 
 @dataclass(frozen=True)
-class ScoreConfig:
-    """Options of `score`. Raises UserError for an invalid choice."""
+class ScoreConfig(Block):
+    """Options of `score`."""
 
     task: str = field(
-        metadata={"help": "sudoku, countdown, gsm8k, math500, or a Python file (docs/tasks.md)"}
+        metadata=about("sudoku, countdown, gsm8k, math500, or a Python file (docs/tasks.md)")
     )
     generations: str = field(
-        metadata={
-            "help": "JSON lines (or an array, CSV, Parquet) with question, generation, "
-            "ground_truth, or a run's completions"
-        }
+        metadata=about(
+            "JSON lines (or an array, CSV, Parquet) with question, generation, ground_truth, or a "
+            "run's completions"
+        )
     )
-    strict: str | None = field(
-        default=None, metadata={"help": "d1: the verdicts of d1's published scorer"}
-    )
-    per_record: bool = field(default=True, metadata={"help": "print each record's verdict too"})
-    solutions: str = field(
-        default="one", metadata={"help": "any: each solution of a Sudoku counts, not only the key"}
-    )
+    strict: Literal["d1"] | None = option(None, "d1: the verdicts of d1's published scorer")
+    per_record: bool = option(True, "print each record's verdict too")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         load_task(self.task)
-        if self.strict not in (None, "d1"):
-            raise UserError(f"strict={self.strict}: must be d1 or null")
-        if self.strict and self.task not in JUDGES:
-            raise UserError(f"strict=d1: d1 has no task={self.task}; leave it out")
-        if self.solutions not in ("one", "any"):
-            raise UserError(f"solutions={self.solutions}: must be one or any")
-        if self.solutions == "any" and (self.task != "sudoku" or self.strict is not None):
-            raise UserError("solutions=any: is for task=sudoku without strict; leave it out")
-
-    @property
-    def judge(self) -> Judge | None:
-        """Scoring of the records; None for a user's task, which has its own functions."""
-        return ANY_SOLUTION if self.solutions == "any" else REWARDS[self.task].judge
+        fits = self.strict is None or self.task in JUDGES
+        require(fits, "strict", self.strict, f"d1 has no task={self.task}; leave it out")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -94,52 +80,59 @@ def score_file(config: ScoreConfig) -> dict[str, Any]:
             rows.append({"line": place.number} | row)
     if not rows:
         raise UserError(f"{problem}; name a file of generations for task={config.task}")
+    judge = REWARDS[config.task].judge
     correct, total = (sum(row[key] for row in rows) for key in ("correct", "total"))
     share = sum(row["correct"] / row["total"] for row in rows) / len(rows)
-    scores: Counter[str] = Counter()
-    for row in rows:
-        scores.update(row.get("scores", {}))
-    means = {name: round(100 * value / len(rows), 2) for name, value in scores.items()}
-    flags = Counter(flag for row in rows for flag in row.get("flags", ()))
-    return {
+    result = {
         "task": config.task,
         "strict": config.strict,
         "n": len(rows),
-        "unit": config.judge.unit if config.judge else "records",
+        "unit": judge.unit if judge else "records",
         "correct": correct,
         "total": total,
-        "score": round(100 * (correct / total if config.strict else share), 2),
-        **({"scores": means} if means else {}),
-        "flags": dict(sorted(flags.items())),
-        **({"per_record": [_without_d1(row) for row in rows]} if config.per_record else {}),
-        "disagreements": [row for row in rows if "d1" in row],
-        "broken": broken,
+        "score": percent(correct / total if config.strict else share),
     }
-
-
-def _without_d1(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key not in ("d1", "reason")}
+    if judge is None:
+        names = rows[0]["scores"]
+        means = {name: sum(row["scores"][name] for row in rows) / len(rows) for name in names}
+        result["scores"] = {name: percent(mean) for name, mean in means.items()}
+    flags = Counter(flag for row in rows for flag in row.get("flags", ()))
+    result["flags"] = dict(sorted(flags.items()))
+    if config.per_record:
+        hidden = ("d1", "reason")
+        result["per_record"] = [{k: v for k, v in row.items() if k not in hidden} for row in rows]
+    return result | {"disagreements": [row for row in rows if "d1" in row], "broken": broken}
 
 
 def _scored(
     config: ScoreConfig, items: Iterator[Item]
 ) -> Iterator[tuple[Place, dict[str, Any] | str]]:
     while chunk := list(islice(items, _CHUNK)):
-        with judging(len(chunk)) as batch:
-            if config.task == "math500" and config.strict is None:
-                judge_ahead(batch, lambda: [_score(config, row, batch) for _, row in chunk])
-            scored = [(place, _score(config, row, batch)) for place, row in chunk]
-        yield from scored
+        places, rows = zip(*chunk, strict=True)
+        yield from zip(places, _chunk_scores(config, rows), strict=True)
 
 
-def _score(config: ScoreConfig, row: dict[str, Any] | str, batch: Judging) -> dict[str, Any] | str:
-    parsed = row if isinstance(row, str) else _parsed(config.task, row)
-    if isinstance(parsed, str):
-        return parsed
-    (generation, fields), judge = parsed, config.judge
+def _chunk_scores(
+    config: ScoreConfig, rows: Sequence[dict[str, Any] | str]
+) -> list[dict[str, Any] | str]:
+    parsed = [row if isinstance(row, str) else _parsed(config.task, row) for row in rows]
+    with judging(len(rows)) as batch:
+
+        def scores() -> list[dict[str, Any] | str]:
+            return [e if isinstance(e, str) else _score(config, *e, batch) for e in parsed]
+
+        if config.task == "math500" and config.strict is None:
+            judge_ahead(batch, scores)
+        return scores()
+
+
+def _score(
+    config: ScoreConfig, generation: str, fields: dict[str, Any], batch: Judging
+) -> dict[str, Any]:
     before = batch.undecided
     scored: dict[str, Any] = {}
     flags: tuple[str, ...] = ()
+    judge = REWARDS[config.task].judge
     if judge is None:
         functions = REWARDS[config.task].evaluation.items()
         scores = {name: score(config.task, name, f, generation, fields) for name, f in functions}

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 from weft_rl.cli import execute
 from weft_rl.pipeline import run as pipeline
 from weft_rl.runs.folder import REPORT
-from weft_rl.sweeps.launchers import local
+from weft_rl.sweeps import launchers
 
 
 def run_in_process(monkeypatch):
-    monkeypatch.setattr(local, "connect", lambda folder, resources: _start)
+    monkeypatch.setattr(launchers, "start_local", _start)
     monkeypatch.setattr(pipeline, "plot_run", lambda run, out: None)
     monkeypatch.setattr(pipeline, "write_report", _empty_report)
 

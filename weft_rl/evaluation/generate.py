@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -12,7 +13,7 @@ from weft_rl.data.prompts import PREFILL
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import task_prompt
 from weft_rl.data.text import decode_completion, task_prompt_ids
-from weft_rl.evaluation.scores import score_completions
+from weft_rl.evaluation.scores import percent, percent_bounds, score_completions
 from weft_rl.evaluation.settings import Settings
 from weft_rl.models.memory import check_length
 from weft_rl.sampler import generate
@@ -83,7 +84,7 @@ def sample_completions(
     num_replays: completions of the first part with a replay. on_step: called after every step, with
     counts over all records."""
     part = batch_size * PART
-    progress = None if on_step is None else _Progress(len(records), on_step)
+    progress = on_step and _Progress(len(records), on_step)
     for start in range(0, len(records), part):
         batch = records[start : start + part]
         prompts = [task_prompt(settings.style, record.task, record.fields) for record in batch]
@@ -101,18 +102,17 @@ def sample_completions(
             batch_size=batch_size,
             on_step=progress,
         )
-        if progress is not None:
-            progress.end_part(len(batch))
         rows, end_ids = out.completions.tolist(), special_ids(model)[1]
         texts = [decode_completion(tokenizer, row, end_ids) for row in rows]
         scored = score_completions(batch[0].task, texts, [record.fields for record in batch])
-        replays: list[dict[str, Any] | None] = [None] * len(batch)
-        for i, trace in enumerate((out.trace or [])[:num_replays]):
-            replays[i] = denoising_replay(tokenizer, prompts[i], rows[i], trace)
+        replays = [
+            denoising_replay(tokenizer, *each)
+            for each in zip(prompts, rows, (out.trace or [])[:num_replays], strict=False)
+        ]
         yield [
             Completion(record, prompt, text, each.scores, replay, each.undecided)
-            for record, prompt, text, each, replay in zip(
-                batch, prompts, texts, scored, replays, strict=True
+            for record, prompt, text, each, replay in zip_longest(
+                batch, prompts, texts, scored, replays
             )
         ]
 
@@ -122,28 +122,24 @@ class _Progress:
 
     def __init__(self, total: int, on_step: OnStep) -> None:
         self.total, self.on_step, self.started = total, on_step, time.perf_counter()
-        self.records = self.committed = self.forwards = 0  # of previous parts
-        self.last: Step | None = None
+        self.finished = self.committed = self.forwards = 0  # in previous parts
 
     def __call__(self, step: Step) -> None:
-        self.last = step
+        finished = self.finished + step.finished
+        committed, forwards = self.committed + step.committed, self.forwards + step.forwards
         self.on_step(
             replace(
                 step,
-                finished=self.records + step.finished,
+                finished=finished,
                 total=self.total,
-                share=(self.records + step.share * step.total) / self.total,
-                committed=self.committed + step.committed,
-                forwards=self.forwards + step.forwards,
+                share=(self.finished + step.share * step.total) / self.total,
+                committed=committed,
+                forwards=forwards,
                 seconds=time.perf_counter() - self.started,
             )
         )
-
-    def end_part(self, records: int) -> None:
-        self.records += records
-        if self.last is not None:
-            self.committed += self.last.committed
-            self.forwards += self.last.forwards
+        if step.finished == step.total:
+            self.finished, self.committed, self.forwards = finished, committed, forwards
 
 
 def denoising_replay(
@@ -165,12 +161,8 @@ def summarize(scores: Sequence[dict[str, float]]) -> dict[str, Any]:
     """Return a task's entry in eval.json: percent with 95% intervals, the first score at the top.
 
     Non-binary scores get a bootstrap over records: the cells of a puzzle are not independent."""
-    main, *others = scores[0]
-    entry = {"n": len(scores), **_percent([row[main] for row in scores])}
-    return entry | {name: _percent([row[name] for row in scores]) for name in others}
-
-
-def _percent(values: Sequence[float]) -> dict[str, Any]:
-    interval = record_mean(values)
-    bounds = [round(100 * bound, 2) for bound in (interval.low, interval.high)]
-    return {"score": round(100 * interval.mean, 2), "ci95": bounds}
+    entries: dict[str, dict[str, Any]] = {}
+    for name in scores[0]:
+        interval = record_mean([row[name] for row in scores])
+        entries[name] = {"score": percent(interval.mean), "ci95": percent_bounds(interval)}
+    return {"n": len(scores), **entries.pop(next(iter(scores[0]))), **entries}

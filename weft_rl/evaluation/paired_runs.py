@@ -1,5 +1,6 @@
 """Paired analysis of held-out scores: in [0, 1] internally, percent in the result."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,14 +8,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from weft_rl.config.identity import changes_weights
 from weft_rl.config.overrides import flattened
 from weft_rl.errors import UserError
+from weft_rl.evaluation.scores import percent, percent_bounds
 from weft_rl.io.safe_files import is_number, parsing
 from weft_rl.runs.folder import EVAL, read_config, read_results
 from weft_rl.runs.jsonl import read_lines
 from weft_rl.stats import (
-    Interval,
     crossed_estimate,
     crossed_mean,
     holm,
@@ -30,8 +34,7 @@ STAGES = ("base", "cold_start", "rl")
 _PER_RUN = {"stages", "seed", "out", "resume", "trackers", "versions", "revision"}
 _MISSING = object()  # a missing option; null is a value
 
-Table = Mapping[int, Mapping[str, float]]  # seed -> record id -> score
-Tables = Mapping[str, Table]  # score name -> table; the main score is first
+Table = Mapping[int, NDArray[np.float64]]  # seed -> scores (names, records); the main name is first
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,10 @@ def read_arm_run(folder: Path, arm: str, seed: int, task: str) -> ArmRun:
     scores: dict[str, dict[str, dict[str, float]]] = {}
     baselines: dict[str, Any] = {}
     for part, stage in zip(STAGES, ("base", arm, "rl"), strict=True):
+        if task not in evaluated.get(stage, {}):
+            continue
         path = folder / "completions" / f"eval-{stage}.jsonl"
         with parsing(folder / EVAL):
-            if task not in evaluated.get(stage, {}):
-                continue
             entry = evaluated[stage][task]
             baselines, count = dict(entry.get("baselines", {})), entry["n"]
         with parsing(path):
@@ -80,36 +83,32 @@ def require_same_options(folder: Path, arms: Sequence[str], seeds: Sequence[int]
     """Raise UserError if two runs differ in an option that changes weights.
 
     Runs of different code revisions are compared on the options that both have."""
-    runs: dict[str, dict[str, Any]] = {}
-    first_of_revision: dict[Any, str] = {}
+    earlier: dict[str, tuple[Any, dict[str, Any]]] = {}  # run name -> revision, options
     for name in (run_name(arm, seed) for arm in arms for seed in seeds):
         config = read_config(folder / name)
-        keys = config.keys() - _PER_RUN
-        if not keys and (folder / name / EVAL).exists():
+        per_run = {key: config.pop(key, None) for key in _PER_RUN}
+        if not config and (folder / name / EVAL).exists():
             raise UserError(
                 f"{folder / name}: has scores but no config.yaml; remove it and repeat the "
                 "comparison"
             )
-        if not keys:
+        if not config:
             continue
-        flat = dict(flattened({key: config[key] for key in sorted(keys)}))
-        run = runs[name] = {key: value for key, value in flat.items() if changes_weights(key)}
-        same_revision = first_of_revision.setdefault(config.get("revision"), name)
-        first = next(iter(runs))
-        for other, shared in (
-            (same_revision, runs[same_revision].keys() | run.keys()),
-            (first, runs[first].keys() & run.keys()),
-        ):
+        options = {key: value for key, value in flattened(config) if changes_weights(key)}
+        for other, (revision, known) in earlier.items():
+            same_code = revision == per_run["revision"]
+            keys = known.keys() | options.keys() if same_code else known.keys() & options.keys()
             differing = [
                 key
-                for key in sorted(shared)
-                if run.get(key, _MISSING) != runs[other].get(key, _MISSING)
+                for key in sorted(keys)
+                if known.get(key, _MISSING) != options.get(key, _MISSING)
             ]
             if differing:
                 raise UserError(
                     f"{folder / name}: cannot be compared with {other} (different: "
                     f"{', '.join(differing)}); remove it and repeat the comparison"
                 )
+        earlier[name] = per_run["revision"], options
 
 
 def compare_runs(
@@ -119,53 +118,45 @@ def compare_runs(
 
     The first arm is the reference for all others. Verdicts are Holm-corrected for the number of
     arms. Raises UserError if runs have different records, ValueError if no run is evaluated."""
-    names, num_records = _common_records(runs)
-    evaluated = {(run.arm, run.seed) for run in runs if "rl" in run.scores}
-    tables = {
-        (arm, stage): {
-            name: {
-                run.seed: {record: row[name] for record, row in run.scores[stage].items()}
-                for run in runs
-                if run.arm == arm and stage in run.scores
-            }
-            for name in names
-        }
-        for arm in arms
-        for stage in STAGES
-    }
+    names, records = _common_records(runs)
+    tables: dict[tuple[str, str], dict[int, NDArray[np.float64]]] = defaultdict(dict)
+    for run in runs:
+        for stage, scores in run.scores.items():
+            rows = [[scores[record][name] for record in records] for name in names]
+            tables[run.arm, stage][run.seed] = np.array(rows)
     return {
         "arms": [*arms],
         "seeds": [*seeds],
         "task": task,
-        "n": num_records,
+        "n": len(records),
         "metric": names[0],
         "others": names[1:],
-        "missing": [run_name(a, s) for a in arms for s in seeds if (a, s) not in evaluated],
+        "missing": [run_name(a, s) for a in arms for s in seeds if s not in tables[a, "rl"]],
         "results": {
             arm: {
-                stage: _scores(tables[arm, stage])
-                for stage in STAGES
-                if tables[arm, stage][names[0]]
+                stage: _scores(tables[arm, stage], names) for stage in STAGES if tables[arm, stage]
             }
             for arm in arms
         },
         "differences": [
             difference
             for stage in ("rl", "cold_start")
-            for difference in _against_first({arm: tables[arm, stage] for arm in arms}, stage)
+            for difference in _against_first(
+                {arm: tables[arm, stage] for arm in arms}, names, stage
+            )
         ],
         "gains": [
             {"arm": arm, "stage": stage, "before": before} | change
             for arm in arms
             for before, stage in pairwise(STAGES)
-            if (change := _change(tables[arm, stage], tables[arm, before]))
+            if (change := _change(tables[arm, stage], tables[arm, before], names))
         ],
         "baselines": next((run.baselines for run in runs if run.baselines), {}),
     }
 
 
-def _common_records(runs: Sequence[ArmRun]) -> tuple[list[str], int]:
-    """Return the score names and the number of records; both are equal for all evaluations."""
+def _common_records(runs: Sequence[ArmRun]) -> tuple[list[str], list[str]]:
+    """Return the names of the scores and the ids of the records, equal for all evaluations."""
     evaluations = [(run, *item) for run in runs for item in run.scores.items()]
     if not evaluations:
         raise ValueError("runs: none has been evaluated")
@@ -176,45 +167,37 @@ def _common_records(runs: Sequence[ArmRun]) -> tuple[list[str], int]:
                 f"{run_name(run.arm, run.seed)}: its stage {stage} was evaluated on other records "
                 f"than {run_name(first.arm, first.seed)}; remove its folder and repeat the command"
             )
-    return [*next(iter(expected.values()))], len(expected)
+    return [*next(iter(expected.values()))], [*expected]
 
 
-def _percent(value: float) -> float:
-    return round(100 * value, 2) + 0.0  # avoids -0.0
-
-
-def _bounds(interval: Interval) -> list[float]:
-    return [_percent(interval.low), _percent(interval.high)]
-
-
-def _scores(tables: Tables) -> dict[str, Any]:
+def _scores(table: Table, names: Sequence[str]) -> dict[str, Any]:
     """Return percent with intervals and by seed; the main score is at the top level."""
     entries = {}
-    for name, table in tables.items():
-        ids = [*next(iter(table.values()))]
-        rows = [[row[record] for record in ids] for row in table.values()]
+    for k, name in enumerate(names):
+        rows = [scores[k].tolist() for scores in table.values()]
         # the base model does not depend on the seed: equal rows count as one measurement
         same = all(row == rows[0] for row in rows)
         interval = (record_mean(rows[0]) if same else crossed_mean(rows)).within(0.0, 1.0)
+        means = [percent(sum(row) / len(row)) for row in rows]
         entries[name] = {
-            "score": _percent(interval.mean),
-            "ci95": _bounds(interval),
-            "by_seed": {
-                str(seed): _percent(sum(row.values()) / len(row)) for seed, row in table.items()
-            },
+            "score": percent(interval.mean),
+            "ci95": percent_bounds(interval),
+            "by_seed": dict(zip(map(str, table), means, strict=True)),
         }
-    return entries.pop(next(iter(tables))) | entries
+    return entries.pop(names[0]) | entries
 
 
-def _against_first(tables: Mapping[str, Tables], stage: str) -> list[dict[str, Any]]:
+def _against_first(
+    tables: Mapping[str, Table], names: Sequence[str], stage: str
+) -> list[dict[str, Any]]:
     """Compare each arm with the first one, Holm-corrected for their number."""
     reference, *others = tables
     differences: list[dict[str, Any]] = [
         {"stage": stage, "arm": arm, "reference": reference} | change
         for arm in others
-        if (change := _change(tables[arm], tables[reference], len(others)))
+        if (change := _change(tables[arm], tables[reference], names, len(others)))
     ]
-    for name in tables[reference]:
+    for name in names:
         entries = [difference.get(name, difference) for difference in differences]
         for entry, p in zip(entries, holm([entry["p"] for entry in entries]), strict=True):
             entry["p_holm"] = round(p, 5)
@@ -223,32 +206,32 @@ def _against_first(tables: Mapping[str, Tables], stage: str) -> list[dict[str, A
     return differences
 
 
-def _change(after: Tables, before: Tables, comparisons: int = 1) -> dict[str, Any]:
+def _change(
+    after: Table, before: Table, names: Sequence[str], comparisons: int = 1
+) -> dict[str, Any]:
     """Return the change in points over the seeds of both; empty without common seeds."""
-    main = next(iter(after))
-    seeds = [seed for seed in after[main] if seed in before[main]]
+    seeds = [seed for seed in after if seed in before]
     if not seeds:
         return {}
-    entries = {}
-    for name, table in after.items():
-        ids = [*table[seeds[0]]]
-        rows = [[table[seed][i] - before[name][seed][i] for i in ids] for seed in seeds]
-        entries[name] = _difference(rows, comparisons)
-    return {"seeds": seeds} | entries.pop(main) | entries
+    changes = np.stack([after[seed] - before[seed] for seed in seeds], axis=1)
+    entries = {
+        name: _difference(rows, comparisons) for name, rows in zip(names, changes, strict=True)
+    }
+    return {"seeds": seeds} | entries.pop(names[0]) | entries
 
 
-def _difference(rows: Sequence[Sequence[float]], comparisons: int) -> dict[str, Any]:
-    """Summarize paired differences (seeds by records) as one of several comparisons."""
+def _difference(rows: NDArray[np.float64], comparisons: int) -> dict[str, Any]:
+    """Summarize paired differences (seeds, records) as one of several comparisons."""
     estimate = crossed_estimate(rows)
     interval = estimate.interval.within(-1.0, 1.0)
     entry = {
-        "difference": _percent(interval.mean),
-        "ci95": _bounds(interval),
+        "difference": percent(interval.mean),
+        "ci95": percent_bounds(interval),
         "verdict": verdict(interval),
         "p": round(estimate.p, 5),
     }
     if len(rows) > 1:  # a single seed has no variance over seeds
         entry["superiority"] = round(prob_superiority([fmean(row) for row in rows]), 4)
         if (effect := estimate.minimum_detectable_effect(comparisons)) > 1e-9:
-            entry["smallest_visible"] = _percent(effect)
+            entry["smallest_visible"] = percent(effect)
     return entry

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -57,16 +57,13 @@ class ShardedResults:
 
     def gather(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return all rows in id order once complete. Raises Interrupted if the launcher exits."""
-        launcher = os.getppid()
-        while len(rows := self.rows()) < len(ids):
-            _sleep(launcher)
+        _wait(lambda: len(self.rows()) >= len(ids))
+        rows = self.rows()
         return [rows[name] for name in ids]
 
     def wait_until_merged(self) -> None:
         """Wait until rank 0 has removed the folder. Raises Interrupted if the launcher exits."""
-        launcher = os.getppid()
-        while self.folder.exists():
-            _sleep(launcher)
+        _wait(lambda: not self.folder.exists())
 
     def remove(self) -> None:
         """Remove the rows of all keys under this name."""
@@ -74,8 +71,9 @@ class ShardedResults:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sleep(launcher: int) -> None:
-    """Sleep until the next poll. Raises Interrupted if the launcher has exited."""
-    if os.getppid() != launcher:
-        raise Interrupted("the launcher of the processes has ended")
-    time.sleep(_POLL_S)
+def _wait(condition: Callable[[], bool]) -> None:
+    launcher = os.getppid()
+    while not condition():
+        if os.getppid() != launcher:
+            raise Interrupted("the launcher of the processes has ended")
+        time.sleep(_POLL_S)

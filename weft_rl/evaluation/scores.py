@@ -8,6 +8,7 @@ from typing import Any
 from weft_rl.errors import UserError
 from weft_rl.rewards.math500 import judge_ahead, judging
 from weft_rl.rewards.registry import COMPARING, REWARDS, Reward
+from weft_rl.stats import Interval
 
 ROUNDING = 1e-6  # rounding error of a sum of shares, also in float32
 _QUOTED = 80  # characters of a value quoted in a message
@@ -55,6 +56,16 @@ def score(task: str, name: str, function: Reward, text: str, fields: Mapping[str
             f"task={task}: evaluation score {name} is {shown(value)}; it must be a number in [0, 1]"
         )
     return min(max(number, 0.0), 1.0)
+
+
+def percent(share: float) -> float:
+    """Return a share in percent, as reports and result files have it."""
+    return round(100 * share, 2) + 0.0  # avoids -0.0
+
+
+def percent_bounds(interval: Interval) -> list[float]:
+    """Return the bounds of an interval in percent."""
+    return [percent(interval.low), percent(interval.high)]
 
 
 def as_number(value: Any) -> float | None:

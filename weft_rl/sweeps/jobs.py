@@ -1,6 +1,7 @@
 """Parallel jobs of a sweep, each a process with a log file and retries."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -15,12 +17,10 @@ from weft_rl.cli import require_extra
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.io.terminal import Console
 from weft_rl.sweeps.config import SweepConfig
-from weft_rl.sweeps.launchers import local, ray_cluster, submitit
-from weft_rl.sweeps.launchers.base import Command, Running, Start
+from weft_rl.sweeps.launchers import Command, Running, Start, connect, start_local
 
 LOGS = "logs"
 _POLL_S = 0.2  # short compared with a run, long compared with the cost of a poll
-_TAIL = 4096  # bytes read from the end of a log to find its last line
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,20 @@ class Pool:
     workers: int
     threads: int
     retries: int = 0
-    start: Start = local.start
+    start: Start = start_local
 
 
 def check_launcher(options: SweepConfig) -> None:
     """Raise UserError if the launcher's package or cluster is missing."""
     if options.launcher != "local":
         require_extra(options.launcher, f"launcher={options.launcher}")
-    if options.launcher == "submitit":
-        submitit.check_cluster()
+    for name in ("sbatch", "srun") if options.launcher == "submitit" else ():
+        # without Slurm, submitit would start all runs locally at once
+        if shutil.which(name) is None:
+            raise UserError(
+                f"launcher=submitit: {name} is not installed here; use launcher=local, or submit "
+                "from a Slurm machine"
+            )
 
 
 def workers_and_threads(options: SweepConfig, device: str, jobs: int) -> tuple[int, int]:
@@ -72,8 +77,7 @@ def _has_cuda() -> bool:
 
 def open_pool(options: SweepConfig, folder: Path, device: str, jobs: int) -> Pool:
     """Return the pool of a sweep in `folder`. Raises UserError for unsupported resources."""
-    connect = {"local": local, "submitit": submitit, "ray": ray_cluster}[options.launcher].connect
-    start = connect((folder / LOGS).resolve(), options.requested())
+    start = connect(options.launcher, (folder / LOGS).resolve(), options.requested())
     return Pool(*workers_and_threads(options, device, jobs), options.retries, start)
 
 
@@ -88,15 +92,9 @@ def run_in(pool: Pool, jobs: Sequence[Job], folder: Path, total: int) -> dict[st
     statuses: dict[str, int] = {}
     tries: Counter[str] = Counter()
     console = Console()
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
+    columns = TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn()
+    options: dict[str, Any] = {"transient": True, "disable": not console.is_terminal}
+    with Progress(*columns, TimeElapsedColumn(), console=console, **options) as progress:
         bar = progress.add_task("", total=total, completed=total - len(jobs))
         try:
             while queue or running:
@@ -111,14 +109,13 @@ def run_in(pool: Pool, jobs: Sequence[Job], folder: Path, total: int) -> dict[st
                     del running[name]
                     statuses[name] = status
                     tries[name] += 1
-                    retry = can_help(status) and tries[name] <= pool.retries
+                    # a user error would repeat itself
+                    retry = status not in (0, 2) and tries[name] <= pool.retries
                     message = f"{name}: {_outcome(status)} after {time.monotonic() - started:.0f} s"
                     message += f"; retry {tries[name]} of {pool.retries}" if retry else ""
                     progress.console.print(message, soft_wrap=True)
-                    if retry:
-                        queue.append(job)
-                    else:
-                        progress.advance(bar)
+                    queue.extend([job] if retry else [])
+                    progress.advance(bar, not retry)
                 time.sleep(_POLL_S)
         finally:
             for _, process, _ in running.values():
@@ -128,11 +125,6 @@ def run_in(pool: Pool, jobs: Sequence[Job], folder: Path, total: int) -> dict[st
     return statuses
 
 
-def can_help(status: int) -> bool:
-    """Return whether a retry can succeed: killed, failed or interrupted, not a user error."""
-    return status < 0 or status in (1, 3)
-
-
 def _outcome(status: int) -> str:
     if status == 0:
         return "done"
@@ -140,12 +132,12 @@ def _outcome(status: int) -> str:
 
 
 def _start(pool: Pool, job: Job, folder: Path) -> Running:
-    pipeline = [sys.executable, "-m", "weft_rl.pipeline"]
     log = (folder / LOGS / f"{job.name}.log").resolve()
     # set here, because a cluster worker may have another OMP_NUM_THREADS
     threads = os.environ.get("OMP_NUM_THREADS") or str(pool.threads)
-    arguments = [*pipeline, *job.arguments, f"out={folder / job.name}"]
-    return pool.start(Command(arguments, Path.cwd(), log, threads))
+    pipeline = [sys.executable, "-m", "weft_rl.pipeline", *job.arguments]
+    command = Command([*pipeline, f"out={folder / job.name}"], Path.cwd(), log, threads)
+    return pool.start(command)
 
 
 def train_base(pool: Pool, folder: Path, arguments: Sequence[str]) -> dict[str, int]:
@@ -173,5 +165,5 @@ def exit_status(command: str, folder: Path, statuses: Mapping[str, int], resume:
 
 def last_line(log: Path) -> str:
     """Return the last nonblank line of a log, or an empty string."""
-    text = log.read_bytes()[-_TAIL:].decode("utf-8", "replace") if log.exists() else ""
+    text = log.read_text("utf-8", "replace") if log.exists() else ""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

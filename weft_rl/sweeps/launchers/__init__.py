@@ -1,1 +1,0 @@
-"""Launchers of a sweep's runs: one module each, with a `connect` function."""
