@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[1]
 def main(folder: Path) -> None:
     """Copy the results of a finished comparison."""
     result = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
-    config = OmegaConf.load(folder / "config.yaml")
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     machine = {
         "machine": platform.processor() or platform.machine(),
         "cpus": os.cpu_count(),
-        "versions": OmegaConf.to_container(config.versions),
+        "versions": config["versions"],
         "revision": ", ".join(result["revisions"]),
     }
     shutil.copy(folder / "curves.png", ROOT / "docs" / "experiments.png")

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from weft_rl.config.fields import Block, about, option, require, shown
+from weft_rl.config.fields import Block, about, argument, flattened, option, require, shown
 from weft_rl.config.load import parse_options
-from weft_rl.config.overrides import argument, flattened
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.io.safe_files import is_number, parsing

@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from weft_rl.config.overrides import flattened, options_of
+from weft_rl.config.fields import flattened
+from weft_rl.config.overrides import options_of
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.evaluation.paired_runs import RESULT, require_same_options, run_name

@@ -9,9 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from weft_rl.config.fields import Block, about, shown
+from weft_rl.config.fields import Block, about, argument, shown
 from weft_rl.config.load import parse_options
-from weft_rl.config.overrides import argument, options_of
+from weft_rl.config.overrides import options_of
 from weft_rl.config.schema import TOY_MODELS
 from weft_rl.diffusion.recipes import RECIPES
 from weft_rl.ema import SMOOTHING
