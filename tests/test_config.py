@@ -10,13 +10,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft_rl.config.fields import flattened, leaves, option
+from weft_rl.config.fields import leaves, option
 from weft_rl.config.load import load_run_config, parse_options, preset_names, to_yaml
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.overrides import diff_configs
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
+from weft_rl.runs.renamed import flattened
 
 OPTIONS = Path(__file__).parent / "fixtures" / "options.txt"
 

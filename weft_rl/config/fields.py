@@ -1,6 +1,6 @@
 """Option fields: dataclass fields with a help text and bounds, and blocks of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from operator import attrgetter
@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
 from weft_rl.config.values import broken_rule, parse
 from weft_rl.errors import UserError
+from weft_rl.runs.renamed import flattened
 
 Options = TypeVar("Options")
 
@@ -82,15 +83,6 @@ def leaves(schema: type[Any], prefix: str = "") -> dict[str, Leaf]:
         kind, key = kinds(schema)[item.name], prefix + item.name
         options |= leaves(kind, f"{key}.") if is_dataclass(kind) else {key: Leaf(kind, item)}
     return options
-
-
-def flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the full key and value of each nested option."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def defaults(schema: type[Any]) -> dict[str, Any]:

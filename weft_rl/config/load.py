@@ -10,11 +10,12 @@ from typing import Any, Literal, NoReturn, TypeVar, get_origin
 import yaml
 
 from weft_rl.config.arguments import flags, pairs_of
-from weft_rl.config.fields import BadOption, build, defaults, flattened, kinds, leaves, shown
+from weft_rl.config.fields import BadOption, build, defaults, kinds, leaves, shown
 from weft_rl.config.schema import RunConfig
 from weft_rl.config.values import broken_rule, near_values, parse, rules
 from weft_rl.errors import UserError
 from weft_rl.runs.folder import CONFIG, checkpoint_of, read_config, run_of
+from weft_rl.runs.renamed import flattened
 
 Options = TypeVar("Options")
 

@@ -18,8 +18,7 @@ class MemoryConfig(Block, prefix="memory."):
         "none", "nf4: 4-bit base weights under an adapter; needs a GPU and bitsandbytes"
     )
     mixed_precision: Literal["auto", "bf16", "no"] = option(
-        "auto",
-        "autocast dtype in training; weights and losses keep theirs; auto: bf16 on a GPU",
+        "auto", "autocast dtype in training; weights and losses keep theirs; auto: bf16 on a GPU"
     )
     gradient_checkpointing: bool = option(
         False, "recompute layers in the backward pass: a third more time, less memory"

@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
-from weft_rl.config.fields import argument, flattened, leaves
+from weft_rl.config.fields import argument, leaves
 from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import RunConfig
 from weft_rl.io.safe_files import parse_yaml
-from weft_rl.runs.renamed import with_new_keys
+from weft_rl.runs.renamed import flattened, with_new_keys
 
 # Options that may change on resume, because they do not affect results.
 _MUTABLE_ON_RESUME = ("out", "resume", "stages", "trackers", "reliability")

@@ -71,9 +71,7 @@ class ReliabilityConfig(Block, prefix="reliability."):
     """Checkpoint retention, NaN steps to skip, stalled processes."""
 
     keep_checkpoints: int | None = option(
-        2,
-        "newest checkpoints to keep per stage; null: all",
-        at_least=1,
+        2, "newest checkpoints to keep per stage; null: all", at_least=1
     )
     stall_timeout: float = option(
         1800.0,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from weft_rl.config.fields import Block, about, argument, flattened, option, require, shown
+from weft_rl.config.fields import Block, about, argument, option, require, shown
 from weft_rl.config.load import parse_options
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
@@ -15,6 +15,7 @@ from weft_rl.plot.curves import caption, read_curves, save_figure
 from weft_rl.plot.figures import Line, Panel, draw_curves
 from weft_rl.runs.folder import CONFIG, METRICS, read_config
 from weft_rl.runs.jsonl import read_lines
+from weft_rl.runs.renamed import flattened
 
 _KINDS = (".png", ".svg", ".html")
 # Numeric keys of metrics.jsonl that are not metrics.

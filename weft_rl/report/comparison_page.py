@@ -7,7 +7,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from weft_rl.config.fields import flattened
 from weft_rl.config.overrides import options_of
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
@@ -27,6 +26,7 @@ from weft_rl.report.comparison_tables import (
 )
 from weft_rl.report.render import write_page
 from weft_rl.runs.folder import CONFIG, REPORT, read_config, read_json
+from weft_rl.runs.renamed import flattened
 
 # Required keys of comparison.json.
 _KEYS = {
