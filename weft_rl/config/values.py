@@ -28,10 +28,10 @@ _TYPES: dict[type, tuple[Callable[[Any], bool], str]] = {
     ),
     str: (lambda value: isinstance(value, str) and value.strip() != "", "a nonempty string"),
 }
-_TRUTH = dict.fromkeys(("true", "yes", "y", "on", "1"), True)
-_TRUTH |= dict.fromkeys(("false", "no", "n", "off", "0"), False)
+_TRUTH = dict.fromkeys(("true", "yes", "y", "on"), True)
+_TRUTH |= dict.fromkeys(("false", "no", "n", "off"), False)
 _PARSERS: dict[type, Callable[[str], object]] = {
-    bool: lambda text: _TRUTH[text.lower()],
+    bool: lambda text: _TRUTH[text.lower()] if text.lower() in _TRUTH else bool(int(text)),
     int: int,
     float: float,
 }
@@ -53,7 +53,7 @@ def parse(kind: Any, value: Any) -> Any:
         if isinstance(value, str) and kind in _PARSERS:
             return _PARSERS[kind](value)
         return float(value) if kind is float and _TYPES[int][0](value) else value
-    except (ValueError, KeyError, OverflowError):
+    except (ValueError, OverflowError):
         return value
 
 
