@@ -64,7 +64,7 @@ def rows_of(config: RunConfig, files: ModelFiles, rejects: Rejects) -> list[dict
     check_length(files.network, lengths, length, f"sampler.gen_length={length}", fix)
     rule = f"a rollout has as many prompts, and there are {len(records)} training records"
     fits = len(records) >= options.num_prompts
-    require(fits, "rl.num_prompts", options.num_prompts, rule, lambda: [len(records)])
+    require(fits, "rl.num_prompts", options.num_prompts, f"{rule}; use {len(records)}")
     return [
         {
             "prompt": chat_prompt(task_prompt(config.prompt_style, record.task, record.fields)),

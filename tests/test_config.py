@@ -1,7 +1,7 @@
-"""The options: what is accepted, what is refused and in which words, and what YAML they make."""
+"""Options: presets, arguments, help and YAML; options of small commands."""
 
 import os
-from dataclasses import FrozenInstanceError, asdict, replace
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, replace
 from inspect import formatannotation
 from pathlib import Path
 
@@ -10,12 +10,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft_rl.config.fields import leaves
-from weft_rl.config.load import diff_configs, load_run_config, preset_names, to_yaml
+from weft_rl.config.fields import leaves, option
+from weft_rl.config.load import load_run_config, parse_options, preset_names, to_yaml
 from weft_rl.config.model import LoraConfig
+from weft_rl.config.overrides import diff_configs
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
+from weft_rl.runs.renamed import flattened
 
 OPTIONS = Path(__file__).parent / "fixtures" / "options.txt"
 
@@ -45,10 +47,14 @@ def test_every_preset_loads(name):
         assert config == load(f"model={name}")
 
 
-def test_presets_are_all_there():
-    folder = Path(__file__).parents[1] / "configs"
-    assert preset_names() == sorted(path.stem for path in folder.glob("*.yaml"))
-    assert {"d1", "llada_8b", "paper", "tiny"} <= set(preset_names())
+def test_presets_are_all_there_and_set_options_only():
+    paths = [*(Path(__file__).parents[1] / "configs").glob("**/*.yaml")]
+    paths = [path for path in paths if path.parent.name != "accelerate"]
+    names = [path.stem for path in paths]
+    assert sorted(names) == sorted(preset_names() + preset_names("rl"))
+    for path in paths:
+        keys = dict(flattened(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        assert keys.keys() <= {*leaves(RunConfig), "preset"}, path
 
 
 def test_a_preset_lies_over_another():
@@ -105,40 +111,23 @@ def test_preset_follows_the_model(argv, model, style):
     assert (config.model, config.prompt_style) == (model, style)
 
 
-TEXTS = [
-    "1e-5",
-    "010",
-    "1:30",
-    "null",
-    "true",
-    "${seed}",
-    "${",
-    r"\${a}",
-    "???",
-    "a, b: c",
-    "[a]",
-    "0\x85",
-]
-
-
-@pytest.mark.parametrize("text", [*TEXTS, "a=b", " ü/é ", "'q'", "~", "- x", "#", "*a", "\udc80"])
-def test_texts_stay_as_typed(text):
-    assert load(f"model={text}").model == text
-    assert yaml.safe_load(to_yaml(load(f"model={text}")))["model"] == text
+TEXTS = ["1e-5", "010", "1:30", "null", "true", "${seed}", "${", r"\${a}", "???", "a, b: c", "[a]"]
+TEXTS += ["0\x85", "a=b", " ü/é ", "'q'", "~", "- x", "#", "*a", "\udc80"]
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("1e-5", 1e-5), ("3E-6", 3e-6), (".5", 0.5), ("2", 2.0), ("1e5", 1e5)]
+    ("key", "text", "value"),
+    [
+        *(("learning_rate", "1e-5", 1e-5), ("learning_rate", "3E-6", 3e-6)),
+        *(("learning_rate", ".5", 0.5), ("learning_rate", "2", 2.0), ("learning_rate", "1e5", 1e5)),
+        # YAML reads 010 as 8
+        *(("max_steps", "12", 12), ("max_steps", "010", 10), ("max_steps", "1_000", 1000)),
+        ("max_steps", "+4", 4),
+    ],
 )
-def test_numbers_with_a_point(text, value):
-    assert load(f"rl.learning_rate={text}").rl.learning_rate == value
-    assert isinstance(load(f"rl.learning_rate={text}").rl.learning_rate, float)
-
-
-@pytest.mark.parametrize(("text", "value"), [("12", 12), ("010", 10), ("1_000", 1000), ("+4", 4)])
-def test_whole_numbers(text, value):
-    # YAML reads 010 as 8
-    assert load(f"rl.max_steps={text}").rl.max_steps == value
+def test_numbers(key, text, value):
+    number = getattr(load(f"rl.{key}={text}").rl, key)
+    assert (number, type(number)) == (value, type(value))
 
 
 @pytest.mark.parametrize("text", ["[sft,rl]", "sft,rl", "[sft, rl]", "[ sft ,rl ]"])
@@ -163,20 +152,19 @@ def test_frozen_and_replaceable():
     assert RunConfig().stages is not RunConfig().stages
 
 
-TEXT = st.sampled_from(TEXTS) | st.text(st.characters(exclude_categories=[]), min_size=1).filter(
-    str.strip
-)
+@pytest.mark.parametrize("text", TEXTS)
+def test_texts_stay_as_typed(text):
+    assert load(f"model={text}").model == text
+    assert yaml.safe_load(to_yaml(load(f"model={text}")))["model"] == text
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=[]), min_size=1).filter(str.strip)
 
 
 @settings(deadline=None)
-@given(TEXT)
-def test_any_text_stays_as_typed(text):
-    assert load(f"data={text}").data == text
-
-
-@settings(deadline=None)
-@given(model=TEXT, out=st.none() | TEXT, rate=st.floats(1e-300, 1e300), seed=st.integers(0, 99))
-def test_yaml_round_trip(model, out, rate, seed):
+@given(ANY_TEXT, st.none() | ANY_TEXT, st.floats(1e-300, 1e300), st.integers(0, 99))
+def test_any_text_survives_arguments_and_yaml(model, out, rate, seed):
+    assert load(f"data={model}").data == model
     config = RunConfig(model=model, out=out, seed=seed, rl=replace(RunConfig().rl, kl_coef=rate))
     assert yaml.safe_load(to_yaml(config)) == asdict(config)
 
@@ -216,3 +204,69 @@ def test_differences_are_named():
 def test_a_torn_file_is_named():
     with pytest.raises(UserError, match=r"^config\.yaml: "):
         diff_configs("stages: [weft\nmodel: ", load())
+
+
+@dataclass(frozen=True)
+class PlotLike:
+    """A small command's options."""
+
+    runs: list[str] = field(default_factory=list, metadata={"help": "run folders"})
+    seeds: list[int] = field(default_factory=lambda: [0])
+    out: str | None = option(None, "where to")
+    smoothing: float = option(0.6, "share", at_least=0, below=1)
+
+
+@dataclass(frozen=True)
+class ReportLike:
+    """One required text."""
+
+    run: str = field(metadata={"help": "a run folder"})
+
+
+def small(schema, *argv, positional=None):
+    return parse_options(
+        schema, argv, command="weft_rl.small", description="About.", positional=positional
+    )
+
+
+def test_positional_arguments():
+    many = small(PlotLike, "a", "smoothing=0", "b c", "r/x=1", "seeds=[1,2]", positional="runs")
+    assert many == PlotLike(["a", "b c", "r/x=1"], [1, 2], None, 0.0)
+    assert small(PlotLike, positional="runs") == PlotLike()
+    assert small(ReportLike, "a${b", positional="run") == ReportLike("a${b")
+    assert small(ReportLike, "run=null", positional="run") == ReportLike("null")
+
+
+@pytest.mark.parametrize(
+    ("schema", "argv", "positional", "begin"),
+    [
+        (ReportLike, [], "run", "run: "),
+        (ReportLike, ["a", "b"], "run", "b: "),
+        (ReportLike, ["a", "run=b"], "run", "a: "),
+        (ReportLike, ["a"], None, "a: "),
+        (PlotLike, ["a", "smothing=b"], "runs", "smothing=b: "),
+        (PlotLike, ["seeds=[1,x]"], "runs", "seeds=[1,x]: "),
+        (PlotLike, ["seeds=${a}"], "runs", "seeds=[${a}]: "),
+        (PlotLike, ["smoothing=1"], "runs", "smoothing=1.0: "),
+    ],
+)
+def test_mistakes_in_small_commands(schema, argv, positional, begin):
+    with pytest.raises(UserError) as caught:
+        small(schema, *argv, positional=positional)
+    assert str(caught.value).startswith(begin)
+
+
+def test_help_of_a_small_command(capsys):
+    with pytest.raises(SystemExit):
+        small(ReportLike, "--help", positional="run")
+    # 40 columns for the option, two spaces
+    assert capsys.readouterr().out.splitlines() == [
+        "usage: python -m weft_rl.small RUN ... key=value ...",
+        "",
+        "About.",
+        "",
+        f"  {'run=':<40}  a run folder",
+        "",
+        "  --print-config  print the resolved options as YAML and exit",
+        "  --help          print this help and exit",
+    ]

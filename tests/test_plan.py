@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -347,13 +345,3 @@ def test_mistakes(word, message):
     argv = {"model": "llada_8b"} | dict([word.split("=")])
     with pytest.raises(UserError, match=message):
         main([f"{key}={value}" for key, value in argv.items()])
-
-
-def test_the_command_without_torch():
-    code = "import sys; from weft_rl.plan.command import main; main(sys.argv[1:]); "
-    code += "sys.exit('torch' in sys.modules)"
-    argv = [sys.executable, "-c", code, "model=llada_8b", "hardware=rtx4090", "stages=[weft]"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "8,015,581,184" in done.stdout
-    assert "100,663,296" in done.stdout

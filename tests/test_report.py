@@ -9,7 +9,8 @@ import pytest
 from html_page import Page
 from run_folders import PUZZLE, SOLUTION, completion, write_lines
 
-from weft_rl.config.load import diff_configs, load_run_config, to_yaml
+from weft_rl.config.load import load_run_config, to_yaml
+from weft_rl.config.overrides import diff_configs
 from weft_rl.errors import UserError
 from weft_rl.plot.figures import Line
 from weft_rl.report.page import chart, heatmaps

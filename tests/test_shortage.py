@@ -23,7 +23,9 @@ FULL = ["model=llada_8b", "cold_start.lora.r=0", "rl.lora.r=0"]
 
 def warnings(monkeypatch, free, *words, device="cpu", stages=None):
     monkeypatch.setattr(model_memory, "free_memory", lambda device: free)
-    monkeypatch.setattr("weft_rl.distributed.find_device", lambda name: torch.device(device))
+    monkeypatch.setattr(
+        "weft_rl.pipeline.memory_warnings.find_device", lambda name: torch.device(device)
+    )
     config = load_run_config(words, command="it")
     return memory_warnings(config, stages or config.trained)
 

@@ -52,14 +52,14 @@ def _run(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]
         status = body(argv)
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
-        return _say(command, "interrupted; repeat the command to resume", 3)
-    except Interrupted as stop:
+    except (KeyboardInterrupt, Interrupted) as stop:
         _flush()
-        return _say(command, str(stop), 3)
+        return _say(command, str(stop) or "interrupted; repeat the command to resume", 3)
     except BrokenPipeError:
-        if not _reader_gone():
-            raise
+        poll = select.poll()
+        poll.register(_STDOUT, 0)
+        if not any(event & select.POLLERR for _, event in poll.poll(0)):
+            raise  # standard output still has a reader
         _drop_output()
         return 3
     except Exception as error:
@@ -67,10 +67,8 @@ def _run(command: str, body: Callable[[Sequence[str]], int], argv: Sequence[str]
         if message:
             _flush()
             return _say(command, f"{message}; free space and repeat the command", 3)
-        if isinstance(error, UserError):
-            return _say(command, str(error), 2)
-        if isinstance(error, OutOfMemory):
-            return _say(command, str(error), 1)
+        if isinstance(error, UserError | OutOfMemory):
+            return _say(command, str(error), 2 if isinstance(error, UserError) else 1)
         if isinstance(error, OSError) and error.errno in _FORBIDDEN and error.filename:
             fix = "choose another path, or fix its permissions"
             return _say(command, f"{error.filename}: {error.strerror}; {fix}", 2)
@@ -82,12 +80,9 @@ def full_disk(error: BaseException) -> str:
     seen: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in seen:
-        numbered = isinstance(link, OSError) and link.errno in FULL
         # a UserError may quote a file name that contains the text
-        has_text = not isinstance(link, UserError) and any(
-            text in str(link) for text in _FULL_TEXTS
-        )
-        if numbered or has_text:
+        texts = () if isinstance(link, UserError) else _FULL_TEXTS
+        if getattr(link, "errno", None) in FULL or any(text in str(link) for text in texts):
             place = getattr(link, "filename", None)
             return f"the disk is full{f' ({place})' if place else ''}"
         seen.append(link)
@@ -107,12 +102,6 @@ def _say(command: str, message: str, status: int) -> int:
         sys.stderr.write(f"{command}: {one_line(message)}\n")
         sys.stderr.flush()
     return status
-
-
-def _reader_gone() -> bool:
-    poll = select.poll()
-    poll.register(_STDOUT, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _drop_output() -> None:

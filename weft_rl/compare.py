@@ -10,9 +10,8 @@ from rich.table import Table
 
 from weft_rl.cli import execute
 from weft_rl.config.fields import about, option, require, shown
-from weft_rl.config.identity import changed_options
 from weft_rl.config.load import load_run_config, parse_options
-from weft_rl.config.overrides import resume_command
+from weft_rl.config.overrides import changed_options, resume_command
 from weft_rl.config.schema import STAGES, RunConfig
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.evaluation.paired_runs import (

@@ -15,8 +15,9 @@ from pyarrow import parquet
 
 from weft_rl.checkpoints.safetensors_index import INDEX, SINGLE
 from weft_rl.config.cold_start import DataConfig
-from weft_rl.config.load import diff_configs, load_run_config, to_yaml
+from weft_rl.config.load import load_run_config, to_yaml
 from weft_rl.config.model import LoraConfig
+from weft_rl.config.overrides import diff_configs
 from weft_rl.config.schema import BaseConfig
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.sources import read_traces

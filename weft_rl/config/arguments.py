@@ -8,46 +8,40 @@ from weft_rl.config.fields import Leaf, leaves, shown
 from weft_rl.errors import UserError
 from weft_rl.runs.renamed import RENAMED, renamed
 
-_FLAGS = ("--help", "-h", "--print-config")
+_HELP, _PRINT = ("--help", "-h"), "--print-config"
 # Minimum difflib ratio of a suggestion, chosen by hand.
 _SIMILAR = 0.7
 
 
-def flags(argv: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], str]:
+def flags(argv: Sequence[str], known: Mapping[str, Leaf]) -> tuple[list[str], str]:
     """Split off the flag (--help, --print-config or ""). Raises UserError for an unknown flag."""
-    words, wanted = [], ""
+    words, flag = [], ""
     for i, word in enumerate(argv):
-        if word in ("--help", "-h"):
-            wanted = "--help"
-        elif word == "--print-config":
-            wanted = wanted or word
-        elif word.startswith("-") and not word[1:2].isdigit():  # -1 is a value
-            raise UserError(_dashed(word, argv[i + 1 :], known))
+        if word in _HELP:
+            flag = "--help"
+        elif word == _PRINT:
+            flag = flag or word
+        elif _has_dash(word):
+            raise UserError(f"{shown(word)}: {_dash_fix(word, argv[i + 1 :], known)}")
         else:
             words.append(word)
-    return words, wanted
+    return words, flag
 
 
-def _dashed(word: str, after: Sequence[str], known: Mapping[str, Any]) -> str:
-    key, equals, value = word.lstrip("-").partition("=")
-    if f"--{key}" in _FLAGS and equals:
-        return f"{shown(word)}: --{key} takes no value; write --{key}"
-    name = key.replace("-", "_")
-    meant = [name] if name in known else nearest(name, known)
-    if not equals:
-        value = after[0] if after and is_value(after[0], known) else "..."
-    if meant:
-        fix = " or ".join(f"{near}={shown(value) or '...'}" for near in meant)
-        return f"{shown(word)}: no such flag; options have no dashes, write {fix}"
-    fix = "there are --help and --print-config"
-    fix = f"options have no dashes, write {shown(key)}=..." if equals else fix
-    return f"{shown(word)}: no such flag; {fix}"
+def _has_dash(word: str) -> bool:
+    return word.startswith("-") and not word[1:2].isdigit()  # -1 is a value
 
 
-def is_value(word: str, known: Mapping[str, Any]) -> bool:
-    """Return whether an argument can be a value: neither a flag nor an option."""
-    is_flag = word.startswith("-") and not word[1:2].isdigit()
-    return word != "" and not is_flag and word.partition("=")[0] not in known
+def _dash_fix(word: str, after: Sequence[str], known: Mapping[str, Leaf]) -> str:
+    flag, equals, value = word.partition("=")
+    if flag in (*_HELP, _PRINT):
+        return f"{flag} takes no value; write {flag}"
+    key = flag.lstrip("-").replace("-", "_")
+    value = value if equals else _value_after(after, known)
+    near = [key] if key in known else nearest(key, known) or [shown(key)] * bool(equals)
+    fix = " or ".join(f"{name}={shown(value) or '...'}" for name in near)
+    fix = f"options have no dashes, write {fix}" if fix else "there are --help and --print-config"
+    return f"no such flag; {fix}"
 
 
 def pairs_of(
@@ -65,11 +59,8 @@ def pairs_of(
         if positional is not None and (not (equals or is_key) or "/" in key):
             loose.append(word)
             continue
-        if key in RENAMED and key not in known:
-            new = " ".join(f"{name}={shown(value)}" for name, value in renamed(key, text).items())
-            raise UserError(f"{shown(word)}: renamed; write {new if equals else RENAMED[key]}")
         if key not in known and key not in extra:
-            raise UserError(f"{shown(word) or repr(word)}: {_unknown(key, bool(equals), known)}")
+            raise UserError(f"{shown(word) or repr(word)}: {_unknown(key, equals, text, known)}")
         if not equals:
             raise UserError(f"{key}: needs a value; write {key}={after or '...'}")
         if text == "" and after:
@@ -87,43 +78,37 @@ def pairs_of(
     return pairs
 
 
-def _value_after(words: Sequence[str], known: Mapping[str, Any]) -> str:
-    """Return the value after a blank and an optional equals sign."""
-    rest = [word.removeprefix("=") for word in words[:2]]
-    value = next((word for word in rest if word), "")
-    return shown(value) if is_value(value, known) and "=" not in value else ""
+def _value_after(words: Sequence[str], known: Mapping[str, Leaf]) -> str:
+    """Return the value after a blank and an optional equals sign; "" if an option follows."""
+    value = next(filter(None, (word.removeprefix("=") for word in words[:2])), "")
+    return "" if _has_dash(value) or "=" in value or value in known else shown(value)
 
 
-def _unknown(key: str, equals: bool, known: Mapping[str, Leaf]) -> str:
-    inside = [full for full in known if full.startswith(f"{key}.")]
+def _unknown(key: str, equals: str, text: str, known: Mapping[str, Leaf]) -> str:
+    if key in RENAMED:
+        new = " ".join(f"{name}={shown(value)}" for name, value in renamed(key, text).items())
+        return f"renamed; write {new if equals else RENAMED[key]}"
+    inside = next((full for full in known if full.startswith(f"{key}.")), None)
     if inside:
-        return f"is a group of options; set one of them, like {inside[0]}=..."
+        return f"is a group of options; set one of them, like {inside}=..."
     near = nearest(key, known)
     fix = f"did you mean {' or '.join(near)}?" if near else "--help lists the options"
-    return f"no such option; {fix}" if equals else f"is not key=value; {fix}"
+    return f"{'no such option' if equals else 'is not key=value'}; {fix}"
 
 
-def nearest(key: str, known: Mapping[str, Any]) -> list[str]:
+def nearest(key: str, known: Mapping[str, Leaf]) -> list[str]:
     """Return the most similar known keys; empty if none is similar."""
-    key = key[:100]  # difflib is quadratic in the length
-    block, _, name = key.rpartition(".")
-    # rl.lr or lr: initials of an option name
-    short = [
-        full for full in known if _initials(full) == name and full.rpartition(".")[0] == block
-    ] or [full for full in known if _initials(full) == name]
-    if len(name) > 1 and short:
-        return short
-    likeness = {
-        full: max(
-            SequenceMatcher(None, full, key).ratio(),
-            # a wrong or missing block
-            SequenceMatcher(None, full.rpartition(".")[2], name).ratio(),
-        )
-        for full in known
-    }
+    likeness = {full: _likeness(key[:100], full) for full in known}  # difflib is quadratic
     best = max(likeness.values(), default=0.0)
     return [full for full, value in likeness.items() if value == best and best >= _SIMILAR]
 
 
-def _initials(key: str) -> str:
-    return "".join(word[:1] for word in key.rpartition(".")[2].split("_"))
+def _likeness(key: str, full: str) -> float:
+    """Return 2 for the same block and initials (rl.lr), else at most 1."""
+    block, _, name = full.rpartition(".")
+    given_block, _, given = key.rpartition(".")
+    if len(given) > 1 and "".join(word[:1] for word in name.split("_")) == given:
+        return 1.0 + (block == given_block)
+    # a wrong or missing block leaves the last name
+    pairs = (full, key), (name, given)
+    return max(SequenceMatcher(None, *pair).ratio() for pair in pairs)

@@ -1,9 +1,9 @@
 """Options of the cold start: recipe, entropy pass and training data."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
-from weft_rl.config.fields import Block, about, option, require
+from weft_rl.config.fields import Block, option
 from weft_rl.config.model import LoraConfig
 from weft_rl.diffusion.recipes import LossNorm
 
@@ -15,10 +15,8 @@ BAD_RECORDS = (
 
 
 @dataclass(frozen=True)
-class EntropyPassConfig(Block):
+class EntropyPassConfig(Block, prefix="cold_start.entropy_pass."):
     """The forward pass without gradient that gives token entropies."""
-
-    prefix: ClassVar[str] = "cold_start.entropy_pass."
 
     rates: Literal["fresh", "cached"] = option(
         "fresh", "fresh: one forward pass every step; cached: entropies are kept for some epochs"
@@ -34,10 +32,8 @@ class EntropyPassConfig(Block):
 
 
 @dataclass(frozen=True)
-class DataConfig(Block):
+class DataConfig(Block, prefix="cold_start.data."):
     """Training examples of the cold start: selection, truncation, batches."""
-
-    prefix: ClassVar[str] = "cold_start.data."
 
     max_length: int = option(4096, "maximum tokens of an example, prompt and answer", at_least=1)
     truncation: Literal["drop", "cut_trace", "right"] = option(
@@ -70,10 +66,8 @@ class DataConfig(Block):
 
 
 @dataclass(frozen=True)
-class ColdStartConfig(Block):
+class ColdStartConfig(Block, prefix="cold_start."):
     """Supervised fine-tuning on reasoning traces: sft, weft and other recipes."""
-
-    prefix: ClassVar[str] = "cold_start."
 
     records: int = option(1000, "number of generated traces (data=tiny)", at_least=1)
     epochs: float = option(20.0, "passes over the training data", above=0)
@@ -85,15 +79,14 @@ class ColdStartConfig(Block):
     weight_decay: float = option(0.1, "AdamW weight decay", at_least=0)
     max_grad_norm: float = option(1.0, "gradient clipping: maximum norm", above=0)
     data: DataConfig = field(default_factory=DataConfig)
-    loss_norm: LossNorm = field(
-        default="answer",
-        metadata=about("divisor of an example's loss: its answer tokens, its masked tokens, or 1"),
+    loss_norm: LossNorm = option(
+        "answer", "divisor of an example's loss: its answer tokens, its masked tokens, or 1"
     )
     exact_elbo: bool = option(False, "weight tokens by dt_i/dt: the exact ELBO")
     t_sampling: Literal["independent", "stratified", "antithetic"] = option(
         "independent", "diffusion times of a batch: independent, stratified, or pairs t and 1 - t"
     )
-    entropy_pass: EntropyPassConfig = field(default_factory=lambda: EntropyPassConfig())
+    entropy_pass: EntropyPassConfig = field(default_factory=EntropyPassConfig)
     ref_model: str | None = option(
         None, "checkpoint of the reference model that rho1 compares token losses with"
     )
@@ -108,13 +101,12 @@ class ColdStartConfig(Block):
             "with the batch; use fresh"
         )
         fits = self.entropy_pass.rates == "fresh" or not self.data.pad_in_answer
-        require(fits, "cold_start.entropy_pass.rates", self.entropy_pass.rates, rule)
+        self.require(fits, "entropy_pass.rates", rule)
         rule = (
             "needs a fixed divisor, and cold_start.loss_norm=masked is random; use answer or none "
             "there, or stages=[weft_exact]"
         )
-        fits = not self.exact_elbo or self.loss_norm != "masked"
-        require(fits, "cold_start.exact_elbo", self.exact_elbo, rule)
+        self.require(not self.exact_elbo or self.loss_norm != "masked", "exact_elbo", rule)
         rule = "needs several examples per batch; raise cold_start.batch_size=1, or use independent"
         fits = self.batch_size > 1 or self.t_sampling == "independent"
-        require(fits, "cold_start.t_sampling", self.t_sampling, rule)
+        self.require(fits, "t_sampling", rule)

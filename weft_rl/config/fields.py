@@ -1,36 +1,16 @@
-"""Option fields: dataclass fields with help text and bounds."""
+"""Option fields: dataclass fields with a help text and bounds, and blocks of them."""
 
-import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from functools import cache
-from math import inf
-from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from operator import attrgetter
+from typing import Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
-from weft_rl.config.near_values import candidates
+from weft_rl.config.values import broken_rule, parse
 from weft_rl.errors import UserError
+from weft_rl.runs.renamed import flattened
 
-_BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
-    "above": (operator.gt, "above"),
-    "at_least": (operator.ge, "at least"),
-    "below": (operator.lt, "below"),
-    "at_most": (operator.le, "at most"),
-}
-# bool is a subclass of int; comparison with infinity rejects NaN and accepts ints of any size
-_TYPES: dict[type, tuple[Callable[[Any], bool], str]] = {
-    bool: (lambda value: isinstance(value, bool), "true or false"),
-    int: (
-        lambda value: isinstance(value, int) and not isinstance(value, bool),
-        "an integer in plain digits (not 8.0 or 1e3)",
-    ),
-    float: (
-        lambda value: (
-            isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < inf
-        ),
-        "a finite number",
-    ),
-    str: (lambda value: isinstance(value, str) and value.strip() != "", "a nonempty string"),
-}
+Options = TypeVar("Options")
 
 
 def about(text: str, **bounds: float) -> dict[str, Any]:
@@ -39,50 +19,39 @@ def about(text: str, **bounds: float) -> dict[str, Any]:
 
 
 def option(default: Any, text: str, **bounds: float) -> Any:
-    """Return a field with a default, a help text and bounds."""
-    return field(default=default, metadata=about(text, **bounds))
+    """Return a field with a default (MISSING: required), a help text and bounds."""
+    metadata = about(text, **bounds)
+    if isinstance(default, list):
+        return field(default_factory=lambda: [*default], metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 class BadOption(UserError):
-    """An invalid option value: `key=value: rule; try VALUE`.
+    """An invalid option value: `key=value: rule; fix`.
 
-    find: returns valid values, nearest first; usual: the default value, or empty."""
+    search: whether a valid value of this option is to be searched, as the rule names no fix."""
 
-    def __init__(
-        self,
-        key: str,
-        value: object,
-        rule: str,
-        find: Callable[[], Sequence[object]] = tuple,
-        usual: Sequence[object] = (),
-    ) -> None:
-        super().__init__(key, value, rule)
-        self.key, self.value, self.rule, self.find, self.usual = key, value, rule, find, usual
-
-    def __str__(self) -> str:
-        # search lazily: most of these errors are caught
-        better = [each for each in (*self.find(), *self.usual) if each is not MISSING]
-        fix = f"; try {shown(better[0])}" if better else ""
-        return f"{self.key}={shown(self.value)}: {self.rule}{fix}"
+    def __init__(self, key: str, value: object, rule: str, search: bool = False) -> None:
+        super().__init__(f"{key}={shown(value)}: {rule}")
+        self.key, self.value, self.rule, self.search = key, value, rule, search
 
 
-def require(
-    condition: bool,
-    key: str,
-    value: object,
-    rule: str,
-    find: Callable[[], Sequence[object]] = tuple,
-) -> None:
+def require(condition: bool, key: str, value: object, rule: str, search: bool = False) -> None:
     """Raise BadOption unless the condition holds."""
     if not condition:
-        raise BadOption(key, value, rule, find)
+        raise BadOption(key, value, rule, search)
+
+
+def argument(value: object) -> str:
+    """Format a value for the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
 def shown(value: object) -> str:
-    """Format a value for the command line, in one line of at most 80 characters."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    text = f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
+    """Format a value for a message, in one line of at most 80 characters."""
+    text = argument(value)
     text = text if text.isprintable() else ascii(text)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -100,76 +69,54 @@ class Leaf(NamedTuple):
     kind: Any
     item: Field[Any]
 
+    @property
+    def bounds(self) -> Mapping[str, float]:
+        """Bounds of the value, or of a list's length."""
+        return self.item.metadata.get("bounds", {})
 
+
+@cache
 def leaves(schema: type[Any], prefix: str = "") -> dict[str, Leaf]:
     """Return all options by full key, including nested blocks."""
-    return dict(_walk(schema, prefix))
+    options = {}
+    for item in fields(schema):
+        kind, key = kinds(schema)[item.name], prefix + item.name
+        options |= leaves(kind, f"{key}.") if is_dataclass(kind) else {key: Leaf(kind, item)}
+    return options
 
 
-def _walk(schema: type[Any], prefix: str) -> Iterator[tuple[str, Leaf]]:
+def defaults(schema: type[Any]) -> dict[str, Any]:
+    """Return the default of each option by full key, without required options."""
+    tree = {}
+    for item in fields(schema):
+        value = item.default if item.default_factory is MISSING else item.default_factory()
+        if value is not MISSING:
+            tree[item.name] = asdict(value) if is_dataclass(value) else value
+    return dict(flattened(tree))
+
+
+def build(schema: type[Options], values: Mapping[str, Any], prefix: str = "") -> Options:
+    """Build the dataclass from values or texts by full key. Raises BadOption."""
+    nested = {name: kind for name, kind in kinds(schema).items() if is_dataclass(kind)}
+    arguments: dict[str, Any] = {
+        name: parse(kind, values[prefix + name])
+        for name, kind in kinds(schema).items()
+        if name not in nested
+    }
+    _check(schema, arguments, prefix)
+    for name, kind in nested.items():
+        arguments[name] = build(kind, values, f"{prefix}{name}.")
+    return schema(**arguments)
+
+
+def _check(schema: type[Any], values: Mapping[str, Any], prefix: str) -> None:
+    """Raise BadOption for the first value of the wrong type or out of bounds."""
     for item in fields(schema):
         kind = kinds(schema)[item.name]
-        if is_dataclass(kind):
-            yield from _walk(kind, f"{prefix}{item.name}.")
-        else:
-            yield prefix + item.name, Leaf(kind, item)
-
-
-def rules(kind: Any, bounds: Mapping[str, float]) -> str:
-    """Describe the choices or bounds of a field."""
-    if get_origin(kind) is Literal:
-        choices = get_args(kind)
-        return f"one of {', '.join(choices)}" if len(choices) > 1 else f"{choices[0]}, so far"
-    return ", ".join(f"{_BOUNDS[name][1]} {bound}" for name, bound in bounds.items())
-
-
-def _broken_rule(kind: Any, bounds: Mapping[str, float], value: Any) -> str:
-    """Describe the violated rule; empty if the value is valid."""
-    if get_origin(kind) is Literal:
-        return "" if value in get_args(kind) else rules(kind, bounds)
-    if type(None) in get_args(kind):
-        broken = "" if value is None else _broken_rule(get_args(kind)[0], bounds, value)
-        return broken and f"{broken}, or null"
-    if get_origin(kind) is list:
-        fits, name = _TYPES[get_args(kind)[0]]
-        if not (isinstance(value, list) and all(map(fits, value))):
-            return f"a list like [a,b], each {name}"
-        inside = _within(bounds, len(value))
-        return "" if inside else f"a list of length {rules(kind, bounds)}"
-    fits, name = _TYPES[kind]
-    if not fits(value):
-        return name
-    return "" if _within(bounds, value) else rules(kind, bounds)
-
-
-def _within(bounds: Mapping[str, float], value: float) -> bool:
-    return all(_BOUNDS[name][0](value, bound) for name, bound in bounds.items())
-
-
-def check_fields(schema: type[Any], values: Mapping[str, Any], prefix: str) -> None:
-    """Raise UserError for the first value of the wrong type or out of bounds."""
-    for item in fields(schema):
-        if not is_dataclass(kinds(schema)[item.name]):
-            _check_field(item, kinds(schema)[item.name], values[item.name], prefix)
-
-
-def _check_field(item: Field[Any], kind: Any, value: Any, prefix: str) -> None:
-    bounds = item.metadata.get("bounds", {})
-    broken = _broken_rule(kind, bounds, value)
-    if not broken:
-        return
-
-    def find() -> list[object]:
-        return [near for near in candidates(kind, bounds, value) if fits(item, kind, near)]
-
-    default = item.default if item.default_factory is MISSING else item.default_factory()
-    usual = [] if get_origin(kind) is Literal else [default]
-    raise BadOption(prefix + item.name, value, f"must be {broken}", find, usual)
-
-
-def fits(item: Field[Any], kind: Any, value: Any) -> bool:
-    """Return whether a value has the field's type and is within its bounds."""
-    return not _broken_rule(kind, item.metadata.get("bounds", {}), value)
+        if not is_dataclass(kind):
+            value, bounds = values[item.name], Leaf(kind, item).bounds
+            broken = broken_rule(kind, bounds, value)
+            require(not broken, prefix + item.name, value, f"must be {broken}", search=True)
 
 
 @dataclass(frozen=True)
@@ -178,5 +125,13 @@ class Block:
 
     prefix: ClassVar[str] = ""
 
+    def __init_subclass__(cls, prefix: str = "") -> None:
+        """prefix: first part of the keys in a run's options, with a dot at the end."""
+        cls.prefix = prefix
+
     def __post_init__(self) -> None:
-        check_fields(type(self), vars(self), self.prefix)
+        _check(type(self), vars(self), self.prefix)
+
+    def require(self, condition: bool, name: str, rule: str, search: bool = False) -> None:
+        """Raise BadOption with the value of an option of this block unless the condition holds."""
+        require(condition, self.prefix + name, attrgetter(name)(self), rule, search)

@@ -2,25 +2,20 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, is_dataclass
-from functools import cache, reduce
+from dataclasses import asdict, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from types import NoneType
-from typing import Any, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, Literal, NoReturn, TypeVar, get_origin
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from weft_rl.config.arguments import flags, pairs_of
-from weft_rl.config.fields import BadOption, check_fields, kinds, leaves, shown
-from weft_rl.config.help import help_text
+from weft_rl.config.fields import BadOption, build, defaults, kinds, leaves, shown
 from weft_rl.config.schema import RunConfig
+from weft_rl.config.values import broken_rule, near_values, parse, rules
 from weft_rl.errors import UserError
-from weft_rl.io.safe_files import parse_yaml
 from weft_rl.runs.folder import CONFIG, checkpoint_of, read_config, run_of
-from weft_rl.runs.renamed import with_new_keys
+from weft_rl.runs.renamed import flattened
 
 Options = TypeVar("Options")
 
@@ -28,8 +23,6 @@ Options = TypeVar("Options")
 _DEFAULT_PRESET = "llada_8b"
 # Argument that selects an RL method's preset; not an option.
 _METHOD = "rl.preset"
-# Options that may change on resume, because they do not affect results.
-_MUTABLE_ON_RESUME = ("out", "resume", "stages", "trackers", "reliability")
 # Options that are not inherited from a checkpoint's run.
 _NOT_INHERITED = ("model", "out", "resume", "stages", "trackers", "device")
 _MODELS = ("model", "cold_start.ref_model")
@@ -45,63 +38,39 @@ def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) ->
 
     tell: print a line to standard error if the defaults come from a run.
     Raises UserError for invalid arguments, and SystemExit(0) after --help and --print-config."""
-    words, wanted = flags(argv, leaves(RunConfig))
+    words, flag = flags(argv, leaves(RunConfig))
     given = dict(word.split("=", 1) for word in words if "=" in word)
     model = given.get("model", "").strip() or RunConfig.model
-    method, preset = given.get(_METHOD), given.get("preset")
-    if model not in preset_names():
+    names = preset_names()
+    if model not in names:
         model = checkpoint_of(model)
-    run = run_of(model) if preset is None else None
-    layers, source = _defaults(model, preset, run)
-    if method is not None:
-        if method not in (methods := preset_names("rl")):
-            there = ", ".join(methods)
-            raise UserError(f"{_METHOD}={shown(method)}: unknown method; use {there}")
-        layers += _layers(f"rl/{method}")
-    if wanted == "--help":
-        names = ", ".join(preset_names())
-        first = f"Defaults below: {source}. Presets (preset=NAME): {names};"
-        chosen = (
+    run = run_of(model) if "preset" not in given else None
+    if run is None:
+        preset = given.get("preset", model if model in names else _DEFAULT_PRESET)
+        layer, source = _preset("preset", preset), f"preset={preset}"
+    else:
+        layer, source = _inherited(run), f"defaults from the run that wrote it, {run / CONFIG}"
+    if _METHOD in given:
+        layer |= _preset(_METHOD, given[_METHOD], "rl/")
+    if flag == "--help":
+        about = (
+            f"{RunConfig.__doc__}\n\n"
+            f"Defaults below: {source}. Presets (preset=NAME): {', '.join(names)};\n"
             "without it, the preset named like the model; for a checkpoint of a run, the options\n"
-            "of that run; for any other model, llada_8b."
+            "of that run; for any other model, llada_8b.\n"
+            f"RL methods ({_METHOD}=NAME): {', '.join(preset_names('rl/'))}."
         )
-        over = f"RL methods ({_METHOD}=NAME): {', '.join(preset_names('rl'))}."
-        about = f"{RunConfig.__doc__}\n\n{first}\n{chosen}\n{over}"
-        _leave(help_text(RunConfig, command, about, None, layers))
+        _leave(_help(RunConfig, command, about, layer))
     pairs = pairs_of(RunConfig, words, None, extra=("preset", _METHOD))
-    for key in ("preset", _METHOD):
-        pairs.pop(key, None)
+    pairs = {key: text for key, text in pairs.items() if key not in ("preset", _METHOD)}
     for key in pairs.keys() & {*_MODELS}:
         pairs[key] = checkpoint_of(str(pairs[key]), key)
-    if run is not None and (tell or wanted):
+    if run is not None and (tell or flag):
         sys.stderr.write(f"{command}: model={shown(model)}: {source}\n")
-    config = _merged(RunConfig, pairs, layers)
-    if wanted:
+    config = _resolved(RunConfig, pairs, layer)
+    if flag:
         _leave(to_yaml(config))
     return config
-
-
-def _defaults(model: str, preset: str | None, run: Path | None) -> tuple[list[Any], str]:
-    """Return the defaults below the arguments, and a description of their source."""
-    names = preset_names()
-    if preset is not None and preset not in names:
-        raise UserError(f"preset={shown(preset)}: unknown preset; use {', '.join(names)}")
-    if run is None:
-        preset = preset or (model if model in names else _DEFAULT_PRESET)
-        return _layers(preset), f"preset={preset}"
-    saved = read_config(run)
-    layers = _layers(saved["model"] if saved.get("model") in names else _DEFAULT_PRESET)
-    tree = OmegaConf.merge(_schema(RunConfig), *layers)
-    for key in leaves(RunConfig):
-        value = _at(saved, key)
-        if value is not MISSING and key.split(".")[0] not in _NOT_INHERITED:
-            merged = _converted(tree, key, value)
-            if merged is None:
-                raise UserError(
-                    f"{run / CONFIG}: {key}={shown(value)} is not a valid option; correct it"
-                )
-            tree = merged
-    return [tree], f"defaults from the run that wrote it, {run / CONFIG}"
 
 
 def parse_options(
@@ -116,11 +85,11 @@ def parse_options(
 
     positional: the field (list[str] or str) for arguments without "=" and for paths with "=".
     Raises UserError and SystemExit like load_run_config."""
-    words, wanted = flags(argv, leaves(schema))
-    if wanted == "--help":
-        _leave(help_text(schema, command, description, positional))
-    config = _merged(schema, pairs_of(schema, words, positional))
-    if wanted:
+    words, flag = flags(argv, leaves(schema))
+    if flag == "--help":
+        _leave(_help(schema, command, description, {}, positional))
+    config = _resolved(schema, pairs_of(schema, words, positional), {})
+    if flag:
         _leave(to_yaml(config))
     return config
 
@@ -131,40 +100,42 @@ def preset_names(folder: str = "") -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
-@cache
-def _schema(schema: type[Any]) -> Any:
-    return OmegaConf.structured(schema)
+def _preset(key: str, name: str, folder: str = "") -> dict[str, Any]:
+    """Return the values of the preset that the argument `key` names."""
+    if name not in (names := preset_names(folder)):
+        raise UserError(f"{key}={shown(name)}: unknown preset; use {', '.join(names)}")
+    return _preset_values(f"{folder}{name}")
 
 
-def _layers(preset: str) -> list[Any]:
-    """Return the option layers of a preset: those it builds on, then its own."""
-    text = (resources.files("weft_rl.configs") / f"{preset}.yaml").read_text(encoding="utf-8")
-    tree: Any = OmegaConf.create(text)
-    below = tree.pop("preset", [])
-    return [*(layer for name in below for layer in _layers(name)), tree]
+def _preset_values(path: str) -> dict[str, Any]:
+    """Return the values of a preset file by full key, over those of the presets it builds on."""
+    text = (resources.files("weft_rl.configs") / f"{path}.yaml").read_text(encoding="utf-8")
+    tree, values = yaml.safe_load(text), {}
+    for name in tree.pop("preset", []):
+        values |= _preset_values(name)
+    return values | dict(flattened(tree))
+
+
+def _inherited(run: Path) -> dict[str, Any]:
+    """Return the values of a run, over the preset of its model."""
+    saved, options = read_config(run), leaves(RunConfig)
+    own = saved.get("model")
+    values = _preset_values(own if own in preset_names() else _DEFAULT_PRESET)
+    for key, value in flattened(saved):
+        if key in options and key.split(".")[0] not in _NOT_INHERITED:
+            leaf = options[key]
+            if broken := broken_rule(leaf.kind, leaf.bounds, parse(leaf.kind, value)):
+                raise UserError(
+                    f"{run / CONFIG}: {key}={shown(value)}: must be {broken}; correct it"
+                )
+            values[key] = value
+    return values
 
 
 def to_yaml(config: Any) -> str:
     """Format options as YAML in schema order; equal options give equal text."""
-    # OmegaConf would resolve ${...}; without escapes, PyYAML reads U+0085 as a space
+    # without escapes, PyYAML reads U+0085 as a space
     return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=False)
-
-
-def diff_configs(saved: str, config: RunConfig) -> list[str]:
-    """Return differing keys, except those mutable on resume. Raises UserError for bad YAML."""
-    old = parse_yaml(saved, Path("config.yaml"), "choose another out")
-    old = with_new_keys(old) if isinstance(old, dict) else old
-    new = yaml.safe_load(to_yaml(config))
-    keys = [key for key in leaves(RunConfig) if key.split(".")[0] not in _MUTABLE_ON_RESUME]
-    return [key for key in keys if _at(old, key) != _at(new, key)]
-
-
-def _at(tree: Any, key: str) -> Any:
-    return reduce(
-        lambda node, name: node.get(name, MISSING) if isinstance(node, dict) else MISSING,
-        key.split("."),
-        tree,
-    )
 
 
 def _leave(text: str) -> NoReturn:
@@ -173,89 +144,75 @@ def _leave(text: str) -> NoReturn:
     raise SystemExit(0)
 
 
-def _merged(
-    schema: type[Options], pairs: Mapping[str, str | list[str]], presets: Sequence[Any] = ()
+def _resolved(
+    schema: type[Options], pairs: dict[str, str | list[str]], layer: dict[str, Any]
 ) -> Options:
-    """Merge defaults, presets and arguments. Raises UserError naming the key."""
-    known = leaves(schema)
-    tree = OmegaConf.merge(_schema(schema), *presets)  # a copy
-    as_given: dict[str, Any] = {}
-    for key, text in pairs.items():
-        value = _value(known[key].kind, text)
-        merged = _converted(tree, key, value)
-        if merged is None:
-            as_given[key] = value
-        else:
-            tree = merged
-    for key in sorted(OmegaConf.missing_keys(tree) - as_given.keys()):
+    """Build options from defaults, `layer`, then arguments. Raises UserError naming the key."""
+    below, known = defaults(schema) | layer, leaves(schema)
+    values = below | pairs
+    for key in sorted(known.keys() - values.keys()):
         raise UserError(f"{key}: missing; write {key}=...")
     try:
-        return _built(schema, OmegaConf.to_container(tree), as_given)
+        return build(schema, values)
     except BadOption as error:
-        near = error.find()
-        if not (near or error.usual):
+        if not error.search:
             raise
-        usual = OmegaConf.merge(_schema(schema), *presets)
-        value = _at(OmegaConf.to_container(usual), error.key)
-        tries = [each for each in (*near, value, *error.usual) if each not in (MISSING, "???")]
-        fix = _first_that_fits(schema, tree, as_given, error.key, tries)
-        raise BadOption(error.key, error.value, error.rule, lambda: fix) from error
+        leaf = known[error.key]
+        tries = near_values(leaf.kind, leaf.bounds, error.value)
+        if get_origin(leaf.kind) is not Literal:
+            usual = (below, defaults(schema))
+            tries += [parse(leaf.kind, each[error.key]) for each in usual if error.key in each]
+        fixes = _valid(schema, values, error.key, tries, pairs)
+        raise UserError(f"{error}; try {shown(fixes[0])}" if fixes else str(error)) from error
 
 
-def _first_that_fits(
-    schema: type[Any], tree: Any, as_given: Mapping[str, Any], key: str, tries: Sequence[Any]
+def _valid(
+    schema: type[Any],
+    values: Mapping[str, Any],
+    key: str,
+    tries: Sequence[Any],
+    given: Mapping[str, Any],
 ) -> list[Any]:
     """Return the first value that makes all options valid, as a list of at most one.
 
-    The fallback is the first value that leaves only another option invalid."""
+    The fallback is the first value that leaves only another given option invalid."""
     second = []
     for value in tries:
-        merged = _converted(tree, key, value)
-        if merged is None:
-            continue
-        others = {name: text for name, text in as_given.items() if name != key}
         try:
-            _built(schema, OmegaConf.to_container(merged), others)
+            build(schema, {**values, key: value})
         except BadOption as error:
-            second += [value] if error.key in others and not second else []
+            second += [value] if error.key in given and error.key != key else []
         else:
             return [value]
-    return second
+    return second[:1]
 
 
-def _converted(tree: Any, key: str, value: Any) -> Any:
-    """Return a tree with the converted value; None for a wrong type or an OmegaConf marker."""
-    if any(mark in str(value) for mark in ("${", "???")):
-        return None
-    try:
-        return OmegaConf.merge(tree, _nested(key, value))
-    except OmegaConfBaseException:
-        return None
+def _help(
+    schema: type[Any],
+    command: str,
+    about: str,
+    layer: dict[str, Any],
+    positional: str | None = None,
+) -> str:
+    """Return the help text: all options with defaults, grouped by block."""
+    first = f"{positional.upper()} ... " if positional else ""
+    lines = [f"usage: python -m {command} {first}key=value ...", "", about]
+    lines += _block_help(schema, defaults(schema) | layer, "")
+    lines += ["", "  --print-config  print the resolved options as YAML and exit"]
+    lines += ["  --help          print this help and exit", ""]
+    return "\n".join(lines)
 
 
-def _nested(key: str, value: Any) -> Any:
-    return reduce(lambda inner, name: {name: inner}, reversed(key.split(".")), value)
-
-
-def _value(kind: Any, text: str | list[str]) -> Any:
-    """Parse null and lists; other text is returned unchanged."""
-    if text == "null" and NoneType in get_args(kind):
-        return None
-    if get_origin(kind) is not list or isinstance(text, list):
-        return text
-    # the shell may have removed the brackets
-    inside = text.strip().removeprefix("[").removesuffix("]")
-    return [part.strip() for part in inside.split(",")] if inside.strip() else []
-
-
-def _built(
-    schema: type[Options], tree: Any, as_given: Mapping[str, Any], prefix: str = ""
-) -> Options:
-    """Build the dataclass from a tree; values in `as_given` take precedence."""
-    values = {name: as_given.get(prefix + name, tree[name]) for name in kinds(schema)}
-    # check here, where the full key of nested options is known
-    check_fields(schema, values, prefix)
-    for name, kind in kinds(schema).items():
+def _block_help(schema: type[Any], values: Mapping[str, Any], prefix: str) -> list[str]:
+    lines = ["", f"{prefix.rstrip('.')}: {schema.__doc__}"] if prefix else [""]
+    nested = []
+    for item in fields(schema):
+        kind, key = kinds(schema)[item.name], prefix + item.name
         if is_dataclass(kind):
-            values[name] = _built(kind, tree[name], as_given, f"{prefix}{name}.")
-    return schema(**values)
+            nested += _block_help(kind, values, f"{key}.")
+            continue
+        default = shown(parse(kind, values[key])) if key in values else ""
+        limits = rules(kind, item.metadata.get("bounds", {}))
+        text = item.metadata.get("help", "") + (f" ({limits})" if limits else "")
+        lines.append(f"  {f'{key}={default}':<40}  {text}")
+    return lines + nested

@@ -1,16 +1,14 @@
 """Options of the model: dtypes, quantization and adapters."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from weft_rl.config.fields import Block, about, option, require
+from weft_rl.config.fields import Block, option
 
 
 @dataclass(frozen=True)
-class MemoryConfig(Block):
+class MemoryConfig(Block, prefix="memory."):
     """Dtypes, quantization and gradient checkpointing."""
-
-    prefix: ClassVar[str] = "memory."
 
     dtype: Literal["float32", "auto", "bfloat16"] = option(
         "float32",
@@ -20,8 +18,7 @@ class MemoryConfig(Block):
         "none", "nf4: 4-bit base weights under an adapter; needs a GPU and bitsandbytes"
     )
     mixed_precision: Literal["auto", "bf16", "no"] = option(
-        "auto",
-        "autocast dtype in training; weights and losses keep theirs; auto: bf16 on a GPU",
+        "auto", "autocast dtype in training; weights and losses keep theirs; auto: bf16 on a GPU"
     )
     gradient_checkpointing: bool = option(
         False, "recompute layers in the backward pass: a third more time, less memory"
@@ -32,34 +29,24 @@ class MemoryConfig(Block):
         """Storage of the base weights: quantization or dtype."""
         return "nf4" if self.quantization == "nf4" else self.dtype
 
-    @property
-    def weights_key(self) -> str:
-        """The option that sets the storage of the base weights."""
-        return "memory.quantization" if self.quantization == "nf4" else "memory.dtype"
-
 
 @dataclass(frozen=True)
-class LoraConfig(Block):
+class LoraConfig(Block, prefix="cold_start.lora."):
     """LoRA adapters of the cold start."""
-
-    prefix: ClassVar[str] = "cold_start.lora."
 
     r: int = option(0, "LoRA rank; 0: train all weights", at_least=0)
     alpha: int = option(16, "LoRA alpha: the adapter is scaled by alpha / r", at_least=1)
     dropout: float = option(0.0, "LoRA dropout", at_least=0, below=1)
-    targets: list[str] = field(
-        default_factory=lambda: ["q_proj", "k_proj", "v_proj"],
-        metadata=about("names of the modules with adapters", at_least=1),
+    targets: list[str] = option(
+        ["q_proj", "k_proj", "v_proj"], "names of the modules with adapters", at_least=1
     )
 
 
 @dataclass(frozen=True)
-class RLLoraConfig(LoraConfig):
+class RLLoraConfig(LoraConfig, prefix="rl.lora."):
     """LoRA adapters of RL, without dropout."""
-
-    prefix: ClassVar[str] = "rl.lora."
 
     def __post_init__(self) -> None:
         super().__post_init__()
         rule = "RL compares log-probabilities of two forward passes; use 0"
-        require(self.dropout == 0, "rl.lora.dropout", self.dropout, rule)
+        self.require(self.dropout == 0, "dropout", rule)

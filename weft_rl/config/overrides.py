@@ -1,14 +1,53 @@
-"""Command lines that repeat or resume a run."""
+"""Options saved in a run directory: differences, and arguments that repeat or resume the run."""
 
-import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from weft_rl.config.load import diff_configs, load_run_config
+from weft_rl.config.fields import argument, leaves
+from weft_rl.config.load import load_run_config
+from weft_rl.config.schema import RunConfig
+from weft_rl.io.safe_files import parse_yaml
+from weft_rl.runs.renamed import flattened, with_new_keys
+
+# Options that may change on resume, because they do not affect results.
+_MUTABLE_ON_RESUME = ("out", "resume", "stages", "trackers", "reliability")
+# Kind of stage -> options and blocks that determine its weights.
+_WEIGHT_OPTIONS = {
+    "base": ("model", "base", "sampler.gen_length", "memory.mixed_precision"),
+    "cold_start": ("model", "data", "prompt_style", "seed", "cold_start", "memory"),
+    "rl": ("model", "task", "rewards", "prompt_style", "seed", "rl", "sampler", "memory"),
+}
+# Key parts that do not affect the weights.
+_NEUTRAL = {"logging_steps", "save_steps", "watch", "gradient_checkpointing", "trace"}
+
+
+def diff_configs(saved: str, config: RunConfig) -> list[str]:
+    """Return differing keys, except those mutable on resume. Raises UserError for bad YAML.
+
+    saved: the text of config.yaml."""
+    tree = parse_yaml(saved, Path("config.yaml"), "choose another out")
+    old = dict(flattened(with_new_keys(tree))) if isinstance(tree, dict) else {}
+    new = dict(flattened(asdict(config)))
+    keys = [key for key in leaves(RunConfig) if key.split(".")[0] not in _MUTABLE_ON_RESUME]
+    return [key for key in keys if old.get(key, MISSING) != new[key]]
+
+
+def changed_options(saved: str, config: RunConfig, stages: Collection[str]) -> list[str]:
+    """Return the changed options that the weights of these stages depend on; empty: any stage."""
+    return [key for key in diff_configs(saved, config) if changes_weights(key, stages)]
+
+
+def changes_weights(key: str, stages: Collection[str] = ()) -> bool:
+    """Return whether an option affects the weights of these stages (empty: any stage)."""
+    kinds = {stage if stage in _WEIGHT_OPTIONS else "cold_start" for stage in stages}
+    blocks = [block for kind in kinds or _WEIGHT_OPTIONS for block in _WEIGHT_OPTIONS[kind]]
+    is_inside = any(f"{key}.".startswith(f"{block}.") for block in blocks)
+    return is_inside and _NEUTRAL.isdisjoint(key.split("."))
 
 
 def options_of(settings: Mapping[str, Any]) -> list[str]:
@@ -27,19 +66,3 @@ def resume_command(argv: Sequence[str], made: Path | None) -> str:
     """Return the shell arguments that resume a run. made: run directory, if argv has no out=."""
     words = [word for word in argv if word != "resume=never"]
     return shlex.join([*words, *([] if made is None else [f"out={made}"])])
-
-
-def argument(value: Any) -> str:
-    """Format a value for the command line."""
-    if isinstance(value, list):
-        return f"[{','.join(map(str, value))}]"
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the full key and value of each nested option."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

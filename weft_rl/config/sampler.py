@@ -1,28 +1,21 @@
 """Options of the diffusion sampler."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import MISSING, dataclass
+from typing import Literal
 
-from weft_rl.config.fields import Block, about, option, require
-from weft_rl.config.near_values import nearest_whole
-
-
-def _goes_with(length: int, width: int, steps: int) -> bool:
-    return length % width == 0 and steps <= length and steps % (length // width) == 0
+from weft_rl.config.fields import Block, option
 
 
 @dataclass(frozen=True)
-class SamplerConfig(Block):
+class SamplerConfig(Block, prefix="sampler."):
     """Generation: blocks, steps, unmasking rule, KV cache."""
 
-    prefix: ClassVar[str] = "sampler."
-
-    gen_length: int = field(metadata=about("tokens generated after the prompt", at_least=1))
-    block_length: int = field(
-        metadata=about("tokens per block; blocks are generated left to right", at_least=1)
+    gen_length: int = option(MISSING, "tokens generated after the prompt", at_least=1)
+    block_length: int = option(
+        MISSING, "tokens per block; blocks are generated left to right", at_least=1
     )
-    steps: int = field(
-        metadata=about("denoising steps in total; a multiple of the number of blocks", at_least=1)
+    steps: int = option(
+        MISSING, "denoising steps in total; a multiple of the number of blocks", at_least=1
     )
     temperature: float = option(0.0, "sampling temperature; 0: greedy", at_least=0)
     remasking: Literal["low_confidence", "random"] = option(
@@ -54,39 +47,28 @@ class SamplerConfig(Block):
         "text is never sampled (LLaDA's logits_eos_inf)",
     )
     compile: bool = option(
-        False,
-        "torch.compile the model; batches keep their shape, finished rows included",
+        False, "torch.compile the model; batches keep their shape, finished rows included"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         length, width, steps = self.gen_length, self.block_length, self.steps
-        count = max(length // width, 1)
-
-        def lengths() -> list[int]:
-            return nearest_whole(length, lambda each: _goes_with(each, width, steps))
-
-        def numbers() -> list[int]:
-            return nearest_whole(steps, lambda each: _goes_with(length, width, each), most=length)
-
+        blocks = max(length // width, 1)
         rule = f"must be a multiple of sampler.block_length={width}"
-        require(length % width == 0, "sampler.gen_length", length, rule, lengths)
-        rule = (
-            f"must be a multiple of the {count} blocks (sampler.gen_length / sampler.block_length)"
-        )
-        require(steps % count == 0, "sampler.steps", steps, rule, numbers)
+        self.require(length % width == 0, "gen_length", rule, search=True)
+        rule = f"a multiple of the {blocks} blocks (sampler.gen_length / sampler.block_length)"
+        self.require(steps % blocks == 0, "steps", f"must be {rule}", search=True)
         rule = "must be at most sampler.gen_length: each step unmasks at least one token"
-        require(steps <= length, "sampler.steps", steps, rule, numbers)
+        self.require(steps <= length, "steps", rule, search=True)
         rule = "needs a cache; use sampler.cache=prefix or dual, or null"
         usable = self.refresh_every is None or self.cache != "none"
-        require(usable, "sampler.refresh_every", self.refresh_every, rule)
+        self.require(usable, "refresh_every", rule)
         rule = "needs confidences; use sampler.remasking=low_confidence, or null"
-        by_confidence = self.remasking == "low_confidence"
-        for name, value in (("threshold", self.threshold), ("factor", self.factor)):
-            require(value is None or by_confidence, f"sampler.{name}", value, rule)
+        for name in ("threshold", "factor"):
+            usable = getattr(self, name) is None or self.remasking == "low_confidence"
+            self.require(usable, name, rule)
         rule = f"excludes sampler.threshold={self.threshold}; set one of them to null"
-        usable = self.factor is None or self.threshold is None
-        require(usable, "sampler.factor", self.factor, rule)
+        self.require(self.factor is None or self.threshold is None, "factor", rule)
 
     @property
     def most_steps(self) -> int:

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass, field
 from re import fullmatch
-from typing import ClassVar, Literal
+from typing import Literal
 
 from weft_rl.config.cold_start import BAD_RECORDS, ColdStartConfig
-from weft_rl.config.fields import Block, about, option, require, shown
+from weft_rl.config.fields import Block, option, shown
 from weft_rl.config.model import MemoryConfig
-from weft_rl.config.near_values import nearest_whole
 from weft_rl.config.rl import RLConfig
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.diffusion.recipes import RECIPES
@@ -22,10 +21,8 @@ TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
 @dataclass(frozen=True)
-class BaseConfig(Block):
+class BaseConfig(Block, prefix="base."):
     """Pretraining of a toy model; cached for later runs."""
-
-    prefix: ClassVar[str] = "base."
 
     hidden_size: int = option(64, "hidden size", at_least=1)
     num_hidden_layers: int = option(3, "number of layers", at_least=1)
@@ -43,20 +40,14 @@ class BaseConfig(Block):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        width, unit = self.hidden_size, self.num_attention_heads
-
-        def widths() -> list[int]:
-            return nearest_whole(width, lambda each: each % unit == 0)
-
-        rule = f"must be a multiple of base.num_attention_heads={unit}"
-        require(width % unit == 0, "base.hidden_size", width, rule, widths)
+        rule = f"must be a multiple of base.num_attention_heads={self.num_attention_heads}"
+        fits = self.hidden_size % self.num_attention_heads == 0
+        self.require(fits, "hidden_size", rule, search=True)
 
 
 @dataclass(frozen=True)
-class EvalConfig(Block):
+class EvalConfig(Block, prefix="eval."):
     """Evaluation on held-out records."""
-
-    prefix: ClassVar[str] = "eval."
 
     after_each: bool = option(True, "evaluate after every stage")
     num_records: int | None = option(
@@ -76,15 +67,11 @@ class EvalConfig(Block):
 
 
 @dataclass(frozen=True)
-class ReliabilityConfig(Block):
+class ReliabilityConfig(Block, prefix="reliability."):
     """Checkpoint retention, NaN steps to skip, stalled processes."""
 
-    prefix: ClassVar[str] = "reliability."
-
     keep_checkpoints: int | None = option(
-        2,
-        "newest checkpoints to keep per stage; null: all",
-        at_least=1,
+        2, "newest checkpoints to keep per stage; null: all", at_least=1
     )
     stall_timeout: float = option(
         1800.0,
@@ -102,10 +89,7 @@ class ReliabilityConfig(Block):
 class RunConfig(Block):
     """A run: stages in order, in one run directory."""
 
-    stages: list[str] = field(
-        default_factory=lambda: ["weft", "rl"],
-        metadata=about(f"stages in order; any of {' '.join(STAGES)}"),
-    )
+    stages: list[str] = option(["weft", "rl"], f"stages in order; any of {' '.join(STAGES)}")
     model: str = option(
         "tiny", "tiny, llada_8b, llada_1_5, dream_7b, a local folder, a run or a Hub id"
     )
@@ -123,9 +107,8 @@ class RunConfig(Block):
     resume: Literal["auto", "never"] = option(
         "auto", "auto: resume the run directory; never: fail if it exists"
     )
-    trackers: list[str] = field(
-        default_factory=list,
-        metadata=about(f"experiment trackers beside metrics.jsonl; any of {' '.join(TRACKERS)}"),
+    trackers: list[str] = option(
+        [], f"experiment trackers beside metrics.jsonl; any of {' '.join(TRACKERS)}"
     )
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     reliability: ReliabilityConfig = field(default_factory=ReliabilityConfig)
@@ -138,43 +121,37 @@ class RunConfig(Block):
     def __post_init__(self) -> None:
         super().__post_init__()
         rule = f"must be one of {', '.join(TASKS)}, or a Python file that ends in .py"
-        require(self.task in TASKS or self.task.endswith(".py"), "task", self.task, rule)
-        require(self.stages != [], "stages", self.stages, f"name some of {', '.join(STAGES)}")
-        for stage in self.stages:
-            rule = f"{shown(stage)}: unknown stage; use {', '.join(STAGES)}"
-            require(stage in STAGES, "stages", self.stages, rule)
-            once = stage == "eval" or self.stages.count(stage) == 1
-            require(once, "stages", self.stages, f"{stage} is repeated; remove one")
+        self.require(self.task in TASKS or self.task.endswith(".py"), "task", rule)
+        known = fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device) is not None
+        self.require(known, "device", "must be auto, cpu, cuda or cuda:N")
         for tracker in self.trackers:
             rule = f"{shown(tracker)}: unknown tracker; use {', '.join(TRACKERS)}"
-            require(tracker in TRACKERS, "trackers", self.trackers, rule)
-        rule = f"base pretrains tiny, not model={shown(self.model)}; leave base out"
-        fits = "base" not in self.stages or self.model in TOY_MODELS
-        require(fits, "stages", self.stages, rule)
+            self.require(tracker in TRACKERS, "trackers", rule)
+        self._check_stages()
+        rule = "rl.estimator=trace scores the steps of a sampler without guidance; use 0"
+        fits = "rl" not in self.stages or self.rl.estimator != "trace"
+        self.require(fits or self.sampler.cfg_scale == 0, "sampler.cfg_scale", rule)
+        rule = "training all weights needs float32; use memory.dtype=float32, or set {0}.lora.r"
+        key = "quantization" if self.memory.quantization == "nf4" else "dtype"
+        for stage in self.trained:
+            name, block = ("rl", self.rl) if stage == "rl" else ("cold_start", self.cold_start)
+            fits = block.lora.r > 0 or self.memory.weights in ("float32", "auto")
+            self.require(fits, f"memory.{key}", rule.format(name))
+
+    def _check_stages(self) -> None:
+        self.require(self.stages != [], "stages", f"name some of {', '.join(STAGES)}")
         for stage in self.stages:
+            rule = f"{shown(stage)}: unknown stage; use {', '.join(STAGES)}"
+            self.require(stage in STAGES, "stages", rule)
+            once = stage == "eval" or self.stages.count(stage) == 1
+            self.require(once, "stages", f"{stage} is repeated; remove one")
             rule = (
                 f"stage {stage} needs a reference model; name a checkpoint, such as of an sft run"
             )
-            needed = stage in RECIPES and RECIPES[stage].needs_reference
-            require(
-                not needed or self.cold_start.ref_model is not None,
-                "cold_start.ref_model",
-                None,
-                rule,
-            )
-        rule = "training all weights needs float32; use memory.dtype=float32, or set {0}.r"
-        for name, block in (("cold_start", self.cold_start), ("rl", self.rl)):
-            used = {"rl" if stage == "rl" else "cold_start" for stage in self.trained}
-            fits = (
-                name not in used or block.lora.r > 0 or self.memory.weights in ("float32", "auto")
-            )
-            require(fits, self.memory.weights_key, self.memory.weights, rule.format(f"{name}.lora"))
-        rule = "rl.estimator=trace scores the steps of a sampler without guidance; use 0"
-        fits = "rl" not in self.stages or self.rl.estimator != "trace"
-        guidance = self.sampler.cfg_scale
-        require(fits or guidance == 0, "sampler.cfg_scale", guidance, rule)
-        known = fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device)
-        require(known is not None, "device", self.device, "must be auto, cpu, cuda or cuda:N")
+            fits = stage not in RECIPES or not RECIPES[stage].needs_reference
+            self.require(fits or bool(self.cold_start.ref_model), "cold_start.ref_model", rule)
+        rule = f"base pretrains tiny, not model={shown(self.model)}; leave base out"
+        self.require("base" not in self.stages or self.model in TOY_MODELS, "stages", rule)
 
     @property
     def in_order(self) -> list[str]:

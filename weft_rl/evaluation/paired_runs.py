@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weft_rl.config.identity import changes_weights
-from weft_rl.config.overrides import flattened
+from weft_rl.config.overrides import changes_weights
 from weft_rl.errors import UserError
 from weft_rl.evaluation.scores import percent, percent_bounds
 from weft_rl.io.safe_files import is_number, parsing
 from weft_rl.runs.folder import EVAL, read_config, read_results
 from weft_rl.runs.jsonl import read_lines
+from weft_rl.runs.renamed import flattened
 from weft_rl.stats import (
     crossed_estimate,
     crossed_mean,

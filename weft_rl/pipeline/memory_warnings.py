@@ -16,7 +16,6 @@ _SHARDING_LAUNCHERS = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
 
 def memory_warnings(config: RunConfig, stages: Sequence[str]) -> list[str]:
     """Return warnings of stages that exceed free memory; none for Hub models and sharding."""
-    from weft_rl.distributed import find_device
     from weft_rl.models.memory import free_memory  # --help must not import torch
 
     device = find_device(config.device)

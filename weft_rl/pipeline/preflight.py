@@ -4,7 +4,6 @@ from pathlib import Path
 
 from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.checkpoints.safetensors_index import check_weights
-from weft_rl.config.fields import require
 from weft_rl.config.schema import TASKS, TOY_MODELS, RunConfig
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.sources import read_traces
@@ -34,12 +33,12 @@ def check_run(config: RunConfig, *, here: bool = True) -> None:
     check_own_task(config)
     check_rewards(config)
     check_four_bits(config)
-    if here:
+    if here and (config.device not in ("auto", "cpu") or config.memory.weights == "nf4"):
         check_device(config)
     check_adapters(config)
     is_shared = rank_and_world()[1] > 1
-    rule = "several processes need one run directory; name it"
-    require(not is_shared or config.out is not None, "out", config.out, rule)
+    fits = not is_shared or config.out is not None
+    config.require(fits, "out", "several processes need one run directory; name it")
 
 
 def model_path(config: RunConfig) -> str | None:
@@ -106,11 +105,10 @@ def check_rewards(config: RunConfig) -> None:
     if "rl" not in config.stages:
         return
     rule = f"there are none for task={config.task}, which has its own; use rewards=plain"
-    require(config.rewards == "plain" or config.task in TASKS, "rewards", config.rewards, rule)
+    config.require(config.rewards == "plain" or config.task in TASKS, "rewards", rule)
     weights, terms = config.rl.rollout.reward_weights, training(config.task, config.rewards)
     rule = f"task={config.task} has {len(terms)} rewards ({', '.join(terms)}); give one weight each"
-    fits = not weights or len(weights) == len(terms)
-    require(fits, "rl.rollout.reward_weights", weights, rule)
+    config.require(len(weights) in (0, len(terms)), "rl.rollout.reward_weights", rule)
 
 
 def check_four_bits(config: RunConfig) -> None:
@@ -126,8 +124,6 @@ def check_four_bits(config: RunConfig) -> None:
 
 def check_device(config: RunConfig) -> None:
     """Raise UserError for a device that does not exist or does not support 4-bit weights."""
-    if config.device in ("auto", "cpu") and config.memory.weights != "nf4":
-        return
     from weft_rl.models.loading import four_bits  # --help must not import torch
 
     device = find_device(config.device)

@@ -15,8 +15,8 @@ import yaml
 
 import weft_rl
 from weft_rl.cli import FULL
-from weft_rl.config.identity import changed_options
 from weft_rl.config.load import to_yaml
+from weft_rl.config.overrides import changed_options
 from weft_rl.config.schema import STAGES, RunConfig
 from weft_rl.distributed import rank_and_world
 from weft_rl.errors import Interrupted, UserError

@@ -11,9 +11,8 @@ from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
 from weft_rl.evaluation.settings import evaluation_settings
 from weft_rl.io.terminal import Console
-from weft_rl.plan.config import PlanConfig
+from weft_rl.plan.config import HARDWARE, PlanConfig
 from weft_rl.plan.estimate import StagePlan, make_plans
-from weft_rl.plan.hardware import HARDWARE
 from weft_rl.plan.suggestions import suggest
 
 _GIB = 2**30

@@ -14,8 +14,7 @@ from weft_rl.config.schema import RunConfig
 from weft_rl.diffusion.rl_methods import ESTIMATORS, views_of
 from weft_rl.evaluation.settings import evaluation_settings, most_records
 from weft_rl.families.shape import ModelShape
-from weft_rl.plan.config import PlanConfig
-from weft_rl.plan.hardware import HARDWARE
+from weft_rl.plan.config import HARDWARE, PlanConfig
 
 _TERA = 1e12
 

@@ -1,15 +1,15 @@
 """Options that make a stage fit a device's memory."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import gcd
 from typing import Any, NamedTuple
 
-from weft_rl.config.fields import shown
+from weft_rl.config.fields import build, shown
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plan.estimate import make_plan
+from weft_rl.runs.renamed import flattened
 
 
 class Suggestion(NamedTuple):
@@ -26,7 +26,7 @@ def suggest(config: RunConfig, options: PlanConfig, stage: str, room: float) -> 
     least = make_plan(config, options, stage).total_memory
     for key, value in _changes(config, options, stage):
         try:
-            changed = _with(config, key.split("."), value)
+            changed = build(RunConfig, dict(flattened(asdict(config))) | {key: value})
             needed = make_plan(changed, options, stage).total_memory
         except UserError:
             continue
@@ -71,8 +71,3 @@ def _devices(config: RunConfig, options: PlanConfig, stage: str) -> int:
         return most
     parts = rl.num_prompts * rl.num_generations // (rl.optimizer.micro_batch_size or 1)
     return next(number for number in range(most, 0, -1) if parts % number == 0)
-
-
-def _with(block: Any, names: Sequence[str], value: Any) -> Any:
-    name, *inner = names
-    return replace(block, **{name: _with(getattr(block, name), inner, value) if inner else value})

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from weft_rl.cli import execute
-from weft_rl.config.fields import Block, about, option, require, shown
+from weft_rl.config.fields import Block, about, argument, option, require, shown
 from weft_rl.config.load import parse_options
-from weft_rl.config.overrides import argument, flattened
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.io.safe_files import is_number, parsing
@@ -17,6 +16,7 @@ from weft_rl.plot.curves import caption, read_curves
 from weft_rl.plot.figures import draw_curves, save_figure
 from weft_rl.runs.folder import CONFIG, METRICS, read_config
 from weft_rl.runs.jsonl import read_lines
+from weft_rl.runs.renamed import flattened
 
 _KINDS = (".png", ".svg", ".html")
 # Options that define the reward; runs that differ in them are not comparable.

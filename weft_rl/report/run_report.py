@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from weft_rl.config.fields import shown
-from weft_rl.config.overrides import argument, options_of
+from weft_rl.config.fields import argument, shown
+from weft_rl.config.overrides import options_of
 from weft_rl.config.schema import TOY_MODELS
 from weft_rl.diffusion.recipes import RECIPES
 from weft_rl.errors import UserError

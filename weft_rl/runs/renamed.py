@@ -1,6 +1,6 @@
-"""Renamed option keys of earlier run directories."""
+"""Options of saved runs by full key, and renamed keys of earlier run directories."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 RENAMED = {
@@ -29,39 +29,38 @@ _VALUES: dict[str, dict[Any, Any]] = {
 
 
 def renamed(key: str, value: Any) -> dict[str, Any]:
-    """Return the new keys and values of an old key; empty if the key is not an old one."""
-    if key not in RENAMED:
-        return {}
-    if key == "memory.weights" and value == "nf4":
-        return {"memory.quantization": "nf4"}
-    known = _VALUES.get(key, {})
-    return {RENAMED[key]: known.get(value, value) if isinstance(value, str) else value}
+    """Return the new keys and values of an old key; memory.weights was split into two options."""
+    if key == "memory.weights":
+        is_nf4 = value == "nf4"
+        quantization = {"memory.quantization": "nf4" if is_nf4 else "none"}
+        return {"memory.dtype": "float32" if is_nf4 else value} | quantization
+    values = _VALUES.get(key, {})
+    return {RENAMED[key]: values.get(value, value) if isinstance(value, str) else value}
+
+
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the full key and value of each nested option."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def with_new_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of nested options with old keys renamed."""
-    copy = _copied(settings)
-    for old in RENAMED:
-        *path, last = old.split(".")
-        node: Any = copy
-        for name in path:
-            node = node.get(name) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or last not in node:
-            continue
-        for key, value in renamed(old, node.pop(last)).items():
-            *place, name = key.split(".")
-            target = copy
-            for part in place:
-                target = target.setdefault(part, {})
-            target.setdefault(name, value)
-    if "weights" in (settings.get("memory") or {}):  # memory.weights was split into two options
-        copy["memory"] = {"dtype": "float32", "quantization": "none"} | copy["memory"]
-    if isinstance(copy.get("cold_start"), dict) and copy["cold_start"].get("estimate") == {}:
-        del copy["cold_start"]["estimate"]
-    return copy
-
-
-def _copied(tree: Any) -> Any:
-    if isinstance(tree, Mapping):
-        return {key: _copied(value) for key, value in tree.items()}
+    """Return a copy of nested options with old keys renamed, without empty blocks."""
+    old = dict(flattened(settings))
+    options = {key: value for key, value in old.items() if key not in RENAMED}
+    for key in filter(old.__contains__, RENAMED):
+        new = renamed(key, old[key])
+        options |= {name: new[name] for name in new if name not in options}
+    tree: dict[str, Any] = {}
+    for key, value in options.items():
+        *path, name = key.split(".")
+        node = tree
+        for part in path:
+            if not isinstance(node.get(part), dict):
+                node[part] = {}
+            node = node[part]
+        node[name] = value
     return tree
