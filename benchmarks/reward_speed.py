@@ -18,8 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 import naive_d1  # noqa: E402
 
-from weft_rl.rewards.d1_scorer import math as d1_math  # noqa: E402
-from weft_rl.rewards.d1_scorer import sudoku_countdown as d1_grids  # noqa: E402
+from weft_rl.rewards.d1_scorer import evaluation as d1  # noqa: E402
 from weft_rl.rewards.registry import REWARDS  # noqa: E402
 from weft_rl.rewards.scoring import JUDGES  # noqa: E402
 
@@ -32,10 +31,10 @@ SHORT = {
     "math500": lambda text, answer, problem: naive_d1.math500(text, answer),
 }
 STRICT = {
-    "sudoku": d1_grids.sudoku,
-    "countdown": d1_grids.countdown,
-    "gsm8k": d1_math.gsm8k,
-    "math500": d1_math.math500,
+    "sudoku": d1.sudoku,
+    "countdown": d1.countdown,
+    "gsm8k": d1.gsm8k,
+    "math500": d1.math500,
 }
 
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weft_rl.rewards import countdown, gsm8k, math500, sudoku
-from weft_rl.rewards.d1_scorer import math as d1_math
-from weft_rl.rewards.d1_scorer import sudoku_countdown as d1_grids
+from weft_rl.rewards.d1_scorer import evaluation as d1
 from weft_rl.rewards.extract import answer_text
 from weft_rl.rewards.sudoku_grid import empty_cells, is_solved, keeps_clues
 
@@ -87,8 +86,8 @@ def _sudoku_any(generation: str, puzzle: str, solution: str) -> Verdict:
 
 def _sudoku_d1(generation: str, puzzle: str, solution: str) -> Verdict:
     total = len(empty_cells(puzzle))
-    right = round(total * d1_grids.sudoku(generation, puzzle, solution))
-    return Verdict(right, total, d1_grids.sudoku_answer(generation))
+    right = round(total * d1.sudoku(generation, puzzle, solution))
+    return Verdict(right, total, d1.sudoku_answer(generation))
 
 
 def _countdown_fields(row: Row) -> dict[str, Any]:
@@ -107,11 +106,11 @@ def _gsm8k_fields(row: Row) -> dict[str, Any]:
 
 def _gsm8k_d1(generation: str, answer: str | float | None) -> float:
     right = gsm8k.gold(answer)
-    return d1_math.gsm8k(generation, None if right is None else float(right))
+    return d1.gsm8k(generation, None if right is None else float(right))
 
 
 def _gsm8k_d1_answer(generation: str) -> str | None:
-    number = d1_math.gsm8k_number(generation)
+    number = d1.gsm8k_number(generation)
     return None if number is None else f"{number:.12g}"
 
 
@@ -146,7 +145,7 @@ JUDGES: Mapping[str, Judge] = {
         _countdown_fields,
         lambda fields: {"ground_truth": [fields["numbers"], fields["target"]]},
         _verdict(countdown.exact, answer_text),
-        _verdict(d1_grids.countdown, d1_grids.countdown_expression),
+        _verdict(d1.countdown, d1.countdown_expression),
         rules="exact, without ** and //",
     ),
     "gsm8k": Judge(
@@ -160,7 +159,7 @@ JUDGES: Mapping[str, Judge] = {
         _math500_fields,
         lambda fields: {"question": fields["problem"], "ground_truth": fields["answer"]},
         _verdict(math500.exact, answer_text),
-        _verdict(d1_math.math500, d1_math.math_answer),
+        _verdict(d1.math500, d1.math_answer),
         rules="by value, not by letters alone",
     ),
 }
