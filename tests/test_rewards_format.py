@@ -27,11 +27,7 @@ def test_hand_worked():
         assert (format.tags(text), format.soft(text), format.strict(text)) == (tags, soft, strict)
 
 
-def test_prefilled_tags_and_length():
-    rest = GOOD.removeprefix("<reasoning>")
-    assert format.strict(rest) == 0
-    for reward in (format.tags, format.soft, format.strict):
-        assert reward(rest, prefill="<reasoning>") == 1
+def test_length_costs_nothing():
     # d1 takes .001 off per character behind the last tag, and pays .001 when there is none
     assert format.tags(GOOD + "!" * 5000) == format.tags(GOOD) == 1
 
