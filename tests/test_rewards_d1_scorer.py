@@ -12,8 +12,8 @@ from weft_rl.rewards.d1_scorer import evaluation as d1
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
 
 
-def test_what_sudoku_reads():
-    for text, answer in [
+READ = {
+    d1.sudoku_answer: [
         ("<answer>1234</answer>", "1234"),
         ("<answer> 12\n34 </answer><answer>5</answer>", "1234"),  # the first tag
         ("<answer>12|34</answer>", "12|34"),  # other characters keep their place
@@ -27,8 +27,47 @@ def test_what_sudoku_reads():
         *(("<answer>cut short", ""), (f"<answer>{SOLUTION}", SOLUTION)),
         (f"<|eot_id|><answer>{SOLUTION}</answer>", SOLUTION),  # an end token ends nothing
         ("nothing", ""),
-    ]:
-        assert d1.sudoku_answer(text) == answer
+    ],
+    d1.countdown_expression: [
+        *((r"\boxed{1} \boxed{2 \times 3}", "2 * 3"), (r"\boxed{6 \div 3 \cdot 2}", "6 / 3 * 2")),
+        *((r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"\boxed 1+2$ so", "1+2")),
+        (r"\fbox{1+2}", r"\fbox{1+2}"),
+        (r"\boxed{1+2 <answer>3+4</answer>", "3+4"),  # never closed
+        *((r"\boxed{1+2", r"\boxed{1+2"), (r"\boxed{1+2=3}", "1+2")),
+        *(("we try 1+2=3 and 4+5=9", "1+2"), ("so 1+2 = 3", "1+2")),
+        ("a = 3, 1+2 = 3", ""),  # the blank before the first = is an expression of its own
+        ("<answer>1+2</answer>", "<answer>1+2</answer>"),
+    ],
+    d1.gsm8k_number: [
+        (r"\boxed{18}", 18),
+        (r"\boxed{1} \boxed{2}", 1),  # the first
+        (r"\boxed{} \boxed{...} \boxed{x} \boxed{7}", 7),  # the first that holds a number
+        (r"\boxed{.5}", 0.5),
+        (r"\boxed{\frac{3}{4}}", 3),  # up to the first closing brace
+        *((r"\boxed{43,500}", 43), (r"\boxed{-3 degrees}", -3)),
+        ("\\boxed{\n5}", None),  # . does not match a line break
+        *(("\\boxed{\n5} \\boxed{6}", 6), (r"\boxed{5", None), ("\\boxed{1\\boxed{2}", 1)),
+        ("<answer>5 of 12</answer>", 12),  # the last
+        *(("<answer>5 of\n12</answer><answer>13</answer>", 12), ("<answer>5", None)),
+        (r"\boxed{x}<answer>4</answer>", 4),
+        (r"<|endoftext|>\boxed{4}", 4),  # an end token ends nothing
+        *((r"\boxed{٣}", 3), (r"\boxed{1_000}", 1000), ("5", None)),
+    ],
+    d1.math_answer: [
+        *((r"\boxed{1} \boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"so \boxed 12$ then", "12")),
+        *((r"\fbox{3}", r"\fbox{3}"), (r"\boxed{3", None), (r"\boxed{3<answer> 4 </answer>", "4")),
+        *((r"\boxed{}<answer> 4 </answer>", "4"), (r"\boxed{}", "")),
+        ("<answer>4</answer>", "<answer>4</answer>"),  # the whole text is not empty
+        (r"\boxedx{4}", r"\boxedx{4}"),
+    ],
+}
+
+
+@pytest.mark.parametrize("reader", READ, ids=lambda reader: reader.__name__)
+def test_what_is_read(reader):
+    assert [reader(text) for text, _ in READ[reader]] == [answer for _, answer in READ[reader]]
+    if reader is d1.gsm8k_number:
+        assert all(naive_d1.number(text) == answer for text, answer in READ[reader])
 
 
 def test_what_scores_nothing():
@@ -43,20 +82,6 @@ def test_what_scores_nothing():
     assert d1.countdown(r"\boxed{300000/299999}", [300000, 299999], 1) == 1  # 3e-6 off
 
 
-def test_what_countdown_reads():
-    for text, expression in [
-        *((r"\boxed{1} \boxed{2 \times 3}", "2 * 3"), (r"\boxed{6 \div 3 \cdot 2}", "6 / 3 * 2")),
-        *((r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"\boxed 1+2$ so", "1+2")),
-        (r"\fbox{1+2}", r"\fbox{1+2}"),
-        (r"\boxed{1+2 <answer>3+4</answer>", "3+4"),  # never closed
-        *((r"\boxed{1+2", r"\boxed{1+2"), (r"\boxed{1+2=3}", "1+2")),
-        *(("we try 1+2=3 and 4+5=9", "1+2"), ("so 1+2 = 3", "1+2")),
-        ("a = 3, 1+2 = 3", ""),  # the blank before the first = is an expression of its own
-        ("<answer>1+2</answer>", "<answer>1+2</answer>"),
-    ]:
-        assert d1.countdown_expression(text) == expression
-
-
 def test_countdown_verdicts():
     right = ["2*4-3", "(2*4)-3", "-(3-2*4)", "+2*4-3", "2*4-3 = 5", "(2*4\n-3)"]
     right += ["2*4-3 = 6"]  # what follows = is cut off unread
@@ -66,36 +91,6 @@ def test_countdown_verdicts():
     wrong += ["2*4-03", "2*4\n-3"]  # no Python number; a line break ends the expression
     verdicts = {text: d1.countdown(rf"\boxed{{{text}}}", [2, 3, 4], 5) for text in right + wrong}
     assert [text for text, verdict in verdicts.items() if verdict] == right
-
-
-def test_what_gsm8k_reads():
-    for text, read in [
-        (r"\boxed{18}", 18),
-        (r"\boxed{1} \boxed{2}", 1),  # the first
-        (r"\boxed{} \boxed{...} \boxed{x} \boxed{7}", 7),  # the first that holds a number
-        (r"\boxed{.5}", 0.5),
-        (r"\boxed{\frac{3}{4}}", 3),  # up to the first closing brace
-        *((r"\boxed{43,500}", 43), (r"\boxed{-3 degrees}", -3)),
-        ("\\boxed{\n5}", None),  # . does not match a line break
-        *(("\\boxed{\n5} \\boxed{6}", 6), (r"\boxed{5", None), ("\\boxed{1\\boxed{2}", 1)),
-        ("<answer>5 of 12</answer>", 12),  # the last
-        *(("<answer>5 of\n12</answer><answer>13</answer>", 12), ("<answer>5", None)),
-        (r"\boxed{x}<answer>4</answer>", 4),
-        (r"<|endoftext|>\boxed{4}", 4),  # an end token ends nothing
-        *((r"\boxed{٣}", 3), (r"\boxed{1_000}", 1000), ("5", None)),
-    ]:
-        assert d1.gsm8k_number(text) == read == naive_d1.number(text)
-
-
-def test_what_math_reads():
-    for text, read in [
-        *((r"\boxed{1} \boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"so \boxed 12$ then", "12")),
-        *((r"\fbox{3}", r"\fbox{3}"), (r"\boxed{3", None), (r"\boxed{3<answer> 4 </answer>", "4")),
-        *((r"\boxed{}<answer> 4 </answer>", "4"), (r"\boxed{}", "")),
-        ("<answer>4</answer>", "<answer>4</answer>"),  # the whole text is not empty
-        (r"\boxedx{4}", r"\boxedx{4}"),
-    ]:
-        assert d1.math_answer(text) == read
 
 
 def test_which_math_answers_are_the_same():
