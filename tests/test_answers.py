@@ -68,6 +68,7 @@ def test_odd_texts_are_wrong():
     for given, answer in [
         *(("", "5"), ("5", ""), ("1,2,3,4,5", "5"), (".", "6"), ("\0", "5"), ("\ud800", "5")),
         *(("5" * 301, "5"), ("{" * 300, "5"), (r"\frac{" * 50, "5"), ("None", "")),
+        (r"\{2 million\}", "1"),
     ]:
         assert not is_right(given, answer)
     assert exact("5", "5") == exact(r"<|eot_id|>\boxed{5}", "5") == 0
