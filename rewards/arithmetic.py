@@ -1,8 +1,12 @@
 """Exact evaluation without eval: integers, + - * /, parentheses, unary minus, LaTeX and Unicode."""
 
+import ast
+import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from fractions import Fraction
+from itertools import accumulate
+from typing import Any
 
 # Bounds on time, memory and stack, far above a Countdown expression.
 _LONGEST, _DEEPEST, _MOST_DIGITS = 256, 32, 9
@@ -15,10 +19,17 @@ _SPELLINGS = [
     # sized parentheses, thin spaces, math delimiters
     (re.compile(r"\\left|\\right|\\[,;!()\[\] ]|\$"), ""),
     (re.compile(r"\\[dt]frac"), r"\\frac"),
+    (re.compile(r"\s+"), " "),
 ]
-_TOKEN = re.compile(r"\s*([0-9]+|\\frac|[-+*/(){}])")
+_PLAIN = re.compile(r"(?:[-+*/(){} 0-9]|\\frac)*")
+_FRACTION = re.compile(r"\\frac ?\{([^{}]*)\} ?\{([^{}]*)\}")
 
-Value = int | Fraction  # Fraction only where needed: integers are ten times faster
+Value = int | Fraction
+Operators = Mapping[type[ast.AST], Callable[..., Any]]
+_EXACT: Operators = {
+    **{ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul},
+    **{ast.Div: Fraction, ast.USub: operator.neg},
+}
 
 
 class NotAnExpression(ValueError):
@@ -31,77 +42,48 @@ def evaluate(text: str) -> tuple[Value, list[int]]:
         raise NotAnExpression(f"longer than {_LONGEST} characters")
     for pattern, plain in _SPELLINGS:
         text = pattern.sub(plain, text)
-    tokens, at = [], 0
-    text = text.rstrip()
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            raise NotAnExpression(f"unexpected {text[at]!r}")
-        tokens.append(match[1])
-        at = match.end()
-    parser = _Parser(tokens)
-    value = parser.sum(0)
-    if parser.at != len(tokens):
-        raise NotAnExpression(f"unexpected {tokens[parser.at]!r}")
-    return value, parser.numbers
+    numbers = re.findall("[0-9]+", text)
+    if not _PLAIN.fullmatch(text) or any(len(number) > _MOST_DIGITS for number in numbers):
+        raise NotAnExpression("only integers, + - * / and parentheses are supported")
+    depths = accumulate((character in "({") - (character in ")}") for character in text)
+    if max(depths, default=0) > _DEEPEST or "-" * (_DEEPEST + 1) in text.replace(" ", ""):
+        raise NotAnExpression(f"nested deeper than {_DEEPEST}")
+    text, count = re.sub(r"\b0+(?=[0-9])", "", text), 1
+    while count:  # innermost first; a list keeps each part's parentheses inside it
+        text, count = _FRACTION.subn(r"([\1]/[\2])", text)
+    try:
+        return calculate(text, _EXACT), [*map(int, numbers)]
+    except (SyntaxError, TypeError, ZeroDivisionError) as error:
+        raise NotAnExpression(str(error)) from error
 
 
-class _Parser:
-    def __init__(self, tokens: Sequence[str]) -> None:
-        self.tokens, self.at = tokens, 0
-        self.numbers: list[int] = []
+def calculate(text: str, operators: Operators) -> Any:
+    """Return the value of Python arithmetic with the given operators only.
 
-    def peek(self) -> str:
-        return self.tokens[self.at] if self.at < len(self.tokens) else ""
-
-    def take(self, wanted: str = "") -> str:
-        token = self.peek()
-        if not token or (wanted and token != wanted):
-            raise NotAnExpression(f"expected {wanted or 'a number'}, got {token or 'the end'}")
-        self.at += 1
-        return token
-
-    def sum(self, depth: int) -> Value:
-        value = self.product(depth)
-        while self.peek() in ("+", "-"):
-            sign = 1 if self.take() == "+" else -1
-            right = self.product(depth)
-            value = value + right if sign > 0 else value - right
-        return value
-
-    def product(self, depth: int) -> Value:
-        value = self.atom(depth)
-        while self.peek() in ("*", "/"):
-            operator, right = self.take(), self.atom(depth)
-            value = value * right if operator == "*" else _divide(value, right)
-        return value
-
-    def atom(self, depth: int) -> Value:
-        if depth > _DEEPEST:
-            raise NotAnExpression(f"nested deeper than {_DEEPEST}")
-        token = self.take()
-        if token == "-":
-            return -self.atom(depth + 1)
-        if token == "\\frac":
-            upper, lower = (self.group("{", "}", depth) for _ in range(2))
-            return _divide(upper, lower)
-        if token == "(":
-            self.at -= 1
-            return self.group("(", ")", depth)
-        if not token.isdecimal() or len(token) > _MOST_DIGITS:
-            raise NotAnExpression(f"expected a number, got {token[:20]!r}")
-        self.numbers.append(int(token))
-        return self.numbers[-1]
-
-    def group(self, left: str, right: str, depth: int) -> Value:
-        self.take(left)
-        value = self.sum(depth + 1)
-        self.take(right)
-        return value
+    Raises TypeError for other operators and syntax, and what parsing and the operators raise."""
+    return _value(ast.parse(text.strip(), mode="eval").body, operators)
 
 
-def _divide(left: Value, right: Value) -> Value:
-    if right == 0:
-        raise NotAnExpression("division by zero")
-    quotient = Fraction(left, right)
-    return quotient.numerator if quotient.denominator == 1 else quotient
+def _value(node: ast.expr, operators: Operators) -> Any:
+    signs = []
+    while isinstance(node, ast.UnaryOp):  # a loop: a row of signs may exceed the recursion limit
+        signs.append(node.op)
+        node = node.operand
+    match node:
+        case ast.Constant(value=int() | float() as value):
+            pass
+        case ast.List(elts=[inside]):
+            value = _value(inside, operators)
+        case ast.BinOp(left=left, op=kind, right=right):
+            value = _operator(kind, operators)(_value(left, operators), _value(right, operators))
+        case _:
+            raise TypeError(f"{type(node).__name__} is no arithmetic")
+    for sign in signs:
+        value = _operator(sign, operators)(value)
+    return value
+
+
+def _operator(node: ast.AST, operators: Operators) -> Callable[..., Any]:
+    if type(node) not in operators:
+        raise TypeError(f"{type(node).__name__} is no arithmetic")
+    return operators[type(node)]

@@ -12,11 +12,9 @@ TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 _INTEGER = re.compile(r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.0+)?")
 
 
-def tags(completion: str, prefill: str = "", **_: Any) -> float:
-    """Return 0.25 for each of the four tags that occurs once and in order.
-
-    prefill: beginning of the completion that the prompt contains, such as d1's "<reasoning>"."""
-    text = before_end(prefill + completion)
+def tags(completion: str, **_: Any) -> float:
+    """Return 0.25 for each of the four tags that occurs once and in order."""
+    text = before_end(completion)
     at, right = -1, 0
     for tag in TAGS:
         place = text.find(tag)
@@ -26,18 +24,18 @@ def tags(completion: str, prefill: str = "", **_: Any) -> float:
     return right / len(TAGS)
 
 
-def soft(completion: str, prefill: str = "", **_: Any) -> float:
+def soft(completion: str, **_: Any) -> float:
     """Return 1 for tagged reasoning, then a tagged non-blank answer, nothing else; or 0."""
-    parts = _parts(before_end(prefill + completion))
+    parts = _parts(before_end(completion))
     if parts is None:
         return 0.0
     before, _reasoning, between, answer, after = parts
     return float(bool(answer.strip()) and not (before + between + after).strip())
 
 
-def strict(completion: str, prefill: str = "", **_: Any) -> float:
+def strict(completion: str, **_: Any) -> float:
     """Return 1 for soft's format with each tag on its own line, else 0."""
-    parts = _parts(before_end(prefill + completion).strip())
+    parts = _parts(before_end(completion).strip())
     if parts is None or not parts[3].strip():
         return 0.0
     before, reasoning, between, answer, after = parts

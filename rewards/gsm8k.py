@@ -51,18 +51,17 @@ reward = exact
 
 
 @lru_cache(maxsize=4096)  # problems repeat during a run
-def gold(answer: str | float | None) -> int | Fraction | None:
+def gold(answer: str | float | None) -> Fraction | None:
     """Return the number of a record: a number, or the one after the last ####."""
     if isinstance(answer, str):
         return number(answer.rpartition("####")[2])
     if answer is None or not abs(answer) < _LARGEST:  # NaN too
         return None
-    value = Fraction(str(answer))  # via text: the float 0.1 means one tenth
-    return value.numerator if value.denominator == 1 else value
+    return Fraction(str(answer))  # via text: the float 0.1 means one tenth
 
 
 @lru_cache(maxsize=4096)  # completions of a prompt often agree
-def number(text: str) -> int | Fraction | None:
+def number(text: str) -> Fraction | None:
     r"""Return the exact value of the only number in a text; None for none or several.
 
     For "3 + 4 = 7" the text after the last = counts. Accepts thousands separators, dollar signs,
@@ -87,8 +86,9 @@ def number(text: str) -> int | Fraction | None:
         return None
     if _OPERATION.search(f"{before} {after}"):
         return None
-    value = _value(numbers[0])
-    return None if value is None else sign * times * value
+    upper, _, lower = numbers[0].replace(",", "").partition("/")
+    divisor = int(lower or 1)
+    return sign * times * Fraction(upper) / divisor if divisor else None
 
 
 def _sign(before: str) -> tuple[int, str]:
@@ -104,13 +104,3 @@ def _sign(before: str) -> tuple[int, str]:
     if joined[-1:].isalnum() or joined[-1:] in (")", "]", "}") or bare[-1:] in ("+", "-"):
         return 0, before
     return (-1 if lead[-1] == "-" else 1), unsigned
-
-
-def _value(text: str) -> int | Fraction | None:
-    upper, slash, lower = text.replace(",", "").partition("/")
-    if slash:
-        return Fraction(upper) / int(lower) if int(lower) else None
-    whole, point, decimals = upper.partition(".")
-    if not point:
-        return int(upper)
-    return Fraction(int(whole + decimals), 10 ** len(decimals))

@@ -33,11 +33,10 @@ reward = exact
 
 def is_right(given: str, answer: str, problem: str = "") -> bool:
     """Return whether a LaTeX answer is correct: after clean-up, or by value."""
-    given, answer = given.strip(), answer.strip()
-    if not given or not answer:
+    if not given.strip() or not answer.strip():
         return False
     given, answer = normalized(given), normalized(answer)
-    if given == answer or compact(given) == compact(answer):
+    if compact(given) == compact(answer):
         return True
     if len(given) > LONGEST or len(answer) > LONGEST:
         return False

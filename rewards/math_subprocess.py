@@ -22,8 +22,10 @@ from pathlib import Path
 from weft_rl.rewards.answers.limits import is_too_costly
 
 READY, RIGHT, WRONG = b"ready", b"1", b"0"  # worker messages: ready, then one verdict per pair
+_LATE, _GONE = b"late", b""  # no message: the limit has passed, the process has exited
 
 Pair = tuple[str, str, str]  # key, given answer, problem
+_STARTING: Pair = ("", "", "")  # what a worker does until it is ready
 
 # CPU time, so that machine load does not change verdicts; a typical pair takes milliseconds.
 CPU_S = 2.0
@@ -57,8 +59,7 @@ class _Worker:
                 # fixed set order makes sympy deterministic
                 env=os.environ | {"PYTHONHASHSEED": "0"},
             )
-        self.pair: Pair | None = None
-        self.is_ready = False
+        self.pair: Pair | None = _STARTING
         self.deadline = time.monotonic() + _START_S
 
     def give(self, pair: Pair, limit_s: float) -> None:
@@ -68,11 +69,10 @@ class _Worker:
             self.connection.send(pair)
 
     def answer(self) -> bytes:
-        """Read READY, RIGHT or WRONG; b"" if the process has exited."""
-        try:
-            return self.connection.recv_bytes(64)
-        except (EOFError, OSError):
-            return b""
+        """Read a message, without waiting."""
+        with suppress(EOFError, OSError):
+            return self.connection.recv_bytes(64) if self.connection.poll() else _LATE
+        return _GONE
 
     def stop(self) -> str:
         """Kill the process and return its stderr."""
@@ -102,26 +102,21 @@ class Pool:
         """Return the verdicts and the seconds used, without the first worker start.
 
         One thread asks at a time; the others wait at most their own limit."""
-        begun = time.monotonic()
-        verdicts: dict[Pair, bool | None] = {}
+        begun, known = time.monotonic(), self.verdicts
         try:
             # inside try: a signal handler may raise right after the lock is acquired
-            if any(pair not in self.verdicts for pair in pairs) and self.lock.acquire(
+            if any(pair not in known for pair in pairs) and self.lock.acquire(
                 timeout=max(limit_s, 0)
             ):
                 new = [pair for pair in dict.fromkeys(pairs) if pair not in self.verdicts]
                 verdicts = dict.fromkeys(pair for pair in new if is_too_costly(pair[1]))
                 # short pairs first, so that slow ones cannot use up their time
                 waiting = sorted({*new} - {*verdicts}, key=lambda pair: (len(pair[1]), pair))
-                if waiting and limit_s > 0:
-                    if not self.has_started:  # a cold disk does not count against the answers
-                        self._start_first(begun + _TRIES * _START_S)
-                        begun, self.has_started = time.monotonic(), True
-                    self._compare(deque(waiting), verdicts, begun + limit_s)
+                if limit_s > 0:
+                    begun = self._compare(deque(waiting), verdicts, begun, limit_s)
                 known = self.verdicts | verdicts
                 self.verdicts = dict([*known.items()][-_CACHED:])
-                return [known.get(pair) for pair in pairs], time.monotonic() - begun
-            return [self.verdicts.get(pair) for pair in pairs], time.monotonic() - begun
+            return [known.get(pair) for pair in pairs], time.monotonic() - begun
         except BaseException:
             self.close()  # a stale answer must not be read as the next pair's
             raise
@@ -134,57 +129,57 @@ class Pool:
         while self.workers:
             self.workers.pop().stop()
 
-    def _start_first(self, end: float) -> None:
-        """Start a worker and wait until it is ready, at most until `end`. Raises RuntimeError."""
-        for _ in range(1 + _TRIES):
-            worker = _Worker(self.command)
-            self.workers.append(worker)
-            limit = min(end, worker.deadline) - time.monotonic()
-            if wait([worker.connection], max(limit, 0)) and worker.answer() == READY:
-                worker.is_ready = True
-                return
-            message = self._dismiss(worker)
-            if time.monotonic() > end:
-                return
-        raise RuntimeError(f"the process that compares answers did not start: {message[-1000:]}")
+    def _compare(
+        self,
+        waiting: deque[Pair],
+        verdicts: dict[Pair, bool | None],
+        begun: float,
+        limit_s: float,
+    ) -> float:
+        """Fill `verdicts` until all pairs are done or time is up; the others stay undecided.
 
-    def _compare(self, waiting: deque[Pair], verdicts: dict[Pair, bool | None], end: float) -> None:
-        """Fill `verdicts` until all pairs are done or time is up; the others stay undecided."""
+        Returns when the time began: a cold disk does not count against the answers. Raises
+        RuntimeError or OSError if no worker starts."""
         tries: Counter[Pair] = Counter()
-        grow_at, may_grow = time.monotonic() + self.patience_s, True
+        count, may_grow, grow_at = len(verdicts) + len(waiting), True, begun + self.patience_s
+        end = begun + (limit_s if self.has_started else _TRIES * _START_S)
         try:
-            while time.monotonic() < end and (waiting or any(w.pair for w in self.workers)):
+            while len(verdicts) < count and time.monotonic() < end:
                 if not self.workers:
-                    self._start_first(end)
+                    self.workers.append(_Worker(self.command))
                 elif may_grow and time.monotonic() > grow_at:
                     may_grow = self._grow(len(waiting))
                 for worker in self.workers:
-                    if waiting and worker.is_ready and worker.pair is None:
+                    if waiting and worker.pair is None:
                         worker.give(waiting.popleft(), self.pair_limit_s)
-                for worker, answer in self._listen(end):
-                    pair, worker.pair = worker.pair, None
-                    if answer == READY:
-                        worker.is_ready = True
+                for worker in self._heard(end):
+                    answer, pair, worker.pair = worker.answer(), worker.pair, None
+                    if pair == _STARTING and answer == READY:
+                        if not self.has_started:
+                            self.has_started, begun = True, time.monotonic()
+                            end, grow_at = begun + limit_s, begun + self.patience_s
                     elif pair is not None and answer in (RIGHT, WRONG):
                         verdicts[pair] = answer == RIGHT
-                    else:
-                        self._dismiss(worker)
-                        if pair is None:  # failed to start; the other workers continue
-                            may_grow = False
-                            continue
+                    elif pair is not None:
+                        message = self._dismiss(worker)
                         tries[pair] += 1
-                        timed_out = answer is None or worker.process.returncode == -signal.SIGPROF
-                        if timed_out or tries[pair] >= _TRIES:
+                        timed_out = answer == _LATE or worker.process.returncode == -signal.SIGPROF
+                        if pair == _STARTING:  # the other workers continue
+                            may_grow = False
+                            if not self.workers and tries[pair] > _TRIES:
+                                raise RuntimeError(f"no worker process starts: {message[-1000:]}")
+                        elif timed_out or tries[pair] >= _TRIES:
                             verdicts[pair] = None
                         else:  # killed externally: no verdict
                             waiting.append(pair)
         finally:  # nobody reads these answers
-            for worker in [worker for worker in self.workers if worker.pair]:
+            for worker in [w for w in self.workers if w.pair not in (None, _STARTING)]:
                 self._dismiss(worker)
+        return begun
 
     def _grow(self, waiting: int) -> bool:
         """Start another worker if there is work and capacity; False if the system refuses."""
-        loading = sum(not worker.is_ready for worker in self.workers)
+        loading = sum(worker.pair == _STARTING for worker in self.workers)
         if len(self.workers) < self.size and loading < waiting:
             try:
                 self.workers.append(_Worker(self.command))
@@ -192,18 +187,14 @@ class Pool:
                 return False
         return True
 
-    def _listen(self, end: float) -> list[tuple[_Worker, bytes | None]]:
-        """Wait for workers. Return answers, b"" for exited workers and None for late ones."""
-        active = [worker for worker in self.workers if worker.pair or not worker.is_ready]
+    def _heard(self, end: float) -> list[_Worker]:
+        """Wait for workers; return those that have answered, have exited or are late."""
+        active = [worker for worker in self.workers if worker.pair]
         now = time.monotonic()
         until = min([end, now + self.patience_s, *(worker.deadline for worker in active)])
         heard = wait([worker.connection for worker in active], max(until - now, 0.001))
         now = time.monotonic()
-        return [
-            (worker, worker.answer() if worker.connection in heard else None)
-            for worker in active
-            if worker.connection in heard or now > worker.deadline
-        ]
+        return [w for w in active if w.connection in heard or now > w.deadline]
 
     def _dismiss(self, worker: _Worker) -> str:
         self.workers.remove(worker)

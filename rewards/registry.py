@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from weft_rl.rewards import countdown, format, gsm8k, math500, sudoku
-from weft_rl.rewards.d1_scorer import training as d1_training
+from weft_rl.rewards.d1_scorer import training as d1
 from weft_rl.rewards.scoring import JUDGES, Judge
 
 Reward = Callable[..., float]
@@ -34,9 +34,9 @@ class TaskRewards:
     judge: Judge | None = None
 
 
-def _d1_strict(**rewards: Reward) -> dict[Preset, dict[str, Term]]:
+def _d1_strict(**rewards: Reward) -> dict[str, Term]:
     """d1's exact values under the names of preset `d1`, for comparing curves."""
-    return {"d1_strict": {name: Term(reward, bounded=False) for name, reward in rewards.items()}}
+    return {name: Term(reward, bounded=False) for name, reward in rewards.items()}
 
 
 # d1 gives 2 for correctness and 2 for format; Sudoku and Countdown use the task reward alone.
@@ -49,13 +49,13 @@ REWARDS: dict[str, TaskRewards] = {
             "exact": sudoku.exact,
             "valid": sudoku.valid,
         },
-        presets=_d1_strict(cell_accuracy=d1_training.sudoku),
+        presets={"d1_strict": _d1_strict(cell_accuracy=d1.sudoku)},
         judge=JUDGES["sudoku"],
     ),
     "countdown": TaskRewards(
         training={"countdown": Term(countdown.reward)},
         evaluation={"exact": countdown.exact},
-        presets=_d1_strict(countdown=d1_training.countdown),
+        presets={"d1_strict": _d1_strict(countdown=d1.countdown)},
         judge=JUDGES["countdown"],
     ),
     "gsm8k": TaskRewards(
@@ -69,12 +69,12 @@ REWARDS: dict[str, TaskRewards] = {
                 "soft_format": Term(format.soft, 0.5),
                 "tags": Term(format.tags, 0.5),
             },
-            **_d1_strict(
-                correct=d1_training.gsm8k_correct,
-                integer=d1_training.integer,
-                strict_format=d1_training.strict_format,
-                soft_format=d1_training.soft_format,
-                tags=d1_training.tags,
+            "d1_strict": _d1_strict(
+                correct=d1.gsm8k_correct,
+                integer=d1.integer,
+                strict_format=d1.strict_format,
+                soft_format=d1.soft_format,
+                tags=d1.tags,
             ),
         },
         judge=JUDGES["gsm8k"],
@@ -84,9 +84,7 @@ REWARDS: dict[str, TaskRewards] = {
         evaluation={"exact": math500.exact},
         presets={
             "d1": {"correct": Term(math500.exact, 2.0), "boxed_answer": Term(format.boxed_answer)},
-            **_d1_strict(
-                correct=d1_training.math500_correct, boxed_answer=d1_training.boxed_answer
-            ),
+            "d1_strict": _d1_strict(correct=d1.math500_correct, boxed_answer=d1.boxed_answer),
         },
         judge=JUDGES["math500"],
     ),

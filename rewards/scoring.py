@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weft_rl.rewards import countdown, gsm8k, math500, sudoku
-from weft_rl.rewards.d1_scorer import math as d1_math
-from weft_rl.rewards.d1_scorer import sudoku_countdown as d1_grids
+from weft_rl.rewards.d1_scorer import evaluation as d1
 from weft_rl.rewards.extract import answer_text
 from weft_rl.rewards.sudoku_grid import empty_cells, is_solved, keeps_clues
 
@@ -31,16 +30,34 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Scorer:
+    """A score, the text that it reads, and remarks on an answer."""
+
+    score: Callable[..., float]
+    answer: Callable[[str], str | None] = answer_text
+    flags: Callable[..., list[str]] | None = None
+
+    def __call__(self, generation: str, **fields: Any) -> Verdict:
+        """Return the verdict on a generation."""
+        total = len(empty_cells(fields["puzzle"])) if "puzzle" in fields else 1
+        correct, answer = round(total * self.score(generation, **fields)), self.answer(generation)
+        flags = self.flags(generation, **fields) if self.flags else []
+        if fields.get("answer", "") is None:  # in d1's files where the data set's is negative
+            flags = ["no ground truth"]
+        return Verdict(correct, total, answer, tuple(flags))
+
+
+@dataclass(frozen=True)
 class Judge:
     """Scoring of a task's stored records.
 
-    fields: record to verdict arguments, or ValueError. stored: task record to stored-record fields.
-    ours, d1: verdicts of (generation, **fields). rules: their differences."""
+    fields: record to the scores' arguments, or ValueError. stored: task record to stored-record
+    fields. rules: how ours and d1's verdicts differ."""
 
     fields: Callable[[Row], dict[str, Any]]
     stored: Callable[[Row], dict[str, Any]]
-    ours: Callable[..., Verdict]
-    d1: Callable[..., Verdict]
+    ours: Scorer
+    d1: Scorer
     rules: str
     unit: str = "records"
 
@@ -71,26 +88,6 @@ def _sudoku_fields(row: Row) -> dict[str, Any]:
     return {"puzzle": puzzle[0], "solution": solution}
 
 
-def _sudoku(generation: str, puzzle: str, solution: str) -> Verdict:
-    digits, total = sudoku.answer_digits(generation), len(empty_cells(puzzle))
-    right = 0 if digits is None else sudoku.cells_right(digits, puzzle, solution)
-    return Verdict(right, total, digits, tuple(sudoku.flags(generation, puzzle, solution)))
-
-
-def _sudoku_any(generation: str, puzzle: str, solution: str) -> Verdict:
-    digits = sudoku.answer_digits(generation) or ""
-    key = max(sudoku.solutions(puzzle), key=lambda key: sudoku.cells_right(digits, puzzle, key))
-    verdict = _sudoku(generation, puzzle, key)
-    is_other = digits == key != solution
-    return replace(verdict, flags=(*verdict.flags, "other solution")) if is_other else verdict
-
-
-def _sudoku_d1(generation: str, puzzle: str, solution: str) -> Verdict:
-    total = len(empty_cells(puzzle))
-    right = round(total * d1_grids.sudoku(generation, puzzle, solution))
-    return Verdict(right, total, d1_grids.sudoku_answer(generation))
-
-
 def _countdown_fields(row: Row) -> dict[str, Any]:
     match row.get("ground_truth"):
         case [[*numbers], target] if all(type(value) is int for value in (*numbers, target)):
@@ -107,11 +104,11 @@ def _gsm8k_fields(row: Row) -> dict[str, Any]:
 
 def _gsm8k_d1(generation: str, answer: str | float | None) -> float:
     right = gsm8k.gold(answer)
-    return d1_math.gsm8k(generation, None if right is None else float(right))
+    return d1.gsm8k(generation, None if right is None else float(right))
 
 
 def _gsm8k_d1_answer(generation: str) -> str | None:
-    number = d1_math.gsm8k_number(generation)
+    number = d1.gsm8k_number(generation)
     return None if number is None else f"{number:.12g}"
 
 
@@ -122,48 +119,43 @@ def _math500_fields(row: Row) -> dict[str, Any]:
     return {"answer": answer, "problem": str(row.get("question", ""))}
 
 
-def _verdict(
-    score: Callable[..., float], read: Callable[[str], str | None]
-) -> Callable[..., Verdict]:
-    def verdict(generation: str, **fields: Any) -> Verdict:
-        # d1's files have null where the data set's answer is negative
-        flags = ("no ground truth",) if fields.get("answer", "") is None else ()
-        return Verdict(int(score(generation, **fields)), 1, read(generation), flags)
-
-    return verdict
-
-
 JUDGES: Mapping[str, Judge] = {
     "sudoku": Judge(
         _sudoku_fields,
         lambda fields: {"question": fields["puzzle"], "ground_truth": fields["solution"]},
-        _sudoku,
-        _sudoku_d1,
+        ours=Scorer(sudoku.cell_accuracy, sudoku.answer_digits, sudoku.flags),
+        d1=Scorer(d1.sudoku, d1.sudoku_answer),
         rules="digits alone count",
         unit="cells",
     ),
     "countdown": Judge(
         _countdown_fields,
         lambda fields: {"ground_truth": [fields["numbers"], fields["target"]]},
-        _verdict(countdown.exact, answer_text),
-        _verdict(d1_grids.countdown, d1_grids.countdown_expression),
+        ours=Scorer(countdown.exact),
+        d1=Scorer(d1.countdown, d1.countdown_expression),
         rules="exact, without ** and //",
     ),
     "gsm8k": Judge(
         _gsm8k_fields,
         lambda fields: {"ground_truth": fields["answer"]},
-        _verdict(gsm8k.exact, answer_text),
-        _verdict(_gsm8k_d1, _gsm8k_d1_answer),
+        ours=Scorer(gsm8k.exact),
+        d1=Scorer(_gsm8k_d1, _gsm8k_d1_answer),
         rules="one number, by its exact value",
     ),
     "math500": Judge(
         _math500_fields,
         lambda fields: {"question": fields["problem"], "ground_truth": fields["answer"]},
-        _verdict(math500.exact, answer_text),
-        _verdict(d1_math.math500, d1_math.math_answer),
+        ours=Scorer(math500.exact),
+        d1=Scorer(d1.math500, d1.math_answer),
         rules="by value, not by letters alone",
     ),
 }
 ANY_SOLUTION = replace(
-    JUDGES["sudoku"], ours=_sudoku_any, rules="any solution of the puzzle counts"
+    JUDGES["sudoku"],
+    ours=Scorer(
+        lambda generation, puzzle, **_: sudoku.cell_accuracy(generation, puzzle),
+        sudoku.answer_digits,
+        sudoku.flags,
+    ),
+    rules="any solution of the puzzle counts",
 )

@@ -73,11 +73,7 @@ def test_hand_worked():
     ]:
         assert reward(tagged(answer), [2, 3, 4], 5) == paid
         assert exact(tagged(answer), [2, 3, 4], 5) == right
-
-
-def test_hand_worked_on_other_numbers():
     assert reward("2*4-3", [2, 3, 4], 5) == 0  # no tag, no box
-    assert reward(r"\boxed{2*4-3}", [2, 3, 4], 5) == 1
     # each number once counts repetitions
     assert reward(tagged("3+3-1"), [3, 1, 3], 5) == 1
     assert reward(tagged("3+3-1"), [3, 1, 1], 5) == 0.1

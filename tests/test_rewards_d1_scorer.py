@@ -7,14 +7,13 @@ import random
 import naive_d1
 import pytest
 
-from weft_rl.rewards.d1_scorer import math as d1_math
-from weft_rl.rewards.d1_scorer import sudoku_countdown as d1_grids
+from weft_rl.rewards.d1_scorer import evaluation as d1
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
 
 
-def test_what_sudoku_reads():
-    for text, answer in [
+READ = {
+    d1.sudoku_answer: [
         ("<answer>1234</answer>", "1234"),
         ("<answer> 12\n34 </answer><answer>5</answer>", "1234"),  # the first tag
         ("<answer>12|34</answer>", "12|34"),  # other characters keep their place
@@ -28,24 +27,8 @@ def test_what_sudoku_reads():
         *(("<answer>cut short", ""), (f"<answer>{SOLUTION}", SOLUTION)),
         (f"<|eot_id|><answer>{SOLUTION}</answer>", SOLUTION),  # an end token ends nothing
         ("nothing", ""),
-    ]:
-        assert d1_grids.sudoku_answer(text) == answer
-
-
-def test_what_scores_nothing():
-    for puzzle in ("", "1" * 16, "0" * 15):
-        assert d1_grids.sudoku(f"<answer>{SOLUTION}</answer>", puzzle, SOLUTION) == 0
-    for text in ("nothing to read", r"\boxed{-10}"):
-        assert d1_math.gsm8k(text, None) == 0
-    assert d1_math.math500(r"\boxed{3", "3") == 0
-    assert d1_grids.countdown("<answer>2*4-3</answer>", [2, 3, 4], 5) == 0  # no box, no score
-    assert d1_grids.countdown("2*4-3", [2, 3, 4], 5) == 1
-    assert d1_grids.countdown(r"\boxed{9**9**9}", [9, 9, 9], 5) == 0
-    assert d1_grids.countdown(r"\boxed{300000/299999}", [300000, 299999], 1) == 1  # 3e-6 off
-
-
-def test_what_countdown_reads():
-    for text, expression in [
+    ],
+    d1.countdown_expression: [
         *((r"\boxed{1} \boxed{2 \times 3}", "2 * 3"), (r"\boxed{6 \div 3 \cdot 2}", "6 / 3 * 2")),
         *((r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"\boxed 1+2$ so", "1+2")),
         (r"\fbox{1+2}", r"\fbox{1+2}"),
@@ -54,25 +37,8 @@ def test_what_countdown_reads():
         *(("we try 1+2=3 and 4+5=9", "1+2"), ("so 1+2 = 3", "1+2")),
         ("a = 3, 1+2 = 3", ""),  # the blank before the first = is an expression of its own
         ("<answer>1+2</answer>", "<answer>1+2</answer>"),
-    ]:
-        assert d1_grids.countdown_expression(text) == expression
-
-
-def test_countdown_verdicts():
-    right = ["2*4-3", "(2*4)-3", "-(3-2*4)", "+2*4-3", "2*4-3 = 5", "(2*4\n-3)"]
-    right += ["2*4-3 = 6"]  # what follows = is cut off unread
-    right += ["4**2//3"]  # 16 // 3: both operators pass
-    wrong = ["2(4)3", "2,4,3", "2/(4-4)", "9**9**9", "٢*4-3", "2\ud800", ""]
-    wrong += ["2*4.-3.0"]  # the 0 counts as a number
-    wrong += ["2*4-03", "2*4\n-3"]  # no Python number; a line break ends the expression
-    verdicts = {
-        text: d1_grids.countdown(rf"\boxed{{{text}}}", [2, 3, 4], 5) for text in right + wrong
-    }
-    assert [text for text, verdict in verdicts.items() if verdict] == right
-
-
-def test_what_gsm8k_reads():
-    for text, read in [
+    ],
+    d1.gsm8k_number: [
         (r"\boxed{18}", 18),
         (r"\boxed{1} \boxed{2}", 1),  # the first
         (r"\boxed{} \boxed{...} \boxed{x} \boxed{7}", 7),  # the first that holds a number
@@ -86,19 +52,45 @@ def test_what_gsm8k_reads():
         (r"\boxed{x}<answer>4</answer>", 4),
         (r"<|endoftext|>\boxed{4}", 4),  # an end token ends nothing
         *((r"\boxed{٣}", 3), (r"\boxed{1_000}", 1000), ("5", None)),
-    ]:
-        assert d1_math.gsm8k_number(text) == read == naive_d1.number(text)
-
-
-def test_what_math_reads():
-    for text, read in [
+    ],
+    d1.math_answer: [
         *((r"\boxed{1} \boxed{\frac{1}{2}}", r"\frac{1}{2}"), (r"so \boxed 12$ then", "12")),
         *((r"\fbox{3}", r"\fbox{3}"), (r"\boxed{3", None), (r"\boxed{3<answer> 4 </answer>", "4")),
         *((r"\boxed{}<answer> 4 </answer>", "4"), (r"\boxed{}", "")),
         ("<answer>4</answer>", "<answer>4</answer>"),  # the whole text is not empty
         (r"\boxedx{4}", r"\boxedx{4}"),
-    ]:
-        assert d1_math.math_answer(text) == read
+    ],
+}
+
+
+@pytest.mark.parametrize("reader", READ, ids=lambda reader: reader.__name__)
+def test_what_is_read(reader):
+    assert [reader(text) for text, _ in READ[reader]] == [answer for _, answer in READ[reader]]
+    if reader is d1.gsm8k_number:
+        assert all(naive_d1.number(text) == answer for text, answer in READ[reader])
+
+
+def test_what_scores_nothing():
+    for puzzle in ("", "1" * 16, "0" * 15):
+        assert d1.sudoku(f"<answer>{SOLUTION}</answer>", puzzle, SOLUTION) == 0
+    for text in ("nothing to read", r"\boxed{-10}"):
+        assert d1.gsm8k(text, None) == 0
+    assert d1.math500(r"\boxed{3", "3") == 0
+    assert d1.countdown("<answer>2*4-3</answer>", [2, 3, 4], 5) == 0  # no box, no score
+    assert d1.countdown("2*4-3", [2, 3, 4], 5) == 1
+    assert d1.countdown(r"\boxed{9**9**9}", [9, 9, 9], 5) == 0
+    assert d1.countdown(r"\boxed{300000/299999}", [300000, 299999], 1) == 1  # 3e-6 off
+
+
+def test_countdown_verdicts():
+    right = ["2*4-3", "(2*4)-3", "-(3-2*4)", "+2*4-3", "2*4-3 = 5", "(2*4\n-3)"]
+    right += ["2*4-3 = 6"]  # what follows = is cut off unread
+    right += ["4**2//3"]  # 16 // 3: both operators pass
+    wrong = ["2(4)3", "2,4,3", "2/(4-4)", "9**9**9", "٢*4-3", "2\ud800", ""]
+    wrong += ["2*4.-3.0"]  # the 0 counts as a number
+    wrong += ["2*4-03", "2*4\n-3"]  # no Python number; a line break ends the expression
+    verdicts = {text: d1.countdown(rf"\boxed{{{text}}}", [2, 3, 4], 5) for text in right + wrong}
+    assert [text for text, verdict in verdicts.items() if verdict] == right
 
 
 def test_which_math_answers_are_the_same():
@@ -112,7 +104,7 @@ def test_which_math_answers_are_the_same():
         *((r"3\pi/2", r"3 \pi/2", False), (r"\sqrt", r"\sqrt", True)),
         *((r"\frac", r" \frac", False), (r"\frac1", r"\frac 1", True), ("", "", True)),
     ]:
-        assert d1_math.same_text(one, other) == same
+        assert d1.same_text(one, other) == same
 
 
 # What the rules look for, in any order: most texts of these reach some rare branch.
@@ -133,11 +125,11 @@ def test_the_short_way_agrees(seed):
         if "**" in text and text.count("*") > 4:
             continue  # the short way may take for ever on powers
         truth = draw.choice(["5", r"\frac{1}{2}", "2*4-3", ""])
-        cells = round(8 * d1_grids.sudoku(text, PUZZLE, SOLUTION))
-        ours = [d1_math.gsm8k(text, 5.0), d1_math.math500(text, truth), cells]
+        cells = round(8 * d1.sudoku(text, PUZZLE, SOLUTION))
+        ours = [d1.gsm8k(text, 5.0), d1.math500(text, truth), cells]
         theirs = [naive_d1.gsm8k(text, 5.0), naive_d1.math500(text, truth)]
         theirs.append(naive_d1.sudoku(text, PUZZLE, SOLUTION))
-        ours.append(d1_grids.countdown(text, [2, 3, 4], 5))
+        ours.append(d1.countdown(text, [2, 3, 4], 5))
         theirs.append(naive_d1.countdown(text, [2, 3, 4], 5))
         assert ours == theirs, text
         right += sum(map(bool, theirs))

@@ -1,9 +1,10 @@
-"""Format rewards by hand, and the traps of d1's that they leave out."""
+"""Format rewards by hand, without the traps of d1's, and the table of all rewards."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft_rl.rewards import format
+from weft_rl.rewards.registry import REWARDS, training
 
 GOOD = "<reasoning>\nTwo and two\nare four.\n</reasoning>\n<answer>\n4\n</answer>"
 ONE_LINE = "<reasoning>r</reasoning><answer>4</answer>"
@@ -27,11 +28,7 @@ def test_hand_worked():
         assert (format.tags(text), format.soft(text), format.strict(text)) == (tags, soft, strict)
 
 
-def test_prefilled_tags_and_length():
-    rest = GOOD.removeprefix("<reasoning>")
-    assert format.strict(rest) == 0
-    for reward in (format.tags, format.soft, format.strict):
-        assert reward(rest, prefill="<reasoning>") == 1
+def test_length_costs_nothing():
     # d1 takes .001 off per character behind the last tag, and pays .001 when there is none
     assert format.tags(GOOD + "!" * 5000) == format.tags(GOOD) == 1
 
@@ -62,3 +59,27 @@ PIECES = st.lists(st.sampled_from([*format.TAGS, "\n", "4", "<|eot_id|>", "\ud80
 @given(text=PIECES.map("".join))
 def test_each_form_demands_more_than_the_one_before_it(text):
     assert 0 <= format.strict(text) <= format.soft(text) <= format.tags(text) <= 1
+
+
+def test_every_task_trains_on_and_reports_its_rewards():
+    assert {task: list(rewards.evaluation) for task, rewards in REWARDS.items()} == {
+        "sudoku": ["cell_accuracy", "exact", "valid"],
+        "countdown": ["exact"],
+        "gsm8k": ["exact"],
+        "math500": ["exact"],
+    }
+    for task in REWARDS:
+        (term,) = training(task).values()
+        assert term.weight == 1
+
+
+def test_terms_of_d1():
+    # gsm8k: 2 for being right, and .5 for each of four rewards of form; math500: 2 and 1
+    for task, most in (("sudoku", 1), ("countdown", 1), ("gsm8k", 4), ("math500", 3)):
+        assert sum(term.weight for term in training(task, "d1").values()) == most
+    # a right and well-formed answer gets every term
+    text = "<reasoning>\nr\n</reasoning>\n<answer>\n{}\n</answer>"
+    right = (("gsm8k", "5", "#### 5"), ("math500", r"\boxed{x^2}", "x^2"))
+    for task, answer, key in right:
+        terms = training(task, "d1").values()
+        assert [term.reward(text.format(answer), answer=key) for term in terms] == [1] * len(terms)

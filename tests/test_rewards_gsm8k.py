@@ -56,13 +56,8 @@ def test_hand_worked():
     for completion, right in [
         ("<reasoning>20</reasoning><answer>18</answer>", 1),
         (r"<answer>\boxed{18}</answer>", 1),
-        (r"<answer>20</answer><answer>18</answer>", 1),  # the last word
-        (r"<answer>18</answer><answer>20</answer>", 0),
-        ("<answer>\n\\boxed{18>\n</answer>", 1),  # the brace was mistyped; 18 is what it says
+        (r"<answer>18</answer><answer>20</answer>", 0),  # the last word
         ("18", 0),  # no tag, no box
         (r"<answer>17, 18, 19</answer>", 0),
-        (r"<answer>20</answer><|eot_id|><answer>18</answer>", 0),
-        (r"<reasoning><answer>18</answer></reasoning>", 1),
-        ("<answer>18", 1),  # cut short behind its answer
     ]:
         assert exact(completion, "#### 18") == right

@@ -108,11 +108,11 @@ def _agrees(chain: Answer) -> bool:
 
 def _same_equations(key: Answer, given: Answer, leaf: Leaf) -> bool:
     if key.kind == given.kind == "named":
-        if key.text.lower() == given.text.lower():
-            return _same(key.parts[0], given.parts[0], leaf)
-        if "(" in key.text and "(" in given.text:  # f(x) and g(x)
+        names = (key.text, given.text)
+        is_same = key.text.lower() == given.text.lower()
+        if not is_same and all("(" in name for name in names):  # f(x) and g(x)
             return False
-        if any(name.startswith(r"\text") or len(name) > 3 for name in (key.text, given.text)):
+        if is_same or any(name.startswith(r"\text") or len(name) > 3 for name in names):
             return _same(key.parts[0], given.parts[0], leaf)
     if any(part.kind != "value" for part in key.parts + given.parts):
         return False
@@ -120,12 +120,12 @@ def _same_equations(key: Answer, given: Answer, leaf: Leaf) -> bool:
 
 
 def _is_multiple(key: Answer, given: Answer, leaf: Leaf, relation: Relation) -> bool:
-    texts = []
-    for sides in (key, given):
-        right = sides.parts[0].text if sides.kind == "named" else sides.parts[1].text
-        left = sides.text if sides.kind == "named" else sides.parts[0].text
-        texts.append(f"({left})-({right})")
-    return leaf(*texts, relation)
+    return leaf(_difference(key), _difference(given), relation)
+
+
+def _difference(sides: Answer) -> str:
+    left, right = (sides, *sides.parts)[:2] if sides.kind == "named" else sides.parts[:2]
+    return f"({left.text})-({right.text})"
 
 
 def _same_values(key: Answer, given: Answer, leaf: Leaf) -> bool:

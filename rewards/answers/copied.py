@@ -150,4 +150,4 @@ def _has_value(parsed: Basic, right: str) -> bool:
 
 def _bare(text: str) -> str:
     """Text without spaces and brackets, with one name for fractions, for substring search."""
-    return _SPACING.sub("", text).replace("dfrac", "frac").replace("tfrac", "frac")
+    return re.sub("[dt]frac", "frac", _SPACING.sub("", text))

@@ -84,10 +84,8 @@ for _code in range(0x391, 0x3CA):  # capital alpha to small omega
         )
 _TABLE = str.maketrans(_CHARACTERS)
 
-_RAISED = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b\u207f\u2071"
-_LOWERED = "".join(chr(0x2080 + i) for i in range(12))
-_SCRIPTS = str.maketrans(_RAISED + _LOWERED, "0123456789+-ni0123456789+-")
-_SUPERSCRIPT, _SUBSCRIPT = re.compile(f"[{_RAISED}]+"), re.compile(f"[{_LOWERED}]+")
+_SUPERSCRIPT = re.compile("[\u2070\u2071\u00b9\u00b2\u00b3\u2074-\u207b\u207f]+")
+_SUBSCRIPT = re.compile("[\u2080-\u208b]+")
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e\u2189]")
 _ROOTS = {"\u221a": r"\sqrt", "\u221b": r"\sqrt[3]", "\u221c": r"\sqrt[4]"}
 _ROOT = re.compile(r"([\u221a-\u221c])\s*([0-9]+(?:\.[0-9]+)?|\([^()]*\)|\{[^{}]*\})?")
@@ -99,8 +97,8 @@ def unicode_to_latex(text: str) -> str:
     if text.isascii():
         return text
     text = _VULGAR.sub(_vulgar, text)
-    text = _SUPERSCRIPT.sub(lambda m: f"^{{{m[0].translate(_SCRIPTS)}}}", text)
-    text = _SUBSCRIPT.sub(lambda m: f"_{{{m[0].translate(_SCRIPTS)}}}", text)
+    text = _SUPERSCRIPT.sub(lambda m: f"^{{{unicodedata.normalize('NFKC', m[0])}}}", text)
+    text = _SUBSCRIPT.sub(lambda m: f"_{{{unicodedata.normalize('NFKC', m[0])}}}", text)
     text = _LINED.sub(lambda m: rf"\overline{{{re.sub('[^0-9]', '', m[1])}}}", text)
     text = _DOTTED.sub(r"\\dot{\1}", text)
     text = _ROOT.sub(_root, text.translate(_TABLE))
@@ -175,7 +173,7 @@ class _Reader:
         if token == "\\sqrt":
             self.blanks()
             degree = ""
-            if self.tokens and self.tokens[-1] == "[":
+            if self.tokens[-1:] == ["["]:
                 self.tokens.pop()
                 degree = self.until("]")
             index = f"[{degree}]" if degree not in ("", "2") else ""

@@ -35,61 +35,56 @@ def is_too_costly(text: str) -> bool:
 
 
 @dataclass
-class _Item:
-    """A number, name or bracket: log10 of its estimated value and its number of names."""
+class _Term:
+    """A number, name or bracket: log10 of its estimated value and its number of names.
+
+    A bracket sums its closed chains; the open chain is a base and its exponents."""
 
     log: float = 0.0
     names: int = 0
     is_bracket: bool = False
-
-
-@dataclass
-class _Bracket:
-    """Sums over the closed chains of a bracket; the open chain is a base and its exponents."""
-
-    log: float = 0.0
-    names: int = 0
     expanded: float = 0.0
-    chain: list[_Item] = field(default_factory=list)
-    is_exponent: bool = False  # whether ^ precedes the next item
+    chain: list["_Term"] = field(default_factory=list)
+    is_exponent: bool = False  # whether ^ precedes the next term
 
-    def add(self, item: _Item) -> None:
+    def add(self, term: "_Term") -> None:
         if not self.is_exponent:
             self.close_chain()
-        self.chain.append(item)
+        self.chain.append(term)
         self.is_exponent = False
 
     def close_chain(self) -> None:
         """Close the open chain, evaluated from the right."""
-        item = self.chain.pop() if self.chain else _Item()
-        while self.chain:
-            base, exponent = self.chain.pop(), 10 ** min(item.log, _LARGEST_LOG)
-            self.expanded += base.names * exponent if base.is_bracket else 0.0
-            item = _Item(base.log * exponent, base.names + item.names)
-        self.log += item.log
-        self.names += item.names
+        log, names = 0.0, 0
+        for k, term in enumerate(reversed(self.chain)):
+            exponent = 10 ** min(log, _LARGEST_LOG) if k else 1.0
+            self.expanded += term.names * exponent if k and term.is_bracket else 0.0
+            log, names = term.log * exponent, names + term.names
+        self.chain.clear()
+        self.log += log
+        self.names += names
 
 
 def _is_large(text: str) -> bool:
-    stack = [_Bracket()]
+    stack = [_Term(is_bracket=True)]
     for token in _TOKEN.finditer(text):
         kind, inner = token.lastgroup, stack[-1]
         if kind == "open":
-            stack.append(_Bracket())
+            stack.append(_Term(is_bracket=True))
         elif kind == "close" and len(stack) > 1:
             inner.close_chain()
             stack.pop()
             stack[-1].expanded += inner.expanded
-            stack[-1].add(_Item(inner.log, inner.names, is_bracket=True))
+            stack[-1].add(inner)
         elif kind == "power":
             inner.is_exponent = True
         elif kind == "factorial" and inner.chain:
             value = 10 ** min(inner.chain[-1].log, _LARGEST_LOG)
             inner.chain[-1].log = value * log10(max(value, 1))
         elif kind == "number":
-            inner.add(_Item(log10(max(int(token[0]), 1))))
+            inner.add(_Term(log10(max(int(token[0]), 1))))
         elif kind == "name":  # a variable counts as half a digit
-            inner.add(_Item(0.5, 0 if token[0].startswith("\\") else 1))
+            inner.add(_Term(0.5, 0 if token[0].startswith("\\") else 1))
         if len(stack) - 1 > _DEEPEST:
             return True
     for bracket in stack:

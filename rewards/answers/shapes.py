@@ -63,8 +63,8 @@ class _Shaper:
         text = text.strip()
         turned = _TURNED.fullmatch(text)
         if turned and (turned[1] == "]" or turned[4] == "["):
-            ends = self.value(turned[2]), self.value(turned[3])
-            return _interval(*ends, turned[1] == "[", turned[4] == "]")
+            low, high = map(self.value, turned.group(2, 3))
+            return _interval(low, high, turned[1] == "[", turned[4] == "]")
         pieces, marks = _split(text, _SEPARATORS)
         if len(pieces) > 1 and not _is_wordy(text):
             parts = [q for p in pieces if p.strip() for q in _elements(self.any(p))]

@@ -53,11 +53,9 @@ def related(key: str, given: str, relation: Relation) -> bool:
     first = ratios[0]
     if first is None or any(ratio is None or not _close(ratio, first) for ratio in ratios):
         return False
-    real, imaginary = first.as_real_imag()
-    least = Rational(1, 10**30)
-    if abs(imaginary) > least:
-        return False
-    return bool(real > least or (relation == "multiple" and real < -least))
+    (real, imaginary), least = first.as_real_imag(), Rational(1, 10**30)
+    is_factor = real > least or (relation == "multiple" and real < -least)
+    return bool(is_factor and abs(imaginary) <= least)
 
 
 def equal(one: Expr, other: Expr) -> bool:

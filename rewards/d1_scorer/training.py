@@ -5,12 +5,11 @@ it. Answers are compared as text, and the last <answer> is read. Time is linear 
 Source: dllm-reasoning/d1, diffu-grpo/reward_func.py and math500_utils.py, reimplemented from their
 behavior."""
 
+import re
 from collections.abc import Sequence
-from re import compile as pattern
 from typing import Any
 
-from weft_rl.rewards.d1_scorer.math import last_box, same_text
-from weft_rl.rewards.d1_scorer.sudoku_countdown import equals
+from weft_rl.rewards.d1_scorer.evaluation import equals, last_box, same_text
 from weft_rl.rewards.sudoku import solutions
 from weft_rl.rewards.sudoku_grid import CELLS
 
@@ -18,7 +17,7 @@ _OPEN, _CLOSE = "<answer>", "</answer>"
 _RIGHT, _FORM, _TAG = 2.0, 0.5, 0.125
 # d1's penalty per character after the answer, applied once per spelling of the end tag.
 _PER_CHARACTER = 0.001
-_BETWEEN = pattern(r"</reasoning>\s*+<answer>")
+_BETWEEN = re.compile(r"</reasoning>\s*+<answer>")
 _MISSPELT_BOX = "\boxed"  # d1 writes "\boxed" in a non-raw Python string: a backspace and "oxed"
 
 
@@ -106,10 +105,8 @@ def sudoku(completion: str, puzzle: str, solution: str | None = None, **_: Any) 
     Digits are padded with 0 and cut to 16; 0 unless puzzle and solution have 16 characters."""
     answer = _last_closed(completion)
     empty = [i for i, clue in enumerate(puzzle[:CELLS]) if clue == "0"]
-    if not answer or not empty or len(puzzle) < CELLS:
-        return 0.0
-    digits = "".join(character for character in answer if character.isdigit())
-    if not digits:
+    digits = "".join(character for character in answer or "" if character.isdigit())
+    if not digits or not empty or len(puzzle) < CELLS:
         return 0.0
     filled = digits[:CELLS].ljust(CELLS, "0")
     keys = solutions(puzzle) if solution is None else (solution,)
@@ -123,10 +120,6 @@ def _tagged(text: str) -> str:
 
 def _last_closed(text: str) -> str | None:
     """Content of the last closed <answer>, scanned from the beginning; None without one."""
-    answer, at = None, 0
-    while (start := text.find(_OPEN, at)) >= 0:
-        end = text.find(_CLOSE, start + len(_OPEN))
-        if end < 0:
-            break
-        answer, at = text[start + len(_OPEN) : end].strip(), end + len(_CLOSE)
-    return answer
+    closed = text[: text.rfind(_CLOSE) + len(_CLOSE)]  # every tag in it is closed: linear time
+    answers = re.findall(rf"{_OPEN}(.*?){_CLOSE}", closed, re.DOTALL)
+    return answers[-1].strip() if answers else None

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 from weft_rl.rewards import format
-from weft_rl.rewards.d1_scorer import math as d1_math
-from weft_rl.rewards.d1_scorer import sudoku_countdown as d1_grids
+from weft_rl.rewards.d1_scorer import evaluation as d1
 from weft_rl.rewards.extract import answer_text
 from weft_rl.rewards.registry import REWARDS, training
 from weft_rl.rewards.sudoku import answer_digits
@@ -53,10 +52,10 @@ def cheap_rewards() -> Iterator[tuple[Callable[..., float], dict]]:
             for reward in {term.reward for term in terms} | {*REWARDS[task].evaluation.values()}:
                 yield reward, record
     yield format.boxed_answer, {}
-    yield d1_grids.sudoku, RECORDS["sudoku"]
-    yield d1_grids.countdown, RECORDS["countdown"]
-    yield d1_math.gsm8k, {"answer": 1764.0}
-    yield d1_math.math500, {"answer": RECORDS["math500"]["answer"]}
+    yield d1.sudoku, RECORDS["sudoku"]
+    yield d1.countdown, RECORDS["countdown"]
+    yield d1.gsm8k, {"answer": 1764.0}
+    yield d1.math500, {"answer": RECORDS["math500"]["answer"]}
 
 
 def timed(reward: Callable[..., float], text: str, record: dict) -> tuple[float, float]:
