@@ -6,12 +6,12 @@ import re
 import pytest
 from upstream_checkpoint import llada_folder
 
-from weft_rl.compare import command as compare
+from weft_rl import compare
 from weft_rl.config.load import load_run_config
 from weft_rl.errors import UserError
 from weft_rl.pipeline import run as pipeline
 from weft_rl.pipeline.preflight import check_run
-from weft_rl.reproduce import command as reproduce
+from weft_rl.reproduce import __main__ as reproduce
 
 COMMANDS = [
     (pipeline.main, "stages=[weft,rl]"),

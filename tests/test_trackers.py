@@ -6,11 +6,11 @@ import sys
 import pytest
 from rl_trainer import small_model
 
-from weft_rl.compare import command as compare
+from weft_rl import compare
 from weft_rl.errors import UserError
 from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.pipeline import run as pipeline
-from weft_rl.reproduce import command as reproduce
+from weft_rl.reproduce import __main__ as reproduce
 
 SMALL = ["preset=tiny", "stages=[rl]", "eval.after_each=false", "sampler.steps=4"]
 SMALL += ["rl.num_prompts=2", "rl.num_generations=2", "rl.max_steps=2", "device=cpu"]

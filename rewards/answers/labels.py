@@ -2,7 +2,6 @@ r"""Labels of an answer: unit, percent sign, number base; a missing unit matches
 
 import re
 from collections import Counter
-from itertools import zip_longest
 from typing import NamedTuple
 
 # Units that must match, each with its spellings; unlisted units are ignored.
@@ -88,7 +87,7 @@ def _unit_powers(text: str) -> Counter[str]:
     powers: Counter[str] = Counter()
     power, sign, unit = 1, 1, ""
     pieces = _PIECE.findall(text.lower())
-    for piece, following in zip_longest(pieces, pieces[1:], fillvalue=""):
+    for piece, following in zip(pieces, [*pieces[1:], ""], strict=False):
         if piece in ("/", "per"):
             sign = -1
         elif piece in _RAISING:
