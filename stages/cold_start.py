@@ -23,7 +23,7 @@ from weft_rl.io.terminal import Console
 from weft_rl.models.loading import load_tokenizer
 from weft_rl.runs.folder import ENTROPY_HEATMAP
 from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, model_files, train
-from weft_rl.trainers.cold_start import ColdStartConfig
+from weft_rl.trainers.cold_start_config import ColdStartConfig
 from weft_rl.trainers.entropy_pass import has_bf16_matmul
 from weft_rl.trainers.infra.length_sampler import LengthGroupedOrder
 from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart

@@ -67,11 +67,10 @@ def test_a_rollout_and_its_loss_are_the_same(tmp_path, lora):
     for use_cpu in (True, False):
         made = rl_trainer(tmp_path, chosen, lora=lora, use_cpu=use_cpu)
         made.model.train()
-        made._prepare_inputs([made.train_dataset[i] for i in (0, 1) for _ in range(G)])
-        (scored,) = made._buffered_inputs
+        rows = [made.train_dataset[i] for i in (0, 1) for _ in range(G)]
+        (scored,) = made.micro_batches(made.make_rollout(rows))
         disturb(made.model)
-        made._step = made.slices  # the second pass
-        loss = made.compute_loss(made.model, scored)
+        loss = made.pass_loss(made.model, scored, 1)
         loss.backward()
         trained = [p for p in made.model.parameters() if p.requires_grad]
         gradients = [p.grad.cpu() for p in trained]

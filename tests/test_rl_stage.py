@@ -17,7 +17,8 @@ from weft_rl.errors import UserError
 from weft_rl.pipeline.run import main
 from weft_rl.rewards.registry import training
 from weft_rl.sampler import SamplerConfig
-from weft_rl.trainers.reward_adapter import refuse_failing, trl_rewards
+from weft_rl.trainers.reward_adapter import trl_rewards
+from weft_rl.trainers.rl_checks import refuse_failing
 
 SMALL = ["preset=tiny", "stages=[rl]", "eval.after_each=false", "sampler.steps=4"]
 SMALL += ["rl.num_prompts=2", "rl.num_generations=2", "rl.max_steps=2", "rl.save_steps=2"]
@@ -174,10 +175,14 @@ def test_async_rewards_are_awaited_and_may_fail(tmp_path):
             raise ValueError(completion)
         return len(completion) / 100
 
-    made = trainer(tmp_path, reward={"slow": slow})
+    made, scores, texts = trainer(tmp_path, reward={"slow": slow}), [], []
+
+    def keep(step, rows, completions, rewards):
+        scores.extend(rewards)
+        texts.extend(messages[0]["content"] for messages in completions)
+
+    made.on_rollout = keep
     batch = rollout(made)[0]
-    scores = list(made._logs["rewards"]["slow"])
-    texts = [messages[0]["content"] for messages in made._logs["completion"]]
     wanted = [0.0 if len(text) % 3 == 0 else len(text) / 100 for text in texts]
     assert scores == pytest.approx(wanted)
     assert batch["advantages"].isfinite().all()

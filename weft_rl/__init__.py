@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from weft_rl.evaluation.likelihood import nelbo
     from weft_rl.models.loading import load_model, load_tokenizer
     from weft_rl.sampler import SamplerConfig, generate
-    from weft_rl.trainers.cold_start import ColdStartConfig, ColdStartTrainer
+    from weft_rl.trainers.cold_start import ColdStartTrainer
+    from weft_rl.trainers.cold_start_config import ColdStartConfig
     from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
     from weft_rl.trainers.grpo_config import DiffuGRPOConfig
     from weft_rl.trainers.weft_loss import weft_loss
@@ -28,7 +29,7 @@ __all__ = [
     "weft_loss",
 ]
 _MODULES = {
-    "ColdStartConfig": "trainers.cold_start",
+    "ColdStartConfig": "trainers.cold_start_config",
     "ColdStartTrainer": "trainers.cold_start",
     "DiffuGRPOConfig": "trainers.grpo_config",
     "DiffuGRPOTrainer": "trainers.diffu_grpo",

@@ -113,8 +113,7 @@ def trainer(tmp_path, chosen=None, *, reward=by_length, lora=False, processes=1,
 def rollout(made):
     made.model.train()
     rows = [made.train_dataset[i] for i in (0, 1) for _ in range(G)]
-    made._prepare_inputs(rows)
-    return made._buffered_inputs
+    return made.micro_batches(made.make_rollout(rows))
 
 
 def joined(slices):
@@ -150,11 +149,11 @@ def step_loss(made, slices, k):
     """Loss and gradients of the k-th optimizer step, summed over micro-batches."""
     made.model.zero_grad()
     total = torch.zeros(())
-    for i, one in enumerate(slices):
-        made._step = k * made.slices + i
-        loss = made.compute_loss(made.model, one)
+    for one in slices:
+        loss = made.pass_loss(made.model, one, k)
         loss.backward()
         total = total + loss.detach()
+    made.record_step()
     return total, [parameter.grad for parameter in trained(made.model)]
 
 

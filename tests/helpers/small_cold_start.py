@@ -8,7 +8,7 @@ from weft_rl.data.toy import cold_start_traces
 from weft_rl.diffusion.recipes import Recipe
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
-from weft_rl.trainers.cold_start import ColdStartConfig
+from weft_rl.trainers.cold_start_config import ColdStartConfig
 from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
 
 SEED = 7

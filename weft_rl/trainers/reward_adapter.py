@@ -2,16 +2,13 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from accelerate.utils import gather_object
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 from trl.trainer.utils import is_async_callable
 
-from weft_rl.errors import UserError
 from weft_rl.evaluation.scores import ROUNDING, as_number, shown
 from weft_rl.rewards.extract import answer_text
 from weft_rl.rewards.math500 import judge_ahead, judging
@@ -247,37 +244,6 @@ def adapted_rewards(functions: Any) -> list[Any]:
     return adapted
 
 
-def check_rows(
-    dataset: Any, args: Any, tokenizer: PreTrainedTokenizerBase, rewards: Iterable[Any]
-) -> None:
-    """Check columns and length of the prompts: with too few TRL silently trains no step.
-
-    Raises ValueError with the column, the reward function or the number of prompts."""
-    columns = getattr(dataset, "column_names", None)
-    if columns is None:
-        raise ValueError("train_dataset: give a datasets.Dataset with a column 'prompt'")
-    if "prompt" not in columns:
-        raise ValueError(f"train_dataset has no column 'prompt', only {', '.join(columns)}")
-    for reward in rewards:
-        if not isinstance(reward, TrlReward) or "fields" in columns:
-            continue
-        first = () if isinstance(reward, BatchReward) else (reward.first_parameter,)
-        for name in reward.required:
-            if name not in columns and name not in (*TRL_ARGUMENTS, *first):
-                raise ValueError(
-                    f"reward {reward.__name__}: needs the column {name!r}, and train_dataset has "
-                    f"{', '.join(columns)}"
-                )
-    needed = args.generation_batch_size // args.num_generations
-    if len(dataset) < needed:
-        raise ValueError(f"train_dataset has {len(dataset)} rows, a rollout {needed} prompts")
-    if not isinstance(dataset[0]["prompt"], str) and tokenizer.chat_template is None:
-        raise ValueError(
-            "the tokenizer has no chat template, and prompts are chats; set "
-            "tokenizer.chat_template, or give the prompts as texts"
-        )
-
-
 def _accepted(function: Reward) -> frozenset[str] | None:
     """Names of a function's parameters; None: any."""
     parameters = inspect.signature(function).parameters.values()
@@ -297,30 +263,6 @@ def trl_rewards(
         )
         for name, function in functions.items()
     ]
-
-
-def refuse_failing(rewards: Iterable[Any]) -> None:
-    """Raise UserError if a function failed on the entire rollout or left its bounds; collective.
-
-    Only TrlReward functions are checked. All processes raise or none: failures on a single process
-    may be chance."""
-    for reward in rewards:
-        if not isinstance(reward, TrlReward):
-            continue
-        counts = (reward.failures[:1], len(reward.failures), reward.calls, reward.outside[:1])
-        parts = gather_object([counts])
-        calls = sum(part[2] for part in parts)
-        outside = [value for part in parts for value in part[3]]
-        if outside:
-            raise UserError(
-                f"reward {reward.__name__}: is {outside[0]}; a task's rewards must be in [0, 1], "
-                "set their weights with rl.rollout.reward_weights"
-            )
-        if calls and sum(part[1] for part in parts) == calls:
-            raise UserError(
-                f"reward {reward.__name__}: failed on all {calls} completions, first with "
-                f"{parts[0][0][0]}; check the function and the records' fields"
-            )
 
 
 def _result(function: Reward, text: str, record: Mapping[str, Any]) -> Any:

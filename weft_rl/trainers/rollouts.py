@@ -1,27 +1,41 @@
 """Rollouts of N rows on this process, G per prompt, with T generated tokens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOTrainer
+from trl.trainer.utils import RepeatSampler
 
 from weft_rl.config.rl import RLConfig
 from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.diffusion.advantages import equal_groups, group_advantages, wd1_weights
+from weft_rl.diffusion.log_probs import mask_id_of
 from weft_rl.diffusion.logprob_estimators import NEVER
 from weft_rl.sampler import SamplerConfig, generate
 from weft_rl.sampler.validation import special_ids
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.fsdp import gathered_model
 from weft_rl.trainers.grpo_config import DiffuGRPOConfig
-from weft_rl.trainers.resume_state import ResumeState
-from weft_rl.trainers.reward_adapter import refuse_failing
+from weft_rl.trainers.resume_state import ResumeState, SetEpoch
+from weft_rl.trainers.rl_checks import refuse_failing
 
 # Called after each rollout with step, rows, completions and rewards.
 RolloutHook = Callable[[int, list[dict[str, Any]], list[Any], list[float]], None]
+
+
+class EpochSampler(RepeatSampler):
+    """TRL's prompt order, seeded by `epoch` so that a resumed run continues it."""
+
+    epoch = 0
+
+    def __iter__(self) -> Iterator[int]:
+        if self.shuffle:
+            self.generator.manual_seed(seed_for(int(self.seed or 0), "order", self.epoch))
+        return super().__iter__()
 
 
 class DenoisedRollouts(ResumeState, GRPOTrainer):
@@ -33,21 +47,40 @@ class DenoisedRollouts(ResumeState, GRPOTrainer):
     sampler: SamplerConfig
     options: RLConfig
     rollout_rows: int
+    slices: int  # micro-batches of an optimizer step
     on_rollout: RolloutHook | None
     rows: list[dict[str, Any]]  # the N rows of the rollout
     rollout_key: tuple[int | str, ...]  # seeds the rollout
     sampler_tensors: dict[str, Tensor]  # sampler outputs of the loss besides the completions
 
     @property
-    def mode(self) -> str:
-        """TRL's name of the current metrics: "train" or "eval"."""
-        return "train" if self.model.training else "eval"
+    def metrics(self) -> dict[str, list[float]]:
+        """Values of each metric since the last log line of training, or of evaluation."""
+        return self._metrics["train" if self.model.training else "eval"]
 
     @property
     def group(self) -> int:
         """Completions per prompt."""
         count = self.num_generations if self.model.training else self.num_generations_eval
         return int(count or 0)
+
+    @property
+    def mask_id(self) -> int:
+        """Mask token id."""
+        return mask_id_of(self.accelerator.unwrap_model(self.model))
+
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        source: Any = self.train_dataset if dataset is None else dataset
+        sampler = EpochSampler(
+            data_source=source,
+            mini_repeat_count=self.group,
+            batch_size=self.rollout_rows // self.group,
+            repeat_count=self.num_iterations * self.slices,
+            shuffle=bool(self.shuffle_dataset),
+            seed=self.args.seed,
+        )
+        self.add_callback(SetEpoch(sampler))
+        return sampler
 
     def _generate(self, prompts: list[Any]) -> Any:
         """Decode completions as in evaluation, instead of TRL's way."""
@@ -87,7 +120,7 @@ class DenoisedRollouts(ResumeState, GRPOTrainer):
                     for i, completion in zip(rows, sampled[0], strict=True):
                         completions[i] = completion
         if attempts:
-            self._metrics["train"]["resampled_groups"].append(resampled)
+            self.metrics["resampled_groups"].append(resampled)
         if self.options.estimator == "trace":
             self.sampler_tensors = {"canvas": canvas, "unmask_step": steps}
         return {"prompt_ids": prompt_ids, "completion_ids": completions, "logprobs": None}
@@ -154,7 +187,7 @@ class DenoisedRollouts(ResumeState, GRPOTrainer):
         ]
         total = len(rows) * self.accelerator.num_processes
         equal = equal_groups(torch.tensor(rewards[-total:]), self.group)
-        self._metrics[self.mode]["zero_std_groups"].append(int(equal.sum()))
+        self.metrics["zero_std_groups"].append(int(equal.sum()))
         if self.model.training and self.on_rollout is not None and self.accelerator.is_main_process:
             self.on_rollout(self.state.global_step, rows, [*self._logs["completion"]], rewards)
 
@@ -168,3 +201,45 @@ class DenoisedRollouts(ResumeState, GRPOTrainer):
             advantages = wd1_weights(advantages, self.group, options.wd1_temperature)
         first = self.accelerator.process_index * len(centered)
         return advantages[first : first + len(centered)]
+
+    def scored_completions(
+        self, rows: list[dict[str, Any]], name: str, index: int
+    ) -> dict[str, Any]:
+        """Completions, rewards and centered rewards of N rows; (name, index) seeds the sampler."""
+        self.rollout_key, self.rows = (name, index), rows
+        self.rollout_ids = [str(row.get("id", "")) for row in rows]
+        self.sampler_tensors = {}
+        rollout = self._generate_and_score_completions(rows) | self.sampler_tensors
+        refuse_failing(self.reward_funcs)
+        self._log_rollout(rows)
+        return rollout
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Return eval_reward and the other metrics of rollouts of the held-out prompts."""
+        self._evaluated = 0
+        return super().evaluate(*args, **kwargs)
+
+    def prediction_step(  # ty: ignore[incompatible-method-override] - rows, as TRL's trainer
+        self, model: nn.Module, inputs: list[dict[str, Any]], *_: Any, **__: Any
+    ) -> tuple[None, None, None]:
+        """Sample and score a batch of rows; there is no loss."""
+        with torch.no_grad():
+            self.scored_completions(inputs, "eval", self._evaluated)
+        self._evaluated += 1
+        return None, None, None
+
+    def save_resume_state(self, folder: Path) -> None:
+        """Add the current rollout."""
+        super().save_resume_state(folder)
+        state = {"step": self._step, "buffer": self._buffered_inputs, "ids": self.rollout_ids}
+        torch.save(state, folder / f"rollout_{self.rank}.pt")
+
+    def load_resume_state(self, folder: Path) -> None:
+        """Restore the rollout."""
+        super().load_resume_state(folder)
+        # with several processes CPUs are named cpu:0, which torch.load rejects
+        device = self.accelerator.device.type
+        path = folder / f"rollout_{self.rank}.pt"
+        state = torch.load(path, map_location=device, weights_only=True)
+        self._step, self._buffered_inputs = state["step"], state["buffer"]
+        self.rollout_ids = state["ids"]
