@@ -12,13 +12,11 @@ from weft_rl.stages.context import leave_together
 MICRO = {"micro_batch_size": 2}
 RUNS = {
     "bnpo micro": {"loss_type": "bnpo", "optimizer": MICRO},
-    "dr_grpo": {"loss_type": "dr_grpo", "optimizer": MICRO},
     "dapo": {"loss_type": "dapo", "optimizer": MICRO},
     "espo": {"loss_type": "gspo", "estimator": "elbo", "loss": {"kl_estimator": "k2_sequence"}},
     "wd1": {"loss_type": "wd1"},
     "spg": {"loss_type": "spg", "estimator": "elbo", "loss": {"kl_estimator": "k2_sequence"}},
     "coupled": {"loss_type": "grpo", "estimator": "coupled", "loss": {"baseline": "leave_one_out"}},
-    "random masks": {"loss_type": "dapo", "estimator": "random_mask"},
     "trace": {"loss_type": "grpo", "estimator": "trace"},
     "choice": {"loss_type": "dapo", "loss": {"top_entropy_share": 0.3, "kl_cov_share": 0.05}},
     "resample": {"loss_type": "dapo", "rollout": {"resample": 2}},
@@ -26,7 +24,6 @@ RUNS = {
     # with an active clip
     "no reference": {"kl_coef": 0.0, "optimizer": MICRO, "loss": {"clip_coef": 1e-3}},
     "adapter": {"loss_type": "grpo"},
-    "adapter, mu 1, no reference": {"num_iterations": 1, "kl_coef": 0.0, "optimizer": MICRO},
     # the eight completions of a prompt are split over both processes
     "one group": {"loss_type": "wd1", "num_prompts": 1, "num_generations": 8},
 }
