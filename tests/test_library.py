@@ -12,7 +12,8 @@ from peft import LoraConfig
 from small_cold_start import examples, small_model
 from torch.testing import assert_close
 from transformers import EarlyStoppingCallback, TrainerCallback
-from trl.rewards import think_format_reward
+from trl import GRPOConfig
+from trl.rewards import accuracy_reward, think_format_reward
 
 import weft_rl
 from weft_rl import (
@@ -383,6 +384,39 @@ def test_reward_functions_of_both_forms_train_together(tmp_path):
     assert row["reward_failures"] == 0
     assert "kl" in row
     assert not all(map(torch.equal, before, made.model.parameters()))
+
+
+def test_a_grpo_script_is_ported_by_two_names_and_the_sampler(tmp_path):
+    """TRL's arguments and reward function, and a chat dataset with a system message."""
+    arguments = {
+        "output_dir": str(tmp_path),
+        "per_device_train_batch_size": 4,
+        "num_generations": 4,
+        "max_completion_length": 8,
+        "learning_rate": 1e-3,
+        "beta": 0.04,
+        "temperature": 0.9,
+        "gradient_accumulation_steps": 2,
+        "max_steps": 1,
+        "bf16": False,
+        "scale_rewards": "group",
+    } | SILENT
+    system, user = {"role": "system", "content": "1 2"}, {"role": "user", "content": "2 + 3"}
+    rows = Dataset.from_list([{"prompt": [system, user], "solution": "$5$"}] * 8)
+    tokenizer = tiny_tokenizer()
+    ported = DiffuGRPOConfig(**arguments, sampler=SamplerConfig(8, 8, 4))
+    trl = GRPOConfig(**arguments)
+    same = [name for name in arguments if name != "output_dir"]
+    assert [getattr(ported, name) for name in same] == [getattr(trl, name) for name in same]
+    trainer = DiffuGRPOTrainer(
+        model=small_model(),
+        reward_funcs=accuracy_reward,
+        args=ported,
+        train_dataset=rows,
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    assert "rewards/accuracy_reward/mean" in trainer.state.log_history[0]
 
 
 def test_text_prompts_reach_rewards_as_texts(tmp_path):
