@@ -11,21 +11,23 @@ from statistics import median
 
 import torch
 from machine import save
-from transformers import TrainingArguments
 
 from weft_rl.data.sft_examples import Example
 from weft_rl.models import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.trainers.cold_start import ColdStartTrainer
-from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.cold_start_config import ColdStartConfig
 
 BATCH, PROMPT_SHARE, EPOCHS_KEPT = 4, 0.1, 5  # s1K's prompts are short
 METHODS = {
     "SFT": ("sft", {}),
     "WeFT fresh": ("weft", {}),
     "WeFT fresh, bf16 estimate": ("weft", {"entropy_bf16": True}),
-    "WeFT cached": ("weft", {"refresh_epochs": EPOCHS_KEPT}),
-    "WeFT cached, bf16 estimate": ("weft", {"refresh_epochs": EPOCHS_KEPT, "entropy_bf16": True}),
+    "WeFT cached": ("weft", {"entropy_refresh_epochs": EPOCHS_KEPT}),
+    "WeFT cached, bf16 estimate": (
+        "weft",
+        {"entropy_refresh_epochs": EPOCHS_KEPT, "entropy_bf16": True},
+    ),
 }
 # (vocabulary, length): scaling with both
 SHAPES = [(32768, 128), (32768, 256), (65536, 128)]
@@ -49,14 +51,10 @@ def prepared(method: str, vocab_size: int, length: int, folder: str) -> ColdStar
     recipe, options = METHODS[method]
     trainer = ColdStartTrainer(
         model=fresh_model(config, 0),
-        args=TrainingArguments(
-            output_dir=folder, use_cpu=True, report_to="none", remove_unused_columns=False
+        args=ColdStartConfig(
+            folder, seed=0, use_cpu=True, report_to="none", recipe=recipe, **options
         ),
         train_dataset=[Example(i, row, int(PROMPT_SHARE * length)) for i, row in enumerate(ids)],
-        data_collator=AnswerCollator(config.pad_token_id),
-        recipe=recipe,
-        seed=0,
-        **options,
     )
     trainer.create_optimizer()
     return trainer

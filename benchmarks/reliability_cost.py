@@ -34,7 +34,7 @@ def without() -> Generator[None]:
     with (
         patch.object(NonFiniteGuard, "compute_loss", DiffuGRPOTrainer.compute_loss),
         patch.object(NonFiniteGuard, "_get_grad_norm", Trainer._get_grad_norm),
-        patch.object(ResumableTrainer, "publish_checkpoint", lambda _: None),
+        patch.object(ResumableTrainer, "on_checkpoint", lambda *_: None),
         patch.object(StopOnSignal, "on_step_end", lambda *_, **__: None),
     ):
         yield

@@ -17,7 +17,6 @@ from d1_loop import CLIP, KL, iteration
 from datasets import Dataset
 from machine import save
 from torch import Tensor
-from trl import GRPOConfig
 
 from weft_rl.config.rl import RLConfig
 from weft_rl.config.sampler import SamplerConfig
@@ -26,6 +25,7 @@ from weft_rl.data.tasks import task_prompt, training_records
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.rewards.sudoku import cell_accuracy
 from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
+from weft_rl.trainers.grpo_config import DiffuGRPOConfig
 from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
 from weft_rl.trainers.reward_adapter import trl_rewards
 
@@ -52,27 +52,20 @@ def built(start: str, passes: int, per: str, folder: str) -> DiffuGRPOTrainer:
     made = DiffuGRPOTrainer(
         model=load_model(start, CPU, torch.float32),
         reward_funcs=trl_rewards({"cell_accuracy": cell_accuracy}),
-        args=GRPOConfig(
+        args=DiffuGRPOConfig(
+            **DiffuGRPOConfig.method_arguments(options) | {"temperature": TEMPERATURE},
             output_dir=folder,
+            seed=0,
             use_cpu=True,
             bf16=False,
             report_to="none",
             per_device_train_batch_size=ROWS,
-            steps_per_generation=1,
-            num_generations=G,
-            num_iterations=passes,
-            max_completion_length=T,
-            beta=0.0,
-            scale_rewards="none",
-            disable_dropout=True,
+            sampler=SamplerConfig(T, T, STEPS),
             **{ACTIVATION_CHECKPOINTING: False},
             max_steps=1,
         ),
         train_dataset=Dataset.from_list(ITEMS),
         processing_class=load_tokenizer(start),
-        sampler=SamplerConfig(T, T, STEPS, temperature=TEMPERATURE),
-        seed=0,
-        options=options,
         ref_model=load_model(start, CPU, torch.float32),
     )
     made.current_gradient_accumulation_steps = 1

@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
-from transformers import TrainingArguments
 
 from benchmarks.machine import save
 from weft_rl.data.sft_examples import encode_traces
@@ -25,7 +24,7 @@ from weft_rl.models.loading import load_model
 from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.trainers.cold_start import ColdStartTrainer
-from weft_rl.trainers.collator import AnswerCollator
+from weft_rl.trainers.cold_start_config import ColdStartConfig
 
 LENGTH, VOCAB, MODELS, NODES = 5, 3, 100, 120
 DRAWS, BATCH = 4000, 16  # for the comparison of time sampling
@@ -180,15 +179,17 @@ def designs() -> list[dict]:
     examples, *_ = encode_traces(traces, tiny_tokenizer(), "tiny", end, 200)
     found = {}
     with TemporaryDirectory() as folder:
-        arguments = TrainingArguments(output_dir=folder, use_cpu=True, report_to="none")
         for name in ("independent", "stratified", "antithetic"):
             trainer = ColdStartTrainer(
                 model=network,
-                args=arguments,
-                data_collator=AnswerCollator(network.config.pad_token_id),
-                recipe="weft",
-                seed=0,
-                t_sampling=name,  # ty: ignore[invalid-argument-type] - one of its literals
+                args=ColdStartConfig(
+                    folder,
+                    seed=0,
+                    use_cpu=True,
+                    report_to="none",
+                    recipe="weft",
+                    t_sampling=name,  # ty: ignore[invalid-argument-type] - one of its literals
+                ),
             )
             values = []
             for epoch in range(DRAWS):

@@ -21,7 +21,7 @@ def main(folder: Path, method: str, batch: int) -> None:
         # three batches of four per epoch: the last lacks one, and the last step has one batch
         train_dataset=examples(11),
         recipe=RECIPES[method].resolved("answer", False),
-        refresh_epochs=2,
+        entropy_refresh_epochs=2,
         stage=method,
         max_steps=5,
         optim="sgd",  # Adam amplifies rounding noise of tiny gradients

@@ -71,7 +71,7 @@ def cold_start(folder, processes, lora, optim="sgd", save_strategy="no", **chang
         batch=4 // processes,
         model=made,
         train_dataset=examples(12),
-        refresh_epochs=2,
+        entropy_refresh_epochs=2,
         stage="weft",
         max_steps=5,
         optim=optim,  # Adam amplifies rounding noise of tiny gradients

@@ -1,7 +1,6 @@
 """A small untrained LLaDA with the toy tokenizer, in a folder."""
 
-from weft_rl.models.configuration_llada import LLaDAConfig
-
+from weft_rl.models.configuration import LLaDAConfig
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import BaseConfig, tiny_config, tiny_tokenizer
 
