@@ -5,7 +5,7 @@ the question), for countdown [[numbers], target], for gsm8k a number, for math50
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from weft_rl.rewards import countdown, gsm8k, math500, sudoku
@@ -150,12 +150,3 @@ JUDGES: Mapping[str, Judge] = {
         rules="by value, not by letters alone",
     ),
 }
-ANY_SOLUTION = replace(
-    JUDGES["sudoku"],
-    ours=Scorer(
-        lambda generation, puzzle, **_: sudoku.cell_accuracy(generation, puzzle),
-        sudoku.answer_digits,
-        sudoku.flags,
-    ),
-    rules="any solution of the puzzle counts",
-)
