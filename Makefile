@@ -42,7 +42,7 @@ study: setup  ## rerun the study of cold starts of docs/results.md; takes hours
 test: setup  ## run all tests, one process per core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-test-fast: setup  ## run the tests that take under 2 s each
+test-fast: setup  ## run the quick tests, in under 90 s
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not gpu"
 
 test-py312:  ## run the tests on Python 3.12 with torch 2.11 and transformers 5.17, in .venv-py312

@@ -49,6 +49,7 @@ def test_a_new_adapter_is_drawn_from_the_seed_alone(base, tmp_path):
     assert not drawn(5, before=1).equal(drawn(6, before=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

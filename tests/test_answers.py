@@ -19,6 +19,7 @@ FIXTURES = ROOT / "tests" / "fixtures"
 JUDGED = read_lines(FIXTURES / "judged_answers.jsonl")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", JUDGED, ids=lambda row: f"{row['answer']} for {row['key']}")
 def test_judged_answers(row):
     """Rows with a `problem` ask whether the answer only copies its formula."""

@@ -127,6 +127,7 @@ sys.exit(f"imported {heavy}" if heavy else status)
 LLADA = ("model=llada_8b", "hardware=rtx4090", "stages=[weft]")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "status", "texts"),
     [

@@ -146,6 +146,7 @@ def test_end_to_end(tmp_path, monkeypatch):
     assert {path: path.stat().st_size for path in (out / "logs").iterdir()} == logs
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_reported_and_left_out(tmp_path, monkeypatch, capsys):
     run_in_process(monkeypatch)
     small_model().save_pretrained(tmp_path / "model")

@@ -161,6 +161,7 @@ def test_texts_stay_as_typed(text):
 ANY_TEXT = st.text(st.characters(exclude_categories=[]), min_size=1).filter(str.strip)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(ANY_TEXT, st.none() | ANY_TEXT, st.floats(1e-300, 1e300), st.integers(0, 99))
 def test_any_text_survives_arguments_and_yaml(model, out, rate, seed):

@@ -133,6 +133,7 @@ def test_the_form_of_an_option_is_named(words, fix):
     assert ("1e-4" in message) == ("1e-4" in words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["tiny", "llada_8b"])
 @pytest.mark.parametrize("estimator", ["", *ESTIMATORS])
 @pytest.mark.parametrize("method", ["", *RL_LOSSES])
@@ -163,6 +164,7 @@ WORDS = (
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(st.lists(WORDS, max_size=5))
 def test_any_arguments(argv):

@@ -105,6 +105,7 @@ def test_reachable():
     assert 12 in countdown.reachable(1, 2, 6)  # 6 / (1/2): a fraction on the way
 
 
+@pytest.mark.slow
 @SPLITS
 @pytest.mark.parametrize(("number", "target"), [(9, 99), (99, 100)])
 def test_countdowns_are_solvable_and_within_limits(split, number, target):

@@ -74,6 +74,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mu_kl", "objective", "micro", "other"), CASES)
 def test_loss_and_gradients_equal_the_closed_form(tmp_path, mu_kl, objective, micro, other):
     (mu, kl), lora = mu_kl, other == "LoRA"

@@ -44,6 +44,7 @@ def kept(new, old):
     return new == (pytest.approx(old) if isinstance(old, float) else old)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "words", "output", "texts"),
     [
@@ -61,6 +62,7 @@ def test_reports_and_plots(folder, monkeypatch, capsys, command, words, output, 
     assert all(text in written for text in texts)
 
 
+@pytest.mark.slow
 def test_compare_reads_finished_runs_and_trains_nothing(folder):
     place = folder / "comparison"
     stored = json.loads((place / "comparison.json").read_text())

@@ -101,6 +101,7 @@ def test_training_in_parts_is_training(tmp_path, monkeypatch, weights, accumulat
     assert_close(made[0], made[1], atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["one_step", "elbo"])
 @pytest.mark.parametrize("lora", [False, True])
 def test_rl_in_parts_is_rl(tmp_path, monkeypatch, lora, estimator):

@@ -491,6 +491,7 @@ BAD_RL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_RL)
 def test_bad_rl_input_is_refused_in_one_line(tmp_path, name):
     changes, told = BAD_RL[name]
@@ -506,6 +507,7 @@ def test_bad_rl_input_is_refused_in_one_line(tmp_path, name):
         ).train()
 
 
+@pytest.mark.slow
 def test_rl_evaluates_on_held_out_prompts(tmp_path):
     made = DiffuGRPOTrainer(
         small_model(),

@@ -87,6 +87,7 @@ def test_random_masks_weigh_each_hidden_token_once():
     assert torch.equal(views.weight > 0, views.masked & answer[:, None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("complement", [False, True])
 @pytest.mark.parametrize(("times", "draws"), [("random", 2), ("quadrature", 2)])
 def test_the_bound_is_unbiased(times, draws, complement):
@@ -136,6 +137,7 @@ def test_nodes_by_hand():
     assert_close(gauss_legendre(1)[0], torch.tensor([0.5]))
 
 
+@pytest.mark.slow
 def test_block_by_block_the_bound_is_the_sum_of_the_blocks_bounds():
     model, tokens = table(3, seed=4), (2, 0, 1)
     # blocks of 2: tokens 0, 1 with token 2 hidden; then token 2 with 0, 1 shown

@@ -111,6 +111,7 @@ def test_a_batch_has_the_verdicts_of_single_pairs(make_pool):
     assert [is_equivalent(*pair) for pair in pairs] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_batch_ends_with_its_limit(stub, size):
     """However many texts are slow: what is quick is decided, what is not reached is left."""
@@ -273,6 +274,7 @@ def test_a_process_ends_with_its_parent_or_at_its_limit(make_pool):
         assert worker.process.wait(CPU_S + 120) == status
 
 
+@pytest.mark.slow
 def test_nothing_is_written_and_nothing_of_the_working_directory_is_read(tmp_path):
     for name in ("sympy.py", "rewards.py"):
         (tmp_path / name).write_text("raise SystemExit(7)")

@@ -85,6 +85,7 @@ def times(design, count):
     return torch.cat([DESIGNS[design](count, generator).T for _ in range(BATCHES)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 5, 8])
 @pytest.mark.parametrize("design", DESIGNS)
 def test_every_row_of_a_design_is_uniform_within_the_margin(design, count):
@@ -104,6 +105,7 @@ def test_strata_and_pairs():
     assert_close(paired[:, 0:6:2] + paired[:, 1:6:2], torch.ones(BATCHES, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("design", "ratio"), [("stratified", 0.03), ("antithetic", 0.18)])
 def test_a_design_keeps_the_expectation_of_a_loss_and_lowers_its_variance(design, ratio):
     """f: the expected loss at t of a sequence whose tokens get harder as their context is masked.

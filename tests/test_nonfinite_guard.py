@@ -54,6 +54,7 @@ def test_step_records_and_the_last_good_checkpoint_are_named(tmp_path, where):
     assert all(p.isfinite().all() for p in made.model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_a_skipped_step_changes_nothing(tmp_path, where, capsys):
     made = spoilt(tmp_path, 4, where, skip_steps=1)

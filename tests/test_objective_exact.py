@@ -142,6 +142,7 @@ def closed_form_without_slope(table, x0, beta):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize(

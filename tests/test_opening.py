@@ -99,6 +99,7 @@ def test_the_corrected_command_uses_the_directory_of_a_mistake(
     assert "(different: rl.max_steps)" in refused(start, out, "stages=[rl]", "rl.max_steps=2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "nothing"),
     [
@@ -120,6 +121,7 @@ def test_results_are_not_given_away(start, tmp_path, file, nothing):
         assert "(different: seed)" in refused(start, run, "stages=[rl]", "seed=3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("held", "more", "is_refused"),
     [

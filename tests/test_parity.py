@@ -39,6 +39,7 @@ def some_input(rows, length):
     return ids, mask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("kind", "shape"), [(kind, s) for kind in SHAPES for s in SHAPES[kind]])
 def test_logits(tmp_path, kind, shape, dtype):

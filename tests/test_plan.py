@@ -103,6 +103,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("lora", [LoraConfig(0), LoraConfig(8, 16, 0.05, ALL)])

@@ -75,6 +75,7 @@ PASSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PASSES)
 def test_rows_of_a_pass_are_the_trainers(tmp_path, case):
     rl, rows = PASSES[case]

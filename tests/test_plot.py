@@ -206,6 +206,7 @@ def test_user_errors(tmp_path, monkeypatch, words, error):
     assert {path.name for path in tmp_path.iterdir()} == {"r", "blank", "empty", "folder.png"}
 
 
+@pytest.mark.slow
 def test_no_torch_for_plots_and_reports_and_no_matplotlib_on_import(tmp_path):
     run = write_run(tmp_path / "r", rl(1, reward=0.5))
     code = """import sys

@@ -20,6 +20,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("main", "word"), COMMANDS)
 @pytest.mark.parametrize(
     ("words", "key"),
@@ -52,6 +53,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("main", "words"), MISTAKES)
 def test_user_errors_stop_before_anything_runs(main, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -75,6 +77,7 @@ def test_places_and_models_are_checked_before_data(tmp_path):
         compare.main(["arms=[sft,rho1]", f"out={tmp_path / 'run'}"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["rl.rollout.data", "eval.data"])
 @pytest.mark.parametrize(
     ("name", "content"),

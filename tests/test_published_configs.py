@@ -82,6 +82,7 @@ MAKERS = {"llada": llada_folder, "dream": dream_folder}
 FAMILIES = pytest.mark.parametrize("kind", MAKERS)
 
 
+@pytest.mark.slow
 @FAMILIES
 @pytest.mark.parametrize(
     "changes",
@@ -123,6 +124,7 @@ def test_options_that_change_nothing(tmp_path, kind, changes):
     assert not [name for name in read_config(tmp_path / "b") if "attn_impl" in name]
 
 
+@pytest.mark.slow
 @FAMILIES
 @pytest.mark.parametrize(
     ("name", "value"),

@@ -55,6 +55,7 @@ def read(path):
     return text, Page(text)
 
 
+@pytest.mark.slow
 def test_scores_and_configuration(folder):
     text, page = read(folder)
     assert page.texts[page.texts.index("torch") + 1] == "2.11.0"
@@ -80,6 +81,7 @@ SHARED = {"baselines": {name: {"sudoku": entry} for name, entry in BASELINES.ite
 OF_A_STAGE = {"rl": {"sudoku": RESULTS["rl"]["sudoku"] | {"baselines": BASELINES}}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [SHARED, OF_A_STAGE])
 def test_baselines_of_a_stage_or_of_all(folder, change):
     (folder / "eval.json").write_text(json.dumps(RESULTS | change))
@@ -89,6 +91,7 @@ def test_baselines_of_a_stage_or_of_all(folder, change):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "change"),
     [
@@ -107,6 +110,7 @@ def test_the_summary_pairs_two_stages_by_problem(folder, before, after, change):
     assert change in read(folder)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["entropy_heatmap-weft.json", "token_heat-weft.json"])
 def test_heat_maps_of_this_and_of_earlier_versions(folder, name):
     example = {"tokens": ["a"], "entropy": [1.5], "beta": [2], "ratio": [2.0]}
@@ -126,6 +130,7 @@ def test_a_long_curve_is_means_of_neighbors():
     assert line["steps"] == line["runs"][0] == steps[:1000]
 
 
+@pytest.mark.slow
 def test_a_page_fetches_nothing(folder):
     text, page = read(folder)
     assert {link[0] for link in page.links} == {"#"}
@@ -148,6 +153,7 @@ def without_own_scripts(text):
 HOSTILE = "<!--</pre><script>alert(1)</script><img src=x onerror=y>\ud800{{ 7*7 }}"
 
 
+@pytest.mark.slow
 def test_foreign_text_is_escaped(folder):
     results = {"<script>s": {"<script>t": entry(1, 0, 2, baselines={"<script>b": entry(1, 0, 2)})}}
     (folder / "eval.json").write_text(json.dumps(results | RESULTS))
@@ -167,6 +173,7 @@ def test_foreign_text_is_escaped(folder):
     assert {link[0] for link in page.links} == {"#"}
 
 
+@pytest.mark.slow
 def test_marks_do_not_depend_on_color(folder):
     wrong = completion("rl", "<answer>4322124334122134</answer>")
     write_lines(folder / "completions" / "eval-rl.jsonl", [wrong])
@@ -177,6 +184,7 @@ def test_marks_do_not_depend_on_color(folder):
     assert grid == [row.split() for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -196,6 +204,7 @@ def test_completions_without_a_grid_are_text(folder, changes):
     assert "given" not in page.texts  # the grids' legend
 
 
+@pytest.mark.slow
 def test_the_command_repeats_the_run(folder):
     _, page = read(folder)
     (line,) = [text for text in page.texts if text.startswith("python -m weft_rl.pipeline")]
@@ -233,6 +242,7 @@ def test_user_errors_name_the_file(tmp_path, name, text):
         write_report(tmp_path)
 
 
+@pytest.mark.slow
 def test_damaged_heat_maps_are_left_out(folder, caplog):
     (folder / "entropy_heatmap-weft.json").write_text('{"examples": [{"tokens": ["a"]}]}')
     assert "entropy_heatmap" not in without_own_scripts(read(folder)[0])

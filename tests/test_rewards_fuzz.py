@@ -27,6 +27,7 @@ TEXTS = [*INSIDE, *(OPEN + text + CLOSE for text in INSIDE), *WHOLE]
 CHEAP = [*cheap_rewards(), (cell_accuracy, {"puzzle": "0" * 16})]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reward", "record"), CHEAP, ids=[f"{f.__module__}.{f.__name__}" for f, _ in CHEAP]
 )
@@ -39,6 +40,7 @@ def test_a_megabyte_is_in_range_and_quick(reward, record):
     assert seconds < 2
 
 
+@pytest.mark.slow
 def test_in_range_and_in_time():
     for text in completions(0, 1000):
         for reward, record in CHEAP:
@@ -48,6 +50,7 @@ def test_in_range_and_in_time():
             assert seconds < LIMIT_S, (reward, len(text), text[:200])
 
 
+@pytest.mark.slow
 def test_nothing_pays_without_solving():
     solved = 0
     for text in completions(10, 4000):
@@ -63,6 +66,7 @@ def test_math_on_hostile_texts():
     assert [text[:200] for text in completions(5, 150) if exact(text, **record) != 0] == []
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(
     text=st.text(),

@@ -105,6 +105,7 @@ def expected(objective, new, old, ref, advantages, kl_coef, kl):
     return torch.stack(rows).sum() / counts.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kl_coef", [0.0, 0.04])
 @pytest.mark.parametrize(("estimator", "objective", "kl"), PAIRS)
 def test_loss_and_gradients_equal_loops_over_rows(tmp_path, estimator, objective, kl, kl_coef):
@@ -144,6 +145,7 @@ def test_micro_batches_add_up_to_the_whole(tmp_path, estimator, objective, kl):
     assert_close(found[0], found[1], atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_advantages_of_the_objectives(tmp_path):
     batch = {
         name: rollout(trainer(tmp_path, options(**given)))[0]["advantages"].view(2, G)
@@ -229,6 +231,7 @@ def test_masks_of_a_bound_follow_the_row_not_the_batch(tmp_path):
     assert torch.equal(whole.masked[5:6], alone.masked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kl", [0.0, 0.04])
 @pytest.mark.parametrize("objective", ["bnpo", "grpo", "dr_grpo", "dapo", "gspo"])
 def test_the_loss_is_trls(tmp_path, monkeypatch, objective, kl):

@@ -82,6 +82,7 @@ def test_the_sampler_and_newest_stage_of_a_run(run, capsys):
         main([f"checkpoint={run}", f"prompt={PUZZLE}", "device=cpu"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "word",
     [

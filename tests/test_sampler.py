@@ -54,6 +54,7 @@ def assert_equals_naive(model, rng, vocab_size, batch, **options):
     assert out.forwards == config.steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("cfg_scale", [0.0, 0.7])
 @pytest.mark.parametrize("remasking", ["low_confidence", "random"])
@@ -148,6 +149,7 @@ def test_ties_go_to_the_lowest_token_and_position():
             assert [entry["position"] for entry in trace] == list(range(40))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"remasking": "random"}, {"threshold": 0.4}])
 def test_early_stop_changes_nothing_up_to_the_end(options):
     stopped_early = 0

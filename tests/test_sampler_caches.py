@@ -60,6 +60,7 @@ def test_refreshed_every_step_is_exact(cache):
         assert kept.forwards == exact.forwards
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", CACHES)
 def test_exact_where_nothing_kept_can_change(cache):
     saved = 0
@@ -87,6 +88,7 @@ def test_one_step_a_block_leaves_nothing_to_keep():
         assert kept.forwards == exact.forwards <= 3
 
 
+@pytest.mark.slow
 def test_with_one_block_both_caches_keep_the_prompt():
     differ = 0
     for case in range(8):
@@ -102,6 +104,7 @@ def test_with_one_block_both_caches_keep_the_prompt():
     assert differ > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", CACHES)
 @pytest.mark.parametrize("rule", [{}, {"threshold": 0.3}, {"factor": 0.8}, {"refresh_every": 2}])
 @pytest.mark.parametrize("cfg_scale", [0.0, 0.5])

@@ -46,6 +46,7 @@ def test_draws_are_uniform_and_uncorrelated():
     assert (draws * 2**24 % 1 > 0).mean() > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [3, 255, 256, 257, 700])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_evenly_spaced_draws_give_the_softmax(size, temperature):

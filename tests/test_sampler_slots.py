@@ -145,6 +145,7 @@ def repeated(rng, kinds, times):
     return ids[order], visible[order]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_the_same_tokens_as_without_sharing(options, monkeypatch):
     cases = []

@@ -280,6 +280,7 @@ OUTSIDE = "2.0 7.5 -0.5 1.001 float('nan') float('inf') -float('inf') None '0.5'
 MISTAKES = ["1j", "10**400", "digits.missing", "object()"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [*OUTSIDE.split(), *MISTAKES])
 def test_a_score_outside_its_range_is_refused(tmp_path, own, capfd, value):
     path = write(tmp_path, *run_rows("own", *["12"] * 3, digits="12"))

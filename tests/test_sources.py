@@ -102,6 +102,7 @@ def test_every_record_is_as_likely_to_be_drawn(tmp_path):
     assert all(abs(counts[f"q{i}"] - 200) < 4 * 11.5 for i in range(6))
 
 
+@pytest.mark.slow
 def test_the_papers_sets_by_their_names(monkeypatch):
     asked = set()
 

@@ -125,6 +125,7 @@ def test_no_stage_refuses_what_the_checks_let_through(part, files, tmp_path, mon
     assert refused > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "key"),
     [

@@ -130,6 +130,7 @@ def test_crossed_mean_covers_without_waste(spread):
     assert 0.93 <= np.mean(held) <= (1.0 if spread[0] == 2 else 0.99)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("seeds", [2, 8])
 def test_holm_holds_for_seven_arms_together(seeds, shared):
@@ -179,6 +180,7 @@ def power(seeds, spread, comparisons):
     return np.mean([each.mean + effect > each.half_width(level) for each in estimates])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [(0.06, 0.1, 0.1), (0.005, 0.4, 0.1), (0.15, 0.4, 0.4)])
 def test_minimum_detectable_effect_has_the_stated_power(spread):
     # three standard errors of a share of 1000 are 4 points

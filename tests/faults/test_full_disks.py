@@ -63,6 +63,7 @@ def test_writers(name, tmp_path, capfd):
     assert "it: the disk is full" in capfd.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "name"), [(report, "report.html"), (plot, "curves.png"), (convert, "converted")]
 )
@@ -115,6 +116,7 @@ def test_other_errors_are_not_full_disks():
             execute("it", lambda argv, error=error: raise_(error), [])
 
 
+@pytest.mark.slow
 def test_a_run_without_out_names_its_directory(tmp_path, monkeypatch, capsys, cache):  # noqa: F811
     monkeypatch.chdir(tmp_path)
 

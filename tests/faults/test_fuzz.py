@@ -15,6 +15,7 @@ def made(tmp_path_factory):
     return targets(tmp_path_factory.mktemp("fuzz"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_used_or_refused(made, name):
     assert tuple(made) == NAMES

@@ -1,5 +1,6 @@
 """What the environment holds and a run does not need is in none of its files and lines."""
 
+import pytest
 from kills import command
 from lives import live
 
@@ -9,6 +10,7 @@ SECRETS = {
 }
 
 
+@pytest.mark.slow
 def test_secrets_stay_where_they_are(tmp_path):
     given = command("eval", tmp_path)
     given = given._replace(environment=given.environment | SECRETS)

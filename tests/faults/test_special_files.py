@@ -99,6 +99,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "use", "kind"), [(name, use, kind) for name, use, kinds in CASES for kind in kinds]
 )
