@@ -163,6 +163,26 @@ def plan(result: Result) -> str:
     return table([*head, "cold start, GPU hours", "RL, GPU hours"], rows)
 
 
+def plan_hours(result: Result) -> str:
+    """Planned memory and hours of the rows of `plan` that README.md shows."""
+    shown = {
+        "1 x RTX 4090, 24 GB": "nf4",
+        "1 x H100, 80 GB": "bfloat16",
+        "8 x H100, DDP": "bfloat16",
+        "8 x H100, FSDP2 or ZeRO-3": "bfloat16",
+    }
+    rows = []
+    for row in result["rows"]:
+        devices = int(row["hardware"].split()[0])
+        cells = (
+            f"{row['gib'][stage]:.1f} GiB, {row['gpu_hours'][stage] / devices:.1f} h"
+            for stage in ("weft", "rl")
+        )
+        if shown.get(row["hardware"]) == row["weights"]:
+            rows.append((row["hardware"], row["weights"], *cells))
+    return table(["GPUs", "weights", "cold start", "RL"], rows)
+
+
 def soak(result: Result) -> str:
     """Injected faults and losses."""
     kills, files, fuzz = (result[part]["rows"] for part in ("kills", "files", "fuzz"))
@@ -194,3 +214,4 @@ TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     )
 }
 TABLES["sampler_quality"] = ("sampler", sampler_quality)
+TABLES["plan_hours"] = ("plan", plan_hours)
