@@ -1,4 +1,4 @@
-"""Where records come from, the wording of each task, and the task that docs/tasks.md adds."""
+"""Where records come from, the wording of each task, and the task of examples/own_task.py."""
 
 import io
 import json
@@ -48,7 +48,7 @@ FEW = [
 
 @pytest.fixture
 def sorting(tmp_path):
-    """The example of the page, as the file that a reader would make of it."""
+    """The example, as a file of a user."""
     path = tmp_path / "sorting.py"
     path.write_text(EXAMPLE)
     return str(path)

@@ -1,6 +1,5 @@
-"""Task registries, and the example task of docs/tasks.md."""
+"""Task registries, and the example task of examples/own_task.py."""
 
-import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,8 +8,7 @@ import pytest
 from weft_rl.data.tasks import REGISTRY
 from weft_rl.rewards.registry import REWARDS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
-EXAMPLE = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
+EXAMPLE = (Path(__file__).parents[2] / "examples" / "own_task.py").read_text(encoding="utf-8")
 
 
 @contextmanager
