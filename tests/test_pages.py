@@ -3,9 +3,12 @@
 import json
 import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
+
+from weft_rl.pipeline.run import main as run
 
 ROOT = Path(__file__).parents[1]
 TOOL = runpy.run_path(str(ROOT / "benchmarks" / "pages.py"))
@@ -75,9 +78,32 @@ def test_named_options_exist(path):
 @page
 def test_named_files_exist(path):
     text = path.read_text(encoding="utf-8")
-    folders = "weft_rl|stages|rewards|configs|tests|benchmarks|experiments"
+    folders = "weft_rl|stages|rewards|configs|tests|benchmarks|experiments|examples|docs"
     named = set(re.findall(rf"`((?:{folders})/[\w./]+)`", text)) - {"weft_rl/families/third.py"}
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_commands_of_the_readme_are_valid(capsys):
+    commands = re.findall(
+        r"(?m)(?:weft-rl run|-m weft_rl\.pipeline) ([^#\n`]+)", PAGES[0].read_text(encoding="utf-8")
+    )
+    assert len(commands) > 3
+    for words in commands:
+        with pytest.raises(SystemExit) as stop:
+            run([*shlex.split(words), "--print-config"])
+        assert not stop.value.code, words
+    assert "model: llada_8b" in capsys.readouterr().out
+
+
+def test_the_file_tree_names_every_folder():
+    tree = re.search(r"(?s)## File tree\n\n```\n(.*?)```", PAGES[0].read_text(encoding="utf-8"))[1]
+    inner = [each.name for each in (ROOT / "weft_rl").iterdir() if each.is_dir()]
+    for name in {*inner, "docs", "examples", "benchmarks", "experiments", "tests"} - {
+        "__pycache__"
+    }:
+        assert re.search(rf"(?m)(^|[ ,]){re.escape(name)}/", tree), name
+    for name in re.findall(r"(?m)^  (\w+)/", tree):
+        assert (ROOT / "weft_rl" / name).is_dir(), name
 
 
 def test_the_pages_stay_short():
