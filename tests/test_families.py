@@ -13,7 +13,7 @@ from weft_rl.families import FAMILIES, FAMILY, family_of, read_config
 from weft_rl.families.llada import LLADA
 from weft_rl.pipeline.run import main
 
-# The example of docs/scale.md.
+# The example of docs/models.md.
 THIRD = replace(LLADA, name="third", model_types=("third",), published={})
 
 
