@@ -2,15 +2,16 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
+from inspect import signature
 from pathlib import Path
 
 import pytest
 from rl_trainer import small_model
 
+from weft_rl import ColdStartConfig, DiffuGRPOConfig, DiffuGRPOTrainer, SamplerConfig
 from weft_rl.config.load import load_run_config
 from weft_rl.models.toy import tiny_tokenizer
-from weft_rl.trainers.grpo_config import DiffuGRPOConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -71,6 +72,20 @@ def test_the_code_of_d1_is_the_preset():
         optimizer.weight_decay,
         optimizer.max_grad_norm,
     )
+
+
+def test_the_named_arguments_exist():
+    """The Python column of every table."""
+    text = (ROOT / "docs" / "coming_from.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
+    assert all(len(row) == 4 for row in rows)
+    named = re.findall(r"`([A-Za-z_.]+)", " ".join(row[2] for row in rows))
+    sampler = {name.removeprefix("S.") for name in named if name.startswith("S.")}
+    assert sampler <= {field.name for field in fields(SamplerConfig)}
+    arguments = {*signature(ColdStartConfig).parameters, *signature(DiffuGRPOConfig).parameters}
+    arguments |= {*signature(DiffuGRPOTrainer).parameters}
+    others = {"load_model", "ColdStartConfig", "TrainingArguments"}
+    assert {name for name in named if "." not in name} <= arguments | others
 
 
 @pytest.mark.parametrize("path", PAGES[1:], ids=lambda path: path.name)
