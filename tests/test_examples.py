@@ -53,7 +53,7 @@ def test_rl_on_own_prompts(start, tmp_path):
         for n in range(9)
     ]
     data, sampler = written(tmp_path / "data.jsonl", rows), SamplerConfig(8, 8, 4)
-    options = {"sampler": sampler, "bf16": False} | SILENT
+    options = {"sampler": sampler} | SILENT
     trainer = script("diffu_grpo").main(str(start), data, str(tmp_path / "out"), **options)
     assert "rewards/brevity/mean" in {key for row in trainer.state.log_history for key in row}
     load_model(tmp_path / "out")
@@ -89,7 +89,6 @@ def test_the_loop_without_trl_is_the_trainer(tmp_path):
         seed=0,
         shuffle_dataset=False,
         logging_steps=1,
-        bf16=False,
     )
     trainer = DiffuGRPOTrainer(
         small_model(), reward, args, Dataset.from_list(rows), processing_class=tokenizer

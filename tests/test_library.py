@@ -57,7 +57,6 @@ def rl(folder, **options):
         "num_generations": 2,
         "learning_rate": 1e-2,
         "sampler": SamplerConfig(8, 8, 4),
-        "bf16": False,
         "logging_steps": 1,
     }
     return DiffuGRPOConfig(str(folder), **given | SILENT | options)
@@ -398,7 +397,6 @@ def test_a_grpo_script_is_ported_by_two_names_and_the_sampler(tmp_path):
         "temperature": 0.9,
         "gradient_accumulation_steps": 2,
         "max_steps": 1,
-        "bf16": False,
         "scale_rewards": "group",
     } | SILENT
     system, user = {"role": "system", "content": "1 2"}, {"role": "user", "content": "2 + 3"}

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from transformers.utils import is_torch_bf16_gpu_available
 from trl import GRPOConfig
 
 from weft_rl.config.rl import LossConfig, MasksConfig, OptimizerConfig, RLConfig, RolloutConfig
@@ -87,6 +88,8 @@ class DiffuGRPOConfig(GRPOConfig):
     micro_batch_mean: bool = field(default=False, metadata={"help": "bnpo: d1's normalizer"})
 
     def __post_init__(self) -> None:
+        if self.bf16 is None and not is_torch_bf16_gpu_available():
+            self.bf16 = False  # TRL's default is True, which transformers refuses on a CPU
         super().__post_init__()
         if isinstance(self.sampler, dict):
             self.sampler = SamplerConfig(**self.sampler)
