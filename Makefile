@@ -81,7 +81,8 @@ test-extras: setup  ## run the tests of optional packages (ray, deepspeed, lm-ev
 	for version in $(OLD_TRANSFORMERS); do $(PYTHON) -m venv $(EXTRAS)-$$version && \
 		$(EXTRAS)-$$version/bin/pip install --quiet --disable-pip-version-check \
 		transformers==$$version jinja2 || exit 1; done
-	OMP_NUM_THREADS=1 OLD_TRANSFORMERS="$(OLD_TRANSFORMERS:%=$(CURDIR)/$(EXTRAS)-%/bin/python)" \
+	# torchrun is in the other environment
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 OLD_TRANSFORMERS="$(OLD_TRANSFORMERS:%=$(CURDIR)/$(EXTRAS)-%/bin/python)" \
 		$(EXTRAS)/bin/python -m pytest $(EXTRAS_TESTS)
 
 soak: setup  ## kill runs, damage files and fuzz inputs; table of docs/fault_tolerance.md

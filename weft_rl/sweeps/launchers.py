@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -128,9 +129,18 @@ def _ray_tasks(_: Path, resources: Resources) -> Start:
     task = task.options(max_retries=0, **resources)  # the sweep retries
 
     def start(command: Command) -> Running:
-        reference = task.remote(command)
-        future, cancel = reference.future(), (lambda: ray.cancel(reference))
-        is_done = lambda _: future.done()  # noqa: E731
+        reference, canceled = task.remote(command), list[bool]()
+        future = reference.future()
+
+        def cancel() -> None:
+            canceled.append(True)
+            ray.cancel(reference)
+
+        def is_done(_: bool) -> bool:
+            if canceled and not future.done():
+                ray.cancel(reference)  # on a busy machine the first interrupt may be lost
+            return future.done()
+
         return ClusterRun(is_done, future.result, cancel, errors.RayTaskError, errors.RayError)
 
     return start
@@ -155,7 +165,9 @@ class ClusterTask:
             return self.process.returncode
         finally:
             self.stop()
-            self.process.wait()
+            while self.process.poll() is None:
+                with suppress(KeyboardInterrupt):  # of a repeated cancel
+                    time.sleep(_STEP_S)
             signal.signal(signal.SIGTERM, before)
 
     def stop(self) -> None:
