@@ -5,12 +5,15 @@ import subprocess
 import sys
 from itertools import combinations
 from math import comb
+from types import SimpleNamespace
 
 import pytest
 import torch
+from refusals import refusal
 from run_folders import read_lines, write_lines
 from tiny_model import write_model
 
+from weft_rl.config.sampler import SamplerConfig
 from weft_rl.evaluation.likelihood import log_likelihood
 from weft_rl.models.loading import load_model
 
@@ -66,6 +69,44 @@ def test_one_token_needs_one_draw(model):
         log_likelihood(model, PROMPT, ANSWER[:0], **options)
 
 
+def test_guidance_of_a_token_by_hand(model):
+    """u + (w + 1)(c - u) with w = 1.5, where u sees a masked prompt."""
+    mask = model.config.mask_token_id
+    with torch.no_grad():
+        c, u = model(torch.tensor([[7, 8, mask], [mask, mask, mask]])).logits[:, 2]
+    wanted = float((u + 2.5 * (c - u)).log_softmax(-1)[9])
+    options = {"draws": 2, "batch_size": 2, "generator": torch.Generator().manual_seed(0)}
+    value = log_likelihood(model, PROMPT, ANSWER[:1], cfg_scale=1.5, **options)
+    assert value == pytest.approx(wanted, abs=1e-5)
+    assert value != pytest.approx(log_likelihood(model, PROMPT, ANSWER[:1], **options), abs=1e-3)
+
+
+def test_options_have_the_names_of_llada(folder):
+    pytest.importorskip("lm_eval")
+    from weft_rl.lm_harness import WeftLM
+
+    common = {"mask_id": 20, "gen_length": 8, "block_length": 4, "steps": 4, "cfg": 0.5}
+    common |= {"remasking": "random", "mc_num": 4, "batch_size": 2, "device": "cpu"}
+    options = {"max_length": 20, "is_check_greedy": False, "model_path": str(folder)}
+    # the harness passes its own batch size, 1, too
+    lm = WeftLM.create_from_arg_obj(common | options, {"batch_size": 1, "device": None})
+    assert lm.model.config.mask_token_id == 20
+    assert (lm.batch_size, lm.config.mc_num) == (2, 4)
+    assert lm.sampler == SamplerConfig(8, 4, 4, remasking="random", cfg_scale=0.5)
+    request = SimpleNamespace(args=("Sort: 12", "1234"))
+    ((value, is_greedy),) = lm.loglikelihood([request])
+    assert value < 0
+    assert is_greedy is False
+    # 13 tokens of context leave room for 7 of 20
+    long = SimpleNamespace(args=("1234123412341", {}))
+    assert refusal(lm.generate_until, [long]).startswith("max_length=20: ")
+    assert refusal(lm.loglikelihood_rolling, [SimpleNamespace(args=("1" * 20,))])
+    assert len(lm.generate_until([SimpleNamespace(args=("123412341234", {}))])) == 1
+    other = {"pretrained": str(folder), "mask_id": 10**6, "device": "cpu"}
+    assert refusal(WeftLM, **other).startswith("mask_id=1000000: ")
+    assert refusal(WeftLM, **other, model_path="a").startswith("model_path=")
+
+
 TASKS = {
     "weft_generate": {
         "output_type": "generate_until",
@@ -82,7 +123,9 @@ TASKS = {
 }
 
 
+@pytest.mark.slow
 def test_the_harness_runs_a_local_task(folder, tmp_path):
+    """The command line of LLaDA's eval_llada.py."""
     pytest.importorskip("lm_eval")
     rows = [{"question": f"Sort: {i}1", "answer": "1", "label": i % 2} for i in range(5)]
     data = write_lines(tmp_path / "data.jsonl", rows)
@@ -90,8 +133,9 @@ def test_the_harness_runs_a_local_task(folder, tmp_path):
         source = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(data)}}}
         task = source | {"task": name, "test_split": "test", "doc_to_text": "{{question}}"} | task
         (tmp_path / f"{name}.yaml").write_text(json.dumps(task))  # JSON is YAML too
-    options = f"pretrained={folder},gen_length=8,block_length=8,draws=4"
-    argv = [sys.executable, "-m", "weft_rl.lm_harness", "run", "--model", "weft_rl"]
+    options = f"model_path={folder},gen_length=8,steps=8,block_length=8,mc_num=4"
+    options += ",cfg=0.5,is_check_greedy=False"
+    argv = [sys.executable, "-m", "weft_rl.lm_harness", "--model", "llada_dist"]
     argv += ["--tasks", ",".join(TASKS), "--include_path", str(tmp_path), "--device", "cpu"]
     argv += ["--model_args", options, "--output_path", str(tmp_path / "out"), "--log_samples"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

@@ -1,19 +1,20 @@
 """lm-evaluation-harness with weft-rl models; needs `pip install 'weft-rl[lm-eval]'`.
 
-The harness finds only models that it lists, so this command registers `weft_rl` and passes all
-arguments on:
+lm-eval 0.4.13 has no entry point for models of other packages. This command registers `weft_rl`,
+also as LLaDA's `llada_dist`, and passes all arguments on to the harness's own entry point:
 
     python -m weft_rl.lm_harness run --model weft_rl --tasks gsm8k \\
-        --model_args pretrained=runs/a,gen_length=256,block_length=32
+        --model_args model_path=runs/a,gen_length=256,block_length=32
 
---model_args are the options of HarnessConfig. Without --device it runs on a GPU if there is one."""
+--model_args are the options of HarnessConfig, named as in LLaDA's eval_llada.py. `pretrained` is
+`model_path`. Without --device it runs on a GPU if there is one."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from re import fullmatch
-from typing import Any
+from typing import Any, Literal
 
 if __name__ == "__main__" and find_spec("lm_eval") is None:
     sys.stderr.write(
@@ -27,7 +28,7 @@ from lm_eval.api.model import LM  # ty: ignore[import-not-found] - as above
 from lm_eval.api.registry import register_model  # ty: ignore[import-not-found] - as above
 
 from weft_rl.cli import execute
-from weft_rl.config.fields import Block, about, option, require, shown
+from weft_rl.config.fields import Block, about, argument, option, require
 from weft_rl.config.load import parse_options
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.data.text import TextEncoder, decode_completion
@@ -48,11 +49,22 @@ _DEFAULT_DEVICE = "cuda:0"  # of the harness, which passes it as if the user had
 class HarnessConfig(Block):
     """Options in --model_args."""
 
-    pretrained: str = field(metadata=about("folder of a model, run or checkpoint, or a hub id"))
+    model_path: str = field(metadata=about("folder of a model, run or checkpoint, or a Hub id"))
+    mask_id: int | None = option(None, "mask token id; null: the model's", at_least=0)
+    max_length: int | None = option(
+        None, "maximum tokens of context and continuation; null: the model's positions", at_least=1
+    )
     gen_length: int = option(256, "tokens generated", at_least=1)
     block_length: int = option(32, "tokens per block", at_least=1)
     steps: int | None = option(None, "denoising steps in all; null: gen_length / 2", at_least=1)
-    draws: int = option(128, "Monte Carlo samples of a log-likelihood", at_least=1)
+    remasking: Literal["low_confidence", "random"] = option(
+        "low_confidence", "as sampler.remasking"
+    )
+    cfg: float = option(0.0, "classifier-free guidance scale, also of likelihoods", at_least=0)
+    mc_num: int = option(128, "Monte Carlo samples of a log-likelihood", at_least=1)
+    is_check_greedy: bool = option(
+        True, "decode each continuation, for metrics such as LAMBADA's accuracy; false: faster"
+    )
     batch_size: str = option(str(_BATCH), "records denoised together; auto: 8")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     seed: int = option(0, "random seed", at_least=0, below=2**32)
@@ -64,14 +76,14 @@ class HarnessConfig(Block):
 
 
 def _device(requested: str) -> str:
-    is_given = any(argument.startswith("--device") for argument in sys.argv)
+    is_given = any(word.startswith("--device") for word in sys.argv)
     if requested == _DEFAULT_DEVICE and not is_given and not torch.cuda.is_available():
         sys.stderr.write("weft_rl.lm_harness: no CUDA device is available; device=cpu\n")
         return "cpu"
     return requested
 
 
-@register_model("weft_rl")
+@register_model("weft_rl", "llada_dist")
 class WeftLM(LM):
     """A checkpoint for the harness: generation and log-likelihoods."""
 
@@ -80,7 +92,8 @@ class WeftLM(LM):
         UserError."""
         super().__init__()
         model_args.pop("max_batch_size", None)
-        argv = [f"{key}={shown(value)}" for key, value in model_args.items()]
+        names = {"pretrained": "model_path"}
+        argv = [f"{names.get(key, key)}={argument(value)}" for key, value in model_args.items()]
         config = parse_options(
             HarnessConfig, argv, command="weft_rl.lm_harness", description=str(__doc__)
         )
@@ -88,14 +101,43 @@ class WeftLM(LM):
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         steps = config.steps or max(config.gen_length // 2, 1)
         try:
-            self.sampler = SamplerConfig(config.gen_length, config.block_length, steps)
+            self.sampler = SamplerConfig(
+                config.gen_length,
+                config.block_length,
+                steps,
+                remasking=config.remasking,
+                cfg_scale=config.cfg,
+            )
         except UserError as error:
             raise UserError(str(error).replace("sampler.", "")) from error
-        folder = checkpoint_of(config.pretrained, "pretrained")
+        folder = checkpoint_of(config.model_path, "model_path")
         self.model, self.tokenizer = load_model(folder, device, dtype), load_tokenizer(folder)
+        if config.mask_id is not None:
+            size = self.model.config.vocab_size
+            rule = f"is not in the model's vocabulary of {size}; leave it out"
+            require(config.mask_id < size, "mask_id", config.mask_id, rule)
+            self.model.config.mask_token_id = config.mask_id
+        self.max_length = config.max_length or self.model.config.max_position_embeddings
         self.encoder, self.config = TextEncoder(self.tokenizer), config
         is_auto = config.batch_size.startswith("auto")
         self.batch_size = _BATCH if is_auto else int(config.batch_size)
+
+    @classmethod
+    def create_from_arg_obj(
+        cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
+    ) -> "WeftLM":
+        """--model_args take precedence over --batch_size, which the harness always passes."""
+        given = {
+            key: value for key, value in (additional_config or {}).items() if value is not None
+        }
+        return cls(**given | arg_dict)
+
+    def _require_fits(self, context: Sized, length: int) -> None:
+        total = len(context) + length
+        rule = (
+            f"a request takes {total} tokens, {length} of them new; raise it, or shorten the task"
+        )
+        require(total <= self.max_length, "max_length", self.max_length, rule)
 
     @property
     def tokenizer_name(self) -> str:
@@ -119,8 +161,11 @@ class WeftLM(LM):
         texts: list[str] = []
         for start in range(0, len(requests), self.batch_size):
             batch = [request.args for request in requests[start : start + self.batch_size]]
+            contexts = [self.encoder.context(context) for context, _ in batch]
+            for context in contexts:
+                self._require_fits(context, self.config.gen_length)
             padded = self.tokenizer.pad(
-                {"input_ids": [self.encoder.context(context) for context, _ in batch]},
+                {"input_ids": contexts},
                 padding_side="left",
                 return_tensors="pt",
             ).to(self.model.device)
@@ -139,7 +184,9 @@ class WeftLM(LM):
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        """Estimate log p(continuation | context), in nats, and whether greedy decoding gives it."""
+        """Estimate log p(continuation | context), in nats, and whether greedy decoding gives it.
+
+        The second is False with is_check_greedy=False."""
         return [self._likelihood(*request.args) for request in requests]
 
     def loglikelihood_rolling(
@@ -151,16 +198,21 @@ class WeftLM(LM):
     def _likelihood(self, context: str, continuation: str) -> tuple[float, bool]:
         prompt = torch.tensor(self.encoder.context(context) or [self.tokenizer.bos_token_id])
         answer = torch.tensor(self.encoder.texts([continuation])[0])
+        self._require_fits(prompt, len(answer))
         seed = seed_for(self.config.seed, context, continuation)
         value = log_likelihood(
             self.model,
             prompt,
             answer,
-            draws=self.config.draws,
+            draws=self.config.mc_num,
             batch_size=self.batch_size,
             generator=torch.Generator().manual_seed(seed),
+            cfg_scale=self.config.cfg,
         )
-        one_token_a_step = SamplerConfig(len(answer), len(answer), len(answer))
+        if not self.config.is_check_greedy:
+            return value, False
+        length = len(answer)
+        one_token_a_step = SamplerConfig(length, length, length, cfg_scale=self.config.cfg)
         greedy = generate(self.model, prompt[None].to(self.model.device), one_token_a_step)
         return value, greedy.completions[0].tolist() == answer.tolist()
 

@@ -20,12 +20,14 @@ def log_likelihood(
     draws: int,
     batch_size: int,
     generator: torch.Generator,
+    cfg_scale: float = 0.0,
 ) -> float:
     """Estimate a lower bound on log p(answer | prompt) in nats, without bias.
 
     prompt_ids (P,), answer_ids (L,) long, L >= 1; generator: on the CPU. Each draw masks l answer
     tokens and weights their log-probabilities by L / l, with l uniform on 1 .. L, stratified over
-    draws. Raises ValueError for an empty answer. Source: LLaDA, get_log_likelihood."""
+    draws. cfg_scale: guidance w of the logits, u + (w + 1)(c - u), with u from a masked prompt.
+    Raises ValueError for an empty answer. Source: LLaDA, get_log_likelihood."""
     length, start = len(answer_ids), len(prompt_ids)
     require_shape("answer_ids", answer_ids, (length,))
     if length == 0:
@@ -37,6 +39,10 @@ def log_likelihood(
         noised = ids.repeat(len(rows), 1)
         noised[:, start:] = noised[:, start:].masked_fill(rows, model.config.mask_token_id)
         logits = model(noised).logits[:, start:].float()
+        if cfg_scale:
+            noised[:, :start] = model.config.mask_token_id
+            without = model(noised).logits[:, start:].float()
+            logits = without + (cfg_scale + 1) * (logits - without)
         chosen = logits.log_softmax(-1).gather(-1, ids[start:].expand(len(rows), -1)[..., None])
         total += float((factor * (chosen[..., 0] * rows).sum(dim=1)).sum())
     return total / draws
