@@ -26,6 +26,7 @@ COMMANDS = {
     "sample": ("weft_rl.sample", "generate from a checkpoint"),
     "plan": ("weft_rl.plan.command", "estimate memory and time of a run"),
     "convert": ("weft_rl.convert", "convert a checkpoint to another layout"),
+    "push": ("weft_rl.push", "upload a model with its card to the Hub"),
 }
 
 

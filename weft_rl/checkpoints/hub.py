@@ -1,14 +1,25 @@
-"""Resolution of model and data set names to local folders, with Hub downloads."""
+"""Downloads from the Hub by model and data set names, and uploads to it."""
 
 import sys
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import constants, logging, snapshot_download
+from huggingface_hub import HfApi, constants, get_token, logging, snapshot_download
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+)
 
 from weft_rl.errors import UserError
 from weft_rl.runs.folder import checkpoint_of
 
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never code or pickles
+_LOGIN = "run hf auth login, or set HF_TOKEN"
+_HUB_ERRORS = (HTTPError, OfflineModeIsEnabled, HFValidationError, LocalTokenNotFoundError)
 
 
 def resolve_checkpoint(place: str, *, weights: bool = True) -> Path:
@@ -34,3 +45,51 @@ def announce_download(name: str) -> None:
         sys.stderr.write(
             f"asking the Hub for {name} (HF_HUB_OFFLINE=1 uses cached files only) ...\n"
         )
+
+
+def upload(folder: Path, names: Collection[str], repo: str, *, private: bool) -> str:
+    """Upload files of a folder to a model repository, created if new; return its address.
+
+    private: of a new repository; False: the owner's default. Raises UserError without a token, for
+    a rejected upload and an unreachable Hub."""
+    require_token(repo)
+    api = HfApi(library_name="weft-rl")
+    with hub_errors(repo):
+        address = api.create_repo(repo, private=private or None, exist_ok=True)
+        api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            allow_patterns=[*names],
+            commit_message="Upload with weft-rl",
+        )
+    return str(address)
+
+
+def require_token(repo: str) -> None:
+    """Raise UserError unless there is a token of the Hub."""
+    if get_token() is None:
+        raise UserError(f"repo={repo}: no token of the Hub; {_LOGIN}")
+
+
+@contextmanager
+def hub_errors(repo: str) -> Generator[None]:
+    """Convert errors of the Hub's client into a UserError that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        # failed uploads of large files are a RuntimeError with a cause
+        causes = [each for each in (error, error.__cause__) if isinstance(each, _HUB_ERRORS)]
+        if not causes:
+            raise
+        cause = causes[0]
+        status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
+        reason = " ".join(str(cause).split())[:200]
+        if isinstance(cause, LocalTokenNotFoundError) or status == 401:
+            problem = f"the Hub asks for a valid token ({reason}); {_LOGIN}"
+        elif status == 403:
+            problem = f"the token may not write there ({reason}); use one that may"
+        elif isinstance(cause, HfHubHTTPError | HFValidationError):
+            problem = f"the Hub refuses ({reason})"
+        else:
+            problem = f"the Hub is unreachable ({reason}); check the network and HF_ENDPOINT"
+        raise UserError(f"repo={repo}: {problem}") from error

@@ -17,7 +17,8 @@ from weft_rl.io.safe_files import is_number, read_json
 if TYPE_CHECKING:
     import torch
 
-ADAPTER, _WEIGHTS, _PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PICKLE = "adapter_model.bin"
 _PREFIX = "base_model.model."
 # PEFT options that keep base + scale * B A, and those read here; any other is unsupported.
 _SAME_SUM = (
@@ -59,6 +60,14 @@ def adapter_base(folder: Path) -> str:
         raise UserError(f"{folder / ADAPTER}: base_model_name_or_path is missing; {_COPY}")
     relative = folder / base
     return str(relative.resolve()) if relative.is_dir() else base
+
+
+def require_hub_base(base: str, option: str) -> None:
+    """Raise UserError for an adapter's base in a local folder, which others cannot load.
+
+    option: to leave out, key=value."""
+    if Path(base).is_dir():
+        raise UserError(f"{option}: the adapter's base is the local folder {base}; use merged=true")
 
 
 def base_of(place: str) -> str:
@@ -108,11 +117,11 @@ def read_updates(
 
 
 def _updates(folder: Path) -> dict[str, Update]:
-    config, path = _read_config(folder), folder / _WEIGHTS
+    config, path = _read_config(folder), folder / ADAPTER_WEIGHTS
     _require_plain_lora(folder, config)
     alpha = _positive(folder, config, "lora_alpha")
     if not path.exists() and (folder / _PICKLE).exists():
-        raise UserError(f"{folder / _PICKLE}: pickles are not read; save it as {_WEIGHTS}")
+        raise UserError(f"{folder / _PICKLE}: pickles are not read; save it as {ADAPTER_WEIGHTS}")
     stored = read_header(path)
     updates: dict[str, Update] = {}
     for name, a in stored.items():

@@ -13,7 +13,7 @@ from weft_rl.runs.folder import read_json
 
 Layout = Literal["upstream", "transformers"]
 
-_GENERATION = "generation_config.json"
+GENERATION = "generation_config.json"
 _TOKENIZER = "tokenizer_config.json"
 _TEMPLATE = "chat_template.jinja"
 # All other tokenizer files; the remaining files belong to a run or are code.
@@ -21,6 +21,7 @@ _TOKENS = (
     *("tokenizer.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "vocab.txt", "merges.txt"),
 )
+TOKENIZER_FILES = (*_TOKENS, _TOKENIZER, _TEMPLATE)
 
 
 def write_config(folder: Path, family: Family, config: Config, to: Layout) -> None:
@@ -82,11 +83,11 @@ def _for_transformers_4(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_generation_config(source: Path, folder: Path, family: Family, to: Layout) -> None:
     """Copy the source's generation settings, with those that upstream's loader requires."""
-    settings: dict[str, Any] = read_json(source / _GENERATION, {})
+    settings: dict[str, Any] = read_json(source / GENERATION, {})
     if to == "upstream" and family.needs_generation_config:
         fields = family.to_upstream(read_config(source))
         names = ("bos_token_id", "eos_token_id", "pad_token_id", "mask_token_id")
         ids = {name: fields[name] for name in names if fields.get(name) is not None}
         settings = ids | settings
     if settings:
-        write_json(folder / _GENERATION, settings)
+        write_json(folder / GENERATION, settings)

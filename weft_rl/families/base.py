@@ -84,6 +84,7 @@ class Family:
     network: str  # "module:Class" of the model; its module imports torch
     published: Mapping[str, str]  # Hub id by the name that model= accepts
     published_sizes: Sizes
+    license: str  # of the published weights, as the Hub spells it
     mask_token: str
     end_of_turn: str
     end_of_turn_id: int  # for a config.json without eot_token_id, as the published ones

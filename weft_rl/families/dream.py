@@ -14,6 +14,7 @@ DREAM = Family(
     published={"dream_7b": _CODE},
     # Dream-7B and Qwen2.5-7B. Source: the published configuration.
     published_sizes=Sizes(152064, 3584, 28, 28, 4, 18944),
+    license="apache-2.0",
     mask_token="<|mask|>",
     end_of_turn="<|im_end|>",
     end_of_turn_id=151645,

@@ -42,6 +42,7 @@ LLADA = Family(
     network="weft_rl.models.modeling_llada:LLaDAForMaskedLM",
     published={"llada_8b": _CODE, "llada_1_5": "GSAI-ML/LLaDA-1.5"},
     published_sizes=EIGHT_B,
+    license="mit",
     mask_token="<|mdm_mask|>",
     end_of_turn="<|eot_id|>",
     end_of_turn_id=_SAVED_DEFAULTS["eot_token_id"],
