@@ -66,7 +66,7 @@ def prepare(source: Path, out: Path | None, repo: str, *, merged: bool = False) 
     names, run = model_files(source), run_of(str(source))
     adapter = (source / ADAPTER).exists() and not merged
     if adapter:
-        require_hub_base(adapter_base(source), "merged=false")
+        require_hub_base(adapter_base(source), "merged=false", "use merged=true")
     merges = merged and (source / ADAPTER).exists()
     has_card = run is None and is_written(source / CARD)
     if has_card and out is None and not merges:

@@ -11,15 +11,17 @@ from huggingface_hub.errors import (
     HFValidationError,
     HTTPError,
     LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
 )
 
 from weft_rl.errors import UserError
 from weft_rl.runs.folder import checkpoint_of
 
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never code or pickles
+# Files of an earlier upload that would be loaded with the new ones, such as an adapter's.
+_REPLACED = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "SHA256SUMS")
 _LOGIN = "run hf auth login, or set HF_TOKEN"
-_HUB_ERRORS = (HTTPError, OfflineModeIsEnabled, HFValidationError, LocalTokenNotFoundError)
+# ConnectionError: offline mode, and hf_xet, which uploads large files
+_HUB_ERRORS = (HTTPError, ConnectionError, HFValidationError, LocalTokenNotFoundError)
 
 
 def resolve_checkpoint(place: str, *, weights: bool = True) -> Path:
@@ -50,8 +52,8 @@ def announce_download(name: str) -> None:
 def upload(folder: Path, names: Collection[str], repo: str, *, private: bool) -> str:
     """Upload files of a folder to a model repository, created if new; return its address.
 
-    private: of a new repository; False: the owner's default. Raises UserError without a token, for
-    a rejected upload and an unreachable Hub."""
+    Removes weights of an earlier upload. private: of a new repository; False: the owner's default.
+    Raises UserError without a token, for a rejected upload and an unreachable Hub."""
     require_token(repo)
     api = HfApi(library_name="weft-rl")
     with hub_errors(repo):
@@ -60,6 +62,7 @@ def upload(folder: Path, names: Collection[str], repo: str, *, private: bool) ->
             repo_id=repo,
             folder_path=folder,
             allow_patterns=[*names],
+            delete_patterns=[*_REPLACED],
             commit_message="Upload with weft-rl",
         )
     return str(address)

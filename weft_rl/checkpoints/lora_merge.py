@@ -62,12 +62,14 @@ def adapter_base(folder: Path) -> str:
     return str(relative.resolve()) if relative.is_dir() else base
 
 
-def require_hub_base(base: str, option: str) -> None:
-    """Raise UserError for an adapter's base in a local folder, which others cannot load.
+def require_hub_base(base: str, asked: str, fix: str) -> None:
+    """Raise UserError if an adapter's base is a local folder, which others cannot load.
 
-    option: to leave out, key=value."""
-    if Path(base).is_dir():
-        raise UserError(f"{option}: the adapter's base is the local folder {base}; use merged=true")
+    asked: key=value or call that failed, in the message."""
+    if not base or Path(base).is_dir():
+        raise UserError(
+            f"{asked}: the adapter's base is {base or 'unnamed'}, not on the Hub; {fix}"
+        )
 
 
 def base_of(place: str) -> str:

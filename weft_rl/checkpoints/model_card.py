@@ -83,7 +83,7 @@ def make_card(facts: ModelFacts) -> ModelCard:
             dataset_name=f"{score.task}, held out",
             metric_type=score.metric,
             metric_value=score.value,
-            metric_args={"n": score.n, "ci95": score.interval and [*score.interval]},
+            metric_args={"ci95": [*(score.interval or ())], "n": score.n},
         )
         for score in facts.scores
         if score.final

@@ -24,13 +24,14 @@ from weft_rl.seeding import seed_for
 from weft_rl.trainers.cold_start_config import ColdStartConfig
 from weft_rl.trainers.collator import AnswerCollator, count_sequences
 from weft_rl.trainers.entropy_pass import EntropyCache, entropy_pass
+from weft_rl.trainers.hub_card import HubCard
 from weft_rl.trainers.resume_state import ResumeState, SetEpoch
 from weft_rl.trainers.setup import default_tokenizer, load, wrapped
 from weft_rl.trainers.sft_dataset import encode_dataset
 from weft_rl.trainers.weft_loss import IGNORED, SequenceLosses, sequence_loss
 
 
-class ColdStartTrainer(ResumeState, Trainer):
+class ColdStartTrainer(HubCard, ResumeState, Trainer):
     """transformers' Trainer with the loss of a cold-start recipe.
 
     model: a folder, Hub id, run checkpoint or adapter, or a masked language model whose config has
@@ -49,6 +50,12 @@ class ColdStartTrainer(ResumeState, Trainer):
     loss_is_scaled_for_ga = True
     args: ColdStartConfig
     data_collator: AnswerCollator
+    card_arguments = (
+        *("num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps"),
+        *("learning_rate", "weight_decay", "loss_norm", "exact_elbo", "t_sampling", "max_length"),
+        "seed",
+    )
+    card_evaluation = "nelbo: bound on -log p(answer | prompt) in nats per answer token."
 
     def __init__(
         self,
@@ -92,6 +99,11 @@ class ColdStartTrainer(ResumeState, Trainer):
         self.entropy_cache = EntropyCache(args.entropy_refresh_epochs or 1)
         self.reference = None if reference is None else reference.to(args.device).eval()
         self.add_callback(SetEpoch(self.data_collator))
+
+    @property
+    def method_label(self) -> str:
+        """Name of the recipe."""
+        return self.recipe.label
 
     def compute_loss(  # ty: ignore[incompatible-method-override] - outputs are never requested
         self,

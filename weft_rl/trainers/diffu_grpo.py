@@ -16,6 +16,7 @@ from weft_rl.diffusion.policy_losses import aggregate
 from weft_rl.diffusion.rl_methods import RL_LOSSES
 from weft_rl.trainers.fsdp import prepare_reference
 from weft_rl.trainers.grpo_config import DiffuGRPOConfig
+from weft_rl.trainers.hub_card import HubCard
 from weft_rl.trainers.reward_adapter import adapted_rewards
 from weft_rl.trainers.rl_checks import check_rows
 from weft_rl.trainers.rl_objectives import LossInputs, TokenLoss, token_loss
@@ -24,7 +25,7 @@ from weft_rl.trainers.rollouts import RolloutHook
 from weft_rl.trainers.setup import default_tokenizer, load, wrapped
 
 
-class DiffuGRPOTrainer(ScoredRollouts):
+class DiffuGRPOTrainer(HubCard, ScoredRollouts):
     """TRL's rewards and loop with our sampler, log-probability estimators and losses.
 
     model: a folder, Hub id, run checkpoint or adapter, or a masked language model whose config has
@@ -48,6 +49,12 @@ class DiffuGRPOTrainer(ScoredRollouts):
     args: DiffuGRPOConfig
     model: nn.Module
     processing_class: PreTrainedTokenizerBase
+    card_arguments = (
+        *("num_generations", "num_iterations", "per_device_train_batch_size"),
+        *("gradient_accumulation_steps", "learning_rate", "beta", "epsilon", "temperature"),
+        "seed",
+    )
+    card_evaluation = "reward: mean over the completions of held-out prompts."
 
     def __init__(
         self,
@@ -103,6 +110,11 @@ class DiffuGRPOTrainer(ScoredRollouts):
             self.ref_model = prepare_reference(ref_model.eval(), self.accelerator)
         self.rollout_ids: list[str] = []  # record ids of the rollout's rows
         self._sums: dict[str, Tensor] = {}
+
+    @property
+    def method_label(self) -> str:
+        """Loss and estimator."""
+        return f"RL ({self.args.loss_type}, {self.args.estimator})"
 
     def _prepare_inputs(  # ty: ignore[incompatible-method-override] - TRL's own takes raw rows as well
         self, generation_batch: list[dict[str, Any]]

@@ -1,5 +1,7 @@
 """Models, adapters and tokenizers as trainers take them: by name or as objects."""
 
+from pathlib import Path
+
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
@@ -14,7 +16,10 @@ def load(
     if not isinstance(model, str):
         return model
     half = adapters_only and args.device.type == "cuda"
-    return load_model(model, args.device, torch.bfloat16 if half else torch.float32)
+    network = load_model(model, args.device, torch.bfloat16 if half else torch.float32)
+    if not Path(model).is_dir():
+        network.name_or_path = model  # the Hub id: adapters record it as their base
+    return network
 
 
 def default_tokenizer(model: PreTrainedModel | str) -> PreTrainedTokenizerBase | None:
