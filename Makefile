@@ -54,7 +54,7 @@ test-py312:  ## run the tests on Python 3.12 with torch 2.11 and transformers 5.
 # tests of code that calls other packages
 MIN_TESTS := $(addprefix tests/test_,pipeline.py model.py dream.py sampler.py cold_start_trainer.py \
 	diffu_grpo.py rl_against_trl.py rl_stage.py config.py report.py plot.py convert.py adapters.py \
-	sources.py tokenizers.py traces.py answers.py score.py sample.py evaluation.py compare.py)
+	sources.py tokenizers.py traces.py answers.py score.py sample.py evaluation.py compare.py push.py)
 
 test-min:  ## run the tests that call other packages with their lowest versions, in .venv-min
 	$(PYTHON) -m venv $(VENV)-min

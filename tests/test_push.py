@@ -135,6 +135,20 @@ def test_a_run_that_starts_from_another(tmp_path):
     assert str(tmp_path) not in card.content
 
 
+def test_a_run_of_a_local_model(tmp_path):
+    """No base that others could not load, and no path of this machine."""
+    model = write_model(tmp_path / "mine")
+    data = tmp_path / "traces.jsonl"
+    run_folder(tmp_path / "a", f"model={model}", f"data={data}", "stages=[weft]", stages=["weft"])
+    assert push(tmp_path / "a", f"repo={REPO}", "dry_run=true") == 0
+    card = card_of(tmp_path / "a-weft-hub")
+    assert card.data.base_model is None
+    assert "the local model mine, after WeFT." in card.text
+    assert "from the local file traces.jsonl." in card.text
+    assert "| initial model | sudoku |" not in card.text
+    assert str(tmp_path) not in card.content
+
+
 def test_scores_of_another_step_are_left_out(tmp_path):
     run = run_folder(tmp_path / "a")
     write_model(run / "checkpoints" / "rl" / "step-1")
@@ -169,6 +183,7 @@ def test_an_adapter_as_it_is_and_merged(tmp_path, capsys):
     assert (data.base_model, data.base_model_relation) == ("GSAI-ML/LLaDA-1.5", "adapter")
 
 
+@pytest.mark.slow
 def test_the_hub_receives_the_folder(hub, tmp_path):
     run = run_folder(tmp_path / "a")
     done = pushed(hub, run, f"repo={REPO}", "private=true")
@@ -185,6 +200,7 @@ def test_the_hub_receives_the_folder(hub, tmp_path):
     assert hub.files[REPO] == content(folder) | {"LICENSE": b"MIT"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "status", "problem"),
     [
