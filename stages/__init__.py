@@ -31,8 +31,33 @@ STAGE_RUNNERS: Mapping[str, Stage] = {
 }
 
 
+def describe(config: RunConfig) -> list[str]:
+    """Describe the records of each stage, a line each. Raises UserError as check."""
+    files, lines = _files(config), []
+    for name in config.in_order:
+        if name in RECIPES:
+            first, *more = cold_start.encoded(config, files)[1]
+            lines += [f"{name}: {first}", *more]
+        elif name == "rl":
+            lines.append(f"rl: {rl.describe(config, files)}")
+    return lines
+
+
 def check(config: RunConfig, finished: Collection[str] = ()) -> None:
     """Raise UserError for what an unfinished stage or evaluation would reject."""
+    files = _files(config)
+    unfinished = [name for name in config.in_order if name not in finished and name != "eval"]
+    # cold starts share their check
+    for stage_check in dict.fromkeys(STAGE_RUNNERS[name].check for name in unfinished):
+        stage_check(config, files)
+    results = read_json(Path(config.out) / EVAL, {}) if config.out else {}
+    trained = [name for name in config.in_order if name != "eval"] or ["base"]
+    scored = trained if config.eval.after_each else trained[-1:] * ("eval" in config.stages)
+    if not all(is_evaluated(config, results, name) for name in scored):
+        evaluate.check(config, files)
+
+
+def _files(config: RunConfig) -> ModelFiles:
     quiet_libraries()
     if config.model in TOY_MODELS:
         files = pretrain.toy_files(config)
@@ -48,12 +73,4 @@ def check(config: RunConfig, finished: Collection[str] = ()) -> None:
             f"model={config.model}: its tokenizer has no chat template; copy chat_template.jinja "
             "or tokenizer_config.json of the family's instruct model into its folder"
         )
-    unfinished = [name for name in config.in_order if name not in finished and name != "eval"]
-    # cold starts share their check
-    for stage_check in dict.fromkeys(STAGE_RUNNERS[name].check for name in unfinished):
-        stage_check(config, files)
-    results = read_json(Path(config.out) / EVAL, {}) if config.out else {}
-    trained = [name for name in config.in_order if name != "eval"] or ["base"]
-    scored = trained if config.eval.after_each else trained[-1:] * ("eval" in config.stages)
-    if not all(is_evaluated(config, results, name) for name in scored):
-        evaluate.check(config, files)
+    return files

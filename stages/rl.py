@@ -75,6 +75,16 @@ def rows_of(config: RunConfig, files: ModelFiles, rejects: Rejects) -> list[dict
     ]
 
 
+def describe(config: RunConfig, files: ModelFiles) -> str:
+    """Describe the training prompts and the rollouts made of them."""
+    options, rows = config.rl, rows_of(config, files, _rejects(config))
+    rollouts = -(-options.max_steps // options.num_iterations)
+    return (
+        f"{len(rows)} prompts, {rollouts} rollouts of {options.num_prompts} x "
+        f"{options.num_generations} completions"
+    )
+
+
 def _rejects(config: RunConfig) -> Rejects:
     return Rejects(config.rl.rollout.bad_records, "rl.rollout.bad_records")
 

@@ -8,17 +8,19 @@ from weft_rl.config.fields import Leaf, leaves, shown
 from weft_rl.errors import UserError
 from weft_rl.runs.renamed import RENAMED, renamed
 
-_HELP, _PRINT = ("--help", "-h"), "--print-config"
+_HELP, _HELP_ALL, _PRINT = ("--help", "-h"), "--help-all", "--print-config"
 # Minimum difflib ratio of a suggestion, chosen by hand.
 _SIMILAR = 0.7
 
 
 def flags(argv: Sequence[str], known: Mapping[str, Leaf]) -> tuple[list[str], str]:
-    """Split off the flag (--help, --print-config or ""). Raises UserError for an unknown flag."""
+    """Split off the flag (--help, --help-all, --print-config or "").
+
+    Raises UserError for an unknown flag."""
     words, flag = [], ""
     for i, word in enumerate(argv):
-        if word in _HELP:
-            flag = "--help"
+        if word in (*_HELP, _HELP_ALL):
+            flag = _HELP_ALL if word == _HELP_ALL else "--help"
         elif word == _PRINT:
             flag = flag or word
         elif _has_dash(word):
@@ -34,7 +36,7 @@ def _has_dash(word: str) -> bool:
 
 def _dash_fix(word: str, after: Sequence[str], known: Mapping[str, Leaf]) -> str:
     flag, equals, value = word.partition("=")
-    if flag in (*_HELP, _PRINT):
+    if flag in (*_HELP, _HELP_ALL, _PRINT):
         return f"{flag} takes no value; write {flag}"
     key = flag.lstrip("-").replace("-", "_")
     value = value if equals else _value_after(after, known)
@@ -60,7 +62,8 @@ def pairs_of(
             loose.append(word)
             continue
         if key not in known and key not in extra:
-            raise UserError(f"{shown(word) or repr(word)}: {_unknown(key, equals, text, known)}")
+            problem = unknown_option(key, text if equals else None, known)
+            raise UserError(f"{shown(word) or repr(word)}: {problem}")
         if not equals:
             raise UserError(f"{key}: needs a value; write {key}={after or '...'}")
         if text == "" and after:
@@ -84,9 +87,11 @@ def _value_after(words: Sequence[str], known: Mapping[str, Leaf]) -> str:
     return "" if _has_dash(value) or "=" in value or value in known else shown(value)
 
 
-def _unknown(key: str, equals: str, text: str, known: Mapping[str, Leaf]) -> str:
+def unknown_option(key: str, text: str | None, known: Mapping[str, Leaf]) -> str:
+    """Describe an unknown key and its fix. text: its value; None: there is no equals sign."""
+    equals = text is not None
     if key in RENAMED:
-        new = " ".join(f"{name}={shown(value)}" for name, value in renamed(key, text).items())
+        new = " ".join(f"{name}={shown(value)}" for name, value in renamed(key, text or "").items())
         return f"renamed; write {new if equals else RENAMED[key]}"
     inside = next((full for full in known if full.startswith(f"{key}.")), None)
     if inside:

@@ -10,7 +10,8 @@ from typing import Any, Literal, NoReturn, TypeVar, get_origin
 import yaml
 
 from weft_rl.config.arguments import flags, pairs_of
-from weft_rl.config.fields import BadOption, build, defaults, kinds, leaves, shown
+from weft_rl.config.config_file import with_config_file
+from weft_rl.config.fields import BadOption, Leaf, build, defaults, kinds, leaves, shown
 from weft_rl.config.schema import RunConfig
 from weft_rl.config.values import broken_rule, near_values, parse, rules
 from weft_rl.errors import UserError
@@ -26,6 +27,14 @@ _METHOD = "rl.preset"
 # Options that are not inherited from a checkpoint's run.
 _NOT_INHERITED = ("model", "out", "resume", "stages", "trackers", "device")
 _MODELS = ("model", "cold_start.ref_model")
+# Options of `run --help`; --help-all shows all.
+_MAIN = ("stages", "model", "task", "data", "seed", "out", "device")
+_MAIN += ("cold_start.epochs", "rl.max_steps", "rl.learning_rate")
+_RUN_FLAGS = [
+    "  --config FILE   options of a YAML file, such as a run's config.yaml",
+    "  --dry-run       run: print options, data and plan, and train nothing",
+    "  --help-all      print all options and exit",
+]
 
 
 def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) -> RunConfig:
@@ -38,7 +47,7 @@ def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) ->
 
     tell: print a line to standard error if the defaults come from a run.
     Raises UserError for invalid arguments, and SystemExit(0) after --help and --print-config."""
-    words, flag = flags(argv, leaves(RunConfig))
+    words, flag = flags(with_config_file(argv), leaves(RunConfig))
     given = dict(word.split("=", 1) for word in words if "=" in word)
     model = given.get("model", "").strip() or RunConfig.model
     names = preset_names()
@@ -52,7 +61,7 @@ def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) ->
         layer, source = _inherited(run), f"defaults from the run that wrote it, {run / CONFIG}"
     if _METHOD in given:
         layer |= _preset(_METHOD, given[_METHOD], "rl/")
-    if flag == "--help":
+    if flag.startswith("--help"):
         about = (
             f"{RunConfig.__doc__}\n\n"
             f"Defaults below: {source}. Presets (preset=NAME): {', '.join(names)};\n"
@@ -60,7 +69,7 @@ def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) ->
             "of that run; for any other model, llada_8b.\n"
             f"RL methods ({_METHOD}=NAME): {', '.join(preset_names('rl/'))}."
         )
-        _leave(_help(RunConfig, command, about, layer))
+        _leave(_help(RunConfig, command, about, layer, all_options=flag == "--help-all"))
     pairs = pairs_of(RunConfig, words, None, extra=("preset", _METHOD))
     pairs = {key: text for key, text in pairs.items() if key not in ("preset", _METHOD)}
     for key in pairs.keys() & {*_MODELS}:
@@ -86,7 +95,7 @@ def parse_options(
     positional: the field (list[str] or str) for arguments without "=" and for paths with "=".
     Raises UserError and SystemExit like load_run_config."""
     words, flag = flags(argv, leaves(schema))
-    if flag == "--help":
+    if flag.startswith("--help"):
         _leave(_help(schema, command, description, {}, positional))
     config = _resolved(schema, pairs_of(schema, words, positional), {})
     if flag:
@@ -193,14 +202,30 @@ def _help(
     about: str,
     layer: dict[str, Any],
     positional: str | None = None,
+    all_options: bool = True,
 ) -> str:
-    """Return the help text: all options with defaults, grouped by block."""
+    """Return the help text: options with defaults, grouped by block; or the main ones of a run."""
     first = f"{positional.upper()} ... " if positional else ""
     lines = [f"usage: python -m {command} {first}key=value ...", "", about]
-    lines += _block_help(schema, defaults(schema) | layer, "")
+    values, main = defaults(schema) | layer, [] if all_options else _MAIN
+    lines += _main_help(values) if main else _block_help(schema, values, "")
     lines += ["", "  --print-config  print the resolved options as YAML and exit"]
+    lines += _RUN_FLAGS if schema is RunConfig else []
     lines += ["  --help          print this help and exit", ""]
     return "\n".join(lines)
+
+
+def _main_help(values: Mapping[str, Any]) -> list[str]:
+    known = leaves(RunConfig)
+    lines = ["", *(_option_help(key, known[key], values) for key in _MAIN)]
+    return [*lines, "", f"{len(known) - len(_MAIN)} more options: --help-all"]
+
+
+def _option_help(key: str, leaf: Leaf, values: Mapping[str, Any]) -> str:
+    default = shown(parse(leaf.kind, values[key])) if key in values else ""
+    limits = rules(leaf.kind, leaf.bounds)
+    text = leaf.item.metadata.get("help", "") + (f" ({limits})" if limits else "")
+    return f"  {f'{key}={default}':<40}  {text}"
 
 
 def _block_help(schema: type[Any], values: Mapping[str, Any], prefix: str) -> list[str]:
@@ -211,8 +236,5 @@ def _block_help(schema: type[Any], values: Mapping[str, Any], prefix: str) -> li
         if is_dataclass(kind):
             nested += _block_help(kind, values, f"{key}.")
             continue
-        default = shown(parse(kind, values[key])) if key in values else ""
-        limits = rules(kind, item.metadata.get("bounds", {}))
-        text = item.metadata.get("help", "") + (f" ({limits})" if limits else "")
-        lines.append(f"  {f'{key}={default}':<40}  {text}")
+        lines.append(_option_help(key, Leaf(kind, item), values))
     return lines + nested

@@ -10,16 +10,17 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from weft_rl.cli import full_disk
-from weft_rl.config.load import load_run_config
+from weft_rl.config.load import load_run_config, to_yaml
 from weft_rl.config.overrides import resume_command
 from weft_rl.config.schema import TOY_MODELS, RunConfig
-from weft_rl.distributed import rank_and_world
+from weft_rl.distributed import rank_and_world, resolve_device
 from weft_rl.errors import Interrupted
 from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.io.terminal import Console
 from weft_rl.pipeline.memory_warnings import advise_on_out_of_memory, memory_warnings
 from weft_rl.pipeline.preflight import check_run, model_path
 from weft_rl.pipeline.resume import claim_run_dir
+from weft_rl.plan.config import PlanConfig
 from weft_rl.plot.curves import plot_run
 from weft_rl.report.run_report import write_report
 from weft_rl.runs.atomic_io import write_json
@@ -40,10 +41,14 @@ def main(argv: Sequence[str], *, report: bool = True) -> int:
     """Run the pipeline from command-line arguments and return the exit status.
 
     report: plot the curves, write the report, and print its path and the scores."""
-    is_first = rank_and_world()[0] == 0
+    is_first, is_dry = rank_and_world()[0] == 0, "--dry-run" in argv
+    argv = [word for word in argv if word != "--dry-run"]
     config = load_run_config(argv, command="weft_rl.pipeline", tell=is_first)
     check_run(config)
     check_stages(config)
+    if is_dry:
+        show_plan(config)
+        return 0
     with claim_run_dir(config) as run:
         results = run_pipeline(config, run, argv)
         if not (report and is_first):
@@ -54,6 +59,18 @@ def main(argv: Sequence[str], *, report: bool = True) -> int:
         show_scores(results, config)
     Console().print(f"report: {path}", soft_wrap=True, highlight=False)
     return 0
+
+
+def show_plan(config: RunConfig) -> None:
+    """Print the options of a run, its data, and its memory and time; write nothing."""
+    from weft_rl.plan.command import print_plan
+    from weft_rl.stages import describe
+
+    sys.stdout.write(f"{to_yaml(config)}\n")
+    sys.stdout.writelines(f"{line}\n" for line in describe(config))
+    sys.stdout.write("\n")
+    on_cpu = resolve_device(config.device).type == "cpu"
+    print_plan(config, PlanConfig(hardware="cpu" if on_cpu else "h100"))
 
 
 def check_stages(config: RunConfig) -> None:

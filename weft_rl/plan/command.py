@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from weft_rl.config.config_file import with_config_file
 from weft_rl.config.fields import leaves, shown
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.schema import RunConfig
@@ -20,6 +21,7 @@ _GIB = 2**30
 
 def main(argv: Sequence[str]) -> int:
     """Print the plan of a run and return the exit status."""
+    argv = with_config_file(argv)
     of_plan = [word for word in argv if word.partition("=")[0] in leaves(PlanConfig)]
     of_run = [word for word in argv if word not in of_plan]
     description = f"{PlanConfig.__doc__} weft-rl run --help lists those."
@@ -27,7 +29,12 @@ def main(argv: Sequence[str]) -> int:
     options = parse_options(
         PlanConfig, [*of_plan, *help_flags], command="weft_rl.plan", description=description
     )
-    config = load_run_config(of_run, command="weft_rl.plan")
+    print_plan(load_run_config(of_run, command="weft_rl.plan"), options)
+    return 0
+
+
+def print_plan(config: RunConfig, options: PlanConfig) -> None:
+    """Print memory and time of a run's stages. Raises UserError if no stage trains."""
     plans = make_plans(config, options)
     if not plans:
         raise UserError(
@@ -44,7 +51,6 @@ def main(argv: Sequence[str]) -> int:
                 for each in suggest(config, options, plan.stage, room)
             ]
     sys.stdout.writelines(f"{line}\n" for line in lines)
-    return 0
 
 
 def _table(plans: Sequence[StagePlan], room: float, options: PlanConfig) -> Table:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from weft_rl.config.config_file import with_config_file
 from weft_rl.config.fields import Block, about, leaves, option, require, shown
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
@@ -59,7 +60,7 @@ def split_arguments(
     reserved: options that the command sets, with error messages. Raises UserError for them."""
     for_schema, for_runs = [], []
     schema_keys, run_keys = leaves(schema), leaves(RunConfig)
-    for argument in argv:
+    for argument in with_config_file(argv, reserved):
         key, equals, _ = argument.partition("=")
         if key in reserved and equals:
             raise UserError(f"{shown(argument)}: {reserved[key]}")
