@@ -21,6 +21,7 @@ from machine import machine, update
 from published_sampler import published_sample
 from torch import Tensor
 
+from weft_rl.data.prompts import PromptFormat
 from weft_rl.data.tasks import held_out_records
 from weft_rl.data.text import task_prompt_ids
 from weft_rl.models.loading import load_model, load_tokenizer
@@ -123,7 +124,7 @@ def tiny(run: Path) -> tuple[Any, Any]:
 def puzzles(tokenizer: Any, count: int) -> tuple[list[Any], Tensor]:
     """Held-out Sudokus and their prompts, all of equal length."""
     records = held_out_records("sudoku", count, None)
-    rows = task_prompt_ids(tokenizer, "tiny", records)
+    rows = task_prompt_ids(tokenizer, PromptFormat("tiny"), records)
     return records, torch.tensor(rows)
 
 

@@ -15,7 +15,7 @@ from weft_rl.data.sft_examples import Examples, encode_traces
 from weft_rl.data.sources import read_traces
 from weft_rl.data.text import decode_completion
 from weft_rl.data.toy import cold_start_traces
-from weft_rl.data.trace_schemas import Trace, turns_of
+from weft_rl.data.trace_schemas import Trace, turns_of, with_system
 from weft_rl.diffusion.recipes import RECIPES
 from weft_rl.distributed import rank_and_world
 from weft_rl.errors import UserError
@@ -62,7 +62,7 @@ def encoded(
         turns = [turn for trace in traces for turn in turns_of(trace, options.think)]
     result = encode_traces(
         track(
-            turns,
+            [with_system(trace, config.system) for trace in turns],
             f"{label}: tokenizing",
             console=console,
             transient=True,

@@ -72,7 +72,13 @@ def run(context: StageContext) -> dict[str, Any]:
     entry = summarize([row["scores"] for row in rows])
     entry["undecided_answers"] = sum(row.get("undecided", False) for row in rows)
     entry["baselines"] = baseline_scores(config.task, records)
-    entry["settings"] = asdict(settings) | {"device": context.device.type, "dtype": str(dtype)}
+    wording = ("prompt_template", "system")
+    used = {
+        key: value
+        for key, value in asdict(settings).items()
+        if key not in wording or value is not None
+    }
+    entry["settings"] = used | {"device": context.device.type, "dtype": str(dtype)}
     entry["seed"] = config.seed
     results.setdefault(context.stage, {})[config.task] = entry
     write_json(context.run / EVAL, results)

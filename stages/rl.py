@@ -11,13 +11,13 @@ from transformers import PreTrainedModel
 
 from weft_rl.config.fields import require
 from weft_rl.config.schema import RunConfig
-from weft_rl.data.prompts import chat_prompt
+from weft_rl.data.prompts import PromptFormat
 from weft_rl.data.records import Record
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.tasks import (
     held_out_records,
     load_records,
-    task_prompt,
+    task_chat,
     training_records,
 )
 from weft_rl.data.text import task_prompt_ids
@@ -57,7 +57,8 @@ def prompts(config: RunConfig, rejects: Rejects) -> list[Record]:
 def rows_of(config: RunConfig, files: ModelFiles, rejects: Rejects) -> list[dict[str, Any]]:
     """The trainer's rows: prompt, id, fields. Raises UserError for too few or too long prompts."""
     options, records = config.rl, prompts(config, rejects)
-    ids = task_prompt_ids(files.tokenizer, config.prompt_style, records)
+    wording = PromptFormat(config.prompt_style, config.prompt_template, config.system)
+    ids = task_prompt_ids(files.tokenizer, wording, records)
     lengths = {record.id: len(prompt) for record, prompt in zip(records, ids, strict=True)}
     length = config.sampler.gen_length
     fix = "generate fewer tokens, or drop such records"
@@ -67,7 +68,7 @@ def rows_of(config: RunConfig, files: ModelFiles, rejects: Rejects) -> list[dict
     require(fits, "rl.num_prompts", options.num_prompts, f"{rule}; use {len(records)}")
     return [
         {
-            "prompt": chat_prompt(task_prompt(config.prompt_style, record.task, record.fields)),
+            "prompt": task_chat(wording, record),
             "id": record.id,
             "fields": record.fields,
         }

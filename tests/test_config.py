@@ -179,7 +179,7 @@ def test_print_config(capsys):
 
 def test_help_shows_the_preset_and_every_key(capsys):
     with pytest.raises(SystemExit) as caught:
-        load("model=llada_8b", "nonsense", "--help")
+        load("model=llada_8b", "nonsense", "--help-all")
     assert caught.value.code == 0
     out = capsys.readouterr().out
     assert out.startswith("usage: python -m weft_rl.pipeline key=value ...\n")

@@ -79,10 +79,10 @@ def main(argv: Sequence[str]) -> int:
     is_puzzle = origin.style is not None and fullmatch(r"[0-4]{16}", config.prompt) is not None
     prompt = config.prompt
     if origin.style is not None and is_puzzle:
-        prompt = task_prompt(origin.style, "sudoku", {"puzzle": prompt})
+        prompt = task_prompt(origin.style, "sudoku", {"puzzle": prompt}, origin.template)
     try:
         sampler = sampler_config(config, origin.sampler)
-        tokenizer, ids, output = _generate(config, origin.folder, sampler, prompt)
+        tokenizer, ids, output = _generate(config, origin, sampler, prompt)
     except UserError as error:
         if not str(error).startswith("sampler."):
             raise
@@ -118,6 +118,8 @@ class Origin(NamedTuple):
     folder: Path
     style: PromptStyle | None  # None: neither of a run nor a toy model
     sampler: SamplerConfig
+    template: str | None = None
+    system: str | None = None
 
 
 def find_checkpoint(place: Path) -> Origin:
@@ -139,7 +141,7 @@ def find_checkpoint(place: Path) -> Origin:
     words = [f"model={folder}", *([f"preset={preset}"] if run is None else [])]
     defaults = load_run_config(words, command="weft_rl.sample")
     style = None if run is None and preset == "llada_8b" else defaults.prompt_style
-    return Origin(folder, style, defaults.sampler)
+    return Origin(folder, style, defaults.sampler, defaults.prompt_template, defaults.system)
 
 
 def sampler_config(config: SampleConfig, defaults: SamplerConfig) -> SamplerConfig:
@@ -150,7 +152,7 @@ def sampler_config(config: SampleConfig, defaults: SamplerConfig) -> SamplerConf
 
 
 def _generate(
-    config: SampleConfig, folder: Path, sampler: SamplerConfig, prompt: str
+    config: SampleConfig, origin: Origin, sampler: SamplerConfig, prompt: str
 ) -> "tuple[PreTrainedTokenizerBase, list[int], SamplerOutput]":
     # keeps --help and option errors fast
     import torch
@@ -161,9 +163,9 @@ def _generate(
     from weft_rl.sampler.progress import live_completion, progress_bar
 
     logging.disable_progress_bar()
-    device, tokenizer = resolve_device(config.device), load_tokenizer(str(folder))
+    device, tokenizer = resolve_device(config.device), load_tokenizer(str(origin.folder))
     try:
-        (ids,) = TextEncoder(tokenizer).chats([chat_prompt(prompt)])
+        (ids,) = TextEncoder(tokenizer).chats([chat_prompt(prompt, system=origin.system)])
     except ValueError as error:
         raise UserError(f"prompt={shown(config.prompt)}: {error}; change the prompt") from error
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
@@ -173,7 +175,7 @@ def _generate(
         )
     # float32 weights of an 8B model do not fit the GPU that trained it
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    model = load_model(str(folder), device, dtype)
+    model = load_model(str(origin.folder), device, dtype)
     display = progress_bar("sampling")
     if config.stream:
         display = live_completion(sampler.gen_length, partial(decode_completion, tokenizer))

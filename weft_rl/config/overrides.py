@@ -16,11 +16,12 @@ from weft_rl.runs.renamed import flattened, with_new_keys
 
 # Options that may change on resume, because they do not affect results.
 _MUTABLE_ON_RESUME = ("out", "resume", "stages", "trackers", "reliability")
+_PROMPTS = ("prompt_style", "prompt_template", "system")
 # Kind of stage -> options and blocks that determine its weights.
 _WEIGHT_OPTIONS = {
     "base": ("model", "base", "sampler.gen_length", "memory.mixed_precision"),
-    "cold_start": ("model", "data", "prompt_style", "seed", "cold_start", "memory"),
-    "rl": ("model", "task", "rewards", "prompt_style", "seed", "rl", "sampler", "memory"),
+    "cold_start": ("model", "data", "prompt_style", "system", "seed", "cold_start", "memory"),
+    "rl": ("model", "task", "rewards", *_PROMPTS, "seed", "rl", "sampler", "memory"),
 }
 # Key parts that do not affect the weights.
 _NEUTRAL = {"logging_steps", "save_steps", "watch", "gradient_checkpointing", "trace"}

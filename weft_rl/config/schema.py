@@ -100,7 +100,11 @@ class RunConfig(Block):
         "plain", "RL rewards: correctness only, d1's weighted sum, or d1's exact functions"
     )
     data: str = option("tiny", "cold-start data: tiny, a file or folder, a Hub id, s1k, openr1-3k")
-    prompt_style: Literal["tiny", "d1"] = option("tiny", "prompt template")
+    prompt_style: Literal["tiny", "d1"] = option("tiny", "prompts of the tasks and of s1K")
+    prompt_template: str | None = option(
+        None, "also task.prompt: prompt over a record's fields, like 'Solve: {question}'"
+    )
+    system: str | None = option(None, "system message before every prompt; null: none")
     seed: int = option(0, "seed of data order, masks and samples", at_least=0, below=2**32)
     out: str | None = option(None, "run directory; null: runs/<time>-<stages>")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")

@@ -1,6 +1,7 @@
 """Prompt texts and answer tags."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 PromptStyle = Literal["tiny", "d1", "d1_eval"]
@@ -81,6 +82,18 @@ def tagged_answer(style: PromptStyle, reasoning: str, answer: str) -> str:
     return f"<reasoning>{reasoning}</reasoning>{between}<answer>{answer}</answer>"
 
 
-def chat_prompt(user: str, history: Iterable[tuple[str, str]] = ()) -> list[dict[str, str]]:
+@dataclass(frozen=True)
+class PromptFormat:
+    """Wording of a task's prompts. template: over a record's fields, instead of the style's."""
+
+    style: PromptStyle
+    template: str | None = None
+    system: str | None = None  # message before the user's
+
+
+def chat_prompt(
+    user: str, history: Iterable[tuple[str, str]] = (), system: str | None = None
+) -> list[dict[str, str]]:
     """Return a chat that ends with the user; history: (role, content) of earlier turns."""
+    history = [("system", system), *history] if system else history
     return [{"role": role, "content": content} for role, content in (*history, ("user", user))]

@@ -10,7 +10,7 @@ from weft_rl.config.fields import shown
 from weft_rl.data import countdown, prompts, records, sudoku
 from weft_rl.data.files import read_rows
 from weft_rl.data.json_rows import Row
-from weft_rl.data.prompts import PromptStyle
+from weft_rl.data.prompts import PromptFormat, PromptStyle, chat_prompt
 from weft_rl.data.records import PACKAGED, Record, Split
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.sources import hub_rows, is_hub_id
@@ -58,8 +58,21 @@ def load_task(name: str) -> None:
         add_task(name, task.training, task.evaluation)
 
 
-def task_prompt(style: PromptStyle, task: str, fields: Mapping[str, Any]) -> str:
-    """Return the user message. Raises UserError if the style has no prompt for the task."""
+def task_prompt(
+    style: PromptStyle, task: str, fields: Mapping[str, Any], template: str | None = None
+) -> str:
+    """Return the user message, of the template if any.
+
+    Raises UserError if the style has no prompt for the task, or the fields do not fit."""
+    if template is not None:
+        try:
+            return template.format_map(fields)
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+            names = ", ".join(f"{{{name}}}" for name in fields)
+            problem = f"unknown field {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(
+                f"task.prompt={shown(template)}: {problem}; task={task} has {names}"
+            ) from error
     prompt = _known(task).prompt
     if not isinstance(prompt, Mapping):
         return prompt(fields)
@@ -68,6 +81,12 @@ def task_prompt(style: PromptStyle, task: str, fields: Mapping[str, Any]) -> str
             f"prompt_style={style}: has no prompt for task={task}; use {' or '.join(prompt)}"
         )
     return prompt[style](fields)
+
+
+def task_chat(wording: PromptFormat, record: Record) -> list[dict[str, str]]:
+    """Return the chat of a record's prompt. Raises UserError as task_prompt."""
+    text = task_prompt(wording.style, record.task, record.fields, wording.template)
+    return chat_prompt(text, system=wording.system)
 
 
 def load_records(

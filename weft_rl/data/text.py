@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
-from weft_rl.data.prompts import PromptStyle, chat_prompt
+from weft_rl.data.prompts import PromptFormat
 from weft_rl.data.records import Record
-from weft_rl.data.tasks import task_prompt
+from weft_rl.data.tasks import task_chat
 from weft_rl.errors import UserError
 from weft_rl.families import FAMILIES
 
@@ -137,11 +137,11 @@ def decode_completion(
 
 
 def task_prompt_ids(
-    tokenizer: "PreTrainedTokenizerBase", style: PromptStyle, records: Sequence[Record]
+    tokenizer: "PreTrainedTokenizerBase", wording: PromptFormat, records: Sequence[Record]
 ) -> list[list[int]]:
     """Encode each record's prompt with the generation prompt, or raise UserError naming it."""
     encoder = TextEncoder(tokenizer)
-    chats = [chat_prompt(task_prompt(style, each.task, each.fields)) for each in records]
+    chats = [task_chat(wording, record) for record in records]
     try:
         return encoder.chats(chats)
     except ValueError:

@@ -74,6 +74,13 @@ def with_thought(trace: Trace, think: Think) -> Trace:
     return replace(trace, reasoning=reasoning, answer=answer, think=think)
 
 
+def with_system(trace: Trace, system: str | None) -> Trace:
+    """Put a system message before a trace, unless there is none or it has its own."""
+    if system is None or (trace.history and trace.history[0][0] == "system"):
+        return trace
+    return replace(trace, history=(("system", system), *trace.history))
+
+
 def turns_of(trace: Trace, think: Think) -> Iterator[Trace]:
     """Yield a trace for each assistant turn of a chat. Raises ValueError naming the turn."""
     for i, (role, content) in enumerate(trace.history):

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from weft_rl.config.schema import EvalConfig
 from weft_rl.data.prompts import PREFILL
 from weft_rl.data.records import Record
-from weft_rl.data.tasks import task_prompt
+from weft_rl.data.tasks import task_chat
 from weft_rl.data.text import decode_completion, task_prompt_ids
 from weft_rl.evaluation.scores import percent, percent_bounds, score_completions
 from weft_rl.evaluation.settings import Settings
@@ -64,7 +64,7 @@ def _prompt_ids(
     tokenizer: PreTrainedTokenizerBase, records: Sequence[Record], settings: Settings
 ) -> list[list[int]]:
     prefill = tokenizer.encode(PREFILL[settings.style], add_special_tokens=False)
-    return [ids + prefill for ids in task_prompt_ids(tokenizer, settings.style, records)]
+    return [ids + prefill for ids in task_prompt_ids(tokenizer, settings.wording, records)]
 
 
 def sample_completions(
@@ -87,7 +87,7 @@ def sample_completions(
     progress = on_step and _Progress(len(records), on_step)
     for start in range(0, len(records), part):
         batch = records[start : start + part]
-        prompts = [task_prompt(settings.style, record.task, record.fields) for record in batch]
+        prompts = [task_chat(settings.wording, record)[-1]["content"] for record in batch]
         padded = tokenizer.pad(
             {"input_ids": _prompt_ids(tokenizer, batch, settings)},
             padding_side="left",

@@ -6,7 +6,7 @@ from typing import Any
 
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.config.schema import RunConfig
-from weft_rl.data.prompts import PromptStyle
+from weft_rl.data.prompts import PromptFormat, PromptStyle
 
 # The paper's evaluation: length per task, blocks of 32, two tokens per step, greedy. Source: WeFT,
 # Appendix B; prompts, prefilled tag and data as in d1's evaluation.
@@ -27,6 +27,13 @@ class Settings:
     style: PromptStyle
     data: str | None  # see held_out_records
     num_records: int | None  # None: all
+    prompt_template: str | None = None
+    system: str | None = None
+
+    @property
+    def wording(self) -> PromptFormat:
+        """Wording of the prompts."""
+        return PromptFormat(self.style, self.prompt_template, self.system)
 
 
 def evaluation_settings(config: RunConfig) -> Settings:
@@ -44,7 +51,9 @@ def evaluation_settings(config: RunConfig) -> Settings:
         steps = max(1, options.gen_length * sampler.steps // sampler.gen_length)
         sampler = replace(sampler, gen_length=options.gen_length, steps=steps)
     count = options.num_records or _NUM_RECORDS
-    return Settings(sampler, config.prompt_style, options.data, count)
+    return Settings(
+        sampler, config.prompt_style, options.data, count, config.prompt_template, config.system
+    )
 
 
 def is_evaluated(config: RunConfig, evaluated: Mapping[str, Any], stage: str) -> bool:

@@ -96,7 +96,9 @@ def check_own_task(config: RunConfig) -> None:
     rewards = {name: term.reward for name, term in terms.items()}
     scores = REWARDS[config.task].evaluation if is_scored else {}
     for record in firsts:
-        prompt = task_prompt(config.prompt_style, config.task, record.fields)
+        prompt = task_prompt(
+            config.prompt_style, config.task, record.fields, config.prompt_template
+        )
         try_task(config.task, prompt, rewards, scores, record.fields)
 
 

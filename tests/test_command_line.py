@@ -1,0 +1,149 @@
+"""--config, --dry-run, --help-all, presets, and the wording of prompts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from weft_rl import presets
+from weft_rl.config.config_file import with_config_file
+from weft_rl.config.fields import leaves
+from weft_rl.config.load import load_run_config, preset_names
+from weft_rl.config.schema import RunConfig
+from weft_rl.data.prompts import PromptFormat
+from weft_rl.data.records import Record
+from weft_rl.data.tasks import task_chat
+from weft_rl.errors import UserError
+from weft_rl.pipeline import run as pipeline
+from weft_rl.runs.atomic_io import write_text
+
+QUICK = ["stages=[rl]", "rl.num_prompts=2", "rl.num_generations=2", "rl.max_steps=2"]
+QUICK += ["sampler.steps=4", "eval.num_records=2", "preset=tiny", "device=cpu"]
+
+
+def written(path, text):
+    write_text(path, text)
+    return str(path)
+
+
+def test_a_files_options_are_below_the_arguments_and_above_the_preset(tmp_path):
+    file = written(tmp_path / "my.yaml", "rl.max_steps: 7\nrl: {num_prompts: 4}\nseed: 3\nout: x\n")
+    config = load_run_config(["--config", file, "seed=5", "preset=tiny"], command="it")
+    assert (config.rl.max_steps, config.rl.num_prompts, config.seed) == (7, 4, 5)
+    assert config.out == "x"
+    assert (
+        config.rl.num_generations
+        == load_run_config(["preset=tiny"], command="it").rl.num_generations
+    )
+    assert with_config_file([f"--config={file}"], ["seed", "out"]) == [
+        "rl.max_steps=7",
+        "rl.num_prompts=4",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "begin"),
+    [
+        ("rl: {max_stepz: 7}", "{file}: rl.max_stepz=7: "),
+        ("rl.objective: bnpo", "{file}: rl.objective=bnpo: renamed; write rl.loss_type=bnpo"),
+        ("- 1", "{file}: "),
+        ("a: [", "{file}: "),
+        (None, "{file}: "),
+    ],
+)
+def test_mistakes_in_a_file(tmp_path, text, begin):
+    file = str(tmp_path / "my.yaml")
+    if text is not None:
+        written(Path(file), text)
+    with pytest.raises(UserError) as caught:
+        load_run_config(["--config", file], command="it")
+    assert str(caught.value).startswith(begin.format(file=file))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("argv", [["--config"], ["--config=a.yaml", "--config", "b.yaml"]])
+def test_one_file(argv):
+    with pytest.raises(UserError, match=r"^--config"):
+        load_run_config(argv, command="it")
+
+
+@pytest.mark.slow
+def test_the_configuration_of_a_run_repeats_it(start, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert pipeline.main([*QUICK, f"model={start}", f"out={one}"]) == 0
+    assert pipeline.main(["--config", str(one / "config.yaml"), f"out={two}"]) == 0
+
+    def losses(run):
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return [(row["step"], row["loss"], row["reward"]) for row in rows if "reward" in row]
+
+    assert losses(one) == losses(two)
+    assert len(losses(one)) == 2 or losses(one)
+    scores = [
+        json.loads((run / "eval.json").read_text())["rl"]["sudoku"]["score"] for run in (one, two)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_a_dry_run_prints_options_data_and_plan_and_writes_nothing(
+    start, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert pipeline.main([*QUICK, f"model={start}", "--dry-run", f"out={tmp_path / 'run'}"]) == 0
+    out = capsys.readouterr().out
+    assert "max_steps: 2" in out
+    assert "rollouts of 2 x 2 completions" in out
+    assert "memory, GiB" in out
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match="task=gsm8k"):
+        pipeline.main([*QUICK, f"model={start}", "--dry-run", "task=gsm8k"])
+
+
+def test_presets_lists_each_with_a_description(capsys):
+    assert presets.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    described = {line.split()[0] for line in lines if len(line.split(maxsplit=1)[-1]) > 20}
+    assert described == {*preset_names(), *preset_names("rl/")}
+
+
+def test_help_shows_ten_options_and_help_all_the_rest(capsys):
+    shown = {}
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit):
+            load_run_config([flag], command="it")
+        words = [line.split("=")[0].strip() for line in capsys.readouterr().out.splitlines()]
+        shown[flag] = [word for word in words if word in leaves(RunConfig)]
+    assert len(shown["--help"]) == 10
+    assert sorted(shown["--help-all"]) == sorted(leaves(RunConfig))
+
+
+def test_a_template_and_a_system_message_word_the_prompt():
+    record = Record("1", "gsm8k", {"question": "2 + 3", "answer": "5"})
+    wording = PromptFormat("d1", "Solve {question}", "Be brief.")
+    assert task_chat(wording, record) == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Solve 2 + 3"},
+    ]
+    for template in ("{problem}", "{", "{0}", "{question.no}"):
+        with pytest.raises(UserError, match=r"^task\.prompt=.*\{question\}, \{answer\}$"):
+            task_chat(PromptFormat("d1", template), record)
+
+
+@pytest.mark.slow
+def test_the_wording_reaches_training_and_evaluation(start, tmp_path):
+    words = [
+        "task.prompt=Sudoku:{puzzle}=",
+        "system=1 2",
+        f"model={start}",
+        f"out={tmp_path / 'run'}",
+    ]
+    words += ["stages=[sft,rl]", "cold_start.records=4", "cold_start.epochs=1"]
+    assert pipeline.main([*QUICK[1:], *words]) == 0
+    run = tmp_path / "run"
+    for name in ("rl", "eval-rl"):
+        row = json.loads((run / f"completions/{name}.jsonl").read_text().splitlines()[0])
+        assert row["prompt"].endswith("=")
+    settings = json.loads((run / "eval.json").read_text())["rl"]["sudoku"]["settings"]
+    assert (settings["prompt_template"], settings["system"]) == ("Sudoku:{puzzle}=", "1 2")
+    with pytest.raises(UserError, match="system"):
+        pipeline.main([*QUICK[1:], *words[:1], *words[2:], "system=3"])
