@@ -194,6 +194,12 @@ def test_bad_datasets_options_and_tokenizers_are_refused_in_one_line(tmp_path):
         "recipe='wft'": lambda: made(recipe="wft"),
         "reference": lambda: made(recipe="rho1"),
         "loss_norm": lambda: made(exact_elbo=True, loss_norm="masked"),
+        "t_sampling='strat'": lambda: made(t_sampling="strat"),
+        "truncation='left'": lambda: made(truncation="left"),
+        "has no rows": lambda: made([]),
+        "load_dataset": lambda: made("chats.jsonl"),
+        "data_collator": lambda: ColdStartTrainer(small_model(), cold(tmp_path), CHATS),
+        "no such folder": lambda: ColdStartTrainer("./nowhere", cold(tmp_path)),
     }.items():
         with pytest.raises(ValueError, match=rf"^[^\n]*{problem}[^\n]*$"):
             call()
@@ -348,6 +354,31 @@ def test_a_resumed_script_ends_as_the_uninterrupted_one(tmp_path, which):
     assert all(map(torch.equal, one, other))
 
 
+def test_a_finished_run_trains_no_other_step_and_names_what_changed(tmp_path):
+    def made(**options):
+        args = cold(tmp_path, max_steps=3, save_steps=3, **options)  # four steps an epoch
+        return ColdStartTrainer(
+            small_model(), args, train_dataset=CHATS, processing_class=tiny_tokenizer()
+        )
+
+    made().train()
+    again = made(recipe="sft")
+    with pytest.warns(UserWarning, match="recipe was 'weft'; training continues with 'sft'"):
+        again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == 3
+
+
+def test_an_autoregressive_model_is_refused(tmp_path):
+    model = small_model()
+    model.config.mask_token_id = None
+    for make in (
+        lambda: ColdStartTrainer(model, cold(tmp_path), train_dataset=CHATS),
+        lambda: weft_loss(model, torch.tensor([[5, 6]]), torch.tensor([[-100, 6]])),
+    ):
+        with pytest.raises(ValueError, match="mask_token_id"):
+            make()
+
+
 def length_reward(completion):
     return (len(completion) * 7919 % 101) / 100
 
@@ -447,7 +478,7 @@ def test_a_failing_reward_is_counted_and_named(tmp_path):
         processing_class=tiny_tokenizer(),
     )
     with (
-        pytest.warns(UserWarning, match="reward sometimes: KeyError"),
+        pytest.warns(UserWarning, match="reward sometimes: raised KeyError"),
         pytest.raises(ValueError, match="reward sometimes: failed on all 2"),
     ):
         made.train()
@@ -476,7 +507,13 @@ BAD_RL = {
     "our column": ({"reward_funcs": ours_needs_solution}, "column 'solution'"),
     "no prompt": ({"train_dataset": Dataset.from_dict({"text": ["a"] * 8})}, "column 'prompt'"),
     "few prompts": ({"train_dataset": prompts(1)}, "1 rows, a rollout 2"),
-    "a list": ({"train_dataset": [{"prompt": "a"}]}, "datasets.Dataset"),
+    "no rows": ({"train_dataset": {"prompt": "a"}}, "datasets.Dataset"),
+    "answered": (
+        {"train_dataset": [{"prompt": [{"role": "assistant", "content": "1"}]}] * 8},
+        "assistant's answer",
+    ),
+    "baseline": ({"baseline": "median"}, "baseline='median'"),
+    "long": ({"sampler": SamplerConfig(512, 512, 4)}, "max_completion_length=512"),
     "vllm": ({"use_vllm": True}, "use_vllm=True"),
     "liger": ({"use_liger_kernel": True}, "use_liger_kernel=True"),
     "top_p": ({"top_p": 0.9}, "top_p=0.9"),
@@ -535,6 +572,7 @@ def test_generate_takes_texts_and_chats():
     both = generate(model, prompts=[rendered, "2"], config=config, tokenizer=tokenizer)
     assert torch.equal(both.completions[0], by_ids.completions[0])
     assert both.tokens[1].tolist()[: len(ids) - 1] == [tokenizer.pad_token_id] * (len(ids) - 1)
-    for bad in ({}, {"prompts": ["2"]}, {"prompts": "2", "tokenizer": tokenizer}):
+    single = {"prompts": chat, "tokenizer": tokenizer}
+    for bad in ({}, {"prompts": ["2"]}, {"prompts": "2", "tokenizer": tokenizer}, single):
         with pytest.raises(ValueError, match="prompts"):
             generate(model, config=config, **bad)

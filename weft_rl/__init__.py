@@ -1,6 +1,20 @@
 """Reasoning post-training of masked diffusion language models.
 
-Names are imported on first use: `import weft_rl` alone loads no torch."""
+    from weft_rl import ColdStartConfig, ColdStartTrainer, generate
+
+    trainer = ColdStartTrainer(
+        "GSAI-ML/LLaDA-8B-Instruct",
+        ColdStartConfig("out", recipe="weft"),
+        train_dataset=rows,  # rows such as {"messages": [...]}
+        eval_dataset=more_rows,
+    )
+    trainer.train()
+    print(trainer.evaluate())  # eval_nelbo: bound in nats per answer token
+    chat = [{"role": "user", "content": "2 + 3"}]
+    print(generate(trainer.model, trainer.processing_class, prompts=[chat]).texts)
+
+DiffuGRPOTrainer does reinforcement learning; help() of each name has its arguments. Names are
+imported on first use: `import weft_rl` alone loads no torch."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

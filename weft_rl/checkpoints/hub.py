@@ -34,7 +34,11 @@ def resolve_checkpoint(place: str, *, weights: bool = True) -> Path:
     try:
         return Path(snapshot_download(place, allow_patterns=patterns))
     except (OSError, ValueError) as error:
+        if place.startswith(("/", ".", "~")) or place.count("/") > 1:
+            raise UserError(f"model={place}: no such folder") from error
         reason = " ".join(str(error).split())[:200]
+        if constants.HF_HUB_OFFLINE:
+            reason = "not downloaded before, and HF_HUB_OFFLINE=1 forbids it now"
         raise UserError(
             f"model={place}: neither a folder nor available on the Hub ({reason})"
         ) from error

@@ -229,7 +229,8 @@ def _option_help(key: str, leaf: Leaf, values: Mapping[str, Any]) -> str:
 
 
 def _block_help(schema: type[Any], values: Mapping[str, Any], prefix: str) -> list[str]:
-    lines = ["", f"{prefix.rstrip('.')}: {schema.__doc__}"] if prefix else [""]
+    about = (schema.__doc__ or "").partition("\n")[0]
+    lines = ["", f"{prefix.rstrip('.')}: {about}"] if prefix else [""]
     nested = []
     for item in fields(schema):
         kind, key = kinds(schema)[item.name], prefix + item.name

@@ -8,7 +8,16 @@ from weft_rl.config.fields import Block, option
 
 @dataclass(frozen=True)
 class SamplerConfig(Block, prefix="sampler."):
-    """Generation: blocks, steps, unmasking rule, KV cache."""
+    """Generation by block-wise denoising: blocks, steps, unmasking rule, KV cache.
+
+    gen_length: tokens after the prompt. block_length: tokens per block; blocks are generated left
+    to right. steps: denoising steps in total, a multiple of the number of blocks. temperature: 0 is
+    greedy. remasking: which tokens stay masked, the least confident or random ones. cfg_scale:
+    classifier-free guidance, 0 off. cache: of keys and values within a block, "none" (exact),
+    "prefix" or "dual"; refresh_every: steps between full passes of a block with one. threshold or
+    factor: unmask tokens by confidence, not a fixed number per step. early_stop: stop a row at its
+    end token. end_tokens: sampled freely, unmasked last, or never. trace: record the step of each
+    token. compile: torch.compile the model. Raises ValueError for values that do not fit."""
 
     gen_length: int = option(MISSING, "tokens generated after the prompt", at_least=1)
     block_length: int = option(

@@ -91,5 +91,8 @@ def mask_id_of(model: Any) -> int:
     Raises ValueError if the configuration names none."""
     mask_id = getattr(getattr(model, "module", model).config, "mask_token_id", None)
     if mask_id is None:
-        raise ValueError("model.config: has no mask_token_id; set it to the mask token's id")
+        raise ValueError(
+            "model.config: no mask_token_id, as of an autoregressive model; set it if the model "
+            "is a masked diffusion model"
+        )
     return mask_id

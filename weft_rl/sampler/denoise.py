@@ -4,7 +4,7 @@ N prompts, A of them in a step, P prompt and T completion tokens, M masked posit
 A module named `generate` would shadow the exported function `generate`."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import index
@@ -138,6 +138,8 @@ def _encoded(
         raise ValueError("generate: prompts need a tokenizer")
     if not prompts or isinstance(prompts, str):
         raise ValueError(f"prompts={prompts!r}: give a list of texts, or of chats")
+    if any(isinstance(prompt, Mapping) for prompt in prompts):
+        raise ValueError("prompts: got one chat; give a list of chats, prompts=[chat]")
     encoder = TextEncoder(tokenizer)
     if not all(isinstance(prompt, str) for prompt in prompts) and tokenizer.chat_template is None:
         raise ValueError("prompts: the tokenizer has no chat template for chats; give texts")

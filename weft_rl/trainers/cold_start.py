@@ -1,6 +1,6 @@
 """Supervised fine-tuning of masked diffusion models: SFT, WeFT, variants. B batch, L sequence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,12 @@ class ColdStartTrainer(HubCard, ResumeState, Trainer):
         **kwargs: Any,
     ) -> None:
         args = args or ColdStartConfig("trainer_output")
+        if not (data_collator is None or callable(data_collator)):
+            kind = type(data_collator).__name__
+            raise ValueError(f"data_collator: got a {kind}; datasets are named, as train_dataset=")
         tokenizer = default_tokenizer(model) if processing_class is None else processing_class
         network = load(model, args, bool(peft_config))
+        mask_id_of(network)
         self.recipe = (recipe or recipe_of(args.recipe)).resolved(args.loss_norm, args.exact_elbo)
         if self.recipe.needs_reference and reference is None:
             raise ValueError(f"recipe={self.recipe.name!r}: needs reference=, a reference model")
@@ -147,6 +151,17 @@ class ColdStartTrainer(HubCard, ResumeState, Trainer):
             loss = loss / (num_items_in_batch / (len(x0) * self.accelerator.num_processes))
         self.record(x0, answer & counted[:, None], result, entropy)
         return loss
+
+    @property
+    def method(self) -> dict[str, Any]:
+        """What a resumed run should have as before."""
+        recipe, dataset = self.recipe, self.train_dataset
+        return super().method | {
+            "recipe": recipe.name,
+            "loss_norm": recipe.loss_norm,
+            "exact_elbo": recipe.exact_elbo,
+            "examples": len(dataset) if isinstance(dataset, Sized) else None,
+        }
 
     def entropies(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor | None:
         """The recipe's statistic per answer token (B, L), cached or computed; None without one."""

@@ -7,6 +7,7 @@ from transformers import TrainingArguments
 
 from weft_rl.data.sft_examples import Truncation
 from weft_rl.diffusion.recipes import LossNorm, recipe_of
+from weft_rl.trainers.setup import require_choices
 
 # Sampling of times in a batch: independent, one per stratum, or in pairs t, 1 - t.
 TimeSampling = Literal["independent", "stratified", "antithetic"]
@@ -60,6 +61,7 @@ class ColdStartConfig(TrainingArguments):
         if self.load_best_model_at_end and self.metric_for_best_model is None:
             self.metric_for_best_model, self.greater_is_better = "nelbo", False
         super().__post_init__()
+        require_choices(self, ("t_sampling", "loss_norm", "truncation", "prompt_style"))
         recipe = recipe_of(self.recipe).resolved(self.loss_norm, self.exact_elbo)
         if recipe.exact_elbo and recipe.loss_norm == "masked":
             raise ValueError(

@@ -7,6 +7,7 @@ import copy
 from typing import Any
 
 import torch
+from datasets import Dataset
 from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
@@ -81,7 +82,11 @@ class DiffuGRPOTrainer(HubCard, ScoredRollouts):
         network = load(model, args, peft_config is not None)
         mask_id_of(network)
         rewards = adapted_rewards(reward_funcs)
-        check_rows(train_dataset, args, tokenizer, rewards)
+        if isinstance(train_dataset, list):
+            train_dataset = Dataset.from_list(train_dataset)
+        if isinstance(eval_dataset, list):
+            eval_dataset = Dataset.from_list(eval_dataset)
+        check_rows(train_dataset, args, tokenizer, rewards, network.config)
         copied = args.beta and ref_model is None and not isinstance(network, PeftModel)
         if copied and peft_config is None:
             ref_model = copy.deepcopy(network)
@@ -125,6 +130,12 @@ class DiffuGRPOTrainer(HubCard, ScoredRollouts):
         if self._step % (self.slices * self.num_iterations) == 0 or self._buffered_inputs is None:
             self._buffered_inputs = self.micro_batches(self.make_rollout(generation_batch))
         return self._buffered_inputs[self._step % self.slices]
+
+    @property
+    def method(self) -> dict[str, Any]:
+        """What a resumed run should have as before."""
+        names = ("estimator", "loss_type", "beta", "num_iterations", "num_generations")
+        return super().method | {name: getattr(self.args, name) for name in names}
 
     def make_rollout(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Return the tensors of a training rollout from N dataset rows."""

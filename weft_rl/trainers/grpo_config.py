@@ -9,6 +9,7 @@ from trl import GRPOConfig
 from weft_rl.config.rl import LossConfig, MasksConfig, OptimizerConfig, RLConfig, RolloutConfig
 from weft_rl.diffusion.rl_methods import ESTIMATORS, PER_TOKEN_LOSSES, RL_LOSSES
 from weft_rl.sampler import SamplerConfig
+from weft_rl.trainers.setup import require_choices
 
 _SAMPLING = "the diffusion sampler has no such option; see SamplerConfig"
 _AUTOREGRESSIVE = "it needs an autoregressive model"
@@ -109,6 +110,7 @@ class DiffuGRPOConfig(GRPOConfig):
             )
         if self.baseline != "mean" and self.scale_rewards != "none":
             raise ValueError(f"baseline={self.baseline!r}: needs scale_rewards='none'")
+        require_choices(self, ("baseline", "kl_estimator", "t_sampling"))
         _check_method(self)
         self.options  # noqa: B018 - checks the ranges
 

@@ -1,10 +1,14 @@
 """State that transformers' checkpoints lack, saved and restored with them."""
 
+import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+
+_METHOD = "method.json"
 
 
 class ResumeState(Trainer):
@@ -30,6 +34,18 @@ class ResumeState(Trainer):
         self.resume_from = Path(str(resume_from_checkpoint)) if resume_from_checkpoint else None
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """Stop after the last step: resumed there, transformers would train another one."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return [], None
+        return super().get_batch_samples(*args, **kwargs)
+
+    @property
+    def method(self) -> dict[str, Any]:
+        """What a resumed run should have as before, by argument."""
+        return {"seed": self.args.seed}
+
     @property
     def rank(self) -> int:
         """Rank of this process."""
@@ -41,9 +57,17 @@ class ResumeState(Trainer):
 
     def save_resume_state(self, folder: Path) -> None:
         """Write this process' state into a checkpoint folder."""
+        if self.rank == 0:
+            (folder / _METHOD).write_text(json.dumps(self.method), encoding="utf-8")
 
     def load_resume_state(self, folder: Path) -> None:
         """Restore this process' state; transformers has restored its own."""
+        path = folder / _METHOD
+        saved = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        for name, value in self.method.items():
+            if name in saved and saved[name] != json.loads(json.dumps(value)):
+                text = f"{folder}: {name} was {saved[name]!r}; training continues with {value!r}"
+                warnings.warn(text, stacklevel=2)
 
 
 class _CheckpointHooks(TrainerCallback):

@@ -115,9 +115,9 @@ class TrlReward:
             if self.bounded and number is not None and not low <= number <= high
         ]
         if self.failures:
+            what = "raised" if any(isinstance(each, Exception) for each in values) else "returned"
             warnings.warn(
-                f"reward {self.__name__}: {self.failures[0]} is not a finite float32; it counts as "
-                "0, like all such values",
+                f"reward {self.__name__}: {what} {self.failures[0]}; such values count as 0",
                 stacklevel=2,
             )
         if log_metric is not None:

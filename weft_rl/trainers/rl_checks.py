@@ -11,14 +11,20 @@ from weft_rl.trainers.reward_adapter import TRL_ARGUMENTS, BatchReward, TrlRewar
 
 
 def check_rows(
-    dataset: Any, args: Any, tokenizer: PreTrainedTokenizerBase, rewards: Iterable[Any]
+    dataset: Any,
+    args: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    rewards: Iterable[Any],
+    model_config: Any,
 ) -> None:
     """Check columns and length of the prompts: with too few TRL silently trains no step.
 
     Raises ValueError with the column, the reward function or the number of prompts."""
     columns = getattr(dataset, "column_names", None)
     if columns is None:
-        raise ValueError("train_dataset: give a datasets.Dataset with a column 'prompt'")
+        raise ValueError(
+            "train_dataset: give a datasets.Dataset, or a list of rows, with a column 'prompt'"
+        )
     if "prompt" not in columns:
         raise ValueError(f"train_dataset has no column 'prompt', only {', '.join(columns)}")
     for reward in rewards:
@@ -34,7 +40,19 @@ def check_rows(
     needed = args.generation_batch_size // args.num_generations
     if len(dataset) < needed:
         raise ValueError(f"train_dataset has {len(dataset)} rows, a rollout {needed} prompts")
-    if not isinstance(dataset[0]["prompt"], str) and tokenizer.chat_template is None:
+    positions = getattr(model_config, "max_position_embeddings", None)
+    length = args.sampler.gen_length
+    if positions is not None and length >= positions:
+        raise ValueError(
+            f"max_completion_length={length}: the model has {positions} positions; give a "
+            "SamplerConfig with a lower gen_length"
+        )
+    prompt = dataset[0]["prompt"]
+    if not isinstance(prompt, str) and prompt and prompt[-1].get("role") == "assistant":
+        raise ValueError(
+            "train_dataset, row 0: the prompt ends with the assistant's answer; remove that message"
+        )
+    if not isinstance(prompt, str) and tokenizer.chat_template is None:
         raise ValueError(
             "the tokenizer has no chat template, and prompts are chats; set "
             "tokenizer.chat_template, or give the prompts as texts"

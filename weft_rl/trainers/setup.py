@@ -1,12 +1,23 @@
 """Models, adapters and tokenizers as trainers take them: by name or as objects."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from weft_rl.models.loading import load_model, load_tokenizer
+
+
+def require_choices(args: TrainingArguments, names: Iterable[str]) -> None:
+    """Raise ValueError for the first of these arguments that is none of its Literal's values."""
+    hints = get_type_hints(type(args))
+    for name in names:
+        choices, value = get_args(hints[name]), getattr(args, name)
+        if value not in choices:
+            raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, choices))}")
 
 
 def load(

@@ -57,7 +57,11 @@ def encode_dataset(
     row is left."""
     if isinstance(dataset, Examples):
         return dataset
+    if isinstance(dataset, str):
+        raise ValueError(f"{name}={dataset!r}: load it first, with datasets.load_dataset")
     rows = [*dataset]
+    if not rows:
+        raise ValueError(f"{name}: has no rows")
     if rows and isinstance(rows[0], Example):
         return rows
     limit = options.max_length or getattr(model_config, "max_position_embeddings", 2**31)

@@ -59,8 +59,8 @@ def weft_loss(
     mean is the exact ELBO; recipes that fix either keep it. reference: rho1's reference model.
 
     WeFT runs one more forward pass, without gradient, for the entropies of the masked answer.
-    Raises ValueError for mismatched shapes, an unknown recipe, labels that are all -100, and
-    entropies that are not finite. Source: WeFT, Algorithm 1.
+    Raises ValueError for mismatched shapes, an unknown recipe, a row of labels that are all -100,
+    and entropies that are not finite. Source: WeFT, Algorithm 1.
 
     >>> import torch
     >>> from weft_rl import weft_loss

@@ -57,13 +57,6 @@ class ResumableTrainer(ResumeState):
         super().__init__(*args, **kwargs)
         self.run, self.stage, self.keep = run, stage, keep
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
-        """Stop after the last step: resumed there, transformers would train another one."""
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
-            return [], None
-        return super().get_batch_samples(*args, **kwargs)
-
     def on_checkpoint(self, folder: Path) -> None:
         """Complete and rename the checkpoint that transformers wrote; collective."""
         step = self.state.global_step
