@@ -25,8 +25,7 @@ from weft_rl.runs.folder import ENTROPY_HEATMAP
 from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, model_files, train
 from weft_rl.trainers.cold_start_config import ColdStartConfig
 from weft_rl.trainers.entropy_pass import has_bf16_matmul
-from weft_rl.trainers.infra.length_sampler import LengthGroupedOrder
-from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
+from weft_rl.trainers.infra.resumable_trainers import LengthGroupedOrder, ResumableColdStart
 from weft_rl.trainers.infra.token_entropy_log import HEATMAP_EXAMPLES, write_heatmap
 from weft_rl.trainers.weft_loss import IGNORED, masking_rates
 

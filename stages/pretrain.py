@@ -35,7 +35,7 @@ from weft_rl.runs.folder import METRICS, checkpoint_path
 from weft_rl.runs.jsonl import append_line, cut_lines, read_lines
 from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, train
 from weft_rl.trainers.cold_start_config import ColdStartConfig
-from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
+from weft_rl.trainers.infra.resumable_trainers import ResumableColdStart
 
 _tokenizer = cache(tiny_tokenizer)
 

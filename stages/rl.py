@@ -40,7 +40,7 @@ from weft_rl.trainers.fsdp import gathered_model
 from weft_rl.trainers.grpo_config import DiffuGRPOConfig
 from weft_rl.trainers.infra.callbacks import HeldOutEval, TrainingAlarms
 from weft_rl.trainers.infra.completion_log import CompletionLog
-from weft_rl.trainers.infra.resumable_rollouts import ResumableRL
+from weft_rl.trainers.infra.resumable_trainers import ResumableRL
 from weft_rl.trainers.reward_adapter import trl_rewards
 
 

@@ -12,7 +12,7 @@ from weft_rl.diffusion.logprob_estimators import MaskedViews
 from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.runs.folder import newest_checkpoint
 from weft_rl.trainers.collator import AnswerCollator
-from weft_rl.trainers.infra.length_sampler import LengthGroupedOrder
+from weft_rl.trainers.infra.resumable_trainers import LengthGroupedOrder
 from weft_rl.trainers.masked_log_probs import RolloutBatch, view_log_probs
 
 PAD = 1

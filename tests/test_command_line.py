@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from weft_rl import presets
+from weft_rl.config import presets
 from weft_rl.config.config_file import with_config_file
 from weft_rl.config.fields import leaves
 from weft_rl.config.load import load_run_config, preset_names

@@ -25,7 +25,7 @@ COMMANDS = {
     "score": ("weft_rl.score", "score saved generations"),
     "sample": ("weft_rl.sample", "generate from a checkpoint"),
     "plan": ("weft_rl.plan.command", "estimate memory and time of a run"),
-    "presets": ("weft_rl.presets", "list the presets of models and RL methods"),
+    "presets": ("weft_rl.config.presets", "list the presets of models and RL methods"),
     "convert": ("weft_rl.convert", "convert a checkpoint to another layout"),
     "push": ("weft_rl.push", "upload a model with its card to the Hub"),
 }

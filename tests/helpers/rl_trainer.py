@@ -17,7 +17,7 @@ from weft_rl.models.loading import fresh_model, with_lora
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.trainers.grpo_config import DiffuGRPOConfig
 from weft_rl.trainers.infra.compat import ACTIVATION_CHECKPOINTING
-from weft_rl.trainers.infra.resumable_rollouts import ResumableRL
+from weft_rl.trainers.infra.resumable_trainers import ResumableRL
 from weft_rl.trainers.reward_adapter import trl_rewards
 
 G, T, ROWS = 4, 12, 8

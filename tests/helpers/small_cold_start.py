@@ -9,7 +9,7 @@ from weft_rl.diffusion.recipes import Recipe
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.trainers.cold_start_config import ColdStartConfig
-from weft_rl.trainers.infra.resumable_cold_start import ResumableColdStart
+from weft_rl.trainers.infra.resumable_trainers import ResumableColdStart
 
 SEED = 7
 

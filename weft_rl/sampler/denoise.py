@@ -4,7 +4,7 @@ N prompts, A of them in a step, P prompt and T completion tokens, M masked posit
 A module named `generate` would shadow the exported function `generate`."""
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import index
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from weft_rl.config.sampler import SamplerConfig
-from weft_rl.data.text import TextEncoder, decode_completion
+from weft_rl.data.text import decode_completion
 from weft_rl.errors import UserError
 from weft_rl.sampler.model_runner import ModelRunner
+from weft_rl.sampler.prompts import encode_prompts
 from weft_rl.sampler.rng import Keys, stream_keys, uniform
 from weft_rl.sampler.token_sampling import sample_candidates
 from weft_rl.sampler.unmasking import (
@@ -113,7 +114,7 @@ def generate(
         raise ValueError("generate: give either prompt_ids (N, P), or prompts and tokenizer")
     if prompt_ids is None:
         device = next(model.parameters()).device
-        prompt_ids, attention_mask = _encoded(prompts or [], tokenizer, device)
+        prompt_ids, attention_mask = encode_prompts(prompts or [], tokenizer, device)
     output = _generate(
         model,
         prompt_ids,
@@ -128,32 +129,6 @@ def generate(
     ends = special_ids(model)[1]
     rows = output.completions.tolist()
     return replace(output, texts=[decode_completion(tokenizer, row, ends) for row in rows])
-
-
-def _encoded(
-    prompts: Sequence[Any], tokenizer: PreTrainedTokenizerBase | None, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask (N, P) of texts or chats, padded on the left."""
-    if tokenizer is None:
-        raise ValueError("generate: prompts need a tokenizer")
-    if not prompts or isinstance(prompts, str):
-        raise ValueError(f"prompts={prompts!r}: give a list of texts, or of chats")
-    if any(isinstance(prompt, Mapping) for prompt in prompts):
-        raise ValueError("prompts: got one chat; give a list of chats, prompts=[chat]")
-    encoder = TextEncoder(tokenizer)
-    if not all(isinstance(prompt, str) for prompt in prompts) and tokenizer.chat_template is None:
-        raise ValueError("prompts: the tokenizer has no chat template for chats; give texts")
-    rows = [
-        encoder.context(prompt) if isinstance(prompt, str) else encoder.chats([prompt])[0]
-        for prompt in prompts
-    ]
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), int(tokenizer.pad_token_id or 0))
-    visible = torch.zeros_like(ids)
-    for row, tokens in enumerate(rows):
-        ids[row, width - len(tokens) :] = torch.tensor(tokens)
-        visible[row, width - len(tokens) :] = 1
-    return ids.to(device), visible.to(device)
 
 
 def _generate(

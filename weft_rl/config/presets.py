@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from weft_rl.cli import execute
 from weft_rl.config.fields import Block
 from weft_rl.config.load import parse_options, preset_names
 
@@ -18,7 +17,7 @@ class PresetsConfig(Block):
 def main(argv: Sequence[str]) -> int:
     """Print names and descriptions; `--print-config preset=NAME` of `run` shows the values."""
     about = "List the presets. weft-rl run preset=NAME --print-config prints a preset's values."
-    parse_options(PresetsConfig, argv, command="weft_rl.presets", description=about)
+    parse_options(PresetsConfig, argv, command="weft_rl.config.presets", description=about)
     for folder, option in (("", "preset"), ("rl/", "rl.preset")):
         lines = [f"  {name:<10} {_description(f'{folder}{name}')}" for name in preset_names(folder)]
         sys.stdout.write("\n".join([f"{option}=NAME", *lines, ""]))
@@ -31,7 +30,3 @@ def _description(path: str) -> str:
     lines = file.read_text(encoding="utf-8").splitlines()
     head = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
     return " ".join(line.removeprefix("#").strip() for line in head)
-
-
-if __name__ == "__main__":
-    sys.exit(execute("weft_rl.presets", main, sys.argv[1:]))

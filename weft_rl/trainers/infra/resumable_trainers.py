@@ -1,6 +1,6 @@
-"""Cold start with metrics, atomic checkpoints and a NaN guard. B batch, L sequence."""
+"""The trainers of the pipeline: metrics, atomic checkpoints, NaN guard. B batch, L sequence."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -8,13 +8,32 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from weft_rl.seeding import seed_for
 from weft_rl.trainers.cold_start import ColdStartTrainer
-from weft_rl.trainers.infra.length_sampler import LengthGroupedOrder
+from weft_rl.trainers.diffu_grpo import DiffuGRPOTrainer
 from weft_rl.trainers.infra.nonfinite_guard import NonFiniteGuard
 from weft_rl.trainers.infra.token_entropy_log import TokenTable
 from weft_rl.trainers.resume_state import SetEpoch
 from weft_rl.trainers.weft_loss import SequenceLosses
+
+
+class LengthGroupedOrder(LengthGroupedSampler):
+    """Random order in which neighbors have similar lengths; set `epoch` before an epoch.
+
+    Depends on (seed, epoch) only; transformers' sampler uses the global generator, which differs
+    after resuming. lengths: tokens per example. batch_size: examples per optimizer step, over all
+    devices. The longest come first in each window of up to 50 steps."""
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        super().__init__(batch_size, lengths=[*lengths])
+        self.seed, self.epoch = seed, 0
+
+    def __iter__(self) -> Iterator[int]:
+        seed = seed_for(self.seed, "order", self.epoch)
+        self.generator = torch.Generator().manual_seed(seed)
+        return super().__iter__()
 
 
 class StepMeans:
@@ -107,3 +126,22 @@ class ResumableColdStart(NonFiniteGuard, ColdStartTrainer):
         """Restore the token table."""
         super().load_resume_state(folder)
         self.token_table.load(folder, self.rank)
+
+
+class ResumableRL(NonFiniteGuard, DiffuGRPOTrainer):
+    """RL with a NaN guard and atomic checkpoints."""
+
+    def records_of(self, inputs: dict[str, Any]) -> Sequence[str]:
+        """Record ids of a micro-batch."""
+        size = self.args.per_device_train_batch_size
+        first = self._step % self.slices * size
+        return self.rollout_ids[first : first + size]
+
+    def metric_sums(self) -> dict[str, list[float]]:
+        """Add TRL's metrics since the last line."""
+        return super().metric_sums() | self._metrics["train"]
+
+    def restore_metric_sums(self, sums: dict[str, list[float]]) -> None:
+        """Restore TRL's metrics."""
+        super().restore_metric_sums(sums)
+        self._metrics["train"].update(sums)
