@@ -60,8 +60,8 @@ def boxed_answer(completion: str, **_: Any) -> float:
 def _parts(text: str) -> Sequence[str] | None:
     parts = []
     for tag in TAGS:
-        before, found, text = text.partition(tag)
-        if not found or any(other in before for other in TAGS):
+        before, match, text = text.partition(tag)
+        if not match or any(other in before for other in TAGS):
             return None
         parts.append(before)
     return None if any(tag in text for tag in TAGS) else [*parts, text]

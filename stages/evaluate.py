@@ -177,8 +177,8 @@ def baseline_scores(task: str, records: Sequence[Record]) -> dict[str, dict[str,
     """Scores of model-free policies on the same records, by name."""
     policies: dict[str, Callable[[Record], str]] = BASELINES.get(task, {})
     fields = [record.fields for record in records]
-    found = {}
+    entries = {}
     for name, policy in policies.items():
         scored = score_completions(task, [policy(record) for record in records], fields)
-        found[name] = summarize([each.scores for each in scored])
-    return found
+        entries[name] = summarize([each.scores for each in scored])
+    return entries

@@ -125,8 +125,10 @@ def read_options(argv: Sequence[str]) -> tuple[CompareConfig, RunConfig, list[st
 
     Raises UserError for invalid options and SystemExit(0) after --help."""
     given = [argument for argument in argv if argument != "--print-config"]
-    own, arguments = split_arguments(given, CompareConfig, _RESERVED)
-    options = parse_options(CompareConfig, own, command="weft_rl.compare", description=_ABOUT)
+    for_command, arguments = split_arguments(given, CompareConfig, _RESERVED)
+    options = parse_options(
+        CompareConfig, for_command, command="weft_rl.compare", description=_ABOUT
+    )
     seed = f"seed={options.seeds[0]}"
     first, *_ = [
         load_run_config([*arguments, f"stages=[{arm},rl]", seed], command="weft_rl.compare")

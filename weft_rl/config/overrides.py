@@ -63,7 +63,7 @@ def options_of(settings: Mapping[str, Any]) -> list[str]:
     return [f"{key}={argument(values[key])}" for key in keys if key in values and key != "out"]
 
 
-def resume_command(argv: Sequence[str], made: Path | None) -> str:
-    """Return the shell arguments that resume a run. made: run directory, if argv has no out=."""
+def resume_command(argv: Sequence[str], run: Path | None) -> str:
+    """Return the shell arguments that resume a run. run: its directory, if argv has no out=."""
     words = [word for word in argv if word != "resume=never"]
-    return shlex.join([*words, *([] if made is None else [f"out={made}"])])
+    return shlex.join([*words, *([] if run is None else [f"out={run}"])])

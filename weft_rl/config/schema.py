@@ -160,8 +160,8 @@ class RunConfig(Block):
     @property
     def in_order(self) -> list[str]:
         """All stages in execution order; a toy model is pretrained first."""
-        rest = [stage for stage in self.stages if stage != "base"]
-        return ["base", *rest] if self.model in TOY_MODELS else rest
+        stages = [stage for stage in self.stages if stage != "base"]
+        return ["base", *stages] if self.model in TOY_MODELS else stages
 
     @property
     def trained(self) -> list[str]:

@@ -62,8 +62,8 @@ def free_memory(device: torch.device) -> int:
 def available_memory(root: Path = Path("/")) -> int:
     """Return the bytes available without swapping, within cgroup v2 limits."""
     free = [psutil.virtual_memory().available]
-    mount, own = root / "sys/fs/cgroup", root / "proc/self/cgroup"
-    paths = [line[3:] for line in _text(own).splitlines() if line.startswith("0::")]
+    mount, groups = root / "sys/fs/cgroup", root / "proc/self/cgroup"
+    paths = [line[3:] for line in _text(groups).splitlines() if line.startswith("0::")]
     for path in paths:
         folder = mount / path.lstrip("/")
         # a limit applies to all cgroups below it

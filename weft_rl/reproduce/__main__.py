@@ -58,9 +58,13 @@ class ReproduceConfig(SweepConfig):
 
 def main(argv: Sequence[str]) -> int:
     """Run what is missing, write tables and figures, and return the exit status."""
-    own, given = split_arguments(argv, ReproduceConfig, _RESERVED)
+    for_command, given = split_arguments(argv, ReproduceConfig, _RESERVED)
     options = parse_options(
-        ReproduceConfig, own, command="weft_rl.reproduce", description=_ABOUT, positional="what"
+        ReproduceConfig,
+        for_command,
+        command="weft_rl.reproduce",
+        description=_ABOUT,
+        positional="what",
     )
     config = load_run_config([*given, "stages=[weft,rl]"], command="weft_rl.reproduce")
     check_launcher(options)

@@ -30,7 +30,7 @@ def find_foreign_file(run: Path, stage: str, checkpoint: Path) -> str | None:
 
     A checkpoint's checksums detect damage. The run's record also detects files that were added,
     replaced together with their checksums, or written by another version."""
-    found, prefix = _sums(checkpoint), f"{checkpoint.name}/"
+    saved, prefix = _sums(checkpoint), f"{checkpoint.name}/"
     recorded = {
         name.removeprefix(prefix): digest
         for name, digest in _record(run, stage).items()
@@ -39,8 +39,8 @@ def find_foreign_file(run: Path, stage: str, checkpoint: Path) -> str | None:
     files = {
         str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if not path.is_dir()
     }
-    names = {*recorded, *found, *files} - {SUMS}
-    foreign = [name for name in sorted(names) if recorded.get(name, "") != found.get(name)]
+    names = {*recorded, *saved, *files} - {SUMS}
+    foreign = [name for name in sorted(names) if recorded.get(name, "") != saved.get(name)]
     return f"{foreign[0]} is not a file of this run" if foreign else None
 
 
