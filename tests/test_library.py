@@ -465,23 +465,128 @@ def test_text_prompts_reach_rewards_as_texts(tmp_path):
 
 
 def test_a_failing_reward_is_counted_and_named(tmp_path):
-    def sometimes(completions, number, **_):
-        if number[0] % 2:
+    """One failed call of a batched function costs its rewards, three rollouts in a row the run."""
+    calls = []
+
+    def sometimes(completions, **_):
+        calls.append(len(completions))
+        if len(calls) % 2 or len(calls) > 4:
             raise KeyError("no such column")
         return [1.0] * len(completions)
 
     made = DiffuGRPOTrainer(
         small_model(),
         [length_reward, sometimes],
-        rl(tmp_path, per_device_train_batch_size=2, max_steps=8),
+        rl(tmp_path, max_steps=9),
         prompts(),
         processing_class=tiny_tokenizer(),
     )
     with (
         pytest.warns(UserWarning, match="reward sometimes: raised KeyError"),
-        pytest.raises(ValueError, match="reward sometimes: failed on all 2"),
+        pytest.raises(ValueError, match="reward sometimes: failed on all 4"),
     ):
         made.train()
+    assert len(calls) == 7
+    failures = [row["reward_failures"] for row in made.state.log_history if "reward" in row]
+    assert failures[:4] == [0.5, 0.0, 0.5, 0.0]
+
+
+def test_groups_and_names_of_rewards(tmp_path):
+    """Evaluation has its own group size, None is no reward, and two lambdas have two names."""
+    seen = []
+    made = DiffuGRPOTrainer(
+        small_model(),
+        [lambda completion: 0.5, lambda completions, **_: [None] * len(completions)],
+        rl(tmp_path, num_generations=4, num_generations_eval=2, per_device_train_batch_size=8),
+        prompts(),
+        prompts(3),
+        processing_class=tiny_tokenizer(),
+        on_rollout=lambda step, rows, completions, rewards: seen.append((rows, rewards)),
+    )
+    made.evaluate()
+    made.train()
+    numbers = [row["number"] for row in seen[0][0]]
+    assert numbers == [numbers[0]] * 4 + [numbers[4]] * 4
+    assert seen[0][1] == [0.5] * 8
+    row = made.state.log_history[-2]
+    assert row["zero_std_groups"] == 2
+    assert {"rewards/<lambda>/mean", "rewards/<lambda>_2/mean"} <= {*row}
+
+
+@pytest.mark.parametrize(("first", "second"), [((8, 1), (2, 4)), ((2, 4), (8, 1))])
+def test_rl_resumes_with_other_micro_batches(tmp_path, first, second):
+    """In the middle of a rollout: step 3 is its second pass."""
+
+    def made(folder, size, slices, steps):
+        args = rl(
+            folder,
+            num_iterations=2,
+            num_generations=4,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=slices,
+            max_steps=steps,
+            save_steps=3,
+            lr_scheduler_type="constant",
+            optim="sgd",
+        )
+        return DiffuGRPOTrainer(
+            small_model(), length_reward, args, prompts(), processing_class=tiny_tokenizer()
+        )
+
+    full = made(tmp_path / "full", *first, 4)
+    full.train()
+    made(tmp_path / "cut", *first, 3).train()
+    resumed = made(tmp_path / "cut", *second, 4)
+    resumed.train(resume_from_checkpoint=True)
+    for one, other in zip(full.model.parameters(), resumed.model.parameters(), strict=True):
+        assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_thoughts_and_left_out_rows(tmp_path):
+    """A chat's <think> stays; rows over the limit are counted; TRL's end token is not doubled."""
+    tokenizer, config = tiny_tokenizer(), small_model().config
+    user = {"role": "user", "content": "1"}
+    answer = {"role": "assistant", "content": "<think>1</think>2"}
+
+    def encoded(rows, **options):
+        given = ColdStartConfig("out", **SILENT | options)
+        return encode_dataset("train_dataset", rows, tokenizer, config, given)
+
+    kept, rewritten = (
+        tokenizer.decode(
+            encoded([{"messages": [user, answer]}], think=think, prompt_style="tiny")[0].ids
+        )
+        for think in ("keep", "rewrite")
+    )
+    assert "<reasoning>" not in kept
+    assert "<reasoning>1</reasoning>" in rewritten
+    with pytest.warns(UserWarning, match="1 of 2 rows are left out"):
+        encoded([{"prompt": "1", "completion": text} for text in ("2", "2" * 50)], max_length=9)
+    plain, ended = encoded(
+        [{"prompt": "1", "completion": f"2{end}"} for end in ("", tokenizer.eos_token)]
+    )
+    assert plain.ids == ended.ids
+    for column in ("position_ids", "completion_mask"):
+        with pytest.raises(ValueError, match=column):
+            encoded([{"input_ids": [5, 6], "labels": [-100, 6], column: [0, 1]}])
+
+
+def test_a_causal_lora_config_and_an_adapter_beside_full_weights(tmp_path):
+    folder = saved(tmp_path / "model")
+    config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    made = ColdStartTrainer(folder, cold(tmp_path / "out"), train_dataset=CHATS, peft_config=config)
+    made.train()
+    made.save_model()
+    small_model().save_pretrained(tmp_path / "out")
+    with pytest.raises(ValueError, match="both an adapter and full weights"):
+        load_model(tmp_path / "out")
+
+
+def test_labels_of_the_next_token_are_refused():
+    ids, labels = torch.tensor([[5, 6, 7]]), torch.tensor([[-100, 7, -100]])
+    for function in (weft_loss, nelbo):
+        with pytest.raises(ValueError, match="nothing is shifted"):
+            function(small_model(), ids, labels)
 
 
 def wrong_length(completions, **_):

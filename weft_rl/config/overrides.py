@@ -23,6 +23,8 @@ _WEIGHT_OPTIONS = {
     "cold_start": ("model", "data", "prompt_style", "system", "seed", "cold_start", "memory"),
     "rl": ("model", "task", "rewards", *_PROMPTS, "seed", "rl", "sampler", "memory"),
 }
+# Options that earlier runs did not have -> their value.
+_ADDED: dict[str, Any] = {"prompt_template": None, "system": None}
 # Key parts that do not affect the weights.
 _NEUTRAL = {"logging_steps", "save_steps", "watch", "gradient_checkpointing", "trace"}
 
@@ -32,7 +34,7 @@ def diff_configs(saved: str, config: RunConfig) -> list[str]:
 
     saved: the text of config.yaml."""
     tree = parse_yaml(saved, Path("config.yaml"), "choose another out")
-    old = dict(flattened(with_new_keys(tree))) if isinstance(tree, dict) else {}
+    old = _ADDED | dict(flattened(with_new_keys(tree))) if isinstance(tree, dict) else {}
     new = dict(flattened(asdict(config)))
     keys = [key for key in leaves(RunConfig) if key.split(".")[0] not in _MUTABLE_ON_RESUME]
     return [key for key in keys if old.get(key, MISSING) != new[key]]

@@ -25,6 +25,13 @@ def require_everywhere(
         raise error(f"{name}{index}: {rule}")
 
 
+def require_labels(labels: Tensor, input_ids: Tensor) -> None:
+    """Raise ValueError unless labels (B, L) are -100 or the input ids, not the next tokens."""
+    require_shape("labels", labels, input_ids.shape)
+    holds = (labels == -100) | (labels == input_ids)
+    require_everywhere("labels", holds, "must be -100 or the input id: nothing is shifted")
+
+
 def widen(value: Tensor) -> Tensor:
     """Return float64 unchanged, else float32: bfloat16 is too coarse to sum over a vocabulary."""
     return value if value.dtype == torch.float64 else value.float()

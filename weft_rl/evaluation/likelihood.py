@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from weft_rl.diffusion.log_probs import mask_id_of, masked_nll
-from weft_rl.diffusion.tensor_checks import require_shape
+from weft_rl.diffusion.tensor_checks import require_labels, require_shape
 from weft_rl.seeding import seed_for
 
 
@@ -77,7 +77,7 @@ def nelbo(
     >>> tuple(nelbo(model, input_ids, labels).shape)
     (1,)
     """
-    require_shape("labels", labels, input_ids.shape)
+    require_labels(labels, input_ids)
     visible = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
     require_shape("attention_mask", visible, input_ids.shape)
     rows = len(input_ids)
@@ -97,10 +97,12 @@ def nelbo(
     mask_id, training = mask_id_of(model), model.training
     model.eval()
     total = torch.zeros(rows, device=input_ids.device)
-    for chosen, factor in zip(masked, weight, strict=True):
-        xt = input_ids.masked_fill(chosen, mask_id)
-        total += factor * masked_nll(model, input_ids, xt, chosen, visible).sum(-1)
-    model.train(training)
+    try:
+        for chosen, factor in zip(masked, weight, strict=True):
+            xt = input_ids.masked_fill(chosen, mask_id)
+            total += factor * masked_nll(model, input_ids, xt, chosen, visible).sum(-1)
+    finally:
+        model.train(training)
     return total / num_mc_samples
 
 

@@ -123,6 +123,10 @@ def load_model(
             base = load_model(adapter_base(folder), device, dtype, nf4=True)
             adapted = PeftModel.from_pretrained(base, str(folder), is_trainable=True)
             return cast(PreTrainedModel, _sort_config(adapted))
+        if (folder / ADAPTER).exists() and any(folder.glob("model*.safetensors")):
+            raise UserError(
+                f"model={place}: has both an adapter and full weights; remove the older files"
+            )
         folder, adapters = chain(folder)
         for part in (folder, *adapters):
             check_model_folder(part)

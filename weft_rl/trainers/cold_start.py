@@ -36,7 +36,8 @@ class ColdStartTrainer(HubCard, ResumeState, Trainer):
 
     model: a folder, Hub id, run checkpoint or adapter, or a masked language model whose config has
     mask_token_id. train_dataset, eval_dataset (or a dict of them): rows with prompt and completion
-    (texts or chats), messages, conversations, s1K's columns, or input_ids and labels.
+    (texts or chats), messages, conversations, s1K's columns, or input_ids and labels. Of a chat,
+    the last answer is trained on.
     processing_class: the tokenizer; None: the model's. peft_config: adds a PEFT adapter.
     data_collator: an AnswerCollator; None: one with the model's pad token. recipe: a Recipe instead
     of args.recipe. reference: rho1's reference model. Other arguments are those of
@@ -82,6 +83,14 @@ class ColdStartTrainer(HubCard, ResumeState, Trainer):
         self.recipe = (recipe or recipe_of(args.recipe)).resolved(args.loss_norm, args.exact_elbo)
         if self.recipe.needs_reference and reference is None:
             raise ValueError(f"recipe={self.recipe.name!r}: needs reference=, a reference model")
+
+        if isinstance(train_dataset, Mapping):
+            names = ", ".join(map(repr, train_dataset))
+            raise ValueError(f"train_dataset: got a dictionary of datasets; give one of {names}")
+        best = args.metric_for_best_model
+        if isinstance(eval_dataset, Mapping) and args.load_best_model_at_end and best == "nelbo":
+            names = ", ".join(f"{key}_nelbo" for key in eval_dataset)
+            raise ValueError(f"metric_for_best_model: several bounds; name one of {names}")
 
         def encoded(name: str, dataset: Any) -> Any:
             if dataset is None:
@@ -151,6 +160,11 @@ class ColdStartTrainer(HubCard, ResumeState, Trainer):
             loss = loss / (num_items_in_batch / (len(x0) * self.accelerator.num_processes))
         self.record(x0, answer & counted[:, None], result, entropy)
         return loss
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as ResumeState, with entropies of this model."""
+        self.entropy_cache = EntropyCache(self.entropy_cache.refresh_epochs)
+        return super().train(*args, **kwargs)
 
     @property
     def method(self) -> dict[str, Any]:
@@ -242,13 +256,14 @@ class ColdStartTrainer(HubCard, ResumeState, Trainer):
     def _nelbo_per_token(self, examples: Sequence[Example]) -> Tensor:
         """Bound of each example in nats per answer token: (N,) float64, over all processes."""
         model: Any = self.model_wrapped
+        collator = AnswerCollator(self.data_collator.pad_id)  # the same tokens in any batch
         size, rank = self.args.per_device_eval_batch_size, self.accelerator.process_index
         processes, total = self.accelerator.num_processes, len(examples)
         part: list[tuple[int, float]] = []
         # sharded models run the same number of batches on every process: the last ones repeat
         for begin in range(0, total, size * processes):
             rows = [(begin + rank * size + i) % total for i in range(size)]
-            batch = self.data_collator([examples[row] for row in rows])
+            batch = collator([examples[row] for row in rows])
             tensors = {name: batch[name].to(self.args.device) for name in batch}
             bound = nelbo(
                 model,

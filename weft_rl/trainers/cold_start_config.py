@@ -28,7 +28,9 @@ class ColdStartConfig(TrainingArguments):
     max_length: maximum tokens of an example, prompt and completion; None: the model's positions.
     truncation of longer ones: "drop" them, cut the middle of the reasoning ("cut_trace") or the end
     ("right"). prompt_style: instruction before questions of s1K records: "d1" or "tiny" (none).
-    pad_in_answer: train on padding up to the longest example of a batch, as LLaDA's fine-tuning.
+    think: <think>...</think> in a chat's answer: "keep" it, or "rewrite" it as <reasoning> and
+    <answer> with d1's instruction before the question. pad_in_answer: train on padding up to the
+    longest example of a batch, as LLaDA's fine-tuning.
     eval_mc_samples: masks per example in evaluate().
 
     seed: of masks and times, which depend on (seed, epoch, example) only.
@@ -54,6 +56,9 @@ class ColdStartConfig(TrainingArguments):
     prompt_style: Literal["d1", "tiny"] = field(
         default="d1", metadata={"help": "instruction before questions of s1K records"}
     )
+    think: Literal["keep", "rewrite"] = field(
+        default="keep", metadata={"help": "of <think> in chat answers"}
+    )
     pad_in_answer: bool = field(default=False, metadata={"help": "train on padding"})
     eval_mc_samples: int = field(default=8, metadata={"help": "masks per example in evaluate()"})
 
@@ -61,7 +66,7 @@ class ColdStartConfig(TrainingArguments):
         if self.load_best_model_at_end and self.metric_for_best_model is None:
             self.metric_for_best_model, self.greater_is_better = "nelbo", False
         super().__post_init__()
-        require_choices(self, ("t_sampling", "loss_norm", "truncation", "prompt_style"))
+        require_choices(self, ("t_sampling", "loss_norm", "truncation", "prompt_style", "think"))
         recipe = recipe_of(self.recipe).resolved(self.loss_norm, self.exact_elbo)
         if recipe.exact_elbo and recipe.loss_norm == "masked":
             raise ValueError(
@@ -75,5 +80,10 @@ class ColdStartConfig(TrainingArguments):
             )
         if self.eval_mc_samples < 1:
             raise ValueError(f"eval_mc_samples={self.eval_mc_samples}: must be at least 1")
+        if self.dataloader_persistent_workers:
+            raise ValueError(
+                "dataloader_persistent_workers=True: workers would keep the first epoch's masks; "
+                "leave it out"
+            )
         if self.remove_unused_columns:
             raise ValueError("remove_unused_columns=True: would remove the answers; leave it out")

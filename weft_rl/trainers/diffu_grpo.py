@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import PeftConfig, PeftModel
+from peft import PeftConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
@@ -23,7 +23,7 @@ from weft_rl.trainers.rl_checks import check_rows
 from weft_rl.trainers.rl_objectives import LossInputs, TokenLoss, token_loss
 from weft_rl.trainers.rollout_log_probs import ScoredRollouts
 from weft_rl.trainers.rollouts import RolloutHook
-from weft_rl.trainers.setup import default_tokenizer, load, wrapped
+from weft_rl.trainers.setup import default_tokenizer, has_new_adapter, load, wrapped
 
 
 class DiffuGRPOTrainer(HubCard, ScoredRollouts):
@@ -36,9 +36,9 @@ class DiffuGRPOTrainer(HubCard, ScoredRollouts):
     train_dataset, eval_dataset: rows with prompt (a text or a chat) and any columns, which reach
     the reward functions by name; a column `fields` of dictionaries is unpacked for functions of our
     form. processing_class: the tokenizer; None: the model's. peft_config: adds a PEFT adapter.
-    ref_model: of the KL term; None: the model without its adapter, or a copy of it. on_rollout:
-    called after each rollout with step, rows, completions and rewards. Other arguments are those of
-    trl.GRPOTrainer. Raises ValueError for rows, rewards and options that do not fit.
+    ref_model: of the KL term; None: the initial model (without a new adapter, or a copy).
+    on_rollout: called after each rollout with step, rows, completions and rewards. Other arguments
+    are those of trl.GRPOTrainer. Raises ValueError for rows, rewards and options that do not fit.
 
     Masks are drawn per (rollout, prompt, pass) and shared by a prompt's G completions, or per
     completion as in d1. The expected gradient is equal, and one fully masked forward pass serves
@@ -87,8 +87,9 @@ class DiffuGRPOTrainer(HubCard, ScoredRollouts):
         if isinstance(eval_dataset, list):
             eval_dataset = Dataset.from_list(eval_dataset)
         check_rows(train_dataset, args, tokenizer, rewards, network.config)
-        copied = args.beta and ref_model is None and not isinstance(network, PeftModel)
-        if copied and peft_config is None:
+        # a new adapter changes nothing yet: without it, the model is the initial one
+        is_new = peft_config is not None or has_new_adapter(network)
+        if args.beta and ref_model is None and not is_new:
             ref_model = copy.deepcopy(network)
         # TRL would load the reference from `_name_or_path`, the wrong model after a merge
         kl_coef, args.beta = args.beta, 0.0

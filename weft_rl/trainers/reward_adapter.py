@@ -50,7 +50,7 @@ class TrlReward:
         ]
         self.failures: list[str] = []
         self.outside: list[str] = []
-        self.calls = 0
+        self.calls = self.failed_rollouts = 0
 
     def _arguments(
         self, completions: Sequence[Completion], columns: Mapping[str, Any]
@@ -240,7 +240,8 @@ def adapted_rewards(functions: Any) -> list[Any]:
             kind = _AsyncBatchReward if is_async else BatchReward
         else:
             kind = _AsyncReward if is_async else TrlReward
-        adapted.append(kind(name, function, False, False))
+        same = sum(getattr(each, "__name__", "").rstrip("_0123456789") == name for each in adapted)
+        adapted.append(kind(f"{name}_{same + 1}" if same else name, function, False, False))
     return adapted
 
 

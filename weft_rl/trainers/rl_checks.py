@@ -9,6 +9,9 @@ from transformers import PreTrainedTokenizerBase
 from weft_rl.errors import UserError
 from weft_rl.trainers.reward_adapter import TRL_ARGUMENTS, BatchReward, TrlReward
 
+# Rollouts in a row on which a batched reward function may fail.
+_MOST_FAILED = 3
+
 
 def check_rows(
     dataset: Any,
@@ -38,6 +41,8 @@ def check_rows(
                     f"{', '.join(columns)}"
                 )
     needed = args.generation_batch_size // args.num_generations
+    if not hasattr(dataset, "__len__"):
+        raise ValueError("train_dataset: is a stream; give a datasets.Dataset with a length")
     if len(dataset) < needed:
         raise ValueError(f"train_dataset has {len(dataset)} rows, a rollout {needed} prompts")
     positions = getattr(model_config, "max_position_embeddings", None)
@@ -76,7 +81,10 @@ def refuse_failing(rewards: Iterable[Any]) -> None:
                 f"reward {reward.__name__}: is {outside[0]}; a task's rewards must be in [0, 1], "
                 "set their weights with rl.rollout.reward_weights"
             )
-        if calls and sum(part[1] for part in parts) == calls:
+        failed = bool(calls) and sum(part[1] for part in parts) == calls
+        reward.failed_rollouts = reward.failed_rollouts + 1 if failed else 0
+        # one error of a batched function fails all of its completions
+        if reward.failed_rollouts >= (_MOST_FAILED if isinstance(reward, BatchReward) else 1):
             raise UserError(
                 f"reward {reward.__name__}: failed on all {calls} completions, first with "
                 f"{parts[0][0][0]}; check the function and the records' fields"

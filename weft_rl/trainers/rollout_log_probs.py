@@ -21,9 +21,6 @@ from weft_rl.trainers.masked_log_probs import (
 )
 from weft_rl.trainers.rollouts import DenoisedRollouts
 
-# Rollout tensors without a row per completion.
-_WITHOUT_ROWS = ("num_items_in_batch", "loss_tokens")
-
 
 class ScoredRollouts(DenoisedRollouts):
     """Rollouts with the log-probabilities that their losses need."""
@@ -87,17 +84,6 @@ class ScoredRollouts(DenoisedRollouts):
             passes.append([torch.cat(each) for each in zip(*parts, strict=True)])
         log_probs, entropies = (torch.stack(each, dim=1) for each in zip(*passes, strict=True))
         return log_probs, entropies
-
-    def micro_batches(self, rollout: dict[str, Any]) -> list[dict[str, Any]]:
-        """The rollout's tensors in slices of per_device_train_batch_size rows, in order."""
-        size = self.args.per_device_train_batch_size
-        return [
-            {
-                name: value if name in _WITHOUT_ROWS else value[begin : begin + size]
-                for name, value in rollout.items()
-            }
-            for begin in range(0, len(rollout["completion_ids"]), size)
-        ]
 
     def _get_per_token_logps_and_entropies(self, *_: Any, **__: Any) -> tuple[None, None, None]:
         """Disable TRL's log-probabilities; `policy_tensors` computes them per pass."""

@@ -1,5 +1,7 @@
 """Rollouts of N rows on this process, G per prompt, with T generated tokens."""
 
+import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,10 @@ from weft_rl.trainers.rl_checks import refuse_failing
 
 # Called after each rollout with step, rows, completions and rewards.
 RolloutHook = Callable[[int, list[dict[str, Any]], list[Any], list[float]], None]
+
+
+# Rollout tensors without a row per completion.
+WITHOUT_ROWS = ("num_items_in_batch", "loss_tokens")
 
 
 class EpochSampler(RepeatSampler):
@@ -73,8 +79,8 @@ class DenoisedRollouts(ResumeState, GRPOTrainer):
         source: Any = self.train_dataset if dataset is None else dataset
         sampler = EpochSampler(
             data_source=source,
-            mini_repeat_count=self.group,
-            batch_size=self.rollout_rows // self.group,
+            mini_repeat_count=int(self.num_generations or 0),
+            batch_size=self.rollout_rows // int(self.num_generations or 0),
             repeat_count=self.num_iterations * self.slices,
             shuffle=bool(self.shuffle_dataset),
             seed=self.args.seed,
@@ -157,7 +163,8 @@ class DenoisedRollouts(ResumeState, GRPOTrainer):
         )
         refuse_failing(self.reward_funcs)
         self._pending_metrics.clear()  # the final scoring counts them
-        equal = equal_groups((scores * self.reward_weights.to(scores.device)).sum(1), self.group)
+        weighted = (scores * self.reward_weights.to(scores.device)).nansum(1)
+        equal = equal_groups(weighted, self.group)
         first = self.accelerator.process_index * len(completions)
         groups = [(first + row) // self.group for row in range(len(completions))]
         return int(equal.sum()), [row for row, group in enumerate(groups) if equal[group]]
@@ -182,11 +189,14 @@ class DenoisedRollouts(ResumeState, GRPOTrainer):
         scores: Any = self._logs["rewards"]
         weights = self.reward_weights.tolist()
         rewards = [
-            sum(weight * (score or 0.0) for weight, score in zip(weights, row, strict=True))
+            sum(weight * _number(score) for weight, score in zip(weights, row, strict=True))
             for row in zip(*scores.values(), strict=True)
         ]
         total = len(rows) * self.accelerator.num_processes
-        equal = equal_groups(torch.tensor(rewards[-total:]), self.group)
+        # TRL keeps the newest rows only, which may be fewer than those of an evaluation batch
+        newest = rewards[-total:]
+        newest = newest[len(newest) % self.group :]
+        equal = equal_groups(torch.tensor(newest), self.group)
         self.metrics["zero_std_groups"].append(int(equal.sum()))
         if self.model.training and self.on_rollout is not None and self.accelerator.is_main_process:
             self.on_rollout(self.state.global_step, rows, [*self._logs["completion"]], rewards)
@@ -228,6 +238,17 @@ class DenoisedRollouts(ResumeState, GRPOTrainer):
         self._evaluated += 1
         return None, None, None
 
+    def micro_batches(self, rollout: dict[str, Any]) -> list[dict[str, Any]]:
+        """The rollout's tensors in slices of per_device_train_batch_size rows, in order."""
+        size = self.args.per_device_train_batch_size
+        return [
+            {
+                name: value if name in WITHOUT_ROWS else value[begin : begin + size]
+                for name, value in rollout.items()
+            }
+            for begin in range(0, len(rollout["completion_ids"]), size)
+        ]
+
     def save_resume_state(self, folder: Path) -> None:
         """Add the current rollout."""
         super().save_resume_state(folder)
@@ -240,6 +261,27 @@ class DenoisedRollouts(ResumeState, GRPOTrainer):
         # with several processes CPUs are named cpu:0, which torch.load rejects
         device = self.accelerator.device.type
         path = folder / f"rollout_{self.rank}.pt"
+        if not path.exists():
+            warnings.warn(f"{path}: missing; the next step samples a new rollout", stacklevel=2)
+            self._step = self.state.global_step * self.slices
+            return
         state = torch.load(path, map_location=device, weights_only=True)
         self._step, self._buffered_inputs = state["step"], state["buffer"]
         self.rollout_ids = state["ids"]
+        if self._buffered_inputs is not None and len(self._buffered_inputs) != self.slices:
+            # other micro-batches of the same rollout
+            self._step = self._step // len(self._buffered_inputs) * self.slices
+            self._buffered_inputs = self.micro_batches(joined(self._buffered_inputs))
+
+
+def joined(micro_batches: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Put the micro-batches of a rollout together again."""
+    return {
+        name: value if name in WITHOUT_ROWS else torch.cat([each[name] for each in micro_batches])
+        for name, value in micro_batches[0].items()
+    }
+
+
+def _number(score: float | None) -> float:
+    """A logged reward, 0 for None and TRL's NaN."""
+    return 0.0 if score is None or math.isnan(score) else score

@@ -1,11 +1,13 @@
 """Models, adapters and tokenizers as trainers take them: by name or as objects."""
 
 from collections.abc import Iterable
+from copy import copy
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from weft_rl.models.loading import load_model, load_tokenizer
@@ -49,4 +51,13 @@ def wrapped(
         raise ValueError("peft_config: the model has an adapter already; merge it, or leave it out")
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # noqa: TID251 - PEFT takes no generator
-        return get_peft_model(model, peft_config)
+        # PEFT's wrappers of other task types expect an autoregressive model's methods
+        config = copy(peft_config)
+        config.task_type = None
+        return get_peft_model(model, config)
+
+
+def has_new_adapter(model: nn.Module) -> bool:
+    """Whether the model has LoRA adapters that do not change it, as LoRA initializes them."""
+    weights = [weight for name, weight in model.named_parameters() if "lora_B" in name]
+    return bool(weights) and not any(bool(weight.any()) for weight in weights)

@@ -1,5 +1,6 @@
 """Examples of a cold start from any dataset of rows."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,10 +10,12 @@ from transformers import PreTrainedTokenizerBase
 from weft_rl.data.prompts import PromptStyle
 from weft_rl.data.sft_examples import Example, Examples, Truncation, encode_traces
 from weft_rl.data.text import TextEncoder
-from weft_rl.data.trace_schemas import Trace, trace_of
+from weft_rl.data.trace_schemas import Think, Trace, trace_of
 from weft_rl.models.configuration import end_tokens
 from weft_rl.trainers.weft_loss import IGNORED
 
+# Of packed or masked rows in TRL's form.
+_NOT_READ = ("position_ids", "seq_lengths", "completion_mask", "assistant_masks")
 _COLUMNS = (
     "prompt and completion (texts or chats), messages, conversations, s1K's columns, or input_ids "
     "and labels"
@@ -24,6 +27,11 @@ class EncodingOptions(Protocol):
 
     max_length: int | None
     truncation: Truncation
+
+    @property
+    def think(self) -> Think:
+        """Treatment of <think> in chat answers."""
+        ...
 
     @property
     def prompt_style(self) -> PromptStyle:
@@ -79,9 +87,11 @@ def encode_dataset(
             elif tokenizer is None or encoder is None:
                 raise ValueError("texts need a tokenizer; give processing_class")
             elif isinstance(row.get("prompt"), str) and isinstance(row.get("completion"), str):
-                encoded += _texts(index, row, encoder, end_id, limit, options.truncation)
+                encoded += _texts(
+                    index, row, encoder, tokenizer.eos_token, end_id, limit, options.truncation
+                )
             else:
-                traces[index] = _trace(row, where, tokenizer)
+                traces[index] = _trace(row, where, tokenizer, options.think)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
     if traces and tokenizer is not None:
@@ -96,6 +106,12 @@ def encode_dataset(
             f"{name}: none of the {len(rows)} rows has at most {limit} tokens; raise max_length or "
             "use truncation='right'"
         )
+    if len(encoded) < len(rows):
+        warnings.warn(
+            f"{name}: {len(rows) - len(encoded)} of {len(rows)} rows are left out, longer than "
+            f"{limit} tokens; raise max_length, or use truncation='right'",
+            stacklevel=2,
+        )
     if any(isinstance(example, LabelledExample) for example in encoded):
         return encoded
     return Examples(encoded)
@@ -106,6 +122,12 @@ def _labelled(
 ) -> list[Example]:
     if "labels" not in row:
         raise ValueError(f"has input_ids and no labels ({IGNORED} for the prompt)")
+    unusable = [column for column in _NOT_READ if row.get(column) is not None]
+    if unusable:
+        raise ValueError(
+            f"column {unusable[0]!r} is not read; give one sequence per row, with labels of "
+            f"{IGNORED} for tokens that are not trained"
+        )
     ids, labels = ([*map(int, row[name])] for name in ("input_ids", "labels"))
     visible = row.get("attention_mask", [1] * len(ids))
     if not len(ids) == len(labels) == len(visible):
@@ -136,12 +158,14 @@ def _texts(
     index: int,
     row: Mapping[str, Any],
     encoder: TextEncoder,
+    eos_token: str | None,
     end_id: int,
     limit: int,
     truncation: Truncation,
 ) -> list[Example]:
     prompt = encoder.context(row["prompt"])
-    answer = encoder.texts([row["completion"]])[0]
+    # TRL's data sets may spell the end token, which is added here
+    answer = encoder.texts([row["completion"].removesuffix(eos_token or "\0")])[0]
     if not answer:
         raise ValueError("the completion has no tokens")
     ids = [*prompt, *answer, end_id]
@@ -150,14 +174,16 @@ def _texts(
     return [Example(index, ids, len(prompt))] if len(prompt) < len(ids) <= limit else []
 
 
-def _trace(row: Mapping[str, Any], where: str, tokenizer: PreTrainedTokenizerBase) -> Trace:
+def _trace(
+    row: Mapping[str, Any], where: str, tokenizer: PreTrainedTokenizerBase, think: Think
+) -> Trace:
     if "prompt" in row and "completion" in row:
         prompt, completion = row["prompt"], row["completion"]
         if not (isinstance(prompt, list) and isinstance(completion, list)):
             raise ValueError("prompt and completion must both be texts, or both lists of messages")
         row = {"messages": [*prompt, *completion]}
     try:
-        trace = trace_of(row, where)
+        trace = trace_of(row, where, think)
     except ValueError as error:
         if str(error).startswith("columns "):
             raise ValueError(f"columns {', '.join(map(str, row))}; give {_COLUMNS}") from error

@@ -16,7 +16,7 @@ from weft_rl.diffusion.losses import sequence_losses
 from weft_rl.diffusion.noise import mask_tokens, sample_time
 from weft_rl.diffusion.rates import mean_rate, rates_of, usable_rates
 from weft_rl.diffusion.recipes import LossNorm, Recipe, recipe_of
-from weft_rl.diffusion.tensor_checks import require_shape
+from weft_rl.diffusion.tensor_checks import require_labels, require_shape
 from weft_rl.diffusion.token_weights import dream_weights, excess_loss_selection, own_probability
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.entropy_pass import entropy_pass
@@ -73,7 +73,7 @@ def weft_loss(
     >>> loss = weft_loss(model, input_ids, labels, seeds=[0])
     >>> loss.backward()
     """
-    require_shape("labels", labels, input_ids.shape)
+    require_labels(labels, input_ids)
     visible = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
     require_shape("attention_mask", visible, input_ids.shape)
     answer = (labels != IGNORED) & visible.bool()
