@@ -95,6 +95,7 @@ def test_other_adapters_made_by_peft_are_refused(base, tmp_path, options):
     refused(peft_adapter(base, tmp_path / "one", **options), match)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -88,6 +88,7 @@ def test_a_directory_of_something_else_is_refused(tmp_path, name, text, out):
         opened(tmp_path / out, ARMS)
 
 
+@pytest.mark.slow
 def test_failed_and_locked_jobs(tmp_path):
     (tmp_path / "logs").mkdir()
     log = tmp_path / "logs" / "one.log"

@@ -152,6 +152,7 @@ def test_frozen_and_replaceable():
     assert RunConfig().stages is not RunConfig().stages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", TEXTS)
 def test_texts_stay_as_typed(text):
     assert load(f"model={text}").model == text

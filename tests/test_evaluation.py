@@ -45,6 +45,7 @@ def result(out, task):
     return entry, read_lines(out / "completions" / "eval-base.jsonl")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", DATA)
 def test_any_checkpoint_on_every_task(model, task, tmp_path):
     options = ["eval.num_records=4", "eval.batch_size=3", "eval.gen_length=64"]
@@ -57,6 +58,7 @@ def test_any_checkpoint_on_every_task(model, task, tmp_path):
     assert (entry["settings"]["style"], entry["settings"]["dtype"]) == ("d1", "torch.float32")
 
 
+@pytest.mark.slow
 def test_a_records_draw_depends_on_seed_and_id_alone(model, tmp_path):
     drawn = {}
     common = ["eval.num_records=9", "sampler.temperature=1", "sampler.gen_length=32"]
@@ -133,6 +135,7 @@ def uninterrupted(model, tmp_path_factory):
     return *result(out, "countdown"), out
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_resumes(model, uninterrupted, tmp_path, monkeypatch):
     entry, rows, folder = uninterrupted
     out, argv = tmp_path / "run", command(model, "countdown", tmp_path / "run", *MANY, style="tiny")

@@ -80,6 +80,7 @@ def outcome(pool, folder):
     return statuses, {job.name: tries(folder, job.name) for job in JOBS}
 
 
+@pytest.mark.slow
 def test_failed_runs_are_retried(folder, capsys, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert outcome(Pool(2, 3, retries=1), folder) == (STATUSES, TRIES)

@@ -50,6 +50,7 @@ def guarded(tree):
     return {call.args[0].value for call in specs if isinstance(call.args[0], ast.Constant)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["configs", "rewards", "stages", "weft_rl"])
 def test_imports_of_the_package_are_declared(folder):
     wrong = []

@@ -115,6 +115,7 @@ def simulated(seeds, seed_sd, item_sd, noise_sd, trials=1000):
         yield values + noise_sd * rng.normal(size=(seeds, 40))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spread",  # number of seeds; standard deviations of seeds, items and their cells
     [
