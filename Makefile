@@ -40,10 +40,10 @@ study: setup  ## rerun the study of cold starts of docs/results.md; takes hours
 	$(BIN)/python benchmarks/pages.py
 
 test: setup  ## run all tests, one process per core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 test-fast: setup  ## run the quick tests, in under 90 s
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not gpu"
 
 test-py312:  ## run the tests on Python 3.12 with torch 2.11 and transformers 5.17, in .venv-py312
 	$(PYTHON312) -m venv .venv-py312
