@@ -152,7 +152,9 @@ def test_bad_datasets_options_and_tokenizers_are_refused_in_one_line(tmp_path):
         "truncation='left'": lambda: made(truncation="left"),
         "has no rows": lambda: made([]),
         "load_dataset": lambda: made("chats.jsonl"),
-        "data_collator": lambda: ColdStartTrainer(small_model(), cold(tmp_path), CHATS),
+        "data_collator": lambda: ColdStartTrainer(
+            small_model(), cold(tmp_path), CHATS, data_collator=CHATS
+        ),
         "no such folder": lambda: ColdStartTrainer("./nowhere", cold(tmp_path)),
     }.items():
         with pytest.raises(ValueError, match=rf"^[^\n]*{problem}[^\n]*$"):

@@ -62,11 +62,11 @@ class ColdStartTrainer(HubCard, ResumeState, Trainer):
         self,
         model: PreTrainedModel | str,
         args: ColdStartConfig | None = None,
-        data_collator: AnswerCollator | None = None,
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         peft_config: PeftConfig | None = None,
+        data_collator: AnswerCollator | None = None,
         callbacks: list[TrainerCallback] | None = None,
         *,
         recipe: Recipe | None = None,
@@ -74,9 +74,9 @@ class ColdStartTrainer(HubCard, ResumeState, Trainer):
         **kwargs: Any,
     ) -> None:
         args = args or ColdStartConfig("trainer_output")
-        if not (data_collator is None or callable(data_collator)):
+        if not isinstance(data_collator, AnswerCollator | None):
             kind = type(data_collator).__name__
-            raise ValueError(f"data_collator: got a {kind}; datasets are named, as train_dataset=")
+            raise ValueError(f"data_collator: must be an AnswerCollator, got {kind}")
         tokenizer = default_tokenizer(model) if processing_class is None else processing_class
         network = load(model, args, bool(peft_config))
         mask_id_of(network)
@@ -100,12 +100,13 @@ class ColdStartTrainer(HubCard, ResumeState, Trainer):
             return encode_dataset(name, dataset, tokenizer, network.config, args)
 
         super().__init__(
-            wrapped(network, peft_config, args.seed),
-            args,
-            data_collator or AnswerCollator(int(network.config.pad_token_id), args.pad_in_answer),
-            encoded("train_dataset", train_dataset),
-            encoded("eval_dataset", eval_dataset),
-            tokenizer,
+            model=wrapped(network, peft_config, args.seed),
+            args=args,
+            data_collator=data_collator
+            or AnswerCollator(int(network.config.pad_token_id), args.pad_in_answer),
+            train_dataset=encoded("train_dataset", train_dataset),
+            eval_dataset=encoded("eval_dataset", eval_dataset),
+            processing_class=tokenizer,
             callbacks=callbacks,
             **kwargs,
         )
