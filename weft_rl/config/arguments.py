@@ -10,7 +10,7 @@ from weft_rl.runs.renamed import RENAMED, renamed
 
 _HELP, _HELP_ALL, _PRINT = ("--help", "-h"), "--help-all", "--print-config"
 # Other spellings of options.
-_ALIASES = {"task.prompt": "prompt_template"}
+ALIASES = {"task.prompt": "prompt_template"}
 # Minimum difflib ratio of a suggestion, chosen by hand.
 _SIMILAR = 0.7
 
@@ -57,7 +57,7 @@ def pairs_of(
     loose: list[str] = []
     for i, word in enumerate(words):
         key, equals, text = word.partition("=")
-        key = _ALIASES.get(key, key)
+        key = ALIASES.get(key, key)
         after = _value_after(words[i + 1 :], known)
         # a folder may have the name of an option, but then no number follows it
         is_key = key in known and key != positional and after.replace(".", "").isdecimal()

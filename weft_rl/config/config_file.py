@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
-from weft_rl.config.arguments import unknown_option
-from weft_rl.config.fields import argument, leaves, shown
+from weft_rl.config.arguments import ALIASES, unknown_option
+from weft_rl.config.fields import Leaf, argument, leaves, shown
 from weft_rl.config.schema import RunConfig
+from weft_rl.config.values import broken_rule, parse
 from weft_rl.errors import UserError
 from weft_rl.io.safe_files import read_yaml
 from weft_rl.runs.renamed import flattened, with_new_keys
@@ -16,12 +18,14 @@ _PRESETS = ("preset", "rl.preset")
 _NOT_REPEATED = ("out", "resume", "versions", "revision")
 
 
-def with_config_file(argv: Sequence[str], reserved: Collection[str] = ()) -> list[str]:
+def with_config_file(
+    argv: Sequence[str], schema: type[Any] = RunConfig, reserved: Collection[str] = ()
+) -> list[str]:
     """Replace `--config FILE` by the file's options as arguments; those in argv take precedence.
 
-    FILE: options of a run, nested or by full key, such as a run's config.yaml, whose directory is
-    not taken over. reserved: keys to leave out. Raises UserError for two files, for an unreadable
-    one and for unknown options."""
+    FILE: options of a run and of `schema`, nested or by full key. Of the config.yaml of a run or a
+    comparison, the directory is not taken over. reserved: keys to leave out. Raises UserError for
+    two files, an unreadable one, unknown options and invalid values."""
     words, files = [], list[str]()
     remaining = iter(argv)
     for word in remaining:
@@ -34,20 +38,38 @@ def with_config_file(argv: Sequence[str], reserved: Collection[str] = ()) -> lis
         return words
     if len(files) > 1 or not files[0]:
         raise UserError(f"{_FLAG}: takes one YAML file; write {_FLAG} my.yaml")
-    given = {word.partition("=")[0] for word in words}
-    skipped = {*given, *reserved}
-    return [f"{key}={text}" for key, text in _options(Path(files[0])) if key not in skipped] + words
+    path, known = Path(files[0]), leaves(RunConfig) | leaves(schema)
+    skipped = {_key(word.partition("=")[0]) for word in words} | {*reserved}
+    options = {key: value for key, value in _options(path, known).items() if key not in skipped}
+    for key in options.keys() & known.keys():
+        check_value(path, key, options[key], known[key])
+    return [f"{key}={argument(value)}" for key, value in options.items()] + words
 
 
-def _options(path: Path) -> list[tuple[str, str]]:
-    tree, known = read_yaml(path), leaves(RunConfig)
+def check_value(path: Path, key: str, value: Any, leaf: Leaf) -> None:
+    """Raise UserError naming the file unless an option's value is valid."""
+    if broken := broken_rule(leaf.kind, leaf.bounds, parse(leaf.kind, value)):
+        raise UserError(f"{path}: {key}={shown(value)}: must be {broken}; correct it")
+
+
+def _key(name: str) -> str:
+    return ALIASES.get(name, name)
+
+
+def _options(path: Path, known: dict[str, Leaf]) -> dict[str, Any]:
+    tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise UserError(f"{path}: has no options; write one per line, like seed: 1")
-    if "versions" in tree:  # of a run, perhaps an earlier one
-        tree = with_new_keys({key: tree[key] for key in tree if key not in _NOT_REPEATED})
-    options = [(str(key), value) for key, value in flattened(tree)]
-    for key, value in options:
+    if "versions" in tree:  # of a run or a comparison, perhaps an earlier one
+        flat = {key.removeprefix("run."): value for key, value in flattened(tree)}
+        kept = [key for key in flat if key.partition(".")[0] not in _NOT_REPEATED]
+        tree = with_new_keys({key: flat[key] for key in kept})
+    options: dict[str, Any] = {}
+    for name, value in flattened(tree):
+        key, text = _key(name), f"{path}: {name}={shown(value)}"
         if key not in known and key not in _PRESETS:
-            text = argument(value)
-            raise UserError(f"{path}: {key}={shown(value)}: {unknown_option(key, text, known)}")
-    return [(key, argument(value)) for key, value in options]
+            raise UserError(f"{text}: {unknown_option(key, argument(value), known)}")
+        if key in options:
+            raise UserError(f"{text}: already given as {key}={shown(options[key])}; keep one")
+        options[key] = value
+    return options

@@ -10,10 +10,10 @@ from typing import Any, Literal, NoReturn, TypeVar, get_origin
 import yaml
 
 from weft_rl.config.arguments import flags, pairs_of
-from weft_rl.config.config_file import with_config_file
+from weft_rl.config.config_file import check_value, with_config_file
 from weft_rl.config.fields import BadOption, Leaf, build, defaults, kinds, leaves, shown
 from weft_rl.config.schema import RunConfig
-from weft_rl.config.values import broken_rule, near_values, parse, rules
+from weft_rl.config.values import near_values, parse, rules
 from weft_rl.errors import UserError
 from weft_rl.runs.folder import CONFIG, checkpoint_of, read_config, run_of
 from weft_rl.runs.renamed import flattened
@@ -132,11 +132,7 @@ def _inherited(run: Path) -> dict[str, Any]:
     values = _preset_values(own if own in preset_names() else _DEFAULT_PRESET)
     for key, value in flattened(saved):
         if key in options and key.split(".")[0] not in _NOT_INHERITED:
-            leaf = options[key]
-            if broken := broken_rule(leaf.kind, leaf.bounds, parse(leaf.kind, value)):
-                raise UserError(
-                    f"{run / CONFIG}: {key}={shown(value)}: must be {broken}; correct it"
-                )
+            check_value(run / CONFIG, key, value, options[key])
             values[key] = value
     return values
 

@@ -21,7 +21,7 @@ _GIB = 2**30
 
 def main(argv: Sequence[str]) -> int:
     """Print the plan of a run and return the exit status."""
-    argv = with_config_file(argv)
+    argv = with_config_file(argv, PlanConfig)
     of_plan = [word for word in argv if word.partition("=")[0] in leaves(PlanConfig)]
     of_run = [word for word in argv if word not in of_plan]
     description = f"{PlanConfig.__doc__} weft-rl run --help lists those."

@@ -60,7 +60,7 @@ def split_arguments(
     reserved: options that the command sets, with error messages. Raises UserError for them."""
     for_schema, for_runs = [], []
     schema_keys, run_keys = leaves(schema), leaves(RunConfig)
-    for argument in with_config_file(argv, reserved):
+    for argument in with_config_file(argv, schema, reserved):
         key, equals, _ = argument.partition("=")
         if key in reserved and equals:
             raise UserError(f"{shown(argument)}: {reserved[key]}")
