@@ -31,16 +31,26 @@ STAGE_RUNNERS: Mapping[str, Stage] = {
 }
 
 
-def describe(config: RunConfig) -> list[str]:
-    """Describe the records of each stage, a line each. Raises UserError as check."""
-    files, lines = _files(config), []
-    for name in config.in_order:
-        if name in RECIPES:
-            first, *more = cold_start.encoded(config, files)[1]
-            lines += [f"{name}: {first}", *more]
-        elif name == "rl":
-            lines.append(f"rl: {rl.describe(config, files)}")
-    return lines
+def describe(config: RunConfig) -> tuple[list[str], dict[str, int]]:
+    """Describe the records of each stage, and return the options of a plan that they determine.
+
+    Raises UserError as check."""
+    files, lines, prompts = _files(config), [], []
+    counts: dict[str, int] = {}
+    cold_starts = [name for name in config.in_order if name in RECIPES]
+    if cold_starts:
+        examples, (first, *more) = cold_start.encoded(config, files)
+        lines += [f"{', '.join(cold_starts)}: {first}", *more]
+        lengths = examples.lengths()
+        counts = {"traces": len(lengths), "trace_length": round(sum(lengths) / len(lengths))}
+    described = {"rl": rl.describe} if "rl" in config.stages else {}
+    if config.eval.after_each or "eval" in config.stages:
+        described["eval"] = evaluate.describe
+    for name, describe_stage in described.items():
+        line, longest = describe_stage(config, files)
+        lines.append(f"{name}: {line}")
+        prompts.append(longest)
+    return lines, counts | ({"prompt_length": max(prompts)} if prompts else {})
 
 
 def check(config: RunConfig, finished: Collection[str] = ()) -> None:

@@ -22,7 +22,14 @@ from weft_rl.errors import UserError
 from weft_rl.io.terminal import Console
 from weft_rl.models.loading import load_tokenizer
 from weft_rl.runs.folder import ENTROPY_HEATMAP
-from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, model_files, train
+from weft_rl.stages.context import (
+    ModelFiles,
+    StageContext,
+    common_arguments,
+    count_tokens,
+    model_files,
+    train,
+)
 from weft_rl.trainers.cold_start_config import ColdStartConfig
 from weft_rl.trainers.entropy_pass import has_bf16_matmul
 from weft_rl.trainers.infra.resumable_trainers import LengthGroupedOrder, ResumableColdStart
@@ -81,14 +88,15 @@ def encoded(
             f"data={config.data}: no record is left, {dropped} are {limit}, "
             f"{len(reject.reasons)} cannot be used; raise the length, or check the records"
         )
-    longest = max(examples.lengths())
+    lengths = examples.lengths()
+    longest = max(lengths)
     positions = model_config.max_position_embeddings
     if longest > positions:
         raise UserError(
             f"cold_start.data.max_length={options.max_length}: the model has {positions} positions "
             f"and a record takes {longest}; try {positions}"
         )
-    lines = [f"{len(examples)} records, the longest of {longest} tokens"]
+    lines = [count_tokens("records", lengths)]
     lines += _chat_lines(traces, turns, options)
     if dropped or result.cut:
         lines.append(

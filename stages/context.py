@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,6 +112,11 @@ def model_files(place: str) -> ModelFiles:
     base = resolve_checkpoint(base_of(str(folder)), weights=False)
     network = AutoConfig.from_pretrained(base, trust_remote_code=False)
     return ModelFiles(load_tokenizer(str(folder)), network)
+
+
+def count_tokens(noun: str, lengths: Sequence[int]) -> str:
+    """Describe the number of records, their tokens and the longest one."""
+    return f"{len(lengths)} {noun}, {sum(lengths)} tokens, the longest has {max(lengths)}"
 
 
 def print_rejects(title: str, rejects: Rejects) -> None:

@@ -18,6 +18,7 @@ from weft_rl.evaluation.baselines import BASELINES
 from weft_rl.evaluation.generate import (
     PART,
     Completion,
+    prompt_lengths,
     require_prompts_fit,
     sample_completions,
     summarize,
@@ -29,7 +30,7 @@ from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.runs.atomic_io import write_json, write_text
 from weft_rl.runs.folder import DENOISING_REPLAY, EVAL, read_results
 from weft_rl.sampler.progress import progress_bar
-from weft_rl.stages.context import ModelFiles, StageContext, print_rejects
+from weft_rl.stages.context import ModelFiles, StageContext, count_tokens, print_rejects
 
 # Number of records with a denoising replay in the report.
 _REPLAYS = 2
@@ -91,6 +92,14 @@ def check(config: RunConfig, files: ModelFiles) -> None:
     settings = evaluation_settings(config)
     records = _records(config, settings, _rejects(config))
     require_prompts_fit(files.network, files.tokenizer, records, settings, config.eval)
+
+
+def describe(config: RunConfig, files: ModelFiles) -> tuple[str, int]:
+    """Describe the held-out prompts; also return the longest one's length."""
+    settings = evaluation_settings(config)
+    records = _records(config, settings, _rejects(config))
+    lengths = [*prompt_lengths(files.tokenizer, records, settings).values()]
+    return count_tokens("prompts", lengths), max(lengths)
 
 
 def _rejects(config: RunConfig) -> Rejects:

@@ -1,6 +1,6 @@
 """Reinforcement learning on a task's rewards."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from weft_rl.stages.context import (
     ModelFiles,
     StageContext,
     common_arguments,
+    count_tokens,
     print_rejects,
     train,
 )
@@ -56,11 +57,8 @@ def prompts(config: RunConfig, rejects: Rejects) -> list[Record]:
 
 def rows_of(config: RunConfig, files: ModelFiles, rejects: Rejects) -> list[dict[str, Any]]:
     """The trainer's rows: prompt, id, fields. Raises UserError for too few or too long prompts."""
-    options, records = config.rl, prompts(config, rejects)
-    wording = PromptFormat(config.prompt_style, config.prompt_template, config.system)
-    ids = task_prompt_ids(files.tokenizer, wording, records)
-    lengths = {record.id: len(prompt) for record, prompt in zip(records, ids, strict=True)}
-    length = config.sampler.gen_length
+    options, records, wording = config.rl, prompts(config, rejects), _wording(config)
+    lengths, length = prompt_lengths(config, files, records), config.sampler.gen_length
     fix = "generate fewer tokens, or drop such records"
     check_length(files.network, lengths, length, f"sampler.gen_length={length}", fix)
     rule = f"a rollout has as many prompts, and there are {len(records)} training records"
@@ -76,14 +74,25 @@ def rows_of(config: RunConfig, files: ModelFiles, rejects: Rejects) -> list[dict
     ]
 
 
-def describe(config: RunConfig, files: ModelFiles) -> str:
-    """Describe the training prompts and the rollouts made of them."""
-    options, rows = config.rl, rows_of(config, files, _rejects(config))
+def prompt_lengths(
+    config: RunConfig, files: ModelFiles, records: Sequence[Record]
+) -> dict[str, int]:
+    """Return the number of tokens of each record's prompt by id."""
+    ids = task_prompt_ids(files.tokenizer, _wording(config), records)
+    return {record.id: len(prompt) for record, prompt in zip(records, ids, strict=True)}
+
+
+def describe(config: RunConfig, files: ModelFiles) -> tuple[str, int]:
+    """Describe the training prompts and rollouts; also return the longest prompt's length."""
+    options, records = config.rl, prompts(config, _rejects(config))
+    lengths = [*prompt_lengths(config, files, records).values()]
     rollouts = -(-options.max_steps // options.num_iterations)
-    return (
-        f"{len(rows)} prompts, {rollouts} rollouts of {options.num_prompts} x "
-        f"{options.num_generations} completions"
-    )
+    completions = f"{options.num_prompts} x {options.num_generations} completions"
+    return f"{count_tokens('prompts', lengths)}; {rollouts} rollouts of {completions}", max(lengths)
+
+
+def _wording(config: RunConfig) -> PromptFormat:
+    return PromptFormat(config.prompt_style, config.prompt_template, config.system)
 
 
 def _rejects(config: RunConfig) -> Rejects:

@@ -142,14 +142,43 @@ def test_a_dry_run_prints_options_data_and_plan_and_writes_nothing(
     start, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    assert pipeline.main([*QUICK, f"model={start}", "--dry-run", f"out={tmp_path / 'run'}"]) == 0
-    out = capsys.readouterr().out
-    assert "max_steps: 2" in out
-    assert "rollouts of 2 x 2 completions" in out
-    assert "memory, GiB" in out
+    words = [*QUICK[1:], "stages=[sft,rl]", "cold_start.records=4", "cold_start.epochs=3"]
+    words += [f"model={start}", "--dry-run"]
+    assert pipeline.main([*words, f"out={tmp_path / 'run'}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  max_steps: 2" in lines
+    assert any(line.startswith("sft: 4 records, ") for line in lines)
+    # a prompt has 21 tokens: Sudoku:, 16 digits, and 4 of the chat template
+    assert "rl: 2 prompts, 42 tokens, the longest has 21; 1 rollouts of 2 x 2 completions" in lines
+    assert "eval: 2 prompts, 42 tokens, the longest has 21" in lines
+    # 4 records are one step per epoch
+    assert ["steps", "3", "2"] in [line.replace("│", " ").split() for line in lines]
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match="task=gsm8k"):
-        pipeline.main([*QUICK, f"model={start}", "--dry-run", "task=gsm8k"])
+        pipeline.main([*words, "task=gsm8k"])
+
+
+def test_a_dry_run_of_an_evaluation_has_no_plan(start, capsys):
+    words = ["eval.num_records=2", "preset=tiny", f"model={start}", "stages=[eval]", "--dry-run"]
+    assert pipeline.main(words) == 0
+    assert capsys.readouterr().out.endswith("eval: 2 prompts, 42 tokens, the longest has 21\n")
+
+
+def test_a_dry_run_rejects_a_directory_that_the_run_would(start, tmp_path):
+    written(tmp_path / "notes.txt", "mine")
+    with pytest.raises(UserError, match=r"^out="):
+        pipeline.main([*QUICK, f"model={start}", "--dry-run", f"out={tmp_path}"])
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_dry_run_of_a_comparison(start, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [*QUICK[1:], f"model={start}", "cold_start.records=4", "arms=[sft,nll]", "seeds=[0,5]"]
+    assert compare.main([*words, "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("4 runs, ") for line in lines)
+    assert any(line.startswith("sft, nll: 4 records, ") for line in lines)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_presets_lists_each_with_a_description(capsys):

@@ -25,7 +25,7 @@ from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.io.terminal import Console
 from weft_rl.pipeline.preflight import check_run, model_path
 from weft_rl.pipeline.resume import environment, fresh_folder, writing
-from weft_rl.pipeline.run import check_stages
+from weft_rl.pipeline.run import check_stages, show_plan
 from weft_rl.plot.curves import draw_means, mean_curves
 from weft_rl.plot.figures import save_figure
 from weft_rl.report.comparison import (
@@ -92,7 +92,13 @@ def main(argv: Sequence[str]) -> int:
         return 0
     check_launcher(options)
     check_run(config, here=options.launcher == "local")
-    check_stages(replace(config, stages=[*options.arms, "rl"]))
+    stages = replace(config, stages=[*options.arms, "rl"])
+    check_stages(stages)
+    if "--dry-run" in argv:
+        count = f"{len(options.runs())} runs, each of one arm, then rl"
+        sys.stdout.write(f"{_as_yaml(options, config)}\n{count}\n")
+        show_plan(stages)
+        return 0
     folder = open_comparison(options, config)
     require_same_options(folder, options.arms, options.seeds)
     runs = options.runs()
@@ -124,7 +130,7 @@ def read_options(argv: Sequence[str]) -> tuple[CompareConfig, RunConfig, list[st
     """Return the comparison's options, the config of its first run, and the run arguments.
 
     Raises UserError for invalid options and SystemExit(0) after --help."""
-    given = [argument for argument in argv if argument != "--print-config"]
+    given = [argument for argument in argv if argument not in ("--print-config", "--dry-run")]
     for_command, arguments = split_arguments(given, CompareConfig, _RESERVED)
     options = parse_options(
         CompareConfig, for_command, command="weft_rl.compare", description=_ABOUT

@@ -54,10 +54,17 @@ def require_prompts_fit(
         option = f"eval.gen_length={length}"
     elif options.preset == "paper":
         option = f"eval.preset=paper: its gen_length={length}"
-    prompts = _prompt_ids(tokenizer, records, settings)
-    lengths = {record.id: len(ids) for record, ids in zip(records, prompts, strict=True)}
+    lengths = prompt_lengths(tokenizer, records, settings)
     fix = "set a lower eval.gen_length, or evaluate a model with more"
     check_length(model_config, lengths, length, option, fix)
+
+
+def prompt_lengths(
+    tokenizer: PreTrainedTokenizerBase, records: Sequence[Record], settings: Settings
+) -> dict[str, int]:
+    """Return the number of tokens of each record's prompt by id, with the prefilled tag."""
+    prompts = _prompt_ids(tokenizer, records, settings)
+    return {record.id: len(ids) for record, ids in zip(records, prompts, strict=True)}
 
 
 def _prompt_ids(

@@ -101,6 +101,13 @@ def _wait_until_claimed(config: RunConfig) -> Path:
     return run
 
 
+def require_resumable(config: RunConfig) -> None:
+    """Raise UserError if `out` exists and a run with these options may not use it."""
+    if config.out and Path(config.out).exists():
+        with writing(Path(config.out)):
+            _require_resumable(config, Path(config.out))
+
+
 def _require_resumable(config: RunConfig, run: Path) -> None:
     """Raise UserError unless the directory is empty, without results, or resumable."""
     if not (run / CONFIG).exists():

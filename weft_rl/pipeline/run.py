@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.io.terminal import Console
 from weft_rl.pipeline.memory_warnings import advise_on_out_of_memory, memory_warnings
 from weft_rl.pipeline.preflight import check_run, model_path
-from weft_rl.pipeline.resume import claim_run_dir
+from weft_rl.pipeline.resume import claim_run_dir, require_resumable
 from weft_rl.plan.config import PlanConfig
 from weft_rl.plot.curves import plot_run
 from weft_rl.report.run_report import write_report
@@ -47,7 +48,10 @@ def main(argv: Sequence[str], *, report: bool = True) -> int:
     check_run(config)
     check_stages(config)
     if is_dry:
-        show_plan(config)
+        require_resumable(config)
+        if is_first:
+            sys.stdout.write(f"{to_yaml(config)}\n")
+            show_plan(config)
         return 0
     with claim_run_dir(config) as run:
         results = run_pipeline(config, run, argv)
@@ -62,15 +66,17 @@ def main(argv: Sequence[str], *, report: bool = True) -> int:
 
 
 def show_plan(config: RunConfig) -> None:
-    """Print the options of a run, its data, and its memory and time; write nothing."""
+    """Print the data of a run, and memory and time of its stages."""
     from weft_rl.plan.command import print_plan
     from weft_rl.stages import describe
 
-    sys.stdout.write(f"{to_yaml(config)}\n")
-    sys.stdout.writelines(f"{line}\n" for line in describe(config))
-    sys.stdout.write("\n")
-    on_cpu = resolve_device(config.device).type == "cpu"
-    print_plan(config, PlanConfig(hardware="cpu" if on_cpu else "h100"))
+    lines, counts = describe(config)
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    if config.in_order != ["eval"]:
+        on_cpu = resolve_device(config.device).type == "cpu"
+        hardware = "cpu" if on_cpu else "h100"
+        options = PlanConfig(hardware=hardware, devices=rank_and_world()[1])
+        print_plan(config, replace(options, **counts))
 
 
 def check_stages(config: RunConfig) -> None:
