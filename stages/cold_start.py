@@ -10,10 +10,11 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.fields import require
 from weft_rl.config.schema import TOY_MODELS, RunConfig
+from weft_rl.data.prompts import PromptFormat
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.sft_examples import Examples, encode_traces
 from weft_rl.data.sources import read_traces
-from weft_rl.data.text import decode_completion
+from weft_rl.data.text import check_wording, decode_completion
 from weft_rl.data.toy import cold_start_traces
 from weft_rl.data.trace_schemas import Trace, turns_of, with_system
 from weft_rl.diffusion.recipes import RECIPES
@@ -61,6 +62,7 @@ def encoded(
     """Tokenized records and summary lines. label: of the progress bar; None: no bar."""
     options, console = config.cold_start.data, Console(stderr=True)
     tokenizer, model_config = files
+    check_wording(tokenizer, PromptFormat(config.prompt_style, system=config.system))
     reject = Rejects(options.bad_records)
     traces = load_traces(config, reject)
     turns = traces

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from bpe import llada_bpe
 from pipeline_runs import metrics
 
 from weft_rl import compare
@@ -17,6 +18,7 @@ from weft_rl.config.schema import RunConfig
 from weft_rl.data.prompts import PromptFormat
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import task_chat
+from weft_rl.data.text import check_wording
 from weft_rl.errors import UserError
 from weft_rl.pipeline import run as pipeline
 from weft_rl.plan import command as plan
@@ -211,21 +213,82 @@ def test_a_template_and_a_system_message_word_the_prompt():
             task_chat(PromptFormat("d1", template), record)
 
 
+@pytest.fixture(scope="module")
+def bpe_start(tmp_path_factory):
+    from tiny_model import write_bpe_model
+
+    return write_bpe_model(tmp_path_factory.mktemp("bpe"))
+
+
+def dry_counts(capsys, *words):
+    """Tokens per stage as --dry-run prints them."""
+    more = ["stages=[sft,rl]", "cold_start.records=4", "cold_start.data.max_length=256"]
+    assert pipeline.main([*QUICK[1:], *more, *words, "--dry-run"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    return {line[0]: int(line[3]) for line in lines if line[4:5] == ["tokens,"]}
+
+
+def test_the_wording_is_encoded_in_every_prompt(bpe_start, capsys):
+    plain = dry_counts(capsys, f"model={bpe_start}")
+    system = dry_counts(capsys, f"model={bpe_start}", "system=Be brief.")
+    # 4 examples, 2 prompts and 2 held-out prompts, each with the same message before it
+    added = {stage: system[stage] - plain[stage] for stage in plain}
+    assert added["rl:"] == added["eval:"] == added["sft:"] / 2 > 0
+    template = dry_counts(capsys, f"model={bpe_start}", "task.prompt=Solve: Sudoku:{puzzle}")
+    added = {stage: template[stage] - plain[stage] for stage in plain}
+    assert added["rl:"] == added["eval:"] > 0
+    assert added["sft:"] == 0  # examples have questions of their own
+
+
+@pytest.mark.parametrize(
+    ("word", "stages"),
+    [
+        ("system=1 2", "[sft,rl]"),
+        ("system=1 2", "[eval]"),
+        ("system=1 2", "[sft]"),
+        ("task.prompt=Solve: {puzzle}", "[rl]"),
+        ("task.prompt=Solve: {puzzle}", "[eval]"),
+    ],
+)
+def test_words_outside_the_vocabulary_are_refused(start, word, stages):
+    words = [*QUICK[1:], f"model={start}", f"stages={stages}", "cold_start.records=4", "--dry-run"]
+    scored = "eval.after_each=false"  # refused by the stage, too
+    with pytest.raises(UserError) as caught:
+        pipeline.main([*words, word, scored])
+    assert str(caught.value).startswith(f"{word}: ")
+
+
+def test_a_chat_template_without_system_messages():
+    tokenizer = llada_bpe()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
+        "{% endif %}{{ m.content }}{% endfor %}"
+    )
+    check_wording(tokenizer, PromptFormat("d1", "Solve {puzzle}"))
+    with pytest.raises(UserError, match=r"^system=Be brief\.: .*no system"):
+        check_wording(tokenizer, PromptFormat("d1", system="Be brief."))
+
+
 @pytest.mark.slow
-def test_the_wording_reaches_training_and_evaluation(start, tmp_path):
-    words = [
-        "task.prompt=Sudoku:{puzzle}=",
-        "system=1 2",
-        f"model={start}",
-        f"out={tmp_path / 'run'}",
-    ]
-    words += ["stages=[sft,rl]", "cold_start.records=4", "cold_start.epochs=1"]
-    assert pipeline.main([*QUICK[1:], *words]) == 0
-    run = tmp_path / "run"
+def test_the_wording_reaches_training_and_evaluation(bpe_start, tmp_path):
+    words = [*QUICK[1:], f"model={bpe_start}", "stages=[sft,rl]"]
+    words += ["cold_start.records=4", "cold_start.epochs=1", "cold_start.logging_steps=1"]
+    words += ["cold_start.data.max_length=256"]
+    wording = ["task.prompt=Sudoku:{puzzle}=", "system=Be brief."]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert pipeline.main([*words, f"out={one}"]) == 0
+    assert pipeline.main([*words, *wording, f"out={two}"]) == 0
     for name in ("rl", "eval-rl"):
-        row = json.loads((run / f"completions/{name}.jsonl").read_text().splitlines()[0])
+        row = json.loads((two / f"completions/{name}.jsonl").read_text().splitlines()[0])
         assert row["prompt"].endswith("=")
-    settings = json.loads((run / "eval.json").read_text())["rl"]["sudoku"]["settings"]
-    assert (settings["prompt_template"], settings["system"]) == ("Sudoku:{puzzle}=", "1 2")
+    settings = json.loads((two / "eval.json").read_text())["rl"]["sudoku"]["settings"]
+    assert (settings["prompt_template"], settings["system"]) == ("Sudoku:{puzzle}=", "Be brief.")
+    # other inputs, other numbers
+    for stage, name in (("sft", "loss"), ("rl", "entropy")):
+        numbers = [
+            [row[name] for row in metrics(run) if row["stage"] == stage and name in row]
+            for run in (one, two)
+        ]
+        assert numbers[0] != numbers[1]
     with pytest.raises(UserError, match="system"):
-        pipeline.main([*QUICK[1:], *words[:1], *words[2:], "system=3"])
+        pipeline.main([*words, wording[0], f"out={two}", "system=Be long."])

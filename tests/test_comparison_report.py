@@ -60,6 +60,16 @@ def test_curves_and_links_of_the_runs_so_far(folder):
     assert [link for link in page.links if not link.startswith("#")] == ["weft-seed1/report.html"]
 
 
+def test_a_page_elsewhere_links_to_the_runs(folder, tmp_path):
+    write_rewards(folder / "weft-seed1", {1: 0.5})
+    (folder / "weft-seed1" / "report.html").write_text("")
+    out = tmp_path / "pages" / "both.html"
+    out.parent.mkdir()
+    assert write_report(folder, out) == out
+    assert 'href="../two%20arms/weft-seed1/report.html"' in out.read_text()
+    assert not (folder / "report.html").exists()
+
+
 def test_the_command_repeats_the_comparison(folder):
     options, config, _ = read_options(ARGV)
     run = {"model": "tiny", "rl": {"max_steps": 6}}

@@ -13,6 +13,7 @@ from weft_rl.config.load import load_run_config, to_yaml
 from weft_rl.config.overrides import diff_configs
 from weft_rl.errors import UserError
 from weft_rl.plot.figures import Line
+from weft_rl.report.__main__ import main
 from weft_rl.report.page import chart, heatmaps
 from weft_rl.report.run_report import write_report
 from weft_rl.report.samples import sample_groups
@@ -213,6 +214,21 @@ def test_the_command_repeats_the_run(folder):
     assert diff_configs((folder / "config.yaml").read_text(), again) == []
     assert again.stages == ["weft", "rl"]
     assert argv == ["stages=[weft,rl]", "model=tiny", "seed=7", "rl.max_steps=6", "out=runs/again"]
+
+
+def test_out_is_the_file_that_is_written(folder, tmp_path, capsys):
+    before = {*folder.iterdir()}
+    assert main([str(folder), f"out={tmp_path / 'a.html'}"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'a.html'}\n"
+    assert {*folder.iterdir()} == before
+    assert main([str(folder)]) == 0
+    assert (tmp_path / "a.html").read_bytes() == (folder / "report.html").read_bytes()
+
+
+@pytest.mark.parametrize("out", ["config.yaml", "missing/a.html"])
+def test_a_file_that_is_not_written(folder, tmp_path, out):
+    with pytest.raises(UserError, match=r"^out="):
+        main([str(folder), f"out={tmp_path / out}"])
 
 
 @pytest.mark.parametrize("only", ["config.yaml", "metrics.jsonl", "eval.json"])

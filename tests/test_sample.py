@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from run_folders import PUZZLE, SOLUTION
 from safetensors.torch import load_file, save_file
-from tiny_model import write_model
+from tiny_model import write_bpe_model, write_model
 
 from weft_rl.config.load import load_run_config, parse_options, to_yaml
 from weft_rl.errors import UserError
@@ -49,6 +49,21 @@ def test_a_puzzle_and_its_trace(checkpoint, tmp_path, monkeypatch, capsys):
     assert all(trace["tokens"][step["position"]] == step["text"] for step in steps)
     assert [*steps[0]] == ["step", "position", "token", "confidence", "text"]
     assert "".join(trace["tokens"]).startswith(trace["completion"])
+
+
+def test_a_system_message_is_part_of_the_prompt(checkpoint, tmp_path):
+    folder, tokens = write_bpe_model(tmp_path / "bpe"), []
+    for more in ([], ["system=Be brief."]):
+        out = tmp_path / f"{len(tokens)}.json"
+        words = [f"checkpoint={folder}", "prompt=2 + 3", "device=cpu", "trace=true"]
+        words += ["gen_length=8", "block_length=8", "steps=2"]
+        assert main([*words, f"out={out}", *more]) == 0
+        tokens.append(json.loads(out.read_text())["prompt_tokens"])
+    without, with_system = map("".join, tokens)
+    assert "Be brief." not in without
+    assert with_system.index("Be brief.") < with_system.index("2 + 3")
+    with pytest.raises(UserError, match=r"^system=1 2: "):
+        main([f"checkpoint={checkpoint}", f"prompt={PUZZLE}", "device=cpu", "system=1 2"])
 
 
 def test_draws_depend_on_the_seed_only(checkpoint, capsys):

@@ -11,9 +11,10 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from pathlib import Path
 
 from weft_rl.errors import Interrupted, OutOfMemory, UserError
 from weft_rl.io.terminal import guarded, one_line
@@ -107,6 +108,19 @@ def _say(command: str, message: str, status: int) -> int:
 def _drop_output() -> None:
     """Redirect standard output to /dev/null: the flush at exit would fail with status 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Turn OSError on writing `out=` into UserError, except for a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise UserError(
+            f"out={path}: cannot be written ({error.strerror}); choose another out"
+        ) from error
 
 
 def require_extra(package: str, asked: str) -> None:

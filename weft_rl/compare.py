@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from rich.table import Table
 
-from weft_rl.cli import execute
+from weft_rl.cli import execute, writing
 from weft_rl.config.fields import about, option, require, shown
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.overrides import changed_options, resume_command
@@ -24,7 +24,7 @@ from weft_rl.evaluation.paired_runs import (
 from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.io.terminal import Console
 from weft_rl.pipeline.preflight import check_run, model_path
-from weft_rl.pipeline.resume import environment, fresh_folder, writing
+from weft_rl.pipeline.resume import environment, fresh_folder
 from weft_rl.pipeline.run import check_stages, show_plan
 from weft_rl.plot.curves import draw_means, mean_curves
 from weft_rl.plot.figures import save_figure
@@ -60,7 +60,9 @@ _RESERVED = {
 _ABOUT = f"""Several cold starts, each followed by RL, paired over seeds.
 
 Accepts any option of weft_rl.pipeline for all runs (its --help lists them), except
-{", ".join(_RESERVED)}, which compare sets."""
+{", ".join(_RESERVED)}, which compare sets.
+--config FILE: options of a YAML file, such as a comparison's config.yaml.
+--dry-run: print options, data and plan; train nothing."""
 
 
 @dataclass(frozen=True)

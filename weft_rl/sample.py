@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from weft_rl.cli import execute
+from weft_rl.cli import execute, writing
 from weft_rl.config.fields import Block, about, kinds, option, require, shown
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.sampler import SamplerConfig
-from weft_rl.data.prompts import PromptStyle, chat_prompt
+from weft_rl.data.prompts import PromptFormat, PromptStyle, chat_prompt
 from weft_rl.data.tasks import task_prompt
-from weft_rl.data.text import TextEncoder, decode_completion
+from weft_rl.data.text import TextEncoder, check_wording, decode_completion
 from weft_rl.distributed import resolve_device
 from weft_rl.errors import UserError
 from weft_rl.io.terminal import Console
-from weft_rl.pipeline.resume import writing
 from weft_rl.rewards.sudoku import answer_digits
 from weft_rl.rewards.sudoku_grid import CELLS, DIGITS, SIZE, completions
 from weft_rl.runs.atomic_io import write_json
@@ -47,6 +46,7 @@ class SampleConfig(Block):
 
     checkpoint: str = field(metadata=about("folder of a checkpoint, or of a run: its newest one"))
     prompt: str = field(metadata=about("text of the user, or the 16 digits of a puzzle, 0 empty"))
+    system: str | None = option(None, "system message before the prompt; null: the run's, if any")
     seed: int = option(0, "random seed", at_least=0, below=2**32)
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     stream: bool = option(False, "show the completion while it is denoised")
@@ -76,6 +76,7 @@ def main(argv: Sequence[str]) -> int:
         SampleOptions, argv, command="weft_rl.sample", description="A completion for a prompt."
     )
     origin = find_checkpoint(Path(config.checkpoint))
+    origin = origin._replace(system=config.system or origin.system)
     is_puzzle = origin.style is not None and fullmatch(r"[0-4]{16}", config.prompt) is not None
     prompt = config.prompt
     if origin.style is not None and is_puzzle:
@@ -164,6 +165,7 @@ def _generate(
 
     logging.disable_progress_bar()
     device, tokenizer = resolve_device(config.device), load_tokenizer(str(origin.folder))
+    check_wording(tokenizer, PromptFormat("d1", system=origin.system))
     try:
         (ids,) = TextEncoder(tokenizer).chats([chat_prompt(prompt, system=origin.system)])
     except ValueError as error:

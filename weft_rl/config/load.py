@@ -32,7 +32,7 @@ _MAIN = ("stages", "model", "task", "data", "seed", "out", "device")
 _MAIN += ("cold_start.epochs", "rl.max_steps", "rl.learning_rate")
 _RUN_FLAGS = [
     "  --config FILE   options of a YAML file, such as a run's config.yaml",
-    "  --dry-run       run: print options, data and plan, and train nothing",
+    "  --dry-run       print options, data and plan; train nothing",
     "  --help-all      print all options and exit",
 ]
 

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
-from weft_rl.data.prompts import PromptFormat
+from weft_rl.config.fields import shown
+from weft_rl.data.prompts import PromptFormat, chat_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import task_chat
 from weft_rl.errors import UserError
@@ -136,12 +138,39 @@ def decode_completion(
     return str(text)
 
 
+def check_wording(tokenizer: "PreTrainedTokenizerBase", wording: PromptFormat) -> None:
+    """Raise UserError if the tokenizer cannot encode the template or the system message."""
+    encoder = TextEncoder(tokenizer)
+    parts = [text for text, *_ in Formatter().parse(wording.template or "")]
+    _require_tokens(tokenizer, "task.prompt", wording.template, lambda: encoder.texts(parts))
+    if wording.system is not None:  # with the token of its role
+        chat = chat_prompt("", system=wording.system)
+        _require_tokens(tokenizer, "system", wording.system, lambda: encoder.chats([chat]))
+
+
+def _require_tokens(
+    tokenizer: "PreTrainedTokenizerBase",
+    key: str,
+    value: str | None,
+    encode: Callable[[], list[list[int]]],
+) -> None:
+    problem = "the model has no tokens for parts of it"
+    try:
+        ids = encode()
+    except ValueError as error:
+        ids, problem = None, str(error)
+    unknown = tokenizer.unk_token_id
+    if ids is None or (unknown is not None and any(unknown in row for row in ids)):
+        raise UserError(f"{key}={shown(value)}: {problem}; write another, or leave it out")
+
+
 def task_prompt_ids(
     tokenizer: "PreTrainedTokenizerBase", wording: PromptFormat, records: Sequence[Record]
 ) -> list[list[int]]:
     """Encode each record's prompt with the generation prompt, or raise UserError naming it."""
     encoder = TextEncoder(tokenizer)
     chats = [task_chat(wording, record) for record in records]
+    check_wording(tokenizer, wording)
     try:
         return encoder.chats(chats)
     except ValueError:

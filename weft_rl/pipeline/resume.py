@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 import weft_rl
-from weft_rl.cli import FULL
+from weft_rl.cli import writing
 from weft_rl.config.load import to_yaml
 from weft_rl.config.overrides import changed_options
 from weft_rl.config.schema import STAGES, RunConfig
@@ -75,19 +75,6 @@ def fresh_folder(name: str) -> Path:
                 continue
         break
     return folder
-
-
-@contextmanager
-def writing(folder: Path) -> Generator[None]:
-    """Turn OSError on writing `out=` into UserError, except for a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise
-        raise UserError(
-            f"out={folder}: cannot be written ({error.strerror}); choose another out"
-        ) from error
 
 
 def _wait_until_claimed(config: RunConfig) -> Path:

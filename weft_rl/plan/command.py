@@ -17,6 +17,8 @@ from weft_rl.plan.estimate import StagePlan, make_plans
 from weft_rl.plan.suggestions import suggest
 
 _GIB = 2**30
+_ABOUT = f"""{PlanConfig.__doc__} weft-rl run --help lists those.
+--config FILE: options of a YAML file, such as a run's config.yaml."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,10 +26,9 @@ def main(argv: Sequence[str]) -> int:
     argv = with_config_file(argv, PlanConfig)
     of_plan = [word for word in argv if word.partition("=")[0] in leaves(PlanConfig)]
     of_run = [word for word in argv if word not in of_plan]
-    description = f"{PlanConfig.__doc__} weft-rl run --help lists those."
     help_flags = [word for word in of_run if word in ("--help", "-h")]
     options = parse_options(
-        PlanConfig, [*of_plan, *help_flags], command="weft_rl.plan", description=description
+        PlanConfig, [*of_plan, *help_flags], command="weft_rl.plan", description=_ABOUT
     )
     print_plan(load_run_config(of_run, command="weft_rl.plan"), options)
     return 0

@@ -12,10 +12,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weft_rl.cli import FULL
+from weft_rl.cli import writing
 from weft_rl.config.fields import shown
 from weft_rl.ema import SMOOTHING, time_weighted_ema
-from weft_rl.errors import UserError
 from weft_rl.runs.atomic_io import write_bytes
 
 if TYPE_CHECKING:
@@ -234,10 +233,5 @@ def save_figure(figure: "Figure", out: Path, title: str) -> None:
     else:
         page = _PAGE.format(title=escape(title), svg=figure_svg(figure, title))
         image = page.encode("utf-8", "replace")
-    try:
+    with writing(out):
         write_bytes(out, image)
-    except OSError as error:
-        if error.errno in FULL:
-            raise  # not a user error
-        message = f"out={out}: cannot be written ({error.strerror}); choose another"
-        raise UserError(message) from error

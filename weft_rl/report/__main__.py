@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from weft_rl.cli import execute
-from weft_rl.config.fields import Block, about
+from weft_rl.config.fields import Block, about, option, require
 from weft_rl.config.load import parse_options
 from weft_rl.report.run_report import write_report
 
@@ -16,15 +16,22 @@ class ReportConfig(Block):
     """Options of `report`."""
 
     path: str = field(metadata=about("directory of a run or a comparison"))
+    out: str | None = option(None, "HTML file; null: report.html in the directory")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fits = self.out is None or self.out.endswith(".html")
+        require(fits, "out", self.out, "must end in .html")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write the report of the given directory, print its path and return the exit status."""
-    description = "HTML report of a run or a comparison, written into its directory."
+    """Write the report of a directory, print the path of the page and return the exit status."""
+    description = "Write the HTML report of a run or a comparison, and print its path."
     config = parse_options(
         ReportConfig, argv, command="weft_rl.report", description=description, positional="path"
     )
-    sys.stdout.write(f"{write_report(Path(config.path))}\n")
+    out = None if config.out is None else Path(config.out)
+    sys.stdout.write(f"{write_report(Path(config.path), out)}\n")
     return 0
 
 

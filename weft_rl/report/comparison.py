@@ -1,9 +1,11 @@
 """A comparison's report page, sentences and tables, from its comparison.json."""
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -19,8 +21,11 @@ from weft_rl.runs.folder import CONFIG, REPORT, read_config, read_json
 _STAGE_LABELS = {"base": "base", "cold_start": "cold start", "rl": "then RL"}
 
 
-def write_comparison_report(folder: Path) -> Path:
-    """Write a comparison's report.html. Raises UserError for bad files and differing options."""
+def write_comparison_report(folder: Path, out: Path | None = None) -> Path:
+    """Write a comparison's report, by default its report.html, and return its path.
+
+    Raises UserError for bad files and differing options."""
+    out = out or folder / REPORT
     result, settings = read_json(folder / RESULT, {}), read_config(folder)
     with parsing(folder / RESULT):
         arms, seeds = result["arms"], result["seeds"]
@@ -37,13 +42,18 @@ def write_comparison_report(folder: Path) -> Path:
             "curves": _curves(rewards),
             "chart": chart("reward in RL", rewards),
             "recipes": recipe_rows(arms),
-            "units": [(run, (folder / run / REPORT).exists()) for run in runs],
+            "units": [(run, _link(folder / run / REPORT, out)) for run in runs],
         }
     with parsing(folder / CONFIG):
         options = [f"arms=[{','.join(arms)}]", f"seeds=[{','.join(map(str, seeds))}]"]
         options += [*options_of(settings.get("run", {})), "out=runs/again"]
     command = shlex.join(["python", "-m", "weft_rl.compare", *options])
-    return write_page("comparison.html.j2", folder, settings, command, **values)
+    return write_page("comparison.html.j2", folder, out, settings, command, **values)
+
+
+def _link(report: Path, out: Path) -> str:
+    """Return the relative link from the page `out` to a report; empty if there is none."""
+    return quote(os.path.relpath(report, out.parent)) if report.exists() else ""
 
 
 def _bars(result: Mapping[str, Any]) -> Markup:

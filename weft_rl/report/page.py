@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from weft_rl.cli import writing
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.io.safe_files import is_number, parsing, read_text
@@ -19,7 +20,7 @@ from weft_rl.io.terminal import escape
 from weft_rl.plot.curves import on_common_steps
 from weft_rl.plot.figures import Line
 from weft_rl.runs.atomic_io import write_text
-from weft_rl.runs.folder import CONFIG, DENOISING_REPLAY, ENTROPY_HEATMAP, REPORT, read_json
+from weft_rl.runs.folder import CONFIG, DENOISING_REPLAY, ENTROPY_HEATMAP, read_json
 from weft_rl.stats import t_critical
 
 # Points per curve: more slow the page down without visible gain.
@@ -30,11 +31,11 @@ logger = logging.getLogger(__name__)
 
 
 def write_page(
-    template: str, folder: Path, settings: Mapping[str, Any], command: str, **values: Any
+    template: str, folder: Path, out: Path, settings: Mapping[str, Any], command: str, **values: Any
 ) -> Path:
-    """Render templates/<template> into report.html atomically and return its path.
+    """Render templates/<template> into `out` atomically and return its path.
 
-    settings: content of config.yaml. Values are escaped unless they are markup. Raises
+    settings: content of config.yaml of `folder`. Values are escaped unless they are markup. Raises
     jinja2.UndefinedError for a missing value."""
     environment = Environment(
         loader=PackageLoader("weft_rl.report"),
@@ -60,8 +61,9 @@ def write_page(
         command=command,
         **values,
     )
-    write_text(folder / REPORT, escape(page))  # lone surrogates cannot be encoded
-    return folder / REPORT
+    with writing(out):
+        write_text(out, escape(page))  # lone surrogates cannot be encoded
+    return out
 
 
 def chart(title: str, lines: Mapping[str, Sequence[Line]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from weft_rl.plot.figures import Bar, draw_bars, draw_curves, figure_svg
 from weft_rl.report.comparison import score_cell, write_comparison_report
 from weft_rl.report.page import chart, heatmaps, replays, write_page
 from weft_rl.report.samples import sample_groups
-from weft_rl.runs.folder import CONFIG, EVAL, INITIAL, METRICS, read_config, read_results
+from weft_rl.runs.folder import CONFIG, EVAL, INITIAL, METRICS, REPORT, read_config, read_results
 from weft_rl.runs.jsonl import read_lines
 from weft_rl.stats import crossed_mean, verdict
 
@@ -46,14 +46,15 @@ class TaskScores(NamedTuple):
     rows: list[list[str]]  # table of all scores; the first row is the header
 
 
-def write_report(run: Path) -> Path:
-    """Write report.html of a run or comparison, finished or not, and return its path.
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Write the report of a run or comparison, finished or not, and return its path.
 
-    Raises UserError for a missing directory, one without run files, and an unreadable file."""
+    out: the HTML file; None: report.html in the directory. Raises UserError for a
+    missing directory, one without run files, and a file that cannot be read or written."""
     if not run.is_dir():
         raise UserError(f"{run}: no such folder; name a run directory")
     if (run / RESULT).exists():
-        return write_comparison_report(run)
+        return write_comparison_report(run, out)
     if not any((run / name).exists() for name in (CONFIG, METRICS, EVAL)):
         raise UserError(f"{run}: holds no {CONFIG}, {METRICS} or {EVAL}; name a run directory")
     settings, results = read_config(run), read_results(run)
@@ -83,6 +84,7 @@ def write_report(run: Path) -> Path:
     return write_page(
         "report.html.j2",
         run,
+        out or run / REPORT,
         settings,
         command,
         summary=_summary(run, model, stages, tables),

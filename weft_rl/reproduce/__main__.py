@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from weft_rl.cli import execute
+from weft_rl.cli import execute, writing
 from weft_rl.config.fields import about, option, require
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.schema import TOY_MODELS, RunConfig
 from weft_rl.io.terminal import Console
 from weft_rl.pipeline.preflight import check_run
-from weft_rl.pipeline.resume import writing
 from weft_rl.pipeline.run import check_stages
 from weft_rl.reproduce.figures import curves_figure, time_figure, token_figure
 from weft_rl.reproduce.paper import SCORES, PaperRun, runs_of_figure, runs_of_table
@@ -34,7 +33,8 @@ _RESERVED = dict.fromkeys(
 _ABOUT = f"""A table (table=1..5) or figure (figure=2..4) of the WeFT paper, or `all` of them.
 
 Runs what is missing and reuses finished runs. Accepts any option of weft_rl.pipeline for all runs,
-except {", ".join(_RESERVED)}, which reproduce sets."""
+except {", ".join(_RESERVED)}, which reproduce sets.
+--config FILE: options of a YAML file, such as a run's config.yaml."""
 _FIGURES = {2: token_figure, 3: curves_figure, 4: time_figure}
 
 
