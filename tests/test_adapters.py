@@ -168,7 +168,7 @@ def test_an_adapter_on_a_model_of_the_hub(base, tmp_path, monkeypatch):
     change_config(folder, base_model_name_or_path=name)
     refused(folder, f"one: .*model={name}")
     download = {name: str(base)}
-    snapshot_download = "weft_rl.checkpoints.hub.snapshot_download"
+    snapshot_download = "huggingface_hub.snapshot_download"
     monkeypatch.setattr(snapshot_download, lambda name, **_: download[name])
     convert(folder, tmp_path / "merged", "upstream", 10**9)
     assert_close(load_file(tmp_path / "merged" / "model.safetensors"), load(folder).state_dict())

@@ -145,3 +145,13 @@ def test_commands_without_torch(argv, status, texts):
     text, other = (done.stderr, done.stdout) if status else (done.stdout, done.stderr)
     assert other == ""
     assert all(each in text for each in texts)
+
+
+@pytest.mark.slow
+def test_the_help_of_a_run_loads_no_http_client():
+    """Loading one took a fifth of the second in which --help answers."""
+    code = ASK.replace('{"torch", ', '{"httpx", "httpx2", "requests", "torch", ')
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", "--help"], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -5,13 +5,9 @@ from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, get_token, logging, snapshot_download
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalTokenNotFoundError,
-)
+# its functions load the HTTP client on first use, which would slow down --help
+import huggingface_hub
+from huggingface_hub import constants
 
 from weft_rl.errors import UserError
 from weft_rl.runs.folder import checkpoint_of
@@ -20,8 +16,6 @@ _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never 
 # Files of an earlier upload that would be loaded with the new ones, such as an adapter's.
 _REPLACED = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "SHA256SUMS")
 _LOGIN = "run hf auth login, or set HF_TOKEN"
-# ConnectionError: offline mode, and hf_xet, which uploads large files
-_HUB_ERRORS = (HTTPError, ConnectionError, HFValidationError, LocalTokenNotFoundError)
 
 
 def resolve_checkpoint(place: str, *, weights: bool = True) -> Path:
@@ -32,7 +26,7 @@ def resolve_checkpoint(place: str, *, weights: bool = True) -> Path:
         return Path(checkpoint_of(place))
     patterns = [name for name in _PATTERNS if weights or name != "*.safetensors"]
     try:
-        return Path(snapshot_download(place, allow_patterns=patterns))
+        return Path(huggingface_hub.snapshot_download(place, allow_patterns=patterns))
     except (OSError, ValueError) as error:
         if place.startswith(("/", ".", "~")) or place.count("/") > 1:
             raise UserError(f"model={place}: no such folder") from error
@@ -46,7 +40,7 @@ def resolve_checkpoint(place: str, *, weights: bool = True) -> Path:
 
 def announce_download(name: str) -> None:
     """Announce on a terminal that `datasets` asks the Hub: offline it retries silently for 20 s."""
-    logging.set_verbosity_error()  # avoids two lines per retry
+    huggingface_hub.logging.set_verbosity_error()  # avoids two lines per retry
     if sys.stderr.isatty() and not constants.HF_HUB_OFFLINE:
         sys.stderr.write(
             f"asking the Hub for {name} (HF_HUB_OFFLINE=1 uses cached files only) ...\n"
@@ -59,7 +53,7 @@ def upload(folder: Path, names: Collection[str], repo: str, *, private: bool) ->
     Removes weights of an earlier upload. private: of a new repository; False: the owner's default.
     Raises UserError without a token, for a rejected upload and an unreachable Hub."""
     require_token(repo)
-    api = HfApi(library_name="weft-rl")
+    api = huggingface_hub.HfApi(library_name="weft-rl")
     with hub_errors(repo):
         address = api.create_repo(repo, private=private or None, exist_ok=True)
         api.upload_folder(
@@ -74,18 +68,27 @@ def upload(folder: Path, names: Collection[str], repo: str, *, private: bool) ->
 
 def require_token(repo: str) -> None:
     """Raise UserError unless there is a token of the Hub."""
-    if get_token() is None:
+    if huggingface_hub.get_token() is None:
         raise UserError(f"repo={repo}: no token of the Hub; {_LOGIN}")
 
 
 @contextmanager
 def hub_errors(repo: str) -> Generator[None]:
     """Convert errors of the Hub's client into a UserError that says what to do."""
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,
+        LocalTokenNotFoundError,
+    )
+
+    # ConnectionError: offline mode, and hf_xet, which uploads large files
+    kinds = (HTTPError, ConnectionError, HFValidationError, LocalTokenNotFoundError)
     try:
         yield
     except Exception as error:
         # failed uploads of large files are a RuntimeError with a cause
-        causes = [each for each in (error, error.__cause__) if isinstance(each, _HUB_ERRORS)]
+        causes = [each for each in (error, error.__cause__) if isinstance(each, kinds)]
         if not causes:
             raise
         cause = causes[0]
