@@ -94,7 +94,7 @@ def _end(key: str, draw: random.Random) -> tuple[str, str] | None:
 CHANGES: dict[str, Callable[[str, random.Random], tuple[str, str] | None]] = {
     "another digit": _digit,
     "the other sign": _sign,
-    "a number beside the key": _beside,
+    "the key and another number": _beside,
     "two parts that add up to it": _sum_beside,
     "one element more": _more,
     "another unit": _unit,

@@ -237,9 +237,9 @@ def worker_main() -> None:
         while True:
             right, given, problem = connection.recv()
             signal.setitimer(signal.ITIMER_PROF, CPU_S)
-            verdict = same_value(right, given)
-            if verdict and problem:  # parsing a long problem takes up to 1 s, once
+            is_right = same_value(right, given)
+            if is_right and problem:  # parsing a long problem takes up to 1 s, once
                 signal.setitimer(signal.ITIMER_PROF, CPU_S)
-                verdict = not is_copied(given, right, problem)
+                is_right = not is_copied(given, right, problem)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            connection.send_bytes(RIGHT if verdict else WRONG)
+            connection.send_bytes(RIGHT if is_right else WRONG)

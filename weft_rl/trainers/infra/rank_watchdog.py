@@ -94,7 +94,7 @@ class RankWatchdog(TrainerCallback):
 
     def _exit(self) -> None:
         lines = [f"no step has ended for {self.timeout:.0f} s", *self._silent()]
-        lines.append(f"process {self.rank} of {self.world} stands still: {self._position()}")
+        lines.append(f"process {self.rank} of {self.world} makes no progress: {self._position()}")
         sys.stderr.write(f"weft_rl.pipeline: {'; '.join(lines)}; repeat the command to resume\n")
         sys.stderr.flush()
         os._exit(_RESUMABLE)  # the main thread may never return
