@@ -18,6 +18,7 @@ from weft_rl.data.text import check_wording, decode_completion
 from weft_rl.data.toy import cold_start_traces
 from weft_rl.data.trace_schemas import Trace, turns_of, with_system
 from weft_rl.diffusion.recipes import RECIPES
+from weft_rl.diffusion.tensor_checks import IGNORED
 from weft_rl.distributed import rank_and_world
 from weft_rl.errors import UserError
 from weft_rl.io.terminal import Console
@@ -35,7 +36,7 @@ from weft_rl.trainers.cold_start_config import ColdStartConfig
 from weft_rl.trainers.entropy_pass import has_bf16_matmul
 from weft_rl.trainers.infra.resumable_trainers import LengthGroupedOrder, ResumableColdStart
 from weft_rl.trainers.infra.token_entropy_log import HEATMAP_EXAMPLES, write_heatmap
-from weft_rl.trainers.weft_loss import IGNORED, masking_rates
+from weft_rl.trainers.weft_loss import masking_rates
 
 
 def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+# transformers' label of ignored tokens
+IGNORED = -100
+
 
 class NonFiniteError(ValueError):
     """A NaN, infinite or negative value that makes the loss undefined."""
@@ -25,11 +28,21 @@ def require_everywhere(
         raise error(f"{name}{index}: {rule}")
 
 
-def require_labels(labels: Tensor, input_ids: Tensor) -> None:
-    """Raise ValueError unless labels (B, L) are -100 or the input ids, not the next tokens."""
+def checked_answer(
+    input_ids: Tensor, labels: Tensor, attention_mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Attention mask (B, L) long, 1 everywhere by default, and answer tokens (B, L) bool.
+
+    labels: (B, L), -100 outside the answer. Raises ValueError for mismatched shapes, for labels
+    that are neither -100 nor the input id, and for a row without an answer."""
     require_shape("labels", labels, input_ids.shape)
-    holds = (labels == -100) | (labels == input_ids)
+    holds = (labels == IGNORED) | (labels == input_ids)
     require_everywhere("labels", holds, "must be -100 or the input id: nothing is shifted")
+    visible = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
+    require_shape("attention_mask", visible, input_ids.shape)
+    answer = (labels != IGNORED) & visible.bool()
+    require_everywhere("labels", answer.any(-1), "the row has no answer, only -100")
+    return visible, answer
 
 
 def widen(value: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from weft_rl.diffusion.log_probs import mask_id_of, masked_nll
-from weft_rl.diffusion.tensor_checks import require_labels, require_shape
+from weft_rl.diffusion.tensor_checks import checked_answer, require_shape
 from weft_rl.seeding import seed_for
 
 
@@ -77,19 +77,14 @@ def nelbo(
     >>> tuple(nelbo(model, input_ids, labels).shape)
     (1,)
     """
-    require_labels(labels, input_ids)
-    visible = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
-    require_shape("attention_mask", visible, input_ids.shape)
+    visible, answer = checked_answer(input_ids, labels, attention_mask)
     rows = len(input_ids)
     seeds = [seed_for(seed, row) for row in range(rows)] if isinstance(seed, int) else [*seed]
     if len(seeds) != rows:
         raise ValueError(f"seed: {len(seeds)} for {rows} rows; give one per row")
-    answer = (labels != -100) & visible.bool()
     masked = answer.new_zeros(num_mc_samples, *answer.shape)  # (D, B, L)
     weight = torch.zeros(num_mc_samples, rows, device=input_ids.device)
     for row, inside in enumerate(answer):
-        if not inside.any():
-            raise ValueError(f"labels: row {row} has no answer, only -100")
         generator = torch.Generator().manual_seed(seeds[row])
         chosen, factor = _draw_masks(int(inside.sum()), num_mc_samples, generator)
         masked[:, row, inside] = chosen.to(answer.device)

@@ -19,6 +19,7 @@ from weft_rl.data.sft_examples import Example
 from weft_rl.diffusion.log_probs import mask_id_of
 from weft_rl.diffusion.noise import antithetic_times, sample_time, stratified_times
 from weft_rl.diffusion.recipes import Recipe, recipe_of
+from weft_rl.diffusion.tensor_checks import IGNORED
 from weft_rl.evaluation.likelihood import nelbo
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.cold_start_config import ColdStartConfig
@@ -28,7 +29,7 @@ from weft_rl.trainers.hub_card import HubCard
 from weft_rl.trainers.resume_state import ResumeState, SetEpoch
 from weft_rl.trainers.setup import default_tokenizer, load, wrapped
 from weft_rl.trainers.sft_dataset import encode_dataset
-from weft_rl.trainers.weft_loss import IGNORED, SequenceLosses, sequence_loss
+from weft_rl.trainers.weft_loss import SequenceLosses, sequence_loss
 
 
 class ColdStartTrainer(HubCard, ResumeState, Trainer):

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from weft_rl.data.sft_examples import Example
-from weft_rl.trainers.weft_loss import IGNORED
+from weft_rl.diffusion.tensor_checks import IGNORED
 
 
 class AnswerCollator:

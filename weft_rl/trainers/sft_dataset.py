@@ -11,8 +11,8 @@ from weft_rl.data.prompts import PromptStyle
 from weft_rl.data.sft_examples import Example, Examples, Truncation, encode_traces
 from weft_rl.data.text import TextEncoder
 from weft_rl.data.trace_schemas import Think, Trace, trace_of
+from weft_rl.diffusion.tensor_checks import IGNORED
 from weft_rl.models.configuration import end_tokens
-from weft_rl.trainers.weft_loss import IGNORED
 
 # Of packed or masked rows in TRL's form.
 _NOT_READ = ("position_ids", "seq_lengths", "completion_mask", "assistant_masks")
@@ -101,20 +101,24 @@ def encode_dataset(
             Example(places[each.index], each.ids, each.prompt_length) for each in result.examples
         ]
         encoded.sort(key=lambda example: example.index)
-    if not encoded:
-        raise ValueError(
-            f"{name}: none of the {len(rows)} rows has at most {limit} tokens; raise max_length or "
-            "use truncation='right'"
-        )
-    if len(encoded) < len(rows):
-        warnings.warn(
-            f"{name}: {len(rows) - len(encoded)} of {len(rows)} rows are left out, longer than "
-            f"{limit} tokens; raise max_length, or use truncation='right'",
-            stacklevel=2,
-        )
+    _check_left_out(name, len(encoded), len(rows), limit)
     if any(isinstance(example, LabelledExample) for example in encoded):
         return encoded
     return Examples(encoded)
+
+
+def _check_left_out(name: str, encoded: int, rows: int, limit: int) -> None:
+    if not encoded:
+        raise ValueError(
+            f"{name}: none of the {rows} rows has at most {limit} tokens; raise max_length or "
+            "use truncation='right'"
+        )
+    if encoded < rows:
+        warnings.warn(
+            f"{name}: {rows - encoded} of {rows} rows are left out, longer than "
+            f"{limit} tokens; raise max_length, or use truncation='right'",
+            stacklevel=3,
+        )
 
 
 def _labelled(

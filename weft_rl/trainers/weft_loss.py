@@ -16,13 +16,11 @@ from weft_rl.diffusion.losses import sequence_losses
 from weft_rl.diffusion.noise import mask_tokens, sample_time
 from weft_rl.diffusion.rates import mean_rate, rates_of, usable_rates
 from weft_rl.diffusion.recipes import LossNorm, Recipe, recipe_of
-from weft_rl.diffusion.tensor_checks import require_labels, require_shape
+from weft_rl.diffusion.tensor_checks import checked_answer
 from weft_rl.diffusion.token_weights import dream_weights, excess_loss_selection, own_probability
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.entropy_pass import entropy_pass
 
-# transformers' label of ignored tokens
-IGNORED = -100
 # Share of tokens of highest excess loss that the authors of Rho-1 keep.
 _SELECTED_SHARE = 0.6
 
@@ -73,13 +71,7 @@ def weft_loss(
     >>> loss = weft_loss(model, input_ids, labels, seeds=[0])
     >>> loss.backward()
     """
-    require_labels(labels, input_ids)
-    visible = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
-    require_shape("attention_mask", visible, input_ids.shape)
-    answer = (labels != IGNORED) & visible.bool()
-    if not answer.any(-1).all():
-        row = int((~answer.any(-1)).nonzero()[0])
-        raise ValueError(f"labels: row {row} has no token to train on, only -100")
+    visible, answer = checked_answer(input_ids, labels, attention_mask)
     resolved = recipe_of(recipe).resolved(loss_norm, exact_elbo)
     if resolved.needs_reference and reference is None:
         raise ValueError(f"recipe={resolved.name!r}: needs reference=, a reference model")
