@@ -108,22 +108,14 @@ def generate(
     """
     if isinstance(prompt_ids, PreTrainedTokenizerBase):
         prompt_ids, tokenizer = None, prompt_ids
-    if prompt_ids is not None and not isinstance(prompt_ids, Tensor):
-        prompt_ids, prompts = None, prompt_ids
-    if (prompt_ids is None) == (prompts is None):
-        raise ValueError("generate: give either prompt_ids (N, P), or prompts and tokenizer")
-    if prompt_ids is None:
+    if not isinstance(prompt_ids, Tensor):
+        prompts = prompts if prompt_ids is None else prompt_ids
         device = next(model.parameters()).device
-        prompt_ids, attention_mask = encode_prompts(prompts or [], tokenizer, device)
-    output = _generate(
-        model,
-        prompt_ids,
-        config or SamplerConfig(256, 32, 128),
-        attention_mask,
-        seeds,
-        batch_size,
-        on_step,
-    )
+        prompt_ids, attention_mask = encode_prompts(prompts, tokenizer, device)
+    elif prompts is not None:
+        raise ValueError("prompts: given beside prompt_ids; give one of them")
+    config = config or SamplerConfig(256, 32, 128)
+    output = _generate(model, prompt_ids, config, attention_mask, seeds, batch_size, on_step)
     if tokenizer is None:
         return output
     ends = special_ids(model)[1]

@@ -11,12 +11,12 @@ from weft_rl.data.text import TextEncoder
 
 
 def encode_prompts(
-    prompts: Sequence[Any], tokenizer: PreTrainedTokenizerBase | None, device: torch.device
+    prompts: Sequence[Any] | None, tokenizer: PreTrainedTokenizerBase | None, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask (N, P) of texts or chats, padded on the left."""
     if tokenizer is None:
         raise ValueError("generate: prompts need a tokenizer")
-    if not prompts or isinstance(prompts, str):
+    if prompts is None or not prompts or isinstance(prompts, str):
         raise ValueError(f"prompts={prompts!r}: give a list of texts, or of chats")
     if any(isinstance(prompt, Mapping) for prompt in prompts):
         raise ValueError("prompts: got one chat; give a list of chats, prompts=[chat]")

@@ -1,6 +1,7 @@
 """Arguments of diffusion RL."""
 
 from dataclasses import asdict, dataclass, field, replace
+from operator import attrgetter
 from typing import Any, Literal
 
 from transformers.utils import is_torch_bf16_gpu_available
@@ -35,6 +36,31 @@ _FIXED: dict[str, tuple[Any, str]] = {
     "mask_truncated_completions": (False, _LOSS),
     "router_aux_loss_coef": (None, _LOSS),
     "sync_ref_model": (False, "the reference model stays the initial one"),
+}
+
+# Argument -> option of the command line, without "rl.".
+_OPTIONS = {
+    "num_generations": "num_generations",
+    "num_iterations": "num_iterations",
+    "beta": "kl_coef",
+    "estimator": "estimator",
+    "loss_type": "loss_type",
+    "temperature": "rollout.temperature",
+    "resample": "rollout.resample",
+    "prompt_mask_probability": "masks.prompt_probability",
+    "epsilon": "loss.clip_coef",
+    "top_entropy_quantile": "loss.top_entropy_share",
+    **{
+        name: f"masks.{name}"
+        for name in ("share_group_masks", "num_mc_samples", "t_sampling", "complement", "blockwise")
+    },
+    **{
+        name: f"loss.{name}"
+        for name in (
+            *("baseline", "kl_estimator", "wd1_temperature", "spg_exponent", "spg_mixture"),
+            *("kl_cov_share", "kl_cov_coef"),
+        )
+    },
 }
 
 
@@ -125,64 +151,24 @@ class DiffuGRPOConfig(GRPOConfig):
     @property
     def options(self) -> RLConfig:
         """The method's options as the command line has them."""
+        blocks: dict[str, dict[str, Any]] = {"": {}, "rollout": {}, "masks": {}, "loss": {}}
+        for name, path in _OPTIONS.items():
+            block, _, option = path.rpartition(".")
+            blocks[block][option] = getattr(self, name)
         return RLConfig(
-            num_generations=int(self.num_generations or 0),
-            num_iterations=self.num_iterations,
-            kl_coef=self.beta,
-            estimator=self.estimator,
-            loss_type=self.loss_type,
-            rollout=RolloutConfig(temperature=self.temperature, resample=self.resample),
-            masks=MasksConfig(
-                prompt_probability=self.prompt_mask_probability,
-                share_group_masks=self.share_group_masks,
-                num_mc_samples=self.num_mc_samples,
-                t_sampling=self.t_sampling,
-                complement=self.complement,
-                blockwise=self.blockwise,
-            ),
-            loss=LossConfig(
-                clip_coef=self.epsilon,
-                baseline=self.baseline,
-                kl_estimator=self.kl_estimator,
-                wd1_temperature=self.wd1_temperature,
-                spg_exponent=self.spg_exponent,
-                spg_mixture=self.spg_mixture,
-                top_entropy_share=self.top_entropy_quantile,
-                kl_cov_share=self.kl_cov_share,
-                kl_cov_coef=self.kl_cov_coef,
-            ),
+            **blocks[""],
+            rollout=RolloutConfig(**blocks["rollout"]),
+            masks=MasksConfig(**blocks["masks"]),
+            loss=LossConfig(**blocks["loss"]),
             optimizer=OptimizerConfig(micro_batch_size=1 if self.micro_batch_mean else None),
         )
 
     @classmethod
     def method_arguments(cls, options: RLConfig) -> dict[str, Any]:
         """The arguments that correspond to options of the command line."""
-        masks, loss = options.masks, options.loss
-        return {
-            "num_generations": options.num_generations,
-            "num_iterations": options.num_iterations,
-            "beta": options.kl_coef,
-            "estimator": options.estimator,
-            "loss_type": options.loss_type,
-            "temperature": options.rollout.temperature,
-            "resample": options.rollout.resample,
-            "prompt_mask_probability": masks.prompt_probability,
-            "share_group_masks": masks.share_group_masks,
-            "num_mc_samples": masks.num_mc_samples,
-            "t_sampling": masks.t_sampling,
-            "complement": masks.complement,
-            "blockwise": masks.blockwise,
-            "epsilon": loss.clip_coef,
-            "baseline": loss.baseline,
-            "kl_estimator": loss.kl_estimator,
-            "wd1_temperature": loss.wd1_temperature,
-            "spg_exponent": loss.spg_exponent,
-            "spg_mixture": loss.spg_mixture,
-            "top_entropy_quantile": loss.top_entropy_share,
-            "kl_cov_share": loss.kl_cov_share,
-            "kl_cov_coef": loss.kl_cov_coef,
-            "micro_batch_mean": options.optimizer.micro_batch_size is not None,
-        }
+        d1_mean = options.optimizer.micro_batch_size is not None
+        arguments = {name: attrgetter(path)(options) for name, path in _OPTIONS.items()}
+        return arguments | {"micro_batch_mean": d1_mean}
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments as plain values."""
