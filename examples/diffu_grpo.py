@@ -23,7 +23,7 @@ def brevity(completions: list, **_: object) -> list[float]:
 def main(model: str, data: str, out: str, **options) -> DiffuGRPOTrainer:
     """Train the model and save it in `out`; options: of DiffuGRPOConfig."""
     given = {
-        "sampler": SamplerConfig(gen_length=256, block_length=32, steps=128),
+        "sampler": SamplerConfig(gen_length=128, block_length=32, steps=64),
         "num_generations": 6,
         "num_iterations": 4,
         "per_device_train_batch_size": 6,

@@ -6,6 +6,7 @@ prompt, N rows = prompts x G, P prompt tokens, T generated tokens, C longest com
 import copy
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -53,69 +54,70 @@ def log_probs(
     return logits.float().log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
 
 
+@dataclass(frozen=True)
+class Options:
+    """Of train: G completions of each of `prompts`, mu = iterations; p: prompt mask probability."""
+
+    rollouts: int = 4
+    prompts: int = 4
+    group: int = 4
+    iterations: int = 2
+    learning_rate: float = 1e-3
+    clip: float = 0.5
+    kl_coef: float = 0.04
+    p: float = 0.15
+    seed: int = 0
+
+
+def score(rows: Sequence[dict], texts: Sequence[str], reward: Reward) -> list[float]:
+    """Reward of each text, with the row's other columns as fields."""
+    fields = [{name: row[name] for name in row if name != "prompt"} for row in rows]
+    return [reward(text, **given) for text, given in zip(texts, fields, strict=True)]
+
+
 def train(
     model,
     tokenizer,
     rows: Sequence[dict],
     reward: Reward,
     sampler: SamplerConfig,
-    *,
-    rollouts: int = 4,
-    prompts: int = 4,
-    group: int = 4,
-    iterations: int = 2,
-    learning_rate: float = 1e-3,
-    clip: float = 0.5,
-    kl_coef: float = 0.04,
-    p: float = 0.15,
-    seed: int = 0,
+    options: Options = Options(),
 ) -> list[float]:
     """Train the model in place; return the mean reward of each rollout.
 
     rows: prompt (a chat) and the reward's fields. sampler: with a temperature above 0."""
-    reference = copy.deepcopy(model).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
-    history = []
-    for step in range(rollouts):
-        key = ("train", step * iterations)  # the trainer counts optimizer steps
+    o, reference, history = options, copy.deepcopy(model).eval(), []
+    count = o.prompts * o.group  # N
+    optimizer = torch.optim.AdamW(model.parameters(), lr=o.learning_rate, weight_decay=0.0)
+    for step in range(o.rollouts):
+        key = ("train", step * o.iterations)  # the trainer counts optimizer steps
         # 1. rollout: G completions per prompt
-        batch = [rows[(step * prompts + i) % len(rows)] for i in range(prompts)]
-        batch = [row for row in batch for _ in range(group)]
+        batch = [rows[(step * o.prompts + i // o.group) % len(rows)] for i in range(count)]
         prompt = chats(tokenizer, batch)
-        seeds = [seed_for(seed, "rollout", *key, row) for row in range(len(batch))]
-        out = generate(
-            model,
-            prompt["input_ids"],
-            sampler,
-            prompt["attention_mask"],
-            seeds,
-            tokenizer=tokenizer,
-        )
+        seeds = [seed_for(o.seed, "rollout", *key, row) for row in range(count)]
+        ids, visible = prompt["input_ids"], prompt["attention_mask"]
+        out = generate(model, ids, sampler, visible, seeds, tokenizer=tokenizer)
         lengths = (out.lengths + 1).clamp(max=sampler.gen_length)  # with the end token
         tokens = out.completions[:, : lengths.max()]
         inside = torch.arange(tokens.shape[1]) < lengths[:, None]  # (N, C)
         # 2. rewards and advantages: the reward minus the group's mean
-        fields = [{name: row[name] for name in row if name != "prompt"} for row in batch]
-        scores = [reward(text, **given) for text, given in zip(out.texts, fields, strict=True)]
-        advantages = group_advantages(torch.tensor(scores), group)
+        scores = score(batch, out.texts, reward)
+        advantages = group_advantages(torch.tensor(scores), o.group)
         history.append(sum(scores) / len(scores))
         # 3. log-probabilities before the update; the prompt's mask is new in each iteration
         masks = [
-            [seed_for(seed, "prompt mask", *key, row // group, k) for row in range(len(batch))]
-            for k in range(iterations)
+            [seed_for(o.seed, "prompt mask", *key, row // o.group, k) for row in range(count)]
+            for k in range(o.iterations)
         ]
-
-        def estimate(network, k, given=(prompt, tokens, sampler.gen_length), masks=masks):
-            return log_probs(network, *given, masks[k], p)
-
+        given = (prompt, tokens, sampler.gen_length)
         with torch.no_grad():
-            old = [estimate(model, k) for k in range(iterations)]
-            ref = [estimate(reference, k) for k in range(iterations)]
-        # 4. PPO-clip with a KL penalty, averaged over the rollout's tokens; one step each
-        for k in range(iterations):
-            new = estimate(model, k)
-            loss, _ = ppo_clip_loss(torch.exp(new - old[k]), advantages, clip)
-            loss = loss + kl_coef * kl_k3(new, ref[k])
+            old = [log_probs(model, *given, mask, o.p) for mask in masks]
+            ref = [log_probs(reference, *given, mask, o.p) for mask in masks]
+        # 4. PPO-clip with a KL penalty, averaged over the rollout's tokens; one step per iteration
+        for k, mask in enumerate(masks):
+            new = log_probs(model, *given, mask, o.p)
+            loss, _ = ppo_clip_loss(torch.exp(new - old[k]), advantages, o.clip)
+            loss = loss + o.kl_coef * kl_k3(new, ref[k])
             (loss * inside).sum().div(inside.sum()).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -126,8 +128,7 @@ def train(
 def evaluate(model, tokenizer, rows: Sequence[dict], reward: Reward, sampler) -> float:
     """Mean reward of greedy completions."""
     out = generate(model, tokenizer, sampler, prompts=[row["prompt"] for row in rows])
-    fields = [{name: row[name] for name in row if name != "prompt"} for row in rows]
-    scores = [reward(text, **given) for text, given in zip(out.texts, fields, strict=True)]
+    scores = score(rows, out.texts, reward)
     return sum(scores) / len(scores)
 
 
@@ -142,7 +143,7 @@ def rows_of(records) -> list[dict]:
 
 if __name__ == "__main__":
     model, tokenizer = load_model(sys.argv[1]), load_tokenizer(sys.argv[1])
-    rollout, greedy = (SamplerConfig(256, 32, 64, temperature=t) for t in (0.9, 0.0))
+    rollout, greedy = (SamplerConfig(32, 32, 16, temperature=t) for t in (0.9, 0.0))
     train_rows = rows_of(training_records("sudoku", 64, seed=0))
     print("rewards:", train(model, tokenizer, train_rows, cell_accuracy, rollout))
     test_rows = rows_of(held_out_records("sudoku", 16, None))

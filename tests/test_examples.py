@@ -21,6 +21,7 @@ SILENT = {"report_to": "none", "disable_tqdm": True, "use_cpu": True, "max_steps
 def script(name):
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look it up
     spec.loader.exec_module(module)
     return module
 
@@ -74,7 +75,7 @@ def test_the_loop_without_trl_is_the_trainer(tmp_path):
         return (len(completion) * 7919 % 101) / 100
 
     tokenizer = tiny_tokenizer()
-    history = loop.train(mine, tokenizer, rows, reward, sampler, rollouts=3)
+    history = loop.train(mine, tokenizer, rows, reward, sampler, loop.Options(rollouts=3))
     args = DiffuGRPOConfig(
         str(tmp_path),
         **SILENT | {"max_steps": 6},
