@@ -38,6 +38,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
+        data = data.replace("\u00a0", " ")  # as it reads
         if {"td", "th"} & set(self.open):
             self.tables[-1][-1][-1] += data
         elif data.strip():
