@@ -1,5 +1,7 @@
 """DiffuGRPOTrainer as a user's script calls it."""
 
+from functools import partial
+
 import pytest
 import torch
 from datasets import Dataset
@@ -123,6 +125,31 @@ def test_a_failing_reward_is_counted_and_named(tmp_path):
     assert len(calls) == 7
     failures = [row["reward_failures"] for row in made.state.log_history if "reward" in row]
     assert failures[:4] == [0.5, 0.0, 0.5, 0.0]
+
+
+class AsyncReward:
+    """A callable object whose call is async, in TRL's form."""
+
+    async def __call__(self, completions, **_):
+        return [0.25] * len(completions)
+
+
+def test_async_objects_and_partials_are_awaited(tmp_path):
+    async def scaled(completions, scale, **_):
+        return [scale] * len(completions)
+
+    made = DiffuGRPOTrainer(
+        small_model(),
+        [AsyncReward(), partial(scaled, scale=0.75)],
+        rl(tmp_path, max_steps=1),
+        prompts(),
+        processing_class=tiny_tokenizer(),
+    )
+    made.train()
+    row = made.state.log_history[0]
+    means = {name: value for name, value in row.items() if name.endswith("/mean")}
+    assert means == {"rewards/AsyncReward/mean": 0.25, "rewards/scaled/mean": 0.75}
+    assert row["reward_failures"] == 0
 
 
 def test_groups_and_names_of_rewards(tmp_path):

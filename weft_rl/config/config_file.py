@@ -26,24 +26,24 @@ def with_config_file(
     FILE: options of a run and of `schema`, nested or by full key. Of the config.yaml of a run or a
     comparison, the directory is not taken over. reserved: keys to leave out. Raises UserError for
     two files, an unreadable one, unknown options and invalid values."""
-    words, files = [], list[str]()
+    arguments, files = [], list[str]()
     remaining = iter(argv)
     for word in remaining:
         flag, equals, path = word.partition("=")
         if flag == _FLAG:
             files.append(path if equals else next(remaining, ""))
         else:
-            words.append(word)
+            arguments.append(word)
     if not files:
-        return words
+        return arguments
     if len(files) > 1 or not files[0]:
         raise UserError(f"{_FLAG}: takes one YAML file; write {_FLAG} my.yaml")
     path, known = Path(files[0]), leaves(RunConfig) | leaves(schema)
-    skipped = {_key(word.partition("=")[0]) for word in words} | {*reserved}
+    skipped = {_key(word.partition("=")[0]) for word in arguments} | {*reserved}
     options = {key: value for key, value in _options(path, known).items() if key not in skipped}
     for key in options.keys() & known.keys():
         check_value(path, key, options[key], known[key])
-    return [f"{key}={argument(value)}" for key, value in options.items()] + words
+    return [f"{key}={argument(value)}" for key, value in options.items()] + arguments
 
 
 def check_value(path: Path, key: str, value: Any, leaf: Leaf) -> None:

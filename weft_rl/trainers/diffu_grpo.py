@@ -114,7 +114,10 @@ class DiffuGRPOTrainer(HubCard, ScoredRollouts):
         self.ref_model = None
         if kl_coef and ref_model is not None:
             self.ref_model = prepare_reference(ref_model.eval(), self.accelerator)
-        self.rollout_ids: list[str] = []  # record ids of the rollout's rows
+        # of the current rollout: record ids, rows, seed key, sampler outputs besides completions
+        self.rollout_ids, self.rows, self.rollout_key = list[str](), list[dict[str, Any]](), ()
+        self.sampler_tensors: dict[str, Tensor] = {}
+        self._evaluated = 0  # batches of the current evaluation
         self._sums: dict[str, Tensor] = {}
 
     @property

@@ -163,16 +163,21 @@ class BatchReward(TrlReward):
         **arguments: Any,
     ) -> Any:
         """Return N floats or None, or an awaitable of them for an async function."""
-        given = {"completions": completions, "log_metric": log_metric} | arguments
-        if self.accepted is not None:
-            given = {name: given[name] for name in given if name in self.accepted}
-        if inspect.iscoroutinefunction(self.function):
-            return self._awaited(given, completions, log_metric)
         try:
-            values = self.function(**given)
+            values = self.function(**self._accepted_of(completions, log_metric, arguments))
         except Exception as error:  # noqa: BLE001 - a user's function may raise anything
             values = [error] * len(completions)
         return self.checked(values, completions, log_metric)
+
+    def _accepted_of(
+        self,
+        completions: Sequence[Completion],
+        log_metric: Callable[..., None] | None,
+        arguments: dict[str, Any],
+    ) -> dict[str, Any]:
+        given: dict[str, Any] = {"completions": completions, "log_metric": log_metric, **arguments}
+        names = given if self.accepted is None else self.accepted & given.keys()
+        return {name: given[name] for name in names}
 
     def checked(
         self,
@@ -197,22 +202,19 @@ class BatchReward(TrlReward):
         )
         return [None if missing else number for missing, number in zip(none, numbers, strict=True)]
 
-    async def _awaited(
+
+class _AsyncBatchReward(BatchReward):
+    async def __call__(
         self,
-        given: Mapping[str, Any],
         completions: Sequence[Completion],
-        log_metric: Callable[..., None] | None,
+        log_metric: Callable[..., None] | None = None,
+        **arguments: Any,
     ) -> list[float | None]:
         try:
-            values = await self.function(**given)
+            values = await self.function(**self._accepted_of(completions, log_metric, arguments))
         except Exception as error:  # noqa: BLE001 - a user's function may raise anything
             values = [error] * len(completions)
         return self.checked(values, completions, log_metric)
-
-
-class _AsyncBatchReward(BatchReward):
-    async def __call__(self, *args: Any, **kwargs: Any) -> list[float | None]:
-        return await super().__call__(*args, **kwargs)
 
 
 def adapted_rewards(functions: Any) -> list[Any]:
@@ -220,7 +222,8 @@ def adapted_rewards(functions: Any) -> list[Any]:
 
     functions: one or a list. A function with a parameter completions, prompts or completion_ids, or
     with only **kwargs, has TRL's form; others are called with one completion."""
-    adapted = []
+    adapted: list[Any] = []
+    names: list[str] = []
     for function in functions if isinstance(functions, list | tuple) else [functions]:
         if isinstance(function, TrlReward | nn.Module | str):
             adapted.append(function)
@@ -230,18 +233,18 @@ def adapted_rewards(functions: Any) -> list[Any]:
         inner = function
         while isinstance(inner, partial):
             inner = inner.func
-        name = getattr(inner, "__name__", type(inner).__name__)
-        accepted, parameters = _accepted(function), inspect.signature(function).parameters
-        is_batched = bool(TRL_ARGUMENTS & {*parameters}) or (
-            accepted is None and len(parameters) == 1
-        )
+        names.append(getattr(inner, "__name__", type(inner).__name__))
+        # metrics have the functions' names: the second f is f_2
+        number = names.count(names[-1])
+        name = names[-1] if number == 1 else f"{names[-1]}_{number}"
+        parameters = inspect.signature(function).parameters
+        only_kwargs = _accepted(function) is None and len(parameters) == 1
         is_async = is_async_callable(function)
-        if is_batched:
+        if only_kwargs or not TRL_ARGUMENTS.isdisjoint(parameters):
             kind = _AsyncBatchReward if is_async else BatchReward
         else:
             kind = _AsyncReward if is_async else TrlReward
-        same = sum(getattr(each, "__name__", "").rstrip("_0123456789") == name for each in adapted)
-        adapted.append(kind(f"{name}_{same + 1}" if same else name, function, False, False))
+        adapted.append(kind(name, function, False, False))
     return adapted
 
 
@@ -259,7 +262,7 @@ def trl_rewards(
     """Wrap functions for TRL; the first logs parsable_share. bounded: names with range [0, 1]."""
     first = next(iter(functions), None)
     return [
-        (_AsyncReward if inspect.iscoroutinefunction(function) else TrlReward)(
+        (_AsyncReward if is_async_callable(function) else TrlReward)(
             name, function, name == first, name in bounded
         )
         for name, function in functions.items()
