@@ -38,9 +38,14 @@ def test_importing_the_package_imports_no_torch():
 
 
 @pytest.mark.parametrize(
-    "module", ["trainers.weft_loss", "evaluation.likelihood", "sampler.denoise"]
+    "module",
+    [
+        *("trainers.weft_loss", "evaluation.likelihood", "sampler.denoise", "models.loading"),
+        *("trainers.cold_start", "trainers.diffu_grpo"),
+    ],
 )
-def test_examples_in_docstrings(module):
+def test_examples_in_docstrings(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     results = doctest.testmod(import_module(f"weft_rl.{module}"))
     assert results.attempted > 5
     assert results.failed == 0

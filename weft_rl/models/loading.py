@@ -113,9 +113,21 @@ def load_model(
 ) -> PreTrainedModel:
     """Load the model of a folder, run checkpoint, adapter folder or Hub id, in evaluation mode.
 
-    Adapters are merged into their base in float32.
-    nf4: 4-bit linear layers, the rest in dtype, adapters unmerged, as in training. Peak memory: the
-    model in dtype and one float32 matrix. Raises UserError for an unsupported model."""
+    Adapters are merged into their base in float32. nf4: 4-bit linear layers, the rest in dtype,
+    adapters unmerged, as in training. Peak memory: the model in dtype and one float32 matrix.
+    Raises UserError for an unsupported model.
+
+    >>> import tempfile
+    >>> from weft_rl import load_model, load_tokenizer
+    >>> from weft_rl.config.schema import BaseConfig
+    >>> from weft_rl.models.loading import fresh_model
+    >>> from weft_rl.models.toy import tiny_config, tiny_tokenizer
+    >>> folder = tempfile.mkdtemp()
+    >>> fresh_model(tiny_config(BaseConfig()), seed=0).save_pretrained(folder)
+    >>> _ = tiny_tokenizer().save_pretrained(folder)
+    >>> load_model(folder).config.vocab_size == len(load_tokenizer(folder))
+    True
+    """
     folder, device = resolve_checkpoint(str(place)), torch.device(device)
     with _foreign_files(f"model={place}: cannot load the model"):
         if nf4 and (folder / ADAPTER).exists():

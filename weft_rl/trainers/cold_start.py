@@ -38,15 +38,30 @@ class ColdStartTrainer(HubCard, ResumeState, Trainer):
     model: a folder, Hub id, run checkpoint or adapter, or a masked language model whose config has
     mask_token_id. train_dataset, eval_dataset (or a dict of them): rows with prompt and completion
     (texts or chats), messages, conversations, s1K's columns, or input_ids and labels. Of a chat,
-    the last answer is trained on.
-    processing_class: the tokenizer; None: the model's. peft_config: adds a PEFT adapter.
+    the last answer is trained on. processing_class: the tokenizer; None: the model's. peft_config:
+    adds a PEFT adapter.
     data_collator: an AnswerCollator; None: one with the model's pad token. recipe: a Recipe instead
     of args.recipe. reference: rho1's reference model. Other arguments are those of
     transformers.Trainer. Raises ValueError for rows that cannot be trained on, with their number.
 
     evaluate() returns eval_nelbo: a bound on -log p(answer | prompt) in nats per answer token,
     estimated without bias from args.eval_mc_samples masks that are the same in every evaluation,
-    its standard error eval_nelbo_se over examples, and eval_loss, which equals eval_nelbo."""
+    its standard error eval_nelbo_se over examples, and eval_loss, which equals eval_nelbo.
+
+    >>> from weft_rl import ColdStartConfig, ColdStartTrainer
+    >>> from weft_rl.config.schema import BaseConfig
+    >>> from weft_rl.models.loading import fresh_model
+    >>> from weft_rl.models.toy import tiny_config, tiny_tokenizer
+    >>> chat = [{"role": role, "content": "2"} for role in ("user", "assistant")]
+    >>> trainer = ColdStartTrainer(
+    ...     fresh_model(tiny_config(BaseConfig()), seed=0),  # or a folder or Hub id
+    ...     ColdStartConfig("out", recipe="weft", report_to="none"),
+    ...     eval_dataset=[{"messages": chat}],
+    ...     processing_class=tiny_tokenizer(),
+    ... )
+    >>> 3 < trainer.evaluate()["eval_nelbo"] < 5  # untrained: log 53 = 4.0; then trainer.train()
+    True
+    """
 
     # micro-batch losses are shares of the step's loss: the Trainer only sums them
     loss_is_scaled_for_ga = True
@@ -142,18 +157,9 @@ class ColdStartTrainer(HubCard, ResumeState, Trainer):
         entropy = self.entropies(model, inputs)
         # 3. a loss per sequence
         t = self.times(generators, example_ids)
-        result = sequence_loss(
-            model,
-            x0,
-            visible,
-            answer,
-            self.recipe,
-            entropy,
-            t,
-            generators,
-            token_generators,
-            self.reference,
-        )
+        batch = (model, x0, visible, answer)
+        draws = (t, generators, token_generators)
+        result = sequence_loss(*batch, self.recipe, entropy, *draws, self.reference)
         # 4. their share of the step's mean
         counted = inputs.get("counted", torch.ones_like(x0[:, 0], dtype=torch.bool))  # (B,)
         loss = result.losses.where(counted, 0.0).mean()

@@ -45,7 +45,24 @@ class DiffuGRPOTrainer(HubCard, ScoredRollouts):
     the group. Each optimizer step uses the whole rollout. Its loss is normalized over all
     processes, so it does not depend on micro-batches or processes, unless args.micro_batch_mean.
     evaluate() samples num_generations_eval completions per prompt, with the same seeds every time,
-    and returns eval_reward and the other metrics of rollouts."""
+    and returns eval_reward and the other metrics of rollouts.
+
+    >>> from weft_rl import DiffuGRPOConfig, DiffuGRPOTrainer, SamplerConfig
+    >>> from weft_rl.config.schema import BaseConfig
+    >>> from weft_rl.models.loading import fresh_model
+    >>> from weft_rl.models.toy import tiny_config, tiny_tokenizer
+    >>> chat = [{"role": "user", "content": "2 + 3"}]
+    >>> trainer = DiffuGRPOTrainer(
+    ...     fresh_model(tiny_config(BaseConfig()), seed=0),  # or a folder or Hub id
+    ...     reward_funcs=lambda completion, answer: float(answer in completion),
+    ...     args=DiffuGRPOConfig("out", sampler=SamplerConfig(8, 8, 4), report_to="none"),
+    ...     train_dataset=[{"prompt": chat, "answer": "5"}] * 8,
+    ...     eval_dataset=[{"prompt": chat, "answer": "5"}],
+    ...     processing_class=tiny_tokenizer(),
+    ... )
+    >>> 0 <= trainer.evaluate()["eval_reward"] <= 1  # then trainer.train()
+    True
+    """
 
     args: DiffuGRPOConfig
     model: nn.Module
