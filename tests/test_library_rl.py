@@ -228,8 +228,13 @@ BAD_RL = {
     "few prompts": ({"train_dataset": prompts(1)}, "1 rows, a rollout 2"),
     "no rows": ({"train_dataset": {"prompt": "a"}}, "datasets.Dataset"),
     "answered": (
-        {"train_dataset": [{"prompt": [{"role": "assistant", "content": "1"}]}] * 8},
-        "assistant's answer",
+        {
+            "train_dataset": [
+                *prompts(7),
+                {"prompt": [{"role": "assistant", "content": "1"}], "number": 1},
+            ]
+        },
+        "row 7: .*assistant's answer",
     ),
     "baseline": ({"baseline": "median"}, "baseline='median'"),
     "long": ({"sampler": SamplerConfig(512, 512, 4)}, "max_completion_length=512"),

@@ -52,12 +52,21 @@ def check_rows(
             f"max_completion_length={length}: the model has {positions} positions; give a "
             "SamplerConfig with a lower gen_length"
         )
-    prompt = dataset[0]["prompt"]
-    if not isinstance(prompt, str) and prompt and prompt[-1].get("role") == "assistant":
-        raise ValueError(
-            "train_dataset, row 0: the prompt ends with the assistant's answer; remove that message"
-        )
-    if not isinstance(prompt, str) and tokenizer.chat_template is None:
+    _check_prompts(dataset["prompt"], tokenizer)
+
+
+def _check_prompts(prompts: Iterable[Any], tokenizer: PreTrainedTokenizerBase) -> None:
+    kinds = set()
+    for row, prompt in enumerate(prompts):
+        kinds.add(isinstance(prompt, str))
+        if len(kinds) > 1:
+            raise ValueError(f"train_dataset, row {row}: prompts are texts and chats; use one form")
+        if not isinstance(prompt, str) and prompt and prompt[-1].get("role") == "assistant":
+            raise ValueError(
+                f"train_dataset, row {row}: the prompt ends with the assistant's answer; remove "
+                "that message"
+            )
+    if kinds == {False} and tokenizer.chat_template is None:
         raise ValueError(
             "the tokenizer has no chat template, and prompts are chats; set "
             "tokenizer.chat_template, or give the prompts as texts"
