@@ -13,6 +13,7 @@ from peft import LoraConfig
 from small_cold_start import small_model
 from torch.testing import assert_close
 from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers.utils import logging
 
 import weft_rl
 from weft_rl import (
@@ -46,6 +47,7 @@ def test_importing_the_package_imports_no_torch():
 )
 def test_examples_in_docstrings(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    logging.set_verbosity_warning()  # the default; a stage that ran before lowers it
     results = doctest.testmod(import_module(f"weft_rl.{module}"))
     assert results.attempted > 5
     assert results.failed == 0
