@@ -13,7 +13,6 @@ import torch
 from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from transformers import (
-    AutoConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -29,8 +28,9 @@ from weft_rl.config.schema import RunConfig
 from weft_rl.data.rejects import Rejects
 from weft_rl.distributed import rank_and_world, resolve_device
 from weft_rl.errors import Interrupted, UserError
+from weft_rl.families import read_config
 from weft_rl.io.terminal import Console, one_line
-from weft_rl.models.loading import load_model, load_tokenizer, with_lora
+from weft_rl.models.loading import load_model, load_tokenizer, network_config, with_lora
 from weft_rl.runs.folder import METRICS, checkpoint_path, latest_valid_checkpoint
 from weft_rl.runs.jsonl import cut_lines
 from weft_rl.seeding import seed_for
@@ -110,8 +110,7 @@ def model_files(place: str) -> ModelFiles:
     """Tokenizer and configuration of a folder or Hub id, or of its base model, without weights."""
     folder = resolve_checkpoint(place, weights=False)
     base = resolve_checkpoint(base_of(str(folder)), weights=False)
-    network = AutoConfig.from_pretrained(base, trust_remote_code=False)
-    return ModelFiles(load_tokenizer(str(folder)), network)
+    return ModelFiles(load_tokenizer(str(folder)), network_config(read_config(base), base))
 
 
 def count_tokens(noun: str, lengths: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ from weft_rl.config.sampler import SamplerConfig
 from weft_rl.convert import convert
 from weft_rl.models import DreamConfig, DreamForMaskedLM
 from weft_rl.models.loading import fresh_model
-from weft_rl.models.modeling_dream import source_positions
+from weft_rl.models.modeling_a2d import source_positions
 from weft_rl.models.toy import SYMBOLS, tiny_tokenizer
 from weft_rl.pipeline.run import main
 from weft_rl.sampler import generate

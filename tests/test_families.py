@@ -10,6 +10,7 @@ from weft_rl import families
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
 from weft_rl.families import FAMILIES, FAMILY, family_of, read_config
+from weft_rl.families.a2d import A2D_LLAMA
 from weft_rl.families.llada import LLADA
 from weft_rl.pipeline.run import main
 
@@ -50,8 +51,5 @@ def test_two_families_of_one_class_are_told_apart(tmp_path, third):
     assert family_of(llada | {FAMILY: "third"}, tmp_path) == (third, True)
     with pytest.raises(UserError, match="diffusion_family='fourth'"):
         family_of(llada | {FAMILY: "fourth"}, tmp_path)
-    with pytest.raises(UserError, match=r"llada, third.*diffusion_family"):
-        family_of(llada, tmp_path)
-    families.FAMILIES = FAMILIES
-    # a single family of Llama's class needs no name
-    assert family_of(llada, tmp_path) == (LLADA, True)
+    # without a name it is a converted autoregressive model
+    assert family_of(llada, tmp_path) == (A2D_LLAMA, True)

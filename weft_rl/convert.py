@@ -28,6 +28,7 @@ from weft_rl.config.fields import Block, about, option
 from weft_rl.config.load import parse_options
 from weft_rl.errors import UserError
 from weft_rl.families import family_of, read_config
+from weft_rl.families.a2d import ADDED_MASK
 from weft_rl.runs.atomic_io import atomic_rename, write_json
 from weft_rl.runs.checksums import SUMS, verify_checksums
 from weft_rl.runs.folder import checkpoint_of
@@ -79,13 +80,18 @@ def convert(
     family, is_transformers = family_of(config, base)
     if adapters and is_transformers:
         raise UserError(f"{source}: its base is in transformers' layout; convert the base first")
-    specs = family.tensors(family.sizes(config))
+    if ADDED_MASK in config:
+        raise UserError(f"{base}: has no mask token; adapt it with stage a2d, which adds one")
+    sizes = family.sizes(config)
+    specs = family.tensors(sizes)
     if any("embed_positions" in spec.transformers for spec in specs):
         raise UserError(
             f"{base}: learned positions exist in neither layout; load the folder unconverted"
         )
     old = {spec: spec.transformers if is_transformers else spec.upstream for spec in specs}
     stored = read_folder(base)
+    if sizes.tied:  # some files repeat the tied head
+        stored.pop(family.vocabulary(sizes)[1].upstream, None)
     check_tensors(base, stored, {old[spec]: spec.shape for spec in specs})
     updates = read_updates(adapters, {spec.upstream: spec.shape for spec in specs})
     if out.exists():

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from weft_rl.errors import UserError
 from weft_rl.families import family_of, read_config
+from weft_rl.families.a2d import ADDED_MASK
 from weft_rl.io.safe_files import read_json, regular_size
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -88,19 +89,29 @@ def _fix(folder: Path) -> str:
     return f"save {_join(others)} as safetensors (save_pretrained); other formats are not read"
 
 
-def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
+def check_weights(folder: Path, *, adapt: bool = False) -> dict[str, tuple[int, ...]]:
     """Return the validated shapes of a model folder's tensors by name, from the headers.
 
-    Raises UserError for missing, extra, misshaped or integer tensors and transformers' layout."""
-    config = read_config(folder)
+    adapt: also of an autoregressive model. Raises UserError for missing, extra, misshaped or
+    integer tensors and a layout of transformers that differs from the family's."""
+    config = read_config(folder, adapt=adapt)
     family, is_transformers = family_of(config, folder)
-    if is_transformers:
+    if is_transformers and not family.has_one_layout:
         raise UserError(
             f"model={folder}: is in transformers' layout; convert it: weft-rl convert "
             f"{folder} out=... to=upstream"
         )
-    shapes = {spec.upstream: spec.shape for spec in family.tensors(family.sizes(config))}
-    check_tensors(folder, read_folder(folder), shapes)
+    sizes, tensors = family.sizes(config), read_folder(folder)
+    shapes = {spec.upstream: spec.shape for spec in family.tensors(sizes)}
+    if sizes.tied:  # some files repeat the tied head
+        embedding, head = (spec.upstream for spec in family.vocabulary(sizes))
+        shapes |= {head: shapes[embedding]} if head in tensors else {}
+    if ADDED_MASK in config:  # the row of a new mask token may be missing
+        rows, width = sizes.vocab_size, sizes.hidden_size
+        for spec in family.vocabulary(sizes):
+            if spec.upstream in shapes and tensors[spec.upstream].shape == (rows - 1, width):
+                shapes[spec.upstream] = (rows - 1, width)
+    check_tensors(folder, tensors, shapes)
     return shapes
 
 

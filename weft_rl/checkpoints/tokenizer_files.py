@@ -34,7 +34,8 @@ def write_config(folder: Path, family: Family, config: Config, to: Layout) -> No
         code = known.get("auto_map") or {}
         is_remote = code and all(isinstance(name, str) and "--" in name for name in code.values())
         fields = {**family.to_upstream(config), "model_type": family.model_types[0]}
-        fields["auto_map"] = code if is_remote else dict(family.remote_code)
+        code = code if is_remote else dict(family.remote_code)
+        fields |= {"auto_map": code} if code else {}
     if "dtype" in known:  # upstream's code reads the older name
         fields["dtype" if to == "transformers" else "torch_dtype"] = known["dtype"]
     write_json(folder / "config.json", fields)

@@ -29,7 +29,8 @@ class TextEncoder:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._tokenizer = tokenizer
-        families = {text for each in FAMILIES for text in (each.mask_token, each.end_of_turn)}
+        families = {each.end_of_turn for each in FAMILIES}
+        families |= {text for each in FAMILIES for text in (each.mask_token, *each.mask_tokens)}
         added = tokenizer.added_tokens_decoder.values()
         # published files do not flag all of a family's tokens as special
         flagged = {token.content for token in added if token.special or token.content in families}

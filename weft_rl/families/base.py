@@ -1,7 +1,7 @@
 """A model family as data: tensor names and config.json fields of both layouts."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from math import prod
 from typing import Any, NamedTuple
 
@@ -29,11 +29,12 @@ class Sizes:
     num_key_value_heads: int
     intermediate_size: int
     learned_positions: int = 0  # rows of a position table; 0: rotary positions
+    head_dim: int = 0  # width of an attention head; 0: hidden_size / num_attention_heads
+    tied: bool = False  # whether the head is the embedding
 
-    @property
-    def head_dim(self) -> int:
-        """Width of an attention head."""
-        return self.hidden_size // self.num_attention_heads
+    def __post_init__(self) -> None:
+        width = self.head_dim or self.hidden_size // self.num_attention_heads
+        object.__setattr__(self, "head_dim", width)
 
     @property
     def query_width(self) -> int:
@@ -46,7 +47,7 @@ class Sizes:
         return self.head_dim * self.num_key_value_heads
 
 
-SIZE_FIELDS = tuple(item.name for item in fields(Sizes) if item.name != "learned_positions")
+SIZE_FIELDS = tuple(item.name for item in fields(Sizes) if item.default is MISSING)
 # Weights of a Llama block: module and dimensions, by their names in Sizes.
 LLAMA_BLOCK: Mapping[str, tuple[str, ...]] = {
     "input_layernorm": ("hidden_size",),
@@ -87,8 +88,10 @@ class Family:
     license: str  # of the published weights, as the Hub spells it
     mask_token: str
     end_of_turn: str
-    end_of_turn_id: int  # for a config.json without eot_token_id, as the published ones
+    end_of_turn_id: int | None  # for a config.json without eot_token_id, as the published ones
     remote_code: Mapping[str, str]  # auto_map of an export for upstream's users; never run here
+    autoregressive: Mapping[str, str] = field(default_factory=dict)  # to adapt; like published
+    mask_tokens: tuple[str, ...] = ()  # possible names, where the tokenizer decides; else one
 
     # tensors
     block: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: LLAMA_BLOCK)
@@ -106,6 +109,7 @@ class Family:
     equal: Mapping[str, str] = field(default_factory=dict)  # fields that repeat another field
     ignored: tuple[str, ...] = ()  # options without effect
     scaled_positions: bool = False  # whether the network implements rope_scaling
+    any_head_dim: bool = False  # whether heads may be wider or narrower than their share
     vocabulary_ids: tuple[str, ...] = ("mask_token_id", "eos_token_id", "pad_token_id")
 
     # tokenizer and generation_config.json
@@ -142,26 +146,44 @@ class Family:
         layers = config.get("layer_types") if "layer_types" in self.ignored else None
         if layers not in (None, ["full_attention"] * values["num_hidden_layers"]):
             raise refused("layer_types", layers, "must all be full_attention")
-        check_shapes(values, paired=has_rope, tokens=self.vocabulary_ids)
+        check_shapes(
+            values, paired=has_rope, tokens=self.vocabulary_ids, any_head_dim=self.any_head_dim
+        )
         return values
 
     def sizes(self, config: Config) -> Sizes:
         """Return the dimensions of a config.json of either layout. Raises UserError as `fields`."""
         values = self.fields(config)
         positions = 0 if values.get("rope", True) else values["max_position_embeddings"]
-        return Sizes(*(values[name] for name in SIZE_FIELDS), learned_positions=positions)
+        return Sizes(
+            *(values[name] for name in SIZE_FIELDS),
+            learned_positions=positions,
+            head_dim=values.get("head_dim") or 0,
+            tied=values.get("tie_word_embeddings", False),
+        )
+
+    @property
+    def has_one_layout(self) -> bool:
+        """Whether transformers' layout differs from the published one by its model_type only."""
+        return not (self.module_names or self.field_names or self.fixed)
 
     def tensors(self, sizes: Sizes) -> list[Spec]:
         """List the tensors of a checkpoint."""
         return list(self._tensors(sizes))
 
+    def vocabulary(self, sizes: Sizes) -> tuple[Spec, Spec]:
+        """Return the embedding and the head, which a checkpoint lacks if it is tied."""
+        shape = (sizes.vocab_size, sizes.hidden_size)
+        return self._weight("model.embed_tokens", *shape), self._weight("lm_head", *shape)
+
+    def _weight(self, module: str, *shape: int) -> Spec:
+        published = self.module_names.get(module, module)
+        return Spec(f"{published}.weight", f"{module}.weight", shape)
+
     def _tensors(self, sizes: Sizes) -> Iterator[Spec]:
-        names, width = self.module_names, sizes.hidden_size
-
-        def weight(module: str, *shape: int) -> Spec:
-            return Spec(f"{names.get(module, module)}.weight", f"{module}.weight", shape)
-
-        yield weight("model.embed_tokens", sizes.vocab_size, width)
+        names, width, weight = self.module_names, sizes.hidden_size, self._weight
+        embedding, head = self.vocabulary(sizes)
+        yield embedding
         if sizes.learned_positions:
             yield weight("model.embed_positions", sizes.learned_positions, width)
         layers = names.get("model.layers", "model.layers")
@@ -173,7 +195,8 @@ class Family:
                 if module in self.biases:
                     yield Spec(f"{upstream}.bias", f"model.layers.{n}.{module}.bias", shape[:1])
         yield weight("model.norm", width)
-        yield weight("lm_head", sizes.vocab_size, width)
+        if not sizes.tied:
+            yield head
 
     def count(self, sizes: Sizes) -> int:
         """Count the parameters of a network."""

@@ -114,7 +114,8 @@ def read_fields(
     the file's. ignored: options without effect. Raises UserError for unsupported values."""
     fixed = _FIXED | dict(fixed)
     # upstream's LLaDA ties the embeddings by `weight_tying` alone
-    ties = {} if "weight_tying" in fixed and "weight_tying" in config else {_TYING: False}
+    free = _TYING in kinds or ("weight_tying" in fixed and "weight_tying" in config)
+    ties = {} if free else {_TYING: False}
     for name, value in (fixed | ties).items():
         if config.get(name) not in (None, value):
             raise refused(name, config[name], f"must be {value!r}; {_ONLY}")
@@ -146,17 +147,23 @@ def metadata(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_shapes(fields: Mapping[str, Any], *, paired: bool, tokens: Iterable[str]) -> None:
+def check_shapes(
+    fields: Mapping[str, Any], *, paired: bool, tokens: Iterable[str], any_head_dim: bool = False
+) -> None:
     """Raise UserError for heads that do not divide the width, and for tokens >= vocab_size.
 
-    paired: rotary positions, which need an even head width. tokens: names of token fields."""
+    paired: rotary positions, which need an even head width. tokens: names of token fields.
+    any_head_dim: whether a head may have another width than its share."""
     width, heads = fields["hidden_size"], fields["num_attention_heads"]
     unit, key_heads = heads * (2 if paired else 1), fields["num_key_value_heads"]
-    if width % unit:
+    own = fields.get("head_dim") if any_head_dim else None
+    if own is not None and own % 2:
+        raise refused("head_dim", own, "must be even")
+    if own is None and width % unit:
         raise refused("hidden_size", width, f"must be a multiple of {unit} (attention heads)")
     if heads % key_heads:
         raise refused("num_key_value_heads", key_heads, f"must divide num_attention_heads={heads}")
-    if fields.get("head_dim", width // heads) != width // heads:
+    if own is None and fields.get("head_dim", width // heads) != width // heads:
         raise refused("head_dim", fields["head_dim"], f"must be {width // heads}")
     for name in tokens:
         ids = fields.get(name)

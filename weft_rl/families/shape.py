@@ -120,7 +120,7 @@ def require_targets(lora: LoraConfig, names: Collection[str]) -> None:
 
 
 def shape_of(folder: Path, lora: LoraConfig) -> ModelShape:
-    """Return the shape of a folder's model. Raises UserError for an unknown config.json."""
-    config = read_config(folder)
+    """Return the shape of a folder's model, also of one to adapt. Raises UserError if unknown."""
+    config = read_config(folder, adapt=True)
     family, _ = family_of(config, folder)
     return ModelShape(family, family.sizes(config), lora, "float32", False, bf16=False)

@@ -6,7 +6,18 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from weft_rl.families import FAMILIES
 from weft_rl.families.base import Family
-from weft_rl.models.configuration import DreamConfig, LLaDAConfig
+from weft_rl.models.configuration import (
+    A2DLlamaConfig,
+    A2DQwen2Config,
+    A2DQwen3Config,
+    DreamConfig,
+    LLaDAConfig,
+)
+from weft_rl.models.modeling_a2d import (
+    A2DLlamaForMaskedLM,
+    A2DQwen2ForMaskedLM,
+    A2DQwen3ForMaskedLM,
+)
 from weft_rl.models.modeling_dream import DreamForMaskedLM
 from weft_rl.models.modeling_llada import LLaDAForMaskedLM
 
@@ -28,4 +39,15 @@ def register(family: Family) -> None:
 for family in FAMILIES:
     register(family)
 
-__all__ = ["DreamConfig", "DreamForMaskedLM", "LLaDAConfig", "LLaDAForMaskedLM"]
+__all__ = [
+    "A2DLlamaConfig",
+    "A2DLlamaForMaskedLM",
+    "A2DQwen2Config",
+    "A2DQwen2ForMaskedLM",
+    "A2DQwen3Config",
+    "A2DQwen3ForMaskedLM",
+    "DreamConfig",
+    "DreamForMaskedLM",
+    "LLaDAConfig",
+    "LLaDAForMaskedLM",
+]

@@ -3,9 +3,16 @@
 from typing import Any, ClassVar
 
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedConfig, Qwen2Config
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from weft_rl.errors import UserError
+from weft_rl.families.a2d import A2D_LLAMA, A2D_QWEN2, A2D_QWEN3
 from weft_rl.families.base import Family
 from weft_rl.families.dream import DREAM
 from weft_rl.families.fields import COMMON, metadata
@@ -93,6 +100,8 @@ class DreamConfig(MaskedConfig, Qwen2Config):
     eos_token_id: int | list[int] | None = 151643
     eot_token_id: int | None = 151645  # ends a turn and a completion
     pad_token_id: int | None = 151643
+    logit_shift: ClassVar[bool] = True
+    block_size: ClassVar[None] = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -100,11 +109,52 @@ class DreamConfig(MaskedConfig, Qwen2Config):
         self.is_causal = False
 
 
+class A2DConfig(MaskedConfig):
+    """The fields that an A2D model adds to those of its autoregressive class.
+
+    logit_shift: the output at a position predicts the next one, as before adaptation. block_size:
+    positions attend to their own and earlier blocks of this size; None: to all positions."""
+
+    mask_token_id: int | None = None
+    eot_token_id: int | None = None  # ends a turn and a completion
+    logit_shift: bool = False
+    block_size: int | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        # transformers reads it to build the attention mask
+        self.is_causal = False
+
+
+class A2DLlamaConfig(A2DConfig, LlamaConfig):
+    """LlamaConfig with A2DConfig's fields."""
+
+    model_type = A2D_LLAMA.model_types[0]
+    family = A2D_LLAMA
+
+
+class A2DQwen2Config(A2DConfig, Qwen2Config):
+    """Qwen2Config with A2DConfig's fields."""
+
+    model_type = A2D_QWEN2.model_types[0]
+    family = A2D_QWEN2
+
+
+class A2DQwen3Config(A2DConfig, Qwen3Config):
+    """Qwen3Config with A2DConfig's fields."""
+
+    model_type = A2D_QWEN3.model_types[0]
+    family = A2D_QWEN3
+
+
 def end_tokens(config: Any) -> list[int]:
-    """Return a configuration's end tokens that are in its vocabulary."""
+    """Return a configuration's end tokens that are in its vocabulary, the end of a turn last."""
     eos, size = getattr(config, "eos_token_id", None), getattr(config, "vocab_size", None)
-    ends = (*(eos if isinstance(eos, list) else [eos]), getattr(config, "eot_token_id", None))
-    return [token for token in ends if token is not None and (size is None or token < size)]
+    turn = getattr(config, "eot_token_id", None)
+    ends = [token for token in (eos if isinstance(eos, list) else [eos]) if token != turn]
+    return [
+        token for token in (*ends, turn) if token is not None and (size is None or token < size)
+    ]
 
 
 def generation_config(config: Any) -> GenerationConfig:

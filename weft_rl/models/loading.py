@@ -12,8 +12,9 @@ import transformers
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
 from safetensors import safe_open
+from torch import Tensor
 from transformers import (
-    AutoConfig,
+    CONFIG_MAPPING,
     AutoModelForMaskedLM,
     BitsAndBytesConfig,
     PreTrainedConfig,
@@ -36,6 +37,7 @@ from weft_rl.checkpoints.safetensors_index import check_weights, read_folder
 from weft_rl.config.model import LoraConfig
 from weft_rl.errors import UserError
 from weft_rl.families import family_of, read_config
+from weft_rl.families.a2d import ADDED_MASK, MASK_TOKENS, is_autoregressive
 from weft_rl.families.base import Config, Family
 from weft_rl.families.shape import require_targets
 from weft_rl.io.safe_files import check_model_folder
@@ -43,15 +45,17 @@ from weft_rl.models.memory import is_out_of_memory, require_memory
 from weft_rl.runs.checksums import verify_weights
 
 
-def load_tokenizer(place: str | Path) -> PreTrainedTokenizerBase:
-    """Load a tokenizer with the family's chat template and mask token.
+def load_tokenizer(place: str | Path, *, adapt: bool = False) -> PreTrainedTokenizerBase:
+    """Load a tokenizer with the family's chat template and mask token, which is added if missing.
 
-    Raises UserError for token ids beyond the vocabulary, fewer tokens than half of it, and special
-    tokens whose ids differ from the model's."""
+    adapt: also that of an autoregressive model. Raises UserError for token ids beyond the
+    vocabulary, fewer tokens than half of it, and special tokens whose ids differ from the
+    model's."""
     folder = resolve_checkpoint(str(place))
     check_model_folder(folder)
     is_model = (folder / "config.json").exists()  # an adapter folder has only a tokenizer
-    family = family_of(read_config(folder), folder)[0] if is_model else None
+    config = read_config(folder, adapt=adapt) if is_model else {}
+    family = family_of(config, folder)[0] if is_model else None
     with _foreign_files(f"model={place}: cannot load the tokenizer"):
         # a remote class is never run: its files are those of a class of transformers
         name = "AutoTokenizer" if family is None else family.tokenizer or "AutoTokenizer"
@@ -59,14 +63,31 @@ def load_tokenizer(place: str | Path) -> PreTrainedTokenizerBase:
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise UserError(f"model={place}: no tokenizer; copy its tokenizer files there")
     if family is not None:
-        problem = _tokenizer_problem(tokenizer, read_config(folder), family)
+        problem = _tokenizer_problem(tokenizer, config, family)
         if problem is not None:
             raise UserError(f"model={folder}: {problem}")
-        if tokenizer.mask_token is None:
+        if family.mask_tokens:
+            _set_mask_token(tokenizer, config["mask_token_id"], folder)
+        elif tokenizer.mask_token is None:
             tokenizer.mask_token = family.mask_token
         if family.chat_template is not None:
             tokenizer.chat_template = family.chat_template
     return tokenizer
+
+
+def _set_mask_token(tokenizer: PreTrainedTokenizerBase, mask_id: int, folder: Path) -> None:
+    """Name the token of the model's mask id, added to the tokenizer if it is the next free one."""
+    names = {token: text for text, token in tokenizer.get_vocab().items()}
+    if mask_id in names:
+        tokenizer.mask_token = names[mask_id]
+        return
+    tokenizer.add_special_tokens({"mask_token": MASK_TOKENS[0]})
+    if tokenizer.mask_token_id != mask_id:
+        raise UserError(
+            f"model={folder}: mask_token_id={mask_id}, but the tokenizer has no such token and "
+            f"{MASK_TOKENS[0]} would be {tokenizer.mask_token_id}; copy the model's own tokenizer "
+            "files"
+        )
 
 
 def _tokenizer_problem(
@@ -81,7 +102,7 @@ def _tokenizer_problem(
     if config.get("eos_token_id") is not None and end is None:
         return f"eos_token_id={config['eos_token_id']}, but the tokenizer has no eos_token; {fix}"
     candidates = {
-        "mask_token_id": (family.mask_token,),
+        "mask_token_id": (None if family.mask_tokens else family.mask_token,),
         "eos_token_id": (end,),
         # published files store the end of text here
         "bos_token_id": (tokenizer.bos_token, end),
@@ -147,20 +168,71 @@ def load_model(
             verify_weights(part)
         quantization = four_bits(device) if nf4 else None
         require_memory(folder, dtype, device, nf4=nf4)
+        content = read_config(folder)
         if quantization is None:
-            return _load_streamed(folder, device, dtype, updates)
+            return _load_streamed(folder, content, device, dtype, updates)
+        if ADDED_MASK in content:
+            raise UserError(
+                f"model={place}: has no mask token, and 4-bit training leaves the embedding as it "
+                "is; adapt it with stage a2d first"
+            )
         options = {"device_map": device, "dtype": dtype, "quantization_config": quantization}
+        options["config"] = network_config(content, folder)
         return AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=False, **options)
 
 
+def load_autoregressive(
+    place: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    *,
+    logit_shift: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal Llama, Qwen2 or Qwen3 as an A2D network, not adapted yet, and its tokenizer.
+
+    A missing mask token is added; its row is the mean of the others. logit_shift: the output at a
+    position predicts the next one, as before. A diffusion model is loaded as by load_model, which
+    must then agree about the shift. Raises UserError for another architecture or a bad folder."""
+    folder, device = resolve_checkpoint(str(place)), torch.device(device)
+    with _foreign_files(f"model={place}: cannot load the model"):
+        check_model_folder(folder)
+        content = read_config(folder, adapt=True)
+        check_weights(folder, adapt=True)
+        verify_weights(folder)
+        require_memory(folder, dtype, device, nf4=False)
+        if is_autoregressive(read_config(folder)):
+            content["logit_shift"] = logit_shift
+        elif content.get("logit_shift", False) != logit_shift:
+            raise UserError(
+                f"model={place}: was trained with logit_shift={not logit_shift}; keep that"
+            )
+        model = _load_streamed(folder, content, device, dtype, {})
+    return model, load_tokenizer(place, adapt=True)
+
+
+def network_config(content: Config, folder: Path) -> PreTrainedConfig:
+    """Return the configuration of a config.json's network. Raises UserError as Family.fields."""
+    family, is_transformers = family_of(content, folder)
+    model_type = family.model_types[0] if is_transformers else content["model_type"]
+    config = CONFIG_MAPPING[model_type].from_dict(dict(content))
+    config.name_or_path = str(folder)  # PEFT names it as an adapter's base
+    return config
+
+
+@torch.no_grad()
 def _load_streamed(
-    folder: Path, device: torch.device, dtype: torch.dtype, updates: Mapping[str, list[Update]]
+    folder: Path,
+    content: Config,
+    device: torch.device,
+    dtype: torch.dtype,
+    updates: Mapping[str, list[Update]],
 ) -> PreTrainedModel:
     """Load tensor by tensor: from_pretrained would hold both the mapped files and the model."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config = network_config(content, folder)
     # the state prevents sharding by transformers after a stage with ZeRO-3
     with no_init_weights(), set_zero3_state(), device:
         model = AutoModelForMaskedLM.from_config(config, dtype=dtype).eval()
+        model.tie_weights()
     weights = model.state_dict()
     for path in {item.file for item in read_folder(folder).values()}:
         with safe_open(path, "pt") as file:
@@ -168,7 +240,11 @@ def _load_streamed(
                 tensor = file.get_tensor(name)
                 if name in updates:
                     tensor = merge(tensor.to(device), updates[name])
-                weights[name].copy_(tensor)
+                weights[name][: len(tensor)].copy_(tensor)  # all rows but that of a new mask token
+    if ADDED_MASK in content:
+        for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+            rows = cast(Tensor, module.weight)
+            rows[config.mask_token_id] = rows[: config.mask_token_id].float().mean(0)
     return model
 
 
