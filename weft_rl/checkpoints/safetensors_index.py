@@ -109,8 +109,9 @@ def check_weights(folder: Path, *, adapt: bool = False) -> dict[str, tuple[int, 
     if ADDED_MASK in config:  # the row of a new mask token may be missing
         rows, width = sizes.vocab_size, sizes.hidden_size
         for spec in family.vocabulary(sizes):
-            if spec.upstream in shapes and tensors[spec.upstream].shape == (rows - 1, width):
-                shapes[spec.upstream] = (rows - 1, width)
+            stored = tensors.get(spec.upstream)
+            if stored is not None and stored.shape == (rows - 1, width):
+                shapes[spec.upstream] = stored.shape
     check_tensors(folder, tensors, shapes)
     return shapes
 

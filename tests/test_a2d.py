@@ -1,0 +1,174 @@
+"""Family a2d: autoregressive networks without a causal mask, and the mask token they get."""
+
+import json
+
+import pytest
+import torch
+from a2d_models import CLASSES, causal_folder, change, chat_bpe
+from torch.testing import assert_close
+from transformers import AutoModelForCausalLM
+
+from weft_rl import load_model, load_tokenizer
+from weft_rl.convert import convert
+from weft_rl.errors import UserError
+from weft_rl.models import A2DLlamaConfig, A2DLlamaForMaskedLM
+from weft_rl.models.loading import load_autoregressive
+
+KINDS = [(kind, tied) for kind in CLASSES for tied in (True, False)]
+
+
+def ids(rows=2, length=9):
+    return torch.randint(1, 200, (rows, length), generator=torch.Generator().manual_seed(1))
+
+
+def causal(length, device):
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+def masked(mask):
+    """A (B, L) mask as a 4D one that replaces the causal mask."""
+    visible = mask.bool()[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
+    return torch.zeros(visible.shape).masked_fill(~visible, torch.finfo(torch.float32).min)
+
+
+@pytest.mark.parametrize(("kind", "tied"), KINDS)
+def test_logits_are_those_of_transformers_with_a_full_mask(tmp_path, kind, tied):
+    folder = causal_folder(tmp_path / "model", kind, tied=tied)
+    original = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model, _ = load_autoregressive(folder)
+    x, rows = ids(), original.config.vocab_size
+    mask = torch.ones_like(x)
+    mask[0, :3] = 0
+    with torch.no_grad():
+        full = original(x, attention_mask=masked(torch.ones_like(x))).logits
+        assert_close(model(x).logits[..., :rows], full, atol=1e-5, rtol=0)
+        positions = torch.tensor([8, 0, 4])
+        assert_close(model(x, None, positions).logits[..., :rows], full[:, positions])
+        some = torch.tensor([0, 1, 1]), torch.tensor([5, 2, 8])
+        assert_close(model(x, None, some).logits[..., :rows], full[some])
+        padded = original(x, attention_mask=masked(mask)).logits[0, 3:]
+        assert_close(model(x, mask).logits[0, 3:, :rows], padded, atol=1e-4, rtol=0)
+        model.attention_pattern = causal
+        assert_close(model(x).logits[..., :rows], original(x).logits, atol=1e-5, rtol=0)
+        assert not torch.allclose(full, original(x).logits, atol=0.1)
+
+
+@pytest.mark.parametrize(("kind", "tied"), KINDS)
+def test_layouts_have_the_same_weights(tmp_path, kind, tied):
+    model, tokenizer = load_autoregressive(causal_folder(tmp_path / "model", kind, tied=tied))
+    saved = tmp_path / "a2d"
+    model.save_pretrained(saved)
+    tokenizer.save_pretrained(saved)
+    there = convert(saved, tmp_path / "there", "transformers", 10**9)
+    back = convert(tmp_path / "there", tmp_path / "back", "upstream", 10**9)
+    assert there.digest == back.digest
+    for name in ("a2d", "there", "back"):
+        read = load_model(tmp_path / name)
+        assert read.config.model_type == f"a2d-{kind}"
+        assert read.config.end_token_ids == [tokenizer.eos_token_id]
+        assert torch.equal(read(ids()).logits, model(ids()).logits)
+        mask = load_tokenizer(tmp_path / name).mask_token_id
+        assert mask == read.config.mask_token_id == tokenizer.mask_token_id
+    plain = json.loads((tmp_path / "there" / "config.json").read_text())
+    assert (plain["model_type"], plain["is_causal"]) == (kind, False)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("spare", [0, 1, 5])
+def test_a_new_mask_token_starts_as_the_mean_of_the_others(tmp_path, tied, spare):
+    folder = causal_folder(tmp_path / "model", tied=tied, spare=spare)
+    model, tokenizer = load_autoregressive(folder)
+    count = len(chat_bpe())
+    assert tokenizer.mask_token == "<|mask|>"
+    assert tokenizer.mask_token_id == model.config.mask_token_id == count
+    assert model.config.vocab_size == count + max(spare, 1)
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        assert_close(layer.weight[count], layer.weight[:count].mean(0))
+
+
+@pytest.mark.parametrize("name", ["<|mask|>", "<|MASK|>", "[MASK]", "<mask>"])
+@pytest.mark.parametrize("field", ["is_causal", "model_type"])
+def test_the_mask_token_is_read_from_the_tokenizer(tmp_path, name, field):
+    fields = {"is_causal": False} if field == "is_causal" else {"model_type": "a2d-llama"}
+    folder = causal_folder(tmp_path / "model", tokenizer=chat_bpe(name), **fields)
+    rows = json.loads((folder / "config.json").read_text())["vocab_size"]
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    assert model.config.mask_token_id == tokenizer.mask_token_id == len(tokenizer) - 1
+    assert (tokenizer.mask_token, model.config.vocab_size) == (name, rows)
+
+
+def test_a_bidirectional_folder_without_mask_token_gets_one(tmp_path):
+    folder = causal_folder(tmp_path / "model", is_causal=False)
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    assert model.config.mask_token_id == tokenizer.mask_token_id == len(chat_bpe())
+    weight = model.get_input_embeddings().weight
+    assert_close(weight[-1], weight[:-1].mean(0))
+    with pytest.raises(UserError, match="stage a2d"):
+        convert(folder, tmp_path / "out", "upstream", 10**9)
+
+
+def test_a_shifted_model_predicts_the_next_token(tmp_path):
+    folder = causal_folder(tmp_path / "model")
+    model, _ = load_autoregressive(folder)
+    shifted, tokenizer = load_autoregressive(folder, logit_shift=True)
+    x = ids()
+    assert_close(shifted(x).logits[:, 1:], model(x).logits[:, :-1])
+    shifted.save_pretrained(tmp_path / "shifted")
+    tokenizer.save_pretrained(tmp_path / "shifted")
+    assert torch.equal(load_model(tmp_path / "shifted")(x).logits, shifted(x).logits)
+    with pytest.raises(UserError, match="logit_shift=True"):
+        load_autoregressive(tmp_path / "shifted")
+
+
+def test_blocks_see_themselves_and_earlier_blocks():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = A2DLlamaConfig(vocab_size=200, mask_token_id=5, pad_token_id=0, block_size=4, **sizes)
+    model = A2DLlamaForMaskedLM(config).eval()
+    x = ids(1, 10)
+    for changed, first_that_sees_it in ((0, 0), (3, 0), (4, 4), (7, 4), (9, 8)):
+        y = x.clone()
+        y[0, changed] = 199
+        differs = (model(y).logits != model(x).logits).any(-1)[0]
+        assert differs.nonzero()[0].item() == first_that_sees_it
+    # padding moves the blocks along
+    left = torch.cat([torch.zeros(1, 3, dtype=torch.long), x], dim=1)
+    mask = (left > 0).long()
+    assert_close(model(left, mask).logits[:, 3:], model(x).logits)
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"model_type": "gemma3_text"}, "unknown family"),
+        ({"model_type": "phi", "auto_map": {"AutoModel": "x.Y"}}, "never run"),
+        ({"vocab_size": 100}, "100 rows"),
+        ({"head_dim": 7}, "must be even"),
+        ({"head_dim": 8}, "q_proj.weight has shape"),
+        ({"use_sliding_window": True}, "use_sliding_window"),
+        ({"mlp_bias": True}, "mlp_bias"),
+        ({"tie_word_embeddings": False}, r"missing tensors: lm_head\.weight"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
+        ({"rope_scaling": {"rope_type": "longrope", "factor": 2}}, "rope_scaling"),
+        ({"block_size": 0}, "block_size"),
+    ],
+)
+def test_what_cannot_be_adapted_is_refused_in_one_line(tmp_path, fields, match):
+    folder = causal_folder(tmp_path / "model")
+    change(folder, **fields)
+    with pytest.raises(UserError, match=match) as raised:
+        load_autoregressive(folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_without_tokenizer_is_refused(tmp_path):
+    folder = causal_folder(tmp_path / "model")
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    for use in (load_autoregressive, load_model):
+        with pytest.raises(UserError, match=r"no tokenizer|autoregressive"):
+            use(folder)
+
+
+def test_an_autoregressive_model_is_named_as_such(tmp_path):
+    with pytest.raises(UserError, match="autoregressive; adapt it with stage a2d"):
+        load_model(causal_folder(tmp_path / "model"))
