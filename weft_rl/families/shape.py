@@ -74,7 +74,7 @@ class ModelShape:
         """Bytes per token that a layer saves for the backward pass."""
         d, i = self.sizes.hidden_size, self.sizes.intermediate_size
         # queries, attention output, keys and values; gate before and after activation, and up
-        saved = self._width * (2 * d + 2 * self.sizes.key_width + 3 * i)
+        saved = self._width * (2 * self.sizes.query_width + 2 * self.sizes.key_width + 3 * i)
         # float32 inputs of both norms; statistics of norms and attention
         saved += _FLOAT * (2 * d + self.sizes.num_attention_heads + 2)
         if self.bf16:

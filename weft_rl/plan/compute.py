@@ -35,7 +35,7 @@ def forward_flops(
 
     context: tokens that each token attends to, including cached ones; None: the row's own."""
     sizes = model.sizes
-    attention = 4.0 * sizes.num_hidden_layers * length * (context or length) * sizes.hidden_size
+    attention = 4.0 * sizes.num_hidden_layers * length * (context or length) * sizes.query_width
     head = 2.0 * predicted * sizes.vocab_size * sizes.hidden_size
     return 2.0 * length * model.layer_params + attention + head
 
