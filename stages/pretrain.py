@@ -30,6 +30,7 @@ from weft_rl.models.loading import fresh_model
 from weft_rl.models.memory import check_length
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
 from weft_rl.runs.atomic_io import atomic_rename
+from weft_rl.runs.cache import cache_root
 from weft_rl.runs.checksums import write_checksums
 from weft_rl.runs.folder import METRICS, checkpoint_path
 from weft_rl.runs.jsonl import append_line, cut_lines, read_lines
@@ -59,7 +60,6 @@ _PR_SET_PDEATHSIG = 1  # Linux, sys/prctl.h
 def cache_folder(context: StageContext) -> Path:
     """Cache folder of this configuration's base model, which may not exist yet."""
     options = context.config.base
-    root = os.environ.get("WEFT_RL_CACHE") or Path.home() / ".cache" / "weft-rl"
     content = {
         # save_steps does not affect the weights
         "base": {key: value for key, value in asdict(options).items() if key != "save_steps"},
@@ -71,7 +71,7 @@ def cache_folder(context: StageContext) -> Path:
         "versions": [weft_rl.__version__, torch.__version__, transformers.__version__],
     }
     digest = blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
-    return Path(root) / f"base-{digest}"
+    return cache_root() / f"base-{digest}"
 
 
 def run(context: StageContext) -> Path:

@@ -2,14 +2,22 @@
 
 import sys
 from collections.abc import Collection, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # its functions load the HTTP client on first use, which would slow down --help
 import huggingface_hub
 from huggingface_hub import constants
 
+from weft_rl.checkpoints.gguf import (
+    SMOLLM2,
+    gguf_folder,
+    is_gguf,
+    smollm2_from_package,
+    smollm2_in_cache,
+)
 from weft_rl.errors import UserError
+from weft_rl.families import AUTOREGRESSIVE
 from weft_rl.runs.folder import checkpoint_of
 
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never code or pickles
@@ -21,9 +29,15 @@ _LOGIN = "run hf auth login, or set HF_TOKEN"
 def resolve_checkpoint(place: str, *, weights: bool = True) -> Path:
     """Return the folder of a path, run or Hub id (downloaded, optionally without weights).
 
-    Raises UserError if it is unavailable."""
+    A GGUF file and `smollm2_135m` without the Hub are converted in the cache, with weights. Raises
+    UserError if it is unavailable."""
     if Path(place).is_dir():
         return Path(checkpoint_of(place))
+    if is_gguf(place):
+        return gguf_folder(Path(place))
+    if place == SMOLLM2:
+        return _smollm2()
+    place = AUTOREGRESSIVE.get(place, place)
     patterns = [name for name in _PATTERNS if weights or name != "*.safetensors"]
     try:
         return Path(huggingface_hub.snapshot_download(place, allow_patterns=patterns))
@@ -36,6 +50,19 @@ def resolve_checkpoint(place: str, *, weights: bool = True) -> Path:
         raise UserError(
             f"model={place}: neither a folder nor available on the Hub ({reason})"
         ) from error
+
+
+def _smollm2() -> Path:
+    """SmolLM2-135M-Instruct: converted before, else from the Hub, else from its package."""
+    if smollm2_in_cache().exists():
+        return smollm2_in_cache()
+    name = AUTOREGRESSIVE[SMOLLM2]
+    announce_download(name)
+    with suppress(OSError, ValueError):
+        folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=_PATTERNS))
+        if (folder / "model.safetensors").exists():
+            return folder
+    return smollm2_from_package()
 
 
 def announce_download(name: str) -> None:

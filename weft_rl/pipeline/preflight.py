@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from weft_rl.checkpoints.gguf import without_gguf
 from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.checkpoints.safetensors_index import check_weights
 from weft_rl.config.schema import TASKS, TOY_MODELS, RunConfig
@@ -45,7 +46,7 @@ def model_path(config: RunConfig) -> str | None:
     """Return the model's folder or Hub id, None for a toy model. Raises UserError."""
     if config.model in TOY_MODELS:
         return None
-    place = PUBLISHED.get(config.model, config.model)
+    place = without_gguf(PUBLISHED.get(config.model, config.model))
     if Path(place).is_dir():
         base = base_of(place)
         if Path(base).is_dir():

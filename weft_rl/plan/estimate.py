@@ -5,6 +5,7 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
+from weft_rl.checkpoints.gguf import without_gguf
 from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.rl import RLConfig
@@ -97,7 +98,7 @@ def _architecture(config: RunConfig) -> tuple[Family, Sizes]:
         heads = base.num_attention_heads
         layers = (base.hidden_size, base.num_hidden_layers, heads, heads, base.intermediate_size)
         return LLADA, Sizes(len(SYMBOLS), *layers, POSITIONS)
-    place = base_of(config.model)
+    place = base_of(without_gguf(config.model))
     for family in FAMILIES:
         if place in {*family.published, *family.published.values()}:
             return family, family.published_sizes
