@@ -26,6 +26,7 @@ COMMANDS = {
     "sample": ("weft_rl.sample", "generate from a checkpoint"),
     "plan": ("weft_rl.plan.command", "estimate memory and time of a run"),
     "presets": ("weft_rl.config.presets", "list the presets of models and RL methods"),
+    "verify": ("weft_rl.verify.command", "check a checkpoint; the text is for bug reports"),
     "convert": ("weft_rl.convert", "convert a checkpoint to another layout"),
     "push": ("weft_rl.push", "upload a model with its card to the Hub"),
 }

@@ -1,0 +1,357 @@
+"""`verify`: facts, warnings and defects of checkpoints whose answers are known by hand."""
+
+import json
+import re
+from math import exp, log
+
+import pytest
+import torch
+from adapters import adapter
+from bpe import byte_level, llada_bpe
+from run_folders import flip, write_lines
+from safetensors.torch import load_file, save_file
+from tiny_model import write_bpe_model, write_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from weft_rl.config.load import load_run_config, to_yaml
+from weft_rl.convert import convert
+from weft_rl.data.text import TextEncoder
+from weft_rl.errors import UserError
+from weft_rl.evaluation.settings import evaluation_settings
+from weft_rl.models.configuration import LLaDAConfig
+from weft_rl.models.loading import fresh_model
+from weft_rl.models.toy import tiny_tokenizer
+from weft_rl.verify import tokenizer as checks
+from weft_rl.verify.command import main
+from weft_rl.verify.gsm8k import PUBLISHED, Published, differences
+from weft_rl.verify.network import unigram_entropy
+from weft_rl.verify.probes import ENGLISH
+from weft_rl.verify.report import Report, quoted
+
+SECTIONS = ["versions", "checkpoint", "tokenizer", "chat template", "generations", "NELBO"]
+
+
+def facts(text):
+    """{section: {name: values}} of the printed text, continuation lines joined."""
+    found, section, name = {}, {}, ""
+    for line in text.splitlines()[1:]:
+        if re.fullmatch(r"[A-Za-z0-9 ]+", line) and line[0] != " ":
+            section = found.setdefault(line, {})
+        elif line.startswith("  "):
+            name = line[2:16].strip() or name
+            section.setdefault(name, []).append(line[16:])
+    found.pop("ok", None)
+    joined = {
+        section: {name: "\n".join(lines).replace(" \n", " ") for name, lines in rows.items()}
+        for section, rows in found.items()
+    }
+    return {
+        section: {name: text.replace("\n", " ") for name, text in rows.items()}
+        for section, rows in joined.items()
+    }
+
+
+def check(capsys, place, *words):
+    status = main([f"model={place}", "device=cpu", "gen_length=8", *words])
+    text = capsys.readouterr().out
+    return status, facts(text), text.rpartition("\n\n")[2].splitlines()
+
+
+def write_oracle(folder, rows):
+    """A model that gives position i the logits rows[i]: no layers, one-hot learned positions."""
+    write_bpe_model(folder)
+    tokenizer, length = llada_bpe(), len(rows)
+    config = json.loads((folder / "config.json").read_text())
+    sizes = {
+        "hidden_size": length,
+        "num_attention_heads": 1,
+        "max_position_embeddings": length,
+        "rms_norm_eps": 1e-12,
+    }
+    names = ("mask_token_id", "bos_token_id", "eos_token_id", "pad_token_id", "eot_token_id")
+    ids = {name: config[name] for name in names}
+    model = fresh_model(
+        LLaDAConfig(
+            **sizes, **ids, vocab_size=len(tokenizer), rope=False, num_hidden_layers=1,
+            intermediate_size=8,
+        ),
+        0,
+    )  # fmt: skip
+    model.save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        tensor.fill_(1.0 if "norm" in name or name.endswith("ln_f.weight") else 0.0)
+    tensors["model.transformer.wpe.weight"] = torch.eye(length)
+    # the final norm scales a one-hot vector by sqrt(length)
+    tensors["model.transformer.ff_out.weight"] = rows.T.contiguous() / length**0.5
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def english_ids(length=128):
+    return TextEncoder(llada_bpe()).texts([ENGLISH])[0][:length]
+
+
+def known_by_heart(strength):
+    ids = english_ids()
+    rows = torch.zeros(len(ids), len(llada_bpe()))
+    rows[range(len(ids)), ids] = strength
+    return rows
+
+
+def test_the_entropy_of_frequencies():
+    # a 2/4, b 1/4, c 1/4: log 2 / 2 + log 4 / 2
+    assert unigram_entropy([7, 8, 7, 9]) == pytest.approx(0.5 * log(2) + 0.5 * log(4))
+    assert unigram_entropy([5, 5, 5]) == 0
+
+
+def test_a_model_that_knows_the_text_is_fine(tmp_path, capsys):
+    folder, rows = tmp_path / "model", known_by_heart(5.0)
+    status, found, last = check(capsys, write_oracle(folder, rows))
+    assert (status, last) == (0, ["ok"])
+    assert [*found] == SECTIONS
+    # -log softmax of the right token, at every position: log(1 + (V - 1) e^-5)
+    vocabulary = len(llada_bpe())
+    nats = log(1 + (vocabulary - 1) * exp(-5))
+    nelbo = found["NELBO"]
+    assert nelbo["NELBO"].startswith(f"{nats:.3f} nats per token, standard error 0.000")
+    assert nelbo["unigram"].startswith(f"{unigram_entropy(english_ids()):.3f},")
+    assert nelbo["uniform"].startswith(f"{log(vocabulary):.3f},")
+    assert found["chat template"]["prefix"].startswith("yes")
+    assert found["chat template"]["opens"].startswith("'<|start_header_id|>assistant")
+    assert found["tokenizer"]["mask in text"] == "stays text"
+    assert found["tokenizer"]["round trip"].startswith("exact")
+    assert found["checkpoint"]["folder"] == str(folder)
+
+
+def test_a_model_that_is_not_adapted(tmp_path, capsys):
+    """Better than uniform, but not than the frequencies."""
+    place = write_oracle(tmp_path / "model", known_by_heart(1.0))
+    status, _, (warning, verdict) = check(capsys, place)
+    assert (status, verdict) == (0, "ok, 1 warning: NELBO")
+    assert warning.startswith("warning: NELBO: ")
+
+
+@pytest.mark.parametrize("strength", [-3.0, float("nan")])
+def test_weights_worse_than_none(strength, tmp_path, capsys):
+    place = write_oracle(tmp_path / "model", known_by_heart(strength))
+    status, _, last = check(capsys, place)
+    assert status == 2
+    assert last[-1] in ("1 problem: NELBO", "2 problems: generations, NELBO")
+    assert any(line.startswith("problem: NELBO: ") for line in last)
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = load_run_config(["preset=tiny"], command="it")
+    run = tmp_path / "run"
+    write_model(run / "checkpoints" / "rl" / "step-2")
+    (run / "config.yaml").write_text(to_yaml(config) + "versions: {}\nrevision: unknown\n")
+    (run / "stages.json").write_text(json.dumps({"rl": "checkpoints/rl/step-2"}))
+    return run
+
+
+def test_a_run_of_the_tiny_model(run, capsys):
+    status, found, last = check(capsys, run)
+    checkpoint = found["checkpoint"]
+    assert checkpoint["run"] == f"{run}, stage rl, step-2"
+    # 53 symbols and 256 positions of width 16, head; 4 * 16^2, 3 * 16 * 128 and 2 * 16; last norm
+    assert checkpoint["parameters"] == f"{(53 * 2 + 256) * 16 + 4 * 256 + 3 * 16 * 128 + 48:,}"
+    assert checkpoint["family"].startswith("llada")
+    assert (found["tokenizer"]["tokens"], found["tokenizer"]["mask"]) == (
+        "53; the embedding has 53 rows",
+        "'<|mdm_mask|>' (0)",
+    )
+    assert found["tokenizer"]["round trip"].startswith("no")
+    # its own puzzles, since it has no English; the weights are random
+    assert found["NELBO"]["text"].startswith("the tiny model's puzzles")
+    assert (status, last[-1]) == (2, "1 problem: NELBO, 1 warning: tokenizer")
+
+
+def test_an_adapter_is_merged(tmp_path, capsys):
+    base = write_bpe_model(tmp_path / "base")
+    folder = adapter(base, tmp_path / "adapter", 0)
+    llada_bpe().save_pretrained(folder)
+    _, found, _ = check(capsys, folder)
+    assert found["checkpoint"]["adapters"] == f"1, merged into {base}"
+
+
+def test_a_damaged_or_foreign_checkpoint(tmp_path, capsys):
+    folder = write_bpe_model(tmp_path / "model")
+    convert(folder_with_rope(tmp_path / "rope"), tmp_path / "export", "transformers", 10**9)
+    with pytest.raises(UserError, match="weft-rl convert"):
+        check(capsys, tmp_path / "export")
+    tiny_tokenizer().save_pretrained(folder)
+    with pytest.raises(UserError, match=f"^model={folder}: the tokenizer has 53 tokens"):
+        check(capsys, folder)
+    assert "parameters" in facts(capsys.readouterr().out)["checkpoint"]
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r"model\.safetensors: damaged"):
+        check(capsys, folder)
+    (folder / "config.json").write_text('{"model_type": "mamba"}')
+    with pytest.raises(UserError, match="mamba"):
+        check(capsys, folder)
+
+
+def folder_with_rope(folder):
+    write_model(folder, rope=True)
+    return folder
+
+
+def test_checksums(tmp_path, capsys):
+    from weft_rl.runs.checksums import write_checksums
+
+    folder = write_bpe_model(tmp_path / "model")
+    write_checksums(folder)
+    assert check(capsys, folder)[1]["checkpoint"]["checksums"] == "SHA256SUMS verified"
+    flip(folder / "model.safetensors")
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        check(capsys, folder)
+
+
+def described(capsys, tokenizer, **ids):
+    report = Report()
+    config = LLaDAConfig(**({"vocab_size": len(tokenizer)} | ids))
+    with report.checking("tokenizer"):
+        checks.describe(report, tokenizer, config, adapted=True)
+    return report, capsys.readouterr().out
+
+
+def ids_of(tokenizer):
+    names = ("mask_token_id", "eos_token_id", "pad_token_id")
+    return {name: getattr(tokenizer, name) for name in names} | {"eot_token_id": None}
+
+
+def test_a_mask_token_that_users_write(capsys):
+    """One character counts as text, and would become a mask."""
+    tokenizer = byte_level(["<|end|>", "_"], None, mask_token="_", eos_token="<|end|>")
+    tokenizer.pad_token = "<|end|>"
+    report, text = described(capsys, tokenizer, **ids_of(tokenizer))
+    assert report.problems == []
+    assert [section for section, _ in report.warnings] == ["tokenizer"]
+    assert "becomes the mask token" in text
+
+
+def test_a_mask_token_that_the_tokenizer_lacks(capsys):
+    tokenizer = llada_bpe()
+    ids = ids_of(tokenizer)
+    report, _ = described(capsys, tokenizer, **ids)
+    assert (report.problems, report.warnings) == ([], [])
+    tokenizer.mask_token = None
+    report, _ = described(capsys, tokenizer, **ids)
+    assert [text[:14] for _, text in report.problems] == ["mask_token_id="]
+
+
+TURNS = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{% endfor %}"
+OPENED = "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "problems", "warnings"),
+    [
+        (None, 0, 1),
+        (TURNS, 0, 1),
+        # the blank at the end of the prompt merges with the answer
+        (TURNS + OPENED, 1, 0),
+        (TURNS + OPENED.replace(": ", ":"), 0, 0),
+        (TURNS + OPENED.replace(": ", " (with care): "), 1, 0),
+        ("{{ raise_exception('never') }}", 1, 0),
+    ],
+)
+def test_chat_templates(template, problems, warnings, capsys):
+    tokenizer, report = llada_bpe(), Report()
+    tokenizer.chat_template = template
+    with report.checking("chat template"):
+        checks.describe_template(report, tokenizer)
+    assert (len(report.problems), len(report.warnings)) == (problems, warnings)
+
+
+def test_a_message_that_the_template_adds(capsys):
+    tokenizer = llada_bpe()
+    tokenizer.chat_template = "system: be brief\n" + tokenizer.chat_template
+    checks.describe_template(Report(), tokenizer)
+    found = facts(f"\nchat template\n{capsys.readouterr().out}")["chat template"]
+    assert "system: be brief" in found["system"]
+
+
+def test_an_autoregressive_model(tmp_path, capsys):
+    tokenizer = llada_bpe()
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    config = LlamaConfig(
+        **sizes, num_attention_heads=4, vocab_size=len(tokenizer), tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    folder = tmp_path / "causal"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.mask_token = None
+    tokenizer.save_pretrained(folder)
+    status, found, last = check(capsys, folder)
+    assert (status, last) == (0, ["ok"])
+    assert [*found] == SECTIONS[:4]
+    assert "autoregressive" in found["checkpoint"]["family"]
+    assert f"model={folder} stages=[a2d," in found["checkpoint"]["to adapt it"]
+    # two layers: 4 * 32^2, 3 * 32 * 48 and two norms; embeddings once, and the last norm
+    expected = 2 * (4 * 32**2 + 3 * 32 * 48 + 64) + len(tokenizer) * 32 + 32
+    assert found["checkpoint"]["parameters"] == f"{expected:,}"
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"missing tensors: model\.norm\.weight"):
+        check(capsys, folder)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["model=tiny"], ["model=a/b/c"], ["num_mc_samples=12"], ["data=a.jsonl"]),
+        *(["gen_length=0"], ["gsm8k=1", "data=none.jsonl"]),
+    ],
+)
+def test_mistakes(words, capsys):
+    key = words[-1].partition("=")[0].replace("data", "(data|none)")
+    with pytest.raises(UserError, match=rf"^{key}"):
+        main(["device=cpu", *(["model=a/b/c"] if words[0][:5] != "model" else []), *words])
+
+
+def test_a_score_on_problems_of_a_file(tmp_path, capsys):
+    rows = [{"question": f"What is {i} + {i}?", "answer": f"#### {2 * i}"} for i in range(3)]
+    data = write_lines(tmp_path / "gsm8k.jsonl", rows)
+    folder = write_bpe_model(tmp_path / "model")
+    write_model_with_positions(folder, 1024)
+    _, found, _ = check(capsys, folder, "gsm8k=2", f"data={data}")
+    entry = found["GSM8K"]
+    # Wilson's interval of 0 of 2: [0, z^2 / (2 + z^2)]
+    assert entry["score"].startswith(f"0.0% [0.0, {100 * 1.96**2 / (2 + 1.96**2):.1f}]")
+    assert entry["problems"] == f"the first 2 of {data}"
+    assert entry["published"] == "no score known for this checkpoint"
+
+
+def write_model_with_positions(folder, count):
+    config = json.loads((folder / "config.json").read_text())
+    options = LLaDAConfig.from_dict(
+        config | {"max_position_embeddings": count, "max_sequence_length": count}
+    )
+    fresh_model(options, 0).save_pretrained(folder)
+
+
+def test_settings_that_differ_from_a_publication():
+    words = ["preset=llada_8b", "task=gsm8k"]
+    settings = evaluation_settings(load_run_config(words, command="it"))
+    ours, theirs = PUBLISHED["GSAI-ML/LLaDA-8B-Instruct"]
+    assert differences(ours, settings) == "the same settings"
+    assert differences(theirs, settings) == "with block_length 8, steps 256, prompt LLaDA's"
+    nothing = differences(Published(1.0, "it"), settings)
+    assert nothing == "not stated: gen_length, block_length, steps, prompt"
+
+
+def test_texts_of_others_stay_on_their_lines(capsys):
+    assert quoted("a\n\x1b[2J") == r"'a\n\x1b[2J'"
+    assert len(quoted("x" * 10_000)) < 300
+    report = Report()
+    report.text("prompt", "one two  " * 20)
+    report.fact("folder", "/" + "x" * 90)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[:-1])) <= 80
+    assert "".join(line[16:] for line in lines[:-1]) == repr("one two  " * 20)
+    assert lines[-1].endswith("/" + "x" * 90)

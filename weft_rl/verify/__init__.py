@@ -1,0 +1,1 @@
+"""Check of a checkpoint: layout, tokenizer, chat template, generations, NELBO, score."""
