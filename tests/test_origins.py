@@ -79,3 +79,8 @@ def test_damaged_options_of_a_run_are_named(run):
     (run / "config.yaml").write_text(yaml.safe_dump(saved))
     with pytest.raises(UserError, match=r"config\.yaml: rl\.max_steps=many"):
         load_run_config([f"model={run}"], command="it")
+
+
+def test_a_folder_below_the_root_is_no_stage():
+    assert checkpoint_of("/") == "/"
+    assert checkpoint_of("/tmp") == "/tmp"

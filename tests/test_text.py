@@ -1,22 +1,13 @@
 """What a user writes stays text, and every reader of a completion sees the same text."""
 
 import pytest
-from bpe import TEXTS, byte_level, llada_bpe
+from bpe import CHATML, TEXTS, byte_level, llada_bpe
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.models.toy import MASK, tiny_tokenizer
-
-# Qwen2's and SmolLM2's form: a system prompt of the template's own, nothing trimmed.
-CHATML = (
-    "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe helpful<|im_end|>\n' }}"
-    "{% endif %}{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-
 
 END = "<|endoftext|>"
 SPECIAL = [END, "<|im_start|>", "<|im_end|>"]

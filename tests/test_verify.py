@@ -7,7 +7,7 @@ from math import exp, log
 import pytest
 import torch
 from adapters import adapter
-from bpe import byte_level, llada_bpe
+from bpe import CHATML, byte_level, llada_bpe
 from run_folders import flip, write_lines
 from safetensors.torch import load_file, save_file
 from tiny_model import write_bpe_model, write_model
@@ -214,7 +214,7 @@ def described(capsys, tokenizer, **ids):
     report = Report()
     config = LLaDAConfig(**({"vocab_size": len(tokenizer)} | ids))
     with report.checking("tokenizer"):
-        checks.describe(report, tokenizer, config, adapted=True)
+        checks.describe(report, tokenizer, config)
     return report, capsys.readouterr().out
 
 
@@ -275,30 +275,51 @@ def test_a_message_that_the_template_adds(capsys):
     assert "system: be brief" in found["system"]
 
 
-def test_an_autoregressive_model(tmp_path, capsys):
-    tokenizer = llada_bpe()
+def write_llama(folder, tokenizer, **options):
+    """A Llama with tied embeddings; returns the folder and its number of parameters."""
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    names = ("eos_token_id", "pad_token_id")
+    ids = {name: getattr(tokenizer, name) for name in names} | options
+    rows = len(tokenizer)
     config = LlamaConfig(
-        **sizes, num_attention_heads=4, vocab_size=len(tokenizer), tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    folder = tmp_path / "causal"
+        **sizes, **ids, num_attention_heads=4, vocab_size=rows, tie_word_embeddings=True
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.mask_token = None
     tokenizer.save_pretrained(folder)
+    # two layers: 4 * 32^2, 3 * 32 * 48 and two norms; embeddings once, and the last norm
+    return folder, 2 * (4 * 32**2 + 3 * 32 * 48 + 64) + rows * 32 + 32
+
+
+def chatml_without_mask():
+    ends = {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
+    return byte_level(["<|im_start|>", "<|im_end|>"], CHATML, **ends)
+
+
+def test_an_autoregressive_model(tmp_path, capsys):
+    tokenizer = chatml_without_mask()
+    folder, expected = write_llama(tmp_path / "causal", tokenizer)
     status, found, last = check(capsys, folder)
     assert (status, last) == (0, ["ok"])
     assert [*found] == SECTIONS[:4]
     assert "autoregressive" in found["checkpoint"]["family"]
     assert f"model={folder} stages=[a2d," in found["checkpoint"]["to adapt it"]
-    # two layers: 4 * 32^2, 3 * 32 * 48 and two norms; embeddings once, and the last norm
-    expected = 2 * (4 * 32**2 + 3 * 32 * 48 + 64) + len(tokenizer) * 32 + 32
-    assert found["checkpoint"]["parameters"] == f"{expected:,}"
+    assert found["checkpoint"]["parameters"].startswith(f"{expected + 32:,}, with a row for")
+    assert found["tokenizer"]["mask"] == f"'<|mask|>' ({len(tokenizer)})"
+    assert "added on loading" in found["tokenizer"]["in the files"]
+    assert "Be helpful" in found["chat template"]["system"]
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.norm.weight"]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"missing tensors: model\.norm\.weight"):
         check(capsys, folder)
+
+
+def test_a_diffusion_model_without_a_mask_token(tmp_path, capsys):
+    folder, _ = write_llama(tmp_path / "model", chatml_without_mask(), is_causal=False)
+    status, found, last = check(capsys, folder)
+    assert (status, found["checkpoint"]["family"].partition(",")[0]) == (2, "a2d-llama")
+    assert sum(line.startswith("problem: tokenizer: ") for line in last) == 1
+    assert "generations" in found
 
 
 @pytest.mark.parametrize(
@@ -311,7 +332,7 @@ def test_an_autoregressive_model(tmp_path, capsys):
 def test_mistakes(words, capsys):
     key = words[-1].partition("=")[0].replace("data", "(data|none)")
     with pytest.raises(UserError, match=rf"^{key}"):
-        main(["device=cpu", *(["model=a/b/c"] if words[0][:5] != "model" else []), *words])
+        main(["device=cpu", *(["a/b/c"] if words[0][:5] != "model" else []), *words])
 
 
 def test_a_score_on_problems_of_a_file(tmp_path, capsys):

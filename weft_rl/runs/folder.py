@@ -126,7 +126,7 @@ def checkpoint_of(place: str, option: str = "model") -> str:
         if not finished:
             raise UserError(f"{option}={place}: this run has completed no stage yet")
         return str(folder / [*finished.values()][-1])
-    run, stage = folder.resolve().parents[1], folder.resolve().name
+    run, stage = folder.resolve().parent.parent, folder.resolve().name
     if folder.resolve().parent.name != "checkpoints" or not (run / CONFIG).exists():
         return place
     newest = newest_checkpoint(run, stage)

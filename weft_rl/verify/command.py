@@ -54,7 +54,9 @@ class VerifyConfig(Block):
 
 def main(argv: Sequence[str]) -> int:
     """Check the checkpoint in the arguments and return the exit status."""
-    config = parse_options(VerifyConfig, argv, command="weft_rl.verify", description=_ABOUT)
+    config = parse_options(
+        VerifyConfig, argv, command="weft_rl.verify", description=_ABOUT, positional="model"
+    )
     if config.model in TOY_MODELS:
         raise UserError(
             f"model={config.model}: has no weights before a run pretrains it; name a run or its "
@@ -69,10 +71,9 @@ def verify(config: VerifyConfig) -> int:
     device, report = resolve_device(config.device), Report()
     # keeps --help and option errors fast
     import torch
-    from transformers import AutoConfig
     from transformers.utils import logging
 
-    from weft_rl.models.loading import load_model
+    from weft_rl.models.loading import load_model, load_tokenizer, network_config
     from weft_rl.verify import checkpoint, gsm8k, network, tokenizer
 
     logging.disable_progress_bar()
@@ -86,13 +87,16 @@ def verify(config: VerifyConfig) -> int:
     report.section("checkpoint")
     found = checkpoint.find(config.model)
     checkpoint.describe(report, found, dtype, device)
-    tokens = tokenizer.load(found)
-    settings = AutoConfig.from_pretrained(found.base, trust_remote_code=False)
+    tokens = load_tokenizer(found.folder, adapt=True)
     with report.checking("tokenizer"):
-        tokenizer.describe(report, tokens, settings, adapted=found.family is not None)
+        tokenizer.describe(report, tokens, network_config(found.config, found.base))
+        if found.lacks_mask:
+            report.fact("in the files", "no mask token; it is added on loading")
+        if found.lacks_mask and not found.autoregressive:
+            report.problem("no mask token: the model is not adapted, or its tokenizer is another's")
     with report.checking("chat template"):
         tokenizer.describe_template(report, tokens)
-    if found.family is None:
+    if found.autoregressive:
         return report.finish()
     model = load_model(found.folder, device, dtype)
     with report.checking("generations"):

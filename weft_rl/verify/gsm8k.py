@@ -9,8 +9,9 @@ from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import RunConfig
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import held_out_records
-from weft_rl.evaluation.generate import require_prompts_fit, sample_completions, summarize
+from weft_rl.evaluation.generate import prompt_lengths, sample_completions, summarize
 from weft_rl.evaluation.settings import PUBLISHED_RECORDS, Settings, evaluation_settings
+from weft_rl.models.memory import check_length
 from weft_rl.sampler.progress import progress_bar
 from weft_rl.verify.checkpoint import Found
 from weft_rl.verify.report import Report
@@ -68,7 +69,9 @@ def score(
     """Report the score under the WeFT paper's settings, and where published ones differ."""
     options = _options(len(records))
     settings = evaluation_settings(options)
-    require_prompts_fit(model.config, tokenizer, records, settings, options.eval)
+    lengths = prompt_lengths(tokenizer, records, settings)
+    fix, key = "the model is too small for GSM8K; use gsm8k=0", f"gsm8k={len(records)}"
+    check_length(model.config, lengths, settings.sampler.gen_length, key, fix)
     with progress_bar("GSM8K", log=True) as on_step:
         parts = sample_completions(
             model,

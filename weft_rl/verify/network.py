@@ -27,7 +27,8 @@ def generate_some(
     report: Report, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, gen_length: int
 ) -> None:
     """Report three greedy completions, two tokens per step. Raises UserError for NaN logits."""
-    block = _BLOCK if gen_length % _BLOCK == 0 else gen_length
+    width = getattr(model.config, "block_size", None) or _BLOCK
+    block = width if gen_length % width == 0 else gen_length
     sampler = SamplerConfig(gen_length, block, max(1, gen_length // 2))
     report.fact(
         "sampler", f"gen_length {gen_length}, block_length {block}, steps {sampler.steps}, greedy"

@@ -3,57 +3,37 @@
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from weft_rl.data.prompts import chat_prompt, tagged_answer
 from weft_rl.data.text import TextEncoder
-from weft_rl.errors import UserError
 from weft_rl.models.configuration import end_tokens
-from weft_rl.models.loading import load_tokenizer
-from weft_rl.verify.checkpoint import Found
 from weft_rl.verify.probes import MIXED, probes, unknown_tokens
 from weft_rl.verify.report import Report, quoted
 
 _TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 
 
-def load(found: Found) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a checkpoint. Raises UserError as load_tokenizer does."""
-    if found.family is not None:
-        return load_tokenizer(found.folder)
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(found.folder, trust_remote_code=False)
-        return tokenizer
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"model={found.place}: cannot load the tokenizer: {reason}") from error
-
-
-def describe(
-    report: Report, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, *, adapted: bool
-) -> None:
-    """Report vocabulary, special tokens, and what happens to texts.
-
-    adapted: whether the model is a masked diffusion model, which needs a mask token."""
+def describe(report: Report, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+    """Report vocabulary, special tokens, and what happens to texts. config: the network's."""
     rows = int(getattr(config, "vocab_size", 0))
     report.fact("class", type(tokenizer).__name__)
     report.fact("tokens", f"{len(tokenizer):,}; the embedding has {rows:,} rows")
     mask_id = getattr(config, "mask_token_id", None)
-    mask = _token(tokenizer, mask_id)
-    report.fact("mask", mask if adapted else "none; stage a2d adds one")
+    report.fact("mask", _token(tokenizer, mask_id))
     if len(tokenizer) > rows:
         report.problem(f"the tokenizer has {len(tokenizer)} tokens, the embedding {rows} rows")
     ends = end_tokens(config)
     report.fact("end", ", ".join(_token(tokenizer, each) for each in ends) or "none")
     pad = _token(tokenizer, tokenizer.pad_token_id)
     report.fact("padding", f"{pad}, on the {tokenizer.padding_side}")
-    if adapted and (mask_id is None or mask_id != tokenizer.mask_token_id):
+    if mask_id is None or mask_id != tokenizer.mask_token_id:
         found = _token(tokenizer, tokenizer.mask_token_id)
         report.problem(f"mask_token_id={mask_id} in config.json, the tokenizer has {found}")
     if not ends:
         report.problem("config.json has no eos_token_id in the vocabulary: nothing ends a text")
     _round_trip(report, tokenizer)
-    if adapted and tokenizer.mask_token is not None:
+    if tokenizer.mask_token is not None:
         _mask_in_text(report, tokenizer, tokenizer.mask_token)
     encoder = TextEncoder(tokenizer)
     lengths = [f"{tag} {len(ids)}" for tag, ids in zip(_TAGS, encoder.texts(_TAGS), strict=True)]
