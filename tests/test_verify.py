@@ -19,12 +19,12 @@ from weft_rl.data.text import TextEncoder
 from weft_rl.errors import UserError
 from weft_rl.evaluation.settings import evaluation_settings
 from weft_rl.models.configuration import LLaDAConfig
-from weft_rl.models.loading import fresh_model
+from weft_rl.models.loading import fresh_model, load_model
 from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.verify import tokenizer as checks
 from weft_rl.verify.command import main
 from weft_rl.verify.gsm8k import PUBLISHED, Published, differences
-from weft_rl.verify.network import unigram_entropy
+from weft_rl.verify.network import estimates, unigram_entropy
 from weft_rl.verify.probes import ENGLISH
 from weft_rl.verify.report import Report, quoted
 
@@ -122,6 +122,18 @@ def test_a_model_that_knows_the_text_is_fine(tmp_path, capsys):
     assert found["tokenizer"]["mask in text"] == "stays text"
     assert found["tokenizer"]["round trip"].startswith("exact")
     assert found["checkpoint"]["folder"] == str(folder)
+
+
+def test_the_nelbo_is_of_the_answers_alone(tmp_path):
+    rows = torch.randn(9, len(llada_bpe()), generator=torch.Generator().manual_seed(0))
+    model = load_model(write_oracle(tmp_path / "model", rows))
+    pairs = [([5, 6, 7], [8, 9, 10, 11]), ([], [12])]
+    # of each position alone, whatever is masked
+    nats = -rows.log_softmax(-1)
+    expected = sum(nats[3 + i, 8 + i] for i in range(4)) + nats[0, 12]
+    values = estimates(model, pairs, 400, 2, seed=0)
+    assert values.mean().item() == pytest.approx(expected.item(), rel=0.02)
+    assert values[0] != values[1]
 
 
 def test_a_model_that_is_not_adapted(tmp_path, capsys):
@@ -338,14 +350,14 @@ def test_mistakes(words, capsys):
 def test_a_score_on_problems_of_a_file(tmp_path, capsys):
     rows = [{"question": f"What is {i} + {i}?", "answer": f"#### {2 * i}"} for i in range(3)]
     data = write_lines(tmp_path / "gsm8k.jsonl", rows)
-    folder = write_bpe_model(tmp_path / "model")
+    folder = write_bpe_model(tmp_path / "LLaDA-8B-Instruct")
     write_model_with_positions(folder, 1024)
     _, found, _ = check(capsys, folder, "gsm8k=2", f"data={data}")
     entry = found["GSM8K"]
     # Wilson's interval of 0 of 2: [0, z^2 / (2 + z^2)]
     assert entry["score"].startswith(f"0.0% [0.0, {100 * 1.96**2 / (2 + 1.96**2):.1f}]")
     assert entry["problems"] == f"the first 2 of {data}"
-    assert entry["published"] == "no score known for this checkpoint"
+    assert entry["published"].startswith("76.7%, WeFT, Table 1; the same settings 78.6%, LLaDA,")
 
 
 def write_model_with_positions(folder, count):

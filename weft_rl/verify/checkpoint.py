@@ -11,6 +11,7 @@ from rich.filesize import decimal
 from weft_rl.checkpoints.hub import resolve_checkpoint
 from weft_rl.checkpoints.lora_merge import chain, read_updates
 from weft_rl.checkpoints.safetensors_index import check_weights, read_folder
+from weft_rl.config.fields import argument
 from weft_rl.config.model import LoraConfig
 from weft_rl.families import PUBLISHED, family_of, read_config
 from weft_rl.families.a2d import ADDED_MASK, is_autoregressive
@@ -95,7 +96,7 @@ def _network(found: Found) -> str:
     """Describe what config.json says about the predictions."""
     parts = [f"model_type {found.config['model_type']}"]
     names = ("logit_shift", "block_size")
-    parts += [f"{name} {found.config[name]}" for name in names if name in found.config]
+    parts += [f"{name} {argument(found.config[name])}" for name in names if name in found.config]
     return ", ".join(parts)
 
 

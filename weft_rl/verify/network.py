@@ -77,12 +77,12 @@ def measure_nelbo(
     report.fact("uniform", f"{uniform:.3f}, log of the vocabulary size {config.vocab_size:,}")
     if not mean < uniform:  # also NaN
         report.problem(
-            f"NELBO {mean:.3f} is not below log(vocabulary) {uniform:.3f}: random or damaged "
+            f"{mean:.3f} is not below log(vocabulary), {uniform:.3f}: random or damaged "
             "weights, or a layout that does not fit them"
         )
     elif mean >= unigram:
         report.warn(
-            f"NELBO {mean:.3f} is not below the unigram entropy {unigram:.3f}: weights or layout "
+            f"{mean:.3f} is not below the unigram entropy, {unigram:.3f}: weights or layout "
             "do not fit the text, or the model is not adapted to diffusion"
         )
 
