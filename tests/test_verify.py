@@ -21,6 +21,7 @@ from weft_rl.evaluation.settings import evaluation_settings
 from weft_rl.models.configuration import LLaDAConfig
 from weft_rl.models.loading import fresh_model, load_model
 from weft_rl.models.toy import tiny_tokenizer
+from weft_rl.runs.checksums import write_checksums
 from weft_rl.verify import tokenizer as checks
 from weft_rl.verify.command import main
 from weft_rl.verify.gsm8k import PUBLISHED, Published, differences
@@ -41,13 +42,11 @@ def facts(text):
             name = line[2:16].strip() or name
             section.setdefault(name, []).append(line[16:])
     found.pop("ok", None)
-    joined = {
-        section: {name: "\n".join(lines).replace(" \n", " ") for name, lines in rows.items()}
-        for section, rows in found.items()
-    }
     return {
-        section: {name: text.replace("\n", " ") for name, text in rows.items()}
-        for section, rows in joined.items()
+        section: {
+            name: " ".join(line.removesuffix(" ") for line in lines) for name, lines in each.items()
+        }
+        for section, each in found.items()
     }
 
 
@@ -212,14 +211,15 @@ def folder_with_rope(folder):
 
 
 def test_checksums(tmp_path, capsys):
-    from weft_rl.runs.checksums import write_checksums
-
-    folder = write_bpe_model(tmp_path / "model")
-    write_checksums(folder)
-    assert check(capsys, folder)[1]["checkpoint"]["checksums"] == "SHA256SUMS verified"
-    flip(folder / "model.safetensors")
-    with pytest.raises(UserError, match=r"model\.safetensors"):
-        check(capsys, folder)
+    causal, _ = write_llama(tmp_path / "causal", chatml_without_mask())
+    for folder in (write_bpe_model(tmp_path / "model"), causal):
+        write_checksums(folder)
+        checksums = check(capsys, folder)[1]["checkpoint"]["checksums"]
+        assert checksums == "SHA256SUMS verified"
+        flip(folder / "model.safetensors")
+        with pytest.raises(UserError, match=r"model\.safetensors"):
+            check(capsys, folder)
+        capsys.readouterr()
 
 
 def described(capsys, tokenizer, **ids):

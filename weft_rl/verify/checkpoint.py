@@ -9,7 +9,7 @@ import torch
 from rich.filesize import decimal
 
 from weft_rl.checkpoints.hub import resolve_checkpoint
-from weft_rl.checkpoints.lora_merge import chain, read_updates
+from weft_rl.checkpoints.lora_merge import chain
 from weft_rl.checkpoints.safetensors_index import check_weights, read_folder
 from weft_rl.config.fields import argument
 from weft_rl.config.model import LoraConfig
@@ -70,7 +70,6 @@ def describe(report: Report, found: Found, dtype: torch.dtype, device: torch.dev
         report.fact("family", f"{found.family.name}, {_network(found)}")
     report.fact("run on", _TRIED.get(found.family.name, _UNTRIED))
     shapes, stored = check_weights(found.base, adapt=True), read_folder(found.base)
-    read_updates(found.adapters, shapes)
     for part in (found.base, *found.adapters):
         verify_weights(part)
     dtypes = ", ".join(sorted({item.dtype for item in stored.values()}))
