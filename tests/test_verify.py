@@ -1,90 +1,36 @@
 """`verify`: facts, warnings and defects of checkpoints whose answers are known by hand."""
 
 import json
-import re
 from math import exp, log
 
 import pytest
 import torch
 from adapters import adapter
-from bpe import CHATML, byte_level, llada_bpe
+from bpe import llada_bpe
 from run_folders import flip, write_lines
 from safetensors.torch import load_file, save_file
 from tiny_model import write_bpe_model, write_model
-from transformers import LlamaConfig, LlamaForCausalLM
+from verified import chatml_without_mask, facts, write_llama, write_oracle
 
 from weft_rl.config.load import load_run_config, to_yaml
 from weft_rl.convert import convert
 from weft_rl.data.text import TextEncoder
 from weft_rl.errors import UserError
-from weft_rl.evaluation.settings import evaluation_settings
 from weft_rl.models.configuration import LLaDAConfig
 from weft_rl.models.loading import fresh_model, load_model
 from weft_rl.models.toy import tiny_tokenizer
 from weft_rl.runs.checksums import write_checksums
-from weft_rl.verify import tokenizer as checks
 from weft_rl.verify.command import main
-from weft_rl.verify.gsm8k import PUBLISHED, Published, differences
 from weft_rl.verify.network import estimates, unigram_entropy
 from weft_rl.verify.probes import ENGLISH
-from weft_rl.verify.report import Report, quoted
 
 SECTIONS = ["versions", "checkpoint", "tokenizer", "chat template", "generations", "NELBO"]
-
-
-def facts(text):
-    """{section: {name: values}} of the printed text, continuation lines joined."""
-    found, section, name = {}, {}, ""
-    for line in text.splitlines()[1:]:
-        if re.fullmatch(r"[A-Za-z0-9 ]+", line) and line[0] != " ":
-            section = found.setdefault(line, {})
-        elif line.startswith("  "):
-            name = line[2:16].strip() or name
-            section.setdefault(name, []).append(line[16:])
-    found.pop("ok", None)
-    return {
-        section: {
-            name: " ".join(line.removesuffix(" ") for line in lines) for name, lines in each.items()
-        }
-        for section, each in found.items()
-    }
 
 
 def check(capsys, place, *words):
     status = main([f"model={place}", "device=cpu", "gen_length=8", *words])
     text = capsys.readouterr().out
     return status, facts(text), text.rpartition("\n\n")[2].splitlines()
-
-
-def write_oracle(folder, rows):
-    """A model that gives position i the logits rows[i]: no layers, one-hot learned positions."""
-    write_bpe_model(folder)
-    tokenizer, length = llada_bpe(), len(rows)
-    config = json.loads((folder / "config.json").read_text())
-    sizes = {
-        "hidden_size": length,
-        "num_attention_heads": 1,
-        "max_position_embeddings": length,
-        "rms_norm_eps": 1e-12,
-    }
-    names = ("mask_token_id", "bos_token_id", "eos_token_id", "pad_token_id", "eot_token_id")
-    ids = {name: config[name] for name in names}
-    model = fresh_model(
-        LLaDAConfig(
-            **sizes, **ids, vocab_size=len(tokenizer), rope=False, num_hidden_layers=1,
-            intermediate_size=8,
-        ),
-        0,
-    )  # fmt: skip
-    model.save_pretrained(folder)
-    tensors = load_file(folder / "model.safetensors")
-    for name, tensor in tensors.items():
-        tensor.fill_(1.0 if "norm" in name or name.endswith("ln_f.weight") else 0.0)
-    tensors["model.transformer.wpe.weight"] = torch.eye(length)
-    # the final norm scales a one-hot vector by sqrt(length)
-    tensors["model.transformer.ff_out.weight"] = rows.T.contiguous() / length**0.5
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    return folder
 
 
 def english_ids(length=128):
@@ -222,91 +168,6 @@ def test_checksums(tmp_path, capsys):
         capsys.readouterr()
 
 
-def described(capsys, tokenizer, **ids):
-    report = Report()
-    config = LLaDAConfig(**({"vocab_size": len(tokenizer)} | ids))
-    with report.checking("tokenizer"):
-        checks.describe(report, tokenizer, config)
-    return report, capsys.readouterr().out
-
-
-def ids_of(tokenizer):
-    names = ("mask_token_id", "eos_token_id", "pad_token_id")
-    return {name: getattr(tokenizer, name) for name in names} | {"eot_token_id": None}
-
-
-def test_a_mask_token_that_users_write(capsys):
-    """One character counts as text, and would become a mask."""
-    tokenizer = byte_level(["<|end|>", "_"], None, mask_token="_", eos_token="<|end|>")
-    tokenizer.pad_token = "<|end|>"
-    report, text = described(capsys, tokenizer, **ids_of(tokenizer))
-    assert report.problems == []
-    assert [section for section, _ in report.warnings] == ["tokenizer"]
-    assert "becomes the mask token" in text
-
-
-def test_a_mask_token_that_the_tokenizer_lacks(capsys):
-    tokenizer = llada_bpe()
-    ids = ids_of(tokenizer)
-    report, _ = described(capsys, tokenizer, **ids)
-    assert (report.problems, report.warnings) == ([], [])
-    tokenizer.mask_token = None
-    report, _ = described(capsys, tokenizer, **ids)
-    assert [text[:14] for _, text in report.problems] == ["mask_token_id="]
-
-
-TURNS = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{% endfor %}"
-OPENED = "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
-
-
-@pytest.mark.parametrize(
-    ("template", "problems", "warnings"),
-    [
-        (None, 0, 1),
-        (TURNS, 0, 1),
-        # the blank at the end of the prompt merges with the answer
-        (TURNS + OPENED, 1, 0),
-        (TURNS + OPENED.replace(": ", ":"), 0, 0),
-        (TURNS + OPENED.replace(": ", " (with care): "), 1, 0),
-        ("{{ raise_exception('never') }}", 1, 0),
-    ],
-)
-def test_chat_templates(template, problems, warnings, capsys):
-    tokenizer, report = llada_bpe(), Report()
-    tokenizer.chat_template = template
-    with report.checking("chat template"):
-        checks.describe_template(report, tokenizer)
-    assert (len(report.problems), len(report.warnings)) == (problems, warnings)
-
-
-def test_a_message_that_the_template_adds(capsys):
-    tokenizer = llada_bpe()
-    tokenizer.chat_template = "system: be brief\n" + tokenizer.chat_template
-    checks.describe_template(Report(), tokenizer)
-    found = facts(f"\nchat template\n{capsys.readouterr().out}")["chat template"]
-    assert "system: be brief" in found["system"]
-
-
-def write_llama(folder, tokenizer, **options):
-    """A Llama with tied embeddings; returns the folder and its number of parameters."""
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-    names = ("eos_token_id", "pad_token_id")
-    ids = {name: getattr(tokenizer, name) for name in names} | options
-    rows = len(tokenizer)
-    config = LlamaConfig(
-        **sizes, **ids, num_attention_heads=4, vocab_size=rows, tie_word_embeddings=True
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    # two layers: 4 * 32^2, 3 * 32 * 48 and two norms; embeddings once, and the last norm
-    return folder, 2 * (4 * 32**2 + 3 * 32 * 48 + 64) + rows * 32 + 32
-
-
-def chatml_without_mask():
-    ends = {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
-    return byte_level(["<|im_start|>", "<|im_end|>"], CHATML, **ends)
-
-
 def test_an_autoregressive_model(tmp_path, capsys):
     tokenizer = chatml_without_mask()
     folder, expected = write_llama(tmp_path / "causal", tokenizer)
@@ -366,25 +227,3 @@ def write_model_with_positions(folder, count):
         config | {"max_position_embeddings": count, "max_sequence_length": count}
     )
     fresh_model(options, 0).save_pretrained(folder)
-
-
-def test_settings_that_differ_from_a_publication():
-    words = ["preset=llada_8b", "task=gsm8k"]
-    settings = evaluation_settings(load_run_config(words, command="it"))
-    ours, theirs = PUBLISHED["GSAI-ML/LLaDA-8B-Instruct"]
-    assert differences(ours, settings) == "the same settings"
-    assert differences(theirs, settings) == "with block_length 8, steps 256, prompt LLaDA's"
-    nothing = differences(Published(1.0, "it"), settings)
-    assert nothing == "not stated: gen_length, block_length, steps, prompt"
-
-
-def test_texts_of_others_stay_on_their_lines(capsys):
-    assert quoted("a\n\x1b[2J") == r"'a\n\x1b[2J'"
-    assert len(quoted("x" * 10_000)) < 300
-    report = Report()
-    report.text("prompt", "one two  " * 20)
-    report.fact("folder", "/" + "x" * 90)
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines[:-1])) <= 80
-    assert "".join(line[16:] for line in lines[:-1]) == repr("one two  " * 20)
-    assert lines[-1].endswith("/" + "x" * 90)

@@ -61,7 +61,7 @@ def describe(report: Report, found: Found, dtype: torch.dtype, device: torch.dev
         stage, step = found.folder.resolve().parts[-2:]
         report.fact("run", f"{run}, stage {stage}, {step}")
     if found.adapters:
-        report.fact("adapters", f"{len(found.adapters)}, merged into {found.base}")
+        report.fact("adapters", f"{len(found.adapters)}, merged into {found.base.resolve()}")
     if found.autoregressive:
         kind = found.family.transformers_type
         report.fact("family", f"none: {kind}, autoregressive (predicts the next token)")

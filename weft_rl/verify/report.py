@@ -6,6 +6,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from textwrap import fill
 
+from weft_rl.io.terminal import one_line
+
 _WIDTH = 80  # fixed, so that pasted texts look alike
 _NAMES = 14  # width of the names
 
@@ -68,7 +70,8 @@ class Report:
         lines += [f"problem: {section}: {text}" for section, text in self.problems]
         counts = [_count("problem", self.problems), _count("warning", self.warnings)]
         verdict = ", ".join([*([] if self.problems else ["ok"]), *filter(None, counts)])
-        sys.stdout.write("\n" + "".join(f"{line}\n" for line in [*lines, verdict]))
+        # messages of templates and libraries may have several lines
+        sys.stdout.write("\n" + "".join(f"{one_line(line)}\n" for line in [*lines, verdict]))
         return 2 if self.problems else 0
 
 
