@@ -28,7 +28,7 @@ class VerifyConfig(Block):
     """Options of `verify`."""
 
     model: str = field(
-        metadata=about("published model, folder, run, run checkpoint, adapter or Hub id")
+        metadata=about("model name, folder, run, run checkpoint, adapter, GGUF file or Hub id")
     )
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     dtype: Literal["auto", "float32", "bfloat16"] = option(
