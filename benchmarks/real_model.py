@@ -1,0 +1,52 @@
+"""SmolLM2-135M through adaptation, SFT and WeFT on this machine: NELBO, scores and time.
+
+Usage: python benchmarks/real_model.py OUT [key=value ...]. Two runs with preset=smollm2_cpu share
+the adapted model of the cache; a finished stage is not repeated."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.machine import machine, save  # noqa: E402
+
+ARMS = ("sft", "weft")
+
+
+def run(out: Path, arm: str, options: list[str]) -> float:
+    """Run one arm; return its seconds."""
+    begin = time.perf_counter()
+    command = [sys.executable, "-m", "weft_rl.pipeline", "preset=smollm2_cpu", f"stages=[{arm}]"]
+    subprocess.run([*command, f"out={out / arm}", *options], check=True)
+    return time.perf_counter() - begin
+
+
+def curve(run: Path, stage: str) -> list[dict[str, Any]]:
+    """Held-out NELBO by step."""
+    lines = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return [
+        {"step": row["step"], "nelbo": row["eval_nelbo"], "se": row["eval_nelbo_se"]}
+        for row in lines
+        if row["stage"] == stage and "eval_nelbo" in row
+    ]
+
+
+def main() -> None:
+    """Run both arms, and save results with this machine's description."""
+    out, *options = sys.argv[1:]
+    seconds = {arm: run(Path(out), arm, options) for arm in ARMS}
+    result: dict[str, Any] = {"options": options, "seconds": seconds}
+    result["a2d_curve"] = curve(Path(out) / ARMS[0], "a2d")
+    for arm in ARMS:
+        scores = json.loads((Path(out) / arm / "eval.json").read_text(encoding="utf-8"))
+        result["a2d"] = scores["a2d"]
+        result[arm] = scores[arm]
+    save("real_model", machine() | result)
+
+
+if __name__ == "__main__":
+    main()
