@@ -9,11 +9,12 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.fields import require
-from weft_rl.config.schema import TOY_MODELS, RunConfig
+from weft_rl.config.schema import GENERATED_DATA, TOY_MODELS, RunConfig
 from weft_rl.data.prompts import PromptFormat
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.sft_examples import Examples, encode_traces
 from weft_rl.data.sources import read_traces
+from weft_rl.data.task_traces import task_traces
 from weft_rl.data.text import check_wording, decode_completion
 from weft_rl.data.toy import cold_start_traces
 from weft_rl.data.trace_schemas import Trace, turns_of, with_system
@@ -41,8 +42,11 @@ from weft_rl.trainers.weft_loss import masking_rates
 
 def load_traces(config: RunConfig, reject: Rejects) -> list[Trace]:
     """Load the records of `data=`. Raises UserError with file and record."""
+    count = config.cold_start.records
     if config.data in TOY_MODELS:
-        return cold_start_traces(config.cold_start.records, config.seed)
+        return cold_start_traces(count, config.seed)
+    if config.data in GENERATED_DATA:
+        return task_traces(config.data, config.prompt_style, count, config.seed)
     return read_traces(config.data, config.cold_start.data, reject)
 
 

@@ -69,7 +69,9 @@ class DataConfig(Block, prefix="cold_start.data."):
 class ColdStartConfig(Block, prefix="cold_start."):
     """Supervised fine-tuning on reasoning traces: sft, weft and other recipes."""
 
-    records: int = option(1000, "number of generated traces (data=tiny)", at_least=1)
+    records: int = option(
+        1000, "number of generated traces (data=tiny, sudoku, countdown)", at_least=1
+    )
     epochs: float = option(20.0, "passes over the training data", above=0)
     batch_size: int = option(1, "examples per device and forward pass", at_least=1)
     gradient_accumulation_steps: int = option(

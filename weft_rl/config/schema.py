@@ -16,6 +16,8 @@ TASKS = ("sudoku", "countdown", "gsm8k", "math500")
 # Models that stage `base` pretrains, and the names of their cold-start data.
 TOY_MODELS = ("tiny",)
 STAGES = ("base", *COLD_STARTS, "rl", "eval")
+# Values of data= with generated traces: of tiny's vocabulary, or in the words of prompt_style.
+GENERATED_DATA = (*TOY_MODELS, "sudoku", "countdown")
 # Values of transformers' report_to.
 TRACKERS = ("tensorboard", "trackio", "wandb")
 
@@ -99,8 +101,14 @@ class RunConfig(Block):
     rewards: Literal["plain", "d1", "d1_strict"] = option(
         "plain", "RL rewards: correctness only, d1's weighted sum, or d1's exact functions"
     )
-    data: str = option("tiny", "cold-start data: tiny, a file or folder, a Hub id, s1k, openr1-3k")
-    prompt_style: Literal["tiny", "d1"] = option("tiny", "prompts of the tasks and of s1K")
+    data: str = option(
+        "tiny",
+        "cold-start data: tiny, sudoku or countdown (generated), a file or folder, a Hub id, s1k, "
+        "openr1-3k",
+    )
+    prompt_style: Literal["tiny", "chat", "d1"] = option(
+        "tiny", "prompts of the tasks and of s1K; chat: short ones for small models"
+    )
     prompt_template: str | None = option(
         None, "also task.prompt: prompt over a record's fields, like 'Solve: {question}'"
     )

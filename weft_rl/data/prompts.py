@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-PromptStyle = Literal["tiny", "d1", "d1_eval"]
+from weft_rl.rewards.sudoku_grid import SIZE
+
+PromptStyle = Literal["tiny", "chat", "d1", "d1_eval"]
 # Per style, a function from a record's fields to the user message.
 Prompts = Mapping[PromptStyle, Callable[[Mapping[str, Any]], str]]
 
@@ -45,34 +47,61 @@ _D1_EVAL_COUNTDOWN = (
     "number. For example: \\boxed{{a + b * c}}"
 )
 
+# Style chat: short messages for small models.
+_CHAT_FORM = "\nReply as\n<reasoning>steps</reasoning>\n<answer>%s</answer>"
+_CHAT_SUDOKU = (
+    "Fill each 0 of this 4x4 Sudoku. Every row, column and 2x2 box has the digits 1 to 4.\n{rows}"
+)
+_CHAT_COUNTDOWN = "Make {target} from the numbers {numbers} with + - * /. Use each number once."
+
 _SUDOKU = f"{_D1_SUDOKU}\n\nSolve the following Sudoku puzzle: {{puzzle}}\n"
 SUDOKU: Prompts = {
     "tiny": "Sudoku:{puzzle}".format_map,
+    "chat": lambda fields: (_CHAT_SUDOKU + _CHAT_FORM % "four rows").format(
+        rows=sudoku_rows(fields["puzzle"])
+    ),
     "d1": _SUDOKU.format_map,
     "d1_eval": _SUDOKU.format_map,
 }
 COUNTDOWN: Prompts = {
     "tiny": lambda fields: f"Countdown: {' '.join(map(str, fields['numbers']))}={fields['target']}",
+    "chat": lambda fields: (_CHAT_COUNTDOWN + _CHAT_FORM % "expression").format(
+        target=fields["target"], numbers=", ".join(map(str, fields["numbers"]))
+    ),
     "d1": (_D1_FORMAT + _D1_COUNTDOWN).format_map,
     "d1_eval": (
         f"{_D1_EVAL_COUNTDOWN}{_D1_EVAL_FORMAT}\n\nNumbers: {{numbers}}\nTarget: {{target}}"
     ).format_map,
 }
 GSM8K: Prompts = {
+    "chat": ("{question}" + _CHAT_FORM % "number").format_map,
     "d1": f"{_D1_FORMAT}\n\n{{question}}".format_map,
     "d1_eval": f"{_D1_MATH}\n{_D1_EVAL_FORMAT}\n\n{{question}}".format_map,
 }
 MATH500: Prompts = {
+    "chat": ("{problem}" + _CHAT_FORM % "result").format_map,
     "d1": f"{_D1_FORMAT}\n\n{_D1_MATH}\n\n{{problem}}".format_map,
     # missing space and unmatched quotation mark as published
     "d1_eval": f'{_D1_MATH.rstrip()}\n{_D1_EVAL_FORMAT}" \n\n\n{{problem}}'.format_map,
 }
 
-PREFILL: Mapping[PromptStyle, str] = {"tiny": "", "d1": "", "d1_eval": "<reasoning>"}
+PREFILL: Mapping[PromptStyle, str] = {
+    "tiny": "",
+    "chat": "",
+    "d1": "",
+    "d1_eval": "<reasoning>",
+}
+
+
+def sudoku_rows(grid: str) -> str:
+    """Return the 16 digits of a grid as four lines."""
+    return "\n".join(grid[i : i + SIZE] for i in range(0, len(grid), SIZE))
 
 
 def trace_prompt(style: PromptStyle, question: str) -> str:
     """Return the user message before a reasoning trace."""
+    if style == "chat":
+        return question + _CHAT_FORM % "result"
     return question if style == "tiny" else f"{_D1_SFT_FORMAT}\n\n{question}"
 
 

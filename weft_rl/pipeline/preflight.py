@@ -5,7 +5,7 @@ from pathlib import Path
 from weft_rl.checkpoints.gguf import without_gguf
 from weft_rl.checkpoints.lora_merge import base_of
 from weft_rl.checkpoints.safetensors_index import check_weights
-from weft_rl.config.schema import TASKS, TOY_MODELS, RunConfig
+from weft_rl.config.schema import GENERATED_DATA, TASKS, TOY_MODELS, RunConfig
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.sources import read_traces
 from weft_rl.data.task_file import try_task
@@ -70,7 +70,7 @@ def check_data(config: RunConfig) -> None:
         raise UserError(
             f"rl.rollout.data=null: task={config.task} has no generated records; name a file"
         )
-    if config.data not in TOY_MODELS and set(config.trained) - {"rl"}:
+    if config.data not in GENERATED_DATA and set(config.trained) - {"rl"}:
         options = config.cold_start.data
         read_traces(config.data, options, Rejects(options.bad_records))
     for key, block in (("rl.rollout", config.rl.rollout), ("eval", config.eval)):

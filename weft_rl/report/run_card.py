@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from weft_rl.checkpoints.model_card import ModelFacts, Score, Stage, describe_base
-from weft_rl.config.schema import TOY_MODELS
+from weft_rl.config.schema import GENERATED_DATA, TOY_MODELS
 from weft_rl.data.sources import PUBLISHED as DATA_SETS
 from weft_rl.data.sources import is_hub_id
 from weft_rl.data.tasks import REGISTRY, hub_name
@@ -148,7 +148,7 @@ def _data(stage: _Trained) -> tuple[str, str | None]:
         source = _source(data, known) if data else "generated records"
         return f"RL: prompts of {_task(task)}, {source}.", known
     data = settings["data"]
-    if data in TOY_MODELS:
+    if data in GENERATED_DATA:
         return f"Cold start: {settings['cold_start.records']} generated reasoning traces.", None
     known = DATA_SETS[data].hub if data in DATA_SETS else data
     known = known if is_hub_id(known) and not Path(known).exists() else None

@@ -27,7 +27,8 @@ class ColdStartConfig(TrainingArguments):
 
     max_length: maximum tokens of an example, prompt and completion; None: the model's positions.
     truncation of longer ones: "drop" them, cut the middle of the reasoning ("cut_trace") or the end
-    ("right"). prompt_style: instruction before questions of s1K records: "d1" or "tiny" (none).
+    ("right"). prompt_style: instruction with questions of s1K records: "d1", "chat" or "tiny"
+    (none).
     think: <think>...</think> in a chat's answer: "keep" it, or "rewrite" it as <reasoning> and
     <answer> with d1's instruction before the question. pad_in_answer: train on padding up to the
     longest example of a batch, as LLaDA's fine-tuning.
@@ -53,8 +54,8 @@ class ColdStartConfig(TrainingArguments):
     entropy_bf16: bool = field(default=False, metadata={"help": "bfloat16 in the entropy pass"})
     max_length: int | None = field(default=None, metadata={"help": "maximum tokens per example"})
     truncation: Truncation = field(default="drop", metadata={"help": "of longer examples"})
-    prompt_style: Literal["d1", "tiny"] = field(
-        default="d1", metadata={"help": "instruction before questions of s1K records"}
+    prompt_style: Literal["chat", "d1", "tiny"] = field(
+        default="d1", metadata={"help": "instruction with questions of s1K records"}
     )
     think: Literal["keep", "rewrite"] = field(
         default="keep", metadata={"help": "of <think> in chat answers"}
