@@ -19,7 +19,9 @@ def main(argv: Sequence[str]) -> int:
     about = "List the presets. weft-rl run preset=NAME --print-config prints a preset's values."
     parse_options(PresetsConfig, argv, command="weft_rl.config.presets", description=about)
     for folder, option in (("", "preset"), ("rl/", "rl.preset")):
-        lines = [f"  {name:<10} {_description(f'{folder}{name}')}" for name in preset_names(folder)]
+        names = preset_names(folder)
+        width = max(map(len, names))
+        lines = [f"  {name:<{width}}  {_description(f'{folder}{name}')}" for name in names]
         sys.stdout.write("\n".join([f"{option}=NAME", *lines, ""]))
     return 0
 

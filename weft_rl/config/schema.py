@@ -93,7 +93,8 @@ class RunConfig(Block):
 
     stages: list[str] = option(["weft", "rl"], f"stages in order; any of {' '.join(STAGES)}")
     model: str = option(
-        "tiny", "tiny, llada_8b, llada_1_5, dream_7b, a local folder, a run or a Hub id"
+        "tiny",
+        "tiny, smollm2_135m, llada_8b, ... (weft-rl presets), a folder, a run, a GGUF file, a Hub id",
     )
     task: str = option(
         "sudoku", f"task of RL and evaluation: {', '.join(TASKS)}, or a Python file (docs/tasks.md)"
