@@ -17,6 +17,7 @@ from weft_rl.config.overrides import diff_configs
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.config.schema import RunConfig
 from weft_rl.errors import UserError
+from weft_rl.families import AUTOREGRESSIVE, PUBLISHED
 from weft_rl.runs.renamed import flattened
 
 OPTIONS = Path(__file__).parent / "fixtures" / "options.txt"
@@ -272,3 +273,15 @@ def test_help_of_a_small_command(capsys):
         "  --print-config  print the resolved options as YAML and exit",
         "  --help          print this help and exit",
     ]
+
+
+@pytest.mark.parametrize("name", sorted({*PUBLISHED, *AUTOREGRESSIVE} & {*preset_names()}))
+def test_a_preset_of_a_model(name):
+    """Its prompts are in the words of its traces, and its answers fit."""
+    config = load(f"model={name}")
+    assert config.model == name
+    if name != "llada_8b":
+        assert (config.data, config.prompt_style) == ("sudoku", "chat")
+        assert config.sampler.gen_length >= 53  # SmolLM2's tokens of an answer
+        assert config.cold_start.data.max_length >= 158
+        assert config.sampler.block_length == (32 if "bd3lm" in name else 64)

@@ -94,7 +94,7 @@ class RunConfig(Block):
     stages: list[str] = option(["weft", "rl"], f"stages in order; any of {' '.join(STAGES)}")
     model: str = option(
         "tiny",
-        "tiny, smollm2_135m, llada_8b, ... (weft-rl presets), a folder, a run, a GGUF file, a Hub id",
+        "tiny, smollm2_135m, llada_8b, ... (weft-rl presets), a folder, run, GGUF file or Hub id",
     )
     task: str = option(
         "sudoku", f"task of RL and evaluation: {', '.join(TASKS)}, or a Python file (docs/tasks.md)"
