@@ -12,7 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.machine import machine, save  # noqa: E402
+from benchmarks.machine import machine, save
 
 ARMS = ("sft", "weft")
 
