@@ -1,6 +1,7 @@
 """Supervised fine-tuning on reasoning traces with a cold-start recipe."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from weft_rl.data.rejects import Rejects
 from weft_rl.data.sft_examples import Examples, encode_traces
 from weft_rl.data.sources import read_traces
 from weft_rl.data.task_traces import task_traces
-from weft_rl.data.text import check_wording, decode_completion
+from weft_rl.data.text import check_wording, token_text
 from weft_rl.data.toy import cold_start_traces
 from weft_rl.data.trace_schemas import Trace, turns_of, with_system
 from weft_rl.diffusion.recipes import RECIPES
@@ -37,6 +38,7 @@ from weft_rl.trainers.cold_start_config import ColdStartConfig
 from weft_rl.trainers.entropy_pass import has_bf16_matmul
 from weft_rl.trainers.infra.resumable_trainers import LengthGroupedOrder, ResumableColdStart
 from weft_rl.trainers.infra.token_entropy_log import HEATMAP_EXAMPLES, write_heatmap
+from weft_rl.trainers.sft_dataset import end_of_turn
 from weft_rl.trainers.weft_loss import masking_rates
 
 
@@ -83,7 +85,7 @@ def encoded(
         ),
         tokenizer,
         config.prompt_style,
-        model_config.end_token_ids[-1],
+        end_of_turn(tokenizer, model_config),
         options.max_length,
         options.truncation,
         reject,
@@ -164,9 +166,7 @@ def _write_entropies(
     examples: Examples,
 ) -> None:
     """Write mean token entropies (WeFT's Figure 2) and a heat map; collective."""
-
-    def spelling(token: int) -> str:
-        return decode_completion(tokenizer, [token])
+    spelling = partial(token_text, tokenizer)
 
     batch = trainer.data_collator(examples[:HEATMAP_EXAMPLES])
     batch = {name: value.to(context.device) for name, value in batch.items()}

@@ -38,6 +38,7 @@ from weft_rl.evaluation.likelihood import log_likelihood
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.runs.folder import checkpoint_of
 from weft_rl.sampler import generate
+from weft_rl.sampler.prompts import pad_left
 from weft_rl.sampler.validation import special_ids
 from weft_rl.seeding import seed_for
 
@@ -164,15 +165,9 @@ class WeftLM(LM):
             contexts = [self.encoder.context(context) for context, _ in batch]
             for context in contexts:
                 self._require_fits(context, self.config.gen_length)
-            padded = self.tokenizer.pad(
-                {"input_ids": contexts},
-                padding_side="left",
-                return_tensors="pt",
-            ).to(self.model.device)
+            ids, visible = pad_left(contexts, self.tokenizer, self.model.device)
             seeds = [seed_for(self.config.seed, "harness", context) for context, _ in batch]
-            out = generate(
-                self.model, padded["input_ids"], self.sampler, padded["attention_mask"], seeds
-            )
+            out = generate(self.model, ids, self.sampler, visible, seeds)
             for (_, options), row in zip(batch, out.completions.tolist(), strict=True):
                 text = decode_completion(self.tokenizer, row, special_ids(self.model)[1])
                 stops = options.get("until") or []
@@ -196,7 +191,14 @@ class WeftLM(LM):
         return [self._likelihood("", request.args[0])[0] for request in requests]
 
     def _likelihood(self, context: str, continuation: str) -> tuple[float, bool]:
-        prompt = torch.tensor(self.encoder.context(context) or [self.tokenizer.bos_token_id])
+        if not self.encoder.is_rendered(context):
+            # blanks between both begin the continuation, as in LLaDA's evaluation
+            stripped = context.rstrip()
+            context, continuation = stripped, context[len(stripped) :] + continuation
+        begin, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        prompt = torch.tensor(
+            self.encoder.context(context) or [end if begin is None else begin]  # Qwen has no begin
+        )
         answer = torch.tensor(self.encoder.texts([continuation])[0])
         self._require_fits(prompt, len(answer))
         seed = seed_for(self.config.seed, context, continuation)

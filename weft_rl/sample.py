@@ -17,7 +17,7 @@ from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.sampler import SamplerConfig
 from weft_rl.data.prompts import PromptFormat, PromptStyle, chat_prompt
 from weft_rl.data.tasks import task_prompt
-from weft_rl.data.text import TextEncoder, check_wording, decode_completion
+from weft_rl.data.text import TextEncoder, check_wording, decode_completion, token_text
 from weft_rl.distributed import resolve_device
 from weft_rl.errors import UserError
 from weft_rl.io.terminal import Console
@@ -99,12 +99,11 @@ def main(argv: Sequence[str]) -> int:
         path = Path(config.out or "trace.json")
         trace = {
             "prompt": prompt,
-            "prompt_tokens": [decode_completion(tokenizer, [token]) for token in ids],
+            "prompt_tokens": [token_text(tokenizer, token) for token in ids],
             "completion": completion,
-            "tokens": [decode_completion(tokenizer, [token]) for token in tokens],
+            "tokens": [token_text(tokenizer, token) for token in tokens],
             "steps": [
-                {**step, "text": decode_completion(tokenizer, [step["token"]])}
-                for step in output.trace[0]
+                {**step, "text": token_text(tokenizer, step["token"])} for step in output.trace[0]
             ],
         }
         with writing(path):
@@ -166,11 +165,12 @@ def _generate(
     logging.disable_progress_bar()
     device, tokenizer = resolve_device(config.device), load_tokenizer(str(origin.folder))
     check_wording(tokenizer, PromptFormat("d1", system=origin.system))
+    encoder, chat = TextEncoder(tokenizer), chat_prompt(prompt, system=origin.system)
     try:
-        (ids,) = TextEncoder(tokenizer).chats([chat_prompt(prompt, system=origin.system)])
+        (ids,) = encoder.chats([chat])
     except ValueError as error:
         raise UserError(f"prompt={shown(config.prompt)}: {error}; change the prompt") from error
-    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
+    if not encoder.knows(chat, ids):
         raise UserError(
             f"prompt={shown(config.prompt)}: the model has no tokens for parts of it; the tiny "
             "model reads its own puzzles, like prompt=4320004330100004"

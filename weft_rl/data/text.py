@@ -22,6 +22,10 @@ Chat = Sequence[Mapping[str, str]]  # messages with role and content
 
 # First supplementary private-use character, absent from keyboards and tokenizers.
 _FIRST_PRIVATE = 0xF0000
+# Characters that stand for bytes in byte-level vocabularies. Source: GPT-2's bytes_to_unicode.
+_SAME = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+_MOVED = (byte for byte in range(0x100) if byte not in _SAME)
+_BYTES = {chr(i): i for i in _SAME} | {chr(0x100 + i): byte for i, byte in enumerate(_MOVED)}
 
 
 class TextEncoder:
@@ -43,6 +47,8 @@ class TextEncoder:
         longest_first = sorted(special, key=len, reverse=True)
         pattern = "|".join(map(re.escape, longest_first)) or "(?!)"  # (?!) never matches
         self._special = re.compile(f"({pattern})")
+        broken = (f"{re.escape(text[0])}(.){re.escape(text[1:])}" for text in longest_first)
+        self._broken = re.compile("|".join(broken) or "(?!)", re.DOTALL)
 
     def texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode user texts without begin or end token.
@@ -56,12 +62,22 @@ class TextEncoder:
 
     def context(self, text: str) -> list[int]:
         """Encode a rendered chat or a plain text. Raises ValueError as `texts`."""
+        if not self.is_rendered(text):
+            return self.texts([text])[0]
+        inserted = (next(filter(None, match.groups())) for match in self._broken.finditer(text))
+        return self.rendered(text, next((c for c in inserted if ord(c) >= _FIRST_PRIVATE), ""))
+
+    def is_rendered(self, text: str) -> bool:
+        """Whether a text begins with the special token of the chat template."""
         if self._tokenizer.chat_template is None:
-            return self.texts([text])[0]
+            return False
         begin = self._special.match(self.render([{"role": "user", "content": "x"}])[0])
-        if begin is None or not text.startswith(begin[0]):
-            return self.texts([text])[0]
-        return self.rendered(text, next((c for c in text if ord(c) >= _FIRST_PRIVATE), ""))
+        return begin is not None and text.startswith(begin[0])
+
+    def knows(self, chat: Chat, ids: Collection[int]) -> bool:
+        """Whether a chat's ids lack the unknown token; a template may write it as its end token."""
+        token, unknown = self._tokenizer.unk_token, self._tokenizer.unk_token_id
+        return unknown not in ids or str(token) in self.render(chat)[0]
 
     def render(self, chat: Chat, *, add_generation_prompt: bool = True) -> tuple[str, str]:
         """Render a chat. Return its text and the mark inserted into spelled special tokens, if any.
@@ -81,8 +97,10 @@ class TextEncoder:
         return (unopened if is_opened else text), mark
 
     def _template(self, messages: list[dict[str, str]], **options: Any) -> str:
+        # an empty thought in Qwen3's prompts, as in the published evaluations of its A2D models
+        options |= {"tokenize": False, "enable_thinking": False}
         try:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, **options)
+            text = self._tokenizer.apply_chat_template(messages, **options)
         except TemplateError as error:
             raise ValueError(f"the chat template refuses it ({error})") from error
         return str(text)
@@ -139,29 +157,40 @@ def decode_completion(
     return str(text)
 
 
+def token_text(tokenizer: "PreTrainedTokenizerBase", token: int) -> str:
+    """Decode one token; bytes that are no character on their own become text like \\xf0."""
+    text = decode_completion(tokenizer, [token])
+    if text and "\ufffd" not in text:
+        return text
+    piece: Any = tokenizer.convert_ids_to_tokens(token) or f"<{token}>"  # a row without a token
+    is_bytes = _BYTES.keys() >= {*piece}
+    spelled = bytes(_BYTES[c] for c in piece) if is_bytes else piece.encode()
+    return spelled.decode(errors="backslashreplace")
+
+
 def check_wording(tokenizer: "PreTrainedTokenizerBase", wording: PromptFormat) -> None:
     """Raise UserError if the tokenizer cannot encode the template or the system message."""
     encoder = TextEncoder(tokenizer)
     parts = [text for text, *_ in Formatter().parse(wording.template or "")]
-    _require_tokens(tokenizer, "task.prompt", wording.template, lambda: encoder.texts(parts))
-    if wording.system is not None:  # with the token of its role
-        chat = chat_prompt("", system=wording.system)
-        _require_tokens(tokenizer, "system", wording.system, lambda: encoder.chats([chat]))
+    unknown, chat = tokenizer.unk_token_id, chat_prompt("", system=wording.system)
+
+    def knows_template() -> bool:
+        return not any(unknown in ids for ids in encoder.texts(parts))
+
+    def knows_system() -> bool:  # with the token of its role
+        return wording.system is None or encoder.knows(chat, encoder.chats([chat])[0])
+
+    _require_tokens("task.prompt", wording.template, knows_template)
+    _require_tokens("system", wording.system, knows_system)
 
 
-def _require_tokens(
-    tokenizer: "PreTrainedTokenizerBase",
-    key: str,
-    value: str | None,
-    encode: Callable[[], list[list[int]]],
-) -> None:
+def _require_tokens(key: str, value: str | None, is_known: Callable[[], bool]) -> None:
     problem = "the model has no tokens for parts of it"
     try:
-        ids = encode()
+        known = is_known()
     except ValueError as error:
-        ids, problem = None, str(error)
-    unknown = tokenizer.unk_token_id
-    if ids is None or (unknown is not None and any(unknown in row for row in ids)):
+        known, problem = False, str(error)
+    if not known:
         raise UserError(f"{key}={shown(value)}: {problem}; write another, or leave it out")
 
 

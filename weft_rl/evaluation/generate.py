@@ -12,12 +12,13 @@ from weft_rl.config.schema import EvalConfig
 from weft_rl.data.prompts import PREFILL
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import task_chat
-from weft_rl.data.text import decode_completion, task_prompt_ids
+from weft_rl.data.text import decode_completion, task_prompt_ids, token_text
 from weft_rl.evaluation.scores import percent, percent_bounds, score_completions
 from weft_rl.evaluation.settings import Settings
 from weft_rl.models.memory import check_length
 from weft_rl.sampler import generate
 from weft_rl.sampler.denoise import OnStep, Step
+from weft_rl.sampler.prompts import pad_left
 from weft_rl.sampler.unmasking import TraceEntry
 from weft_rl.sampler.validation import special_ids
 from weft_rl.seeding import seed_for
@@ -95,16 +96,12 @@ def sample_completions(
     for start in range(0, len(records), part):
         batch = records[start : start + part]
         prompts = [task_chat(settings.wording, record)[-1]["content"] for record in batch]
-        padded = tokenizer.pad(
-            {"input_ids": _prompt_ids(tokenizer, batch, settings)},
-            padding_side="left",
-            return_tensors="pt",
-        ).to(model.device)
+        ids, visible = pad_left(_prompt_ids(tokenizer, batch, settings), tokenizer, model.device)
         out = generate(
             model,
-            padded["input_ids"],
+            ids,
             replace(settings.sampler, trace=num_replays > 0 and start == 0),
-            padded["attention_mask"],
+            visible,
             [seed_for(seed, "evaluation", record.id) for record in batch],
             batch_size=batch_size,
             on_step=progress,
@@ -157,7 +154,7 @@ def denoising_replay(
     steps = [entry["step"] + 1 for entry in entries]
     return {
         "prompt": prompt,
-        "tokens": [decode_completion(tokenizer, [row[entry["position"]]]) for entry in entries],
+        "tokens": [token_text(tokenizer, row[entry["position"]]) for entry in entries],
         "opened": steps,
         "confidences": [round(entry["confidence"], 3) for entry in entries],
         "steps": max(steps, default=0),

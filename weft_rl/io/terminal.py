@@ -23,6 +23,11 @@ def escape(text: str) -> str:
     return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
+def visible(text: str) -> str:
+    """Escape every character that has no shape of its own, as \\n, \\u200d or \\x1b."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def one_line(text: str) -> str:
     """Escape a text and collapse its white space to single spaces."""
     return " ".join(escape(text).split())

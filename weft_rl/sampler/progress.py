@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
@@ -51,7 +52,7 @@ def live_completion(
 ) -> Generator["Callable[[Step], None]"]:
     """Yield an `on_step` that shows the first row's completion on a terminal, masks as dots."""
     console = console or Console(stderr=True)
-    texts = [_MASK] * length
+    tokens: list[Any] = [None] * length
     if not console.is_terminal:
         yield lambda step: None
         return
@@ -60,7 +61,12 @@ def live_completion(
         def on_step(step: "Step") -> None:
             for row, position, token in zip(step.rows, step.positions, step.tokens, strict=True):
                 if row == 0:
-                    texts[position] = decode([int(token)])
-            live.update(Text(escape("".join(texts))), refresh=True)
+                    tokens[position] = int(token)
+            # neighbors together: a character may have several tokens
+            runs = groupby(tokens, key=lambda token: token is None)
+            parts = [
+                _MASK * len([*run]) if is_masked else decode([*run]) for is_masked, run in runs
+            ]
+            live.update(Text(escape("".join(parts))), refresh=True)
 
         yield on_step

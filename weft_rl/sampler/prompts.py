@@ -27,8 +27,18 @@ def encode_prompts(
         encoder.context(prompt) if isinstance(prompt, str) else encoder.chats([prompt])[0]
         for prompt in prompts
     ]
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), int(tokenizer.pad_token_id or 0))
+    return pad_left(rows, tokenizer, device)
+
+
+def pad_left(
+    rows: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask (N, P) of rows of token ids, padded on the left.
+
+    A tokenizer without a padding token, as Llama's, pads with its end token."""
+    width, pad = max(map(len, rows)), tokenizer.pad_token_id
+    pad = tokenizer.eos_token_id if pad is None else pad
+    ids = torch.full((len(rows), width), 0 if pad is None else int(pad))
     visible = torch.zeros_like(ids)
     for row, tokens in enumerate(rows):
         ids[row, width - len(tokens) :] = torch.tensor(tokens)

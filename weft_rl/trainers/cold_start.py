@@ -28,7 +28,7 @@ from weft_rl.trainers.entropy_pass import EntropyCache, entropy_pass
 from weft_rl.trainers.hub_card import HubCard
 from weft_rl.trainers.resume_state import ResumeState, SetEpoch
 from weft_rl.trainers.setup import default_tokenizer, load, wrapped
-from weft_rl.trainers.sft_dataset import encode_dataset
+from weft_rl.trainers.sft_dataset import encode_dataset, pad_token
 from weft_rl.trainers.weft_loss import SequenceLosses, sequence_loss
 
 
@@ -119,7 +119,7 @@ class ColdStartTrainer(HubCard, ResumeState, Trainer):
             model=wrapped(network, peft_config, args.seed),
             args=args,
             data_collator=data_collator
-            or AnswerCollator(int(network.config.pad_token_id), args.pad_in_answer),
+            or AnswerCollator(pad_token(tokenizer, network.config), args.pad_in_answer),
             train_dataset=encoded("train_dataset", train_dataset),
             eval_dataset=encoded("eval_dataset", eval_dataset),
             processing_class=tokenizer,

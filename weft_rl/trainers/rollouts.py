@@ -18,6 +18,7 @@ from weft_rl.diffusion.advantages import equal_groups, group_advantages, wd1_wei
 from weft_rl.diffusion.log_probs import mask_id_of
 from weft_rl.diffusion.logprob_estimators import NEVER
 from weft_rl.sampler import SamplerConfig, generate
+from weft_rl.sampler.prompts import pad_left
 from weft_rl.sampler.validation import special_ids
 from weft_rl.seeding import seed_for
 from weft_rl.trainers.fsdp import gathered_model
@@ -138,15 +139,13 @@ class DenoisedRollouts(ResumeState, GRPOTrainer):
         rows: Sequence[int],
         *attempt: int | str,
     ) -> tuple[list[list[int]], Tensor, Tensor]:
-        padded = self.processing_class.pad(
-            {"input_ids": prompt_ids}, padding_side="left", return_tensors="pt"
-        ).to(self.accelerator.device)
+        ids, visible = pad_left(prompt_ids, self.processing_class, self.accelerator.device)
         first = self.accelerator.process_index * len(self.rows)
         seeds = [
             seed_for(self.args.seed, "rollout", *self.rollout_key, first + row, *attempt)
             for row in rows
         ]
-        out = generate(model, padded["input_ids"], self.sampler, padded["attention_mask"], seeds)
+        out = generate(model, ids, self.sampler, visible, seeds)
         steps = torch.full_like(out.completions, NEVER)
         for row, entries in enumerate(out.trace or []):
             for entry in entries:

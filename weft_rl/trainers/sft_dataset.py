@@ -73,7 +73,7 @@ def encode_dataset(
     if rows and isinstance(rows[0], Example):
         return rows
     limit = options.max_length or getattr(model_config, "max_position_embeddings", 2**31)
-    end_id: Any = (end_tokens(model_config) or [getattr(tokenizer, "eos_token_id", None)])[-1]
+    end_id = end_of_turn(tokenizer, model_config)
     encoder = None if tokenizer is None else TextEncoder(tokenizer)
     encoded: list[Example] = []
     traces: dict[int, Trace] = {}  # row -> chat or s1K record, tokenized together below
@@ -87,9 +87,7 @@ def encode_dataset(
             elif tokenizer is None or encoder is None:
                 raise ValueError("texts need a tokenizer; give processing_class")
             elif isinstance(row.get("prompt"), str) and isinstance(row.get("completion"), str):
-                encoded += _texts(
-                    index, row, encoder, tokenizer.eos_token, end_id, limit, options.truncation
-                )
+                encoded += _texts(index, row, encoder, tokenizer, end_id, limit, options.truncation)
             else:
                 traces[index] = _trace(row, where, tokenizer, options.think)
         except ValueError as error:
@@ -105,6 +103,22 @@ def encode_dataset(
     if any(isinstance(example, LabelledExample) for example in encoded):
         return encoded
     return Examples(encoded)
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase | None, model_config: Any) -> int:
+    """Return the token that ends an answer.
+
+    It is eot_token_id, else the tokenizer's end token, else the first one of the model's."""
+    ends, own = end_tokens(model_config), getattr(tokenizer, "eos_token_id", None)
+    turn = getattr(model_config, "eot_token_id", None)
+    candidates: list[Any] = [*(token for token in (turn, own) if token in ends), *ends, own]
+    return candidates[0]
+
+
+def pad_token(tokenizer: PreTrainedTokenizerBase | None, model_config: Any) -> int:
+    """Return the model's pad token, or the end of a turn if it has none."""
+    pad = getattr(model_config, "pad_token_id", None)
+    return end_of_turn(tokenizer, model_config) if pad is None else int(pad)
 
 
 def _check_left_out(name: str, encoded: int, rows: int, limit: int) -> None:
@@ -162,14 +176,18 @@ def _texts(
     index: int,
     row: Mapping[str, Any],
     encoder: TextEncoder,
-    eos_token: str | None,
+    tokenizer: PreTrainedTokenizerBase,
     end_id: int,
     limit: int,
     truncation: Truncation,
 ) -> list[Example]:
     prompt = encoder.context(row["prompt"])
-    # TRL's data sets may spell the end token, which is added here
-    answer = encoder.texts([row["completion"].removesuffix(eos_token or "\0")])[0]
+    # TRL's data sets may spell the end token, and templates a newline after it; it is added here
+    completion = row["completion"]
+    for token in dict.fromkeys((tokenizer.eos_token, tokenizer.convert_ids_to_tokens(end_id))):
+        if token is not None:
+            completion = completion.removesuffix(f"{token}\n").removesuffix(str(token))
+    answer = encoder.texts([completion])[0]
     if not answer:
         raise ValueError("the completion has no tokens")
     ids = [*prompt, *answer, end_id]

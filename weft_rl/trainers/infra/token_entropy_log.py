@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from weft_rl.diffusion.rates import mean_rate
+from weft_rl.io.terminal import visible
 from weft_rl.runs.atomic_io import write_json, write_text
 
 _FILE = "token_entropy_{rank}.safetensors"
@@ -49,12 +50,12 @@ class TokenTable:
         return [*zip(order.tolist(), self.count[order].tolist(), mean.tolist(), strict=True)]
 
     def write(self, path: Path, spelling: Callable[[int], str]) -> None:
-        """Write the rows as CSV: id, token, count, mean_entropy."""
+        """Write the rows as CSV, a line each: id, token, count, mean_entropy."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("id", "token", "count", "mean_entropy"))
         for token, count, mean in self.rows():
-            writer.writerow((token, spelling(token), count, f"{mean:.6f}"))
+            writer.writerow((token, visible(spelling(token)), count, f"{mean:.6f}"))
         write_text(path, text.getvalue())
 
     def save(self, folder: Path, rank: int) -> None:
