@@ -1,12 +1,12 @@
 """One text of a completion for rewards, scores and files, and prompts that spell special tokens."""
 
 import pytest
-import torch
 from bpe import llada_bpe
 from datasets import Dataset
 from refusals import refusal
 from rl_trainer import ROWS, T, rollout, small_model, trainer
 from run_folders import read_lines, write_lines
+from sampler_models import canned
 
 from weft_rl.cli import execute
 from weft_rl.config.sampler import SamplerConfig
@@ -20,22 +20,9 @@ from weft_rl.models.loading import fresh_model
 from weft_rl.models.toy import EOS, EOT, MASK, tiny_tokenizer
 from weft_rl.pipeline.run import main
 from weft_rl.sample import main as sample
-from weft_rl.sampler import SamplerOutput
 from weft_rl.trainers import rollouts as denoised_rollouts
 
 SPELLING = f"Ann has {MASK} apples and {EOT}<|startoftext|> {EOS} pears. How many?"
-
-
-def canned(rows, ends):
-    """A sampler that completes every batch with these rows."""
-
-    def generate(model, prompts, *_, **__):
-        completions = torch.tensor(rows[: len(prompts)])
-        end = torch.isin(completions, torch.tensor(ends))
-        lengths = torch.where(end.any(1), end.int().argmax(1), completions.shape[1])
-        return SamplerOutput(torch.cat([prompts, completions], 1), completions, lengths, 1, None)
-
-    return generate
 
 
 def test_rewards_scores_and_logs_see_the_same_text_of_every_token(tmp_path, monkeypatch):

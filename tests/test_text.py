@@ -1,7 +1,7 @@
 """What a user writes stays text, and every reader of a completion sees the same text."""
 
 import pytest
-from bpe import CHATML, TEXTS, byte_level, llada_bpe
+from bpe import CHATML, END, HEADER, TEXTS, byte_level, llada_bpe, smollm2_bpe
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -9,7 +9,6 @@ from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.models.toy import MASK, tiny_tokenizer
 
-END = "<|endoftext|>"
 SPECIAL = [END, "<|im_start|>", "<|im_end|>"]
 
 
@@ -18,12 +17,6 @@ def dream_like():
     special, normalizer = [*SPECIAL, "<|box_start|>", "<|mask|>"], normalizers.NFC()
     plain = ["<think>", "</think>"]
     return byte_level(special, CHATML, plain=plain, normalizer=normalizer, **names)
-
-
-def smollm2_like():
-    names = {"unk_token": END, "bos_token": SPECIAL[1], "mask_token": "<mask>"}
-    ends = {"eos_token": SPECIAL[2], "pad_token": SPECIAL[2]}
-    return byte_level([*SPECIAL, "<mask>"], CHATML, **names, **ends)
 
 
 def in_vocabulary(kind):
@@ -52,7 +45,7 @@ def in_vocabulary(kind):
 
 
 BYTE_LEVEL = {"llada": llada_bpe(), "llada without flags": llada_bpe(flagged=False)}
-BYTE_LEVEL |= {"dream": dream_like(), "smollm2": smollm2_like()}
+BYTE_LEVEL |= {"dream": dream_like(), "smollm2": smollm2_bpe()}
 ALL = BYTE_LEVEL | {"tiny": tiny_tokenizer()}
 ALL |= {kind: in_vocabulary(kind) for kind in ("unigram", "wordpiece")}
 
@@ -123,7 +116,8 @@ def test_other_texts_have_the_ids_that_the_tokenizer_gives_them(name):
 def test_a_context_of_the_harness(name):
     """Rendered here or plain text, with and without special tokens that a user spells."""
     tokenizer, encoder = ALL[name], TextEncoder(ALL[name])
-    for content in ("Sort: 21", f"1 {tokenizer.mask_token} 2", f"{tokenizer.eos_token}"):
+    mask, private = tokenizer.mask_token, "\U000f0000"
+    for content in ("Sort: 21", f"1 {mask} 2", f"{tokenizer.eos_token}", f"{private}{mask}"):
         chat = chat_prompt(content)
         assert [encoder.context(encoder.render(chat)[0])] == encoder.chats([chat])
         if not tokenizer.apply_chat_template(chat, tokenize=False).startswith(content):
@@ -138,12 +132,11 @@ THOUGHT = ("assistant", "<think>a</think>b")
 
 def test_an_answer_opens_its_own_thought():
     """DeepSeek-R1's template, which opens it in the prompt, is like one that does not."""
-    plain, opening, header = dream_like(), dream_like(), "{{ '<|im_start|>assistant\n' }}"
-    assert header in CHATML
+    plain, opening = dream_like(), dream_like()
     texts = ("x", "x <think>", "<think>", f"{opening.mask_token} <think>\n")
     chats = [chat_prompt(text, turns) for text in texts for turns in ((), (THOUGHT,))]
     for opened in ("<think>", "<think>\n", "<think>\n\n"):
-        opening.chat_template = CHATML.replace(header, header + f"{{{{ {opened!r} }}}}")
+        opening.chat_template = CHATML.replace(HEADER, HEADER + f"{{{{ {opened!r} }}}}")
         assert TextEncoder(opening).chats(chats) == TextEncoder(plain).chats(chats)
     # text of a message at the end is no generation prompt
     opening.chat_template = "{{ messages[-1]['content'] }}"

@@ -1,20 +1,34 @@
 """Byte-level BPE tokenizers trained on a few sentences; they encode any text."""
 
+from importlib import import_module
+from importlib.util import find_spec
+
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from weft_rl.families.llada import CHAT_TEMPLATE
+from weft_rl.models import LLaDAConfig
+from weft_rl.models.loading import fresh_model
 
-QWEN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 # Qwen2's and SmolLM2's form: a system prompt of the template's own, nothing trimmed.
 CHATML = (
     "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nBe helpful<|im_end|>\n' }}"
     "{% endif %}{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+HEADER = "{{ '<|im_start|>assistant\n' }}"  # the generation prompt
+# Qwen3's form: without thinking, the prompt has an empty thought.
+NO_THOUGHT = "<think>\n\n</think>\n\n"
+QWEN3 = CHATML.replace(
+    HEADER,
+    f"{HEADER}{{% if enable_thinking is defined and not enable_thinking %}}"
+    f"{{{{ {NO_THOUGHT!r} }}}}{{% endif %}}",
+)
+END, START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+QWEN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 TEXTS = [
     "Natalia sold clips to 48 of her friends in April, and then half as many in May.",
@@ -27,14 +41,20 @@ TEXTS = [
 ]
 
 
-def byte_level(special, template, *, plain=(), normalizer=None, **named):
-    """plain: added tokens without the special flag."""
+def byte_level(special, template, *, plain=(), normalizer=None, digits=False, **named):
+    """plain: added tokens without the special flag. digits: split as SmolLM2, not as Qwen2."""
     backend = Tokenizer(models.BPE())
     backend.normalizer = normalizer
-    split = pre_tokenizers.Split(Regex(QWEN), "isolated")
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    parts = [
+        pre_tokenizers.Split(Regex(QWEN), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+    if digits:
+        parts = [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    backend.pre_tokenizer = pre_tokenizers.Sequence(parts)
     backend.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
@@ -67,3 +87,33 @@ def llada_bpe(flagged=True):
         pad_token=ends[1],
         mask_token="<|mdm_mask|>",
     )
+
+
+def smollm2_bpe():
+    """A tokenizer in SmolLM2's form, with the mask token of an adapted model after all others."""
+    special = [END, START, TURN_END, "<repo_name>", "<file_sep>"]
+    named = {"unk_token": END, "bos_token": START, "eos_token": TURN_END, "pad_token": TURN_END}
+    return with_mask(byte_level(special, CHATML, digits=True, **named))
+
+
+def with_mask(tokenizer):
+    tokenizer.add_special_tokens({"mask_token": "<|mask|>"})
+    assert tokenizer.mask_token_id == len(tokenizer) - 1
+    return tokenizer
+
+
+def published_smollm2():
+    """SmolLM2's tokenizer with a mask token; None unless the model is in the cache."""
+    if find_spec("weft_rl.checkpoints.gguf") is None:
+        return None
+    folder = import_module("weft_rl.checkpoints.gguf").smollm2_in_cache()
+    return with_mask(AutoTokenizer.from_pretrained(folder)) if folder.exists() else None
+
+
+def small_network(tokenizer, **changes):
+    """A random network for a tokenizer whose completions end with its end token."""
+    names = ("mask", "bos", "eos", "pad")
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in names}
+    ids |= {"eot_token_id": None, "vocab_size": len(tokenizer)} | changes
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return fresh_model(LLaDAConfig(**size, intermediate_size=32, **ids), 0)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import unicodedata
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import IO, Any, TextIO, cast
@@ -24,8 +25,9 @@ def escape(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Escape every character that has no shape of its own, as \\n, \\u200d or \\x1b."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    """Escape characters without a shape, as \\n or \\u200d; a circle carries a leading accent."""
+    carrier = "\u25cc" if unicodedata.category(text[:1] or " ") in ("Mn", "Me") else ""
+    return carrier + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def one_line(text: str) -> str:

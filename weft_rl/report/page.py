@@ -16,7 +16,7 @@ from weft_rl.cli import writing
 from weft_rl.ema import SMOOTHING
 from weft_rl.errors import UserError
 from weft_rl.io.safe_files import is_number, parsing, read_text
-from weft_rl.io.terminal import escape
+from weft_rl.io.terminal import escape, visible
 from weft_rl.plot.curves import on_common_steps
 from weft_rl.plot.figures import Line
 from weft_rl.runs.atomic_io import write_text
@@ -101,7 +101,8 @@ def _heatmap(example: Mapping[str, Any]) -> list[dict[str, Any]]:
     columns = (example[name] for name in ("tokens", "entropy", "beta", "ratio"))
     return [
         {
-            "text": str(text),
+            "text": shape(str(text)),
+            "name": shape(str(text)).replace("\n", ""),
             "entropy": f"{entropy:.3f}",
             "beta": f"{beta:.3f}",
             "ratio": ratio,
@@ -122,8 +123,13 @@ def _replay(example: Mapping[str, Any]) -> dict[str, Any]:
         raise TypeError("a step or a confidence is not a number")
     if not len(tokens) == len(opened) == len(confidences):
         raise ValueError("tokens and steps do not match")
-    text = {"prompt": str(example["prompt"]), "tokens": [str(token) for token in tokens]}
+    text = {"prompt": str(example["prompt"]), "tokens": [shape(str(token)) for token in tokens]}
     return text | {"opened": opened, "confidences": confidences, "steps": example["steps"]}
+
+
+def shape(text: str) -> str:
+    """Return a token's text with a visible shape for all its characters; line breaks stay."""
+    return "↵\n".join(map(visible, text.split("\n")))
 
 
 def _by_stage(
