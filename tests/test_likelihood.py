@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from bpe import llada_bpe, small_network
 from refusals import refusal
 from run_folders import read_lines, write_lines
 from tiny_model import write_model
@@ -105,6 +106,34 @@ def test_options_have_the_names_of_llada(folder):
     other = {"pretrained": str(folder), "mask_id": 10**6, "device": "cpu"}
     assert refusal(WeftLM, **other).startswith("mask_id=1000000: ")
     assert refusal(WeftLM, **other, model_path="a").startswith("model_path=")
+
+
+def test_blanks_before_a_continuation(tmp_path, monkeypatch):
+    """As in LLaDA's evaluation, " 5" is scored wherever its blank was; chats end with a header."""
+    pytest.importorskip("lm_eval")
+    from weft_rl import lm_harness
+
+    tokenizer, seen = llada_bpe(), []
+    small_network(tokenizer, eot_token_id=tokenizer.get_vocab()["<|eot_id|>"]).save_pretrained(
+        tmp_path
+    )
+    tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr(
+        lm_harness,
+        "log_likelihood",
+        lambda model, prompt, answer, **_: seen.append((prompt.tolist(), answer.tolist())) or 0.0,
+    )
+    lm = lm_harness.WeftLM(model_path=str(tmp_path), device="cpu", is_check_greedy=False)
+    chat = lm.apply_chat_template([{"role": "user", "content": "Q"}])
+    pairs = [("Q:", " 5"), ("Q: ", "5"), ("Q:\n", "5"), (chat, "5")]
+    assert lm.loglikelihood([SimpleNamespace(args=pair) for pair in pairs]) == [(0.0, False)] * 4
+    texts = [tuple(tokenizer.decode(ids) for ids in pair) for pair in seen]
+    assert texts == [("Q:", " 5"), ("Q:", " 5"), ("Q:", "\n5"), (chat, "5")]
+    assert seen[0] == seen[1]
+    # as Qwen's, without a begin token
+    lm.tokenizer.bos_token = None
+    assert lm.loglikelihood_rolling([SimpleNamespace(args=("5",))]) == [0.0]
+    assert seen[-1][0] == [tokenizer.eos_token_id]
 
 
 TASKS = {

@@ -26,15 +26,17 @@ _FREQUENT, _DRAWN = 100, 20
 
 def token_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
     """Draw figure 2: frequent tokens of highest and lowest mean entropy; write all to CSV."""
-    entropies: defaultdict[str, list[float]] = defaultdict(list)
-    counts: Counter[str] = Counter()
+    # by id and text: two tokens may look alike, as a line break and \n
+    entropies: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    counts: Counter[tuple[str, str]] = Counter()
     for unit, run in runs.items():
         path = run / f"token_entropy-{unit.arm}.csv"
         if path.exists():
             with path.open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
-                    counts[row["token"]] += int(row["count"])
-                    entropies[row["token"]].append(float(row["mean_entropy"]))
+                    token = (row["token"], row["id"])
+                    counts[token] += int(row["count"])
+                    entropies[token].append(float(row["mean_entropy"]))
     if not counts:
         return []
     frequent = sorted(counts, key=lambda token: (-counts[token], token))[:_FREQUENT]
@@ -42,10 +44,10 @@ def token_figure(folder: Path, runs: Mapping[PaperRun, Path]) -> list[Path]:
     ordered = sorted(frequent, key=lambda token: -means[token])
     drawn = min(_DRAWN, len(ordered) // 2)
     panels = {
-        f"{name} mean entropy (nats)": [Bar(_visible(token), means[token]) for token in tokens]
+        f"{name} mean entropy (nats)": [Bar(_visible(token[0]), means[token]) for token in tokens]
         for name, tokens in (("highest", ordered[:drawn]), ("lowest", ordered[::-1][:drawn]))
     }
-    rows = [(token, str(counts[token]), f"{means[token]:.6f}") for token in ordered]
+    rows = [(token[0], str(counts[token]), f"{means[token]:.6f}") for token in ordered]
     header = ("token", "count", "mean_entropy")
     return _save(draw_bars(panels, percent=False), [header, *rows], folder, "figure2")
 
