@@ -68,7 +68,7 @@ OLD_TRANSFORMERS := 4.49.0 4.57.6
 EXTRAS := $(VENV)-extras
 EXTRAS_PIP := $(EXTRAS)/bin/pip install --quiet --disable-pip-version-check --no-build-isolation
 EXTRAS_TESTS := $(addprefix tests/test_,launchers.py trackers.py sharded.py likelihood.py \
-	old_transformers.py cluster_scripts.py smollm2.py)
+	old_transformers.py cluster_scripts.py smollm2.py byte_level.py token_text.py)
 
 test-extras: setup  ## run the tests of optional packages (ray, deepspeed, lm-eval ...), in .venv-extras
 	$(PYTHON) -m venv $(EXTRAS)

@@ -17,6 +17,7 @@ from weft_rl.diffusion.advantages import group_advantages
 from weft_rl.diffusion.noise import mask_tokens
 from weft_rl.diffusion.policy_losses import kl_k3, ppo_clip_loss
 from weft_rl.rewards.sudoku import cell_accuracy
+from weft_rl.sampler.prompts import encode_prompts
 from weft_rl.seeding import seed_for
 
 Reward = Callable[..., float]
@@ -25,14 +26,8 @@ Reward = Callable[..., float]
 def chats(tokenizer, rows: Sequence[dict]) -> dict[str, Tensor]:
     """input_ids and attention_mask of the rows' prompts, padded on the left: (N, P)."""
     prompts = [row["prompt"] for row in rows]
-    return tokenizer.apply_chat_template(
-        prompts,
-        add_generation_prompt=True,
-        padding=True,
-        padding_side="left",
-        return_tensors="pt",
-        return_dict=True,
-    )
+    ids, visible = encode_prompts(prompts, tokenizer, torch.device("cpu"))
+    return {"input_ids": ids, "attention_mask": visible}
 
 
 def log_probs(

@@ -5,17 +5,17 @@ import sys
 import torch
 
 from weft_rl import load_model, load_tokenizer, nelbo, weft_loss
+from weft_rl.data.text import TextEncoder
 
 PAIRS = [("1 + 2", "3"), ("2 + 2", "4"), ("3 + 4", "7"), ("5 + 4", "9")]
 
 
-def encode(tokenizer, end_id: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def encode(tokenizer) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """input_ids, labels (-100 for prompt and padding) and attention_mask of the pairs: (B, L)."""
-    rows = []
+    rows, encoder = [], TextEncoder(tokenizer)  # special tokens in a text stay text
     for question, answer in PAIRS:
-        chat = [{"role": "user", "content": question}]
-        prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
-        target = [*tokenizer(answer, add_special_tokens=False)["input_ids"], end_id]
+        (prompt,) = encoder.chats([[{"role": "user", "content": question}]])
+        target = [*encoder.texts([answer])[0], tokenizer.eos_token_id]
         rows.append((prompt + target, [-100] * len(prompt) + target))
     width = max(len(ids) for ids, _ in rows)
     pad = tokenizer.pad_token_id
@@ -28,7 +28,7 @@ def encode(tokenizer, end_id: int) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 def main(name: str, steps: int = 50) -> tuple[float, float]:
     """Train; return the bound in nats per sequence before and after."""
     model, tokenizer = load_model(name), load_tokenizer(name)
-    ids, labels, visible = encode(tokenizer, model.config.eos_token_id)
+    ids, labels, visible = encode(tokenizer)
     before = nelbo(model, ids, labels, visible).mean().item()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)

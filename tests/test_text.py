@@ -170,6 +170,20 @@ def test_a_tokenizer_that_cannot():
         encoder.chats([chat_prompt("x")])
 
 
+def test_contents_that_are_no_text():
+    """Parts of text are joined, as templates do; the rest is an error, also in a batch."""
+    tokenizer = BYTE_LEVEL["smollm2"]
+    encoder, texts = TextEncoder(tokenizer), ["a ", END, "b"]
+    parts = [{"type": "text", "text": text} for text in texts]
+    joined = encoder.chats([[{"role": "user", "content": parts}]])
+    assert joined == encoder.chats([chat_prompt("".join(texts))])
+    with pytest.raises(ValueError, match="surrogate"):
+        encoder.texts(["x", "a\ud83d"])
+    for content in ("a\udcff", None, 5, [{"type": "image"}], ["a"]):
+        with pytest.raises(ValueError, match="content of a message"):
+            encoder.chats([chat_prompt("x"), [{"role": "user", "content": content}]])
+
+
 @EVERY
 def test_every_token_ends_a_completion_or_is_seen(name):
     """Of all ids of each vocabulary, padded rows of the embedding among them."""

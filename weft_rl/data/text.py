@@ -12,13 +12,15 @@ from weft_rl.config.fields import shown
 from weft_rl.data.prompts import PromptFormat, chat_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.tasks import task_chat
+from weft_rl.data.trace_schemas import joined_parts
+from weft_rl.data.values import require_unicode
 from weft_rl.errors import UserError
 from weft_rl.families import FAMILIES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Chat = Sequence[Mapping[str, str]]  # messages with role and content
+Chat = Sequence[Mapping[str, Any]]  # messages with role and content
 
 # First supplementary private-use character, absent from keyboards and tokenizers.
 _FIRST_PRIVATE = 0xF0000
@@ -53,8 +55,10 @@ class TextEncoder:
     def texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode user texts without begin or end token.
 
-        Raises ValueError naming a special token that cannot be encoded as text."""
-        return self._encoded([self._break(text) for text in texts], self._as_text)
+        Raises ValueError naming a special token that cannot be encoded as text, and for a text that
+        is not Unicode."""
+        checked = [self._break(require_unicode("a text", text)) for text in texts]
+        return self._encoded(checked, self._as_text)
 
     def chats(self, chats: Iterable[Chat]) -> list[list[int]]:
         """Encode chats with the generation prompt. Raises ValueError as `texts` or in rendering."""
@@ -84,7 +88,9 @@ class TextEncoder:
 
         Without a generation prompt the last message stays open. A <think> at the end of the prompt
         is removed: answers have their own tags. Raises ValueError as `chats`."""
-        *contents, mark = self._break(*(message["content"] for message in chat))
+        name = "content of a message"
+        parts = (joined_parts(name, message.get("content")) for message in chat)
+        *contents, mark = self._break(*(require_unicode(name, text) for text in parts))
         messages = [
             {**message, "content": content} for message, content in zip(chat, contents, strict=True)
         ]

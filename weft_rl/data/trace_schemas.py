@@ -136,16 +136,23 @@ def _turn(message: object) -> tuple[str, str]:
     if first_of(message, *_CALLS):
         raise ValueError(f"a message of the {role} calls a tool, which is not text to train on")
     name = f"content of a message of the {role}"
-    if isinstance(content, list):  # a list of parts, joined as in chat templates
-        for part in content:
-            kind = part.get("type") if isinstance(part, Mapping) else part
-            if kind != "text" or not isinstance(part.get("text"), str):
-                raise ValueError(f"{name} must be a text or parts of type text, got {shown(kind)}")
-        content = "".join(part["text"] for part in content)
-    text = require_text(name, content)
+    text = require_text(name, joined_parts(name, content))
     if thought is not None:
         text = f"<think>{require_text('the reasoning of a message', thought)}</think>{text}"
     return str(role), text
+
+
+def joined_parts(name: str, content: Any) -> Any:
+    """Join a list of text parts as chat templates do; other content is returned unchanged.
+
+    Raises ValueError for parts that are not text."""
+    if not isinstance(content, list):
+        return content
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else part
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise ValueError(f"{name} must be a text or parts of type text, got {shown(kind)}")
+    return "".join(part["text"] for part in content)
 
 
 _SCHEMAS: dict[str, tuple[set[str], Callable[[Mapping[str, Any]], Trace]]] = {

@@ -47,6 +47,13 @@ def require_text(name: str, value: object) -> str:
     """Return a non-blank text without lone surrogates, which no file can store; else ValueError."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} must be a text that is not empty, got {shown(value)}")
+    return require_unicode(name, value)
+
+
+def require_unicode(name: str, value: object) -> str:
+    """Return a text without lone surrogates, which no tokenizer can read; else ValueError."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a text, got {shown(value)}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
