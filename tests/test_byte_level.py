@@ -11,12 +11,13 @@ from bpe import (
     END,
     NO_THOUGHT,
     QWEN3,
+    SMOLLM2,
     START,
     TURN_END,
     byte_level,
-    published_smollm2,
     small_network,
     smollm2_bpe,
+    smollm2_tokenizer,
 )
 from datasets import Dataset
 from sampler_models import canned
@@ -56,12 +57,9 @@ WRITTEN = [
 ]
 
 
-@pytest.fixture(scope="module", params=["trained", "published"])
+@pytest.fixture(scope="module", params=SMOLLM2)
 def tokenizer(request):
-    made = smollm2_bpe() if request.param == "trained" else published_smollm2()
-    if made is None:
-        pytest.skip("SmolLM2 is not in the cache")
-    return made
+    return smollm2_tokenizer(request.param)
 
 
 @pytest.fixture(scope="module")

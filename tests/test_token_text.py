@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from bpe import published_smollm2, small_network, smollm2_bpe
+from bpe import SMOLLM2, small_network, smollm2_bpe, smollm2_tokenizer
 from report_folders import run_folder
 
 from weft_rl.config.sampler import SamplerConfig
@@ -31,12 +31,9 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["trained", "published"])
+@pytest.fixture(scope="module", params=SMOLLM2)
 def tokenizer(request):
-    made = smollm2_bpe() if request.param == "trained" else published_smollm2()
-    if made is None:
-        pytest.skip("SmolLM2 is not in the cache")
-    return made
+    return smollm2_tokenizer(request.param)
 
 
 def as_bytes(text):

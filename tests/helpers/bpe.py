@@ -1,14 +1,13 @@
 """Byte-level BPE tokenizers trained on a few sentences; they encode any text."""
 
-from importlib import import_module
-from importlib.util import find_spec
-
+import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
+from weft_rl.checkpoints.gguf import smollm2_in_cache
 from weft_rl.families.llada import CHAT_TEMPLATE
 from weft_rl.models import LLaDAConfig
-from weft_rl.models.loading import fresh_model
+from weft_rl.models.loading import fresh_model, load_tokenizer
 
 # Qwen2's and SmolLM2's form: a system prompt of the template's own, nothing trimmed.
 CHATML = (
@@ -25,6 +24,7 @@ QWEN3 = CHATML.replace(
     f"{HEADER}{{% if enable_thinking is defined and not enable_thinking %}}"
     f"{{{{ {NO_THOUGHT!r} }}}}{{% endif %}}",
 )
+PUBLISHED = smollm2_in_cache()  # at import: tests set a cache of their own
 END, START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 QWEN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -93,21 +93,29 @@ def smollm2_bpe():
     """A tokenizer in SmolLM2's form, with the mask token of an adapted model after all others."""
     special = [END, START, TURN_END, "<repo_name>", "<file_sep>"]
     named = {"unk_token": END, "bos_token": START, "eos_token": TURN_END, "pad_token": TURN_END}
-    return with_mask(byte_level(special, CHATML, digits=True, **named))
-
-
-def with_mask(tokenizer):
+    tokenizer = byte_level(special, CHATML, digits=True, **named)
     tokenizer.add_special_tokens({"mask_token": "<|mask|>"})
-    assert tokenizer.mask_token_id == len(tokenizer) - 1
     return tokenizer
 
 
-def published_smollm2():
-    """SmolLM2's tokenizer with a mask token; None unless the model is in the cache."""
-    if find_spec("weft_rl.checkpoints.gguf") is None:
-        return None
-    folder = import_module("weft_rl.checkpoints.gguf").smollm2_in_cache()
-    return with_mask(AutoTokenizer.from_pretrained(folder)) if folder.exists() else None
+# Parameters of smollm2_tokenizer.
+SMOLLM2 = [
+    "trained",
+    pytest.param(
+        "published",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(
+                not PUBLISHED.exists(), reason="model=smollm2_135m is not in the cache"
+            ),
+        ],
+    ),
+]
+
+
+def smollm2_tokenizer(kind):
+    """One of SmolLM2's form, or the published one, with the mask token of an adapted model."""
+    return smollm2_bpe() if kind == "trained" else load_tokenizer(PUBLISHED, adapt=True)
 
 
 def small_network(tokenizer, **changes):
