@@ -13,7 +13,7 @@ from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.families import PUBLISHED
 from weft_rl.families.shape import shape_of
 from weft_rl.runs.folder import EVAL, read_json
-from weft_rl.stages import cold_start, evaluate, pretrain, rl
+from weft_rl.stages import a2d, cold_start, evaluate, pretrain, rl
 from weft_rl.stages.context import ModelFiles, StageContext, model_files, quiet_libraries
 
 
@@ -26,6 +26,7 @@ class Stage(NamedTuple):
 
 STAGE_RUNNERS: Mapping[str, Stage] = {
     "base": Stage(pretrain.check, pretrain.run),
+    "a2d": Stage(a2d.check, a2d.run),
     **dict.fromkeys(RECIPES, Stage(cold_start.check, cold_start.run)),
     "rl": Stage(rl.check, rl.run),
 }
@@ -37,6 +38,9 @@ def describe(config: RunConfig) -> tuple[list[str], dict[str, int]]:
     Raises UserError as check."""
     files, lines, prompts = _files(config), [], []
     counts: dict[str, int] = {}
+    if "a2d" in config.in_order:
+        first, *more = a2d.describe(config, files)
+        lines += [f"a2d: {first}", *more]
     cold_starts = [name for name in config.in_order if name in RECIPES]
     if cold_starts:
         examples, (first, *more) = cold_start.encoded(config, files)
@@ -73,7 +77,9 @@ def _files(config: RunConfig) -> ModelFiles:
         files = pretrain.toy_files(config)
     else:
         place = PUBLISHED.get(config.model, config.model)
-        files, folder = model_files(place), resolve_checkpoint(place, weights=False)
+        adapts = config.in_order[0] == "a2d"
+        files = a2d.adapted_files(config, place) if adapts else model_files(place)
+        folder = resolve_checkpoint(place, weights=False)
         base = resolve_checkpoint(base_of(str(folder)), weights=False)
         for name in config.trained:  # reject adapter targets that the model lacks
             lora = config.rl.lora if name == "rl" else config.cold_start.lora

@@ -13,7 +13,7 @@ from weft_rl.config.fields import require
 from weft_rl.config.schema import GENERATED_DATA, TOY_MODELS, RunConfig
 from weft_rl.data.prompts import PromptFormat
 from weft_rl.data.rejects import Rejects
-from weft_rl.data.sft_examples import Examples, encode_traces
+from weft_rl.data.sft_examples import Example, Examples, encode_traces
 from weft_rl.data.sources import read_traces
 from weft_rl.data.task_traces import task_traces
 from weft_rl.data.text import check_wording, token_text
@@ -34,6 +34,7 @@ from weft_rl.stages.context import (
     model_files,
     train,
 )
+from weft_rl.stages.held_out import split, watch_nelbo, write_nelbo
 from weft_rl.trainers.cold_start_config import ColdStartConfig
 from weft_rl.trainers.entropy_pass import has_bf16_matmul
 from weft_rl.trainers.infra.resumable_trainers import LengthGroupedOrder, ResumableColdStart
@@ -117,9 +118,20 @@ def encoded(
     return examples, lines + reject.summary()
 
 
+def without_held_out(config: RunConfig, examples: Examples) -> tuple[Examples, list[Example]]:
+    """Return training and held-out examples: eval.nelbo_records of them, equal for all stages."""
+    count, total = config.eval.nelbo_records, len(examples)
+    if count == 0:
+        return examples, []
+    train, held_out = split(examples, count, config.cold_start.data.draw_seed)
+    rule = f"data={config.data} gives {total} examples; hold out fewer"
+    require(bool(train), "eval.nelbo_records", count, rule)
+    return Examples(train), held_out
+
+
 def check(config: RunConfig, files: ModelFiles) -> None:
     """Raise UserError for what the stage would reject."""
-    encoded(config, files)
+    without_held_out(config, encoded(config, files)[0])
     reference = config.cold_start.ref_model
     wanted = any(RECIPES[s].needs_reference for s in config.stages if s in RECIPES)
     if reference is not None and wanted:
@@ -152,8 +164,13 @@ def run(context: StageContext) -> Path:
     tokenizer = load_tokenizer(context.init_checkpoint)
     model = context.model()
     examples = examples_of(context, tokenizer, model.config)
+    examples, held_out = without_held_out(context.config, examples)
     trainer = _trainer(context, model, tokenizer, examples)
+    if held_out:
+        watch_nelbo(trainer, context, held_out)
     last = train(trainer, context)
+    if held_out and trainer.is_world_process_zero():
+        write_nelbo(context)
     if trainer.recipe.statistic == "entropy":
         _write_entropies(context, trainer, tokenizer, examples)
     return last

@@ -106,11 +106,14 @@ class StageContext:
         }
 
 
-def model_files(place: str) -> ModelFiles:
-    """Tokenizer and configuration of a folder or Hub id, or of its base model, without weights."""
+def model_files(place: str, *, adapt: bool = False) -> ModelFiles:
+    """Tokenizer and configuration of a folder or Hub id, or of its base model, without weights.
+
+    adapt: of an autoregressive model as stage a2d adapts it."""
     folder = resolve_checkpoint(place, weights=False)
     base = resolve_checkpoint(base_of(str(folder)), weights=False)
-    return ModelFiles(load_tokenizer(str(folder)), network_config(read_config(base), base))
+    network = network_config(read_config(base, adapt=adapt), base)
+    return ModelFiles(load_tokenizer(str(folder), adapt=adapt), network)
 
 
 def count_tokens(noun: str, lengths: Sequence[int]) -> str:

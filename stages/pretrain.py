@@ -1,40 +1,30 @@
 """Pretraining of the tiny model, cached per configuration."""
 
 import ctypes
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from functools import cache, lru_cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-
-import weft_rl
 from weft_rl.config.overrides import options_of
 from weft_rl.config.schema import BaseConfig, RunConfig
 from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.sft_examples import Example, Examples
 from weft_rl.data.text import TextEncoder
 from weft_rl.data.toy import pretraining_texts
-from weft_rl.distributed import rank_and_world
+from weft_rl.distributed import rank_and_world, wait_until
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.models.loading import fresh_model
 from weft_rl.models.memory import check_length
 from weft_rl.models.toy import tiny_config, tiny_tokenizer
-from weft_rl.runs.atomic_io import atomic_rename
-from weft_rl.runs.cache import cache_root
-from weft_rl.runs.checksums import write_checksums
-from weft_rl.runs.folder import METRICS, checkpoint_path
-from weft_rl.runs.jsonl import append_line, cut_lines, read_lines
+from weft_rl.runs.folder import checkpoint_path
 from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, train
+from weft_rl.stages.model_cache import cache_path, restore, store
 from weft_rl.trainers.cold_start_config import ColdStartConfig
 from weft_rl.trainers.infra.resumable_trainers import ResumableColdStart
 
@@ -42,7 +32,6 @@ _tokenizer = cache(tiny_tokenizer)
 
 # Texts in the cache key: the first few reveal a change of the generator.
 _KEY_TEXTS = 64
-_POLL_S = 0.5  # short compared with pretraining
 # Launcher variables that a single-process child must not inherit.
 _LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
 _LAUNCHER += ("ACCELERATE_USE_", "FSDP_", "PMI_", "OMPI_")
@@ -66,12 +55,8 @@ def cache_folder(context: StageContext) -> Path:
         "network": tiny_config(options).to_dict(),
         "texts": pretraining_texts(_KEY_TEXTS, options.seed),
         "canvas": context.config.sampler.gen_length,
-        "device": context.device.type,
-        "bf16": context.autocasts,
-        "versions": [weft_rl.__version__, torch.__version__, transformers.__version__],
     }
-    digest = blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
-    return cache_root() / f"base-{digest}"
+    return cache_path("base", context, content)
 
 
 def run(context: StageContext) -> Path:
@@ -79,23 +64,15 @@ def run(context: StageContext) -> Path:
     rank, processes = rank_and_world()
     if rank:
         final = checkpoint_path(context.run, context.stage, context.config.base.max_steps)
-        parent = os.getppid()
-        while not final.exists():  # the launcher stops all ranks if rank 0 fails
-            if os.getppid() != parent:
-                raise Interrupted("the launcher has ended")
-            time.sleep(_POLL_S)
+        wait_until(final.exists)
         return final
     cached = cache_folder(context)
     if not cached.exists():
         if processes > 1:
             _pretrain_in_child(context)
         else:
-            _store(_pretrain(context), context, cached)
-    step = int((cached / "step").read_text(encoding="utf-8"))
-    final = checkpoint_path(context.run, context.stage, step)
-    if not final.exists():
-        _restore(cached, context, final)
-    return final
+            store(_pretrain(context), context, cached)
+    return restore(cached, context)
 
 
 def toy_files(config: RunConfig) -> ModelFiles:
@@ -175,33 +152,3 @@ def _pretrain_in_child(context: StageContext) -> None:
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _store(checkpoint: Path, context: StageContext, cached: Path) -> None:
-    scratch = cached.with_name(f".{cached.name}.{os.getpid()}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    for name in ("config.json", "model.safetensors"):
-        shutil.copy(checkpoint / name, scratch / name)
-    _tokenizer().save_pretrained(scratch)
-    for row in read_lines(context.run / METRICS):
-        if row.get("stage") == context.stage:
-            append_line(scratch / METRICS, row)
-    (scratch / "step").write_text(checkpoint.name.removeprefix("step-"), encoding="utf-8")
-    atomic_rename(scratch, cached)
-
-
-def _restore(cached: Path, context: StageContext, final: Path) -> None:
-    scratch = context.scratch
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    for path in cached.iterdir():
-        if path.name not in (METRICS, "step"):
-            # not copytree: it hides the errno of a full disk
-            shutil.copy(path, scratch)
-    # lines of an interrupted pretraining or copy
-    cut_lines(context.run / METRICS, context.stage, -1)
-    for row in read_lines(cached / METRICS):
-        append_line(context.run / METRICS, row)
-    write_checksums(scratch)
-    atomic_rename(scratch, final)

@@ -162,7 +162,8 @@ def _held_out_score(
             scores = [done.scores for batch in batches for done in batch]
         entry = summarize(gather_object(scores))
         low, high = entry["ci95"]
-        return {"score": entry["score"], "low": low, "high": high, "n": entry["n"]}
+        row = {"score": entry["score"], "low": low, "high": high, "n": entry["n"]}
+        return {f"held_out/{name}": value for name, value in row.items()}
 
     return score
 

@@ -12,7 +12,7 @@ from weft_rl.cli import execute, writing
 from weft_rl.config.fields import about, option, require, shown
 from weft_rl.config.load import load_run_config, parse_options
 from weft_rl.config.overrides import changed_options, resume_command
-from weft_rl.config.schema import STAGES, RunConfig
+from weft_rl.config.schema import COLD_STARTS, INITIAL_STAGES, RunConfig
 from weft_rl.errors import Interrupted, UserError
 from weft_rl.evaluation.paired_runs import (
     RESULT,
@@ -23,7 +23,7 @@ from weft_rl.evaluation.paired_runs import (
 )
 from weft_rl.evaluation.settings import is_evaluated
 from weft_rl.io.terminal import Console
-from weft_rl.pipeline.preflight import check_run, model_path
+from weft_rl.pipeline.preflight import check_run
 from weft_rl.pipeline.resume import environment, fresh_folder
 from weft_rl.pipeline.run import check_stages, show_plan
 from weft_rl.plot.curves import draw_means, mean_curves
@@ -46,11 +46,10 @@ from weft_rl.sweeps.jobs import (
     exit_status,
     open_pool,
     run_in,
-    train_base,
+    train_initial,
 )
 
 SUMMARY = "comparison.md"
-ARMS = tuple(stage for stage in STAGES if stage not in ("base", "rl", "eval"))
 # Options that compare sets itself, with the alternative for the user.
 _RESERVED = {
     "stages": "compare sets it for each run; write arms=[...]",
@@ -70,15 +69,15 @@ class CompareConfig(SweepConfig):
     """Options of `compare` beside those of the runs."""
 
     arms: list[str] = field(
-        metadata=about(f"cold starts, the reference first; of {' '.join(ARMS)}", at_least=1)
+        metadata=about(f"cold starts, the reference first; of {' '.join(COLD_STARTS)}", at_least=1)
     )
     out: str | None = option(None, "directory; null: runs/<time>-compare-<arms>")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for arm in self.arms:
-            rule = f"{shown(arm)} is not a cold start; try one of {', '.join(ARMS)}"
-            require(arm in ARMS, "arms", self.arms, rule)
+            rule = f"{shown(arm)} is not a cold start; try one of {', '.join(COLD_STARTS)}"
+            require(arm in COLD_STARTS, "arms", self.arms, rule)
             require(self.arms.count(arm) == 1, "arms", self.arms, f"{arm} is listed twice")
 
     def runs(self) -> dict[str, tuple[str, int]]:
@@ -117,8 +116,9 @@ def main(argv: Sequence[str]) -> int:
     resume = resume_command(argv, None if options.out else folder)
     resume = f"resume with: python -m weft_rl.compare {resume}"
     try:
-        needs_base = model_path(config) is None and jobs
-        statuses = train_base(pool, folder, arguments) if needs_base else {}
+        initial = stages.in_order[0] if jobs else ""
+        shared = initial in INITIAL_STAGES
+        statuses = train_initial(pool, folder, arguments, initial) if shared else {}
         if not any(statuses.values()):
             statuses = run_in(pool, jobs, folder, len(runs))
     except KeyboardInterrupt as stop:
@@ -196,7 +196,7 @@ def is_done(unit: Path, config: RunConfig, arm: str) -> bool:
     """Return whether a run has its report and all evaluations for these options."""
     evaluated = read_results(unit)
     # runs of earlier versions may lack the base or cold-start evaluation
-    stages = [stage for stage in ("base", arm) if stage in evaluated]
+    stages = [stage for stage in (*INITIAL_STAGES, arm) if stage in evaluated]
     done = all(is_evaluated(config, evaluated, stage) for stage in [*stages, "rl"])
     return done and (unit / REPORT).exists()
 

@@ -1,18 +1,33 @@
 """Process ranks and their devices."""
 
 import os
+import time
+from collections.abc import Callable
 from re import fullmatch
 from typing import TYPE_CHECKING
 
-from weft_rl.errors import UserError
+from weft_rl.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     import torch
+
+_POLL_S = 0.5  # short compared with what processes wait for
 
 
 def rank_and_world() -> tuple[int, int]:
     """Return the rank and the number of processes, as set by torchrun; (0, 1) without it."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for another process, without a collective's timeout.
+
+    The launcher stops all processes if one fails. Raises Interrupted if the launcher has ended."""
+    launcher = os.getppid()
+    while not condition():
+        if os.getppid() != launcher:
+            raise Interrupted("the launcher of the processes has ended")
+        time.sleep(_POLL_S)
 
 
 def resolve_device(name: str) -> "torch.device":

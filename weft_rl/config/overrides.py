@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from weft_rl.config.fields import argument, leaves
+from weft_rl.config.a2d import A2DConfig
+from weft_rl.config.fields import argument, defaults, leaves
 from weft_rl.config.load import load_run_config
 from weft_rl.config.schema import RunConfig
 from weft_rl.io.safe_files import parse_yaml
@@ -17,16 +18,19 @@ from weft_rl.runs.renamed import flattened, with_new_keys
 # Options that may change on resume, because they do not affect results.
 _MUTABLE_ON_RESUME = ("out", "resume", "stages", "trackers", "reliability")
 _PROMPTS = ("prompt_style", "prompt_template", "system")
+_TRACES = ("model", "data", "prompt_style", "system", "eval.nelbo_records")
 # Kind of stage -> options and blocks that determine its weights.
 _WEIGHT_OPTIONS = {
     "base": ("model", "base", "sampler.gen_length", "memory.mixed_precision"),
-    "cold_start": ("model", "data", "prompt_style", "system", "seed", "cold_start", "memory"),
+    "a2d": ("a2d", *_TRACES, "cold_start.records", "cold_start.data", "memory.mixed_precision"),
+    "cold_start": (*_TRACES, "seed", "cold_start", "memory"),
     "rl": ("model", "task", "rewards", *_PROMPTS, "seed", "rl", "sampler", "memory"),
 }
 # Options that earlier runs did not have -> their value.
-_ADDED: dict[str, Any] = {"prompt_template": None, "system": None}
+_ADDED: dict[str, Any] = {"prompt_template": None, "system": None, "eval.nelbo_records": 0}
+_ADDED |= {f"a2d.{name}": value for name, value in defaults(A2DConfig).items()}
 # Key parts that do not affect the weights.
-_NEUTRAL = {"logging_steps", "save_steps", "watch", "gradient_checkpointing", "trace"}
+_NEUTRAL = {"logging_steps", "save_steps", "eval_every", "watch", "gradient_checkpointing", "trace"}
 
 
 def diff_configs(saved: str, config: RunConfig) -> list[str]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from re import fullmatch
 from typing import Literal
 
+from weft_rl.config.a2d import A2DConfig
 from weft_rl.config.cold_start import BAD_RECORDS, ColdStartConfig
 from weft_rl.config.fields import Block, option, shown
 from weft_rl.config.model import MemoryConfig
@@ -15,9 +16,13 @@ COLD_STARTS = tuple(RECIPES)
 TASKS = ("sudoku", "countdown", "gsm8k", "math500")
 # Models that stage `base` pretrains, and the names of their cold-start data.
 TOY_MODELS = ("tiny",)
-STAGES = ("base", *COLD_STARTS, "rl", "eval")
 # Values of data= with generated traces: of tiny's vocabulary, or in the words of prompt_style.
 GENERATED_DATA = (*TOY_MODELS, "sudoku", "countdown")
+# Models that stage `a2d` adapts first; families.AUTOREGRESSIVE has their Hub ids.
+AUTOREGRESSIVE_MODELS = ("smollm2_135m", "qwen3_0_6b")
+# Stages that make the initial model of the others.
+INITIAL_STAGES = ("base", "a2d")
+STAGES = (*INITIAL_STAGES, *COLD_STARTS, "rl", "eval")
 # Values of transformers' report_to.
 TRACKERS = ("tensorboard", "trackio", "wandb")
 
@@ -62,6 +67,9 @@ class EvalConfig(Block, prefix="eval."):
     bad_records: Literal["error", "skip", "strict"] = option("error", BAD_RECORDS)
     preset: Literal["run", "paper"] = option(
         "run", "paper: lengths, prompts and data of the WeFT paper; run: options of this run"
+    )
+    nelbo_records: int = option(
+        0, "records of data= held out of the cold start, for its NELBO; 0: none", at_least=0
     )
     gen_length: int | None = option(
         None, "tokens to generate, steps in proportion; null: as sampler or preset", at_least=1
@@ -126,6 +134,7 @@ class RunConfig(Block):
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     reliability: ReliabilityConfig = field(default_factory=ReliabilityConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
+    a2d: A2DConfig = field(default_factory=A2DConfig)
     cold_start: ColdStartConfig = field(default_factory=ColdStartConfig)
     rl: RLConfig = field(default_factory=RLConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
@@ -165,17 +174,23 @@ class RunConfig(Block):
             self.require(fits or bool(self.cold_start.ref_model), "cold_start.ref_model", rule)
         rule = f"base pretrains tiny, not model={shown(self.model)}; leave base out"
         self.require("base" not in self.stages or self.model in TOY_MODELS, "stages", rule)
+        rule = f"a2d adapts an autoregressive model, not model={shown(self.model)}; leave a2d out"
+        fits = "a2d" not in self.stages or self.model not in TOY_MODELS
+        self.require(fits, "stages", rule)
 
     @property
     def in_order(self) -> list[str]:
-        """All stages in execution order; a toy model is pretrained first."""
-        stages = [stage for stage in self.stages if stage != "base"]
-        return ["base", *stages] if self.model in TOY_MODELS else stages
+        """All stages in execution order; a toy model is pretrained, an AR model adapted first."""
+        stages = [stage for stage in self.stages if stage not in INITIAL_STAGES]
+        if self.model in TOY_MODELS:
+            return ["base", *stages]
+        adapts = "a2d" in self.stages or self.model in AUTOREGRESSIVE_MODELS
+        return ["a2d", *stages] if adapts else stages
 
     @property
     def trained(self) -> list[str]:
-        """Stages that train, except `base`."""
-        return [stage for stage in self.stages if stage not in ("base", "eval")]
+        """Stages that train, except those of the initial model."""
+        return [stage for stage in self.stages if stage not in (*INITIAL_STAGES, "eval")]
 
     @property
     def adapters_only(self) -> bool:

@@ -2,7 +2,8 @@
 
 s1K: {"question": "What is 2+3?", "thinking_trajectories": ["Add."], "attempt": "5"}.
 Chat: {"messages": [{"role": "user", "content": "What is 2+3?"}, ...]}; <think> marks reasoning.
-ShareGPT: {"conversations": [{"from": "human", "value": "What is 2+3?"}, ...]}."""
+ShareGPT: {"conversations": [{"from": "human", "value": "What is 2+3?"}, ...]}.
+TRL: {"prompt": "What is 2+3?", "completion": "5"}, texts or lists of messages."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ Think = Literal["rewrite", "keep"]
 
 _ROLES = ("system", "user", "assistant")
 _ALIASES = {"human": "user", "gpt": "assistant"}  # ShareGPT roles
+_PAIR = ("prompt", "completion")
 _S1K_1_1 = ("question", "deepseek_thinking_trajectory", "deepseek_attempt")
 # Message columns, chat before ShareGPT, and columns with separate thoughts.
 _ROLE, _CONTENT = ("role", "from"), ("content", "value")
@@ -126,6 +128,16 @@ def _chat(row: Mapping[str, Any]) -> Trace:
     return Trace(turns[-2][1], None, answer, "", tuple(turns[:-2]), num_tokens)
 
 
+def _pair(row: Mapping[str, Any]) -> Trace:
+    before, after = (as_list(row[name]) for name in _PAIR)
+    if isinstance(before, list) and isinstance(after, list):
+        messages = [*before, *after]
+        if all(isinstance(message, Mapping) for message in messages):
+            return _chat({"messages": messages})
+    prompt, completion = (require_text(name, row[name]) for name in _PAIR)
+    return Trace(prompt, None, completion.strip(), "")
+
+
 def _turn(message: object) -> tuple[str, str]:
     if not isinstance(message, Mapping):
         raise ValueError(f"a message must have role and content, got {shown(message)}")
@@ -160,9 +172,10 @@ _SCHEMAS: dict[str, tuple[set[str], Callable[[Mapping[str, Any]], Trace]]] = {
     "s1K-1.1": ({*_S1K_1_1}, _s1k_1_1),
     "chat": ({"messages"}, _chat),
     "ShareGPT": ({"conversations"}, _chat),
+    "TRL": ({*_PAIR}, _pair),
 }
 _PARTS = (*_ROLE, *_CONTENT, *_THOUGHTS, *_CALLS)
 COLUMNS = frozenset(
     {"id", "num_tokens", *_S1K_1_1, *_SCHEMAS["s1K"][0]}
-    | {f"{name}.{part}" for name in ("messages", "conversations") for part in _PARTS}
+    | {f"{name}.{part}" for name in ("messages", "conversations", *_PAIR) for part in _PARTS}
 )

@@ -57,7 +57,8 @@ def read_arm_run(folder: Path, arm: str, seed: int, task: str) -> ArmRun:
     evaluated = read_results(folder)
     scores: dict[str, dict[str, dict[str, float]]] = {}
     baselines: dict[str, Any] = {}
-    for part, stage in zip(STAGES, ("base", arm, "rl"), strict=True):
+    initial = "a2d" if "a2d" in evaluated else "base"
+    for part, stage in zip(STAGES, (initial, arm, "rl"), strict=True):
         if task not in evaluated.get(stage, {}):
             continue
         path = folder / "completions" / f"eval-{stage}.jsonl"

@@ -4,18 +4,14 @@ A folder holds one JSONL file per process. Process r of n handles every n-th id 
 without the ids that any file has. The number of processes may change when a run resumes."""
 
 import json
-import os
 import shutil
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from weft_rl.errors import Interrupted
+from weft_rl.distributed import wait_until
 from weft_rl.runs.jsonl import append_line, read_lines
-
-_POLL_S = 1.0  # short compared with a batch of completions
 
 
 class ShardedResults:
@@ -57,23 +53,15 @@ class ShardedResults:
 
     def gather(self, ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return all rows in id order once complete. Raises Interrupted if the launcher exits."""
-        _wait(lambda: len(self.rows()) >= len(ids))
+        wait_until(lambda: len(self.rows()) >= len(ids))
         rows = self.rows()
         return [rows[name] for name in ids]
 
     def wait_until_merged(self) -> None:
         """Wait until rank 0 has removed the folder. Raises Interrupted if the launcher exits."""
-        _wait(lambda: not self.folder.exists())
+        wait_until(lambda: not self.folder.exists())
 
     def remove(self) -> None:
         """Remove the rows of all keys under this name."""
         for folder in self.parent.glob(f".{self.name}-*"):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    launcher = os.getppid()
-    while not condition():
-        if os.getppid() != launcher:
-            raise Interrupted("the launcher of the processes has ended")
-        time.sleep(_POLL_S)

@@ -20,7 +20,7 @@ from weft_rl.data.tasks import (
 )
 from weft_rl.distributed import find_device, rank_and_world
 from weft_rl.errors import UserError
-from weft_rl.families import PUBLISHED
+from weft_rl.families import AUTOREGRESSIVE, PUBLISHED
 from weft_rl.plan.estimate import model_shape
 from weft_rl.rewards.registry import REWARDS, training
 from weft_rl.trainers.infra.trackers import check_trackers
@@ -47,10 +47,12 @@ def model_path(config: RunConfig) -> str | None:
     if config.model in TOY_MODELS:
         return None
     place = without_gguf(PUBLISHED.get(config.model, config.model))
+    if place in AUTOREGRESSIVE:
+        return place
     if Path(place).is_dir():
         base = base_of(place)
         if Path(base).is_dir():
-            check_weights(Path(base))
+            check_weights(Path(base), adapt="a2d" in config.in_order)
         elif not _is_hub_id(base):
             raise UserError(f"model={config.model}: is an adapter, and its base {base} is missing")
     elif not _is_hub_id(place):

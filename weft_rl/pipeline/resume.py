@@ -121,9 +121,10 @@ def _require_resumable(config: RunConfig, run: Path) -> None:
     # each stage starts from the previous one, an interrupted stage from its own checkpoint
     done = [stage for stage in finished if stage != "base"]
     stopped.pop("base", None)
+    planned = [stage for stage in config.in_order if stage not in ("base", "eval")]
     # several are interrupted only if an earlier one is retrained: order them by stages=
-    held = [*done, *sorted(stopped, key=[*config.trained, *stopped].index)]
-    if any(old != new for old, new in zip(held, config.trained, strict=False)):
+    held = [*done, *sorted(stopped, key=[*planned, *stopped].index)]
+    if any(old != new for old, new in zip(held, planned, strict=False)):
         origin = done[-1] if done else f"model={config.model}"
         notes = {stage: f" (from {origin}, {path.name})" for stage, path in stopped.items()}
         raise UserError(

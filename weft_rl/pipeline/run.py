@@ -59,8 +59,7 @@ def main(argv: Sequence[str], *, report: bool = True) -> int:
             return 0
         plot_run(run, run / CURVES)
         path = write_report(run)
-    if results:
-        show_scores(results, config)
+    show_scores(results, config)
     Console().print(f"report: {path}", soft_wrap=True, highlight=False)
     return 0
 
@@ -104,7 +103,8 @@ def run_pipeline(config: RunConfig, run: Path, argv: Sequence[str]) -> dict[str,
     names, stage, checkpoint = config.in_order, "base", model_path(config) or ""
     resume = resume_command(argv, None if config.out else run)
     if is_first:
-        lines += memory_warnings(config, [name for name in config.trained if name not in finished])
+        unfinished = [name for name in names if name not in (*finished, "base", "eval")]
+        lines += memory_warnings(config, unfinished)
         sys.stderr.writelines(f"weft_rl.pipeline: {line}\n" for line in lines)
     try:
         for name in names:
@@ -167,9 +167,11 @@ def drop_corrupt(
 
 
 def show_scores(results: dict[str, Any], config: RunConfig) -> None:
-    """Print a table of scores per stage and of baselines."""
+    """Print a table of scores per stage and of baselines, if there are any."""
     task, base = config.task, "base" if config.model in TOY_MODELS else INITIAL
     scored = {stage: entry[task] for stage, entry in results.items() if task in entry}
+    if not scored:
+        return
     rows = {base if stage == "base" else stage: entry for stage, entry in scored.items()}
     last = [*scored.values()][-1]
     metrics = [key for key, value in last.items() if isinstance(value, dict) and "ci95" in value]

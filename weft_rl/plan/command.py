@@ -98,8 +98,11 @@ def _remarks(config: RunConfig, options: PlanConfig, plans: Sequence[StagePlan])
         lines += [f"sampler.{name}={value}: one forward per token is counted" for value in values]
     if any(sampler.early_stop for sampler in samplers):
         lines.append("completions that end early (sampler.early_stop) take fewer forwards")
-    if plans[0].stage == "base":
-        lines.append("base: a run reuses a cached base model if there is one")
+    initial = {"base": "pretrained", "a2d": "adapted"}.get(plans[0].stage)
+    if initial:
+        lines.append(f"{plans[0].stage}: a run reuses a cached {initial} model if there is one")
+    if initial == "adapted" and config.a2d.data == "self":
+        lines.append(f"not planned: the answers to a2d.records={config.a2d.records} prompts")
     if config.in_order[0] == "eval":
         lines.append("not planned: evaluation of the model before training")
     if "rl" in config.trained and config.rl.rollout.resample:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from weft_rl.checkpoints.gguf import without_gguf
 from weft_rl.checkpoints.lora_merge import base_of
+from weft_rl.config.a2d import A2D_EVAL_DRAWS
 from weft_rl.config.model import LoraConfig
 from weft_rl.config.rl import RLConfig
 from weft_rl.config.schema import TOY_MODELS, RunConfig
@@ -68,6 +69,9 @@ def make_plan(config: RunConfig, options: PlanConfig, stage: str) -> StagePlan:
         options = replace(options, devices=1, sharding="none")
         model = replace(model_shape(config, LoraConfig(0), bf16), weights="float32")
         work = _base(config, options, model)
+    elif stage == "a2d":
+        model = replace(model_shape(config, LoraConfig(0), bf16), weights="float32")
+        work = _a2d(config, options, model)
     elif stage == "rl":
         model = model_shape(config, config.rl.lora, bf16)
         work = _rl(config, options, model)
@@ -100,9 +104,10 @@ def _architecture(config: RunConfig) -> tuple[Family, Sizes]:
         return LLADA, Sizes(len(SYMBOLS), *layers, POSITIONS)
     place = base_of(without_gguf(config.model))
     for family in FAMILIES:
-        if place in {*family.published, *family.published.values()}:
+        known = {**family.published, **family.autoregressive}
+        if place in {*known, *known.values()}:
             return family, family.published_sizes
-    content = read_config(Path(place))
+    content = read_config(Path(place), adapt="a2d" in config.in_order)
     family, _ = family_of(content, Path(place))
     return family, family.sizes(content)
 
@@ -114,6 +119,21 @@ def _base(config: RunConfig, options: PlanConfig, model: ModelShape) -> _Work:
     flops = rows * forward_flops(model, step.length, answer // 2)
     passes = [Forwards("training", training_passes(model), rows, flops)]
     return step, passes, rows * step.length, config.base.max_steps
+
+
+def _a2d(config: RunConfig, options: PlanConfig, model: ModelShape) -> _Work:
+    a2d, rows, length = config.a2d, config.a2d.batch_size, config.a2d.max_length
+    times = a2d.gradient_accumulation_steps
+    step = Step(model, rows, length, length, times > 1, options.devices, options.sharding)
+    # on average half of the tokens are masked and need logits
+    flops = rows * forward_flops(model, length, length // 2)
+    # held-out records may be shorter
+    evaluated = a2d.eval_records * A2D_EVAL_DRAWS / (rows * options.devices * a2d.eval_every)
+    passes = [
+        Forwards("training", times * training_passes(model), rows, flops),
+        Forwards("held-out NELBO", evaluated, rows, flops),
+    ]
+    return step, passes, rows * times * options.devices * length, a2d.max_steps
 
 
 def _cold_start(config: RunConfig, options: PlanConfig, stage: str, model: ModelShape) -> _Work:

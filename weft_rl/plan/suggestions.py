@@ -51,6 +51,8 @@ def _changes(config: RunConfig, options: PlanConfig, stage: str) -> list[tuple[s
     checkpointing = ("memory.gradient_checkpointing", True)
     if stage == "base":  # trains all weights in float32
         return [checkpointing, ("base.batch_size", 1)]
+    if stage == "a2d":
+        return [checkpointing, ("a2d.batch_size", 1)]
     block = "rl" if stage == "rl" else "cold_start"
     fewer: list[tuple[str, Any]] = [("cold_start.batch_size", 1)]
     if stage == "rl":

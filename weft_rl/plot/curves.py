@@ -32,7 +32,7 @@ def caption(smoothing: float = SMOOTHING) -> str:
 
 
 def plot_run(run: Path, out: Path) -> None:
-    """Draw the reward, loss and other RL curves of a run; write nothing without curves."""
+    """Draw the reward, loss, NELBO and other RL curves of a run; write nothing without curves."""
     panels = {title: [line] for title, line in run_curves(run).items()}
     if panels:
         columns = min(len(panels), 3)
@@ -41,10 +41,14 @@ def plot_run(run: Path, out: Path) -> None:
 
 
 def run_curves(run: Path) -> dict[str, Line]:
-    """Return by title the reward, each training loss before RL, and other RL metrics."""
+    """Return by title the reward, each training loss and NELBO before RL, and other RL metrics."""
     rows = list(read_lines(run / METRICS))
     losses = {
         f"loss, {stage}": line for stage, line in _curves(rows, "loss").items() if stage != "rl"
+    }
+    losses |= {
+        f"held-out NELBO (nats per token), {stage}": line
+        for stage, line in _curves(rows, "eval_nelbo").items()
     }
     rl = [(f"{title}, rl", _curves(rows, metric).get("rl")) for metric, title in _RL.items()]
     rl = [(title, line) for title, line in rl if line]

@@ -10,6 +10,7 @@ from weft_rl.data.sources import PUBLISHED as DATA_SETS
 from weft_rl.data.sources import is_hub_id
 from weft_rl.data.tasks import REGISTRY, hub_name
 from weft_rl.diffusion.recipes import RECIPES
+from weft_rl.families import AUTOREGRESSIVE
 from weft_rl.families import PUBLISHED as MODELS
 from weft_rl.io.safe_files import parsing
 from weft_rl.runs.folder import (
@@ -26,6 +27,10 @@ from weft_rl.runs.renamed import flattened
 # Options in the table of stages, without the stage's prefix.
 _OPTIONS = {
     "base": ("hidden_size", "num_hidden_layers", "batch_size", "learning_rate", "seed"),
+    "a2d": (
+        *("max_length", "batch_size", "gradient_accumulation_steps", "learning_rate"),
+        *("anneal_steps", "logit_shift", "seed"),
+    ),
     "cold_start": (
         *("epochs", "batch_size", "gradient_accumulation_steps", "learning_rate", "weight_decay"),
         *("loss_norm", "exact_elbo", "t_sampling", "data.max_length", "lora.r", "lora.alpha"),
@@ -57,7 +62,9 @@ class _Trained(NamedTuple):
         if self.kind == "rl":
             loss, estimator = (self.settings.get(f"rl.{key}") for key in ("loss_type", "estimator"))
             return f"RL ({loss}, {estimator})"
-        return RECIPES[self.name].label if self.name in RECIPES else "pretraining"
+        if self.name in RECIPES:
+            return RECIPES[self.name].label
+        return "adaptation to diffusion (A2D)" if self.kind == "a2d" else "pretraining"
 
 
 def run_facts(checkpoint: Path, repo: str, *, adapter: bool) -> ModelFacts:
@@ -123,7 +130,7 @@ def _base(model: str) -> tuple[str, str | None]:
     """Description and Hub id of an initial model."""
     if model in TOY_MODELS:
         return "a toy LLaDA from random weights", None
-    return describe_base(MODELS.get(model, model))
+    return describe_base((MODELS | AUTOREGRESSIVE).get(model, model))
 
 
 def _options(stage: _Trained) -> dict[str, object]:
@@ -142,6 +149,12 @@ def _data(stage: _Trained) -> tuple[str, str | None]:
     settings = stage.settings
     if stage.kind == "base":
         return f"Pretraining: {settings['base.examples']} generated texts.", None
+    if stage.kind == "a2d":
+        source = str(settings["a2d.data"])
+        known = source if is_hub_id(source) and not Path(source).exists() else None
+        if source == "self":
+            return "A2D: answers of the autoregressive model, and the cold start's records.", None
+        return f"A2D: {_source(source, known)}.", known
     if stage.kind == "rl":
         task, data = settings["task"], settings.get("rl.rollout.data")
         known = hub_name(task, data) if data and task in REGISTRY else None
@@ -168,7 +181,7 @@ def _scores(lineage: list[_Trained]) -> tuple[list[Score], Mapping[str, Any]]:
     run, last = lineage[-1].run, lineage[-1]
     results, finished = read_results(run), finished_stages(run)
     labels = {each.name: each.label for each in lineage if each.run == run}
-    if "base" not in labels:
+    if not {"base", "a2d"} & labels.keys():
         labels = {"base": INITIAL} | labels
     scores: list[Score] = []
     baselines: dict[tuple[str, str], Any] = {}

@@ -19,7 +19,16 @@ from weft_rl.plot.figures import Bar, draw_bars, draw_curves, figure_svg
 from weft_rl.report.comparison import score_cell, write_comparison_report
 from weft_rl.report.page import chart, heatmaps, replays, write_page
 from weft_rl.report.samples import sample_groups
-from weft_rl.runs.folder import CONFIG, EVAL, INITIAL, METRICS, REPORT, read_config, read_results
+from weft_rl.runs.folder import (
+    CONFIG,
+    EVAL,
+    INITIAL,
+    METRICS,
+    NELBO,
+    REPORT,
+    read_config,
+    read_results,
+)
 from weft_rl.runs.jsonl import read_lines
 from weft_rl.stats import crossed_mean, verdict
 
@@ -30,6 +39,7 @@ _MAIN_SCORES = {
 }
 _STAGES = {
     "base": "pretrained model",
+    "a2d": "adaptation to diffusion (A2D)",
     **{name: f"cold start: {recipe.label}" for name, recipe in RECIPES.items()},
     "rl": "reinforcement learning",
 }
@@ -68,8 +78,11 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     with parsing(run / EVAL):
         baselines = results.pop("baselines", {})
         # stages can be evaluated out of order
-        order = {"base": -1} | {stage: place for place, stage in enumerate(stages)}
-        evaluated = sorted(results, key=lambda stage: order.get(stage, len(stages)))
+        nelbos = {stage: entry.pop(NELBO) for stage, entry in results.items() if NELBO in entry}
+        order = {"base": -1, "a2d": -1} | {stage: place for place, stage in enumerate(stages)}
+        evaluated = sorted(
+            filter(results.get, results), key=lambda stage: order.get(stage, len(stages))
+        )
         tasks = dict.fromkeys(task for stage in evaluated for task in results[stage])
         tables = [
             _task_scores(
@@ -80,6 +93,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
             )
             for task in tasks
         ]
+        lines = [nelbo_sentence(stage, entry) for stage, entry in nelbos.items()]
     reward = read_curves(run, "reward").get("rl")
     return write_page(
         "report.html.j2",
@@ -87,7 +101,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         out or run / REPORT,
         settings,
         command,
-        summary=_summary(run, model, stages, tables),
+        summary=" ".join([_summary(run, model, stages, tables), *lines]),
         tables=tables,
         curves=_curves(run),
         chart=chart("reward in RL", {"reward": [reward] if reward else []}),
@@ -151,6 +165,15 @@ def _summary(run: Path, model: object, stages: Sequence[str], tables: Sequence[T
             best, name = max(baselines)
             lines.append(f"The best policy without a model, {name}, gets {best:.1f}%.")
     return " ".join(lines or ["Nothing has been evaluated yet."])
+
+
+def nelbo_sentence(stage: str, entry: Mapping[str, Any]) -> str:
+    """Describe the entry of a stage's NELBO in eval.json."""
+    return (
+        f"{stage}: NELBO of {entry['n']:d} held-out records {entry['mean']:.3f} nats per trained "
+        f"token (standard error {entry['se']:.3f}), {entry['before']:.3f} before the stage; the "
+        f"unigram entropy of the same tokens is {entry['unigram_entropy']:.3f}."
+    )
 
 
 def _paired_change(run: Path, task: str, before: str, after: str) -> list[str]:

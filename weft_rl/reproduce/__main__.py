@@ -24,7 +24,7 @@ from weft_rl.sweeps.jobs import (
     exit_status,
     open_pool,
     run_in,
-    train_base,
+    train_initial,
 )
 
 _RESERVED = dict.fromkeys(
@@ -113,7 +113,7 @@ def _run_all(
     pending = [unit for unit in paths if unit not in done]
     statuses: dict[str, int] = {}
     if config.model in TOY_MODELS and pending:
-        statuses = train_base(pool, folder, given)
+        statuses = train_initial(pool, folder, given, "base")
         if statuses["base"]:
             return statuses
     timed = [unit for unit in pending if unit.timed]

@@ -12,6 +12,8 @@ from weft_rl.runs.checksums import find_corruption
 from weft_rl.runs.renamed import with_new_keys
 
 CONFIG, METRICS, EVAL = "config.yaml", "metrics.jsonl", "eval.json"
+# Entry of a stage in eval.json beside its tasks: mean, se, n, before, unigram_entropy.
+NELBO = "nelbo"
 CURVES, REPORT = "curves.png", "report.html"
 ENTROPY_HEATMAP, DENOISING_REPLAY = "entropy_heatmap-{stage}.json", "completions/trace-{stage}.json"
 FINISHED = "stages.json"  # completed stages -> last checkpoint, relative to the run directory

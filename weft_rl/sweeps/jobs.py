@@ -140,9 +140,10 @@ def _start(pool: Pool, job: Job, folder: Path) -> Running:
     return pool.start(command)
 
 
-def train_base(pool: Pool, folder: Path, arguments: Sequence[str]) -> dict[str, int]:
-    """Train or reuse the base model, once for all runs. Raises UserError if it exits with 2."""
-    job = Job("base", [*arguments, "stages=[base]", "eval.after_each=false"])
+def train_initial(pool: Pool, folder: Path, arguments: Sequence[str], stage: str) -> dict[str, int]:
+    """Fill the cache of stage `base` or `a2d`, once for all runs. Raises UserError if it exits
+    with 2."""
+    job = Job(stage, [*arguments, f"stages=[{stage}]", "eval.after_each=false"])
     statuses = run_in(pool, [job], folder, 1)
     if statuses[job.name] == 2:
         message = last_line(folder / LOGS / f"{job.name}.log")

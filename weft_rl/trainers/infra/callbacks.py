@@ -103,20 +103,37 @@ class HeldOutEval(_Lines):
     """Writes held-out scores every `every` steps, without affecting training.
 
     score: returns metrics by name; called on every process, uses its own generators and restores
-    the model's modes."""
+    the model's modes. at_ends: also before the first step and after the last one."""
 
     def __init__(
-        self, run: Path, stage: str, every: int, score: Callable[[], Mapping[str, float]]
+        self,
+        run: Path,
+        stage: str,
+        every: int | None,
+        score: Callable[[], Mapping[str, float]],
+        *,
+        at_ends: bool = False,
     ) -> None:
         super().__init__(run, stage)
-        self.every, self.score = every, score
+        self.every, self.score, self.at_ends = every, score, at_ends
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Evaluate the initial model."""
+        if self.at_ends and state.global_step == 0:
+            self._evaluate(state, control)
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Evaluate every `every` steps."""
-        if state.global_step % self.every == 0:
-            scores = self.score()
-            if state.is_world_process_zero:
-                self.write(state.global_step, {f"held_out/{k}": v for k, v in scores.items()})
+        is_due = self.every is not None and state.global_step % self.every == 0
+        if is_due or (self.at_ends and state.global_step >= state.max_steps):
+            self._evaluate(state, control)
+
+    def _evaluate(self, state: TrainerState, control: Any) -> None:
+        is_logged = control.should_log
+        scores = self.score()
+        control.should_log = is_logged  # a trainer's evaluation may log, which unsets it
+        if state.is_world_process_zero:
+            self.write(state.global_step, scores)
 
 
 class ProgressLine(TrainerCallback):

@@ -1,0 +1,137 @@
+"""Answers that an autoregressive model writes to built-in prompts, to adapt it on its own text."""
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+)
+
+from weft_rl.data.prompts import chat_prompt
+from weft_rl.data.self_prompts import self_prompts
+from weft_rl.data.text import TextEncoder, decode_completion
+from weft_rl.data.trace_schemas import Trace
+from weft_rl.distributed import rank_and_world
+from weft_rl.evaluation.results_store import ShardedResults
+from weft_rl.io.log_lines import LogLines
+from weft_rl.io.terminal import Console
+from weft_rl.runs.cache import cache_root
+from weft_rl.seeding import seed_for
+from weft_rl.stages.context import ModelFiles, StageContext
+from weft_rl.stages.model_cache import identity
+
+# Prompts per batch: a KV cache of some 200 MB for SmolLM2-135M, and few batches.
+_BATCH = 32
+# Qwen's and other chat models' usual values; 1.0 derails small models.
+_TEMPERATURE, _TOP_P = 0.7, 0.9
+
+
+def self_written(context: StageContext, folder: Path, files: ModelFiles) -> list[Trace]:
+    """Return prompts with the answers of the autoregressive model in `folder`; cached.
+
+    Processes share the prompts. Batches are kept across interruptions. An answer without an end
+    token is left out."""
+    options, (rank, world) = context.config.a2d, rank_and_world()
+    prompts = self_prompts(options.records, options.seed)
+    key = {
+        "model": identity(folder),
+        "prompts": prompts,
+        "system": context.config.system,
+        "sampling": [_BATCH, _TEMPERATURE, _TOP_P, options.max_new_tokens, options.seed],
+        "device": [context.device.type, world],
+    }
+    shares = ShardedResults(cache_root(), "answers", key, rank, world)
+    ids = [str(index) for index in range(len(prompts))]
+    if left := shares.pending(ids, _BATCH):
+        shares.open()
+        _answer(context, folder, files, prompts, left, shares)
+    return [
+        Trace(prompts[int(row["id"])], None, row["answer"], f"self:{row['id']}")
+        for row in shares.gather(ids)
+        if row["answer"] is not None
+    ]
+
+
+def _answer(
+    context: StageContext,
+    folder: Path,
+    files: ModelFiles,
+    prompts: Sequence[str],
+    left: Sequence[str],
+    shares: ShardedResults,
+) -> None:
+    options = context.config.a2d
+    dtype = torch.bfloat16 if context.device.type == "cuda" else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
+    model = model.to(context.device).eval()
+    chats = [chat_prompt(prompts[int(id)], system=context.config.system) for id in left]
+    encoded = TextEncoder(files.tokenizer).chats(chats)
+    label, console = f"{context.stage}: the model answers prompts", Console(stderr=True)
+    log = None if console.is_terminal or shares.rank else LogLines(label)
+    batches = range(0, len(left), _BATCH)
+    shown = track(batches, label, console=console, transient=True, disable=log is not None)
+    for begin in shown if shares.rank == 0 else batches:
+        batch = left[begin : begin + _BATCH]
+        seed = seed_for(options.seed, "answers", batch[0])
+        answers = sample_answers(
+            model,
+            files.tokenizer,
+            encoded[begin : begin + _BATCH],
+            ends=files.network.end_token_ids,
+            max_new_tokens=options.max_new_tokens,
+            seed=seed,
+        )
+        for id, answer in zip(batch, answers, strict=True):
+            shares.append({"id": id, "prompt": prompts[int(id)], "answer": answer})
+        if log is not None:
+            done = begin + len(batch)
+            log.update(done / len(left), f"{done} of {len(left)}")
+    del model
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+@torch.no_grad()
+def sample_answers(
+    model: Any,  # with transformers' generate
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    *,
+    ends: Sequence[int],
+    max_new_tokens: int,
+    seed: int,
+) -> list[str | None]:
+    """Return the model's answer to each encoded prompt; None if it is empty or has no end token."""
+    length = max(map(len, prompts))
+    input_ids = torch.full((len(prompts), length), ends[0])
+    attention_mask = torch.zeros_like(input_ids)
+    for row, ids in enumerate(prompts):  # padded on the left
+        input_ids[row, length - len(ids) :] = torch.tensor(ids)
+        attention_mask[row, length - len(ids) :] = 1
+    # transformers samples from the global random state, which is restored
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        sampling = GenerationConfig(
+            do_sample=True,
+            temperature=_TEMPERATURE,
+            top_p=_TOP_P,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=[*ends],
+            pad_token_id=ends[0],
+        )
+        output = model.generate(
+            input_ids.to(model.device),
+            attention_mask=attention_mask.to(model.device),
+            generation_config=sampling,
+        )
+    answers: list[str | None] = []
+    for ids in output[:, length:].tolist():
+        text = decode_completion(tokenizer, ids, ends).strip()
+        answers.append(text if text and not set(ends).isdisjoint(ids) else None)
+    return answers
