@@ -170,9 +170,9 @@ def _summary(run: Path, model: object, stages: Sequence[str], tables: Sequence[T
 def nelbo_sentence(stage: str, entry: Mapping[str, Any]) -> str:
     """Describe the entry of a stage's NELBO in eval.json."""
     return (
-        f"{stage}: NELBO of {entry['n']:d} held-out records {entry['mean']:.3f} nats per trained "
-        f"token (standard error {entry['se']:.3f}), {entry['before']:.3f} before the stage; the "
-        f"unigram entropy of the same tokens is {entry['unigram_entropy']:.3f}."
+        f"After {stage}, the NELBO of {entry['n']:d} held-out records is {entry['mean']:.3f} nats "
+        f"per trained token (standard error {entry['se']:.3f}), from {entry['before']:.3f} before; "
+        f"the unigram entropy of these tokens is {entry['unigram_entropy']:.3f}."
     )
 
 
