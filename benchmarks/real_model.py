@@ -22,8 +22,7 @@ def run(out: Path, arm: str, options: list[str]) -> float:
     begin = time.perf_counter()
     command = [sys.executable, "-m", "weft_rl.pipeline", "preset=smollm2_cpu", f"stages=[{arm}]"]
     if arm != ARMS[0]:
-        (adapted,) = (out / ARMS[0] / "checkpoints" / "a2d").glob("step-*")
-        command.append(f"model={adapted}")
+        command.append(f"model={out / ARMS[0] / 'checkpoints' / 'a2d'}")
     subprocess.run([*command, f"out={out / arm}", *options], check=True)
     return time.perf_counter() - begin
 
