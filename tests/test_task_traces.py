@@ -9,7 +9,7 @@ from gguf_files import chat_tokenizer
 from weft_rl.config.load import load_run_config
 from weft_rl.data.countdown import is_held_out as is_held_out_problem
 from weft_rl.data.countdown import reachable
-from weft_rl.data.prompts import PromptFormat, sudoku_rows, trace_prompt
+from weft_rl.data.prompts import PromptFormat, trace_prompt
 from weft_rl.data.records import Record
 from weft_rl.data.rejects import fail
 from weft_rl.data.sft_examples import encode_traces
@@ -44,11 +44,11 @@ def test_prompts_for_small_chat_models():
 
 
 def test_a_sudoku_by_hand():
-    """r1c1 sees 1, 3, 4: it is 2; then r1c4 sees 2, 1, 3: it is 4; then r2c2 sees 4, 1, 2."""
-    rows = "2134\n4312\n3421\n1243"
-    assert solve_sudoku(PUZZLE, "chat", draws()) == (" r1c1=2 r1c4=4 r2c2=3", rows)
-    assert solve_sudoku(PUZZLE, "d1", draws())[1] == PUZZLE["solution"]
-    assert sudoku_rows(PUZZLE["solution"]) == rows
+    """r2c1 and r2c2 may be 1 or 2. r2c3 sees 4, 2, 1: it is 3. r3c1 sees 4, 1, 3: 2. r2c1 is 1."""
+    rows = "4321\n1234\n2413\n3142"
+    fields = {"puzzle": "4321000404130000", "solution": rows.replace("\n", "")}
+    assert solve_sudoku(fields, "chat", draws()) == (" r2c3=3 r3c1=2 r2c1=1", rows)
+    assert solve_sudoku(fields, "d1", draws())[1] == fields["solution"]
 
 
 def test_countdowns_by_hand():
