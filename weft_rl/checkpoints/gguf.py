@@ -261,8 +261,8 @@ def _tokenizer(file: Path, header: GgufHeader) -> "PreTrainedTokenizerBase":
     tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     for name, key in _SPECIAL.items():
         number = header.metadata.get(key)
-        if number is not None:
-            setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(number))
+        token = None if number is None else tokenizer.convert_ids_to_tokens(number)
+        setattr(tokenizer, name, token)  # transformers 5.17 guesses some
     if header.metadata.get("tokenizer.ggml.pre") == _DIGITS:
         words = ByteLevel(add_prefix_space=False)
         tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
