@@ -5,10 +5,12 @@ import json
 import pytest
 import torch
 from a2d_models import CLASSES, causal_folder, change, chat_bpe
+from library import cold
+from peft import LoraConfig
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
-from weft_rl import load_model, load_tokenizer
+from weft_rl import ColdStartTrainer, load_model, load_tokenizer
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
 from weft_rl.models import A2DLlamaConfig, A2DLlamaForMaskedLM
@@ -172,3 +174,17 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path):
 def test_an_autoregressive_model_is_named_as_such(tmp_path):
     with pytest.raises(UserError, match="autoregressive; adapt it with stage a2d"):
         load_model(causal_folder(tmp_path / "model"))
+
+
+def test_adapters_do_not_train_a_new_mask_token(tmp_path):
+    folder = causal_folder(tmp_path / "model", is_causal=False)
+    chat = [{"role": role, "content": "1"} for role in ("user", "assistant")]
+    lora = LoraConfig(r=2, target_modules=["q_proj"])
+    arguments = cold(tmp_path / "out"), [{"messages": chat}]
+    with pytest.raises(ValueError, match="peft_config: the model had no mask token"):
+        ColdStartTrainer(str(folder), *arguments, peft_config=lora)
+    trainer = ColdStartTrainer(str(folder), *arguments)
+    trainer.train()
+    trainer.save_model()
+    again = cold(tmp_path / "adapter"), [{"messages": chat}]
+    assert ColdStartTrainer(str(tmp_path / "out"), *again, peft_config=lora).train()

@@ -42,6 +42,7 @@ from weft_rl.families.base import Config, Family
 from weft_rl.families.shape import require_targets
 from weft_rl.io.safe_files import check_model_folder
 from weft_rl.models.memory import is_out_of_memory, require_memory
+from weft_rl.models.modeling_a2d import AdaptedNetwork
 from weft_rl.runs.checksums import verify_weights
 
 
@@ -173,8 +174,8 @@ def load_model(
             return _load_streamed(folder, content, device, dtype, updates)
         if ADDED_MASK in content:
             raise UserError(
-                f"model={place}: has no mask token, and 4-bit training leaves the embedding as it "
-                "is; adapt it with stage a2d first"
+                f"model={place}: has no mask token, and 4-bit training leaves the row of a new one "
+                "untrained; adapt it with stage a2d first"
             )
         options = {"device_map": device, "dtype": dtype, "quantization_config": quantization}
         options["config"] = network_config(content, folder)
@@ -245,6 +246,7 @@ def _load_streamed(
         for module in (model.get_input_embeddings(), model.get_output_embeddings()):
             rows = cast(Tensor, module.weight)
             rows[config.mask_token_id] = rows[: config.mask_token_id].float().mean(0)
+        cast(AdaptedNetwork, model).has_new_mask_token = True
     return model
 
 
@@ -279,6 +281,15 @@ def _foreign_files(problem: str) -> Generator[None]:
         raise UserError(f"{problem}: {name}{' '.join(str(error).split())[:300]}") from error
 
 
+def require_trained_mask(model: torch.nn.Module, name: str) -> None:
+    """Raise UserError, with the option's name, for adapters on a model whose mask token is new."""
+    if getattr(model, "has_new_mask_token", False):
+        raise UserError(
+            f"{name}: the model had no mask token, and adapters leave the row that was added for "
+            "it untrained; adapt it with stage a2d first, or train all weights"
+        )
+
+
 def with_lora(
     model: PreTrainedModel, lora: LoraConfig, base: str, output: Path, seed: int = 0
 ) -> PreTrainedModel | PeftModel:
@@ -287,6 +298,7 @@ def with_lora(
     The adapter stores `base` relative to `output`. Raises UserError for unknown targets."""
     if lora.r == 0:
         return model
+    require_trained_mask(model, f"{lora.prefix}r={lora.r}")
     if isinstance(model, PeftModel):
         raise UserError(
             f"memory.quantization=nf4: {base} is an adapter, which cannot be merged into 4-bit "

@@ -73,6 +73,8 @@ class AdaptedNetwork(PreTrainedModel):
         self.generation_config = generation_config(config)
         # replaces full attention, such as while a causal model is adapted; set by the caller
         self.attention_pattern: AttentionPattern | None = None
+        # whether the mask token was added by the loader, so that its row is untrained
+        self.has_new_mask_token = False
         self.post_init()
 
     def forward(

@@ -10,7 +10,7 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-from weft_rl.models.loading import load_model, load_tokenizer
+from weft_rl.models.loading import load_model, load_tokenizer, require_trained_mask
 
 
 def require_choices(args: TrainingArguments, names: Iterable[str]) -> None:
@@ -47,6 +47,7 @@ def wrapped(
     """Return the model with a new adapter drawn from the seed, or unchanged without a config."""
     if peft_config is None:
         return model
+    require_trained_mask(model, "peft_config")
     if isinstance(model, PeftModel):
         raise ValueError("peft_config: the model has an adapter already; merge it, or leave it out")
     with torch.random.fork_rng():
