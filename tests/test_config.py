@@ -43,7 +43,8 @@ def test_every_option_has_help():
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_loads(name):
     config = load(f"preset={name}")
-    assert config.model == {"paper": "llada_8b", "d1": "llada_8b"}.get(name, name)
+    models = {"paper": "llada_8b", "d1": "llada_8b", "smollm2_cpu": "smollm2_135m"}
+    assert config.model == models.get(name, name)
     if config.model == name:
         assert config == load(f"model={name}")
 
