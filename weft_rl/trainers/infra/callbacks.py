@@ -37,6 +37,9 @@ _KEPT = (
     *("parsable_share", "reward_failures", "finished_share"),
 )
 
+Score = Callable[[], Mapping[str, float]]
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
 
 def metric_row(logs: Mapping[str, float]) -> dict[str, float]:
     """Select and rename a trainer's logs for metrics.jsonl."""
@@ -106,13 +109,7 @@ class HeldOutEval(_Lines):
     the model's modes. at_ends: also before the first step and after the last one."""
 
     def __init__(
-        self,
-        run: Path,
-        stage: str,
-        every: int | None,
-        score: Callable[[], Mapping[str, float]],
-        *,
-        at_ends: bool = False,
+        self, run: Path, stage: str, every: int | None, score: Score, *, at_ends: bool = False
     ) -> None:
         super().__init__(run, stage)
         self.every, self.score, self.at_ends = every, score, at_ends
@@ -203,9 +200,6 @@ class ProgressLine(TrainerCallback):
         """Keep the finished line on the screen."""
         self._log(state)
         self.progress.stop()
-
-
-Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class StopOnSignal(TrainerCallback):
