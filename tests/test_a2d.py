@@ -11,8 +11,10 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from weft_rl import ColdStartTrainer, load_model, load_tokenizer
+from weft_rl.config.schema import AUTOREGRESSIVE_MODELS
 from weft_rl.convert import convert
 from weft_rl.errors import UserError
+from weft_rl.families import AUTOREGRESSIVE
 from weft_rl.models import A2DLlamaConfig, A2DLlamaForMaskedLM
 from weft_rl.models.loading import load_autoregressive
 
@@ -188,3 +190,7 @@ def test_adapters_do_not_train_a_new_mask_token(tmp_path):
     trainer.save_model()
     again = cold(tmp_path / "adapter"), [{"messages": chat}]
     assert ColdStartTrainer(str(tmp_path / "out"), *again, peft_config=lora).train()
+
+
+def test_names_of_autoregressive_models_are_options():
+    assert {*AUTOREGRESSIVE_MODELS} == {*AUTOREGRESSIVE}

@@ -8,7 +8,7 @@ from pathlib import Path
 from weft_rl.cli import execute, writing
 from weft_rl.config.fields import about, option, require
 from weft_rl.config.load import load_run_config, parse_options
-from weft_rl.config.schema import TOY_MODELS, RunConfig
+from weft_rl.config.schema import INITIAL_STAGES, RunConfig
 from weft_rl.io.terminal import Console
 from weft_rl.pipeline.preflight import check_run
 from weft_rl.pipeline.run import check_stages
@@ -112,9 +112,10 @@ def _run_all(
     done = [u for u, path in paths.items() if u.is_done(path) and (path / REPORT).exists()]
     pending = [unit for unit in paths if unit not in done]
     statuses: dict[str, int] = {}
-    if config.model in TOY_MODELS and pending:
-        statuses = train_initial(pool, folder, given, "base")
-        if statuses["base"]:
+    initial = config.in_order[0]
+    if initial in INITIAL_STAGES and pending:
+        statuses = train_initial(pool, folder, given, initial)
+        if statuses[initial]:
             return statuses
     timed = [unit for unit in pending if unit.timed]
     trained = [unit for unit in pending if unit == unit.trained and not unit.timed]

@@ -103,10 +103,11 @@ class PaperRun:
         """The run that trains the checkpoint, which evaluates the first task."""
         return replace(self, task=TASKS[0])
 
-    @property
-    def evaluated(self) -> str:
-        """The stage name of the scores in eval.json."""
-        return self.stage if self == self.trained else "base"
+    def evaluated(self, path: Path) -> str:
+        """The stage name of the scores in the run directory's eval.json."""
+        if self == self.trained and self.arm != "base":
+            return self.stage
+        return "a2d" if "a2d" in read_results(path) else "base"
 
     def arguments(self, given: Sequence[str]) -> list[str]:
         """Return the pipeline arguments without out= and model=. `given` takes precedence."""
@@ -135,7 +136,7 @@ class PaperRun:
         """Return whether the run directory has all data for tables and figures."""
         if self.timed:
             return self.stage in read_json(path / FINISHED, {})
-        return self.task in read_results(path).get(self.evaluated, {})
+        return self.task in read_results(path).get(self.evaluated(path), {})
 
 
 def rows_of(number: int, config: RunConfig) -> list[Row]:

@@ -59,7 +59,10 @@ def score_table(
         units = {seed: run_of_cell(row, seed, task, config) for seed in seeds}
         done = {s: unit for s, unit in units.items() if unit in runs and unit.is_done(runs[unit])}
         cells[row, task] = _shared_records(
-            {s: main_scores(runs[unit], task, unit.evaluated) for s, unit in done.items()}
+            {
+                s: main_scores(runs[unit], task, unit.evaluated(runs[unit]))
+                for s, unit in done.items()
+            }
         )
     header = ["data", "model"]
     header += [name for task in tasks for name in (_TASKS[task], f"{_TASKS[task]}, paper")]
