@@ -134,6 +134,31 @@ def loading_memory(result: Result) -> str:
     return table(["", "MB"], rows)
 
 
+def real_model(result: Result) -> str:
+    """Held-out NELBO and Sudoku scores of SmolLM2 after each stage."""
+
+    def cells(stage: str, label: str) -> tuple[str, ...]:
+        entry = result[stage]
+        nelbo, score = entry["nelbo"], entry["sudoku"]
+        bounds = f"{score['ci95'][0]:.1f}, {score['ci95'][1]:.1f}"
+        return (
+            label,
+            f"{nelbo['before']:.2f}",
+            f"{nelbo['mean']:.2f} ({nelbo['se']:.2f})",
+            f"{nelbo['unigram_entropy']:.2f}",
+            f"{score['score']:.1f} [{bounds}]",
+        )
+
+    stages = [("a2d", "A2D"), ("sft", "SFT"), ("weft", "WeFT")]
+    head = ["after", "NELBO before", "NELBO after (SE)", "unigram entropy", "cell accuracy, %"]
+    minutes = sum(result["seconds"].values()) / 60
+    return (
+        table(head, [cells(stage, label) for stage, label in stages])
+        + f"\n{result['a2d']['sudoku']['n']} puzzles, {result['a2d']['nelbo']['n']} held-out "
+        f"records, one seed; {result['cpus']} cores, {minutes:.0f} minutes from download to reports.\n"
+    )
+
+
 def loss_memory(result: Result) -> str:
     """Memory and time of a training step with all logits at once or in chunks."""
     rows = (
@@ -210,7 +235,7 @@ TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     render.__name__: (render.__name__, render)
     for render in (
         *(answers, policies, cold_start_overhead, rl_step, sampler, gpu),
-        *(loading_memory, loss_memory, plan, soak, reliability_cost),
+        *(loading_memory, loss_memory, plan, real_model, soak, reliability_cost),
     )
 }
 TABLES["sampler_quality"] = ("sampler", sampler_quality)
