@@ -39,7 +39,7 @@ _MAIN_SCORES = {
 }
 _STAGES = {
     "base": "pretrained model",
-    "a2d": "adaptation to diffusion (A2D)",
+    "a2d": "adapted to diffusion",
     **{name: f"cold start: {recipe.label}" for name, recipe in RECIPES.items()},
     "rl": "reinforcement learning",
 }
