@@ -4,6 +4,7 @@ Usage: python benchmarks/real_model.py OUT [key=value ...]. The runs have preset
 starts from the model that SFT's run has adapted. A finished stage is not repeated."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.machine import machine, save
 
 ARMS = ("sft", "weft")
+_GRID = re.compile(r"<answer>(\s*[1-4]){16}\s*</answer>")
 
 
 def run(out: Path, arm: str, options: list[str]) -> float:
@@ -37,6 +39,13 @@ def curve(run: Path, stage: str) -> list[dict[str, Any]]:
     ]
 
 
+def complete_answers(run: Path, stage: str) -> int:
+    """Number of held-out completions whose answer has the 16 digits of a grid."""
+    file = run / "completions" / f"eval-{stage}.jsonl"
+    rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    return sum(bool(_GRID.search(row["completion"])) for row in rows)
+
+
 def main() -> None:
     """Run both arms, and save results with this machine's description."""
     out, *options = sys.argv[1:]
@@ -45,7 +54,10 @@ def main() -> None:
     result["a2d_curve"] = curve(Path(out) / ARMS[0], "a2d")
     for arm in ARMS:
         scores = json.loads((Path(out) / arm / "eval.json").read_text(encoding="utf-8"))
-        result |= {stage: scores[stage] for stage in ("a2d", arm) if stage in scores}
+        for stage in ("a2d", arm):
+            if stage in scores:
+                complete = complete_answers(Path(out) / arm, stage)
+                result[stage] = scores[stage] | {"complete_answers": complete}
     save("real_model", machine() | result)
 
 

@@ -147,15 +147,16 @@ def real_model(result: Result) -> str:
             f"{nelbo['mean']:.2f} ({nelbo['se']:.2f})",
             f"{nelbo['unigram_entropy']:.2f}",
             f"{score['score']:.1f} [{bounds}]",
+            f"{entry['complete_answers']} of {score['n']}",
         )
 
     stages = [("a2d", "A2D"), ("sft", "SFT"), ("weft", "WeFT")]
-    head = ["after", "NELBO before", "NELBO after (SE)", "unigram entropy", "cell accuracy, %"]
+    head = ["after", "NELBO before", "NELBO after (SE)", "unigram entropy"]
+    head += ["cell accuracy, %", "complete answers"]
     minutes = sum(result["seconds"].values()) / 60
     return (
         table(head, [cells(stage, label) for stage, label in stages])
-        + f"\n{result['a2d']['sudoku']['n']} puzzles, {result['a2d']['nelbo']['n']} held-out "
-        f"records, one seed; {result['cpus']} cores, {minutes:.0f} minutes from download to reports.\n"
+        + f"\n{result['a2d']['nelbo']['n']} held-out records, one seed; {result['cpus']} cores, {minutes:.0f} minutes from download to reports.\n"
     )
 
 
