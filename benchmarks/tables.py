@@ -156,7 +156,8 @@ def real_model(result: Result) -> str:
     minutes = sum(result["seconds"].values()) / 60
     return (
         table(head, [cells(stage, label) for stage, label in stages])
-        + f"\n{result['a2d']['nelbo']['n']} held-out records, one seed; {result['cpus']} cores, {minutes:.0f} minutes from download to reports.\n"
+        + f"\n{result['a2d']['nelbo']['n']} held-out records, one seed; {result['cpus']} cores, "
+        f"{minutes:.0f} minutes from download to reports.\n"
     )
 
 
