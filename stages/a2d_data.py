@@ -26,7 +26,7 @@ from weft_rl.io.safe_files import read_text
 from weft_rl.stages import cold_start
 from weft_rl.stages.context import ModelFiles, count_tokens
 from weft_rl.stages.held_out import split
-from weft_rl.trainers.sft_dataset import LabelledExample
+from weft_rl.trainers.sft_dataset import LabelledExample, end_of_turn
 
 SELF = "self"
 
@@ -115,7 +115,7 @@ def _chats(
         [with_system(trace, config.system) for trace in traces],
         files.tokenizer,
         config.prompt_style,
-        files.network.end_token_ids[-1],
+        end_of_turn(files.tokenizer, files.network),
         options.max_length,
         reject=rejects,
     )

@@ -152,6 +152,16 @@ def test_chats_are_trained_on_their_answers(model, tmp_path):
         assert files.tokenizer.decode(trained) == f"{answer}<|im_end|>"
 
 
+def test_an_answer_ends_with_the_tokenizers_end_token(model, tmp_path):
+    """Also if config.json lists more end tokens, as Qwen3's generation settings do."""
+    data = written(tmp_path / "chats.jsonl", [chat("a", "yes")])
+    options = config(model, f"a2d.data={data}", "a2d.max_length=64")
+    files = adapted_files(options, str(model))
+    end = files.tokenizer.eos_token_id
+    files.network.eot_token_id, files.network.eos_token_id = None, [end, 5]
+    assert read_records(options, files)[0][0].ids[-1] == end
+
+
 def test_own_records_leave_the_held_out_ones_out(model):
     words = ["cold_start.records=30"]
     everything = records(model, *words)
