@@ -155,7 +155,7 @@ def test_the_pipeline_trains_on_a_file(tmp_path, monkeypatch):
 
 def test_a_bad_file_stops_before_anything_is_written(tmp_path, capsys):
     data, out = tmp_path / "a.jsonl", tmp_path / "never"
-    for content in (b"", b'{"question": "\xff"}', b'{"prompt": "q", "completion": "a"}'):
+    for content in (b"", b'{"question": "\xff"}', b'{"prompt": "q", "answer": "a"}'):
         data.write_bytes(content)
         assert execute("weft_rl.pipeline", main, [*FEW, f"data={data}", f"out={out}"]) == 2
         error = capsys.readouterr().err
