@@ -111,6 +111,21 @@ def test_a_bidirectional_folder_without_mask_token_gets_one(tmp_path):
         convert(folder, tmp_path / "out", "upstream", 10**9)
 
 
+def test_end_tokens_of_generation_config_count(tmp_path):
+    folder = causal_folder(tmp_path / "model")
+    turn, text = load_tokenizer(folder, adapt=True).convert_tokens_to_ids(
+        ["<|im_end|>", "<|endoftext|>"]
+    )
+    settings = folder / "generation_config.json"
+    settings.write_text(json.dumps({"eos_token_id": [turn, text]}))
+    model, tokenizer = load_autoregressive(folder)
+    assert model.config.end_token_ids == [text, turn]
+    model.save_pretrained(tmp_path / "a2d")
+    tokenizer.save_pretrained(tmp_path / "a2d")
+    assert load_model(tmp_path / "a2d").config.end_token_ids == [text, turn]
+    assert model.config.pad_token_id == turn
+
+
 def test_a_shifted_model_predicts_the_next_token(tmp_path):
     folder = causal_folder(tmp_path / "model")
     model, _ = load_autoregressive(folder)

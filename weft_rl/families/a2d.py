@@ -98,8 +98,7 @@ def completed(config: Mapping[str, Any], folder: Path, *, is_new: bool) -> dict[
     Without a mask token, the next free id is that of the token to add. ADDED_MASK is set if its row
     must be initialized: it does not exist, or is_new, the model was autoregressive. Raises
     UserError for a folder without tokenizer files."""
-    config = dict(config)
-    eos, rows = config.get("eos_token_id"), config.get("vocab_size")
+    config, rows = dict(config), config.get("vocab_size")
     if config.get("mask_token_id") is None:
         tokens, count = _tokens(folder)
         named = [tokens[text] for text in MASK_TOKENS if text in tokens]
@@ -115,9 +114,20 @@ def completed(config: Mapping[str, Any], folder: Path, *, is_new: bool) -> dict[
             config["vocab_size"] = count + 1
         if "eot_token_id" not in config:
             config["eot_token_id"] = next((tokens[x] for x in _TURN_ENDS if x in tokens), None)
+        config["eos_token_id"] = _ends(config, folder)
+    eos = config.get("eos_token_id")
     if config.get("pad_token_id") is None:
         config["pad_token_id"] = eos[0] if isinstance(eos, list) and eos else eos
     return config
+
+
+def _ends(config: Mapping[str, Any], folder: Path) -> Any:
+    """The end tokens of config.json, with those that only generation_config.json has, as Qwen3."""
+    eos = config.get("eos_token_id")
+    more = _json(folder / "generation_config.json").get("eos_token_id")
+    known, added = (ids if isinstance(ids, list) else [ids] for ids in (eos, more))
+    new = [token for token in added if isinstance(token, int) and token not in known]
+    return [*(token for token in known if token is not None), *new] if new else eos
 
 
 def _tokens(folder: Path) -> tuple[dict[str, int], int]:
