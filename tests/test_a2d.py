@@ -209,3 +209,80 @@ def test_adapters_do_not_train_a_new_mask_token(tmp_path):
 
 def test_names_of_autoregressive_models_are_options():
     assert {*AUTOREGRESSIVE_MODELS} == {*AUTOREGRESSIVE}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", {"added_tokens": [{"content": "<|mask|>", "id": None}]}),
+        ("tokenizer.json", {"added_tokens": [{"id": 3}]}),
+        ("tokenizer.json", {"added_tokens": 7}),
+        ("tokenizer.json", {"model": "x"}),
+        ("tokenizer.json", {"model": {"vocab": {"a": "1"}}}),
+        ("tokenizer.json", {"model": {"vocab": 5}}),
+        ("tokenizer.json", [1]),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"x": {"content": "y"}}}),
+        ("tokenizer_config.json", {"added_tokens_decoder": [1]}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"1": 3}}),
+        ("tokenizer_config.json", {"mask_token": {"text": "<|mask|>"}}),
+        ("added_tokens.json", {"a": "b"}),
+    ],
+)
+def test_damaged_tokenizer_files_are_named(tmp_path, name, content):
+    folder = causal_folder(tmp_path / "model")
+    (folder / name).write_text(json.dumps(content))
+    with pytest.raises(UserError, match="tokenizer") as raised:
+        load_autoregressive(folder)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("spare", [0, 5])
+def test_the_tokenizers_own_mask_token_comes_first(tmp_path, spare):
+    tokenizer = chat_bpe("<mask>", "<|masked|>")
+    tokenizer.mask_token = "<|masked|>"
+    folder = causal_folder(
+        tmp_path / "model", tokenizer=tokenizer, spare=spare, model_type="a2d-llama"
+    )
+    model, read = load_model(folder), load_tokenizer(folder)
+    assert read.mask_token == "<|masked|>"
+    assert model.config.mask_token_id == read.mask_token_id == tokenizer.mask_token_id
+    assert model.config.vocab_size == len(tokenizer) + spare
+
+
+def test_a_vocabulary_without_json_is_not_guessed(tmp_path):
+    folder = causal_folder(tmp_path / "model")
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+    added = {"0": {"content": "<unk>"}, "1": {"content": "<s>"}, "2": {"content": "</s>"}}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
+    with pytest.raises(UserError, match=r"no tokenizer\.json"):
+        load_autoregressive(folder)
+
+
+def test_end_tokens_come_from_the_tokenizer_where_config_has_none(tmp_path):
+    folder = causal_folder(tmp_path / "model")
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    turn = config.pop("eos_token_id")
+    path.write_text(json.dumps(config))
+    (folder / "generation_config.json").unlink()
+    assert load_autoregressive(folder)[0].config.end_token_ids == [turn]
+    change(
+        folder, eos_token_id=[5, turn], mask_token_id=3
+    )  # the turn's end also if a mask is named
+    assert load_autoregressive(folder)[0].config.end_token_ids == [5, turn]
+
+
+def test_a_configuration_without_ids_can_be_made():
+    assert A2DLlamaConfig().mask_token_id is None
+    with pytest.raises(ValueError, match="must differ"):
+        A2DLlamaConfig(mask_token_id=3, pad_token_id=3)
+
+
+def test_eager_attention_has_the_same_blocks():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    options = {"vocab_size": 200, "mask_token_id": 5, "block_size": 2, **sizes}
+    torch.manual_seed(0)
+    model = A2DLlamaForMaskedLM(A2DLlamaConfig(**options, initializer_range=0.5)).eval()
+    logits = model(ids(1, 10)).logits
+    model.set_attn_implementation("eager")
+    assert_close(model(ids(1, 10)).logits, logits, atol=1e-4, rtol=1e-4)

@@ -1,5 +1,6 @@
 """Options: presets, arguments, help and YAML; options of small commands."""
 
+import json
 import os
 from dataclasses import FrozenInstanceError, asdict, dataclass, field, replace
 from inspect import formatannotation
@@ -190,6 +191,30 @@ def test_help_shows_the_preset_and_every_key(capsys):
     assert "  cold_start.lora.r=128  " in out
     assert "(above 0)" in out
     assert "(one of plain, d1, d1_strict)" in out
+
+
+@pytest.mark.parametrize(
+    ("fields", "style"),
+    [
+        ({"model_type": "llama"}, "chat"),
+        ({"model_type": "qwen2", "is_causal": False}, "chat"),
+        ({"model_type": "a2d-qwen3"}, "chat"),
+        ({"model_type": "llada"}, "d1"),
+        ({"model_type": "llama", "is_causal": False, "diffusion_family": "llada"}, "d1"),
+        ([], "d1"),
+    ],
+)
+def test_a_model_to_adapt_has_other_defaults(tmp_path, fields, style):
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    config = load(f"model={tmp_path}")
+    assert config.prompt_style == style
+    assert config.data == ("sudoku" if style == "chat" else "s1k")
+
+
+def test_a_stage_or_a_gguf_file_tells_a_model_to_adapt():
+    assert load("model=owner/name", "stages=[a2d,sft]").prompt_style == "chat"
+    assert load("model=there/file.gguf").prompt_style == "chat"
+    assert load("model=owner/name").prompt_style == "d1"
 
 
 def test_differences_are_named():

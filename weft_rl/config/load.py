@@ -1,5 +1,6 @@
 """Typed options from presets and key=value arguments."""
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
@@ -20,8 +21,8 @@ from weft_rl.runs.renamed import flattened
 
 Options = TypeVar("Options")
 
-# Preset of models without a preset of their own.
-_DEFAULT_PRESET = "llada_8b"
+# Presets of models without one of their own: those to adapt or adapted, and others.
+_A2D_PRESET, _DEFAULT_PRESET = "smollm2_135m", "llada_8b"
 # Argument that selects an RL method's preset; not an option.
 _METHOD = "rl.preset"
 # Options that are not inherited from a checkpoint's run.
@@ -41,9 +42,9 @@ def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) ->
     """Return the options of a run: schema defaults, then presets, then arguments.
 
     `preset=NAME` selects the preset. The default preset is the one named like the model. A
-    checkpoint of a run inherits that run's options; other models use llada_8b. `rl.preset=NAME`
-    adds the values of an RL method. A run directory or stage folder given as a model is replaced by
-    its checkpoint.
+    checkpoint of a run inherits that run's options; models to adapt use smollm2_135m, others
+    llada_8b. `rl.preset=NAME` adds the values of an RL method. A run directory or stage folder
+    given as a model is replaced by its checkpoint.
 
     tell: print a line to standard error if the defaults come from a run.
     Raises UserError for invalid arguments, and SystemExit(0) after --help and --print-config."""
@@ -55,7 +56,8 @@ def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) ->
         model = checkpoint_of(model)
     run = run_of(model) if "preset" not in given else None
     if run is None:
-        preset = given.get("preset", model if model in names else _DEFAULT_PRESET)
+        default = _A2D_PRESET if _is_a2d(model, given.get("stages", "")) else _DEFAULT_PRESET
+        preset = given.get("preset", model if model in names else default)
         layer, source = _preset("preset", preset), f"preset={preset}"
     else:
         layer, source = _inherited(run), f"defaults from the run that wrote it, {run / CONFIG}"
@@ -66,7 +68,7 @@ def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) ->
             f"{RunConfig.__doc__}\n\n"
             f"Defaults below: {source}. Presets (preset=NAME): {', '.join(names)};\n"
             "without it, the preset named like the model; for a checkpoint of a run, the options\n"
-            "of that run; for any other model, llada_8b.\n"
+            f"of that run; {_A2D_PRESET} for a model to adapt; {_DEFAULT_PRESET} for others.\n"
             f"RL methods ({_METHOD}=NAME): {', '.join(preset_names('rl/'))}."
         )
         _leave(_help(RunConfig, command, about, layer, all_options=flag == "--help-all"))
@@ -80,6 +82,20 @@ def load_run_config(argv: Sequence[str], *, command: str, tell: bool = False) ->
     if flag:
         _leave(to_yaml(config))
     return config
+
+
+def _is_a2d(model: str, stages: str) -> bool:
+    """Whether a model that has no preset is autoregressive, or adapted from such a model."""
+    if model.endswith(".gguf") or "a2d" in stages.strip("[] ").replace(" ", "").split(","):
+        return True
+    try:
+        config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+        model_type = str(config.get("model_type"))
+    except (OSError, ValueError, AttributeError):  # described when the model is read
+        return False
+    # exports of LLaDA and Dream name their family
+    is_plain = model_type in ("llama", "qwen2", "qwen3") and "diffusion_family" not in config
+    return is_plain or model_type.startswith("a2d-")
 
 
 def parse_options(

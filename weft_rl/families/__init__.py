@@ -58,8 +58,9 @@ def family_of(config: Mapping[str, Any], place: Path) -> tuple[Family, bool]:
             return family, model_type not in family.model_types
     if is_autoregressive(config):
         raise UserError(
-            f"{place}: model_type={model_type!r}: is autoregressive; adapt it with stage a2d, as "
-            f"in stages=[a2d,weft,rl], or set is_causal=false in config.json if it is not causal"
+            f"{place}: model_type={model_type!r}: is autoregressive; adapt it with stage a2d "
+            f"(weft-rl run stages=[a2d] model={place} out=RUN, then model=RUN), or set "
+            "is_causal=false in its config.json if it is not causal"
         )
     known = ", ".join(kind for family in FAMILIES for kind in family.model_types)
     shared = ", ".join(sorted({family.transformers_type for family in FAMILIES}))

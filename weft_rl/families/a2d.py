@@ -4,18 +4,18 @@ Source: dllm (ZHZisZZ/dllm), its a2d pipeline; published as Tiny-A2D."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from weft_rl.errors import UserError
-from weft_rl.families.base import LLAMA_BLOCK, Family, Sizes
+from weft_rl.families.base import LLAMA_BLOCK, SIZE_FIELDS, Family, Sizes
 from weft_rl.families.fields import FLAG, OPTIONAL_COUNT, RATE
-from weft_rl.io.safe_files import read_json
+from weft_rl.io.safe_files import parsing, read_json
 
 # Names of a mask token, in order of preference; the first is added where there is none.
 MASK_TOKENS = ("<|mask|>", "<|MASK|>", "<|mdm_mask|>", "[MASK]", "<mask>")
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>")
-# Field of a completed configuration: the mask token is new, and its row starts as a mean.
-ADDED_MASK = "added_mask_token"
+# Fields of a completed configuration: no file names a mask token; its row must be initialized.
+GUESSED_MASK, ADDED_MASK = "guessed_mask_token", "added_mask_token"
 _QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 _QK_NORM: Mapping[str, tuple[str, ...]] = {
     "self_attn.q_norm": ("head_dim",),
@@ -42,6 +42,7 @@ def _family(transformers_type: str, architecture: str, **options: Any) -> Family
             **{"attention_dropout": RATE, "block_size": OPTIONAL_COUNT},
             **{"logit_shift": FLAG, "tie_word_embeddings": FLAG},
         },
+        required=(*(x for x in SIZE_FIELDS if x != "num_key_value_heads"), "eos_token_id"),
         defaults=defaults | options.pop("defaults", {}),
         # Qwen's sliding-window options, which are off
         ignored=("sliding_window", "max_window_layers", "layer_types"),
@@ -93,64 +94,102 @@ def is_autoregressive(config: Mapping[str, Any]) -> bool:
 
 
 def completed(config: Mapping[str, Any], folder: Path, *, is_new: bool) -> dict[str, Any]:
-    """Add the ids that an A2D folder keeps in its tokenizer: mask, padding and end of turn.
+    """Add the ids that an A2D folder keeps in its tokenizer: mask, end of text and turn, padding.
 
-    Without a mask token, the next free id is that of the token to add. ADDED_MASK is set if its row
-    must be initialized: it does not exist, or is_new, the model was autoregressive. Raises
-    UserError for a folder without tokenizer files."""
+    If no file names a mask token, its id is the next free one, and GUESSED_MASK is set. ADDED_MASK
+    is set too if its row must be initialized: it does not exist, or is_new, the model was
+    autoregressive. Raises UserError for a missing or damaged tokenizer."""
     config, rows = dict(config), config.get("vocab_size")
-    if config.get("mask_token_id") is None:
-        tokens, count = _tokens(folder)
-        named = [tokens[text] for text in MASK_TOKENS if text in tokens]
-        config["mask_token_id"] = named[0] if named else count
-        if isinstance(rows, int) and rows < count:
-            raise UserError(
-                f"{folder}: the tokenizer has {count} tokens, the embedding {rows} rows; copy "
-                "the model's own tokenizer files"
-            )
-        if not named and (is_new or rows == count):
-            config[ADDED_MASK] = True
-        if not named and rows == count:
-            config["vocab_size"] = count + 1
+    lacking = [name for name in ("mask_token_id", "eos_token_id") if config.get(name) is None]
+    tokens = _tokens(folder) if lacking or "eot_token_id" not in config else None
+    if tokens is not None:
+        config["eos_token_id"] = _ends(config, tokens, folder)
         if "eot_token_id" not in config:
-            config["eot_token_id"] = next((tokens[x] for x in _TURN_ENDS if x in tokens), None)
-        config["eos_token_id"] = _ends(config, folder)
+            config["eot_token_id"] = next(
+                (tokens.ids[text] for text in _TURN_ENDS if text in tokens.ids), None
+            )
+    if config.get("mask_token_id") is None:
+        if tokens is None:
+            raise UserError(
+                f"model={folder}: no tokenizer, so its mask token is unknown; copy tokenizer.json "
+                "and tokenizer_config.json of the model there"
+            )
+        if isinstance(rows, int) and rows < tokens.count:
+            raise UserError(
+                f"model={folder}: the tokenizer has {tokens.count} tokens, the embedding {rows} "
+                "rows; copy the model's own tokenizer files"
+            )
+        names = [text for text in (tokens.mask, *MASK_TOKENS) if text in tokens.ids]
+        config["mask_token_id"] = tokens.ids[names[0]] if names else tokens.count
+        if not names:
+            is_missing = rows == tokens.count
+            config |= {GUESSED_MASK: True, "vocab_size": tokens.count + 1 if is_missing else rows}
+            config |= {ADDED_MASK: True} if is_new or is_missing else {}
     eos = config.get("eos_token_id")
     if config.get("pad_token_id") is None:
         config["pad_token_id"] = eos[0] if isinstance(eos, list) and eos else eos
     return config
 
 
-def _ends(config: Mapping[str, Any], folder: Path) -> Any:
-    """The end tokens of config.json, with those that only generation_config.json has, as Qwen3."""
+class _Tokens(NamedTuple):
+    ids: Mapping[str, int]
+    count: int
+    mask: str | None  # as the tokenizer's files name them
+    eos: str | None
+
+
+def _ends(config: Mapping[str, Any], tokens: _Tokens, folder: Path) -> Any:
+    """End tokens of config.json, or the tokenizer's, and those of generation_config.json only."""
     eos = config.get("eos_token_id")
+    if eos is None and tokens.eos is not None:
+        eos = tokens.ids.get(tokens.eos)
     more = _json(folder / "generation_config.json").get("eos_token_id")
     known, added = (ids if isinstance(ids, list) else [ids] for ids in (eos, more))
     new = [token for token in added if isinstance(token, int) and token not in known]
     return [*(token for token in known if token is not None), *new] if new else eos
 
 
-def _tokens(folder: Path) -> tuple[dict[str, int], int]:
-    """Return the added tokens of a folder's tokenizer and the number of all its tokens."""
-    added: dict[str, int] = {}
-    ids = [-1]
-    options = _json(folder / "tokenizer_config.json")
-    for token, entry in (options.get("added_tokens_decoder") or {}).items():
-        added[entry["content"]] = int(token)
-    added |= _json(folder / "added_tokens.json")
-    tokenizer, vocabulary = _json(folder / "tokenizer.json"), _json(folder / "vocab.json")
-    added |= {entry["content"]: entry["id"] for entry in tokenizer.get("added_tokens") or ()}
-    model = (tokenizer.get("model") or {}).get("vocab") or vocabulary
-    ids += model.values() if isinstance(model, dict) else range(len(model))
-    ids += added.values()
-    if max(ids) < 0:
+def _tokens(folder: Path) -> _Tokens | None:
+    """Read the tokens of a tokenizer's JSON files; None without any file of a tokenizer.
+
+    Raises UserError for damaged files, and without a vocabulary in JSON."""
+    options, special = (
+        _json(folder / name) for name in ("tokenizer_config.json", "special_tokens_map.json")
+    )
+    with parsing(folder / "tokenizer.json"):
+        tokenizer = _json(folder / "tokenizer.json")
+        model = (tokenizer.get("model") or {}).get("vocab") or _json(folder / "vocab.json")
+        if not isinstance(model, dict):  # Unigram: pieces with their scores
+            model = {piece: index for index, (piece, _) in enumerate(model)}
+        ids = dict(model) | {
+            entry["content"]: entry["id"] for entry in tokenizer.get("added_tokens") or ()
+        }
+    with parsing(folder / "added_tokens.json"):
+        ids |= _json(folder / "added_tokens.json")
+    with parsing(folder / "tokenizer_config.json"):
+        names = {**special, **{name: text for name, text in options.items() if text}}
+        mask, eos = (_content(names.get(name)) for name in ("mask_token", "eos_token"))
+        added = options.get("added_tokens_decoder") or {}
+        ids |= {_content(entry): int(token) for token, entry in added.items()}
+        if not all(type(text) is str and type(token) is int for text, token in ids.items()):
+            raise TypeError("a token is not a text with a whole number")
+    if not ids and not (folder / "tokenizer.model").exists():
+        return None
+    if not model:
         raise UserError(
-            f"{folder}: no tokenizer, so its mask token is unknown; copy tokenizer.json and "
-            "tokenizer_config.json of the model there"
+            f"model={folder}: its tokenizer has no tokenizer.json; write one with transformers: "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
         )
-    return added, max(ids) + 1
+    return _Tokens(ids, max(ids.values()) + 1, mask, eos)
+
+
+def _content(token: Any) -> Any:
+    """The text of a token that is stored as a text or an object."""
+    return token["content"] if isinstance(token, dict) else token
 
 
 def _json(path: Path) -> dict[str, Any]:
     content = read_json(path) if path.exists() else {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must be a JSON object; copy it again")
+    return content

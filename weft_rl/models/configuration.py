@@ -33,7 +33,7 @@ class MaskedConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         values: Any = self
-        if values.pad_token_id == values.mask_token_id:
+        if values.mask_token_id is not None and values.pad_token_id == values.mask_token_id:
             raise ValueError(f"{type(self).__name__}: pad_token_id and mask_token_id must differ")
 
     @property

@@ -112,7 +112,7 @@ class AdaptedNetwork(PreTrainedModel):
     def _attention(
         self, attention_mask: Tensor | None, length: int, device: torch.device
     ) -> Tensor | None:
-        """The mask of a pattern or of blocks, (B or 1, 1, L, L) bool; else attention_mask."""
+        """The mask of a pattern or of blocks, (B or 1, 1, L, L); else attention_mask."""
         size, pattern = self.config.block_size, self.attention_pattern
         if size is None and pattern is None:
             return attention_mask
@@ -127,7 +127,18 @@ class AdaptedNetwork(PreTrainedModel):
         if attention_mask is not None:
             visible = visible & attention_mask.bool()[:, None, :]
         # a hidden position attends to itself: softmax over nothing is NaN
-        return (visible | torch.eye(length, dtype=torch.bool, device=device))[:, None]
+        visible = (visible | torch.eye(length, dtype=torch.bool, device=device))[:, None]
+        implementation = self.config._attn_implementation
+        if implementation == "sdpa":
+            return visible
+        if implementation != "eager":
+            raise ValueError(
+                f"attn_implementation={implementation!r}: blocks and annealing need sdpa or eager"
+            )
+        hidden = torch.finfo(self.dtype).min  # eager attention adds the mask
+        return torch.zeros(visible.shape, dtype=self.dtype, device=device).masked_fill(
+            ~visible, hidden
+        )
 
 
 def _unshifted(x: Tensor, attention_mask: Tensor | None, keep: LogitsToKeep) -> Tensor:
