@@ -24,7 +24,7 @@ from weft_rl.trainers.infra.compat import PRIVATE_OVERRIDES
 
 def test_options_stages_and_labels_read_the_table_of_cold_starts():
     assert tuple(RECIPES) == COLD_STARTS
-    assert {"base", *RECIPES, "rl"} == {*STAGE_RUNNERS}
+    assert {"base", "a2d", *RECIPES, "rl"} == {*STAGE_RUNNERS}
     assert all(name == recipe.name and recipe.source for name, recipe in RECIPES.items())
     assert [label(name) for name in RECIPES] == [recipe.label for recipe in RECIPES.values()]
     assert load_run_config([f"stages=[{','.join(RECIPES)}]", "cold_start.ref_model=x"], command="t")

@@ -34,14 +34,17 @@ def test_the_runs_of_a_table():
     assert [unit.timed for unit in runs_of_figure(4, [0], TINY)] == [True, True]
 
 
-def test_the_arguments_of_a_run():
+def test_the_arguments_of_a_run(tmp_path):
     given = ["model=llada_8b", "data=own.jsonl"]
     arguments = PaperRun("weft", "s1k", 3, after_rl=True).arguments(given)
     assert {"stages=[weft,rl]", "seed=3", "task=sudoku", "data=own.jsonl"} <= {*arguments}
     other = PaperRun("weft", "tiny", 3, task="countdown")
     assert {"stages=[eval]", "task=countdown", "preset=tiny"} <= {*other.arguments([])}
     assert other.trained == PaperRun("weft", "tiny", 3)
-    assert (other.evaluated, other.trained.evaluated) == ("base", "weft")
+    assert [run.evaluated(tmp_path) for run in (other, other.trained)] == ["base", "weft"]
+    # an autoregressive model is evaluated once it is adapted
+    (tmp_path / "eval.json").write_text(json.dumps({"a2d": {"sudoku": {"score": 1.0}}}))
+    assert PaperRun("base", "s1k", 3).evaluated(tmp_path) == "a2d"
     # other options are another folder
     unit = PaperRun("weft", "tiny", 0)
     plain, longer = unit.folder([]), unit.folder(["cold_start.epochs=2"])
@@ -59,8 +62,8 @@ def evaluated(folder, unit, *values):
     ]
     run = folder / f"{unit.arm}-{unit.task}{unit.seed}"
     run.mkdir()
-    (run / "eval.json").write_text(json.dumps({unit.evaluated: {unit.task: {}}}))
-    write_lines(run / "completions" / f"eval-{unit.evaluated}.jsonl", rows)
+    (run / "eval.json").write_text(json.dumps({unit.evaluated(run): {unit.task: {}}}))
+    write_lines(run / "completions" / f"eval-{unit.evaluated(run)}.jsonl", rows)
     return run
 
 

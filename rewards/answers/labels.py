@@ -23,9 +23,9 @@ _RAISED = {"squared": 2, "cubed": 3}
 _RATES = {"mph": {"mi": 1, "h": -1}, "kph": {"km": 1, "h": -1}}
 
 _EXPONENT = r"(?:\^\{-?[0-9]\}|(?<=[A-Za-z])[23])"
-# Possessive quantifiers avoid exponential backtracking on long sentences.
-_WORD = rf"(?:\\text\{{[^{{}}]*\}}|[A-Za-z]++\.?+){_EXPONENT}?+"
-_TAIL = re.compile(rf" ?{_WORD}(?:[ ,./()]*+{_WORD})*+[ .()]*")
+_WORD = rf"(?:\\text\{{[^{{}}]*\}}|[A-Za-z]+\.?){_EXPONENT}?"
+_FIRST_WORD, _NEXT_WORD = re.compile(rf" ?{_WORD}"), re.compile(rf"[ ,./()]*{_WORD}")
+_LAST_SIGNS = re.compile(r"[ .()]*")
 _START = re.compile(r"\\text\{| ?(?<![A-Za-z\\{])[A-Za-z]+")
 _DEGREES = re.compile(r"\^\{\\circ\}(?: ?\\text\{([CF])\}| ?([CF])(?![A-Za-z]))?$")
 _PIECE = re.compile(rf"[A-Za-z]+|{_EXPONENT}|/")
@@ -69,9 +69,21 @@ def _tail(text: str, letters_are_units: bool) -> int | None:
         for start in _START.finditer(text, 1):
             if text[0].isalpha() and start[0][0] != "\\":
                 continue  # product of variables
-            if _TAIL.fullmatch(text, start.start()) and _is_word(start[0], letters_are_units):
+            if _is_words(text, start.start()) and _is_word(start[0], letters_are_units):
                 return start.start()
     return None
+
+
+def _is_words(text: str, start: int) -> bool:
+    """Whether text consists of words from start on.
+
+    Word by word: one pattern would backtrack exponentially on long sentences, and the possessive
+    one that does not is wrong in Python 3.11.2."""
+    end, word = start, _FIRST_WORD.match(text, start)
+    while word is not None:
+        end = word.end()
+        word = _NEXT_WORD.match(text, end)
+    return end > start and _LAST_SIGNS.fullmatch(text, end) is not None
 
 
 def _is_word(text: str, letters_are_units: bool) -> bool:

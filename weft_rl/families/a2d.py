@@ -119,7 +119,7 @@ def completed(config: Mapping[str, Any], folder: Path, *, is_new: bool) -> dict[
                 f"model={folder}: the tokenizer has {tokens.count} tokens, the embedding {rows} "
                 "rows; copy the model's own tokenizer files"
             )
-        names = [text for text in (tokens.mask, *MASK_TOKENS) if text in tokens.ids]
+        names = [text for text in (tokens.mask, *MASK_TOKENS) if text and text in tokens.ids]
         config["mask_token_id"] = tokens.ids[names[0]] if names else tokens.count
         if not names:
             is_missing = rows == tokens.count
