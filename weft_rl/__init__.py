@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from weft_rl.evaluation.likelihood import nelbo
-    from weft_rl.models.loading import load_model, load_tokenizer
+    from weft_rl.models.loading import load_model
+    from weft_rl.models.tokenizer import load_tokenizer
     from weft_rl.sampler import SamplerConfig, generate
     from weft_rl.trainers.cold_start import ColdStartTrainer
     from weft_rl.trainers.cold_start_config import ColdStartConfig
@@ -50,7 +51,7 @@ _MODULES = {
     "SamplerConfig": "sampler",
     "generate": "sampler",
     "load_model": "models.loading",
-    "load_tokenizer": "models.loading",
+    "load_tokenizer": "models.tokenizer",
     "nelbo": "evaluation.likelihood",
     "weft_loss": "trainers.weft_loss",
 }

@@ -197,7 +197,7 @@ def main(argv: Sequence[str]) -> int:
         f"{out}: {conversion.tensors} tensors, {conversion.length} bytes in {conversion.files} "
         f"files, sha256 of the weights {conversion.digest}\n"
     )
-    from weft_rl.models.loading import load_tokenizer  # keeps --help fast
+    from weft_rl.models.tokenizer import load_tokenizer  # keeps --help fast
 
     try:
         load_tokenizer(str(out))

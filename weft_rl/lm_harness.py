@@ -35,7 +35,8 @@ from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.distributed import resolve_device
 from weft_rl.errors import UserError
 from weft_rl.evaluation.likelihood import log_likelihood
-from weft_rl.models.loading import load_model, load_tokenizer
+from weft_rl.models.loading import load_model
+from weft_rl.models.tokenizer import load_tokenizer
 from weft_rl.runs.folder import checkpoint_of
 from weft_rl.sampler import generate
 from weft_rl.sampler.prompts import pad_left

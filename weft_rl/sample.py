@@ -158,7 +158,8 @@ def _generate(
     import torch
     from transformers.utils import logging
 
-    from weft_rl.models.loading import load_model, load_tokenizer
+    from weft_rl.models.loading import load_model
+    from weft_rl.models.tokenizer import load_tokenizer
     from weft_rl.sampler import generate
     from weft_rl.sampler.progress import live_completion, progress_bar
 

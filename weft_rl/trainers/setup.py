@@ -10,7 +10,8 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-from weft_rl.models.loading import load_model, load_tokenizer, require_trained_mask
+from weft_rl.models.loading import load_model, require_trained_mask
+from weft_rl.models.tokenizer import load_tokenizer
 
 
 def require_choices(args: TrainingArguments, names: Iterable[str]) -> None:

@@ -73,7 +73,8 @@ def verify(config: VerifyConfig) -> int:
     import torch
     from transformers.utils import logging
 
-    from weft_rl.models.loading import load_model, load_tokenizer, network_config
+    from weft_rl.models.loading import load_model, network_config
+    from weft_rl.models.tokenizer import load_tokenizer
     from weft_rl.verify import checkpoint, gsm8k, network, tokenizer
 
     logging.disable_progress_bar()
