@@ -154,9 +154,13 @@ def _load_streamed(
         model = AutoModelForMaskedLM.from_config(config, dtype=dtype).eval()
         model.tie_weights()
     weights = model.state_dict()
-    for path in {item.file for item in read_folder(folder).values()}:
+    family, _ = family_of(content, folder)
+    sizes = family.sizes(content)
+    # some files repeat a tied head
+    repeated = family.vocabulary(sizes)[1].upstream if sizes.tied else None
+    for path in sorted({item.file for item in read_folder(folder).values()}):
         with safe_open(path, "pt") as file:
-            for name in list(file.keys()):
+            for name in set(file.keys()) - {repeated}:
                 tensor = file.get_tensor(name)
                 if name in updates:
                     tensor = merge(tensor.to(device), updates[name])
