@@ -7,16 +7,20 @@ import torch
 from a2d_models import CLASSES, causal_folder, change, chat_bpe
 from library import cold
 from peft import LoraConfig
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from weft_rl import ColdStartTrainer, load_model, load_tokenizer
+from weft_rl.cli import execute
 from weft_rl.config.schema import AUTOREGRESSIVE_MODELS
 from weft_rl.convert import convert
+from weft_rl.convert import main as convert_main
 from weft_rl.errors import UserError
-from weft_rl.families import AUTOREGRESSIVE
+from weft_rl.families import AUTOREGRESSIVE, PUBLISHED
 from weft_rl.models import A2DLlamaConfig, A2DLlamaForMaskedLM
 from weft_rl.models.loading import load_autoregressive
+from weft_rl.sample import find_checkpoint
 
 KINDS = [(kind, tied) for kind in CLASSES for tied in (True, False)]
 
@@ -191,6 +195,47 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path):
 def test_an_autoregressive_model_is_named_as_such(tmp_path):
     with pytest.raises(UserError, match="autoregressive; adapt it with stage a2d"):
         load_model(causal_folder(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED | AUTOREGRESSIVE))
+def test_short_names_are_those_of_the_hub(tmp_path, monkeypatch, name):
+    folder = causal_folder(tmp_path / "model", tokenizer=chat_bpe("<|mask|>"), is_causal=False)
+    asked = []
+
+    def snapshot(repo, **_):
+        asked.append(repo)
+        return str(folder)
+
+    monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    load_model(name)
+    assert execute("convert", convert_main, [name, f"out={tmp_path / 'out'}"]) == 0
+    assert find_checkpoint(name).folder == folder
+    assert asked == 3 * [(PUBLISHED | AUTOREGRESSIVE)[name]]
+
+
+def test_sources_of_convert_that_are_unavailable(tmp_path, capsys):
+    for source in ("./none", "none.gguf", "some/model"):
+        assert execute("convert", convert_main, [source, f"out={tmp_path / 'out'}"]) == 2
+        assert f"source={source}: " in capsys.readouterr().err
+
+
+def test_the_repeated_tied_head_is_ignored(tmp_path):
+    folder = causal_folder(tmp_path / "model", tokenizer=chat_bpe("<|mask|>"), is_causal=False)
+    expected = load_model(folder)(ids()).logits
+    tensors = load_file(folder / "model.safetensors")
+    head = {"lm_head.weight": tensors["model.embed_tokens.weight"] + 1}
+    save_file(tensors | head, folder / "model.safetensors", {"format": "pt"})
+    assert torch.equal(load_model(folder)(ids()).logits, expected)
+    names = dict.fromkeys(tensors, "model-1.safetensors") | dict.fromkeys(
+        head, "model-2.safetensors"
+    )
+    save_file(tensors, folder / "model-1.safetensors", {"format": "pt"})
+    save_file(head, folder / "model-2.safetensors", {"format": "pt"})
+    (folder / "model.safetensors").unlink()
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    assert torch.equal(load_model(folder)(ids()).logits, expected)
 
 
 def test_adapters_do_not_train_a_new_mask_token(tmp_path):

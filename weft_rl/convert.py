@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from huggingface_hub import split_state_dict_into_shards_factory
 
+from weft_rl.checkpoints.hub import resolve_checkpoint
 from weft_rl.checkpoints.lora_merge import Update, chain, merge, read_tensor, read_updates
 from weft_rl.checkpoints.safetensors_index import INDEX, SINGLE, Stored, check_tensors, read_folder
 from weft_rl.checkpoints.tokenizer_files import (
@@ -31,7 +32,6 @@ from weft_rl.families import family_of, read_config
 from weft_rl.families.a2d import ADDED_MASK
 from weft_rl.runs.atomic_io import atomic_rename, write_json
 from weft_rl.runs.checksums import SUMS, verify_checksums
-from weft_rl.runs.folder import checkpoint_of
 
 _GIB = 2**30
 _BUFFER = 4 * 2**20  # bytes
@@ -42,7 +42,9 @@ class ConvertConfig(Block):
     """Options of `convert`."""
 
     source: str = field(
-        metadata=about("checkpoint folder in either layout; an adapter is merged into its base")
+        metadata=about(
+            "checkpoint folder or Hub id, in either layout; an adapter is merged into its base"
+        )
     )
     out: str = field(metadata=about("new folder"))
     to: Literal["upstream", "transformers"] = option("transformers", "layout of the new folder")
@@ -190,7 +192,7 @@ def main(argv: Sequence[str]) -> int:
         description="Convert a checkpoint to another layout, bit by bit the same weights.",
         positional="source",
     )
-    source, out = Path(checkpoint_of(options.source, "source")), Path(options.out)
+    source, out = resolve_checkpoint(options.source, option="source"), Path(options.out)
     shard_bytes = int(options.shard_gib * _GIB)
     conversion = convert(source, out, options.to, shard_bytes, verify=options.verify)
     sys.stdout.write(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
+from weft_rl.checkpoints.hub import resolve_checkpoint
 from weft_rl.cli import execute, writing
 from weft_rl.config.fields import Block, about, kinds, option, require, shown
 from weft_rl.config.load import load_run_config, parse_options
@@ -24,15 +25,7 @@ from weft_rl.io.terminal import Console
 from weft_rl.rewards.sudoku import answer_digits
 from weft_rl.rewards.sudoku_grid import CELLS, DIGITS, SIZE, completions
 from weft_rl.runs.atomic_io import write_json
-from weft_rl.runs.folder import (
-    CONFIG,
-    FINISHED,
-    MODEL_FILES,
-    checkpoint_of,
-    read_config,
-    read_json,
-    run_of,
-)
+from weft_rl.runs.folder import CONFIG, FINISHED, MODEL_FILES, read_config, read_json, run_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,7 +37,9 @@ if TYPE_CHECKING:
 class SampleConfig(Block):
     """Options of `sample` besides those of the sampler."""
 
-    checkpoint: str = field(metadata=about("folder of a checkpoint, or of a run: its newest one"))
+    checkpoint: str = field(
+        metadata=about("checkpoint folder, run (its newest one), model name or Hub id")
+    )
     prompt: str = field(metadata=about("text of the user, or the 16 digits of a puzzle, 0 empty"))
     system: str | None = option(None, "system message before the prompt; null: the run's, if any")
     seed: int = option(0, "random seed", at_least=0, below=2**32)
@@ -75,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     config: Any = parse_options(
         SampleOptions, argv, command="weft_rl.sample", description="A completion for a prompt."
     )
-    origin = find_checkpoint(Path(config.checkpoint))
+    origin = find_checkpoint(config.checkpoint)
     origin = origin._replace(system=config.system or origin.system)
     is_puzzle = origin.style is not None and fullmatch(r"[0-4]{16}", config.prompt) is not None
     prompt = config.prompt
@@ -122,11 +117,9 @@ class Origin(NamedTuple):
     system: str | None = None
 
 
-def find_checkpoint(place: Path) -> Origin:
-    """Return a checkpoint folder, or the newest checkpoint of a run, or raise UserError."""
-    if not place.is_dir():
-        raise UserError(f"checkpoint={place}: no such folder; name a checkpoint or a run directory")
-    folder = Path(checkpoint_of(str(place), "checkpoint"))
+def find_checkpoint(place: str | Path) -> Origin:
+    """Return a checkpoint's folder, a run's newest or the Hub's, or raise UserError."""
+    folder = resolve_checkpoint(str(place), option="checkpoint")
     if not any((folder / name).exists() for name in MODEL_FILES):
         raise UserError(
             f"checkpoint={place}: has neither a model ({' or '.join(MODEL_FILES)}) nor a run "

@@ -44,12 +44,13 @@ def is_gguf(place: str) -> bool:
     return place.endswith(SUFFIX) and not Path(place).is_dir()
 
 
-def gguf_folder(file: Path) -> Path:
+def gguf_folder(file: Path, option: str = "model") -> Path:
     """Return the folder of a GGUF file's model, converted unless it is in the cache.
 
-    Raises UserError for another kind of file, a damaged one, other architectures and types."""
+    option: key in error messages. Raises UserError for another kind of file, a damaged one, other
+    architectures and types."""
     if not file.exists():
-        raise UserError(f"model={file}: no such file; check the path")
+        raise UserError(f"{option}={file}: no such file; check the path")
     size = regular_size(file)
     folder = _cached(_sha256(file, size, file.stat().st_mtime_ns))
     if not folder.exists():

@@ -17,7 +17,7 @@ from weft_rl.checkpoints.gguf import (
     smollm2_in_cache,
 )
 from weft_rl.errors import UserError
-from weft_rl.families import AUTOREGRESSIVE
+from weft_rl.families import AUTOREGRESSIVE, PUBLISHED
 from weft_rl.runs.folder import checkpoint_of
 
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # never code or pickles
@@ -26,29 +26,34 @@ _REPLACED = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json",
 _LOGIN = "run hf auth login, or set HF_TOKEN"
 
 
-def resolve_checkpoint(place: str, *, weights: bool = True) -> Path:
-    """Return the folder of a path, run or Hub id (downloaded, optionally without weights).
+def hub_id(model: str) -> str:
+    """Return the Hub id of a model's short name, such as `llada_8b`; return others unchanged."""
+    return (PUBLISHED | AUTOREGRESSIVE).get(model, model)
 
-    A GGUF file and `smollm2_135m` without the Hub are converted in the cache, with weights. Raises
-    UserError if it is unavailable."""
+
+def resolve_checkpoint(place: str, *, weights: bool = True, option: str = "model") -> Path:
+    """Return the folder of a path, run, short name or Hub id (downloaded, or without weights).
+
+    A GGUF file and `smollm2_135m` without the Hub are converted in the cache, with weights. option:
+    key in error messages. Raises UserError if it is unavailable."""
     if Path(place).is_dir():
-        return Path(checkpoint_of(place))
+        return Path(checkpoint_of(place, option))
     if is_gguf(place):
-        return gguf_folder(Path(place))
+        return gguf_folder(Path(place), option)
     if place == SMOLLM2:
         return _smollm2()
-    place = AUTOREGRESSIVE.get(place, place)
+    place = hub_id(place)
     patterns = [name for name in _PATTERNS if weights or name != "*.safetensors"]
     try:
         return Path(huggingface_hub.snapshot_download(place, allow_patterns=patterns))
     except (OSError, ValueError) as error:
         if place.startswith(("/", ".", "~")) or place.count("/") > 1:
-            raise UserError(f"model={place}: no such folder") from error
+            raise UserError(f"{option}={place}: no such folder") from error
         reason = " ".join(str(error).split())[:200]
         if constants.HF_HUB_OFFLINE:
             reason = "not downloaded before, and HF_HUB_OFFLINE=1 forbids it now"
         raise UserError(
-            f"model={place}: neither a folder nor available on the Hub ({reason})"
+            f"{option}={place}: neither a folder nor available on the Hub ({reason})"
         ) from error
 
 

@@ -4,14 +4,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from weft_rl.checkpoints.hub import hub_id
 from weft_rl.checkpoints.model_card import ModelFacts, Score, Stage, describe_base
 from weft_rl.config.schema import GENERATED_DATA, TOY_MODELS
 from weft_rl.data.sources import PUBLISHED as DATA_SETS
 from weft_rl.data.sources import is_hub_id
 from weft_rl.data.tasks import REGISTRY, hub_name
 from weft_rl.diffusion.recipes import RECIPES
-from weft_rl.families import AUTOREGRESSIVE
-from weft_rl.families import PUBLISHED as MODELS
 from weft_rl.io.safe_files import parsing
 from weft_rl.runs.folder import (
     CONFIG,
@@ -130,7 +129,7 @@ def _base(model: str) -> tuple[str, str | None]:
     """Description and Hub id of an initial model."""
     if model in TOY_MODELS:
         return "a toy LLaDA from random weights", None
-    return describe_base((MODELS | AUTOREGRESSIVE).get(model, model))
+    return describe_base(hub_id(model))
 
 
 def _options(stage: _Trained) -> dict[str, object]:

@@ -10,6 +10,7 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+from weft_rl.checkpoints.hub import hub_id
 from weft_rl.models.loading import load_model, require_trained_mask
 from weft_rl.models.tokenizer import load_tokenizer
 
@@ -32,7 +33,7 @@ def load(
     half = adapters_only and args.device.type == "cuda"
     network = load_model(model, args.device, torch.bfloat16 if half else torch.float32)
     if not Path(model).is_dir():
-        network.name_or_path = model  # the Hub id: adapters record it as their base
+        network.name_or_path = hub_id(model)  # adapters record it as their base
     return network
 
 
