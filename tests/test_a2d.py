@@ -1,6 +1,7 @@
 """Family a2d: autoregressive networks without a causal mask, and the mask token they get."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -103,6 +104,37 @@ def test_the_mask_token_is_read_from_the_tokenizer(tmp_path, name, field):
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     assert model.config.mask_token_id == tokenizer.mask_token_id == len(tokenizer) - 1
     assert (tokenizer.mask_token, model.config.vocab_size) == (name, rows)
+
+
+@pytest.mark.parametrize(
+    ("masks", "declared", "mask_id", "shown"),
+    [
+        (["<|mask|>"], None, 40, "<|mask|>"),
+        (["<|mask|>"], "<|mask|>", 40, "<|mask|>"),
+        (["<hole>"], "<hole>", 40, "<hole>"),
+        (["<|mask|>", "<hole>"], "<hole>", -2, "<hole>"),
+        (["<|mask|>", "[MASK]"], None, 40, "<|mask|>"),
+        (["<|mask|>", "[MASK]"], None, -1, None),
+        (["<|mask|>", "[MASK]"], None, -2, None),
+        (["<hole>"], "<hole>", -1, None),
+        ([], None, 40, None),
+    ],
+)
+def test_the_ids_of_the_mask_agree(tmp_path, masks, declared, mask_id, shown):
+    tokenizer = chat_bpe(*masks)
+    if declared:
+        tokenizer.mask_token = declared
+    count = len(tokenizer)
+    ids = {"mask_token_id": mask_id % count, "is_causal": False}
+    folder = causal_folder(tmp_path / "model", tokenizer=tokenizer, **ids)
+    if shown is None:
+        assert load_tokenizer(folder).mask_token_id == mask_id % count
+    else:
+        line = f"mask_token_id={mask_id % count}, but the tokenizer has {shown} as "
+        with pytest.raises(
+            UserError, match=re.escape(f"{line}{count - len(masks) + masks.index(shown)}; ")
+        ):
+            load_tokenizer(folder)
 
 
 def test_a_bidirectional_folder_without_mask_token_gets_one(tmp_path):

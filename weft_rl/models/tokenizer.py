@@ -72,8 +72,14 @@ def _tokenizer_problem(
     end = tokenizer.eos_token
     if config.get("eos_token_id") is not None and end is None:
         return f"eos_token_id={config['eos_token_id']}, but the tokenizer has no eos_token; {fix}"
+    masks: list[str | None] = [family.mask_token]
+    if family.mask_tokens:  # without a declared one, any of the names
+        added = tokenizer.get_added_vocab()
+        masks = [tokenizer.mask_token]
+        if tokenizer.mask_token is None:
+            masks = [text for text in family.mask_tokens if text in added] or [None]
     candidates = {
-        "mask_token_id": (None if family.mask_tokens else family.mask_token,),
+        "mask_token_id": masks,
         "eos_token_id": (end,),
         # published files store the end of text here
         "bos_token_id": (tokenizer.bos_token, end),
