@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from weft_rl import load_autoregressive
 from weft_rl.checkpoints.gguf import smollm2_in_cache
-from weft_rl.models.loading import load_autoregressive
 
 FOLDER = smollm2_in_cache()  # the tests of other files use a cache of their own
 CHAT = [{"role": "user", "content": "What is the capital of France?"}]
@@ -39,20 +39,23 @@ def test_the_greedy_answer(network, tokenizer):
     assert tokenizer.decode(written[0, start:]) == GREEDY
 
 
-def test_the_adapted_network_with_a_causal_mask(network, tokenizer):
-    """Without the mask it is another function, which stage a2d trains."""
+def test_the_adapted_network_with_a_causal_and_a_full_mask(network, tokenizer):
+    """Without a causal mask it is another function, which stage a2d trains."""
     ids, _ = prompt_and_answer(tokenizer)
     adapted, _ = load_autoregressive(FOLDER)
+    length = ids.shape[1]
     with torch.no_grad():
         expected = network(ids).logits
+        full = network(ids, attention_mask=torch.zeros(1, 1, length, length)).logits
         bidirectional = adapted(ids).logits
         adapted.attention_pattern = lambda length, device: torch.ones(
             length, length, dtype=torch.bool, device=device
         ).tril()
         causal = adapted(ids).logits
     rows = expected.shape[-1]  # a row for the mask token was added
-    torch.testing.assert_close(causal[..., :rows], expected, rtol=0, atol=1e-3)
-    assert (bidirectional[..., :rows] - expected).abs().max() > 1
+    torch.testing.assert_close(causal[..., :rows], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(bidirectional[..., :rows], full, rtol=0, atol=1e-5)
+    assert (full - expected).abs().max() > 1
 
 
 def test_the_tokenizer(tokenizer):
