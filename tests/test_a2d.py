@@ -6,13 +6,13 @@ import re
 import pytest
 import torch
 from a2d_models import CLASSES, causal_folder, change, chat_bpe
-from library import cold
+from library import CHATS, cold
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
-from weft_rl import ColdStartTrainer, load_model, load_tokenizer
+from weft_rl import ColdStartTrainer, load_autoregressive, load_model, load_tokenizer
 from weft_rl.cli import execute
 from weft_rl.config.schema import AUTOREGRESSIVE_MODELS
 from weft_rl.convert import convert
@@ -20,7 +20,6 @@ from weft_rl.convert import main as convert_main
 from weft_rl.errors import UserError
 from weft_rl.families import AUTOREGRESSIVE, PUBLISHED
 from weft_rl.models import A2DLlamaConfig, A2DLlamaForMaskedLM
-from weft_rl.models.loading import load_autoregressive
 from weft_rl.sample import find_checkpoint
 
 KINDS = [(kind, tied) for kind in CLASSES for tied in (True, False)]
@@ -282,6 +281,20 @@ def test_adapters_do_not_train_a_new_mask_token(tmp_path):
     trainer.save_model()
     again = cold(tmp_path / "adapter"), [{"messages": chat}]
     assert ColdStartTrainer(str(tmp_path / "out"), *again, peft_config=lora).train()
+
+
+def test_a_network_of_an_autoregressive_folder_trains_without_its_tokenizer(tmp_path):
+    model, tokenizer = load_autoregressive(causal_folder(tmp_path / "model"))
+    before = model.get_input_embeddings().weight.detach().clone()
+    made = ColdStartTrainer(model, cold(tmp_path / "out", recipe="sft"), CHATS)
+    assert made.processing_class.get_vocab() == tokenizer.get_vocab()
+    made.train()
+    made.save_model()
+    trained = load_model(tmp_path / "out").get_input_embeddings().weight
+    assert not torch.equal(trained[tokenizer.mask_token_id], before[tokenizer.mask_token_id])
+    causal_model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    with pytest.raises(UserError, match="stage a2d"):
+        ColdStartTrainer(causal_model, cold(tmp_path / "out"), CHATS)
 
 
 def test_names_of_autoregressive_models_are_options():

@@ -13,6 +13,11 @@
     chat = [{"role": "user", "content": "2 + 3"}]
     print(generate(trainer.model, trainer.processing_class, prompts=[chat]).texts)
 
+An autoregressive model must be adapted to diffusion first, with recipe sft:
+
+    model, tokenizer = load_autoregressive("Qwen/Qwen3-0.6B")
+    ColdStartTrainer(model, ColdStartConfig("adapted", recipe="sft"), rows).train()
+
 DiffuGRPOTrainer does reinforcement learning; help() of each name has its arguments. Names are
 imported on first use: `import weft_rl` alone loads no torch."""
 
@@ -21,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from weft_rl.evaluation.likelihood import nelbo
-    from weft_rl.models.loading import load_model
+    from weft_rl.models.loading import load_autoregressive, load_model
     from weft_rl.models.tokenizer import load_tokenizer
     from weft_rl.sampler import SamplerConfig, generate
     from weft_rl.trainers.cold_start import ColdStartTrainer
@@ -38,6 +43,7 @@ __all__ = [
     "DiffuGRPOTrainer",
     "SamplerConfig",
     "generate",
+    "load_autoregressive",
     "load_model",
     "load_tokenizer",
     "nelbo",
@@ -50,6 +56,7 @@ _MODULES = {
     "DiffuGRPOTrainer": "trainers.diffu_grpo",
     "SamplerConfig": "sampler",
     "generate": "sampler",
+    "load_autoregressive": "models.loading",
     "load_model": "models.loading",
     "load_tokenizer": "models.tokenizer",
     "nelbo": "evaluation.likelihood",

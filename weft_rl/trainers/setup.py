@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from weft_rl.checkpoints.hub import hub_id
+from weft_rl.families.a2d import A2D
 from weft_rl.models.loading import load_model, require_trained_mask
 from weft_rl.models.tokenizer import load_tokenizer
 
@@ -39,8 +40,12 @@ def load(
 
 def default_tokenizer(model: PreTrainedModel | str) -> PreTrainedTokenizerBase | None:
     """Return the tokenizer of the model's folder or Hub id; None for a model made in memory."""
-    name = model if isinstance(model, str) else getattr(model, "name_or_path", "")
-    return load_tokenizer(name) if name else None
+    if isinstance(model, str):
+        return load_tokenizer(model)
+    name = getattr(model, "name_or_path", "")
+    # the folder of an A2D network may be its autoregressive model's
+    is_a2d = any(model.config.model_type in family.model_types for family in A2D)
+    return load_tokenizer(name, adapt=is_a2d) if name else None
 
 
 def wrapped(
