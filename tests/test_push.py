@@ -12,7 +12,8 @@ from tiny_model import write_model
 from torch.testing import assert_close
 from upstream_checkpoint import llada_folder
 
-from weft_rl.checkpoints.model_card import ModelFacts, make_card
+from weft_rl.checkpoints.gguf import smollm2_in_cache
+from weft_rl.checkpoints.model_card import ModelFacts, describe_base, make_card
 from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config, to_yaml
 from weft_rl.models.loading import load_tokenizer
@@ -147,6 +148,28 @@ def test_a_run_of_a_local_model(tmp_path):
     assert "from the local file traces.jsonl." in card.text
     assert "| initial model | sudoku |" not in card.text
     assert str(tmp_path) not in card.content
+
+
+@pytest.mark.parametrize("is_dequantized", [False, True])
+def test_an_adapted_model(tmp_path, monkeypatch, is_dequantized):
+    monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
+    if is_dequantized:
+        smollm2_in_cache().mkdir(parents=True)
+    given = ("model=smollm2_135m", "a2d.data=chats.jsonl", "stages=[a2d]")
+    run_folder(tmp_path / "a", *given, stages=["a2d"])
+    assert push(tmp_path / "a", f"repo={REPO}", "dry_run=true") == 0
+    card = card_of(tmp_path / "a-a2d-hub")
+    assert card.data.license == "apache-2.0"
+    assert card.data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert ("dequantized from 4 bits, after adaptation" in card.text) == is_dequantized
+
+
+def test_the_base_of_a_gguf_file():
+    for place in ("a/b.gguf", "b.gguf", "/cache/gguf-0123456789abcdef"):
+        text, repo = describe_base(place)
+        assert repo is None
+        assert text.startswith(f"the local model {place.rpartition('/')[2]}, ")
+        assert text.endswith(" dequantized from a GGUF file")
 
 
 def test_scores_of_another_step_are_left_out(tmp_path):

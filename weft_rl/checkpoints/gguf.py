@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SUFFIX = ".gguf"
+CACHED = "gguf-"  # start of the folders' names
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 SMOLLM2 = "smollm2_135m"
 # SmolLM2-135M-Instruct in 4 bits, as a package of the Python package index
@@ -95,7 +96,7 @@ def _sha256(file: Path, size: int, modified: int) -> str:
 
 
 def _cached(sha256: str) -> Path:
-    return cache_root() / f"gguf-{sha256[:16]}"
+    return cache_root() / f"{CACHED}{sha256[:16]}"
 
 
 @contextmanager

@@ -7,15 +7,20 @@ from typing import NamedTuple
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from weft_rl.checkpoints.gguf import CACHED, SMOLLM2, is_gguf, smollm2_in_cache
 from weft_rl.checkpoints.lora_merge import ADAPTER, base_of
 from weft_rl.config.fields import shown
-from weft_rl.families import FAMILIES
+from weft_rl.families import AUTOREGRESSIVE, FAMILIES
 from weft_rl.io.safe_files import read_text
 
 CARD = "README.md"
 _TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
 _TAGS = ("weft-rl", "masked-diffusion", "diffusion-language-model")
-_LICENSES = {repo: family.license for family in FAMILIES for repo in family.published.values()}
+_LICENSES = {
+    repo: family.license
+    for family in FAMILIES
+    for repo in (*family.published.values(), *family.autoregressive.values())
+}
 # Of every model; ModelFacts.limits adds those of one.
 _LIMITS = (
     "Safety, bias and tasks other than those above were not evaluated.",
@@ -128,8 +133,14 @@ def folder_facts(folder: Path, repo: str, *, adapter: bool) -> ModelFacts:
 
 def describe_base(base: str) -> tuple[str, str | None]:
     """Return the description and Hub id of an initial model, a folder or a Hub id."""
+    name = Path(base).name
+    if name == smollm2_in_cache().name:
+        repo = AUTOREGRESSIVE[SMOLLM2]
+        return f"{repo}, its weights dequantized from 4 bits", repo
+    if name.startswith(CACHED) or is_gguf(base):
+        return f"the local model {name}, its weights dequantized from a GGUF file", None
     if Path(base).exists() or base.count("/") != 1:
-        return f"the local model {Path(base).name}", None
+        return f"the local model {name}", None
     return base, base
 
 

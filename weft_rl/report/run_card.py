@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from weft_rl.checkpoints.gguf import SMOLLM2, smollm2_in_cache
 from weft_rl.checkpoints.hub import hub_id
 from weft_rl.checkpoints.model_card import ModelFacts, Score, Stage, describe_base
 from weft_rl.config.schema import GENERATED_DATA, TOY_MODELS
@@ -129,6 +130,8 @@ def _base(model: str) -> tuple[str, str | None]:
     """Description and Hub id of an initial model."""
     if model in TOY_MODELS:
         return "a toy LLaDA from random weights", None
+    if model == SMOLLM2 and smollm2_in_cache().exists():  # preferred to the Hub's
+        return describe_base(str(smollm2_in_cache()))
     return describe_base(hub_id(model))
 
 
