@@ -5,6 +5,7 @@ from math import exp, log
 
 import pytest
 import torch
+from a2d_models import causal_folder, chat_bpe
 from adapters import adapter
 from bpe import llada_bpe
 from run_folders import flip, write_lines
@@ -193,6 +194,17 @@ def test_a_diffusion_model_without_a_mask_token(tmp_path, capsys):
     assert (status, found["checkpoint"]["family"].partition(",")[0]) == (2, "a2d-llama")
     assert sum(line.startswith("problem: tokenizer: ") for line in last) == 1
     assert "generations" in found
+
+
+def test_a_guessed_mask_token(tmp_path, capsys):
+    """Rows beyond the tokenizer: one of them may be the mask's, but no file says so."""
+    guessed = {"is_causal": False, "guessed_mask_token": True}
+    folder = causal_folder(tmp_path / "model", spare=5, **guessed)
+    _, found, last = check(capsys, folder)
+    assert found["tokenizer"]["in the files"] == "no mask token"
+    (line,) = [line for line in last if line.startswith("warning: tokenizer: ")]
+    assert f"id {len(chat_bpe())}, the next free one, is a guess" in line
+    assert not any(line.startswith("problem: tokenizer: ") for line in last)
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,13 @@ class Found(NamedTuple):
 
     @property
     def lacks_mask(self) -> bool:
-        """Whether the tokenizer has no mask token."""
+        """Whether there is no mask token, so that its row is new."""
         return ADDED_MASK in self.config
+
+    @property
+    def guesses_mask(self) -> bool:
+        """Whether no file names the mask token, so that its id is the next free one."""
+        return bool(self.config.get("guessed_mask_token"))
 
 
 def find(model: str) -> Found:

@@ -95,6 +95,12 @@ def verify(config: VerifyConfig) -> int:
             report.fact("in the files", "no mask token; it is added on loading")
         if found.lacks_mask and not found.autoregressive:
             report.problem("no mask token: the model is not adapted, or its tokenizer is another's")
+        elif found.guesses_mask and not found.autoregressive:
+            mask_id = found.config["mask_token_id"]
+            report.fact("in the files", "no mask token")
+            report.warn(
+                f"the files name no mask token; id {mask_id}, the next free one, is a guess"
+            )
     with report.checking("chat template"):
         tokenizer.describe_template(report, tokens)
     if found.autoregressive:
