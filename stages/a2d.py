@@ -5,14 +5,11 @@ The model is trained on with the NELBO (recipe sft) and full attention. Source: 
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from transformers import TrainerCallback, TrainerState
 
@@ -31,10 +28,17 @@ from weft_rl.models.loading import load_autoregressive
 from weft_rl.runs.folder import checkpoint_path
 from weft_rl.seeding import seed_for
 from weft_rl.stages.a2d_data import SELF, AdaptationData, answered, prepare, read_records
-from weft_rl.stages.context import ModelFiles, StageContext, common_arguments, model_files, train
+from weft_rl.stages.context import (
+    ModelFiles,
+    StageContext,
+    agreed,
+    common_arguments,
+    model_files,
+    train,
+)
 from weft_rl.stages.held_out import watch_nelbo, write_nelbo
 from weft_rl.stages.model_cache import cache_path, identity, restore, store
-from weft_rl.stages.self_answers import self_written
+from weft_rl.stages.self_answers import remove_answers, self_written
 from weft_rl.trainers.cold_start_config import ColdStartConfig
 from weft_rl.trainers.infra.resumable_trainers import ResumableColdStart
 
@@ -107,18 +111,14 @@ def describe(config: RunConfig, files: ModelFiles) -> list[str]:
 
 def run(context: StageContext) -> Path:
     """Adapt `context.init_checkpoint`, or copy the result from the cache; return the checkpoint."""
-    config, (rank, world) = context.config, rank_and_world()
+    config, rank = context.config, rank_and_world()[0]
     folder = resolve_checkpoint(context.init_checkpoint)
     files = adapted_files(config, context.init_checkpoint)
     records, lines = read_records(config, files)
     cached = _cache_folder(context, folder, records)
-    decision = [rank == 0 and cached.exists()]
-    if world > 1:  # all processes do what the first one finds
-        timeout = timedelta(seconds=2 * config.reliability.stall_timeout)
-        PartialState(cpu=context.device.type == "cpu", timeout=timeout)
-        broadcast_object_list(decision)
+    is_cached = agreed(context, rank == 0 and cached.exists())
     final = checkpoint_path(context.run, context.stage, config.a2d.max_steps)
-    if not decision[0]:
+    if not is_cached:
         if config.a2d.data == SELF:
             more, about = answered(config, files, self_written(context, folder, files))
             records, lines = [*more, *records], [*about, *lines]
@@ -128,6 +128,7 @@ def run(context: StageContext) -> Path:
     elif rank == 0:
         restore(cached, context)
     if rank == 0:
+        remove_answers(context)
         write_nelbo(context)
     wait_until(final.exists)
     return final

@@ -6,10 +6,12 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from transformers import (
@@ -43,6 +45,8 @@ from weft_rl.trainers.infra.trackers import close_trackers, tracker_arguments
 
 # Set by `accelerate launch` from its configuration file
 _MIXED_PRECISION = "ACCELERATE_MIXED_PRECISION"
+
+Shared = TypeVar("Shared")
 
 
 class ModelFiles(NamedTuple):
@@ -199,6 +203,16 @@ def _resume_checkpoint(trainer: NonFiniteGuard, context: StageContext) -> Path |
                 f"many, or a new run with model={checkpoint}"
             )
     return checkpoint
+
+
+def agreed(context: StageContext, value: Shared) -> Shared:
+    """Return rank 0's value in all processes: files of other nodes may differ."""
+    values = [value]
+    if rank_and_world()[1] > 1:
+        timeout = timedelta(seconds=2 * context.config.reliability.stall_timeout)
+        PartialState(cpu=context.device.type == "cpu", timeout=timeout)
+        broadcast_object_list(values)
+    return values[0]
 
 
 def _processes(checkpoint: Path) -> int:

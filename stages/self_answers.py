@@ -1,6 +1,7 @@
 """Answers that an autoregressive model writes to built-in prompts, to adapt it on its own text."""
 
 import gc
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,41 +22,55 @@ from weft_rl.distributed import rank_and_world
 from weft_rl.evaluation.results_store import ShardedResults
 from weft_rl.io.log_lines import LogLines
 from weft_rl.io.terminal import Console
-from weft_rl.runs.cache import cache_root
+from weft_rl.runs.atomic_io import write_text
+from weft_rl.runs.jsonl import read_lines
 from weft_rl.seeding import seed_for
-from weft_rl.stages.context import ModelFiles, StageContext
-from weft_rl.stages.model_cache import identity
+from weft_rl.stages.context import ModelFiles, StageContext, agreed
+from weft_rl.stages.model_cache import cache_path, identity
 
 # Prompts per batch: a KV cache of some 200 MB for SmolLM2-135M, and few batches.
 _BATCH = 32
 # Qwen's and other chat models' usual values; 1.0 derails small models.
 _TEMPERATURE, _TOP_P = 0.7, 0.9
+_SHARDS = "answers"
 
 
 def self_written(context: StageContext, folder: Path, files: ModelFiles) -> list[Trace]:
     """Return prompts with the answers of the autoregressive model in `folder`; cached.
 
-    Processes share the prompts. Batches are kept across interruptions. An answer without an end
-    token is left out."""
+    Processes share the prompts, and the run directory: batches are kept there across
+    interruptions. Only rank 0 uses the cache. An answer without an end token is left out."""
     options, (rank, world) = context.config.a2d, rank_and_world()
     prompts = self_prompts(options.records, options.seed)
-    key = {
+    content = {
         "model": identity(folder),
         "prompts": prompts,
         "system": context.config.system,
         "sampling": [_BATCH, _TEMPERATURE, _TOP_P, options.max_new_tokens, options.seed],
-        "device": [context.device.type, world],
+        "processes": world,
     }
-    shares = ShardedResults(cache_root(), "answers", key, rank, world)
-    ids = [str(index) for index in range(len(prompts))]
-    if left := shares.pending(ids, _BATCH):
-        shares.open()
-        _answer(context, folder, files, prompts, left, shares)
+    cached = cache_path("answers", context, content).with_suffix(".jsonl")
+    name, rows = agreed(context, (cached.name, [*read_lines(cached)] if rank == 0 else []))
+    if len(rows) < len(prompts):
+        ids = [str(index) for index in range(len(prompts))]
+        shares = ShardedResults(context.run, _SHARDS, {"cached": name}, rank, world)
+        if left := shares.pending(ids, _BATCH):
+            shares.open()
+            _answer(context, folder, files, prompts, left, shares)
+        rows = shares.gather(ids)
+        if rank == 0:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            write_text(cached, "".join(f"{json.dumps(row)}\n" for row in rows))
     return [
         Trace(prompts[int(row["id"])], None, row["answer"], f"self:{row['id']}")
-        for row in shares.gather(ids)
+        for row in rows
         if row["answer"] is not None
     ]
+
+
+def remove_answers(context: StageContext) -> None:
+    """Remove the batches of answers from the run directory, once all processes have read them."""
+    ShardedResults(context.run, _SHARDS, {}).remove()
 
 
 def _answer(

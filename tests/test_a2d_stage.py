@@ -14,6 +14,7 @@ from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.pipeline.run import main
+from weft_rl.runs.jsonl import read_lines
 
 pytestmark = pytest.mark.slow
 WORDS = [
@@ -24,6 +25,15 @@ WORDS = [
     *("rl.num_generations=2", "eval.num_records=3", "sampler.steps=4", "sampler.gen_length=8"),
     "sampler.block_length=8",
 ]
+
+# A process of a node with its own cache.
+NODE = """
+import os, sys
+from weft_rl.cli import execute
+from weft_rl.pipeline.run import main
+os.environ["WEFT_RL_CACHE"] += "/" + os.environ["RANK"]
+sys.exit(execute("weft_rl.pipeline", main, sys.argv[1:]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -142,18 +152,23 @@ def test_the_model_writes_its_own_data(given, tmp_path, cache, capsys):
     assert 0 < written < 64
     # beside the traces of the run's own data
     assert f"a2d: {written + 20} records" in printed
-    (answers,) = cache.glob(".answers-*")
-    before = [path.read_bytes() for path in answers.iterdir()]
+    (answers,) = cache.glob("answers-*.jsonl")
+    assert [row["id"] for row in read_lines(answers)] == [*map(str, range(64))]
+    before = answers.stat().st_mtime_ns
     assert run(given, *more, "a2d.max_steps=7", f"out={tmp_path / 'other'}") == 0
-    assert [path.read_bytes() for path in answers.iterdir()] == before
+    assert answers.stat().st_mtime_ns == before
+    assert not [*tmp_path.glob("*/.answers-*")]
 
 
 def test_two_processes_adapt_together(given, tmp_path, cache):
+    """Each with a cache of its own, as on two machines."""
     out, again = tmp_path / "run", tmp_path / "again"
+    program = tmp_path / "program.py"
+    program.write_text(NODE)
     more = ["stages=[a2d,sft]", "a2d.data=self", "a2d.records=40", "a2d.max_length=200"]
     arguments = words(given, *more, "a2d.max_new_tokens=40", "eval.nelbo_records=5")
     for folder in (out, again):
-        status, complaints = launch("-m", "weft_rl.pipeline", *arguments, f"out={folder}")
+        status, complaints = launch(program, *arguments, f"out={folder}")
         assert status == 0, complaints[-3000:]
     rows = [row for row in metrics(out) if row["stage"] == "a2d"]
     assert [row["step"] for row in rows if "loss" in row] == [2, 4, 6]
@@ -161,11 +176,11 @@ def test_two_processes_adapt_together(given, tmp_path, cache):
     assert results(out)["a2d"]["nelbo"]["n"] == 8
     assert results(out)["sft"]["nelbo"]["n"] == 5
     # the second run found it in the cache
-    assert len([*cache.glob("a2d-*")]) == 1
+    assert len([*cache.glob("0/a2d-*")]) == 1
     step = Path("checkpoints/a2d/step-6/model.safetensors")
     assert (out / step).read_bytes() == (again / step).read_bytes()
-    (answers,) = cache.glob(".answers-*")
-    assert len([*answers.iterdir()]) == 2
+    (answers,) = cache.glob("*/answers-*.jsonl")
+    assert len([*read_lines(answers)]) == 40
 
 
 def test_two_processes_learn_what_one_does(given, tmp_path):
