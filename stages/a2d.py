@@ -90,14 +90,25 @@ def adapted_files(config: RunConfig, place: str) -> ModelFiles:
         shift = content.get("logit_shift", False)
         rule = f"model={config.model} is adapted with {argument(shift)}; use that"
         require(config.a2d.logit_shift == shift, "a2d.logit_shift", config.a2d.logit_shift, rule)
-    return model_files(place, adapt=True)
+    files = model_files(place, adapt=True)
+    if not files.network.end_token_ids:
+        raise UserError(
+            f"model={config.model}: eos_token_id, which ends an answer, is missing; add it to "
+            "config.json"
+        )
+    return files
 
 
 def check(config: RunConfig, files: ModelFiles) -> None:
     """Raise UserError for what the stage would reject."""
     records, lines = read_records(config, files)
-    if config.a2d.data != SELF:  # else the answers are missing
+    if config.a2d.data != SELF:
         prepare(config, records, lines)
+        return
+    # before the model answers
+    limit = config.a2d.records + len(records)
+    rule = f"there are at most {limit} records; use fewer than {limit}, or raise a2d.records"
+    require(config.a2d.eval_records < limit, "a2d.eval_records", config.a2d.eval_records, rule)
 
 
 def describe(config: RunConfig, files: ModelFiles) -> list[str]:

@@ -18,12 +18,17 @@ from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.self_prompts import self_prompts
 from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.data.trace_schemas import Trace
+from weft_rl.data.values import one_line
 from weft_rl.distributed import rank_and_world
+from weft_rl.errors import UserError
 from weft_rl.evaluation.results_store import ShardedResults
 from weft_rl.io.log_lines import LogLines
 from weft_rl.io.terminal import Console
+from weft_rl.models.memory import is_out_of_memory, require_memory
 from weft_rl.runs.atomic_io import write_text
+from weft_rl.runs.checksums import verify_weights
 from weft_rl.runs.jsonl import read_lines
+from weft_rl.sampler.prompts import pad_left
 from weft_rl.seeding import seed_for
 from weft_rl.stages.context import ModelFiles, StageContext, agreed
 from weft_rl.stages.model_cache import cache_path, identity
@@ -82,9 +87,7 @@ def _answer(
     shares: ShardedResults,
 ) -> None:
     options = context.config.a2d
-    dtype = torch.bfloat16 if context.device.type == "cuda" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
-    model = model.to(context.device).eval()
+    model = _load(context, folder)
     chats = [chat_prompt(prompts[int(id)], system=context.config.system) for id in left]
     encoded = TextEncoder(files.tokenizer).chats(chats)
     label, console = f"{context.stage}: the model answers prompts", Console(stderr=True)
@@ -112,6 +115,21 @@ def _answer(
     torch.cuda.empty_cache()
 
 
+def _load(context: StageContext, folder: Path) -> Any:
+    """Raise UserError also for what the adaptation would reject after the answers."""
+    verify_weights(folder)
+    require_memory(folder, torch.float32, context.device)
+    dtype = torch.bfloat16 if context.device.type == "cuda" else torch.float32
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
+    except Exception as error:  # of any type, for damaged files
+        if is_out_of_memory(error):
+            raise
+        problem = f"cannot load the model: {one_line(error)[:300]}"
+        raise UserError(f"model={context.init_checkpoint}: {problem}; copy it again") from error
+    return model.to(context.device).eval()
+
+
 @torch.no_grad()
 def sample_answers(
     model: Any,  # with transformers' generate
@@ -123,12 +141,7 @@ def sample_answers(
     seed: int,
 ) -> list[str | None]:
     """Return the model's answer to each encoded prompt; None if it is empty or has no end token."""
-    length = max(map(len, prompts))
-    input_ids = torch.full((len(prompts), length), ends[0])
-    attention_mask = torch.zeros_like(input_ids)
-    for row, ids in enumerate(prompts):  # padded on the left
-        input_ids[row, length - len(ids) :] = torch.tensor(ids)
-        attention_mask[row, length - len(ids) :] = 1
+    input_ids, attention_mask = pad_left(prompts, tokenizer, model.device)
     # transformers samples from the global random state, which is restored
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -141,12 +154,10 @@ def sample_answers(
             pad_token_id=ends[0],
         )
         output = model.generate(
-            input_ids.to(model.device),
-            attention_mask=attention_mask.to(model.device),
-            generation_config=sampling,
+            input_ids, attention_mask=attention_mask, generation_config=sampling
         )
     answers: list[str | None] = []
-    for ids in output[:, length:].tolist():
+    for ids in output[:, input_ids.shape[1] :].tolist():
         text = decode_completion(tokenizer, ids, ends).strip()
         answers.append(text if text and not set(ends).isdisjoint(ids) else None)
     return answers

@@ -69,14 +69,16 @@ class Writer:
 
 def test_an_answer_needs_text_and_an_end(model):
     files = adapted_files(config(model), str(model))
-    end, yes = files.tokenizer.eos_token_id, files.tokenizer("yes")["input_ids"][0]
+    files.tokenizer.pad_token = "<|endoftext|>"
+    end, pad = files.tokenizer.eos_token_id, files.tokenizer.pad_token_id
+    yes = files.tokenizer("yes")["input_ids"][0]
     text = files.tokenizer.decode([yes])
     writer = Writer([[yes, end, 0], [end, yes, 0], [yes, yes, yes]])
     options = {"ends": [end], "max_new_tokens": 3, "seed": 0}
     answers = sample_answers(writer, files.tokenizer, [[5], [6, 7], [8]], **options)
     assert answers == [text, None, None]
-    # padded on the left
-    assert writer.given == ([[end, 5], [6, 7], [end, 8]], [[0, 1], [1, 1], [0, 1]])
+    # padded on the left, with the tokenizer's padding token
+    assert writer.given == ([[pad, 5], [6, 7], [pad, 8]], [[0, 1], [1, 1], [0, 1]])
 
 
 def test_answers_depend_on_their_seed_only(model):
@@ -160,6 +162,12 @@ def test_an_answer_ends_with_the_tokenizers_end_token(model, tmp_path):
     end = files.tokenizer.eos_token_id
     files.network.eot_token_id, files.network.eos_token_id = None, [end, 5]
     assert read_records(options, files)[0][0].ids[-1] == end
+
+
+def test_a_model_without_end_token_is_refused(tmp_path):
+    folder = write_causal(tmp_path / "model", eos_token_id=None)
+    with pytest.raises(UserError, match="eos_token_id"):
+        adapted_files(config(folder), str(folder))
 
 
 def test_own_records_leave_the_held_out_ones_out(model):

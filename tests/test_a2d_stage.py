@@ -14,6 +14,7 @@ from weft_rl.cli import execute
 from weft_rl.config.load import load_run_config
 from weft_rl.models.loading import load_model, load_tokenizer
 from weft_rl.pipeline.run import main
+from weft_rl.runs.checksums import write_checksums
 from weft_rl.runs.jsonl import read_lines
 
 pytestmark = pytest.mark.slow
@@ -220,6 +221,8 @@ def test_an_adapted_model_is_trained_on(given, tmp_path):
         ("stages=[a2d] model={plain}", "chat template"),
         ("stages=[a2d] a2d.max_length=257", "a2d.max_length=257"),
         ("stages=[a2d] a2d.eval_records=81", "a2d.eval_records=81"),
+        # at most 4 answers and 20 traces
+        ("stages=[a2d] a2d.data=self a2d.records=4 a2d.eval_records=24", "a2d.eval_records=24"),
         ("stages=[a2d,weft] eval.nelbo_records=20", "eval.nelbo_records=20"),
     ],
 )
@@ -233,12 +236,35 @@ def test_refusals(more, key, given, tmp_path, capsys):
     (places["plain"] / "chat_template.jinja").unlink()
     for path in places["bare"].glob("*token*"):
         path.unlink()
+    capsys.readouterr()  # progress bars of write_model
     out = tmp_path / "run"
     assert run(given, *more.format_map(places).split(), f"out={out}") == 2
     message = capsys.readouterr().err
     assert key in message
     assert message.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "key"),
+    [("weights", "model.safetensors does not match"), ("settings", "cannot load the model")],
+)
+def test_a_damaged_model_does_not_answer(damage, key, given, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(given / "model", model)
+    if damage == "settings":
+        (model / "generation_config.json").write_text('{"max_new_tokens": -1}')
+    write_checksums(model)
+    if damage == "weights":
+        path = model / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+    out = tmp_path / "run"
+    words = ["stages=[a2d]", "a2d.data=self", "a2d.records=4", f"model={model}", f"out={out}"]
+    assert run(given, *words) == 2
+    message = capsys.readouterr().err
+    assert key in message
+    assert "model answers" not in message
+    assert not [*out.glob(".answers-*/*")]
 
 
 def test_options_of_the_same_model():
