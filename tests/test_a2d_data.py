@@ -8,7 +8,8 @@ import pytest
 import torch
 from causal_model import write_causal
 
-from weft_rl.config.load import load_run_config
+from weft_rl.config.load import load_run_config, to_yaml
+from weft_rl.config.overrides import changed_options
 from weft_rl.data.self_prompts import self_prompts
 from weft_rl.data.sft_examples import Example
 from weft_rl.errors import UserError
@@ -205,6 +206,18 @@ def test_an_empty_row_is_refused_or_left_out(model, tmp_path):
     with pytest.raises(UserError, match=r"t.jsonl:2"):
         records(model, f"a2d.data={data}")
     assert len(records(model, f"a2d.data={data}", "cold_start.data.bad_records=skip")) == 2
+
+
+@pytest.mark.parametrize(("data", "words"), [("self", ["cold_start.records"]), ("c.jsonl", [])])
+def test_only_data_of_its_own_depend_on_the_cold_start(model, data, words):
+    """Otherwise a run may go on with other records of the cold start."""
+    first = config(model, f"a2d.data={data}")
+    later = config(model, f"a2d.data={data}", "cold_start.records=21")
+    assert changed_options(to_yaml(first), later, ["a2d"]) == words
+    assert changed_options(to_yaml(first), later, ["a2d", "sft"]) == ["cold_start.records"]
+    for word in ("cold_start.data.bad_records=skip", "a2d.seed=1", "system=Think."):
+        other = config(model, f"a2d.data={data}", word)
+        assert changed_options(to_yaml(first), other, ["a2d"]) == [word.split("=")[0]]
 
 
 def test_annealing_grows_from_causal_to_full():

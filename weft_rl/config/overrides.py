@@ -23,6 +23,11 @@ _TRACES = ("model", "data", "prompt_style", "system", "eval.nelbo_records")
 _WEIGHT_OPTIONS = {
     "base": ("model", "base", "sampler.gen_length", "memory.mixed_precision"),
     "a2d": ("a2d", *_TRACES, "cold_start.records", "cold_start.data", "memory.mixed_precision"),
+    # whose data is not `self`
+    "a2d of other data": (
+        *("a2d", "model", "prompt_style", "system", "cold_start.data.bad_records"),
+        "memory.mixed_precision",
+    ),
     "cold_start": (*_TRACES, "seed", "cold_start", "memory"),
     "rl": ("model", "task", "rewards", *_PROMPTS, "seed", "rl", "sampler", "memory"),
 }
@@ -46,12 +51,18 @@ def diff_configs(saved: str, config: RunConfig) -> list[str]:
 
 def changed_options(saved: str, config: RunConfig, stages: Collection[str]) -> list[str]:
     """Return the changed options that the weights of these stages depend on; empty: any stage."""
-    return [key for key in diff_configs(saved, config) if changes_weights(key, stages)]
+    kinds = {_kind(stage, config) for stage in stages}
+    return [key for key in diff_configs(saved, config) if changes_weights(key, kinds)]
 
 
-def changes_weights(key: str, stages: Collection[str] = ()) -> bool:
-    """Return whether an option affects the weights of these stages (empty: any stage)."""
-    kinds = {stage if stage in _WEIGHT_OPTIONS else "cold_start" for stage in stages}
+def _kind(stage: str, config: RunConfig) -> str:
+    if stage == "a2d" and config.a2d.data != A2DConfig.data:
+        return "a2d of other data"
+    return stage if stage in _WEIGHT_OPTIONS else "cold_start"
+
+
+def changes_weights(key: str, kinds: Collection[str] = ()) -> bool:
+    """Return whether an option affects the weights of these kinds of stages (empty: all)."""
     blocks = [block for kind in kinds or _WEIGHT_OPTIONS for block in _WEIGHT_OPTIONS[kind]]
     is_inside = any(f"{key}.".startswith(f"{block}.") for block in blocks)
     return is_inside and _NEUTRAL.isdisjoint(key.split("."))
