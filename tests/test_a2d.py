@@ -297,6 +297,17 @@ def test_a_network_of_an_autoregressive_folder_trains_without_its_tokenizer(tmp_
         ColdStartTrainer(causal_model, cold(tmp_path / "out"), CHATS)
 
 
+def test_the_card_of_a_model_adapted_from_the_hub(tmp_path, monkeypatch):
+    folder = causal_folder(tmp_path / "model", "qwen3")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
+    model, _ = load_autoregressive("qwen3_0_6b")
+    made = ColdStartTrainer(model, cold(tmp_path / "out", recipe="sft"), CHATS)
+    made.create_model_card()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "base_model: Qwen/Qwen3-0.6B" in card
+
+
 def test_names_of_autoregressive_models_are_options():
     assert {*AUTOREGRESSIVE_MODELS} == {*AUTOREGRESSIVE}
 

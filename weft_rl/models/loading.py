@@ -22,7 +22,8 @@ from transformers import (
 from transformers.initialization import no_init_weights
 from transformers.modeling_utils import set_zero3_state
 
-from weft_rl.checkpoints.hub import resolve_checkpoint
+from weft_rl.checkpoints.gguf import CACHED
+from weft_rl.checkpoints.hub import hub_id, resolve_checkpoint
 from weft_rl.checkpoints.lora_merge import (
     ADAPTER,
     Update,
@@ -127,6 +128,8 @@ def load_autoregressive(
                 f"model={place}: was trained with logit_shift={not logit_shift}; keep that"
             )
         model = _load_streamed(folder, content, device, dtype, {})
+        if not Path(place).is_dir() and not folder.name.startswith(CACHED):
+            model.name_or_path = hub_id(str(place))  # for model cards
     return model, load_tokenizer(place, adapt=True)
 
 
