@@ -13,7 +13,7 @@ from weft_rl.config.a2d import A2DConfig
 from weft_rl.config.cold_start import DataConfig
 from weft_rl.config.fields import require
 from weft_rl.config.schema import RunConfig
-from weft_rl.data.files import suffix_of
+from weft_rl.data.files import RECORD_SUFFIXES, suffix_of
 from weft_rl.data.json_rows import LONGEST
 from weft_rl.data.rejects import Rejects
 from weft_rl.data.sft_examples import Example, Examples, encode_traces
@@ -132,6 +132,11 @@ def _texts(data: str, rejects: Rejects) -> list[str] | None:
     path, is_plain = Path(data), suffix_of(data) == ".txt"
     files = [path] if is_plain else sorted(path.glob("*.txt")) if path.is_dir() else []
     if files:
+        found = {} if is_plain else {suffix_of(each.name): None for each in sorted(path.iterdir())}
+        others = [suffix for suffix in found if suffix in RECORD_SUFFIXES]
+        if others:
+            kinds = " and ".join([".txt", *others])
+            raise UserError(f"a2d.data={data}: has {kinds} files; name one kind")
         texts = [read_text(file, "split it into several files", LONGEST) for file in files]
         if not any(map(str.strip, texts)):
             raise UserError(f"a2d.data={data}: is empty; name a file with text")

@@ -130,7 +130,8 @@ def test_texts_are_cut_and_trained_on_all_tokens(model, tmp_path):
     texts = ["A clip for 48 friends. " * 3, "May"]
     (tmp_path / "a.txt").write_text(texts[0])
     (tmp_path / "b.txt").write_text(texts[1])
-    table = written(tmp_path / "t.jsonl", [{"text": text} for text in texts])
+    (tmp_path / "table").mkdir()
+    table = written(tmp_path / "table" / "t.jsonl", [{"text": text} for text in texts])
     expected = [
         [*files.tokenizer(text)["input_ids"], files.tokenizer.eos_token_id] for text in texts
     ]
@@ -139,6 +140,15 @@ def test_texts_are_cut_and_trained_on_all_tokens(model, tmp_path):
         assert max(len(each.ids) for each in pieces) == 10
         assert all(each.labels == each.ids for each in pieces)
         assert [token for each in pieces for token in each.ids] == [*chain(*expected)]
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.ndjson.gz", "c.parquet"])
+def test_a_folder_of_texts_and_records_is_refused(model, tmp_path, name):
+    (tmp_path / "t.txt").write_text("A clip. " * 50)
+    (tmp_path / name).write_text("{}")
+    kind = name.removesuffix(".gz").removeprefix("c")
+    with pytest.raises(UserError, match=rf"\.txt and \{kind}"):
+        records(model, f"a2d.data={tmp_path}")
 
 
 def test_chats_are_trained_on_their_answers(model, tmp_path):
