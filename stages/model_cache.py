@@ -14,7 +14,7 @@ import transformers
 import weft_rl
 from weft_rl.models.loading import load_tokenizer
 from weft_rl.runs.atomic_io import atomic_rename
-from weft_rl.runs.cache import cache_root
+from weft_rl.runs.cache import cache_lock, cache_root
 from weft_rl.runs.checksums import write_checksums
 from weft_rl.runs.folder import METRICS, checkpoint_path
 from weft_rl.runs.jsonl import append_line, cut_lines, read_lines
@@ -44,7 +44,15 @@ def cache_path(kind: str, context: StageContext, content: Mapping[str, Any]) -> 
 
 
 def store(checkpoint: Path, context: StageContext, cached: Path) -> None:
-    """Copy a stage's last checkpoint, without its training state, and its metrics to the cache."""
+    """Copy a stage's last checkpoint, without its training state, and its metrics to the cache.
+
+    An existing entry stays, because another run may be copying it."""
+    with cache_lock(cached.name):
+        if not cached.exists():
+            _store(checkpoint, context, cached)
+
+
+def _store(checkpoint: Path, context: StageContext, cached: Path) -> None:
     scratch = cached.with_name(f".{cached.name}.{os.getpid()}")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)

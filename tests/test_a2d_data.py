@@ -3,19 +3,24 @@
 import json
 from itertools import chain
 from math import log
+from threading import Thread
 
 import pytest
 import torch
 from causal_model import write_causal
+from tiny_model import write_model
 
 from weft_rl.config.load import load_run_config, to_yaml
 from weft_rl.config.overrides import changed_options
 from weft_rl.data.self_prompts import self_prompts
 from weft_rl.data.sft_examples import Example
 from weft_rl.errors import UserError
+from weft_rl.runs.cache import cache_lock
 from weft_rl.stages.a2d import AttentionAnnealing, adapted_files
 from weft_rl.stages.a2d_data import pack, prepare, read_records
+from weft_rl.stages.context import StageContext
 from weft_rl.stages.held_out import split, unigram_entropy
+from weft_rl.stages.model_cache import cache_path, store
 from weft_rl.stages.self_answers import sample_answers
 
 
@@ -228,6 +233,24 @@ def test_only_data_of_its_own_depend_on_the_cold_start(model, data, words):
     for word in ("cold_start.data.bad_records=skip", "a2d.seed=1", "system=Think."):
         other = config(model, f"a2d.data={data}", word)
         assert changed_options(to_yaml(first), other, ["a2d"]) == [word.split("=")[0]]
+
+
+def test_a_cache_entry_is_written_by_one_run_and_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("WEFT_RL_CACHE", str(tmp_path / "cache"))
+    checkpoint = tmp_path / "step-6"
+    write_model(checkpoint)
+    context = StageContext(load_run_config(["preset=tiny"], command="it"), tmp_path, "a2d", "")
+    cached = cache_path("a2d", context, {})
+    writer = Thread(target=store, args=(checkpoint, context, cached))
+    with cache_lock(cached.name):
+        writer.start()
+        writer.join(0.5)
+        assert writer.is_alive()
+        assert not cached.exists()
+    writer.join()
+    folder = cached.stat().st_ino
+    store(checkpoint, context, cached)
+    assert cached.stat().st_ino == folder
 
 
 def test_annealing_grows_from_causal_to_full():
