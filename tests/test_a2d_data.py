@@ -181,6 +181,7 @@ def test_an_answer_ends_with_the_tokenizers_end_token(model, tmp_path):
 
 
 def test_a_model_without_end_token_is_refused(tmp_path):
+    """Its answers would have no end."""
     folder = write_causal(tmp_path / "model", eos_token_id=None)
     for name in ("tokenizer_config.json", "generation_config.json"):  # which may have it too
         path = folder / name
