@@ -140,6 +140,7 @@ def has_no_results(run: Path) -> bool:
     for path in run.rglob("*"):
         top = path.relative_to(run).parts[0]
         hidden = path.parent == run and top.startswith(".")
+        hidden |= top.startswith(".answers-")  # of stage a2d, keyed by the options
         if path.is_file() and top not in ignored and not hidden:
             return False
     # do not overwrite the config.yaml of another program
