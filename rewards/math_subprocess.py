@@ -238,7 +238,7 @@ def worker_main() -> None:
             right, given, problem = connection.recv()
             signal.setitimer(signal.ITIMER_PROF, CPU_S)
             is_right = same_value(right, given)
-            if is_right and problem:  # parsing a long problem takes up to 1 s, once
+            if is_right and problem:  # parsing a long problem takes up to 1 s
                 signal.setitimer(signal.ITIMER_PROF, CPU_S)
                 is_right = not is_copied(given, right, problem)
             signal.setitimer(signal.ITIMER_PROF, 0)

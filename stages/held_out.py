@@ -1,12 +1,11 @@
 """Held-out records of a training stage, and its bound on their negative log-likelihood (NELBO)."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from math import log
 from typing import Any, TypeVar
 
 from weft_rl.data.sft_examples import Example
 from weft_rl.diffusion.tensor_checks import IGNORED
+from weft_rl.evaluation.likelihood import unigram_entropy
 from weft_rl.runs.atomic_io import write_json
 from weft_rl.runs.folder import EVAL, METRICS, NELBO, read_results
 from weft_rl.runs.jsonl import read_lines
@@ -30,18 +29,6 @@ def split(
     return [example for example in examples if tuple(example.ids) not in known], held_out
 
 
-def unigram_entropy(examples: Sequence[Example]) -> float:
-    """Entropy of the trained tokens' frequencies in nats per token; examples have equal weight.
-
-    No model without context has a lower cross-entropy on these tokens."""
-    share: defaultdict[int, float] = defaultdict(float)
-    for example in examples:
-        tokens = [label for label in example.labels if label != IGNORED]
-        for token in tokens:
-            share[token] += 1 / (len(tokens) * len(examples))
-    return -sum(p * log(p) for p in share.values())
-
-
 def watch_nelbo(
     trainer: ResumableColdStart,
     context: StageContext,
@@ -49,7 +36,9 @@ def watch_nelbo(
     every: int | None = None,
 ) -> None:
     """Log the held-out NELBO before the first step, every `every` steps and after the last one."""
-    entropy = unigram_entropy(held_out)
+    entropy = unigram_entropy(
+        [[label for label in each.labels if label != IGNORED] for each in held_out]
+    )
 
     def score() -> Mapping[str, float]:
         metrics = trainer.evaluate(held_out)
@@ -61,7 +50,7 @@ def watch_nelbo(
 
 
 def write_nelbo(context: StageContext) -> None:
-    """Write the last logged NELBO to eval.json, beside the first one and the unigram entropy."""
+    """Write the last and the first logged NELBO and the unigram entropy to eval.json."""
     rows = [
         row
         for row in read_lines(context.run / METRICS)

@@ -18,13 +18,12 @@ from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.self_prompts import self_prompts
 from weft_rl.data.text import TextEncoder, decode_completion
 from weft_rl.data.trace_schemas import Trace
-from weft_rl.data.values import one_line
 from weft_rl.distributed import rank_and_world
-from weft_rl.errors import UserError
 from weft_rl.evaluation.results_store import ShardedResults
 from weft_rl.io.log_lines import LogLines
 from weft_rl.io.terminal import Console
-from weft_rl.models.memory import is_out_of_memory, require_memory
+from weft_rl.models.memory import require_memory
+from weft_rl.models.tokenizer import foreign_files
 from weft_rl.runs.atomic_io import write_text
 from weft_rl.runs.checksums import verify_weights
 from weft_rl.runs.jsonl import read_lines
@@ -120,13 +119,8 @@ def _load(context: StageContext, folder: Path) -> Any:
     verify_weights(folder)
     require_memory(folder, torch.float32, context.device)
     dtype = torch.bfloat16 if context.device.type == "cuda" else torch.float32
-    try:
+    with foreign_files(f"model={context.init_checkpoint}: cannot load the model"):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
-    except Exception as error:  # of any type, for damaged files
-        if is_out_of_memory(error):
-            raise
-        problem = f"cannot load the model: {one_line(error)[:300]}"
-        raise UserError(f"model={context.init_checkpoint}: {problem}; copy it again") from error
     return model.to(context.device).eval()
 
 

@@ -15,11 +15,12 @@ from weft_rl.config.overrides import changed_options
 from weft_rl.data.self_prompts import self_prompts
 from weft_rl.data.sft_examples import Example
 from weft_rl.errors import UserError
+from weft_rl.evaluation.likelihood import unigram_entropy
 from weft_rl.runs.cache import cache_lock
 from weft_rl.stages.a2d import AttentionAnnealing, adapted_files
 from weft_rl.stages.a2d_data import pack, prepare, read_records
 from weft_rl.stages.context import StageContext
-from weft_rl.stages.held_out import split, unigram_entropy
+from weft_rl.stages.held_out import split
 from weft_rl.stages.model_cache import cache_path, store
 from weft_rl.stages.self_answers import sample_answers
 
@@ -126,8 +127,8 @@ def test_split():
 
 def test_unigram_entropy_by_hand():
     # token 1 has half of the weight, 2 and 3 a quarter each: 1/2 log 2 + 1/2 log 4
-    examples = [Example(0, [9, 1, 1, 1], 1), Example(1, [9, 2, 3], 1)]
-    assert unigram_entropy(examples) == pytest.approx(1.5 * log(2))
+    assert unigram_entropy([[1, 1, 1], [2, 3]]) == pytest.approx(1.5 * log(2))
+    assert unigram_entropy([[5, 5, 5]]) == 0
 
 
 def test_texts_are_cut_and_trained_on_all_tokens(model, tmp_path):

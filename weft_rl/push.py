@@ -40,7 +40,7 @@ class PushConfig(Block):
     source: str = field(metadata=about("run directory, stage, checkpoint or model folder"))
     repo: str = field(metadata=about("Hub repository, OWNER/NAME"))
     out: str | None = option(
-        None, "new folder for the files; null: RUN-STAGE-hub beside the run, or FOLDER-hub"
+        None, "new folder for the files; null: RUN-STAGE-hub next to the run, or FOLDER-hub"
     )
     merged: bool = option(False, "merge an adapter into its base; false: the adapter as it is")
     private: bool = option(False, "create a private repository; false: the owner's default")

@@ -169,19 +169,19 @@ def _convert(file: Path, scratch: Path, folder: Path) -> None:
     header = read_header(file)
     _check(file, header)
     _say(f"{file.name}: dequantizing {len(header.tensors)} tensors ...")
-    made, alone = scratch / "model", scratch / f"alone{SUFFIX}"
-    alone.symlink_to(file.resolve())  # apart from files beside it, which transformers would read
+    model_folder, link = scratch / "model", scratch / f"model{SUFFIX}"
+    link.symlink_to(file.resolve())  # transformers would read other files of the file's folder
     with _quiet():
         try:
-            model, tokenizer = _model(alone), _tokenizer(alone, header)
+            model, tokenizer = _model(link), _tokenizer(link, header)
         except Exception as error:  # of any type, as the file is damaged
             if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
                 raise
             problem = f"transformers cannot load it ({' '.join(str(error).split())[:200]})"
             raise UserError(f"model={file}: {problem}; {COPY}") from error
-        model.save_pretrained(made)
-        tokenizer.save_pretrained(made)
-    atomic_rename(made, folder)
+        model.save_pretrained(model_folder)
+        tokenizer.save_pretrained(model_folder)
+    atomic_rename(model_folder, folder)
 
 
 def _check(file: Path, header: GgufHeader) -> None:

@@ -1,6 +1,8 @@
 """Likelihood of answers under a masked diffusion model. B batch, L sequence, D draws."""
 
+from collections import defaultdict
 from collections.abc import Sequence
+from math import log
 
 import torch
 from torch import Tensor, nn
@@ -107,3 +109,14 @@ def _draw_masks(length: int, draws: int, generator: torch.Generator) -> tuple[Te
     counts = (first + torch.arange(draws) * length // draws) % length + 1  # (D,)
     order = torch.rand(draws, length, generator=generator).argsort(dim=1).argsort(dim=1)
     return order < counts[:, None], length / counts
+
+
+def unigram_entropy(texts: Sequence[Sequence[int]]) -> float:
+    """Return the entropy of token frequencies in nats per token; texts have equal weight.
+
+    No model without context has a lower cross-entropy on these tokens."""
+    share: defaultdict[int, float] = defaultdict(float)
+    for tokens in texts:
+        for token in tokens:
+            share[token] += 1 / (len(tokens) * len(texts))
+    return -sum(p * log(p) for p in share.values())

@@ -58,6 +58,7 @@ A2D_LLAMA = _family(
     "Llama",
     autoregressive={"smollm2_135m": "HuggingFaceTB/SmolLM2-135M-Instruct"},
     published={},
+    run_on="SmolLM2-135M-Instruct",
     published_sizes=Sizes(49152, 576, 30, 9, 3, 1536, tied=True),
     defaults={"max_position_embeddings": 2048},
 )

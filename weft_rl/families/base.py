@@ -91,6 +91,7 @@ class Family:
     end_of_turn_id: int | None  # for a config.json without eot_token_id, as the published ones
     remote_code: Mapping[str, str]  # auto_map of an export for upstream's users; never run here
     autoregressive: Mapping[str, str] = field(default_factory=dict)  # to adapt; like published
+    run_on: str = ""  # published weights that this package was run on
     mask_tokens: tuple[str, ...] = ()  # possible names, where the tokenizer decides; else one
 
     # tensors

@@ -1,6 +1,5 @@
 """Facts of a checkpoint's files: place, family, tensors, sizes."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +20,6 @@ from weft_rl.models.memory import free_memory
 from weft_rl.runs.checksums import SUMS, verify_weights
 from weft_rl.runs.folder import run_of
 from weft_rl.verify.report import Report
-
-# Weights of a family that this package has been run on.
-_TRIED: Mapping[str, str] = {"a2d-llama": "SmolLM2-135M-Instruct"}
-_UNTRIED = "no published weights yet, layout tests only"
 
 
 class Found(NamedTuple):
@@ -73,7 +68,7 @@ def describe(report: Report, found: Found, dtype: torch.dtype, device: torch.dev
         report.fact("to adapt it", f"weft-rl run model={found.place} stages=[a2d,weft,rl]")
     else:
         report.fact("family", f"{found.family.name}, {_network(found)}")
-    report.fact("run on", _TRIED.get(found.family.name, _UNTRIED))
+    report.fact("run on", found.family.run_on or "no published weights yet, layout tests only")
     shapes, stored = check_weights(found.base, adapt=True), read_folder(found.base)
     for part in (found.base, *found.adapters):
         verify_weights(part)

@@ -1,7 +1,6 @@
 """Generations and NELBO of a masked diffusion model on the built-in texts."""
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from math import log
 
@@ -14,7 +13,7 @@ from weft_rl.data.prompts import chat_prompt
 from weft_rl.data.text import TextEncoder
 from weft_rl.diffusion.tensor_checks import IGNORED
 from weft_rl.errors import UserError
-from weft_rl.evaluation.likelihood import nelbo
+from weft_rl.evaluation.likelihood import nelbo, unigram_entropy
 from weft_rl.sampler import generate
 from weft_rl.seeding import seed_for
 from weft_rl.verify.probes import probes
@@ -62,7 +61,7 @@ def measure_nelbo(
     groups: int,
     seed: int,
 ) -> None:
-    """Report the NELBO of the built-in text beside its unigram entropy and log(vocabulary).
+    """Report the NELBO of the built-in text, its unigram entropy and log(vocabulary).
 
     masks: per estimate; groups: independent estimates, whose spread is the standard error."""
     texts, config = probes(tokenizer), model.config
@@ -70,7 +69,7 @@ def measure_nelbo(
     answers = [token for _, answer in rows for token in answer]
     values = estimates(model, rows, masks, groups, seed) / len(answers)
     mean, error = float(values.mean()), float(values.std()) / groups**0.5
-    unigram, uniform = unigram_entropy(answers), log(config.vocab_size)
+    unigram, uniform = unigram_entropy([answers]), log(config.vocab_size)
     report.fact("text", f"{texts.name}, {len(answers)} tokens")
     report.fact("NELBO", f"{mean:.3f} nats per token, standard error {error:.3f} over masks")
     report.fact("unigram", f"{unigram:.3f}, entropy of the frequencies of the text's tokens")
@@ -119,10 +118,3 @@ def estimates(
         seeds = [seed_for(seed, "verify", group, row) for row in range(len(rows))]
         totals.append(nelbo(model, *batch, num_mc_samples=masks, seed=seeds).sum().cpu())
     return torch.stack(totals)
-
-
-def unigram_entropy(tokens: Sequence[int]) -> float:
-    """Return the entropy of the tokens' relative frequencies in nats."""
-    return -sum(
-        count / len(tokens) * log(count / len(tokens)) for count in Counter(tokens).values()
-    )
