@@ -155,10 +155,9 @@ def test_truncated_and_damaged_files(tmp_path):
         damaged.write_bytes(whole[:length])
         line = refusal(resolve_checkpoint, str(damaged))
         assert "is truncated" in line, length
-        assert line.endswith("copy it again")
     for place in (4, 8, 16, 24):  # version, numbers of tensors and fields, length of a name
         damaged.write_bytes(whole[:place] + b"\xff" * 4 + whole[place + 4 :])
-        assert "or damaged (" in refusal(resolve_checkpoint, str(damaged))
+        assert "damaged" in refusal(resolve_checkpoint, str(damaged))
 
 
 def test_a_tensor_is_missing(tmp_path):

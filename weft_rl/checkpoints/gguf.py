@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
-from weft_rl.checkpoints.gguf_header import COPY, GgufHeader, read_header
 from weft_rl.errors import UserError
 from weft_rl.io.safe_files import regular_size, require_plausible
 from weft_rl.runs.atomic_io import atomic_rename
 from weft_rl.runs.cache import cache_lock, cache_root
 
 if TYPE_CHECKING:
+    from gguf import GGUFReader
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SUFFIX = ".gguf"
@@ -166,41 +166,71 @@ def _extracted(wheel: Path) -> Path:
 
 def _convert(file: Path, scratch: Path, folder: Path) -> None:
     """Write the model of a GGUF file to the scratch folder, then rename it."""
-    header = read_header(file)
-    _check(file, header)
-    _say(f"{file.name}: dequantizing {len(header.tensors)} tensors ...")
+    content = _read(file)
+    _check(file, content)
+    _say(f"{file.name}: dequantizing {len(content.tensors)} tensors ...")
     model_folder, link = scratch / "model", scratch / f"model{SUFFIX}"
     link.symlink_to(file.resolve())  # transformers would read other files of the file's folder
     with _quiet():
         try:
-            model, tokenizer = _model(link), _tokenizer(link, header)
+            model, tokenizer = _model(link), _tokenizer(link, content)
         except Exception as error:  # of any type, as the file is damaged
             if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
                 raise
             problem = f"transformers cannot load it ({' '.join(str(error).split())[:200]})"
-            raise UserError(f"model={file}: {problem}; {COPY}") from error
+            raise UserError(f"model={file}: {problem}; copy it again") from error
         model.save_pretrained(model_folder)
         tokenizer.save_pretrained(model_folder)
     atomic_rename(model_folder, folder)
 
 
-def _check(file: Path, header: GgufHeader) -> None:
+def _read(file: Path) -> "GGUFReader":
+    """Read metadata and tensor table. Raises UserError for other and damaged files."""
+    _require_gguf(str(file))
+    import gguf
+
+    with file.open("rb") as start:
+        if start.read(4) != b"GGUF":
+            raise UserError(f"{file}: is not a GGUF file; name one, or a model's folder")
+    try:
+        return gguf.GGUFReader(file)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"model={file}: is truncated, damaged or of an unknown quantization type ({error}); "
+            "copy it again, or name a file of another type, such as Q8_0"
+        ) from error
+
+
+def _value(content: "GGUFReader", key: str) -> Any:
+    field = content.get_field(key)
+    return None if field is None else field.contents()
+
+
+def _check(file: Path, content: "GGUFReader") -> None:
     """Raise UserError for what transformers cannot load, or would load wrongly."""
-    architecture = header.metadata.get("general.architecture")
+    import gguf
+    import numpy as np
+
+    architecture = _value(content, "general.architecture")
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise UserError(
             f"model={file}: its architecture is {architecture}, not {known}; name another model"
         )
-    if any(tensor.name == "rope_freqs.weight" for tensor in header.tensors):
+    if any(tensor.name == "rope_freqs.weight" for tensor in content.tensors):
         raise UserError(
             f"model={file}: has scaled rotary frequencies, which transformers leaves out; name the "
             "folder or Hub id of the original weights"
         )
-    layers = header.metadata.get(f"{architecture}.block_count")
-    require_plausible({"num_hidden_layers": layers}, file)
-    _require_gguf(str(file))
-    _check_tensors(file, header)
+    require_plausible({"num_hidden_layers": _value(content, f"{architecture}.block_count")}, file)
+    for kind in {tensor.tensor_type for tensor in content.tensors}:
+        try:
+            gguf.dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
+        except (LookupError, NotImplementedError, ValueError) as error:
+            raise UserError(
+                f"model={file}: tensors of a type that cannot be dequantized ({error}); name a "
+                "file of another type, such as Q8_0"
+            ) from error
 
 
 def _require_gguf(place: str) -> None:
@@ -209,28 +239,6 @@ def _require_gguf(place: str) -> None:
             f"model={place}: gguf is not installed; run pip install 'weft-rl[gguf]', or name a "
             "folder or a Hub id"
         )
-
-
-def _check_tensors(file: Path, header: GgufHeader) -> None:
-    import gguf
-    import numpy as np
-
-    for kind in {tensor.kind for tensor in header.tensors}:
-        try:
-            name = gguf.GGMLQuantizationType(kind)
-            block = np.zeros((1, gguf.GGML_QUANT_SIZES[name][1]), np.uint8)
-            gguf.dequantize(block, name)
-        except (LookupError, NotImplementedError, ValueError) as error:
-            raise UserError(
-                f"model={file}: tensors of a type that cannot be dequantized ({error}); name a "
-                "file of another type, such as Q8_0"
-            ) from error
-    for tensor in header.tensors:
-        in_block, length = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(tensor.kind)]
-        end = header.start + tensor.offset + tensor.elements // in_block * length
-        if end > header.size:
-            problem = f"is truncated: {tensor.name} ends at byte {end} of {header.size}"
-            raise UserError(f"{file}: {problem}; {COPY}")
 
 
 def _model(file: Path) -> "PreTrainedModel":
@@ -255,17 +263,17 @@ def _model(file: Path) -> "PreTrainedModel":
     return model
 
 
-def _tokenizer(file: Path, header: GgufHeader) -> "PreTrainedTokenizerBase":
+def _tokenizer(file: Path, content: "GGUFReader") -> "PreTrainedTokenizerBase":
     """Load the tokenizer, with the special tokens and the digits that transformers misses."""
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     for name, key in _SPECIAL.items():
-        number = header.metadata.get(key)
+        number = _value(content, key)
         token = None if number is None else tokenizer.convert_ids_to_tokens(number)
         setattr(tokenizer, name, token)  # transformers 5.17 guesses some
-    if header.metadata.get("tokenizer.ggml.pre") == _DIGITS:
+    if _value(content, "tokenizer.ggml.pre") == _DIGITS:
         words = ByteLevel(add_prefix_space=False)
         tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
             [Digits(individual_digits=True), words]
